@@ -1,0 +1,52 @@
+"""systemd socket activation for Python web applications, Django first.
+
+The names below are the whole public interface; each is imported from its room the
+first time it is used, so that `import sdactivate` in a wsgi.py costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sdactivate.errors import Error, UsageError
+    from sdactivate.runtime.activation import ActivationError, InheritedSocket, inherited_sockets
+    from sdactivate.runtime.notify import notify
+    from sdactivate.runtime.serve import serve
+    from sdactivate.site import Site
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActivationError",
+    "Error",
+    "InheritedSocket",
+    "Site",
+    "UsageError",
+    "__version__",
+    "inherited_sockets",
+    "notify",
+    "serve",
+]
+
+_ROOMS = {
+    "ActivationError": "sdactivate.runtime.activation",
+    "Error": "sdactivate.errors",
+    "InheritedSocket": "sdactivate.runtime.activation",
+    "Site": "sdactivate.site",
+    "UsageError": "sdactivate.errors",
+    "inherited_sockets": "sdactivate.runtime.activation",
+    "notify": "sdactivate.runtime.notify",
+    "serve": "sdactivate.runtime.serve",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_ROOMS[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

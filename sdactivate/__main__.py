@@ -1,0 +1,8 @@
+"""python -m sdactivate: the same command, by the interpreter of one's choice."""
+
+import sys
+
+from sdactivate.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""The command `sdactivate`: one module a verb, imported only when it is asked for.
+
+A verb's module offers
+
+    SUMMARY: str                         one line for `sdactivate --help`
+    EXAMPLES: str                        shown under the verb's own help
+    add_arguments(parser) -> None        its options
+    run(args) -> int                     does the job, returns the exit code
+
+and raises `sdactivate.Error` for whatever the user must be told. Standard output is the
+product, standard error is the talk. Exit codes: 0 done, 1 found wrong or failed, 2 misuse.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from sdactivate.errors import Error
+
+# The order is the order of `sdactivate --help`: before, during, after.
+VERBS = ("gen", "serve")
+
+
+def _verb(name: str) -> Any:
+    return import_module(f"sdactivate.cli.{name}")
+
+
+def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
+    """Return the command's parser, with the options of `verbs` only (default: all)."""
+    from sdactivate import __version__
+
+    top = argparse.ArgumentParser(
+        prog="sdactivate",
+        description="systemd socket activation for Python web applications.",
+        epilog="`sdactivate VERB --help` shows a verb's options and examples.",
+    )
+    top.add_argument("--version", action="version", version=f"sdactivate {__version__}")
+    subparsers = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name in verbs:
+        module = _verb(name)
+        sub = subparsers.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=module.SUMMARY[0].upper() + module.SUMMARY[1:] + ".",
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with `argv` (default: the process's own) and return its exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    asked = [argv[0]] if argv and argv[0] in VERBS else VERBS
+    try:
+        args = parser(asked).parse_args(argv)
+    except SystemExit as leaving:  # argparse has printed help (0) or the mistake (2)
+        return leaving.code if isinstance(leaving.code, int) else 2
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except Error as error:
+        print(f"sdactivate {args.verb}: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has left: nothing more to say, and nothing to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as error:
+        print(f"sdactivate {args.verb}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,17 @@
+"""What the kit raises: every message is a sentence that says what to do next.
+
+The command prints it on standard error, without a traceback, and exits with the
+error's code: 1 where something was found wrong or failed, 2 where it was misused.
+"""
+
+
+class Error(Exception):
+    """Something is wrong or failed; the command exits 1."""
+
+    exit_code = 1
+
+
+class UsageError(Error, ValueError):
+    """A value or an option that can't be meant; the command exits 2."""
+
+    exit_code = 2

@@ -1,0 +1,1 @@
+"""The servers that the runtime can put on an inherited socket."""

@@ -1,0 +1,245 @@
+"""The settings of a serving process: one table that everything else derives from.
+
+A setting has one name and is given in three places, the later winning:
+
+1. `serve(application, threads=4)` in the code: the application's own default;
+2. `sdactivate serve --threads 4` on the command line;
+3. `SDACTIVATE_THREADS=4` in the environment: the operator's word. Operators edit units, not code.
+
+Common ground: the runtime reads the values, the generator writes them into units, and the
+command line and the documentation list them. It imports neither.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from sdactivate.errors import UsageError
+
+PREFIX = "SDACTIVATE_"
+
+
+class Settings(NamedTuple):
+    """The settings of one serving process, complete and valid. See `TABLE` for each."""
+
+    server: str = "native"
+    protocol: str = "auto"
+    threads: int = 8
+    workers: int = 1
+    preload: bool = True
+    connections: int = 1000
+    header_bytes: int = 65536
+    header_count: int = 100
+    request_line: int = 8190
+    body_bytes: int = 0
+    body_buffer: int = 1 << 20
+    header_timeout: float = 30.0
+    body_timeout: float = 60.0
+    write_timeout: float = 60.0
+    keepalive_timeout: float = 75.0
+    graceful_timeout: float = 30.0
+    idle_timeout: float = 0.0
+    worker_timeout: float = 0.0
+    max_requests: int = 0
+    max_requests_jitter: int = 0
+    max_memory: int = 0
+    trust: tuple[str, ...] = ()
+    allow_peer: tuple[str, ...] = ()
+    access_log: bool = False
+
+
+class Setting(NamedTuple):
+    """One row: how a value is read, its unit where it has one, and what it is for."""
+
+    name: str
+    read: Callable[[str], Any]
+    unit: str
+    help: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def option(self) -> str:
+        """The option on the command line: --header-timeout."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The variable in the environment: SDACTIVATE_HEADER_TIMEOUT."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def default(self) -> Any:
+        """The value where nobody says anything."""
+        return getattr(DEFAULTS, self.name)
+
+    def parse(self, text: str, where: str) -> Any:
+        """Return the value that `text` means.
+
+        `where` names the place it came from, for the message of the UsageError that is
+        raised when it means nothing.
+        """
+        try:
+            value = self.read(text.strip())
+        except ValueError as error:
+            raise UsageError(f"{where}={text!r}: {error}") from None
+        if self.choices and value not in self.choices:
+            raise UsageError(f"{where}={text!r}: it can be {', '.join(self.choices)}")
+        return value
+
+
+def text(value: str) -> str:
+    return value
+
+
+def count(value: str) -> int:
+    """A whole number, zero or more."""
+    if not (value.isascii() and value.isdigit()):
+        raise ValueError("a whole number, zero or more, is wanted")
+    return int(value)
+
+
+def positive(value: str) -> int:
+    """A whole number, one or more."""
+    if not (number := count(value)):
+        raise ValueError("a whole number, one or more, is wanted")
+    return number
+
+
+_SECONDS = {
+    **dict.fromkeys(("ms", "msec"), 0.001),
+    **dict.fromkeys(("", "s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("d", "day", "days"), 86400.0),
+}
+_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def _amount(word: str) -> tuple[float, str]:
+    """Split "1.5h" into 1.5 and "h"."""
+    digits = len(word) - len(word.lstrip("0123456789."))
+    return float(word[:digits]), word[digits:]
+
+
+def seconds(value: str) -> float:
+    """A span of time as systemd.time(7) writes it: 90, 1.5, 500ms, 10min, "1h 30min"."""
+    try:
+        parts = [_amount(word) for word in value.split()]
+        if not parts:
+            raise ValueError
+        return sum(number * _SECONDS[unit] for number, unit in parts)
+    except (ValueError, KeyError):
+        raise ValueError("a time span such as 30, 500ms, 10min or '1h 30min' is wanted") from None
+
+
+def size(value: str) -> int:
+    """A number of bytes, with K, M or G for powers of 1024."""
+    try:
+        number, unit = _amount(value)
+        return int(number * _BYTES[unit.upper().removesuffix("B").removesuffix("I")])
+    except (ValueError, KeyError, OverflowError):
+        raise ValueError("a size in bytes such as 65536, 64K or 10M is wanted") from None
+
+
+def yes_or_no(value: str) -> bool:
+    """A boolean as systemd.syntax(7) writes it."""
+    if value.lower() in ("1", "yes", "true", "on", "y", "t"):
+        return True
+    if value.lower() in ("0", "no", "false", "off", "n", "f"):
+        return False
+    raise ValueError("yes or no is wanted")
+
+
+def words(value: str) -> tuple[str, ...]:
+    """Several values, separated by commas or spaces."""
+    return tuple(value.replace(",", " ").split())
+
+
+DEFAULTS = Settings()
+
+TABLE: tuple[Setting, ...] = (
+    Setting("server", text, "", "what serves the socket", ("native", "flup")),
+    Setting(
+        "protocol",
+        text,
+        "",
+        "what the front speaks; auto tells each connection's from its first byte",
+        ("auto", "scgi", "fastcgi", "uwsgi", "http"),
+    ),
+    Setting("threads", positive, "", "requests served at the same time by one worker, at most"),
+    Setting("workers", positive, "", "processes that share the socket"),
+    Setting("preload", yes_or_no, "", "import the application once, before the workers fork"),
+    Setting("connections", positive, "", "open connections of one worker, at most"),
+    Setting("header_bytes", size, "bytes", "the longest header of a request"),
+    Setting("header_count", positive, "", "the most header fields of an HTTP request"),
+    Setting("request_line", size, "bytes", "the longest request line of an HTTP request"),
+    Setting("body_bytes", size, "bytes", "the largest request body; 0: no limit, the front has one"),
+    Setting(
+        "body_buffer",
+        size,
+        "bytes",
+        "a body up to this size is read whole before it takes a thread; a larger one is streamed",
+    ),
+    Setting("header_timeout", seconds, "seconds", "from the first byte to a complete header"),
+    Setting("body_timeout", seconds, "seconds", "the longest silence in a request's body"),
+    Setting("write_timeout", seconds, "seconds", "the longest a peer may take no byte of a response"),
+    Setting("keepalive_timeout", seconds, "seconds", "how long an idle connection is kept"),
+    Setting("graceful_timeout", seconds, "seconds", "how long accepted requests may take at a stop"),
+    Setting("idle_timeout", seconds, "seconds", "leave after so long without a request; 0: never"),
+    Setting(
+        "worker_timeout",
+        seconds,
+        "seconds",
+        "replace a worker with a request older than this; 0: never",
+    ),
+    Setting("max_requests", count, "", "replace a worker after so many requests; 0: never"),
+    Setting("max_requests_jitter", count, "", "up to so many requests more, by chance"),
+    Setting("max_memory", size, "bytes", "replace a worker that has grown to this; 0: never"),
+    Setting(
+        "trust",
+        words,
+        "",
+        "TCP peers whose X-Forwarded-* are believed: addresses or networks. "
+        "On a unix socket every peer that may connect is",
+    ),
+    Setting(
+        "allow_peer",
+        words,
+        "",
+        "peers that are served, others are not: unit:nginx.service, user:www-data, group:web",
+    ),
+    Setting("access_log", yes_or_no, "", "log every request"),
+)
+
+BY_NAME: dict[str, Setting] = {setting.name: setting for setting in TABLE}
+
+
+def resolve(
+    code: Mapping[str, Any], options: Mapping[str, Any], environ: Mapping[str, str]
+) -> Settings:
+    """Return the settings of a process: `code`, overridden by `options`, by `environ`.
+
+    Raises UsageError for a name that is no setting (a misspelt SDACTIVATE_ variable
+    included: silently ignored, it would be found out in production) or an unreadable value.
+    """
+    values: dict[str, Any] = {}
+    for source in (code, options):
+        for name, value in source.items():
+            if name not in BY_NAME:
+                raise UsageError(f"{name}: there is no such setting{_nearest(name)}")
+            if value is not None:
+                text = " ".join(value) if isinstance(value, list | tuple) else str(value)
+                values[name] = BY_NAME[name].parse(text, name)
+    for variable, text in environ.items():
+        if variable.startswith(PREFIX):
+            name = variable[len(PREFIX) :].lower()
+            if name not in BY_NAME:
+                raise UsageError(f"{variable}: there is no such setting{_nearest(name)}")
+            values[name] = BY_NAME[name].parse(text, variable)
+    return Settings(**values)
+
+
+def _nearest(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, BY_NAME, 1)
+    return f"; is {near[0]} meant?" if near else f" (there are {', '.join(BY_NAME)})"
