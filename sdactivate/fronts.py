@@ -1,0 +1,462 @@
+"""What is known about the web servers in front: a table, and nothing but the table.
+
+The generator picks users, groups, protocols and paths from it and warns of traps, the doctor
+finds a front's processes and explains its log lines with it, the documentation lists it. Common
+ground: it imports no wing.
+
+Debian's rows, the protocols and the log lines were measured on Debian 12 (nginx 1.22, Apache
+2.4, lighttpd 1.4.69, Caddy 2.6, HAProxy 2.6) and the tests measure them again; Cherokee 1.2.104
+once, by hand, since no distribution packages it. Fedora's and Arch's rows are from their packages.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from sdactivate.errors import UsageError
+
+DISTRIBUTIONS: dict[str, str] = {"debian": "Debian", "fedora": "Fedora", "arch": "Arch Linux"}
+"""The families that packages differ by, and their titles. Ubuntu is debian, RHEL is fedora."""
+
+
+class Packaging(NamedTuple):
+    """How one distribution runs a front, as packaged."""
+
+    unit: str
+    """The service, such as nginx.service."""
+    user: str
+    """Whom the processes that connect to the socket run as."""
+    group: str
+    """Their primary group: what SocketGroup= should be."""
+    process: str
+    """What /proc/PID/comm says of them."""
+    config: str
+    """Where the generated file goes; NAME stands for the site's name."""
+    log: str
+    """The error log: a file, or "" for the unit's journal."""
+    private_tmp: bool = False
+    """Whether the unit has PrivateTmp=: the front then has a /tmp and /var/tmp of its own."""
+    chroot: str = ""
+    """The directory that the front's configuration makes its root, if any."""
+
+    def path_inside(self, path: str) -> str | None:
+        """Return the absolute `path` as the front sees it; None where it can't see it."""
+        if not self.chroot:
+            return path
+        inside = path.removeprefix(self.chroot)
+        return inside if inside != path and inside.startswith("/") else None
+
+    @property
+    def log_command(self) -> str:
+        """The command that shows the error log."""
+        return f"tail {self.log}" if self.log else f"journalctl -u {self.unit}"
+
+
+class Failures(NamedTuple):
+    """What a front says when it cannot connect; SOCKET stands for the socket's path."""
+
+    status: int
+    """What the client sees."""
+    missing: str
+    """Part of the log line on ENOENT: there is no socket at that path."""
+    forbidden: str
+    """On EACCES: the front may not connect to it."""
+    refused: str
+    """On ECONNREFUSED: a socket file is there, but nothing listens behind it."""
+    full: str
+    """What the front does while the socket's backlog is full."""
+
+
+class Front(NamedTuple):
+    """One web server."""
+
+    name: str
+    title: str
+    packaging: Mapping[str, Packaging]
+    """By distribution; empty where none packages it."""
+    protocols: Mapping[str, str]
+    """Those that it speaks correctly to a unix socket, the recommended one first: what to know."""
+    refused: Mapping[str, str]
+    """Those that it does not: why. The generator refuses them with this reason."""
+    check: str
+    """The front's own checker of its configuration."""
+    failures: Failures
+    traps: tuple[str, ...] = ()
+    static: bool = True
+    """Whether it can serve files, and PHP through FastCGI, itself."""
+    reads_htpasswd: bool = True
+    """Whether it reads an htpasswd file itself; otherwise its lines are copied."""
+    drops_groups: bool = False
+    """Whether its processes keep only their primary group."""
+
+    @property
+    def recommended(self) -> str:
+        """The protocol to use where nobody says anything."""
+        return next(iter(self.protocols))
+
+
+_NO_TRANSPORT = "{} has no {} transport"
+
+NGINX = Front(
+    "nginx",
+    "nginx",
+    {
+        "debian": Packaging(
+            "nginx.service",
+            "www-data",
+            "www-data",
+            "nginx",
+            "/etc/nginx/conf.d/NAME.conf",
+            "/var/log/nginx/error.log",
+        ),
+        "fedora": Packaging(
+            "nginx.service",
+            "nginx",
+            "nginx",
+            "nginx",
+            "/etc/nginx/conf.d/NAME.conf",
+            "/var/log/nginx/error.log",
+            private_tmp=True,
+        ),
+        "arch": Packaging(
+            "nginx.service",
+            "http",
+            "http",
+            "nginx",
+            "/etc/nginx/conf.d/NAME.conf",
+            "/var/log/nginx/error.log",
+        ),
+    },
+    {
+        "fastcgi": "streams uploads, chunked ones too",
+        "scgi": "the cheapest; an upload is buffered by nginx until it is complete",
+        "uwsgi": "streams uploads",
+        "http": "streams uploads",
+    },
+    {},
+    "nginx -t",
+    Failures(
+        502,
+        "connect() to unix:SOCKET failed (2: No such file or directory)",
+        "connect() to unix:SOCKET failed (13: Permission denied)",
+        "connect() to unix:SOCKET failed (111: Connection refused)",
+        "answers 502 at once",
+    ),
+    (
+        "The stock scgi_params, fastcgi_params and uwsgi_params lose the port of Host, let the "
+        "client's Proxy header through as HTTP_PROXY and pass a user name that nobody verified.",
+        "scgi_request_buffering off loses data: an upload arrives with CONTENT_LENGTH=0.",
+        "proxy_pass with a path after the socket (unix:/run/site.sock:/) decodes %2F, merges "
+        "slashes and sends Host: localhost.",
+    ),
+)
+
+APACHE = Front(
+    "apache",
+    "Apache",
+    {
+        "debian": Packaging(
+            "apache2.service",
+            "www-data",
+            "www-data",
+            "apache2",
+            "/etc/apache2/sites-available/NAME.conf",
+            "/var/log/apache2/error.log",
+            private_tmp=True,
+        ),
+        "fedora": Packaging(
+            "httpd.service",
+            "apache",
+            "apache",
+            "httpd",
+            "/etc/httpd/conf.d/NAME.conf",
+            "/var/log/httpd/error_log",
+            private_tmp=True,
+        ),
+        "arch": Packaging(
+            "httpd.service",
+            "http",
+            "http",
+            "httpd",
+            "/etc/httpd/conf/extra/NAME.conf",
+            "/var/log/httpd/error_log",
+            private_tmp=True,
+        ),
+    },
+    {
+        "fastcgi": "right paths, streams uploads, chunked ones too",
+        "scgi": "right paths; a chunked upload is answered 411",
+        "http": "header names must be filtered by the server, which ours does",
+    },
+    {
+        "uwsgi": "Apache's mod_proxy_uwsgi cannot say where the application is mounted: "
+        "SCRIPT_NAME and PATH_INFO come out wrong",
+    },
+    "apachectl -t",
+    Failures(
+        503,
+        "(2)No such file or directory: AH02454: ",
+        "(13)Permission denied: AH02454: ",
+        "(111)Connection refused: AH02454: ",
+        "waits",
+    ),
+    (
+        "Two sockets behind one host name in proxy:unix:SOCKET|scgi://HOST share a worker: "
+        "requests go to the wrong application. Each socket needs a host name of its own.",
+        "ProxyPass with scgi gives an encoded PATH_INFO and a broken SCRIPT_NAME, with fcgi no "
+        "PATH_INFO at all; Alias and SetHandler give the right ones.",
+    ),
+)
+
+LIGHTTPD = Front(
+    "lighttpd",
+    "lighttpd",
+    {
+        "debian": Packaging(
+            "lighttpd.service",
+            "www-data",
+            "www-data",
+            "lighttpd",
+            "/etc/lighttpd/conf-enabled/90-NAME.conf",
+            "/var/log/lighttpd/error.log",
+        ),
+        "fedora": Packaging(
+            "lighttpd.service",
+            "lighttpd",
+            "lighttpd",
+            "lighttpd",
+            "/etc/lighttpd/vhosts.d/NAME.conf",
+            "/var/log/lighttpd/error.log",
+        ),
+        "arch": Packaging(
+            "lighttpd.service",
+            "http",
+            "http",
+            "lighttpd",
+            "/etc/lighttpd/conf.d/NAME.conf",
+            "/var/log/lighttpd/error.log",
+        ),
+    },
+    {
+        "scgi": "an upload is buffered by lighttpd until it is complete",
+        "fastcgi": "as scgi",
+        "uwsgi": "as scgi",
+        "http": "paths are normalised, and REMOTE_USER is lost",
+    },
+    {},
+    "lighttpd -tt -f /etc/lighttpd/lighttpd.conf",
+    Failures(
+        503,
+        "establishing connection failed: socket: unix:SOCKET: No such file or directory",
+        "establishing connection failed: socket: unix:SOCKET: Permission denied",
+        "establishing connection failed: socket: unix:SOCKET: Connection refused",
+        "answers 500 at once",
+    ),
+    (
+        'A bare prefix such as "/app" also matches /apple.',
+        "server.stream-request-body = 1 streams uploads, but then a chunked one is answered 411.",
+        "After it failed to connect, lighttpd does not try again for a second.",
+    ),
+)
+
+CADDY = Front(
+    "caddy",
+    "Caddy",
+    {
+        "debian": Packaging(
+            "caddy.service",
+            "caddy",
+            "caddy",
+            "caddy",
+            "/etc/caddy/NAME.caddyfile",
+            "",
+            private_tmp=True,
+        ),
+        "fedora": Packaging(
+            "caddy.service",
+            "caddy",
+            "caddy",
+            "caddy",
+            "/etc/caddy/Caddyfile.d/NAME.caddyfile",
+            "",
+            private_tmp=True,
+        ),
+        "arch": Packaging(
+            "caddy.service",
+            "caddy",
+            "caddy",
+            "caddy",
+            "/etc/caddy/conf.d/NAME",
+            "",
+            private_tmp=True,
+        ),
+    },
+    {
+        "http": "the cheapest there; streams uploads",
+        "fastcgi": "a chunked upload arrives with CONTENT_LENGTH=-1, which our server understands",
+    },
+    {
+        "scgi": _NO_TRANSPORT.format("Caddy", "scgi"),
+        "uwsgi": _NO_TRANSPORT.format("Caddy", "uwsgi"),
+    },
+    "caddy validate --adapter caddyfile --config",
+    Failures(
+        502,
+        "dial unix SOCKET: connect: no such file or directory",
+        "dial unix SOCKET: connect: permission denied",
+        "dial unix SOCKET: connect: connection refused",
+        "answers 502 at once",
+    ),
+    (),
+    reads_htpasswd=False,
+)
+
+HAPROXY = Front(
+    "haproxy",
+    "HAProxy",
+    {
+        "debian": Packaging(
+            "haproxy.service",
+            "haproxy",
+            "haproxy",
+            "haproxy",
+            "/etc/haproxy/haproxy.cfg",
+            "",
+            chroot="/var/lib/haproxy",
+        ),
+        "fedora": Packaging(
+            "haproxy.service",
+            "haproxy",
+            "haproxy",
+            "haproxy",
+            "/etc/haproxy/conf.d/NAME.cfg",
+            "",
+            chroot="/var/lib/haproxy",
+        ),
+        "arch": Packaging(
+            "haproxy.service",
+            "haproxy",
+            "haproxy",
+            "haproxy",
+            "/etc/haproxy/haproxy.cfg",
+            "",
+            chroot="/usr/share/haproxy",
+        ),
+    },
+    {
+        "http": "streams uploads, chunked ones too",
+        "fastcgi": "a chunked upload over 16 kB is answered 400",
+    },
+    {
+        "scgi": _NO_TRANSPORT.format("HAProxy", "scgi"),
+        "uwsgi": _NO_TRANSPORT.format("HAProxy", "uwsgi"),
+    },
+    "haproxy -c -f",
+    Failures(503, " SC-- ", " SC-- ", " SC-- ", "answers 503 at once"),
+    (
+        "It changes its root directory: the socket must lie inside, and its path is written as "
+        "seen from there. An absolute path outside gives 503.",
+        "It keeps only its primary group: SocketGroup= must be that one.",
+        "Its fcgi-app fills REMOTE_USER from the client's Authorization header, unverified, "
+        "unless told otherwise.",
+    ),
+    static=False,
+    reads_htpasswd=False,
+    drops_groups=True,
+)
+
+CHEROKEE = Front(
+    "cherokee",
+    "Cherokee",
+    {},
+    {
+        "scgi": "a small chunked upload loses its body without a word",
+        "fastcgi": "as scgi",
+        "uwsgi": "as scgi",
+    },
+    {"http": "Cherokee's HTTP proxy cannot connect to a unix socket"},
+    "",
+    Failures(
+        503,
+        "The information source is being disabled",
+        "The information source is being disabled",
+        "The information source is being disabled",
+        "waits",
+    ),
+    (
+        "No distribution packages it any more, so its configuration is not run in our tests.",
+        "It sends HTTPS=off and decodes REQUEST_URI; our server knows both.",
+    ),
+)
+
+FRONTS: dict[str, Front] = {
+    front.name: front for front in (NGINX, APACHE, LIGHTTPD, CADDY, HAPROXY, CHEROKEE)
+}
+
+REFUSED: dict[str, str] = {
+    "h2o": "it forwards the client's Proxy and X-Forwarded-* headers unchanged",
+}
+"""Web servers that no configuration is generated for, and why."""
+
+SPOOFABLE: tuple[str, ...] = (
+    "Proxy",
+    "Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "X-Forwarded-Server",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-User",
+    "X-Real-IP",
+    "Remote-User",
+    "X-Remote-User",
+    "Script-Name",
+    "X-Script-Name",
+)
+"""Header fields that only a front may set: no client's ever reaches the application."""
+
+
+def find(name: str) -> Front:
+    """Return the front called `name`; UsageError where there is none, or why it is refused."""
+    try:
+        return FRONTS[name]
+    except KeyError:
+        why = f"{REFUSED[name]}; use" if name in REFUSED else "there is no such front; there are"
+        raise UsageError(f"{name}: {why} {', '.join(FRONTS)}") from None
+
+
+def packaging(front: Front, distribution: str) -> Packaging:
+    """Return how `distribution` runs `front`; UsageError where it does not package it."""
+    try:
+        return front.packaging[distribution]
+    except KeyError:
+        raise UsageError(
+            f"{front.name}: {DISTRIBUTIONS.get(distribution, distribution)} does not package it, "
+            "so the user it runs as is not known: name its group with --group"
+        ) from None
+
+
+def distribution(os_release: str | None = None) -> str:
+    """Return the family of the running system: a key of `DISTRIBUTIONS`.
+
+    `os_release` is the text of os-release(5); without it the system's own is read. ID= and
+    ID_LIKE= are looked at, as that page advises; a family that is not known is debian.
+    """
+    if os_release is None:
+        os_release = next(
+            (
+                path.read_text(encoding="utf-8", errors="replace")
+                for path in (Path("/etc/os-release"), Path("/usr/lib/os-release"))
+                if path.is_file()
+            ),
+            "",
+        )
+    values = dict(line.split("=", 1) for line in os_release.splitlines() if "=" in line)
+    family = {"ubuntu": "debian", "rhel": "fedora", "centos": "fedora"}
+    for word in f"{values.get('ID', '')} {values.get('ID_LIKE', '')}".split():
+        name = word.strip("\"'").lower()
+        name = family.get(name, name)
+        if name in DISTRIBUTIONS:
+            return name
+    return "debian"
