@@ -1,0 +1,63 @@
+"""What tests and measurements ask of a server. Nothing here belongs on a site of yours."""
+
+import hashlib
+import os
+import time
+
+from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_POST
+
+
+@csrf_exempt  # nothing is kept
+@require_POST
+def upload(request):
+    """Say the size and the SHA-256 of what was sent: a form's file, or else the body itself."""
+    file = None
+    if request.content_type == "multipart/form-data":
+        if (file := request.FILES.get("file")) is None:
+            return JsonResponse({"error": "a field `file` with a file is wanted"}, status=400)
+        chunks = file.chunks()
+    else:
+        chunks = iter(lambda: request.read(1 << 16), b"")
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        size += len(chunk)
+    return JsonResponse(
+        {"name": file.name if file else None, "size": size, "sha256": digest.hexdigest()}
+    )
+
+
+@require_GET
+def stream(request):
+    """Send ?lines= lines, one by one, ?ms= milliseconds apart."""
+    lines = int(request.GET.get("lines", 10))
+    pause = int(request.GET.get("ms", 0)) / 1000
+
+    def body():
+        for number in range(1, lines + 1):
+            yield f"line {number}\n"
+            if number < lines:
+                time.sleep(pause)
+
+    return StreamingHttpResponse(body(), content_type="text/plain")
+
+
+@require_GET
+def slow(request):
+    """Answer after ?ms= milliseconds."""
+    ms = int(request.GET.get("ms", 1000))
+    time.sleep(ms / 1000)
+    return HttpResponse(f"after {ms} ms\n", content_type="text/plain")
+
+
+def environ(request):
+    """Show the request as the application gets it, and as whom the application runs."""
+    return JsonResponse(
+        {
+            "process": {"pid": os.getpid(), "uid": os.getuid(), "gid": os.getgid()},
+            "secure": request.is_secure(),
+            "environ": {k: v for k, v in request.META.items() if isinstance(v, str | bool | tuple)},
+        }
+    )
