@@ -172,7 +172,9 @@ TABLE: tuple[Setting, ...] = (
     Setting("header_bytes", size, "bytes", "the longest header of a request"),
     Setting("header_count", positive, "", "the most header fields of an HTTP request"),
     Setting("request_line", size, "bytes", "the longest request line of an HTTP request"),
-    Setting("body_bytes", size, "bytes", "the largest request body; 0: no limit, the front has one"),
+    Setting(
+        "body_bytes", size, "bytes", "the largest request body; 0: no limit, the front has one"
+    ),
     Setting(
         "body_buffer",
         size,
@@ -181,9 +183,13 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting("header_timeout", seconds, "seconds", "from the first byte to a complete header"),
     Setting("body_timeout", seconds, "seconds", "the longest silence in a request's body"),
-    Setting("write_timeout", seconds, "seconds", "the longest a peer may take no byte of a response"),
+    Setting(
+        "write_timeout", seconds, "seconds", "the longest a peer may take no byte of a response"
+    ),
     Setting("keepalive_timeout", seconds, "seconds", "how long an idle connection is kept"),
-    Setting("graceful_timeout", seconds, "seconds", "how long accepted requests may take at a stop"),
+    Setting(
+        "graceful_timeout", seconds, "seconds", "how long accepted requests may take at a stop"
+    ),
     Setting("idle_timeout", seconds, "seconds", "leave after so long without a request; 0: never"),
     Setting(
         "worker_timeout",
