@@ -34,10 +34,10 @@ _STICKY_AND_OPEN = 0o1002
 
 
 class Range(NamedTuple):
-    """Ids that a user namespace knows: `count` of them from `first` on, as seen from here."""
+    """Ids that a user namespace knows: `size` of them from `first` on, as seen from here."""
 
     first: int
-    count: int
+    size: int
 
 
 class Identity(NamedTuple):
@@ -66,7 +66,7 @@ class Identity(NamedTuple):
 
 
 def _known(number: int, ranges: Iterable[Range] | None) -> bool:
-    return ranges is None or any(r.first <= number < r.first + r.count for r in ranges)
+    return ranges is None or any(r.first <= number < r.first + r.size for r in ranges)
 
 
 class Acl(NamedTuple):

@@ -1,0 +1,65 @@
+"""sdactivate who: who can connect to a socket, and the one component that decides."""
+
+import argparse
+import json
+
+SUMMARY = "who can connect to a socket, and why not"
+EXAMPLES = """\
+examples:
+  sdactivate who /run/mysite.sock                      everybody of interest on this host
+  sdactivate who mysite                                the sockets of mysite.socket
+  sdactivate who /run/mysite.sock --as www-data        one account; exit 1 if it can't
+  sdactivate who /run/mysite.sock --as :web            anybody who is only in group web
+  sudo sdactivate who /run/mysite.sock --prove         really connect as each of them
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `sdactivate who`."""
+    parser.add_argument("target", metavar="PATH|NAME", help="a socket, or a socket unit")
+    parser.add_argument(
+        "--as",
+        dest="users",
+        metavar="USER",
+        action="append",
+        default=[],
+        help="ask about this account only: USER, USER:GROUP,… or :GROUP (repeat for several)",
+    )
+    parser.add_argument(
+        "--prove", action="store_true", help="really connect as each of them, in a child process"
+    )
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print who can connect. 1: one of --as can't, or a proof contradicts its verdict."""
+    from sdactivate.doctor import who
+    from sdactivate.doctor.people import asked, of_interest
+    from sdactivate.doctor.processes import running
+
+    addresses, site_user = _addresses(args.target)
+    processes = [] if args.users else list(running())
+    people = [asked(user) for user in args.users] or of_interest(processes, site_user)
+    reports = [who.report(it, people, processes, proving=args.prove) for it in addresses]
+    if args.format == "json":
+        print(json.dumps([who.as_json(report) for report in reports], indent=2))
+    else:
+        print("\n".join(map(who.as_text, reports)), end="")
+    refused = args.users and any(
+        answer.allowed is False for report in reports for _, answer in report.people
+    )
+    return 1 if refused or any(report.differs for report in reports) else 0
+
+
+def _addresses(target: str) -> tuple[list[str], str]:
+    """The addresses that are meant, and the user of the service behind them where known."""
+    from sdactivate.doctor.manager import listening, one, show
+    from sdactivate.errors import Error
+
+    if target[:1] in ("/", "@"):
+        return [target], ""
+    unit = target if target.endswith(".socket") else f"{target}.socket"
+    if not (addresses := list(listening(unit))):
+        raise Error(f"{unit}: it listens on no socket, only on FIFOs or special files")
+    triggers = one(show(unit, "Triggers"), "Triggers").split()
+    return addresses, one(show(triggers[0], "User"), "User") if triggers else ""

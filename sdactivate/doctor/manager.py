@@ -1,0 +1,65 @@
+"""What systemd says: `systemctl show` and nothing else, so that no D-Bus library is needed."""
+
+import subprocess
+from collections.abc import Iterator
+
+from sdactivate.errors import Error
+
+Properties = dict[str, list[str]]
+"""Values by property, in order: Listen= and the like come more than once."""
+
+
+def show(unit: str, *properties: str) -> Properties:
+    """Return what `systemctl show` says of `unit` (systemctl(1)).
+
+    Raises Error where systemd isn't there to be asked, or doesn't answer within 30 seconds.
+    """
+    argv = ["systemctl", "show", "--no-pager", *(f"--property={name}" for name in properties)]
+    return parse_show(ask([*argv, "--", unit]))
+
+
+def ask(argv: list[str]) -> str:
+    """Return what a command of systemd's prints; Error with its own words where it fails."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    except FileNotFoundError:
+        raise Error(
+            f"{argv[0]} isn't installed: there is no systemd to ask; name files with --offline"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise Error(f"{' '.join(argv)}: no answer within 30 seconds") from None
+    if done.returncode:
+        raise Error(f"{' '.join(argv)}: {done.stderr.strip() or f'exit {done.returncode}'}")
+    return done.stdout
+
+
+def parse_show(text: str) -> Properties:
+    """Return the properties of the first unit in the output of `systemctl show`."""
+    properties: Properties = {}
+    for line in text.split("\n"):
+        name, equals, value = line.partition("=")
+        if equals:
+            properties.setdefault(name, []).append(value)
+    return properties
+
+
+def one(properties: Properties, name: str) -> str:
+    """Return the last value of a property, "" where there is none."""
+    return properties.get(name, [""])[-1]
+
+
+def listening(socket_unit: str) -> Iterator[str]:
+    """Yield the addresses of a socket unit as it has them now: /run/x.sock, @name, [::]:80.
+
+    Raises Error if there is no such unit.
+    """
+    properties = show(socket_unit, "LoadState", "Listen")
+    if one(properties, "LoadState") != "loaded":
+        raise Error(
+            f"{socket_unit}: systemd has no such unit ({one(properties, 'LoadState')}): "
+            f"name another, or the path of a socket"
+        )
+    for value in properties.get("Listen", []):
+        address, _, kind = value.rpartition(" (")
+        if kind in ("Stream)", "SequentialPacket)", "Datagram)"):
+            yield address

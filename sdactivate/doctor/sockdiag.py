@@ -1,0 +1,116 @@
+"""The listening unix sockets as the kernel has them: sock_diag(7), netlink(7).
+
+/proc/net/unix gives a socket's path as it was bound, but not the inode of the file that stands
+for it, nor its queue: a file that was removed and made anew by somebody else looks the same
+there. The diagnosis messages have device, inode and queue.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sdactivate.errors import Error
+
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_NLM_F_REQUEST_DUMP = 0x301
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_SHOW_NAME, _SHOW_VFS, _SHOW_RQLEN = 0x01, 0x02, 0x10
+_UNIX_DIAG_NAME, _UNIX_DIAG_VFS, _UNIX_DIAG_RQLEN = 0, 1, 4
+_LISTEN = 10  # TCP_LISTEN
+
+_NLMSG = struct.Struct("=IHHII")
+_REQUEST = struct.Struct("=BBHIIIII")
+_ANSWER = struct.Struct("=BBBBIII")
+_ATTRIBUTE = struct.Struct("=HH")
+_PAIR = struct.Struct("=II")
+
+
+class Listener(NamedTuple):
+    """A listening unix socket of this network namespace.
+
+    `name` is as it was bound, @ first for an abstract one. `device` and `inode` are of its file,
+    0 where it has none. `waiting` connections are not accepted yet, of at most `backlog`.
+    """
+
+    name: str
+    device: int
+    inode: int
+    waiting: int
+    backlog: int
+
+
+def listeners() -> list[Listener]:
+    """Return all listening unix sockets; Error where the kernel doesn't say."""
+    body = _REQUEST.pack(
+        socket.AF_UNIX, 0, 0, 1 << _LISTEN, 0, _SHOW_NAME | _SHOW_VFS | _SHOW_RQLEN, 0, 0
+    )
+    head = _NLMSG.pack(_NLMSG.size + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 1, 0)
+    found: list[Listener] = []
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as link:
+            link.settimeout(10)
+            link.sendto(head + body, (0, 0))
+            while True:
+                for kind, payload in messages(link.recv(1 << 18)):
+                    if kind == _NLMSG_DONE:
+                        return found
+                    if kind == _NLMSG_ERROR:
+                        number = -int.from_bytes(payload[:4], "little", signed=True)
+                        raise OSError(number, os.strerror(number))
+                    found.append(parse_listener(payload))
+    except OSError as error:
+        raise Error(f"the kernel doesn't list its unix sockets (sock_diag): {error}") from None
+
+
+def messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield type and payload of each netlink message; ValueError where one is cut short."""
+    while datagram:
+        if len(datagram) < _NLMSG.size:
+            raise ValueError("a netlink message is cut short")
+        length, kind, _, _, _ = _NLMSG.unpack_from(datagram)
+        if not _NLMSG.size <= length <= len(datagram):
+            raise ValueError(f"a netlink message of {length} bytes in {len(datagram)}")
+        yield kind, datagram[_NLMSG.size : length]
+        datagram = datagram[length + 3 & ~3 :]
+
+
+def parse_listener(payload: bytes) -> Listener:
+    """Return the socket that an answer (struct unix_diag_msg and attributes) describes."""
+    name, device, inode, waiting, backlog = "", 0, 0, 0, 0
+    rest = payload[_ANSWER.size :]
+    while len(rest) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(rest)
+        if not _ATTRIBUTE.size <= length <= len(rest):
+            raise ValueError(f"an attribute of {length} bytes in {len(rest)}")
+        value = rest[_ATTRIBUTE.size : length]
+        if kind == _UNIX_DIAG_NAME:
+            name = os.fsdecode(b"@" + value[1:] if value[:1] == b"\0" else value.rstrip(b"\0"))
+        elif kind == _UNIX_DIAG_VFS and len(value) == _PAIR.size:
+            inode, device = _PAIR.unpack(value)
+        elif kind == _UNIX_DIAG_RQLEN and len(value) == _PAIR.size:
+            waiting, backlog = _PAIR.unpack(value)
+        rest = rest[length + 3 & ~3 :]
+    return Listener(name, device, inode, waiting, backlog)
+
+
+def behind(path: str, found: list[Listener] | None = None) -> Listener | None:
+    """Return the socket that listens behind the file at `path`; None where none does.
+
+    `found` is what `listeners` returned, where it is asked for several. An abstract address
+    (@name) is looked up by its name.
+    """
+    found = listeners() if found is None else found
+    if path.startswith("@"):
+        return next((one for one in found if one.name == path), None)
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    # The kernel's 32-bit device number (20 bits of minor) is not userspace's; inodes are cut too.
+    # overlayfs and btrfs show stat(2) another device than the kernel's own: there the name helps.
+    device = (os.major(status.st_dev) << 20 | os.minor(status.st_dev)) & 0xFFFFFFFF
+    same = [one for one in found if one.inode == status.st_ino & 0xFFFFFFFF]
+    return next((one for one in same if one.device == device or one.name == path), None)

@@ -1,0 +1,33 @@
+"""sdactivate who, as a command."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from sdactivate.cli import main
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="looks into a directory of root's")
+
+
+@as_root
+def test_exit_codes_tell_scripts_whether_somebody_can_connect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        assert main(["who", path, "--as", "root"]) == 0
+        assert main(["who", path, "--as", "nobody"]) == 1
+        assert main(["who", path, "--as", "no-such-user"]) == 2
+        capsys.readouterr()
+        assert main(["who", path, "--format", "json"]) == 0
+    report = json.loads(capsys.readouterr().out)[0]
+    assert report["address"] == path
+    assert report["listening"] is True
+    assert report["way"][-1]["kind"] == "socket"
+    assert next(it for it in report["accounts"] if it["name"] == "root")["allowed"] is True
+    assert any(os.getpid() in team["pids"] for team in report["processes"])
