@@ -1,0 +1,55 @@
+"""Fixtures that boot a real systemd. Root only; MACHINE_ROOT=DIR boots another root file system.
+
+mmdebstrap --variant=minbase --include="$(script/setup packages)" trixie DIR
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from machine import Installation, Machine, build_wheel, install
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.machine)
+            if os.geteuid() != 0:
+                item.add_marker(pytest.mark.skip(reason="only root can boot a machine"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """A failed test shows what the machine logged."""
+    report = yield
+    machine = getattr(item, "funcargs", {}).get("machine")
+    if report.failed and isinstance(machine, Machine):
+        try:
+            log = machine.journal()
+        except Exception as error:  # the first failure is the one to show
+            log = f"cannot be had: {error}"
+        report.sections.append(("journal of the machine", log[-20000:]))
+    return report
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout: what users get, and so what is tested."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def installation(wheel: Path) -> Installation:
+    """The wheel and the example site, installed for machines."""
+    return install(wheel, Path(os.environ.get("MACHINE_ROOT", "/")).resolve())
+
+
+@pytest.fixture(scope="module")
+def machine(installation: Installation) -> Iterator[Machine]:
+    """A fresh machine for this module: see machine.Machine."""
+    with Machine(installation) as booted:
+        yield booted
