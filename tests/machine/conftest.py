@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import Installation, Machine, build_wheel, install
+
+from tests.machine.machine import Installation, Machine, build_wheel, install
 
 HERE = Path(__file__).parent
 

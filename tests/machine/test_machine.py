@@ -3,7 +3,8 @@
 import subprocess
 
 import pytest
-from machine import CommandFailed, Installation, Machine
+
+from tests.machine.machine import CommandFailed, Installation, Machine
 
 
 def test_systemd_is_the_first_process(machine: Machine) -> None:
