@@ -12,18 +12,19 @@ set -eu
 verb=$1 work=$2 root=$3 prefix=$4 site=$5
 
 namespaces() {
-	case $verb in
-	install) inside=1 exec unshare --mount sh "$0" "$@" ;;
-	boot)
-		echo $$ >"$6/cgroup.procs"
-		inside=1 exec unshare --pid --fork --kill-child --mount --uts --ipc --net --cgroup sh "$0" "$@"
-		;;
-	esac
+	set -- sh "$0" "$@"
+	if [ "$verb" = boot ]; then
+		echo $$ >"$8/cgroup.procs"
+		set -- --pid --fork --kill-child --uts --ipc --net --cgroup "$@"
+	fi
+	inside=1 exec unshare --mount --propagation unchanged "$@"
 }
 
-# pivot_root wants / to be a mount point, which it is not in a chroot: mount it on itself, and step
-# onto the new mount, which only a path through ".." sees.
-onto_a_mount() {
+# In a chroot / is no mount point, and both of what follows is about the mount that / is on:
+# what we mount must not show on the host, and pivot_root wants to leave a mount behind.
+# nsenter sees past the chroot; a path through ".." sees what is mounted on /.
+from_a_chroot() {
+	nsenter --mount=/proc/self/ns/mnt mount --make-rprivate /
 	mount --rbind / /
 	inside=2 exec chroot /.. sh "$0" "$@"
 }
@@ -108,11 +109,10 @@ boot() {
 		/lib/systemd/systemd --system --unit=machine.target --show-status=no --log-target=journal
 }
 
-[ "${inside:-}" ] || namespaces "$@"
-if [ "$verb$inside" = boot1 ]; then
-	mount --make-rprivate /
-	mountpoint -q / || onto_a_mount "$@"
-fi
+case ${inside:-} in
+"") namespaces "$@" ;;
+1) if mountpoint -q /; then mount --make-rprivate /; else from_a_chroot "$@"; fi ;;
+esac
 unset inside
 overlay
 shift 5
