@@ -1,0 +1,381 @@
+"""The hardening directives: a table that the unit, `explain`, the doctor and docs/ derive from.
+
+A service that only needs an inherited socket can do without nearly everything else, and each
+row takes one thing away: what, with which line, why, since which systemd, where it is
+documented, and which *need* of a site gives it back. With all of them `systemd-analyze security`
+says 0.2. Common ground: it imports no wing.
+"""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+NEEDS: Mapping[str, str] = MappingProxyType(
+    {
+        "network": "connections to other machines",
+        "jit": "memory that is both writable and executable",
+        "home": "code or data under /home, /root or /run/user",
+        "device": "device nodes",
+        "peer-ids": "users and groups of the peers (SO_PEERCRED)",
+        "peer-proc": "the peers' entries in /proc",
+    }
+)
+"""What a site may need beyond its socket and its own directories. Each relaxes only its lines."""
+
+TOPICS: Mapping[str, str] = MappingProxyType(
+    {
+        "identity": "A user of its own, without any privilege and no way to get one.",
+        "files": "It writes to its own directories only, and what it writes is its own.",
+        "network": "No network: the socket it inherits is not affected by any of these.",
+        "kernel": "Nothing of the kernel's or of other processes is in sight.",
+        "calls": "The system calls that a service needs, and none that manage the machine.",
+    }
+)
+"""The groups of lines, in their order in the unit, each with its comment."""
+
+
+class Directive(NamedTuple):
+    """One line of the sandbox."""
+
+    topic: str
+    name: str
+    value: str
+    """As written; "" empties a list."""
+    why: str
+    """What it takes away, in one sentence."""
+    since: int
+    """The first systemd that knows it with this value."""
+    source: str
+    relaxed: Mapping[str, str | None] = MappingProxyType({})
+    """Need: the value it has then; None: the line is left out."""
+
+    @property
+    def line(self) -> str:
+        """The line of the unit: ProtectClock=yes."""
+        return f"{self.name}={self.value}"
+
+
+EXEC = "systemd.exec(5)"
+RESOURCES = "systemd.resource-control(5)"
+
+TABLE: tuple[Directive, ...] = (
+    Directive(
+        "identity",
+        "DynamicUser",
+        "yes",
+        "The user exists only while the service runs and owns nothing else on the machine.",
+        235,
+        EXEC,
+        {"run-as": None},
+    ),
+    Directive(
+        "identity",
+        "NoNewPrivileges",
+        "yes",
+        "No program it starts gains privileges: setuid bits and file capabilities are ignored.",
+        187,
+        EXEC,
+    ),
+    Directive(
+        "identity",
+        "CapabilityBoundingSet",
+        "",
+        "No capability can ever be had, not even by root inside.",
+        21,
+        EXEC,
+    ),
+    Directive(
+        "identity",
+        "AmbientCapabilities",
+        "",
+        "No capability is handed to the process at its start.",
+        229,
+        EXEC,
+    ),
+    Directive(
+        "identity",
+        "PrivateUsers",
+        "yes",
+        "Other users do not exist: every foreign owner is seen as nobody.",
+        232,
+        EXEC,
+        {"peer-ids": None},
+    ),
+    Directive(
+        "identity",
+        "RestrictSUIDSGID",
+        "yes",
+        "It can make no setuid or setgid file.",
+        242,
+        EXEC,
+    ),
+    Directive(
+        "identity",
+        "KeyringMode",
+        "private",
+        "It has a kernel keyring of its own and shares none with the user's other processes.",
+        235,
+        EXEC,
+    ),
+    Directive(
+        "identity",
+        "RemoveIPC",
+        "yes",
+        "Shared memory and queues that it leaves behind are removed with it.",
+        212,
+        EXEC,
+        {"run-as": None},
+    ),
+    Directive(
+        "files",
+        "UMask",
+        "0077",
+        "What it writes, nobody else reads.",
+        21,
+        EXEC,
+    ),
+    Directive(
+        "files",
+        "ProtectSystem",
+        "strict",
+        "The whole file system is read-only but for its own directories.",
+        232,
+        EXEC,
+    ),
+    Directive(
+        "files",
+        "ProtectHome",
+        "yes",
+        "/home, /root and /run/user are empty.",
+        214,
+        EXEC,
+        {"home": "read-only"},
+    ),
+    Directive(
+        "files",
+        "PrivateTmp",
+        "yes",
+        "/tmp and /var/tmp are its own and vanish with it.",  # noqa: S108 - a sentence
+        21,
+        EXEC,
+    ),
+    Directive(
+        "files",
+        "PrivateDevices",
+        "yes",
+        "/dev holds pseudo devices only: null, zero, full, random, urandom, tty.",
+        209,
+        EXEC,
+        {"device": None},
+    ),
+    Directive(
+        "files",
+        "DevicePolicy",
+        "closed",
+        "The kernel lets it open no device but the pseudo ones.",
+        208,
+        RESOURCES,
+    ),
+    Directive(
+        "files",
+        "PrivateMounts",
+        "yes",
+        "Mounts made inside are not seen outside.",
+        239,
+        EXEC,
+    ),
+    Directive(
+        "network",
+        "PrivateNetwork",
+        "yes",
+        "It has a loopback interface of its own and no other.",
+        33,
+        EXEC,
+        {"network": None},
+    ),
+    Directive(
+        "network",
+        "RestrictAddressFamilies",
+        "AF_UNIX",
+        "It can make unix sockets only: databases and mail are reached by theirs.",
+        211,
+        EXEC,
+        {"network": "AF_UNIX AF_INET AF_INET6"},
+    ),
+    Directive(
+        "network",
+        "IPAddressDeny",
+        "any",
+        "The kernel drops every IP packet of its own sockets.",
+        235,
+        RESOURCES,
+        {"network": None},
+    ),
+    Directive(
+        "network",
+        "SocketBindDeny",
+        "any",
+        "It can open no port: the socket unit has done that.",
+        249,
+        RESOURCES,
+    ),
+    Directive(
+        "network",
+        "PrivateIPC",
+        "yes",
+        "System V and POSIX message queues are its own.",
+        248,
+        EXEC,
+    ),
+    Directive(
+        "kernel",
+        "ProtectClock",
+        "yes",
+        "It can't set the clock.",
+        245,
+        EXEC,
+    ),
+    Directive(
+        "kernel",
+        "ProtectHostname",
+        "yes",
+        "It can't rename the machine.",
+        242,
+        EXEC,
+    ),
+    Directive(
+        "kernel",
+        "ProtectKernelLogs",
+        "yes",
+        "It reads no kernel log, whose addresses help an attacker.",
+        244,
+        EXEC,
+    ),
+    Directive(
+        "kernel",
+        "ProtectKernelModules",
+        "yes",
+        "It can load no kernel module.",
+        232,
+        EXEC,
+    ),
+    Directive(
+        "kernel",
+        "ProtectKernelTunables",
+        "yes",
+        "The kernel's variables in /proc/sys and /sys are read-only.",
+        232,
+        EXEC,
+    ),
+    Directive(
+        "kernel",
+        "ProtectControlGroups",
+        "yes",
+        "Control groups are read-only.",
+        232,
+        EXEC,
+    ),
+    Directive(
+        "kernel",
+        "ProtectProc",
+        "invisible",
+        "Other users' processes are not listed in /proc.",
+        247,
+        EXEC,
+        {"peer-proc": None},
+    ),
+    Directive(
+        "kernel",
+        "ProcSubset",
+        "pid",
+        "/proc holds processes only, nothing about the machine.",
+        247,
+        EXEC,
+    ),
+    Directive(
+        "calls",
+        "SystemCallArchitectures",
+        "native",
+        "Calls of other architectures, a way round the filter, are refused.",
+        209,
+        EXEC,
+    ),
+    Directive(
+        "calls",
+        "SystemCallFilter",
+        "@system-service",
+        "Only what services usually call is allowed ...",
+        239,
+        EXEC,
+    ),
+    Directive(
+        "calls",
+        "SystemCallFilter",
+        "~@privileged @resources",
+        "... and of that nothing that changes privileges, priorities or limits.",
+        239,
+        EXEC,
+    ),
+    Directive(
+        "calls",
+        "SystemCallErrorNumber",
+        "EPERM",
+        "A refused call fails with an error that a program can handle; it does not kill.",
+        209,
+        EXEC,
+    ),
+    Directive(
+        "calls",
+        "RestrictNamespaces",
+        "yes",
+        "It can make no namespace, the usual first step out of a sandbox.",
+        233,
+        EXEC,
+    ),
+    Directive(
+        "calls",
+        "RestrictRealtime",
+        "yes",
+        "It can't take the processor for itself.",
+        231,
+        EXEC,
+    ),
+    Directive(
+        "calls",
+        "LockPersonality",
+        "yes",
+        "The kernel's behaviour towards it can't be changed to an older, weaker one.",
+        235,
+        EXEC,
+    ),
+    Directive(
+        "calls",
+        "MemoryDenyWriteExecute",
+        "yes",
+        "No memory is both writable and executable, which injected code would need.",
+        231,
+        EXEC,
+        {"jit": None},
+    ),
+)
+
+
+def sandbox(needs: Iterable[str], version: int) -> list[Directive]:
+    """Return the rows for a service with `needs`, on systemd `version`, relaxed where needed.
+
+    Each need is a key of NEEDS or "run-as" (a user of the administrator's choice).
+    """
+    rows = []
+    for row in TABLE:
+        if row.since > version:
+            continue
+        values = {row.relaxed[need] for need in needs if need in row.relaxed}
+        if None in values:
+            continue
+        rows.append(row._replace(value=values.pop()) if values else row)  # type: ignore[arg-type]
+    return rows
+
+
+def named(name: str) -> list[Directive]:
+    """Return the rows for the directive `name`: none, one, or two for SystemCallFilter."""
+    return [row for row in TABLE if row.name == name]

@@ -1,0 +1,79 @@
+"""What the administrator should know before a unit is used: sentences for standard error.
+
+The text is right, but this host, or the way it is meant, may not fit it. What can't work at all
+is refused instead (`sdactivate.site`), and what runs is the doctor's to judge.
+"""
+
+import grp
+import os
+import pwd
+from collections.abc import Iterator
+from functools import cache
+
+from sdactivate.site import Site
+
+
+@cache
+def _known(database: str, name: str) -> bool:
+    look_up = pwd.getpwnam if database == "user" else grp.getgrnam
+    try:
+        look_up(name)
+    except KeyError:
+        return name.isdigit()
+    return True
+
+
+def _unknown(option: str, database: str, name: str) -> Iterator[str]:
+    if name and not _known(database, name):
+        yield f"{option} {name}: this host has no such {database}; the unit won't start without it"
+
+
+def of_socket(site: Site) -> Iterator[str]:
+    """Yield what should be known about the site's sockets."""
+    yield from _unknown("--user", "user", site.user)
+    yield from _unknown("--group", "group", site.group)
+    for address in site.addresses:
+        match address.family:
+            case "unix":
+                yield from _of_path(site, address.path)
+            case "abstract":
+                yield f"--listen {address}: an abstract socket has no permissions, all may connect"
+            case "inet" | "inet6":
+                where = "local user" if _loopback(address.host) else "machine that reaches it"
+                yield f"--listen {address}: TCP has no permissions, any {where} may connect"
+            case "vsock":
+                yield f"--listen {address}: vsock has no permissions, every machine may connect"
+
+
+def _of_path(site: Site, path: str) -> Iterator[str]:
+    if site.mode & 0o002:
+        yield f"--mode {site.mode:04o}: every user of this host may connect"
+    elif not site.mode & 0o020:
+        yield f"--mode {site.mode:04o}: the group may not connect, only {site.user} and root"
+    elif site.group in ("root", "0"):
+        yield "without --group only root may connect; name the front's group, such as www-data"
+    if site.run_as and site.run_as == site.user:
+        yield f"--user {site.user}: the application owns its socket and can change its mode"
+    if path.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108 - that is what is warned of
+        yield f"--listen {path}: a front with a /tmp of its own (PrivateTmp=) won't see it"
+
+
+def _loopback(host: str) -> bool:
+    return host.startswith("127.") or host == "::1"
+
+
+def of_service(site: Site, python: str) -> Iterator[str]:
+    """Yield what should be known about the site's service, which `python` runs."""
+    yield from _unknown("--run-as", "user", site.run_as)
+    if not site.run_as and _known("user", site.name) and not site.name.isdigit():
+        yield (
+            f"this host has a user {site.name}: the service will run as that one, "
+            f"not as a dynamic user"
+        )
+    for option, path in (("--python", python), ("--chdir", site.chdir)):
+        if path.startswith(("/home/", "/root/", "/run/user/")) and not site.home:
+            yield f"{option} {path}: the sandbox hides it (ProtectHome=); move it, or give --home"
+        elif path and not os.path.exists(path):
+            yield f"{option} {path}: this host has no such file"
+        elif path.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108 - that is what is warned of
+            yield f"{option} {path}: the service has a /tmp of its own (PrivateTmp=), move it"

@@ -1,0 +1,69 @@
+"""The registry: every kind of text that can be generated, and the options it reads.
+
+To add a kind, write a function and add a row to KINDS. The function is
+
+    def nginx(site: Site, target: Target, *, server_name: tuple[str, ...] = ()) -> Output
+
+It gets the site, what to write for (`generate.output.Target`), and as keywords those of its own
+options that were given ("server-name" arrives as `server_name`). It returns its files and its
+warnings, writes nothing, prints nothing, and raises UsageError for what it can't write. `gen`
+prints the files, `gen --out` and `install` write them.
+
+The row names the function as "module:function", so that a module is imported, and its templates
+are compiled, only when the kind is asked for. Options that describe the site itself are rows of
+`generate.options.SITE` and fields of `Site`. Options that only some kinds read are rows (see
+`generate.options.Option`) in a module that imports quickly (no Jinja2), given here as `options`;
+several kinds may share one tuple. A name means the same everywhere: `--protocol` is the
+runtime's setting, and a front reads it from `site.settings`.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import NamedTuple
+
+from sdactivate.generate.options import Option
+from sdactivate.generate.output import Output
+
+
+class Kind(NamedTuple):
+    """One row."""
+
+    name: str
+    function: str
+    """ "module:function"."""
+    summary: str
+    """What it writes, for the help: a few words."""
+    options: tuple[Option, ...] = ()
+    """Those that only this kind, or some kinds, read."""
+    reads: frozenset[str] | None = None
+    """The options of SITE that it reads besides `name`; None: all of them."""
+    all: bool = False
+    """Whether `--kind all` includes it."""
+
+    def load(self) -> Callable[..., Output]:
+        """Return the function, imported now."""
+        module, _, name = self.function.partition(":")
+        function: Callable[..., Output] = getattr(import_module(module), name)
+        return function
+
+
+_SOCKET = frozenset({"listen", "user", "group", "mode"})
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "socket",
+            "sdactivate.generate.units:socket",
+            "the socket unit: NAME.socket",
+            reads=_SOCKET,
+            all=True,
+        ),
+        Kind(
+            "service",
+            "sdactivate.generate.units:service",
+            "the service unit: NAME.service",
+            all=True,
+        ),
+    )
+}

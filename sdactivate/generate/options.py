@@ -1,0 +1,129 @@
+"""The options of a site: one table that `gen`, sites.toml and `install` read.
+
+Each row is one option by its long name: `--run-as` on the command line, `run-as` in a file. The
+readers are those of `sdactivate.site`, and the runtime's settings (`sdactivate.settings`) are
+options, too, which the unit carries as Environment=SDACTIVATE_... lines: the one way in which a
+generated unit sets them, so that an operator finds them all in one place and in one form.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from sdactivate import site as grammar
+from sdactivate import systemd
+from sdactivate.errors import UsageError
+from sdactivate.settings import TABLE as SETTINGS
+from sdactivate.settings import Setting
+from sdactivate.site import Site
+
+
+class Option(NamedTuple):
+    """One row."""
+
+    name: str
+    """The long name, without the dashes in front."""
+    read: Callable[[str], Any]
+    """What it means; raises UsageError, whose message begins with the value, if it means nothing.
+
+    Never called for a flag, whose value is True.
+    """
+    help: str
+    metavar: str = ""
+    topic: str = "service"
+    """The heading in the help."""
+    many: bool = False
+    """It may be given several times: the value is a tuple."""
+    flag: bool = False
+    """It takes no value."""
+
+    @property
+    def field(self) -> str:
+        """The field of Site or the keyword of a kind's function."""
+        return self.name.replace("-", "_")
+
+    def parse(self, text: str, where: str) -> Any:
+        """Return what `text` means; `where` names the place it came from, such as --mode.
+
+        Raises UsageError, which names the place, the value and what is allowed.
+        """
+        try:
+            return self.read(text)
+        except UsageError as error:
+            raise UsageError(f"{where} {error}") from None
+
+
+def _setting(setting: Setting) -> Option:
+    def read(text: str) -> str:
+        try:
+            setting.parse(text, "")
+        except UsageError as error:
+            raise UsageError(str(error).removeprefix("=")) from None
+        return text.strip()
+
+    metavar = (setting.unit or "value").upper() if not setting.choices else ""
+    choices = f" ({', '.join(setting.choices)})" if setting.choices else ""
+    return Option(
+        setting.option.removeprefix("--"),
+        read,
+        setting.help + choices,
+        metavar or setting.name.upper(),
+        "runtime",
+    )
+
+
+SITE: tuple[Option, ...] = (
+    Option(
+        "listen",
+        grammar.parse_listen,
+        "where it is reached (default /run/NAME.sock): /path, @abstract, 127.0.0.1:8000, "
+        "[::1]:8000, vsock:CID:PORT; several times for several sockets",
+        "ADDRESS",
+        "socket",
+        many=True,
+    ),
+    Option("user", systemd.account, "owner of the socket (default root)", "USER", "socket"),
+    Option("group", systemd.account, "group that may connect: the front's", "GROUP", "socket"),
+    Option(
+        "mode",
+        grammar.parse_mode,
+        "permissions of the socket (default 0660): 0660 or u=rw,g=rw,o=",
+        "MODE",
+        "socket",
+    ),
+    Option("app", grammar.application, "the WSGI application", "MODULE:NAME"),
+    Option("chdir", grammar.absolute_path, "directory to run in and import from", "DIR"),
+    Option(
+        "python",
+        grammar.program,
+        "interpreter, a virtual environment's as a rule (default: the one that runs this)",
+        "PATH",
+    ),
+    Option("run-as", systemd.account, "run as USER instead of a dynamic user", "USER"),
+    Option("env", grammar.variable, "a variable of its environment", "NAME=VALUE", many=True),
+    Option("env-file", grammar.absolute_path, "a file of variables", "PATH", many=True),
+    Option("network", bool, "it connects to other machines", topic="sandbox", flag=True),
+    Option("jit", bool, "it needs writable executable memory", topic="sandbox", flag=True),
+    Option("home", bool, "it reads what lies under /home or /root", topic="sandbox", flag=True),
+    Option(
+        "writable",
+        grammar.absolute_path,
+        "a path it may write to besides its state and cache directories",
+        "PATH",
+        "sandbox",
+        many=True,
+    ),
+    Option("device", grammar.device_node, "a device it may use", "PATH", "sandbox", many=True),
+    *(_setting(setting) for setting in SETTINGS),
+)
+
+_SETTINGS = frozenset(setting.name for setting in SETTINGS)
+
+
+def site(name: str, values: Mapping[str, Any]) -> Site:
+    """Return the site called `name` with `values`, by field, as the options' readers made them.
+
+    Raises UsageError where they don't fit together.
+    """
+    fields = {key: value for key, value in values.items() if key not in _SETTINGS}
+    settings = {key: value for key, value in values.items() if key in _SETTINGS}
+    return Site(name, **fields, settings=settings)

@@ -1,0 +1,29 @@
+"""What a kind returns: files, and what the administrator should know about them."""
+
+from typing import NamedTuple
+
+
+class Target(NamedTuple):
+    """What the text is written for."""
+
+    systemd: int
+    """The version of systemd that will read it."""
+    comments: bool = True
+    """Whether the text says why."""
+
+
+class File(NamedTuple):
+    """One file, complete."""
+
+    name: str
+    """Its path, relative to the directory that it belongs in."""
+    text: str
+    mode: int = 0o644
+
+
+class Output(NamedTuple):
+    """All that one kind writes for one site."""
+
+    files: tuple[File, ...]
+    warnings: tuple[str, ...] = ()
+    """Sentences for standard error: the text is right, but this host may not fit it."""

@@ -1,0 +1,119 @@
+"""The command as it is typed: what it prints, where, and how it ends."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sdactivate.cli import main
+from sdactivate.generate import options
+from tests.generate.strategies import HOSTILE
+
+APP = ("--kind", "service", "--app", "mysite.wsgi:application")
+VALUED = [row.name for row in options.SITE if not row.flag]
+
+
+def test_a_socket_unit_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gen", "mysite", "--group", "www-data"]) == 0
+    out, err = capsys.readouterr()
+    assert out.endswith("[Install]\nWantedBy=sockets.target\n")
+    assert "SocketGroup=www-data\n" in out
+    assert err == ""
+
+
+def test_warnings_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gen", "mysite", "--group", "no-such-group"]) == 0
+    out, err = capsys.readouterr()
+    assert "SocketGroup=no-such-group\n" in out
+    assert err.startswith("sdactivate gen: warning: --group no-such-group: ")
+
+
+def test_an_option_that_a_kind_has_no_use_for_is_mentioned(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["gen", "mysite", "--group", "www-data", "--threads", "4"]) == 0
+    assert "--threads: --kind socket has no use for it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["my site"], "NAME 'my site': a name is made of"),
+        (["mysite", "--mode", "0999"], "--mode '0999': a mode is"),
+        (["mysite", "--listen", "x"], "--listen 'x': a listen address is"),
+        (["mysite", *APP, "--env", "A"], "--env 'A': a variable is"),
+        (["mysite", *APP, "--run-as", "root"], "run_as='root': root can change every socket"),
+        (["mysite", *APP, "--idle-timeout", "soon"], "--idle-timeout 'soon': a time span"),
+        (["mysite", "--kind", "service"], "--kind service needs --app"),
+        (["mysite", "--systemd", "old"], "'old': a version of systemd"),
+        (["mysite", "--kind", "sock"], "invalid choice: 'sock'"),
+        (["mysite", "--user", "a\nSocketMode=0666"], r"--user 'a\nSocketMode=0666'"),
+    ],
+)
+def test_misuse_exits_2_with_a_sentence_and_no_unit(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gen", *argv]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert "Traceback" not in err
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(VALUED), HOSTILE | st.text())
+def test_no_value_makes_a_line_of_its_own(
+    capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    code = main(["gen", "mysite", *APP, "--systemd=252", f"--{name}={value}"])
+    out, err = capsys.readouterr()
+    assert code in (0, 2)
+    if code:
+        assert out == ""
+        assert err
+    else:
+        keys = [line.partition("=")[0] for line in out.splitlines() if "=" in line]
+        assert main(["gen", "mysite", *APP, "--systemd=252"]) == 0
+        known = capsys.readouterr().out.splitlines()
+        own = {line.partition("=")[0] for line in known if "=" in line}
+        new = set(keys) - own - {line for line in keys if line.startswith("#")}
+        added = {"WorkingDirectory", "Environment", "EnvironmentFile", "User"}
+        assert new <= added | {"ReadWritePaths", "DeviceAllow"}
+        assert len(keys) <= len(known) + 1
+
+
+def test_a_full_disk_is_an_error() -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "sdactivate", "gen", "mysite"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert run.returncode == 1
+    assert "No space left" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_the_example_site_is_as_generated(capsys: pytest.CaptureFixture[str]) -> None:
+    """units/README.md has the commands; what they print is what lies there."""
+    directory = Path(__file__).parents[2] / "units"
+    commands = [
+        line.strip().removeprefix("sdactivate ").split()
+        for line in (directory / "README.md").read_text().splitlines()
+        if line.startswith("    sdactivate gen ")
+    ]
+    assert len(commands) >= 2
+    for command in commands:
+        *argv, redirect, file = command
+        assert redirect == ">"
+        assert main(argv) == 0
+        assert capsys.readouterr().out == (directory / file).read_text()

@@ -1,0 +1,66 @@
+"""What a person might write, well or badly, for every option of a site."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from sdactivate.generate import options
+from sdactivate.site import Site
+
+# Everything that means something to systemd, and enough that does not.
+HOSTILE = st.text(
+    st.sampled_from("ab%/\\\"'$;#=-@:+!{}[]() \t\näß☃\u2028\x7f") | st.characters(codec="utf-8"),
+    min_size=1,
+    max_size=20,
+)
+_INSIDE = st.text(
+    st.sampled_from("ab%\\\"'$;#=-@:+!{}[]() äß☃") | st.characters(codec="utf-8"), min_size=1
+)
+
+
+def _good(read: Any, values: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
+    """The values that `read` accepts, as it reads them."""
+
+    def accepted(text: str) -> bool:
+        try:
+            read(text)
+        except ValueError:
+            return False
+        return True
+
+    return values.filter(accepted).map(read)
+
+
+def accepted(option: Any) -> st.SearchStrategy[Any]:
+    """Values of an option of the table that its reader accepts, the odder the better."""
+    name = option.name
+    if option.flag:
+        return st.booleans()
+    texts = {
+        "listen": st.builds("/run/{}".format, _INSIDE)
+        | st.builds("@{}".format, _INSIDE)
+        | st.sampled_from(["127.0.0.1:8000", "[::1]:8000", "vsock:2:80"]),
+        "user": st.sampled_from(["root", "www-data", "0", "4711"]),
+        "group": st.sampled_from(["root", "www-data", "33"]),
+        "run-as": st.sampled_from(["www-data", "33"]),
+        "mode": st.sampled_from(["0660", "600", "u=rw,g=rw,o=", "0"]) | HOSTILE,
+        "app": st.sampled_from(["mysite.wsgi:application", "a:b", "müsli.äpp:ü"]),
+        "python": st.just("/usr/bin/python3"),
+        "device": st.builds("/dev/{}".format, _INSIDE),
+        "env": st.builds("{}={}".format, st.sampled_from(["A", "PATH", "x_1"]), HOSTILE),
+    }
+    if option.topic == "runtime":
+        values = st.sampled_from(["1", "4", "10", "30", "yes", "native", "auto", "user:www-data"])
+    else:
+        values = texts.get(name, st.builds("/srv/{}".format, _INSIDE))
+    good = _good(option.read, values)
+    return st.lists(good, max_size=2, unique=True).map(tuple) if option.many else good
+
+
+def sites() -> st.SearchStrategy[Site]:
+    """Sites, with any of their options."""
+    given = st.fixed_dictionaries(
+        {"app": st.just("mysite.wsgi:application")},
+        optional={row.field: accepted(row) for row in options.SITE if row.field != "app"},
+    )
+    return given.map(lambda values: options.site("mysite", values))

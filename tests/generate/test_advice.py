@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from sdactivate.generate import advice
+from sdactivate.site import Site, parse_listen
+
+
+def socket_advice(**fields: object) -> list[str]:
+    listen = fields.pop("listen", None)
+    addresses = (parse_listen(str(listen)),) if listen else ()
+    return list(advice.of_socket(Site("no-user", listen=addresses, **fields)))  # type: ignore[arg-type]
+
+
+def test_nothing_to_say_about_a_socket_as_it_should_be() -> None:
+    assert socket_advice(group="www-data") == []
+    assert socket_advice(group="33") == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "only root may connect"),
+        ({"group": "no-such-group"}, "no such group"),
+        ({"user": "no-such-user", "group": "www-data"}, "no such user"),
+        ({"group": "www-data", "mode": 0o666}, "every user of this host"),
+        ({"group": "www-data", "mode": 0o640}, "the group may not connect"),
+        ({"listen": "@mysite"}, "abstract socket has no permissions"),
+        ({"listen": "127.0.0.1:80"}, "any local user may connect"),
+        ({"listen": "[::1]:80"}, "any local user may connect"),
+        ({"listen": "0.0.0.0:80"}, "any machine that reaches it"),
+        ({"listen": "vsock::80"}, "vsock has no permissions"),
+        ({"listen": "/tmp/a.sock", "group": "www-data"}, "PrivateTmp="),
+        ({"user": "www-data", "run_as": "www-data", "group": "www-data"}, "owns its socket"),
+    ],
+)
+def test_one_thing_at_a_time(fields: dict[str, object], said: str) -> None:
+    (sentence,) = socket_advice(**fields)
+    assert said in sentence
+
+
+def test_the_service() -> None:
+    def about(
+        name: str = "no-user", python: str = "/usr/bin/python3", **fields: object
+    ) -> list[str]:
+        return list(advice.of_service(Site(name, **fields), python))  # type: ignore[arg-type]
+
+    assert about(chdir="/usr") == []
+    assert "no such user" in about(run_as="no-such-user")[0]
+    assert "has a user daemon" in about(name="daemon")[0]
+    assert (
+        "--python /home/me/bin/python: the sandbox hides it"
+        in about(python="/home/me/bin/python")[0]
+    )
+    assert "--chdir /root/x: the sandbox hides it" in about(chdir="/root/x")[0]
+    assert "no such file" in about(chdir="/no/such/directory")[0]
+    assert "give --home" not in "".join(about(chdir="/root/x", home=True))
+
+
+def test_a_site_under_tmp(tmp_path: Path) -> None:
+    site = Site("no-user", chdir=str(tmp_path))
+    if site.chdir.startswith("/tmp/"):
+        assert "PrivateTmp=" in next(advice.of_service(site, "/usr/bin/python3"))

@@ -1,0 +1,169 @@
+"""Units as text. That systemd reads them as meant is asked of it: here and in tests/machine."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from sdactivate.errors import UsageError
+from sdactivate.generate import units
+from sdactivate.generate.kinds import KINDS
+from sdactivate.generate.output import Target
+from sdactivate.site import Site, parse_listen
+from tests.generate.strategies import sites
+
+TARGET = Target(252)
+APP = "mysite.wsgi:application"
+
+needs_systemd = pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="systemd-analyze judges the units"
+)
+
+
+def text(kind: str, site: Site, target: Target = TARGET) -> str:
+    (file,) = KINDS[kind].load()(site, target).files
+    return file.text
+
+
+def lines(kind: str, site: Site, target: Target = TARGET) -> list[str]:
+    return text(kind, site, target).splitlines()
+
+
+def verify(directory: Path, *units: tuple[str, str]) -> str:
+    """Return what systemd-analyze has to say about the units."""
+    for name, unit in units:
+        (directory / name).write_text(unit)
+    run = subprocess.run(
+        ["systemd-analyze", "verify", *(str(directory / name) for name, _ in units)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return run.stderr + (f"exit {run.returncode}" if run.returncode else "")
+
+
+def test_the_mode_is_always_written() -> None:
+    assert "SocketMode=0660" in lines("socket", Site("mysite"))
+    assert "SocketMode=0600" in lines("socket", Site("mysite", mode=0o600))
+    assert "SocketMode=0000" in lines("socket", Site("mysite", mode=0))
+
+
+def test_the_socket_has_its_owner_and_group() -> None:
+    unit = lines("socket", Site("mysite", user="me", group="www-data"))
+    assert {"SocketUser=me", "SocketGroup=www-data", "ListenStream=/run/mysite.sock"} <= set(unit)
+
+
+def test_several_addresses_in_their_order() -> None:
+    listen = tuple(map(parse_listen, ["/run/a%b.sock", "@abstract", "127.0.0.1:80", "[::1]:80"]))
+    unit = lines("socket", Site("mysite", listen=listen))
+    assert [line for line in unit if line.startswith("ListenStream=")] == [
+        "ListenStream=/run/a%%b.sock",
+        "ListenStream=@abstract",
+        "ListenStream=127.0.0.1:80",
+        "ListenStream=[::1]:80",
+    ]
+
+
+def test_the_service_starts_after_its_socket_and_is_ready_when_it_says_so() -> None:
+    unit = lines("service", Site("mysite", app=APP))
+    assert {
+        "Requires=mysite.socket",
+        "After=mysite.socket",
+        "Type=notify",
+        "NotifyAccess=main",
+        f"ExecStart={sys.executable} -m sdactivate serve {APP}",
+    } <= set(unit)
+
+
+def test_the_service_needs_an_application() -> None:
+    with pytest.raises(UsageError, match="needs --app"):
+        text("service", Site("mysite"))
+
+
+def test_only_the_settings_that_were_given_are_written() -> None:
+    site = Site("mysite", app=APP, settings={"threads": "4", "idle_timeout": "1h 30min"})
+    assert [line for line in lines("service", site) if line.startswith("Environment=")] == [
+        "Environment=SDACTIVATE_THREADS=4",
+        'Environment="SDACTIVATE_IDLE_TIMEOUT=1h 30min"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("graceful", "stop"), [(None, 40), ("90", 100), ("500ms", 11), ("2min", 130)]
+)
+def test_systemd_waits_longer_than_the_graceful_stop(graceful: str | None, stop: int) -> None:
+    site = Site("mysite", app=APP, settings={"graceful_timeout": graceful} if graceful else {})
+    assert f"TimeoutStopSec={stop}" in lines("service", site)
+
+
+def test_a_user_of_ones_choice_replaces_the_dynamic_one() -> None:
+    unit = lines("service", Site("mysite", app=APP, run_as="me"))
+    assert "User=me" in unit
+    assert "DynamicUser=yes" not in unit
+
+
+def test_the_runtime_directory_is_nobodys() -> None:
+    assert not [line for line in lines("service", Site("a", app=APP)) if "RuntimeDirectory" in line]
+
+
+@pytest.mark.parametrize("kind", ["socket", "service"])
+def test_without_comments_the_rest_is_the_same(kind: str) -> None:
+    site = Site("mysite", app=APP)
+    bare = text(kind, site, Target(252, comments=False))
+    assert "#" not in bare
+    assert bare.startswith("[Unit]\n")
+    with_comments = text(kind, site).splitlines()
+    assert [x for x in with_comments if x and not x.startswith("#")] == [
+        x for x in bare.splitlines() if x
+    ]
+
+
+def test_what_is_not_escaped_reaches_no_template() -> None:
+    from sdactivate.generate.render import environment
+
+    with pytest.raises(TypeError, match="without being escaped"):
+        environment().from_string("{{ name }}").render(name="a\nb")
+
+
+@needs_systemd
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(site=sites())
+def test_systemd_accepts_every_unit(site: Site, tmp_path: Path) -> None:
+    units_of = [(f"mysite.{kind}", text(kind, site)) for kind in ("socket", "service")]
+    assert verify(tmp_path, *units_of) == ""
+
+
+@needs_systemd
+@pytest.mark.parametrize(
+    ("needs", "exposure"),
+    [
+        ({}, 0.2),
+        ({"network": True}, 1.1),
+        ({"jit": True}, 0.2),
+        ({"home": True}, 0.3),
+        ({"writable": ("/srv/media",)}, 0.2),
+        ({"device": ("/dev/kvm",)}, 0.4),
+        ({"run_as": "www-data"}, 0.2),
+        ({"settings": {"allow_peer": "user:www-data"}}, 0.4),
+    ],
+)
+def test_exposure(needs: dict[str, object], exposure: float, tmp_path: Path) -> None:
+    site = Site("mysite", app=APP, python="/usr/bin/python3", **needs)  # type: ignore[arg-type]
+    unit = tmp_path / "mysite.service"
+    unit.write_text(text("service", site))
+    run = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", str(unit)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert f"Overall exposure level for mysite.service: {exposure} " in run.stdout
+
+
+def test_the_stop_margin_is_a_whole_number_of_seconds() -> None:
+    assert units.stop_timeout(Site("a", settings={"graceful_timeout": "1.2"})) == 12
