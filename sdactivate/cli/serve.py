@@ -1,0 +1,44 @@
+"""sdactivate serve: serve an application on the inherited sockets."""
+
+import argparse
+
+from sdactivate.settings import TABLE
+
+SUMMARY = "serve a WSGI application on the sockets that this process has inherited"
+
+EXAMPLES = """\
+examples:
+  as ExecStart= of a service with a socket unit (`sdactivate gen` writes both):
+    sdactivate serve mysite.wsgi:application
+
+  by hand, in a terminal:
+    systemd-socket-activate -l /tmp/mysite.sock \\
+        sdactivate serve mysite.wsgi:application --threads 4
+    curl --unix-socket /tmp/mysite.sock http://localhost/
+
+Every option can be given in the environment as well, and there it outranks the command
+line: SDACTIVATE_THREADS=4.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("application", help="module:attribute, for example mysite.wsgi:application")
+    group = parser.add_argument_group("settings")
+    for setting in TABLE:
+        value = setting.default
+        shown = " ".join(value) if isinstance(value, tuple) else value
+        if isinstance(shown, bool):
+            shown = "yes" if shown else "no"
+        group.add_argument(
+            setting.option,
+            metavar=setting.unit.upper() or "VALUE",
+            choices=None,
+            help=f"{setting.help} (default: {shown if shown != '' else 'none'})",
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    from sdactivate.runtime.serve import run as serve
+
+    options = {setting.name: getattr(args, setting.name) for setting in TABLE}
+    return serve(args.application, {}, options)

@@ -1,0 +1,99 @@
+"""Serve a WSGI application on the sockets that this process has inherited."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sdactivate.errors import Error, UsageError
+from sdactivate.runtime.activation import inherited_sockets
+from sdactivate.settings import resolve
+
+if TYPE_CHECKING:
+    from sdactivate.servers.native.wsgi import Application
+
+
+class ImportFailed(Error):
+    """The application could not be imported."""
+
+
+def serve(application: Application | str, **settings: Any) -> None:
+    """Serve `application` until the supervisor says stop; then leave the process.
+
+    application: a WSGI callable, or where it is found: "mysite.wsgi:application".
+    settings: those of `sdactivate.settings.TABLE`, as the application's own defaults. The
+        environment overrides them: SDACTIVATE_THREADS=4.
+
+    Ends with SystemExit: 0 after an orderly stop, 1 where the application or its sockets are
+    not to be had, 2 for settings that can't be meant; the reason goes to standard error. It
+    never returns, so that nothing of an entry point runs behind a server that has stopped.
+    """
+    try:
+        code = run(application, settings, {})
+    except Error as error:
+        from sdactivate.runtime import log
+
+        log.say(log.ERROR, str(error))
+        code = error.exit_code
+    sys.stdout.flush()
+    raise SystemExit(code)
+
+
+def run(application: Application | str, code: Mapping[str, Any], options: Mapping[str, Any]) -> int:
+    """Serve `application` as `serve` does, and return the exit code.
+
+    code, options: settings given in code and on the command line; the environment outranks
+    both. Raises Error where there is nothing to serve or nothing to serve it on.
+    """
+    from sdactivate.runtime import lifecycle
+    from sdactivate.servers.native.server import Server
+
+    settings = resolve(code, options, os.environ)
+    sockets = inherited_sockets()
+    if isinstance(application, str):
+        application = find(application)
+    found = application
+    return lifecycle.run(lambda poke: Server(found, sockets, settings, poke), settings)
+
+
+def find(name: str) -> Callable[..., Any]:
+    """Import "package.module:attribute" (default attribute: application) and return it.
+
+    Raises UsageError for a name that is none, ImportFailed where there is no such thing or
+    its import fails; that message ends with the traceback's last line, and `__cause__` is
+    what the import raised.
+    """
+    from importlib import import_module
+
+    module_name, _, attribute = name.partition(":")
+    attribute = attribute or "application"
+    if not all(part.isidentifier() for part in f"{module_name}.{attribute}".split(".")):
+        raise UsageError(
+            f"{name!r} names no application; write it as mysite.wsgi:application "
+            "(module, colon, attribute)"
+        )
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = import_module(module_name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and module_name.startswith(str(error.name)):
+            raise ImportFailed(
+                f"there is no module {error.name!r} to import {name} from, in {os.getcwd()} or "
+                "the interpreter's path; set WorkingDirectory= (gen --chdir) to the directory "
+                "that holds it, or PYTHONPATH"
+            ) from error
+        import traceback
+
+        text = "".join(traceback.format_exception(error)).rstrip()
+        raise ImportFailed(f"importing {module_name} failed:\n{text}") from error
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise ImportFailed(f"the module {module_name} has no {attribute!r}") from None
+    if not callable(found):
+        raise ImportFailed(f"{name} is {type(found).__name__!r}, which can't be called")
+    return found  # type: ignore[no-any-return]

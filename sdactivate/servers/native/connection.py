@@ -1,0 +1,344 @@
+"""A connection to a peer: its descriptor, its turns, and what every protocol shares.
+
+Whose turn it is. A connection that waits for its peer belongs to nobody; its descriptor is in
+the server's epoll set, edge-triggered, once and for all. Any thread may be handed an event for
+it, and `wake` makes sure that one of them at a time takes it forward: who comes second leaves a
+note (`again`) and goes. A spurious event is harmless: there is nothing to read, and that is all.
+
+Reading never blocks a thread while a request's header, or a body of reasonable size, is still
+coming. Only where the application reads a large body, or the peer is slow to take a response,
+does the thread wait for it (`_wait`), and then it lends its place to another.
+
+All descriptors are non-blocking and used raw, without socket objects: that halves the cost of
+a small request.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from sdactivate.runtime import log
+from sdactivate.servers.native.wire import Malformed
+from sdactivate.servers.native.wsgi import PeerGone, Response
+
+if TYPE_CHECKING:
+    from sdactivate.servers.native.server import Server
+
+CHUNK = 65536
+# Below this, copying a body behind its head is cheaper than a second buffer for the kernel
+_COPY = 16384
+# After a refusal or an unread body: how much of what the peer still sends is thrown away, and
+# for how long, so that it sees our answer rather than a reset
+_LINGER_BYTES = 64 << 20
+_LINGER_SECONDS = 5.0
+
+_close = os.close
+_read = os.read
+_write = os.write
+
+
+class Connection:
+    """One accepted connection; the protocols derive from it.
+
+    server: whose it is. fd: its descriptor, -1 once closed. address: the peer's, as accept(2)
+    gives it. deadline: when the wait for the peer ends, on the monotonic clock; 0: none was set.
+    done: the response under way has been sent to its end.
+    """
+
+    __slots__ = (
+        "_again",
+        "_lingered",
+        "_lock",
+        "address",
+        "deadline",
+        "done",
+        "fd",
+        "server",
+    )
+
+    protocol = "?"
+    # Whether a body goes over the wire as it is, so that a file may be copied by sendfile(2)
+    raw_body = False
+
+    def __init__(self, server: Server, fd: int, address: Any) -> None:
+        self.server = server
+        self.fd = fd
+        self.address = address
+        self.deadline = 0.0
+        self.done = False
+        self._lock: Lock | None = None
+        self._again = False
+        self._lingered = -1
+
+    # What each protocol gives
+
+    def received(self, data: bytes) -> None:
+        """Take bytes from the peer; serve what has become complete."""
+        raise NotImplementedError
+
+    def head(self, status: str, fields: str, response: Response) -> bytes:
+        """Return the head of a response: its status and fields, each with its line break."""
+        return f"Status: {status}\r\n{fields}\r\n".encode("latin-1")
+
+    def frame(self, data: bytes) -> bytes:
+        """Return a piece of a response's body as it goes over the wire."""
+        return data
+
+    def send_last(self, head: bytes, body: bytes, response: Response) -> None:
+        """Send all that is left of a response: its head, its whole body, its end."""
+        raise NotImplementedError
+
+    def send_tail(self, response: Response) -> None:
+        """Send the end of a response whose head and body are sent."""
+        raise NotImplementedError
+
+    def expired(self) -> None:
+        """The deadline has passed: end the connection in the protocol's way."""
+        self.close()
+
+    # Turns
+
+    def wait(self, seconds: float) -> None:
+        """Leave the connection until its peer says more, for `seconds` at most."""
+        self.deadline = monotonic() + seconds
+        if self._lock is None:
+            self._lock = Lock()
+            self.server.watch(self)
+
+    def wake(self) -> None:
+        """Take the connection forward, unless another thread is at it, which then goes on."""
+        self._again = True
+        lock = self._lock
+        while self._again and lock is not None and lock.acquire(False):
+            self._again = False
+            try:
+                if self.fd >= 0:
+                    self._advance()
+            finally:
+                lock.release()
+
+    def expire(self, now: float) -> None:
+        """End the connection if its deadline has passed and no thread is at it."""
+        lock = self._lock
+        if lock is not None and lock.acquire(False):
+            try:
+                if self.fd >= 0 and 0 < self.deadline <= now:
+                    if self._lingered < 0:
+                        self.expired()
+                    else:
+                        self.close()
+            finally:
+                lock.release()
+            if self._again:
+                self.wake()
+
+    def _advance(self) -> None:
+        """Read what there is and take it."""
+        while True:
+            try:
+                data = _read(self.fd, CHUNK)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.close()
+                return
+            if not data:
+                self.ended()
+                return
+            if self._lingered >= 0:
+                self._lingered += len(data)
+                if self._lingered > _LINGER_BYTES:
+                    self.close()
+                    return
+            else:
+                self.received(data)
+            # A short read has emptied the socket; what comes later is an event of its own
+            if self.fd < 0 or len(data) < CHUNK:
+                return
+
+    def ended(self) -> None:
+        """The peer has closed its side."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; nothing happens to one that is closed."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            if self._lock is not None:
+                self.server.forget(fd)
+            _close(fd)
+
+    def linger(self) -> None:
+        """Close the connection, but let the peer finish talking so that it reads our answer.
+
+        Closing with unread bytes resets the connection, and fronts then throw the response
+        away that came before.
+        """
+        if self.fd >= 0 and self._lingered < 0:
+            self._lingered = 0
+            self.shutdown(socket.SHUT_WR)
+            self.wait(_LINGER_SECONDS)
+
+    def shutdown(self, how: int) -> None:
+        """shutdown(2) on this connection, which is no concern of anybody else's."""
+        sock = socket.socket(fileno=self.fd)
+        try:
+            sock.shutdown(how)
+        except OSError:
+            pass  # the peer was quicker
+        finally:
+            sock.detach()
+
+    def retire(self) -> None:
+        """The server takes no more requests: end the connection if none is under way.
+
+        On a unix socket SHUT_RD is atomic: a request that was sent before is still read and
+        served, one sent after fails at once with EPIPE, and its sender knows that it was not
+        taken. A connection with a request under way ends with its response.
+        """
+        lock = self._lock
+        if lock is not None and lock.acquire(False):
+            try:
+                if self.fd >= 0 and self.idle:
+                    self.shutdown(socket.SHUT_RD)
+            finally:
+                lock.release()
+            self.wake()
+
+    def give_way(self) -> bool:
+        """Close the connection to make room, unless a thread is at it; whether it was closed."""
+        lock = self._lock
+        if lock is None or not lock.acquire(False):
+            return False
+        try:
+            self.close()
+        finally:
+            lock.release()
+        return True
+
+    def hand_over(self, successor: Connection) -> None:
+        """Let `successor` have the descriptor, and the wait that is under way."""
+        successor.deadline = self.deadline
+        successor._lock = self._lock
+        successor._again = self._again
+        if self._lock is not None:
+            self.server.replace(successor)
+        self.fd = -1
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way."""
+        return False
+
+    def refuse(self, error: Malformed) -> None:
+        """Answer what the peer got wrong, say so once, and end the connection."""
+        log.say(log.WARNING, f"{self.peer_name()}: {log.escape(error)}; answered {error.status}")
+        self.server.errors += 1
+        try:
+            self.answer(error.status)
+        except PeerGone:
+            self.close()
+            return
+        self.linger()
+
+    def answer(self, status: str) -> None:
+        """Send a plain response of the server's own. Raises PeerGone."""
+        body = f"{status}\n".encode("ascii")
+        fields = f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
+        self.send(f"Status: {status}\r\n{fields}\r\n".encode("ascii") + body)
+
+    def peer_name(self) -> str:
+        """Who the peer is, for the log."""
+        address = self.address
+        if isinstance(address, tuple):
+            return f"{address[0]}:{address[1]} ({self.protocol})"
+        return f"unix peer ({self.protocol})"
+
+    # Bytes out and in, by a thread that serves a request
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`. Raises PeerGone where the peer is gone or takes too long."""
+        try:
+            sent = _write(self.fd, data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise PeerGone from error
+        if sent != len(data):
+            self._send_rest(memoryview(data)[sent:])
+
+    def send_both(self, head: bytes, body: bytes) -> None:
+        """Send a head and a body together, without copying a long one. Raises PeerGone."""
+        if len(body) < _COPY:
+            self.send(head + body)
+            return
+        try:
+            sent = os.writev(self.fd, (head, body))
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise PeerGone from error
+        if sent < len(head):
+            self.send(head[sent:])
+            sent = len(head)
+        if sent != len(head) + len(body):
+            self._send_rest(memoryview(body)[sent - len(head) :])
+
+    def send_file(self, head: bytes, descriptor: int, offset: int, count: int) -> None:
+        """Send a head and `count` bytes of a file from `offset` on. Raises PeerGone."""
+        self.send(head)
+        end = offset + count
+        while offset < end:
+            try:
+                sent = os.sendfile(self.fd, descriptor, offset, min(end - offset, 1 << 30))
+            except BlockingIOError:
+                self._wait(select.POLLOUT, self.server.settings.write_timeout)
+                continue
+            except OSError as error:
+                if error.errno in (errno.EPIPE, errno.ECONNRESET):
+                    raise PeerGone from error
+                raise
+            if not sent:
+                raise OSError(f"the file ended {end - offset} bytes before its size")
+            offset += sent
+
+    def _send_rest(self, data: memoryview) -> None:
+        timeout = self.server.settings.write_timeout
+        while data:
+            self._wait(select.POLLOUT, timeout)
+            try:
+                sent = _write(self.fd, data)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise PeerGone from error
+            data = data[sent:]
+
+    def read(self) -> bytes:
+        """Read some bytes for the application, waiting for them. b"" at the peer's end.
+
+        Raises PeerGone where the peer has vanished or says nothing for `body_timeout`.
+        """
+        while True:
+            try:
+                return _read(self.fd, CHUNK)
+            except BlockingIOError:
+                self._wait(select.POLLIN, self.server.settings.body_timeout)
+            except OSError as error:
+                raise PeerGone from error
+
+    def _wait(self, events: int, seconds: float) -> None:
+        """Wait for the peer with the thread's place lent to another. Raises PeerGone."""
+        poll = select.poll()
+        poll.register(self.fd, events)
+        with self.server.lending():
+            ready = poll.poll(seconds * 1000)
+        if not ready:
+            log.say(log.NOTICE, f"{self.peer_name()}: silent for {seconds:g} s; connection closed")
+            raise PeerGone

@@ -1,0 +1,120 @@
+"""FastCGI 1.0, the responder's role, on a connection that may stay (section 3.5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sdactivate.servers.native import cgi
+from sdactivate.servers.native.persistent import Persistent
+from sdactivate.servers.native.wire import fastcgi as wire
+from sdactivate.servers.native.wsgi import PeerGone, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sdactivate.servers.native.server import Server
+
+
+class FastCgi(Persistent):
+    """A connection's requests, one at a time (FCGI_MPXS_CONNS=0)."""
+
+    __slots__ = ()
+    protocol = "fastcgi"
+
+    _parser: wire.Parser
+    request: wire.Request
+
+    def __init__(self, server: Server, fd: int, address: Any) -> None:
+        parser = wire.Parser(server.settings.header_bytes, server.fastcgi_values)
+        super().__init__(server, fd, address, parser)
+
+    # Requests in
+
+    def feed(self, data: bytes) -> None:
+        parser = self._parser
+        parser.feed(data)
+        if parser.replies:
+            replies, parser.replies = parser.replies, b""
+            self.send(replies)
+
+    def prepare(self, request: wire.Request) -> None:
+        assert request.fields is not None
+        environ = cgi.environ(request.fields, self.server.base)
+        request.environ = environ
+        length = environ.get("CONTENT_LENGTH")
+        if length is not None:
+            request.length = int(length)
+            self.server.check_length(request.length)
+
+    def environ(self, request: wire.Request) -> dict[str, Any]:
+        environ = request.environ
+        environ["wsgi.errors"] = Errors(self)
+        return environ
+
+    # Responses out
+
+    def frame(self, data: bytes) -> bytes:
+        return wire.stream(wire.STDOUT, self.request.id, data)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes that are framed already."""
+        super().send(data)
+
+    def send_last(self, head: bytes, body: bytes, response: Response) -> None:
+        request_id = self.request.id
+        content = self.frame(head + body)
+        self.send(content + wire.end_response(request_id))
+        self._finish()
+
+    def send_tail(self, response: Response) -> None:
+        self.send(wire.end_response(self.request.id))
+        self._finish()
+
+    def _finish(self) -> None:
+        request = self.request
+        self.done = True
+        self._parser.answered(request)
+        if not request.keep_alive:
+            if request.complete:
+                self.close()
+            else:
+                self.linger()
+
+    def answer(self, status: str) -> None:
+        request = self.request
+        if request is None:
+            return  # there is nobody to answer: no request has begun
+        body = f"{status}\n"
+        reply = (
+            f"Status: {status}\r\nContent-Type: text/plain\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}"
+        )
+        self.send(self.frame(reply.encode("ascii")) + wire.end_response(request.id))
+
+
+class Errors:
+    """wsgi.errors of one request: to the log, and to the front as FCGI_STDERR (section 5.3)."""
+
+    __slots__ = ("_connection", "_request")
+
+    def __init__(self, connection: FastCgi) -> None:
+        self._connection = connection
+        self._request = connection.request
+
+    def write(self, text: str) -> int:
+        request = self._request
+        self._connection.server.base["wsgi.errors"].write(text)
+        if not request.answered and text:
+            content = text.encode("utf-8", "backslashreplace")
+            try:
+                self._connection.send(wire.stream(wire.STDERR, request.id, content))
+            except PeerGone:
+                pass  # it is in the log
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Nothing is held back."""

@@ -1,0 +1,175 @@
+"""HTTP/1.1 on a connection: keep-alive, chunked responses, 100 Continue, PROXY protocol."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from sdactivate.servers.native import forwarded
+from sdactivate.servers.native.persistent import Persistent
+from sdactivate.servers.native.wire import Malformed, proxy
+from sdactivate.servers.native.wire import http as wire
+from sdactivate.servers.native.wsgi import DATE, SERVER, Response
+
+if TYPE_CHECKING:
+    from sdactivate.servers.native.server import Server
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+_SET_BY_APPLICATION = 1 << DATE | 1 << SERVER
+
+
+class _Clock:
+    """The Date field of this second (RFC 9110, section 5.6.7)."""
+
+    second = 0
+    fields = ""
+
+    @classmethod
+    def date(cls) -> str:
+        now = int(time.time())
+        if now != cls.second:
+            t = time.gmtime(now)
+            cls.fields = (
+                f"Date: {_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
+                f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT\r\n"
+            )
+            cls.second = now
+        return cls.fields
+
+
+class Http(Persistent):
+    """A connection's requests, pipelined or not."""
+
+    __slots__ = ("_base", "_chunked", "_head", "_keep", "_trusted")
+    protocol = "http"
+    raw_body = True
+
+    _parser: wire.Parser
+    request: wire.Request
+
+    def __init__(self, server: Server, fd: int, address: Any) -> None:
+        settings = server.settings
+        parser = wire.Parser(settings.header_bytes, settings.header_count, settings.request_line)
+        super().__init__(server, fd, address, parser)
+        self._chunked = False
+        self._keep = False
+        self._head: bytes | None = b""  # the beginning of a PROXY header; None: it is past
+        self._trusted = forwarded.is_trusted(address, server.trusted)
+        self._base = server.http_base(address)
+
+    # Requests in
+
+    def feed(self, data: bytes) -> None:
+        if self._head is not None:
+            data = self._without_proxy_header(self._head + data)
+        if data:
+            self._parser.feed(data)
+
+    def _without_proxy_header(self, data: bytes) -> bytes:
+        """Take the PROXY header off the first bytes; only trusted peers may send one."""
+        if not proxy.may_begin(data):
+            self._head = None
+            return data
+        if not self._trusted:
+            raise Malformed("HTTP: a PROXY header from a peer that is not trusted")
+        found = proxy.parse(data)
+        if found is None:
+            self._head = data
+            return b""
+        self._head = None
+        end, client = found
+        if client is not None:
+            self.address = client
+            self._base = self.server.http_base(client)
+        return data[end:]
+
+    @property
+    def idle(self) -> bool:
+        return not self._head and self._parser.idle
+
+    def prepare(self, request: wire.Request) -> None:
+        if request.length is not None:
+            self.server.check_length(request.length)
+        elif request.awaits_continue:
+            # Its length must be known before the application is called
+            request.awaits_continue = False
+            self.send(wire.CONTINUE)
+
+    def environ(self, request: wire.Request) -> dict[str, Any]:
+        environ = self._base.copy()
+        environ.update(request.environ)
+        forwarded.apply(environ, self._trusted)
+        if request.version == "1.1":
+            environ["wsgi.early_hints"] = self._early_hints
+        return environ
+
+    def send_continue(self) -> None:
+        self.send(wire.CONTINUE)
+
+    def _early_hints(self, fields: list[tuple[str, str]]) -> None:
+        """Send 103 Early Hints (RFC 8297) ahead of the response."""
+        text = "".join([f"{name}: {value}\r\n" for name, value in fields])
+        if text.count("\n") != len(fields) or text.count("\r") != len(fields):
+            raise ValueError(f"an early hint has a line break in it: {fields!r}")
+        self.send(f"HTTP/1.1 103 Early Hints\r\n{text}\r\n".encode("latin-1"))
+
+    # Responses out
+
+    def head(self, status: str, fields: str, response: Response) -> bytes:
+        request = self.request
+        keep = (
+            request.keep_alive
+            and request.complete
+            and not response.close
+            and not self.server.draining
+        )
+        chunked = False
+        if response.special & _SET_BY_APPLICATION != _SET_BY_APPLICATION:
+            if not response.special & 1 << SERVER:
+                fields += "Server: sdactivate\r\n"
+            if not response.special & 1 << DATE:
+                fields += _Clock.date()
+        if response.length is None and not response.bodiless:
+            if request.version == "1.1":
+                chunked = True
+                fields += "Transfer-Encoding: chunked\r\n"
+            else:
+                keep = False
+        if not keep:
+            fields += "Connection: close\r\n"
+        elif request.version == "1.0":
+            fields += "Connection: keep-alive\r\n"
+        self._keep = keep
+        self._chunked = chunked
+        return f"HTTP/1.1 {status}\r\n{fields}\r\n".encode("latin-1")
+
+    def frame(self, data: bytes) -> bytes:
+        if self._chunked:
+            return b"%x\r\n%b\r\n" % (len(data), data)
+        return data
+
+    def send_last(self, head: bytes, body: bytes, response: Response) -> None:
+        self.send_both(head, body)
+        self._finish()
+
+    def send_tail(self, response: Response) -> None:
+        if self._chunked:
+            self.send(b"0\r\n\r\n")
+        self._finish()
+
+    def _finish(self) -> None:
+        self.done = True
+        if not self._keep:
+            if self.request.complete and not self._parser.requests:
+                self.close()
+            else:
+                self.linger()
+
+    def answer(self, status: str) -> None:
+        body = f"{status}\n"
+        self.send(
+            f"HTTP/1.1 {status}\r\nServer: sdactivate\r\n{_Clock.date()}"
+            f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
+            f"Connection: close\r\n\r\n{body}".encode("ascii")
+        )

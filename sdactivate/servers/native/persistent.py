@@ -1,0 +1,181 @@
+"""What HTTP and FastCGI share: one connection, many requests, bodies that arrive with them.
+
+A request takes a thread when there is something for it to do: when its body has arrived, or
+is larger than `body_buffer` and is better streamed. A body whose length is known only at its
+end (chunked) is collected first, beyond the buffer in a temporary file, for applications go by
+CONTENT_LENGTH and take a missing one for zero.
+"""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
+
+from sdactivate.servers.native.body import BodyError, stream
+from sdactivate.servers.native.connection import Connection
+from sdactivate.servers.native.wire import Malformed, Message
+from sdactivate.servers.native.wsgi import PeerGone, Response
+
+if TYPE_CHECKING:
+    from sdactivate.servers.native.server import Server
+
+
+class Parser(Protocol):
+    """What a persistent connection needs of its protocol's parser."""
+
+    requests: list[Any]
+
+    @property
+    def idle(self) -> bool: ...
+
+    def feed(self, data: bytes) -> None: ...
+
+
+class Persistent(Connection):
+    """A connection whose requests come one after the other."""
+
+    __slots__ = ("_parser", "_timed", "request")
+
+    def __init__(self, server: Server, fd: int, address: Any, parser: Parser) -> None:
+        super().__init__(server, fd, address)
+        self._parser = parser
+        self._timed = False  # the deadline of a header runs
+        self.request: Any = None  # the one that is being served, or waits for its body
+
+    # What each protocol gives
+
+    def prepare(self, request: Any) -> None:
+        """See to a request whose header has just become complete. Raises Malformed."""
+
+    def environ(self, request: Any) -> dict[str, Any]:
+        """Return the environ of a request, but for its body."""
+        raise NotImplementedError
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the peer. Raises Malformed, PeerGone."""
+        self._parser.feed(data)
+
+    def send_continue(self) -> None:
+        """Tell the peer to send the body that it holds back. Raises PeerGone."""
+
+    # Turns
+
+    @property
+    def idle(self) -> bool:
+        return self._parser.idle
+
+    def received(self, data: bytes) -> None:
+        parser = self._parser
+        try:
+            self.feed(data)
+            while parser.requests:
+                request = parser.requests[0]
+                if request is not self.request:
+                    self.request = request
+                    self.prepare(request)
+                if not self._is_ready(request):
+                    self.wait(self.server.settings.body_timeout)
+                    return
+                del parser.requests[0]
+                self._timed = False
+                self._serve(request)
+                if self.fd < 0 or self._lingered >= 0:
+                    return
+        except Malformed as error:
+            self.refuse(error)
+            return
+        except PeerGone:
+            self.close()
+            return
+        settings = self.server.settings
+        if parser.idle:
+            self._timed = False
+            if self.server.draining:
+                self.shutdown(socket.SHUT_RD)  # see `retire`
+            self.wait(settings.keepalive_timeout)
+        elif not self._timed:
+            # Its deadline does not move when more of the same header comes
+            self._timed = True
+            self.wait(settings.header_timeout)
+
+    def expired(self) -> None:
+        if self._parser.idle:
+            self.close()
+        else:
+            self.refuse(Malformed(f"{self.protocol}: no complete request", "408 Request Timeout"))
+
+    def _is_ready(self, request: Message) -> bool:
+        """Whether a thread has something to do for it."""
+        buffer = self.server.settings.body_buffer
+        if request.complete:
+            return True
+        if request.length is None:
+            return request.received > buffer
+        return request.length > buffer or request.awaits_continue
+
+    def _serve(self, request: Any) -> None:
+        environ = self.environ(request)
+        self.done = False
+        if request.complete and request.length is None:
+            request.length = request.received
+        if request.length == 0:
+            environ["wsgi.input"] = BytesIO()
+        elif request.complete:
+            body = b"".join(request.body)
+            request.body.clear()
+            if len(body) < request.length:
+                raise Malformed(f"{self.protocol}: the body is shorter than its CONTENT_LENGTH")
+            environ["wsgi.input"] = BytesIO(body[: request.length])
+            environ["CONTENT_LENGTH"] = str(request.length)
+        elif request.length is None:
+            environ["wsgi.input"] = self._collect(request)
+            environ["CONTENT_LENGTH"] = str(request.length)
+        else:
+            environ["wsgi.input"] = stream(self._pull)
+        self.server.respond(Response(self, environ))
+        if not self.done:
+            self.close()  # cut short, and the peer must not take it for the whole
+
+    def _collect(self, request: Message) -> BinaryIO:
+        """Take a body of unknown length to its end, and measure it."""
+        file = tempfile.TemporaryFile(prefix="sdactivate-body-")  # noqa: SIM115
+        size = 0
+        try:
+            while piece := self._pull():
+                size += len(piece)
+                self.server.check_length(size)
+                file.write(piece)
+        except BodyError as error:
+            file.close()
+            raise PeerGone from error
+        except BaseException:
+            file.close()
+            raise
+        file.seek(0)
+        request.length = size
+        return cast(BinaryIO, file)
+
+    def _pull(self) -> bytes:
+        """Return the next bytes of the body that is being read, b"" at its end."""
+        request: Message = self.request
+        try:
+            while not request.body and not request.complete:
+                if request.awaits_continue:
+                    request.awaits_continue = False
+                    self.send_continue()
+                data = self.read()
+                if not data:
+                    raise BodyError("the peer closed the connection in the middle of the body")
+                self.feed(data)
+        except Malformed as error:
+            request.keep_alive = False
+            raise BodyError(str(error)) from error
+        except PeerGone as error:
+            raise BodyError("the peer went away in the middle of the body") from error
+        if request.aborted:
+            raise BodyError("the peer has aborted the request")
+        data = b"".join(request.body)
+        request.body.clear()
+        return data

@@ -1,0 +1,146 @@
+"""SCGI and uwsgi: one request a connection, and a response that ends where it does."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from sdactivate.servers.native import cgi
+from sdactivate.servers.native.body import BodyError, stream
+from sdactivate.servers.native.connection import Connection
+from sdactivate.servers.native.wire import Malformed, scgi, uwsgi
+from sdactivate.servers.native.wsgi import PeerGone, Response
+
+if TYPE_CHECKING:
+    from sdactivate.servers.native.server import Server
+
+
+class Plain(Connection):
+    """A header of names and values, a body of CONTENT_LENGTH bytes, a response, the end."""
+
+    __slots__ = ("_data", "_environ", "_left", "_served")
+    raw_body = True
+
+    def __init__(self, server: Server, fd: int, address: Any) -> None:
+        super().__init__(server, fd, address)
+        self._data = b""  # what has come and is not understood yet
+        self._environ: dict[str, Any] | None = None  # of a request whose body is still coming
+        self._left = 0  # bytes of the body that have not been taken
+        self._served = False
+
+    @staticmethod
+    def parse(data: bytes, limit: int) -> tuple[list[str], int] | None:
+        raise NotImplementedError
+
+    def received(self, data: bytes) -> None:
+        if self._data:
+            data = self._data + data
+        if self._served:
+            return
+        settings = self.server.settings
+        environ = self._environ
+        if environ is None:
+            try:
+                parsed = self.parse(data, settings.header_bytes)
+                if parsed is None:
+                    self._data = data
+                    if not self.deadline:
+                        self.wait(settings.header_timeout)
+                    return
+                fields, end = parsed
+                if not fields:
+                    self._empty()
+                    return
+                environ = cgi.environ(fields, self.server.base)
+                length = environ.get("CONTENT_LENGTH")
+                if length is None or length == "0":
+                    environ["wsgi.input"] = BytesIO()
+                    self._serve(environ)
+                    return
+                self._left = int(length)
+                self.server.check_length(self._left)
+            except Malformed as error:
+                self._left = 1  # for all we know, more is coming
+                self.refuse(error)
+                return
+            data = data[end:]
+            self._environ = environ
+        if len(data) >= self._left:
+            environ["wsgi.input"] = BytesIO(data[: self._left])
+            self._left = 0
+            self._serve(environ)
+        elif self._left > settings.body_buffer:
+            self._data = data
+            environ["wsgi.input"] = stream(self._pull)
+            self._serve(environ)
+        else:
+            self._data = data
+            self.wait(settings.body_timeout)
+
+    def _empty(self) -> None:
+        """A packet without a request."""
+        raise Malformed(f"{self.protocol}: no variables")
+
+    def _serve(self, environ: dict[str, Any]) -> None:
+        self._served = True
+        self.server.respond(Response(self, environ))
+        if not self.done:
+            self.close()  # cut short: without its promised length, or without a head
+
+    def _pull(self) -> bytes:
+        """Return the next bytes of a body that is streamed to the application."""
+        data, self._data = self._data, b""
+        if not data and self._left:
+            try:
+                data = self.read()
+            except PeerGone as error:
+                raise BodyError("the peer went away in the middle of the body") from error
+            if not data:
+                raise BodyError("the peer closed the connection in the middle of the body")
+        data = data[: self._left]
+        self._left -= len(data)
+        return data
+
+    def expired(self) -> None:
+        if self._data:
+            self.refuse(Malformed(f"{self.protocol}: no complete request", "408 Request Timeout"))
+        else:
+            self.close()
+
+    def send_last(self, head: bytes, body: bytes, response: Response) -> None:
+        self.send_both(head, body)
+        self.send_tail(response)
+
+    def send_tail(self, response: Response) -> None:
+        self.done = True
+        if self._left > len(self._data):
+            self.linger()
+        else:
+            self.close()
+
+
+class Scgi(Plain):
+    __slots__ = ()
+    protocol = "scgi"
+    parse = staticmethod(scgi.parse)
+
+
+class Uwsgi(Plain):
+    __slots__ = ()
+    protocol = "uwsgi"
+    parse = staticmethod(uwsgi.parse)
+
+    def head(self, status: str, fields: str, response: Response) -> bytes:
+        # Apache's mod_proxy_uwsgi wants a status line; nginx takes either
+        return f"HTTP/1.1 {status}\r\n{fields}\r\n".encode("latin-1")
+
+    def answer(self, status: str) -> None:
+        body = f"{status}\n"
+        self.send(
+            f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}".encode("ascii")
+        )
+
+    def _empty(self) -> None:
+        self.send(uwsgi.PONG)
+        self.close()

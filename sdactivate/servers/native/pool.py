@@ -1,0 +1,233 @@
+"""As many threads as the work wants, and no more.
+
+Python runs one thread at a time. For an application that computes, a second thread only gets
+in the first one's way: the throughput stays and the slowest requests become eight times slower.
+For one that waits (for a database, for another service) a thread that waits costs nothing, and
+its place can be taken by another. Nobody should have to know beforehand which kind a site is,
+and most are both. So the pool watches what its threads do:
+
+- All of them are `allowed` at first, and while the site is quiet: an arriving request wakes one
+  thread that sleeps in epoll_wait, a second one at the same time the next.
+- When requests overlap, a steward looks every few milliseconds. If the threads want a whole
+  CPU or more (what they ran, and what they stood in the scheduler's queue), one fewer is
+  allowed; a thread over the allowance parks when it would next take a request.
+- If every allowed thread is in a request and together they want less than a CPU, they wait for
+  something else, and twice as many are allowed. If they do want it but have been at the same
+  requests for long, one more is, so that short requests overtake long ones.
+- When things are calm again, all are allowed, and the steward sleeps too.
+
+A thread that waits for its own peer (a slow upload, a slow download) lends its place: another
+thread takes requests meanwhile, an extra one if need be. An interpreter without the global lock
+keeps all its threads allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock, Thread, get_ident
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sdactivate.servers.native.wsgi import Response
+
+# Seconds between two looks of the steward, while threads overlap and while all is well
+_TICK = 0.004
+_SLOW_TICK = 0.02
+# Shares of one CPU: above, a thread too many; below, room for more
+_FULL = 0.95
+_ROOM = 0.80
+_CALM = 0.30
+_CALM_TICKS = 20
+# In its request for so long, a thread that computes makes room for another as well
+_LONG = 0.1
+# Extra threads for those that wait for their peers: so many times the size of the pool
+_LENT = 8
+
+
+class Worker:
+    """A thread of the pool and what it is doing.
+
+    response: what it is serving, None between requests. since: when it began that, or ended
+    the last, on the monotonic clock. served: how many requests it has finished.
+    """
+
+    __slots__ = ("_schedstat", "gate", "lent", "parked", "response", "served", "since", "thread")
+
+    def __init__(self) -> None:
+        self.thread: Thread | None = None
+        self.response: Response | None = None
+        self.since = time.monotonic()
+        self.served = 0
+        self.parked = False
+        self.lent = False
+        self.gate = Lock()
+        self.gate.acquire()
+        self._schedstat = -1
+
+    def queued(self) -> int:
+        """Nanoseconds that the thread has stood in the scheduler's queue, so far (proc(5))."""
+        try:
+            if self._schedstat < 0:
+                assert self.thread is not None
+                path = f"/proc/self/task/{self.thread.native_id}/schedstat"
+                self._schedstat = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return int(os.pread(self._schedstat, 64, 0).split()[1])
+        except (OSError, IndexError):
+            return 0  # no such figures here: what it ran must do
+
+
+class Pool:
+    """The threads of a server; each runs `work(worker)` until the server stops.
+
+    size: threads that may serve at the same time, at most.
+    poke: called, by any thread, when the steward is wanted and sleeps.
+    """
+
+    def __init__(self, size: int, work: Callable[[Worker], None], poke: Callable[[], None]) -> None:
+        self.size = size
+        self.allowed = size
+        self.running = 0  # threads neither parked nor lent
+        self.workers: dict[int, Worker] = {}  # by thread identity
+        self.awake: dict[Worker, None] = {}  # those not waiting for an event
+        self.watched = False  # the steward is looking every few milliseconds
+        self._work = work
+        self._poke = poke
+        self._mutex = Lock()
+        self._parked: list[Worker] = []
+        self._stopping = False
+        self._adapts = size > 1 and getattr(sys, "_is_gil_enabled", lambda: True)()
+        self._calm = 0
+        self._at = 0  # of the last look, and what the figures were, in nanoseconds
+        self._ran = 0
+        self._queued: dict[Worker, int] = {}
+
+    def start(self) -> None:
+        """Start the threads. Raises RuntimeError where the system gives none."""
+        for _ in range(self.size):
+            self._add()
+
+    def _add(self) -> None:
+        worker = Worker()
+        name = f"request-{len(self.workers) + 1}"
+        worker.thread = Thread(target=self._run, args=(worker,), name=name, daemon=True)
+        self.running += 1
+        try:
+            worker.thread.start()
+        except BaseException:
+            self.running -= 1
+            raise
+
+    def _run(self, worker: Worker) -> None:
+        self.workers[get_ident()] = worker
+        self._work(worker)
+
+    def overlap(self) -> None:
+        """Several threads are at work: see to it that the steward looks."""
+        if self._adapts and not self.watched:
+            self.watched = True
+            self._poke()
+
+    def park(self, worker: Worker) -> None:
+        """Wait until the thread is wanted again, if there is one too many."""
+        with self._mutex:
+            if self.running <= self.allowed or self._stopping:
+                return
+            self.running -= 1
+            worker.parked = True
+            self._parked.append(worker)
+        worker.gate.acquire()
+
+    @contextmanager
+    def lending(self) -> Iterator[None]:
+        """Let another thread serve while this one waits for its peer."""
+        worker = self.workers.get(get_ident())
+        if self.size == 1 or worker is None:
+            yield
+            return
+        with self._mutex:
+            self.running -= 1
+            worker.lent = True
+            self._fill()
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self.running += 1  # perhaps one too many now: the next to be free parks
+                worker.lent = False
+
+    def _fill(self) -> None:
+        """Let go as many threads as are allowed; the mutex is held."""
+        while self.running < self.allowed and self._parked:
+            worker = self._parked.pop()
+            worker.parked = False
+            self.running += 1
+            worker.gate.release()
+        if self.running < self.allowed and len(self.workers) < self.size * _LENT:
+            try:
+                self._add()
+            except RuntimeError:
+                pass  # no thread to be had: those there are must do
+
+    def stop(self) -> None:
+        """Let every parked thread go, to find that the server stops."""
+        with self._mutex:
+            self._stopping = True
+            self.allowed = len(self.workers) + 1
+            while self._parked:
+                worker = self._parked.pop()
+                worker.parked = False
+                self.running += 1
+                worker.gate.release()
+
+    def join(self, deadline: float) -> bool:
+        """Wait for the threads until `deadline` (monotonic); whether all have ended."""
+        for worker in list(self.workers.values()):
+            assert worker.thread is not None
+            worker.thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(w.thread.is_alive() for w in self.workers.values() if w.thread)
+
+    def tick(self) -> float | None:
+        """One look of the steward. Returns seconds to the next, None: when it is poked."""
+        if not self.watched:
+            return None
+        now = time.monotonic()
+        busy = [w for w in list(self.workers.values()) if w.response and not w.lent]
+        demand = self._demand(busy)
+        if demand is None:
+            return _TICK
+        if demand > _FULL and len(busy) > 1 and self.allowed > 1:
+            self.allowed -= 1
+        elif len(busy) >= self.running and self.allowed < self.size:
+            if demand < _ROOM:
+                self._allow(self.allowed * 2)
+            elif all(now - w.since > _LONG for w in busy):
+                self._allow(self.allowed + 1)
+        self._calm = self._calm + 1 if demand < _CALM or len(busy) < 2 < self.allowed else 0
+        if self._calm < _CALM_TICKS:
+            return _TICK if demand > _CALM else _SLOW_TICK
+        self._calm = 0
+        self._allow(self.size)
+        self._at = 0
+        self.watched = False
+        return None
+
+    def _allow(self, count: int) -> None:
+        with self._mutex:
+            if not self._stopping:
+                self.allowed = min(count, self.size)
+                self._fill()
+
+    def _demand(self, busy: list[Worker]) -> float | None:
+        """The share of a CPU that was wanted since the last look; None at the first."""
+        now = time.monotonic_ns()
+        ran = time.process_time_ns()
+        queued = {worker: worker.queued() for worker in busy}
+        before = self._queued
+        waited = sum(max(0, queued[w] - before[w]) for w in busy if w in before)
+        at, wanted = self._at, ran - self._ran + waited
+        self._at, self._ran, self._queued = now, ran, queued
+        return wanted / (now - at) if at else None

@@ -1,0 +1,476 @@
+"""The loop of the native server: one epoll set, and threads that each take what is ready.
+
+    thread: take an event -> accept or read -> call the application -> write -> next
+
+There is no thread that only accepts or only dispatches: whoever is free sleeps in epoll_wait,
+and the kernel wakes the one that slept last, whose caches are warm. A small request is accepted,
+read, served, written and closed by one thread in five system calls. Listening sockets are
+watched edge-triggered, and a thread that has seen one ready accepts until nothing is left; with
+several worker processes EPOLLEXCLUSIVE wakes one of them at a time.
+
+Nothing is accepted unless a thread is free to serve it: the kernel's backlog is the only queue.
+A connection that is accepted and has not said enough yet costs a descriptor and no thread.
+
+The first byte of a connection tells its protocol: a digit begins an SCGI netstring, 1 is
+FastCGI's version, 0 (or 100, a ping) uwsgi's modifier, and a letter begins an HTTP method. PROXY
+protocol headers, which begin with the letters PROXY or with a line break, belong to HTTP.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import sys
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from threading import get_ident
+from time import monotonic
+from typing import Any, TextIO
+
+from sdactivate.runtime import log
+from sdactivate.runtime.activation import InheritedSocket
+from sdactivate.servers.native import forwarded
+from sdactivate.servers.native.connection import CHUNK, Connection
+from sdactivate.servers.native.fastcgi import FastCgi
+from sdactivate.servers.native.http import Http
+from sdactivate.servers.native.plain import Scgi, Uwsgi
+from sdactivate.servers.native.pool import Pool, Worker
+from sdactivate.servers.native.wire import Malformed
+from sdactivate.servers.native.wsgi import Application, FileWrapper, Response
+from sdactivate.settings import Settings
+
+PROTOCOLS: dict[str, type[Connection]] = {
+    "scgi": Scgi,
+    "fastcgi": FastCgi,
+    "uwsgi": Uwsgi,
+    "http": Http,
+}
+_LETTERS = range(0x41, 0x5B)
+BY_FIRST_BYTE: dict[int, type[Connection]] = {
+    **dict.fromkeys(range(0x30, 0x3A), Scgi),
+    1: FastCgi,
+    0: Uwsgi,
+    100: Uwsgi,
+    **dict.fromkeys(_LETTERS, Http),
+    **dict.fromkeys((0x0D, 0x0A), Http),
+}
+# While a thread accepts one connection after the other, the rest is looked at every so often
+_IN_A_ROW = 32
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# How long accepting rests when there are no descriptors left
+_REST = 0.1
+# Deadlines are looked at so often, seconds
+_SWEEP = 1.0
+
+
+class Listener:
+    """A listening socket, and the protocol its connections speak (None: see each)."""
+
+    def __init__(
+        self, server: Server, inherited: InheritedSocket, protocol: type[Connection] | None
+    ) -> None:
+        self.server = server
+        self.name = inherited.name
+        self.sock = inherited.sock
+        self.fd = self.sock.fileno()
+        self._is_tcp = self.sock.family in (socket.AF_INET, socket.AF_INET6)
+        # accept(2) without the cost of a socket object: the descriptor and the peer's address
+        self._accept = self.sock._accept  # type: ignore[attr-defined]
+        self._pinned = protocol
+
+    def wake(self) -> None:
+        """Accept and serve until nothing is left, or until the rest must have its turn."""
+        server, accept, pinned, is_tcp = self.server, self._accept, self._pinned, self._is_tcp
+        read, set_blocking = os.read, os.set_blocking
+        for _ in range(_IN_A_ROW):
+            if not server.accepting:
+                return
+            try:
+                fd, address = accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno not in _OUT_OF_RESOURCES:
+                    continue  # the peer has gone again: accept(2) reports it here
+                if not server.evict():
+                    server.rest(error)
+                    return
+                continue
+            set_blocking(fd, False)
+            if is_tcp:
+                _without_delay(fd)
+            if server.gate is not None and not server.gate.admits(fd):
+                os.close(fd)
+                continue
+            try:
+                data = read(fd, CHUNK)  # as a rule the request has come with the connection
+            except BlockingIOError:
+                newcomer = Newcomer(server, fd, address, pinned)
+                newcomer.wait(server.settings.header_timeout)
+                continue
+            except OSError:
+                data = b""
+            if data:
+                protocol = pinned or BY_FIRST_BYTE.get(data[0]) or Newcomer
+                protocol(server, fd, address).received(data)
+            else:
+                os.close(fd)
+            if server.pool.running > server.pool.allowed:
+                break  # this thread is to park: another goes on
+        server.put_off(self)
+
+
+class Newcomer(Connection):
+    """A connection that has not said which protocol it speaks."""
+
+    __slots__ = ("_pinned", "_successor")
+
+    def __init__(
+        self,
+        server: Server,
+        fd: int,
+        address: Any,
+        pinned: type[Connection] | None = None,
+    ) -> None:
+        super().__init__(server, fd, address)
+        self._pinned = pinned
+        self._successor: Connection | None = None
+
+    def wake(self) -> None:
+        super().wake()
+        # An event that came to the old name is the new one's
+        if self._successor is not None:
+            self._successor.wake()
+
+    def received(self, data: bytes) -> None:
+        protocol = self._pinned or BY_FIRST_BYTE.get(data[0])
+        if protocol is None:
+            hint = "; is it TLS? That is the front's work" if data[0] == 0x16 else ""
+            self.refuse(Malformed(f"no protocol begins with the byte 0x{data[0]:02x}{hint}"))
+            return
+        self._successor = protocol(self.server, self.fd, self.address)
+        self.hand_over(self._successor)
+        self._successor.received(data)
+
+    @property
+    def idle(self) -> bool:
+        return True
+
+
+class Waker:
+    """An eventfd in the epoll set: each write to it wakes one sleeping thread."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def wake(self) -> None:
+        """Nothing to be done: the thread is awake, and looks round."""
+
+    def write(self) -> None:
+        os.eventfd_write(self.fd, 1)
+
+
+class ErrorLog:
+    """wsgi.errors: what an application writes there goes to the log, line by line."""
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line:
+                log.say(log.ERROR, line)
+        return len(text)
+
+    def writelines(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+class Server:
+    """One process's native server.
+
+    application: a WSGI callable. sockets: the listening sockets it shares with its supervisor.
+    settings: see `sdactivate.settings`. poke: called by any thread when `tick` is wanted and
+    its caller sleeps. gate: decides which peers are served, None: all.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        sockets: Sequence[InheritedSocket],
+        settings: Settings,
+        poke: Any = lambda: None,
+        gate: Any = None,
+    ) -> None:
+        self.application = application
+        self.settings = settings
+        self.gate = gate
+        self.errors = 0  # requests that failed or were refused
+        self.accepting = False
+        self.draining = False
+        self.base = base_environ(settings)
+        self.trusted = forwarded.networks(settings.trust)
+        self.fastcgi_values = {
+            "FCGI_MAX_CONNS": str(settings.connections * settings.workers),
+            "FCGI_MAX_REQS": str(settings.connections * settings.workers),
+            "FCGI_MPXS_CONNS": "0",
+        }
+        self._http_base = {**self.base, "REMOTE_ADDR": forwarded.UNKNOWN}
+        del self._http_base["CONTENT_LENGTH"]
+        self.unobserved = False  # the steward sleeps until the next request
+        self.pool = Pool(settings.threads, self._work, poke)
+        self._poke = poke
+        self._epoll = select.epoll()
+        self._ready: deque[int] = deque()
+        self._watched: dict[int, Any] = {}
+        self._waker = Waker()
+        self._connections: dict[int, Connection] = {}
+        self._resting_until = 0.0
+        self._complained = 0.0
+        self._swept = 0.0
+        self.listeners = [
+            Listener(self, inherited, _pinned(settings, inherited.name)) for inherited in sockets
+        ]
+
+    # Life
+
+    def start(self) -> None:
+        """Begin to accept. The inherited sockets become non-blocking, as systemd made them."""
+        et = select.EPOLLIN | select.EPOLLET
+        self._watched[self._waker.fd] = self._waker
+        self._epoll.register(self._waker.fd, et)
+        self.accepting = True
+        for listener in self.listeners:
+            listener.sock.setblocking(False)
+            self._watched[listener.fd] = listener
+            self._epoll.register(listener.fd, et | select.EPOLLEXCLUSIVE)
+        self.pool.start()
+
+    def drain(self) -> None:
+        """Accept no more; finish what was accepted. The backlog is left to the next process."""
+        self.accepting = False
+        self.draining = True
+        for listener in self.listeners:
+            self._watched.pop(listener.fd, None)
+            self._epoll.unregister(listener.fd)
+        self.pool.stop()
+        for connection in list(self._connections.values()):
+            connection.retire()
+        self._waker.write()
+
+    def join(self, deadline: float) -> bool:
+        """Wait until `deadline` (monotonic) for the threads to end; whether they have."""
+        return self.pool.join(deadline)
+
+    def cut(self) -> None:
+        """Close what is left, whatever it is doing."""
+        for connection in list(self._connections.values()):
+            connection.close()
+
+    # Figures
+
+    @property
+    def requests(self) -> int:
+        """How many requests have been served."""
+        return sum(worker.served for worker in list(self.pool.workers.values()))
+
+    @property
+    def busy(self) -> int:
+        """How many requests are being served now."""
+        return sum(worker.response is not None for worker in list(self.pool.workers.values()))
+
+    @property
+    def last_activity(self) -> float:
+        """When a request last began or ended, on the monotonic clock."""
+        return max((worker.since for worker in list(self.pool.workers.values())), default=0.0)
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections wait for their peers."""
+        return len(self._connections)
+
+    def tick(self) -> float | None:
+        """Do what is due. Returns seconds to the next time, None: when it is poked."""
+        now = monotonic()
+        due = self.pool.tick()
+        if self._resting_until:
+            if now >= self._resting_until:
+                self._resting_until = 0.0
+                for listener in self.listeners:
+                    self.put_off(listener)
+            due = _sooner(due, _REST)
+        if self._connections:
+            if now - self._swept >= _SWEEP:
+                self._swept = now
+                for connection in list(self._connections.values()):
+                    if 0 < connection.deadline <= now:
+                        connection.expire(now)
+            due = _sooner(due, _SWEEP)
+        return due
+
+    # What threads do
+
+    def _work(self, worker: Worker) -> None:
+        """Take events until the server stops: the life of a thread."""
+        pool, ready, watched = self.pool, self._ready, self._watched
+        awake = pool.awake
+        wait = self._epoll.poll
+        awake[worker] = None
+        while not (self.draining and self._finished()):
+            if pool.running > pool.allowed:
+                awake.pop(worker, None)
+                pool.park(worker)
+                awake[worker] = None
+                continue
+            if ready:
+                try:
+                    fd = ready.popleft()
+                except IndexError:
+                    continue
+            else:
+                del awake[worker]
+                # Who puts something into `ready` looks at `awake` afterwards
+                events = [] if ready else wait(-1, 1 if pool.allowed > 1 else 16)
+                awake[worker] = None
+                if not events:
+                    continue
+                fd = events[0][0]
+                if len(events) > 1:
+                    ready.extend([event[0] for event in events[1:]])
+                if len(awake) > 1 and not pool.watched:
+                    pool.overlap()
+                if self.unobserved:
+                    self.unobserved = False
+                    self._poke()
+            target = watched.get(fd)
+            if target is not None:
+                target.wake()
+        del awake[worker]
+        self._waker.write()  # and the next one
+
+    def _finished(self) -> bool:
+        return not self._connections and not self._ready
+
+    def respond(self, response: Response) -> None:
+        """Let the application answer."""
+        worker = self.pool.workers[get_ident()]
+        worker.since = monotonic()
+        worker.response = response
+        response.run(self.application)
+        worker.response = None
+        worker.served += 1
+
+    def http_base(self, address: Any) -> dict[str, Any]:
+        """The variables of an HTTP connection whose peer, or its client, is at `address`."""
+        if not isinstance(address, tuple) or not isinstance(address[0], str):
+            return self._http_base
+        return {**self._http_base, "REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
+
+    def lending(self) -> AbstractContextManager[None]:
+        """See Pool.lending."""
+        return self.pool.lending()
+
+    def put_off(self, target: Any) -> None:
+        """Let a thread that is or becomes free wake `target`."""
+        self._ready.append(target.fd)
+        if len(self.pool.awake) < self.pool.running:
+            self._waker.write()
+
+    def watch(self, connection: Connection) -> None:
+        """Wake `connection` whenever its peer has said something."""
+        connections = self._connections
+        if len(connections) >= self.settings.connections:
+            self.evict()
+        fd = connection.fd
+        connections[fd] = self._watched[fd] = connection
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
+        if len(connections) == 1:
+            self._poke()
+
+    def forget(self, fd: int) -> None:
+        """A watched connection is about to be closed."""
+        self._connections.pop(fd, None)
+        self._watched.pop(fd, None)
+        if self.draining and not self._connections:
+            self._waker.write()
+
+    def replace(self, connection: Connection) -> None:
+        """A watched descriptor is another object's from now on."""
+        self._connections[connection.fd] = self._watched[connection.fd] = connection
+
+    def evict(self) -> bool:
+        """Close the connection that has waited longest; whether there was one."""
+        return any(connection.give_way() for connection in list(self._connections.values()))
+
+    def rest(self, error: OSError) -> None:
+        """Accept nothing for a moment: there are no descriptors or no memory left."""
+        now = monotonic()
+        if now - self._complained > 60:
+            self._complained = now
+            log.say(
+                log.ERROR,
+                f"cannot accept: {error.strerror}; connections wait in the backlog. "
+                "LimitNOFILE= in the service unit sets how many descriptors there are",
+            )
+        self._resting_until = now + _REST
+        self._poke()
+
+    def check_length(self, length: int) -> None:
+        """Refuse a body of `length` bytes where that is over the limit."""
+        limit = self.settings.body_bytes
+        if limit and length > limit:
+            raise Malformed(
+                f"a body of {length} bytes, over the limit of {limit}", "413 Content Too Large"
+            )
+
+
+def base_environ(settings: Settings) -> dict[str, Any]:
+    """The variables that are the same for every request, and the defaults of others."""
+    errors: TextIO | ErrorLog = ErrorLog()
+    return {
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.errors": errors,
+        "wsgi.multithread": settings.threads > 1,
+        "wsgi.multiprocess": settings.workers > 1,
+        "wsgi.run_once": False,
+        "wsgi.input_terminated": True,
+        "wsgi.file_wrapper": FileWrapper,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": "",
+        "QUERY_STRING": "",
+        "CONTENT_LENGTH": "",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.0",
+        "SERVER_SOFTWARE": "sdactivate",
+    }
+
+
+def _pinned(settings: Settings, name: str) -> type[Connection] | None:
+    """The one protocol of a socket: by the setting, by the descriptor's name, or None."""
+    if settings.protocol != "auto":
+        return PROTOCOLS[settings.protocol]
+    return PROTOCOLS.get(name)
+
+
+def _without_delay(fd: int) -> None:
+    """A response goes out at once, though it is shorter than a TCP segment."""
+    sock = socket.socket(fileno=fd)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        pass
+    finally:
+        sock.detach()
+
+
+def _sooner(a: float | None, b: float) -> float:
+    return b if a is None else min(a, b)
+
+
+assert sys.platform == "linux", "epoll and eventfd are Linux's"

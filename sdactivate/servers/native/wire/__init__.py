@@ -1,0 +1,53 @@
+"""The wire protocols as functions of bytes: no sockets, no clocks, no threads in here.
+
+Every parser is given what has arrived so far and answers one of three things: a result, None
+(more bytes are needed), or `Malformed` with the reason. The three CGI-like protocols (SCGI,
+uwsgi, FastCGI) all come down to the same thing, a flat list of alternating names and values.
+"""
+
+
+class Malformed(Exception):
+    """The peer broke its protocol. The message says how; `status` is the answer it is due."""
+
+    def __init__(self, reason: str, status: str = "400 Bad Request") -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class TooLarge(Malformed):
+    """A request's header is over its limit."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, "431 Request Header Fields Too Large")
+
+
+class Message:
+    """A request whose header is complete and whose body may still be arriving.
+
+    Kept by the parsers of the protocols that carry several requests on one connection.
+
+    length: bytes of the body by its header; None: nobody knows before its end.
+    body: the pieces that have arrived and were not taken yet; received: bytes so far.
+    complete: nothing more comes. aborted: the peer has given the request up.
+    awaits_continue: the peer sends the body only when it is told to.
+    keep_alive: the peer lets the connection live on after the response.
+    """
+
+    __slots__ = (
+        "aborted",
+        "awaits_continue",
+        "body",
+        "complete",
+        "keep_alive",
+        "length",
+        "received",
+    )
+
+    def __init__(self, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+        self.length: int | None = None
+        self.body: list[bytes] = []
+        self.received = 0
+        self.complete = False
+        self.aborted = False
+        self.awaits_continue = False

@@ -1,0 +1,242 @@
+"""FastCGI 1.0: records of eight-byte heads, many requests on one connection.
+
+    version (1) | type | request id (u16) | content length (u16) | padding length | reserved
+
+A request is BEGIN_REQUEST, PARAMS records up to an empty one, STDIN records up to an empty
+one. A response is STDOUT records up to an empty one and END_REQUEST. A PARAMS stream may be
+cut into records at any byte, so it is read only when its empty record has come; names and
+values stand behind lengths of one byte (below 128) or four.
+
+Section numbers are those of the FastCGI Specification of 29 April 1996 (Open Market).
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from struct import Struct
+from typing import Any
+
+from sdactivate.servers.native.wire import Malformed, Message, TooLarge
+
+VERSION = 1
+# Types of records (section 8)
+BEGIN_REQUEST, ABORT_REQUEST, END_REQUEST, PARAMS, STDIN, STDOUT, STDERR, DATA = range(1, 9)
+GET_VALUES, GET_VALUES_RESULT, UNKNOWN_TYPE = 9, 10, 11
+# A management record has request id 0 (section 3.3)
+MANAGEMENT = 0
+# Roles and flags of BEGIN_REQUEST (section 5.1)
+RESPONDER = 1
+KEEP_CONN = 1
+# Protocol status of END_REQUEST (section 5.5)
+REQUEST_COMPLETE, CANT_MPX_CONN, OVERLOADED, UNKNOWN_ROLE = range(4)
+
+HEAD = 8
+# The longest content that is a multiple of eight: it needs no padding (section 3.3)
+LONGEST = 65528
+
+
+def pairs(content: bytes) -> list[str]:
+    """Read the alternating names and values of a PARAMS or GET_VALUES stream (section 3.4).
+
+    Raises Malformed where they are cut short.
+    """
+    text = content.decode("latin-1")
+    fields: list[str] = []
+    append = fields.append
+    at, end = 0, len(content)
+    try:
+        while at < end:
+            name = content[at]
+            at += 1
+            if name > 127:
+                name = (name & 127) << 24 | int.from_bytes(content[at : at + 3], "big")
+                at += 3
+            value = content[at]
+            at += 1
+            if value > 127:
+                value = (value & 127) << 24 | int.from_bytes(content[at : at + 3], "big")
+                at += 3
+            middle = at + name
+            append(text[at:middle])
+            at = middle + value
+            append(text[middle:at])
+    except IndexError:
+        raise Malformed("FastCGI: the parameters end inside a length") from None
+    if at != end:
+        raise Malformed("FastCGI: a parameter reaches beyond its stream")
+    return fields
+
+
+_pack = Struct(">BBHHxx").pack
+
+
+def head(kind: int, request_id: int, length: int) -> bytes:
+    """Return the head of a record with `length` bytes of content and no padding."""
+    return _pack(VERSION, kind, request_id, length)
+
+
+def end_request(request_id: int, status: int = REQUEST_COMPLETE, app_status: int = 0) -> bytes:
+    """Return an END_REQUEST record (section 5.5)."""
+    body = app_status.to_bytes(4, "big") + bytes((status, 0, 0, 0))
+    return head(END_REQUEST, request_id, 8) + body
+
+
+@lru_cache(256)
+def end_response(request_id: int) -> bytes:
+    """Return the end of a STDOUT stream and of its request."""
+    return head(STDOUT, request_id, 0) + end_request(request_id)
+
+
+def unknown_type(kind: int) -> bytes:
+    """Return the answer to a management record of an unknown type (section 4.2)."""
+    return head(UNKNOWN_TYPE, MANAGEMENT, 8) + bytes((kind, 0, 0, 0, 0, 0, 0, 0))
+
+
+def stream(kind: int, request_id: int, content: bytes) -> bytes:
+    """Return `content` as records of a stream: STDOUT or STDERR (section 5.3), not its end."""
+    if len(content) <= LONGEST:
+        return head(kind, request_id, len(content)) + content if content else b""
+    view = memoryview(content)
+    parts: list[bytes | memoryview] = []
+    for at in range(0, len(content), LONGEST):
+        piece = view[at : at + LONGEST]
+        parts += (head(kind, request_id, len(piece)), piece)
+    return b"".join(parts)
+
+
+def values(asked: Iterable[str], known: dict[str, str]) -> bytes:
+    """Return a GET_VALUES_RESULT record with those of the `known` that were asked (section 4.1)."""
+    content = b"".join(
+        bytes((len(name), len(known[name]))) + (name + known[name]).encode("ascii")
+        for name in dict.fromkeys(asked)
+        if name in known
+    )
+    return head(GET_VALUES_RESULT, MANAGEMENT, len(content)) + content
+
+
+class Request(Message):
+    """A request of the responder's role, from the moment it has begun.
+
+    id: its number on the connection. fields: alternating names and values, once all of the
+    PARAMS stream has come; environ: what the connection has made of them. answered: its
+    END_REQUEST is sent, and what still comes of it is dropped.
+    """
+
+    __slots__ = ("answered", "environ", "fields", "id", "params")
+
+    def __init__(self, request_id: int, keep_alive: bool) -> None:
+        super().__init__(keep_alive)
+        self.id = request_id
+        self.params = b""
+        self.fields: list[str] | None = None
+        self.environ: dict[str, Any] = {}
+        self.answered = False
+
+
+class Parser:
+    """The requests of one connection, from bytes in any pieces.
+
+    limit: the most bytes a PARAMS stream may have. known: the answers to GET_VALUES.
+    `requests` gets each request whose parameters are complete; `replies` is what the
+    connection must send in answer to records that are no application's affair.
+    """
+
+    __slots__ = ("_current", "_rest", "known", "limit", "replies", "requests")
+
+    def __init__(self, limit: int, known: dict[str, str]) -> None:
+        self.limit = limit
+        self.known = known
+        self.requests: list[Request] = []
+        self.replies = b""
+        self._rest = b""  # the beginning of a record that is not complete
+        self._current: Request | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way, and no record has begun."""
+        return self._current is None and not self._rest
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
+        if self._rest:
+            data = self._rest + data
+        at, end = 0, len(data)
+        current = self._current
+        while end - at >= HEAD:
+            if data[at] != VERSION:
+                raise Malformed(f"FastCGI: version {data[at]} is not spoken here, only 1")
+            start = at + HEAD
+            stop = start + (data[at + 4] << 8 | data[at + 5])
+            following = stop + data[at + 6]
+            if following > end:
+                break
+            kind = data[at + 1]
+            request_id = data[at + 2] << 8 | data[at + 3]
+            at = following
+            if current is not None and request_id == current.id:
+                if kind == PARAMS:
+                    self._params(current, data[start:stop])
+                    continue
+                if kind == STDIN:
+                    self._stdin(current, data[start:stop])
+                    current = self._current
+                    continue
+            self._control(kind, request_id, data[start:stop])
+            current = self._current
+        self._rest = data[at:]
+
+    def _params(self, request: Request, content: bytes) -> None:
+        if request.fields is not None:
+            raise Malformed("FastCGI: parameters after the end of the parameters")
+        if content:
+            request.params = request.params + content if request.params else content
+            if len(request.params) > self.limit:
+                raise TooLarge(f"FastCGI: the parameters have over {self.limit} bytes")
+        else:
+            request.fields = pairs(request.params)
+            self.requests.append(request)
+
+    def _stdin(self, request: Request, content: bytes) -> None:
+        if not content:
+            if request.fields is None:
+                raise Malformed("FastCGI: the body ended before the parameters")
+            request.complete = True
+            if request.answered:
+                self._current = None
+        elif not request.answered:
+            request.body.append(content)
+            request.received += len(content)
+
+    def _control(self, kind: int, request_id: int, content: bytes) -> None:
+        """Take a record that is not a piece of the current request's streams."""
+        current = self._current
+        if request_id == MANAGEMENT:
+            if kind == GET_VALUES:
+                self.replies += values(pairs(content)[::2], self.known)
+            else:
+                self.replies += unknown_type(kind)
+        elif kind == BEGIN_REQUEST:
+            if len(content) < 8:
+                raise Malformed("FastCGI: BEGIN_REQUEST is too short")
+            role, flags = content[0] << 8 | content[1], content[2]
+            if current is not None and not current.answered:
+                if request_id == current.id:
+                    raise Malformed(f"FastCGI: request {request_id} began twice")
+                self.replies += end_request(request_id, CANT_MPX_CONN)
+            elif role != RESPONDER:
+                self.replies += end_request(request_id, UNKNOWN_ROLE)
+            else:
+                self._current = Request(request_id, bool(flags & KEEP_CONN))
+        elif kind == ABORT_REQUEST and current is not None and request_id == current.id:
+            current.aborted = current.complete = True
+            if current.fields is None or current.answered:
+                if not current.answered:
+                    self.replies += end_request(request_id)
+                self._current = None
+        # What belongs to a request that is not (or no longer) served is passed over
+
+    def answered(self, request: Request) -> None:
+        """The response to `request` has been sent to its end."""
+        request.answered = True
+        request.body.clear()
+        if request.complete and self._current is request:
+            self._current = None

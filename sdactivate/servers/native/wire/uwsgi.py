@@ -1,0 +1,55 @@
+"""uwsgi: a four-byte head, then names and values, each behind a 16-bit length.
+
+    modifier1 (u8) | size (u16, little-endian) | modifier2 (u8) | vars | body
+    vars: length (u16) name length (u16) value …
+
+Modifier1 0 is a WSGI request; 100 is a ping, answered with 100 and no vars. One request a
+connection; the response is CGI's with an HTTP status line, and ends where the connection
+does. See https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html.
+"""
+
+from sdactivate.servers.native.wire import Malformed, TooLarge
+
+WSGI = 0
+PING = 100
+PONG = b"\x64\x00\x00\x00"
+
+
+def parse(data: bytes, limit: int) -> tuple[list[str], int] | None:
+    """Read the vars of a request from its first bytes, `data`.
+
+    Returns the alternating names and values (latin-1) and the offset at which the body
+    begins; None while they are not complete; no fields at all for a ping. `limit` is the most
+    bytes the vars may have. Raises Malformed, or TooLarge for a packet over the limit.
+    """
+    if len(data) < 4:
+        if data and data[0] not in (WSGI, PING):
+            raise Malformed(f"uwsgi: modifier1 {data[0]} is not served here, only 0 (WSGI)")
+        return None
+    modifier1, size = data[0], data[1] | data[2] << 8
+    if modifier1 == PING:
+        return [], 4
+    if modifier1 != WSGI:
+        raise Malformed(f"uwsgi: modifier1 {modifier1} is not served here, only 0 (WSGI)")
+    if size > limit:
+        raise TooLarge(f"uwsgi: the vars have over {limit} bytes")
+    end = 4 + size
+    if len(data) < end:
+        return None
+    # One decoding of the whole; then every length is two characters of it.
+    text = data[:end].decode("latin-1")
+    fields: list[str] = []
+    append = fields.append
+    at = 4
+    try:
+        while at < end:
+            start = at + 2
+            at = start + (data[at] | data[at + 1] << 8)
+            append(text[start:at])
+    except IndexError:
+        raise Malformed("uwsgi: the vars end inside a length") from None
+    if at != end:
+        raise Malformed("uwsgi: a name or value reaches beyond the vars")
+    if len(fields) % 2:
+        raise Malformed("uwsgi: a name without a value")
+    return fields, end
