@@ -46,6 +46,10 @@ class Packaging(NamedTuple):
         inside = path.removeprefix(self.chroot)
         return inside if inside != path and inside.startswith("/") else None
 
+    def default_socket(self, name: str) -> str:
+        """Return where the socket of the site `name` lies if nobody says where."""
+        return f"{self.chroot or '/run'}/{name}.sock"
+
     @property
     def log_command(self) -> str:
         """The command that shows the error log."""
@@ -393,25 +397,31 @@ FRONTS: dict[str, Front] = {
     front.name: front for front in (NGINX, APACHE, LIGHTTPD, CADDY, HAPROXY, CHEROKEE)
 }
 
+PHP_USER: dict[str, str] = {"debian": "www-data", "fedora": "apache", "arch": "http"}
+"""Whom PHP-FPM's packaged pool runs as, by distribution."""
+
 REFUSED: dict[str, str] = {
     "h2o": "it forwards the client's Proxy and X-Forwarded-* headers unchanged",
 }
 """Web servers that no configuration is generated for, and why."""
 
 SPOOFABLE: tuple[str, ...] = (
-    "Proxy",
     "Forwarded",
+    "Proxy",
+    "Remote-User",
+    "Script-Name",
     "X-Forwarded-For",
-    "X-Forwarded-Proto",
     "X-Forwarded-Host",
     "X-Forwarded-Port",
-    "X-Forwarded-Server",
     "X-Forwarded-Prefix",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Protocol",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-Server",
+    "X-Forwarded-Ssl",
     "X-Forwarded-User",
     "X-Real-IP",
-    "Remote-User",
     "X-Remote-User",
-    "Script-Name",
     "X-Script-Name",
 )
 """Header fields that only a front may set: no client's ever reaches the application."""
@@ -432,8 +442,8 @@ def packaging(front: Front, distribution: str) -> Packaging:
         return front.packaging[distribution]
     except KeyError:
         raise UsageError(
-            f"{front.name}: {DISTRIBUTIONS.get(distribution, distribution)} does not package it, "
-            "so the user it runs as is not known: name its group with --group"
+            f"--front {front.name}: {DISTRIBUTIONS[distribution]} does not package it, so whom it "
+            "runs as is not known: name its group with --group"
         ) from None
 
 

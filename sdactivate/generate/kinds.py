@@ -21,6 +21,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple
 
+from sdactivate.fronts import FRONTS
+from sdactivate.generate.front_options import FRONT
 from sdactivate.generate.options import Option
 from sdactivate.generate.output import Output
 
@@ -47,7 +49,8 @@ class Kind(NamedTuple):
         return function
 
 
-_SOCKET = frozenset({"listen", "user", "group", "mode"})
+_SOCKET = frozenset({"listen", "front", "distribution", "user", "group", "mode"})
+_FRONT = frozenset({"listen", "protocol"})
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -64,6 +67,16 @@ KINDS: dict[str, Kind] = {
             "sdactivate.generate.units:service",
             "the service unit: NAME.service",
             all=True,
+        ),
+        *(
+            Kind(
+                front.name,
+                f"sdactivate.generate.fronts:{front.name}",
+                f"{front.title}'s configuration",
+                FRONT,
+                _FRONT,
+            )
+            for front in FRONTS.values()
         ),
     )
 }

@@ -9,8 +9,8 @@ generated unit sets them, so that an operator finds them all in one place and in
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from sdactivate import fronts, systemd
 from sdactivate import site as grammar
-from sdactivate import systemd
 from sdactivate.errors import UsageError
 from sdactivate.settings import TABLE as SETTINGS
 from sdactivate.settings import Setting
@@ -71,6 +71,20 @@ def _setting(setting: Setting) -> Option:
     )
 
 
+def _distribution(text: str) -> str:
+    if text not in fronts.DISTRIBUTIONS:
+        raise UsageError(f"{text!r}: it can be {', '.join(fronts.DISTRIBUTIONS)}")
+    return text
+
+
+DISTRIBUTION = Option(
+    "distribution",
+    _distribution,
+    f"whose packages the front is from (default: this system's): {', '.join(fronts.DISTRIBUTIONS)}",
+    "NAME",
+    "socket",
+)
+
 SITE: tuple[Option, ...] = (
     Option(
         "listen",
@@ -81,6 +95,15 @@ SITE: tuple[Option, ...] = (
         "socket",
         many=True,
     ),
+    Option(
+        "front",
+        fronts.find,
+        "the web server in front: sets --group to its group, and --listen to where it can reach "
+        f"the socket ({', '.join(fronts.FRONTS)})",
+        "FRONT",
+        "socket",
+    ),
+    DISTRIBUTION,
     Option("user", systemd.account, "owner of the socket (default root)", "USER", "socket"),
     Option("group", systemd.account, "group that may connect: the front's", "GROUP", "socket"),
     Option(
@@ -122,8 +145,18 @@ _SETTINGS = frozenset(setting.name for setting in SETTINGS)
 def site(name: str, values: Mapping[str, Any]) -> Site:
     """Return the site called `name` with `values`, by field, as the options' readers made them.
 
+    `front` (see `sdactivate.fronts`) and `distribution` are no fields of it: they say what its
+    group and its address are where these are not given.
+
     Raises UsageError where they don't fit together.
     """
     fields = {key: value for key, value in values.items() if key not in _SETTINGS}
+    front, distribution = fields.pop("front", None), fields.pop("distribution", None)
+    if front:
+        packaging = front.packaging.get(distribution := distribution or fronts.distribution())
+        if "group" not in fields:
+            fields["group"] = fronts.packaging(front, distribution).group
+        if "listen" not in fields and packaging and packaging.chroot:
+            fields["listen"] = (grammar.parse_listen(packaging.default_socket(name)),)
     settings = {key: value for key, value in values.items() if key in _SETTINGS}
     return Site(name, **fields, settings=settings)

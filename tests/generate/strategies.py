@@ -40,6 +40,8 @@ def accepted(option: Any) -> st.SearchStrategy[Any]:
         "listen": st.builds("/run/{}".format, _INSIDE)
         | st.builds("@{}".format, _INSIDE)
         | st.sampled_from(["127.0.0.1:8000", "[::1]:8000", "vsock:2:80"]),
+        "front": st.sampled_from(["nginx", "haproxy"]),
+        "distribution": st.sampled_from(["debian", "fedora", "arch"]),
         "user": st.sampled_from(["root", "www-data", "0", "4711"]),
         "group": st.sampled_from(["root", "www-data", "33"]),
         "run-as": st.sampled_from(["www-data", "33"]),

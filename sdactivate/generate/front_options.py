@@ -1,0 +1,148 @@
+"""The options that only a front's configuration reads, and the grammar of their values.
+
+The fronts' grammars have little in common but what they can't hold, so a value is held to
+characters that mean nothing in any of them: what passes here, a template writes as it is.
+"""
+
+import re
+from typing import NamedTuple
+
+from sdactivate import settings
+from sdactivate.errors import UsageError
+from sdactivate.generate.options import DISTRIBUTION, Option
+from sdactivate.site import absolute_path
+
+COLD_START = 10.0
+"""Seconds that an application may take to start: no front may give up sooner."""
+
+
+class Files(NamedTuple):
+    """What the front serves from a directory; `url` and `directory` both end with a slash."""
+
+    url: str
+    directory: str
+
+
+class Tls(NamedTuple):
+    """A certificate, with its chain, and its key: the paths of two PEM files."""
+
+    certificate: str
+    key: str
+
+
+_PATH = re.compile(r"/[A-Za-z0-9._~+@:=/-]*")
+_URL = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
+
+
+def host_name(text: str) -> str:
+    """Return `text`, a host name (RFC 1123, section 2.1), in lower case; UsageError otherwise."""
+    if not _HOST.fullmatch(text):
+        raise UsageError(f"{text!r}: a host name such as example.org is wanted")
+    return text.lower()
+
+
+def url_path(text: str) -> str:
+    """Return `text`, a URL's path below the root, without a slash at its end.
+
+    Raises UsageError for anything but letters, digits and . _ ~ - between the slashes, and for
+    what begins with a dot: a front would take it apart.
+    """
+    if not _URL.fullmatch(path := text.rstrip("/")):
+        raise UsageError(f"{text!r}: a URL path below the root is wanted, such as /app")
+    return path
+
+
+def file_path(text: str) -> str:
+    """Return `text`, an absolute path that every front can write without quoting.
+
+    Raises UsageError for anything but letters, digits and . _ ~ + @ : = - between the slashes.
+    """
+    if not _PATH.fullmatch(text):
+        raise UsageError(
+            f"{text!r}: an absolute path of letters, digits and . _ ~ + @ : = - is wanted"
+        )
+    return absolute_path(text)
+
+
+def files(text: str) -> Files:
+    """Return what "URL=DIR" means; UsageError where it means nothing."""
+    url, equals, directory = text.partition("=")
+    if not equals:
+        raise UsageError(f"{text!r}: URL=DIR is wanted, such as /static/=/srv/mysite/static")
+    return Files(url_path(url) + "/", file_path(directory).rstrip("/") + "/")
+
+
+def tls(text: str) -> Tls:
+    """Return what "CERT,KEY" means; UsageError where it means nothing."""
+    certificate, comma, key = text.partition(",")
+    if not comma:
+        raise UsageError(f"{text!r}: CERT,KEY is wanted: the paths of two PEM files")
+    return Tls(file_path(certificate), file_path(key))
+
+
+def body_size(text: str) -> int:
+    """Return a number of bytes; 0: no limit. UsageError where it is none."""
+    try:
+        return settings.size(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r}: {error}") from None
+
+
+def timeout(text: str) -> float:
+    """Return a span of time in seconds; UsageError where it is none, or under `COLD_START`."""
+    try:
+        seconds = settings.seconds(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r}: {error}") from None
+    if seconds < COLD_START:
+        raise UsageError(
+            f"{text!r}: an application may take {COLD_START:g} s to start, and a front that "
+            "gives up sooner fails its first visitor"
+        )
+    return seconds
+
+
+FRONT: tuple[Option, ...] = (
+    Option(
+        "server-name",
+        host_name,
+        "a host name of the site; the first is the canonical one",
+        "NAME",
+        "front",
+        many=True,
+    ),
+    Option("mount", url_path, "where the application is, if not at the root", "/PATH", "front"),
+    Option(
+        "static", files, "static files that the front serves itself", "URL=DIR", "front", many=True
+    ),
+    Option("media", files, "users' files that it serves itself", "URL=DIR", "front", many=True),
+    Option("tls", tls, "HTTPS, and a redirect to it from HTTP", "CERT,KEY", "front"),
+    Option(
+        "max-body",
+        body_size,
+        "the largest request body (default 100M); 0: no limit",
+        "BYTES",
+        "front",
+    ),
+    Option(
+        "timeout",
+        timeout,
+        f"how long the application may be silent (default 60s, at least {COLD_START:g}s)",
+        "SECONDS",
+        "front",
+    ),
+    Option(
+        "auth-file",
+        file_path,
+        "everybody logs in: an htpasswd file; the user is REMOTE_USER",
+        "PATH",
+        "front",
+    ),
+    Option("php", file_path, "PHP beside the application: PHP-FPM's socket", "SOCKET", "front"),
+    Option(
+        "php-root", file_path, "where the PHP files are (default /var/www/html)", "DIR", "front"
+    ),
+    DISTRIBUTION,
+)

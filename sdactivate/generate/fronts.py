@@ -1,0 +1,336 @@
+"""The front's half of a site: the web server's configuration that goes with its socket.
+
+One template a front, in forms that were verified line by line. What they are filled in with
+comes from `front_options`, whose grammar lets nothing through that any front could take for
+its own; `Frontage` refuses what can't go together, with the reason.
+"""
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass, fields
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+
+from sdactivate import fronts
+from sdactivate.errors import Error, UsageError
+from sdactivate.generate import front_options as grammar
+from sdactivate.generate.front_options import Files, Tls
+from sdactivate.generate.output import File, Output, Target
+from sdactivate.generate.render import environment
+from sdactivate.site import Site
+
+_TEMPLATES = {
+    "nginx": "nginx.conf.j2",
+    "apache": "apache.conf.j2",
+    "lighttpd": "lighttpd.conf.j2",
+    "caddy": "Caddyfile.j2",
+    "haproxy": "haproxy.cfg.j2",
+    "cherokee": "cherokee.conf.j2",
+}
+
+
+@dataclass(frozen=True)
+class Frontage:
+    """What a front is to do for one site.
+
+    Raises UsageError for values that can't go together, or that this front can't do, with the
+    reason and what to do instead.
+    """
+
+    front: fronts.Front
+    name: str
+    """The site's name, of letters, digits and . _ -."""
+    socket: str
+    """The socket's path."""
+    protocol: str = ""
+    """What the front speaks to it; "": what is recommended for this front."""
+    server_name: tuple[str, ...] = ()
+    """The host names that are served, the canonical one first; (): all."""
+    mount: str = ""
+    """The URL path that the application is mounted at, such as /app; "": the root."""
+    static: tuple[Files, ...] = ()
+    media: tuple[Files, ...] = ()
+    """Files that users sent: a browser must not guess what they are, and PHP not run them."""
+    tls: Tls | None = None
+    """HTTPS, and a redirect to it from HTTP; None: HTTP only."""
+    max_body: int = 100 << 20
+    """The largest request body in bytes; 0: no limit."""
+    timeout: float = 60.0
+    """Seconds that the application may be silent."""
+    auth_file: str = ""
+    """An htpasswd file: everybody has to log in; "": nobody has to."""
+    php: str = ""
+    """The socket of PHP-FPM, which runs the .php files under `php_root`; "": no PHP."""
+    php_root: str = "/var/www/html"
+    distribution: str = "debian"
+    """A key of `fronts.DISTRIBUTIONS`."""
+
+    def __post_init__(self) -> None:
+        _check_protocol(self.front, self.speaks)
+        for option, why in _conflicts(self):
+            raise UsageError(f"{option}: {why}")
+
+    @property
+    def speaks(self) -> str:
+        """The protocol between front and application."""
+        return self.protocol or self.front.recommended
+
+    @property
+    def packaging(self) -> fronts.Packaging | None:
+        """How the distribution runs the front; None where it does not package it."""
+        return self.front.packaging.get(self.distribution)
+
+    @property
+    def seen_socket(self) -> str | None:
+        """The socket's path as the front's own processes see it; None where they can't."""
+        return self.packaging.path_inside(self.socket) if self.packaging else self.socket
+
+
+def _check_protocol(front: fronts.Front, protocol: str) -> None:
+    if protocol not in front.protocols:
+        why = front.refused.get(protocol, "there is no such protocol")
+        raise UsageError(
+            f"--protocol {protocol}: {why}; with {front.title} it can be "
+            + ", ".join(front.protocols)
+        )
+
+
+def _conflicts(asked: Frontage) -> list[tuple[str, str]]:
+    """What can't go together, as option and reason."""
+    front, packaging = asked.front, asked.packaging
+    title = front.title
+    found = []
+    if asked.tls and not asked.server_name:
+        found.append(
+            ("--tls", "the redirect to HTTPS goes to a fixed host; name it with --server-name")
+        )
+    if asked.php and not asked.mount:
+        found.append(
+            ("--php", "the application has every path; mount it below one, such as --mount /app")
+        )
+    if not front.static and (asked.static or asked.media or asked.php):
+        option = "--php" if asked.php else "--static" if asked.static else "--media"
+        found.append(
+            (
+                option,
+                f"{title} serves no files; let the application do it (WhiteNoise), or another "
+                "front",
+            )
+        )
+    if asked.auth_file and (front.name, asked.speaks) == ("lighttpd", "http"):
+        found.append(
+            (
+                "--auth-file",
+                "lighttpd does not tell an http backend who logged in; use --protocol scgi",
+            )
+        )
+    if asked.tls and front.name == "haproxy":
+        certificate, key = asked.tls
+        if key not in (certificate, f"{certificate}.key"):
+            found.append(
+                (
+                    f"--tls {certificate},{key}",
+                    f"HAProxy looks for the key in the certificate's own file or in "
+                    f"{certificate}.key",
+                )
+            )
+    if asked.seen_socket is None and packaging:
+        found.append(
+            (
+                f"--listen {asked.socket}",
+                f"{title} makes {packaging.chroot} its root directory and can't see a socket "
+                f"outside; use {packaging.default_socket(asked.name)}",
+            )
+        )
+    return found
+
+
+def config(asked: Frontage, comments: bool = True) -> str:
+    """Return the front's configuration for a site, with comments that say why.
+
+    Raises Error where an htpasswd file has to be copied, because the front reads none, and
+    can't be read or has a hash that this front does not know.
+    """
+    packaging = asked.packaging
+    files = [(url, directory, False) for url, directory in asked.static]
+    files += [(url, directory, True) for url, directory in asked.media]
+    values: dict[str, Any] = {
+        **{field.name: getattr(asked, field.name) for field in fields(asked)},
+        "protocol": asked.speaks,
+        "socket": asked.seen_socket,
+        "timeout": math.ceil(asked.timeout),
+        # Whatever takes the first that fits must meet the longest first.
+        "files": [_Directory(*row) for row in sorted(files, key=lambda row: -len(row[0]))],
+        "chroot": packaging.chroot if packaging else "",
+        "unique": _unique(asked),
+        "users": _users(asked) if asked.auth_file and not asked.front.reads_htpasswd else [],
+        "spoofable": fronts.SPOOFABLE,
+        "header": _header(asked),
+    }
+    text = _environment().get_template(_TEMPLATES[asked.front.name]).render(values)
+    if comments:
+        return text
+    lines = [line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("#")]
+    return "".join(lines).lstrip("\n")
+
+
+def warnings(asked: Frontage) -> list[str]:
+    """Return what the administrator has to know about this front here, a sentence each."""
+    front, packaging, title = asked.front, asked.packaging, asked.front.title
+    said = []
+    if packaging is None:
+        said.append(f"{title} is in no current distribution: no test of ours runs this text")
+    elif packaging.private_tmp and asked.socket.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108
+        said.append(
+            f"--listen {asked.socket}: {packaging.unit} has PrivateTmp=yes, a /tmp and /var/tmp "
+            "of its own, and can't see the socket; use /run"
+        )
+    if packaging and front.drops_groups:
+        said.append(
+            f"{title} keeps only its primary group, {packaging.group}: it has to be the socket's "
+            f"(--front {front.name}, or --group {packaging.group})"
+        )
+    if asked.distribution == "fedora":
+        said.append(
+            "where SELinux is enforcing, the front (httpd_t) has to be allowed to use the socket: "
+            f"`semanage fcontext -a -t httpd_var_run_t '{asked.socket}'`, restart the socket "
+            "unit, and look for what else is denied with `ausearch -m avc -ts recent`"
+        )
+    if asked.php and packaging and packaging.user == fronts.PHP_USER[asked.distribution]:
+        said.append(
+            f"--php: PHP-FPM runs as {packaging.user}, as {title} does: PHP code can connect to "
+            "the application's socket and go round what the front checks. Give the socket a group "
+            "of its own that only the front is in, or run the PHP pool as another user"
+        )
+    if asked.auth_file and not front.reads_htpasswd:
+        said.append(
+            f"--auth-file {asked.auth_file}: {title} reads no htpasswd file, its lines are copied. "
+            "Generate again when they change, and keep the result from others (mode 0640)"
+        )
+    return said
+
+
+class _Directory(NamedTuple):
+    url: str
+    directory: str
+    media: bool
+
+
+class _User(NamedTuple):
+    name: str
+    hash: str
+
+
+_USER = re.compile(r"(?P<name>[A-Za-z0-9._@+-]+):(?P<hash>[A-Za-z0-9./$]+)")
+_BCRYPT = ("$2y$", "$2a$", "$2b$")
+
+
+def _users(asked: Frontage) -> list[_User]:
+    """The lines of the htpasswd file, for a front that can't read it itself."""
+    path, title = asked.auth_file, asked.front.title
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise Error(
+            f"--auth-file {path}: {title} reads no such file, so its lines have to be copied, "
+            f"and it can't be read here: {error.strerror}"
+        ) from None
+    users = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        if not (found := _USER.fullmatch(line.strip())):
+            raise Error(f"--auth-file {path}: line {number} is not USER:HASH")
+        if not found["hash"].startswith(_BCRYPT):
+            raise Error(
+                f"--auth-file {path}: line {number}: {title} wants bcrypt; "
+                f"write it again with `htpasswd -B {path} {found['name']}`"
+            )
+        users.append(_User(found["name"], found["hash"]))
+    if not users:
+        raise Error(f"--auth-file {path}: nobody is in it")
+    return users
+
+
+def _header(asked: Frontage) -> str:
+    front, packaging = asked.front, asked.packaging
+    lines = [f"# {front.title} in front of {asked.name}: {asked.speaks} to {asked.socket}."]
+    if packaging:
+        path = packaging.config.replace("NAME", asked.name)
+        lines.append(f"# To {path}; check it with `{front.check}`.")
+    return "\n".join(lines)
+
+
+def _unique(asked: Frontage) -> str:
+    """A host name that no other socket has: Apache tells backends apart by nothing else."""
+    digest = hashlib.sha256(asked.socket.encode()).hexdigest()[:8]
+    return re.sub("[^a-z0-9]+", "-", asked.name.lower()).strip("-") + "-" + digest
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """The kit's own, less its check of each value: here the grammar of the options is the check,
+    and macros, whose text is not a value, are wanted."""
+    jinja = environment().overlay(finalize=None)
+    jinja.filters["literal"] = lambda text: re.sub(r"([.+])", r"\\\1", text)
+    jinja.filters["prefix"] = lambda text, prefix: prefix + text
+    return jinja
+
+
+# --- the kinds ------------------------------------------------------------------------------
+
+
+def frontage(front: fronts.Front, site: Site, **options: Any) -> Frontage:
+    """Return what `options` (keywords of `front_options.FRONT`) ask of `front` for `site`.
+
+    Raises UsageError where the site has no socket in the file system, and what Frontage does.
+    """
+    distribution = options.pop("distribution", None) or fronts.distribution()
+    protocol = site.settings.get("protocol", "auto")
+    packaging = front.packaging.get(distribution)
+    if not site.listen and packaging:
+        socket = packaging.default_socket(site.name)
+    elif site.path:
+        socket = site.path
+    else:
+        raise UsageError(
+            f"--listen {site.addresses[0]}: a front is pointed at a socket in the file system"
+        )
+    try:
+        grammar.file_path(socket)
+    except UsageError as error:
+        raise UsageError(f"--listen {error}") from None
+    return Frontage(
+        front,
+        re.sub("[^A-Za-z0-9._-]", "-", site.name),
+        socket,
+        protocol="" if protocol == "auto" else protocol,
+        distribution=distribution,
+        **options,
+    )
+
+
+def _generate(front: fronts.Front, site: Site, target: Target, **options: Any) -> Output:
+    asked = frontage(front, site, **options)
+    mode = 0o640 if asked.auth_file and not front.reads_htpasswd else 0o644
+    said = warnings(asked)
+    if not site.listen and asked.socket != site.path:
+        said.insert(
+            0,
+            f"{front.title} can't see {site.path}: this is for {asked.socket}. Generate the "
+            f"socket unit with --front {front.name}, too",
+        )
+    text = config(asked, target.comments)
+    return Output((File(f"{asked.name}.{front.name}.conf", text, mode),), tuple(said))
+
+
+nginx = partial(_generate, fronts.NGINX)
+apache = partial(_generate, fronts.APACHE)
+lighttpd = partial(_generate, fronts.LIGHTTPD)
+caddy = partial(_generate, fronts.CADDY)
+haproxy = partial(_generate, fronts.HAPROXY)
+cherokee = partial(_generate, fronts.CHEROKEE)

@@ -1,0 +1,289 @@
+"""What is generated for a front, and what is refused. tests/machine/test_fronts.py runs it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdactivate import fronts
+from sdactivate.cli import main
+from sdactivate.errors import Error, UsageError
+from sdactivate.generate import front_options
+from sdactivate.generate.fronts import Frontage, config, frontage, warnings
+from sdactivate.generate.kinds import KINDS
+from sdactivate.generate.output import Target
+from sdactivate.site import Site, parse_listen
+from tests.generate.strategies import HOSTILE
+
+FRONTS = list(fronts.FRONTS.values())
+SPOKEN = [(front, protocol) for front in FRONTS for protocol in front.protocols]
+SITE = Site("mysite")
+IDS = {"ids": lambda value: getattr(value, "name", value)}
+
+
+def text(front: fronts.Front, protocol: str = "", **options: object) -> str:
+    settings = {"protocol": protocol} if protocol else {}
+    options.setdefault("distribution", "debian")
+    return config(frontage(front, Site("mysite", settings=settings), **options))
+
+
+def active(text: str) -> str:
+    """The lines that are not comments."""
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+
+
+# --- the command ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("front", FRONTS, **IDS)
+def test_gen_prints_the_configuration_and_nothing_else(
+    front: fronts.Front, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["gen", "mysite", "--kind", front.name, "--server-name", "example.org"]
+    assert main([*argv, "--distribution", "debian"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"# {front.title} in front of mysite: {front.recommended} to /")
+    assert "example" in out
+    assert out.endswith("\n")
+    assert all(line.startswith("sdactivate gen: warning: ") for line in err.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["caddy", "--protocol", "scgi"], "--protocol scgi: Caddy has no scgi transport; with"),
+        (["apache", "--protocol", "uwsgi"], "--protocol uwsgi: Apache's mod_proxy_uwsgi"),
+        (["cherokee", "--protocol", "http"], "--protocol http: Cherokee's HTTP proxy"),
+        (["nginx", "--server-name", "a b"], "--server-name 'a b': a host name"),
+        (["nginx", "--mount", "/"], "--mount '/': a URL path below the root"),
+        (["nginx", "--mount", "/../x"], "--mount '/../x': a URL path"),
+        (["nginx", "--static", "/static/"], "--static '/static/': URL=DIR is wanted"),
+        (["nginx", "--static", "/s=relative"], "--static 'relative': an absolute path"),
+        (["nginx", "--media", "/m=/a;b"], "--media '/a;b': an absolute path"),
+        (["nginx", "--tls", "/a"], "--tls '/a': CERT,KEY is wanted"),
+        (["nginx", "--tls", "/a,/b"], "--tls: the redirect to HTTPS goes to a fixed host"),
+        (["nginx", "--timeout", "9"], "--timeout '9': an application may take 10 s to start"),
+        (["nginx", "--max-body", "x"], "--max-body 'x': a size in bytes"),
+        (["nginx", "--php", "/run/php.sock"], "--php: the application has every path"),
+        (["nginx", "--listen", "127.0.0.1:80"], "--listen 127.0.0.1:80: a front is pointed at"),
+        (["nginx", "--listen", "/run/a b"], "--listen '/run/a b': an absolute path"),
+        (["haproxy", "--static", "/s=/srv"], "--static: HAProxy serves no files"),
+        (["haproxy", "--listen", "/run/a.sock"], "use /var/lib/haproxy/mysite.sock"),
+        (
+            ["haproxy", "--server-name", "a.b", "--tls", "/c.pem,/k.pem"],
+            "HAProxy looks for the key in the certificate's own file or in /c.pem.key",
+        ),
+        (
+            ["lighttpd", "--protocol", "http", "--auth-file", "/etc/htpasswd"],
+            "--auth-file: lighttpd does not tell an http backend who logged in",
+        ),
+        (["caddy", "--auth-file", "/nonexistent"], "--auth-file /nonexistent: Caddy reads no such"),
+    ],
+)
+def test_what_a_front_cannot_do_is_refused_with_the_reason(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gen", "mysite", "--distribution", "debian", "--kind", *argv]) in (1, 2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+
+
+@pytest.mark.parametrize("name", ["ngnix", "h2o", "cherokee"])
+def test_a_front_without_a_known_group_is_no_group(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gen", "mysite", "--front", name]) == 2
+    assert capsys.readouterr().err.startswith(f"sdactivate gen: --front {name}")
+
+
+def test_the_socket_unit_gets_the_fronts_group(capsys: pytest.CaptureFixture[str]) -> None:
+    for front, distribution, group in (
+        ("nginx", "debian", "www-data"),
+        ("nginx", "fedora", "nginx"),
+        ("apache", "fedora", "apache"),
+        ("lighttpd", "arch", "http"),
+        ("caddy", "arch", "caddy"),
+    ):
+        assert main(["gen", "mysite", "--front", front, "--distribution", distribution]) == 0
+        out = capsys.readouterr().out
+        assert f"SocketGroup={group}\n" in out
+        assert "ListenStream=/run/mysite.sock\n" in out
+    assert main(["gen", "mysite", "--front", "cherokee", "--group", "www-data"]) == 0
+    assert main(["gen", "mysite", "--front", "nginx", "--group", "web"]) == 0
+    assert "SocketGroup=web\n" in capsys.readouterr().out
+
+
+def test_haproxys_socket_lies_where_it_can_see_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gen", "mysite", "--front", "haproxy", "--distribution", "debian"]) == 0
+    unit = capsys.readouterr().out
+    assert "ListenStream=/var/lib/haproxy/mysite.sock\n" in unit
+    assert "SocketGroup=haproxy\n" in unit
+    assert main(["gen", "mysite", "--kind", "haproxy", "--distribution", "debian"]) == 0
+    assert "    server application unix@/mysite.sock\n" in capsys.readouterr().out
+
+
+# --- the texts ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("front", "protocol"), SPOKEN, **IDS)
+def test_every_protocol_has_a_text_of_its_own(front: fronts.Front, protocol: str) -> None:
+    texts = {active(text(front, each)) for each in front.protocols}
+    assert len(texts) == len(front.protocols)
+    assert f": {protocol} to /" in text(front, protocol)
+
+
+@pytest.mark.parametrize("front", FRONTS, **IDS)
+def test_no_comments_leaves_only_the_comments_out(front: fronts.Front) -> None:
+    output = KINDS[front.name].load()(SITE, Target(252, comments=False), distribution="debian")
+    assert not re.search(r"(?m)^\s*#", output.files[0].text)
+    assert output.files[0].text.split() == active(text(front)).split()
+
+
+@pytest.mark.parametrize("front", [f for f in FRONTS if f.name != "cherokee"], **IDS)
+def test_every_spoofable_field_is_dropped_or_set(front: fronts.Front) -> None:
+    for protocol in front.protocols:
+        config_text = active(text(front, protocol, mount="/app")).lower()
+        for header in fronts.SPOOFABLE:
+            first, _, rest = header.lower().partition("-")
+            wildcard = f"-{first}-{rest.partition('-')[0]}*" if rest.count("-") else f"-{first}*"
+            variable = f"http_{header.lower().replace('-', '_')} "
+            assert re.search(
+                "|".join(map(re.escape, (header.lower(), variable, wildcard, f"-{first}*"))),
+                config_text,
+            ), (protocol, header)
+
+
+def test_the_longest_url_comes_first() -> None:
+    files = (front_options.files("/s=/srv/short"), front_options.files("/s/deep=/srv/deep"))
+    for front in (f for f in FRONTS if f.static):
+        config_text = text(front, static=files)
+        assert config_text.index("/srv/deep") < config_text.index("/srv/short")
+
+
+def test_apache_never_shares_a_backend_between_two_sockets() -> None:
+    names = {
+        re.search(r"://(mysite-\w+)", config(frontage(fronts.APACHE, Site("mysite", listen=(a,)))))
+        for a in (parse_listen("/run/a.sock"), parse_listen("/run/b.sock"))
+    }
+    assert len({found[1] for found in names if found}) == 2
+
+
+def test_the_cherokee_text_has_the_shape_that_was_tried() -> None:
+    lines = active(text(fronts.CHEROKEE, "scgi", mount="/app", server_name=("a.test",)))
+    pairs = dict(line.split(" = ", 1) for line in lines.splitlines() if line)
+    rule = "vserver!20!rule!300!"
+    assert pairs["source!20!host"] == "/run/mysite.sock"
+    assert pairs[f"{rule}match"] == "directory"
+    assert pairs[f"{rule}match!directory"] == "/app"
+    assert pairs[f"{rule}handler"] == "scgi"
+    assert pairs[f"{rule}handler!check_file"] == "0"
+    assert pairs["vserver!20!match!domain!1"] == "a.test"
+    root = active(text(fronts.CHEROKEE, "uwsgi"))
+    assert "vserver!20!rule!1!match = default\n" in root
+    assert "vserver!20!rule!1!handler!pass_wsgi_vars = 1" in root
+    full = active(
+        text(
+            fronts.CHEROKEE,
+            server_name=("a.test",),
+            mount="/app",
+            php="/run/php.sock",
+            tls=front_options.tls("/c,/k"),
+            auth_file="/etc/htpasswd",
+            static=(front_options.files("/static=/srv/static"),),
+        )
+    )
+    numbers = [int(n) for n in re.findall(r"rule!(\d+)!match = ", full)]
+    assert numbers == [600, 500, 399, 300, 200, 1]  # the application before PHP
+    assert all(re.fullmatch(r"[a-z_0-9!]+ = \S.*", line) for line in full.splitlines() if line)
+
+
+# --- what the administrator is told ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("front", "options", "said"),
+    [
+        (fronts.CHEROKEE, {}, "no current distribution"),
+        (fronts.HAPROXY, {}, "keeps only its primary group, haproxy"),
+        (fronts.NGINX, {"distribution": "fedora"}, "SELinux"),
+        (fronts.NGINX, {"mount": "/app", "php": "/run/php.sock"}, "PHP-FPM runs as www-data"),
+        (fronts.CADDY, {"auth_file": "/etc/htpasswd"}, "reads no htpasswd file"),
+    ],
+)
+def test_traps_are_warned_of(front: fronts.Front, options: dict[str, str], said: str) -> None:
+    asked = frontage(front, SITE, **{"distribution": "debian", **options})
+    assert any(said in warning for warning in warnings(asked))
+    plain = Frontage(fronts.NGINX, "mysite", "/run/mysite.sock")
+    assert warnings(plain) == []
+
+
+@pytest.mark.parametrize("directory", ["/tmp", "/var/tmp"])
+def test_a_socket_in_a_private_tmp_is_warned_of(directory: str) -> None:
+    asked = Frontage(fronts.APACHE, "mysite", f"{directory}/mysite.sock")
+    assert any("PrivateTmp" in warning for warning in warnings(asked))
+    assert not warnings(Frontage(fronts.NGINX, "mysite", f"{directory}/mysite.sock"))
+
+
+# --- htpasswd -------------------------------------------------------------------------------
+
+BCRYPT = "$2y$04$0ke5X79Muv7S/GPKs4.I9Ok22Yg1YkSlBSKpqVglIOsPPlLQt4qmS"
+
+
+@pytest.mark.parametrize("front", [fronts.CADDY, fronts.HAPROXY], **IDS)
+def test_the_lines_are_copied_where_the_front_reads_no_file(
+    front: fronts.Front, tmp_path: Path
+) -> None:
+    path = tmp_path / "htpasswd"
+    path.write_text(f"# who\nalice:{BCRYPT}\n\nbob:{BCRYPT}\n")
+    config_text = text(front, auth_file=str(path))
+    assert re.search(rf"alice (password )?{re.escape(BCRYPT)}", config_text)
+    assert re.search(rf"bob (password )?{re.escape(BCRYPT)}", config_text)
+    output = KINDS[front.name].load()(SITE, Target(252), distribution="debian", auth_file=str(path))
+    assert output.files[0].mode == 0o640
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "nobody is in it"),
+        ("alice\n", "line 1 is not USER:HASH"),
+        (f"alice:{BCRYPT}\nb o b:{BCRYPT}\n", "line 2 is not USER:HASH"),
+        (f"alice:{BCRYPT} }} evil\n", "line 1 is not USER:HASH"),
+        ("alice:$apr1$x$y\n", "htpasswd -B"),
+    ],
+)
+def test_an_htpasswd_file_that_cannot_be_copied_is_an_error(
+    content: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "htpasswd"
+    path.write_text(content)
+    with pytest.raises(Error, match=re.escape(said)):
+        text(fronts.CADDY, auth_file=str(path))
+
+
+# --- nothing gets out of its place ----------------------------------------------------------
+
+ALLOWED = re.compile(r"[A-Za-z0-9._~+@:=,/-]*")
+
+
+@pytest.mark.parametrize("option", front_options.FRONT, ids=lambda option: option.name)
+@given(value=HOSTILE | st.builds("/{}".format, HOSTILE) | st.builds("/a=/{}".format, HOSTILE))
+def test_no_value_has_a_character_that_means_something_to_a_front(
+    option: front_options.Option, value: str
+) -> None:
+    try:
+        meant = option.parse(value, "--x")
+    except UsageError:
+        return
+    for part in meant if isinstance(meant, tuple) else (meant,):
+        assert isinstance(part, int | float) or ALLOWED.fullmatch(part)
+
+
+@pytest.mark.parametrize("name", ["my.site", "my-site_2", r"a\x2db"])
+def test_a_units_odd_name_stays_a_word_in_every_front(name: str) -> None:
+    for front in FRONTS:
+        asked = frontage(front, Site(name, listen=(parse_listen("/var/lib/haproxy/a"),)))
+        assert re.fullmatch("[A-Za-z0-9._-]+", asked.name)
