@@ -1,0 +1,147 @@
+"""Load through the real nginx: wrk -> nginx -> the server's unix socket.
+
+nginx and wrk share the load's core. Connections to the server are kept where the protocol can
+(fastcgi_keep_conn, proxy_http_version 1.1).
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.load import Running
+from bench.process import LOAD_CORE, Failed
+from bench.wire import HEADERS, PATH, QUERY
+
+# What nginx itself says of a request; what the browser says, it passes on as HTTP_*.
+PARAMS = {
+    "REQUEST_METHOD": "$request_method",
+    "QUERY_STRING": "$query_string",
+    "CONTENT_TYPE": "$content_type",
+    "REQUEST_URI": "$request_uri",
+    "SERVER_PROTOCOL": "$server_protocol",
+    "SCRIPT_NAME": '""',
+    "PATH_INFO": "$document_uri",
+    "REQUEST_SCHEME": "https",
+    "HTTPS": "on",
+    "REMOTE_ADDR": "$remote_addr",
+    "REMOTE_PORT": "$remote_port",
+    "SERVER_NAME": "$host",
+    "SERVER_PORT": "$server_port",
+    "SERVER_SOFTWARE": "nginx",
+}
+LENGTH = "CONTENT_LENGTH $content_length"  # scgi passes it of itself
+
+CONFIG = """\
+daemon off; pid {dir}/nginx.pid; error_log {dir}/nginx.log; worker_processes 1;
+events {{ worker_connections 512; }}
+http {{
+  access_log off; keepalive_requests 1000000000;
+  client_body_temp_path {dir}/t1; proxy_temp_path {dir}/t2; fastcgi_temp_path {dir}/t3;
+  uwsgi_temp_path {dir}/t4; scgi_temp_path {dir}/t5;
+  upstream site {{ server unix:{socket} max_fails=0; {keepalive} }}
+  server {{ listen 127.0.0.1:{port}; location / {{ {location} }} }}
+}}
+"""
+
+# wrk's own report is for people: this is the same for us.
+SCRIPT = """\
+function done(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format(
+    '\\n{"requests": %d, "seconds": %.6f, "mean_us": %.1f, "p50_us": %d, "p90_us": %d, ' ..
+    '"p99_us": %d, "max_us": %d, "failures": {"connect": %d, "read": %d, "write": %d, ' ..
+    '"status": %d, "timeout": %d}}\\n', summary.requests, summary.duration / 1e6, latency.mean,
+    latency:percentile(50), latency:percentile(90), latency:percentile(99), latency.max,
+    e.connect, e.read, e.write, e.status, e.timeout))
+end
+"""
+
+
+def absent() -> list[str]:
+    """What is wanted for this and not installed."""
+    return [name for name in ("nginx", "wrk", "taskset") if not shutil.which(name)]
+
+
+def location(protocol: str) -> str:
+    """The body of the location that passes requests on in `protocol`."""
+    kind = protocol.split("-")[0]
+    if kind == "http":
+        keep = "" if protocol.endswith("-close") else "proxy_http_version 1.1;"
+        return (
+            f"proxy_pass http://site; {keep} proxy_set_header Host $http_host;"
+            'proxy_set_header Connection ""; proxy_set_header X-Forwarded-For $remote_addr;'
+            "proxy_set_header X-Forwarded-Proto https; proxy_buffering off;"
+        )
+    params = "".join(f"{kind}_param {name} {value};" for name, value in PARAMS.items())
+    length = "" if kind == "scgi" else f"{kind}_param {LENGTH};"
+    keep = "fastcgi_keep_conn on;" if protocol == "fastcgi" else ""
+    return f"{kind}_pass site; {kind}_buffering off; {params}{length}{keep}"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def nginx(upstream: Path, protocol: str) -> Iterator[int]:
+    """nginx in front of the socket `upstream`; gives the port it listens on."""
+    kept = protocol in ("http", "fastcgi")
+    with tempfile.TemporaryDirectory(prefix="bench-nginx-") as directory:
+        port = free_port()
+        text = CONFIG.format(
+            dir=directory,
+            port=port,
+            socket=upstream,
+            location=location(protocol),
+            keepalive="keepalive 16; keepalive_requests 1000000000;" if kept else "",
+        )
+        if os.geteuid() == 0:
+            text = f"user root; {text}"
+        config = Path(directory, "nginx.conf")
+        config.write_text(text)
+        errors = f"{directory}/nginx.log"
+        argv = ["taskset", "-c", str(LOAD_CORE), "nginx", "-e", errors, "-c", str(config)]
+        with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as running:
+            try:
+                wait(port, running, Path(errors))
+                yield port
+            finally:
+                running.terminate()
+
+
+def wait(port: int, running: subprocess.Popen[bytes], errors: Path) -> None:
+    until = time.monotonic() + 10
+    while time.monotonic() < until and running.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.01)
+    raise Failed(f"nginx did not start: {errors.read_text() if errors.exists() else ''}")
+
+
+def wrk(port: int, script: Path, seconds: float, connections: int) -> dict[str, Any]:
+    headers = [word for name, value in HEADERS.items() for word in ("-H", f"{name}: {value}")]
+    argv = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}"]
+    argv += [f"-d{max(1, round(seconds))}s", "-s", str(script), *headers]
+    argv += [f"http://127.0.0.1:{port}{PATH}?{QUERY}"]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True)
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report
+
+
+def through_nginx(server: Running, seconds: float, connections: int = 8) -> dict[str, Any]:
+    """The same as Running.direct, with nginx and wrk in place of our own load generator."""
+    script = server.bench.directory / "wrk.lua"
+    script.write_text(SCRIPT)
+    with nginx(server.bench.socket, server.case.protocol) as port:
+        server.bench.load(server.case.protocol, t=str(seconds / 4))
+        return server.measured(lambda: wrk(port, script, seconds, connections))

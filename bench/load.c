@@ -1,0 +1,278 @@
+/* A closed loop of clients on a unix socket: the load for `python -m bench`.
+ *
+ *   load -s SOCKET -r FILE -p close|http|fastcgi -b TEXT [-c 8] [-n REQUESTS] [-t SECONDS]
+ *
+ * FILE holds the bytes of one complete request; each of the -c connections sends it, waits for the
+ * whole answer, and sends it again, until -n answers have come or -t seconds have passed. What is
+ * under way then is waited for, 10 seconds at most. How the end of an answer is told:
+ *
+ *   close     the server closes the connection (SCGI, uwsgi, HTTP with Connection: close)
+ *   http      Content-Length or the last chunk; the connection is used again
+ *   fastcgi   the END_REQUEST record; the connection is used again
+ *
+ * An answer counts when its head says 200 and it contains TEXT. A kept connection that the server
+ * closed before one byte of the answer is opened again and the request sent once more, as every
+ * HTTP client and front does; the wait goes on, and `stale` counts it. All else is a failure.
+ *
+ * The report is one line of JSON: answers, failures by kind, latencies in microseconds from the
+ * first byte sent (or the connect before it) to the last byte read.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+enum mode { CLOSE, HTTP, FASTCGI };
+enum failure { REFUSED, EMPTY, TRUNCATED, WRONG, UNANSWERED, KINDS };
+static const char *const names[KINDS] = {"refused", "empty", "truncated", "wrong", "unanswered"};
+enum { BUFFER = 65536, DRAIN_S = 10, EVENTS = 64 };
+
+struct client {
+    int fd;            /* -1: not connected */
+    int busy;          /* a request is under way */
+    int used;          /* an answer has come on this connection before */
+    uint64_t started;  /* ns */
+    size_t got;
+    char answer[BUFFER];
+};
+
+static enum mode mode;
+static struct sockaddr_un address = {.sun_family = AF_UNIX};
+static const char *body;
+static char *request;
+static size_t request_length;
+static int epoll;
+static struct client *clients;
+static int count = 8;
+static uint64_t limit = UINT64_MAX, begun, answers, stale, failures[KINDS], deadline;
+static uint32_t *latencies; /* in units of 100 ns */
+static size_t capacity;
+
+static void die(const char *what) {
+    perror(what);
+    exit(2);
+}
+
+static uint64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void hang_up(struct client *c) {
+    if (c->fd >= 0) close(c->fd);
+    c->fd = -1;
+    c->used = 0;
+}
+
+static int connected(struct client *c) {
+    if (c->fd >= 0) return 1;
+    c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (c->fd < 0) die("socket");
+    if (connect(c->fd, (struct sockaddr *)&address, sizeof address)) {
+        hang_up(c);
+        return 0;
+    }
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &event)) die("epoll_ctl");
+    return 1;
+}
+
+/* Send the request; 0 when the connection is of no use. A request of some kB fits the buffer of
+ * a fresh or idle connection whole. */
+static int sent(struct client *c) {
+    c->got = 0;
+    return send(c->fd, request, request_length, MSG_NOSIGNAL) == (ssize_t)request_length;
+}
+
+static void failed(struct client *c, enum failure kind) {
+    failures[kind]++;
+    c->busy = 0; /* the main loop begins it again */
+    hang_up(c);
+}
+
+static void lost(struct client *c) {
+    if (c->got == 0 && c->used) {
+        stale++;
+        hang_up(c);
+        if (!connected(c))
+            failed(c, REFUSED);
+        else if (!sent(c))
+            failed(c, EMPTY);
+    } else
+        failed(c, c->got ? TRUNCATED : EMPTY);
+}
+
+static void begin(struct client *c) {
+    if (begun >= limit || now() >= deadline) return;
+    begun++;
+    c->busy = 1;
+    c->started = now();
+    if (!connected(c))
+        failed(c, REFUSED);
+    else if (!sent(c))
+        lost(c);
+}
+
+static void done(struct client *c, int keep) {
+    c->busy = 0;
+    if (!memmem(c->answer, c->got < 64 ? c->got : 64, " 200", 4) ||
+        !memmem(c->answer, c->got, body, strlen(body))) {
+        failed(c, WRONG);
+        return;
+    }
+    if (answers == capacity) {
+        capacity = capacity ? capacity * 2 : 65536;
+        if (!(latencies = realloc(latencies, capacity * sizeof *latencies))) die("realloc");
+    }
+    latencies[answers++] = (uint32_t)((now() - c->started) / 100);
+    c->used = 1;
+    if (!keep) hang_up(c);
+    begin(c);
+}
+
+/* Whether the HTTP answer is whole; `*keep`: whether the connection may be used again. */
+static int http_whole(struct client *c, int *keep) {
+    c->answer[c->got] = 0;
+    char *end = strstr(c->answer, "\r\n\r\n");
+    if (!end) return 0;
+    char *field;
+    *end = 0;
+    *keep = !strcasestr(c->answer, "\r\nconnection: close");
+    field = strcasestr(c->answer, "\r\ncontent-length:");
+    size_t length = field ? strtoul(field + 17, NULL, 10) : 0;
+    int chunked = strcasestr(c->answer, "\r\ntransfer-encoding: chunked") != NULL;
+    *end = '\r';
+    size_t got = c->got - (size_t)(end + 4 - c->answer);
+    if (chunked) return got >= 5 && !memcmp(c->answer + c->got - 5, "0\r\n\r\n", 5);
+    return field && got >= length;
+}
+
+static int fastcgi_whole(struct client *c) {
+    const unsigned char *record = (unsigned char *)c->answer, *end = record + c->got;
+    while (record + 8 <= end) {
+        size_t size = 8u + ((size_t)record[4] << 8 | record[5]) + record[6];
+        if (record + size > end) return 0;
+        if (record[1] == 3) return 1;
+        record += size;
+    }
+    return 0;
+}
+
+static void readable(struct client *c) {
+    int whole = 0, keep = 1;
+    for (;;) {
+        ssize_t n = read(c->fd, c->answer + c->got, BUFFER - 1 - c->got);
+        if (n < 0 && errno == EAGAIN) return;
+        if (n <= 0) {
+            if (!c->busy)
+                hang_up(c);
+            else if (n == 0 && c->got && mode == CLOSE)
+                done(c, 0);
+            else
+                lost(c);
+            return;
+        }
+        c->got += (size_t)n;
+        if (c->got == BUFFER - 1 || !c->busy) {
+            failed(c, WRONG);
+            return;
+        }
+        if (mode == HTTP) whole = http_whole(c, &keep);
+        if (mode == FASTCGI) whole = fastcgi_whole(c);
+        if (whole) {
+            done(c, keep);
+            return;
+        }
+        if (mode != CLOSE) return;
+    }
+}
+
+static int ascending(const void *a, const void *b) {
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+static double quantile(double q) {
+    return answers ? latencies[(size_t)(q * (double)(answers - 1))] / 10.0 : 0;
+}
+
+static void report(double seconds) {
+    double sum = 0;
+    qsort(latencies, answers, sizeof *latencies, ascending);
+    for (uint64_t i = 0; i < answers; i++) sum += latencies[i] / 10.0;
+    printf("{\"requests\": %lu, \"seconds\": %.6f, \"stale\": %lu, \"failures\": {", answers,
+           seconds, stale);
+    for (int kind = 0; kind < KINDS; kind++)
+        printf("%s\"%s\": %lu", kind ? ", " : "", names[kind], failures[kind]);
+    printf("}, \"mean_us\": %.1f, \"p50_us\": %.1f, \"p90_us\": %.1f, \"p99_us\": %.1f, "
+           "\"max_us\": %.1f}\n",
+           answers ? sum / (double)answers : 0, quantile(.5), quantile(.9), quantile(.99),
+           quantile(1));
+}
+
+static void read_request(const char *path) {
+    FILE *file = fopen(path, "rb");
+    if (!file) die(path);
+    request = malloc(BUFFER);
+    request_length = fread(request, 1, BUFFER, file);
+    fclose(file);
+}
+
+int main(int argc, char **argv) {
+    double seconds = 60;
+    int option;
+    while ((option = getopt(argc, argv, "s:r:p:b:c:n:t:")) != -1) switch (option) {
+        case 's': strncpy(address.sun_path, optarg, sizeof address.sun_path - 1); break;
+        case 'r': read_request(optarg); break;
+        case 'p':
+            mode = !strcmp(optarg, "http") ? HTTP : !strcmp(optarg, "fastcgi") ? FASTCGI : CLOSE;
+            break;
+        case 'b': body = optarg; break;
+        case 'c': count = atoi(optarg); break;
+        case 'n': limit = strtoul(optarg, NULL, 10); break;
+        case 't': seconds = atof(optarg); break;
+        default: return 2;
+        }
+    if (!request || !body || !*address.sun_path || count < 1) {
+        fprintf(stderr, "usage: load -s SOCKET -r FILE -p MODE -b TEXT [-c N] [-n N] [-t S]\n");
+        return 2;
+    }
+    epoll = epoll_create1(EPOLL_CLOEXEC);
+    clients = calloc((size_t)count, sizeof *clients);
+    if (epoll < 0 || !clients) die("setup");
+    uint64_t start = now(), last = start;
+    deadline = start + (uint64_t)(seconds * 1e9);
+    for (int i = 0; i < count; i++) clients[i].fd = -1;
+    for (;;) {
+        int busy = 0;
+        uint64_t refused = failures[REFUSED];
+        for (int i = 0; i < count; i++) {
+            if (!clients[i].busy) begin(&clients[i]);
+            busy += clients[i].busy;
+        }
+        if (refused != failures[REFUSED])
+            usleep(1000); /* rather than spin on a socket that nobody holds */
+        else if (!busy)
+            break;
+        struct epoll_event events[EVENTS];
+        int n = epoll_wait(epoll, events, EVENTS, busy ? 1000 : 0);
+        if (n < 0 && errno != EINTR) die("epoll_wait");
+        for (int i = 0; i < n; i++) readable(events[i].data.ptr);
+        if (n > 0) last = now();
+        if (now() > deadline + DRAIN_S * 1000000000ull) {
+            for (int i = 0; i < count; i++) failures[UNANSWERED] += (uint64_t)clients[i].busy;
+            break;
+        }
+    }
+    report((double)(last - start) / 1e9);
+    return 0;
+}

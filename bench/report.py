@@ -1,0 +1,161 @@
+"""Turn the JSON files of bench/results into its README.md: tables of medians with their spread."""
+
+import json
+import statistics
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from bench.apps.sleep import SECONDS
+from bench.matrix import NO_SERVER, SUITES
+
+Row = dict[str, Any]
+IDEAL = SUITES["sleep"][1] / SECONDS  # requests a second that the sleeping application allows
+
+
+def number(value: float) -> str:
+    """Three digits that mean something."""
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def cell(values: list[float]) -> str:
+    """The median, and in brackets the smallest and largest where there were several rounds."""
+    if not values:
+        return ""
+    middle = number(statistics.median(values))
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({number(min(values))} to {number(max(values))})"
+
+
+def table(head: list[str], lines: Iterable[list[str]]) -> str:
+    ruler = ["---", *["--:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ruler, *lines]) + "\n"
+
+
+def select(rows: list[Row], **wanted: Any) -> list[Row]:
+    return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
+
+
+def values(rows: list[Row], figure: str, **wanted: Any) -> list[float]:
+    return [row[figure] for row in select(rows, **wanted) if figure in row]
+
+
+def names(rows: list[Row]) -> list[tuple[str, str]]:
+    """Server and protocol of every line, in the order in which they were measured."""
+    return list(dict.fromkeys((row["server"], row["protocol"]) for row in rows))
+
+
+def label(server: str, protocol: str) -> str:
+    return f"**{server}** {protocol}" if server == "sdactivate" else f"{server} {protocol}".strip()
+
+
+def by_app(rows: list[Row], figure: str, unit: float = 1.0) -> str:
+    """A table with a line for each server and protocol and a column for each application."""
+    apps = list(dict.fromkeys(row["app"] for row in rows))
+
+    def line(server: str, protocol: str) -> list[str]:
+        found = select(rows, server=server, protocol=protocol)
+        cells = [cell([v / unit for v in values(found, figure, app=app)]) for app in apps]
+        return [label(server, protocol), *cells]
+
+    return table(["", *apps], (line(*name) for name in names(rows)))
+
+
+def failures(rows: list[Row]) -> str:
+    """Requests that failed while something was measured."""
+    lost: dict[str, int] = {}
+    for row in rows:
+        kinds = {kind: n for kind, n in row.get("failures", {}).items() if n}
+        if kinds:
+            key = f"{label(row['server'], row['protocol'])}, {row['app']}: {', '.join(kinds)}"
+            lost[key] = lost.get(key, 0) + sum(kinds.values())
+    return "".join(f"- {key}: {n} in all rounds\n" for key, n in lost.items())
+
+
+def load_section(result: Row) -> str:
+    rows = result["rows"]
+    parts = [
+        f"Medians of {result['rounds']} interleaved rounds of {result['seconds']} s each, smallest "
+        "and largest in brackets. CPU is user and system time of the server's whole process tree. "
+        f"`{NO_SERVER}` is the application called in a loop.\n"
+    ]
+
+    def add(title: str, text: str) -> None:
+        parts.append(f"### {title}\n\n{text}")
+
+    one = select(rows, suite="one")
+    on_socket = [row for row in one if row["via"] in ("socket", "loop")]
+    through = select(one, via="nginx")
+    add("CPU per request, µs: on the socket, one worker, one thread", by_app(on_socket, "cpu_us"))
+    add("Requests per second, on the socket", by_app(on_socket, "requests_per_s"))
+    add("p99, ms, on the socket", by_app(select(one, via="socket"), "p99_us", 1000))
+    if through:
+        add("CPU per request, µs: through nginx", by_app(through, "cpu_us"))
+        add("p99, ms, through nginx", by_app(through, "p99_us", 1000))
+    if two := select(rows, suite="two"):
+        add("CPU per request, µs: two workers", by_app(two, "cpu_us"))
+    if threads := select(rows, suite="threads"):
+        add("CPU per request, µs: one worker, 8 threads", by_app(threads, "cpu_us"))
+        add(f"p99, ms: {SUITES['threads'][1]} threads on one core", by_app(threads, "p99_us", 1000))
+    if asleep := select(rows, suite="sleep"):
+        add(
+            "An application that sleeps 5 ms, 8 threads: share of the ideal",
+            sleeping(asleep),
+        )
+    add("Memory of one worker, PSS in MiB, idle", by_app(on_socket, "idle_mib"))
+    add("Memory after the load, PSS in MiB", by_app(on_socket, "mib"))
+    if lost := failures(rows):
+        add("Requests that failed", lost)
+    if result["failed"]:
+        lines = "".join(f"- {name}: {why}\n" for name, why in result["failed"].items())
+        add("Not measured", lines)
+    return "\n".join(parts)
+
+
+def sleeping(rows: list[Row]) -> str:
+    """What the application that sleeps reaches, as a share of what its threads allow."""
+    numbers = sorted({row["connections"] for row in rows})
+
+    def line(server: str, protocol: str) -> list[str]:
+        found = select(rows, server=server, protocol=protocol)
+        return [label(server, protocol)] + [
+            cell([rate / IDEAL for rate in values(found, "requests_per_s", connections=number)])
+            for number in numbers
+        ]
+
+    heads = [f"{number} connections" for number in numbers]
+    return table(["", *heads], (line(*name) for name in names(rows)))
+
+
+# File name without .json: heading, and what makes its text.
+SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
+    "load": ("Serving", load_section),
+}
+
+
+def machine(about: Row) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    return (
+        f"Measured {about['date']} at commit {about['commit']}: {about['processor']}, "
+        f"{about['cores']} cores (server on core {about['cores_used']['server']}, load on core "
+        f"{about['cores_used']['load']}), Linux {about['kernel']}, Python {about['python']}, nginx "
+        f"{about['nginx']}, {versions}. Load average at the end: {about['load_average']}.\n"
+    )
+
+
+def write(directory: Path) -> Path:
+    """Write README.md from every result in `directory`; return its path."""
+    parts = [
+        "# Results\n\nWritten by `python -m bench report` from the JSON files here; how they are "
+        "made is in [../README.md](../README.md).\n"
+    ]
+    for name, (title, section) in SECTIONS.items():
+        path = directory / f"{name}.json"
+        if path.exists():
+            result = json.loads(path.read_text())
+            parts.append(f"## {title}\n\n{machine(result['machine'])}\n{section(result)}")
+            parts += [f"![]({plot.name})\n" for plot in sorted(directory.glob(f"{name}-*.svg"))]
+    target = directory / "README.md"
+    target.write_text("\n".join(parts))
+    return target
