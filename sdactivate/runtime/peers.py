@@ -311,7 +311,7 @@ class _ByProc:
         return unit in self.units
 
     def works(self) -> bool:
-        """Whether others' processes can be seen: PID 1, which is systemd's where there are units."""
+        """Whether others' processes can be seen; where there are units, PID 1 is never ours."""
         try:
             _cgroup_text(1 if os.getpid() != 1 else 0)
         except OSError:
