@@ -21,7 +21,7 @@ from typing import Any
 from sdactivate.errors import Error
 
 # The order is the order of `sdactivate --help`: before, during, after.
-VERBS = ("gen", "serve", "who")
+VERBS = ("gen", "serve", "launch", "who")
 
 
 def _verb(name: str) -> Any:

@@ -1,0 +1,113 @@
+"""The verb `launch`: the socket as root, then the application as its own user, by exec."""
+
+import argparse
+
+from sdactivate.errors import UsageError
+
+SUMMARY = "create sockets as root, drop root for good, and exec a server that inherits them"
+EXAMPLES = """\
+examples:
+  # The socket is root:www-data 0660, the application runs as mysite:
+  sdactivate launch --listen /run/mysite.sock --group www-data --run-as mysite \\
+      --chdir /srv/mysite -- sdactivate serve mysite.wsgi:application
+
+  # The same, but nothing runs until somebody connects:
+  sdactivate launch --on-demand --listen /run/mysite.sock --group www-data --run-as mysite \\
+      --chdir /srv/mysite -- sdactivate serve --idle-timeout 10min mysite.wsgi:application
+
+  # Any server that understands LISTEN_FDS, on a port of root's:
+  sdactivate launch --listen 127.0.0.1:80 --run-as mysite -- gunicorn mysite.wsgi
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    sockets = parser.add_argument_group("the sockets")
+    process = parser.add_argument_group("the command's process")
+    sockets.add_argument(
+        "--listen",
+        action="append",
+        required=True,
+        metavar="ADDRESS",
+        help="/path, 127.0.0.1:80, [::1]:80, vsock:CID:PORT or @abstract, with NAME= in front if "
+        "the descriptor is to have a name; may be given several times: descriptors 3, 4, …",
+    )
+    sockets.add_argument("--user", default="", help="owner of unix sockets (default: root)")
+    sockets.add_argument("--group", default="", help="group of unix sockets (default: root's)")
+    sockets.add_argument("--mode", default="0660", help="mode of unix sockets (default: 0660)")
+    sockets.add_argument(
+        "--backlog",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="connections that may wait to be accepted (default: 4096)",
+    )
+    process.add_argument(
+        "--run-as", default="", metavar="USER[:GROUP]", help="who the command runs as"
+    )
+    process.add_argument("--chroot", default="", metavar="DIR", help="its root directory")
+    process.add_argument("--chdir", default="", metavar="DIR", help="its working directory")
+    process.add_argument("--umask", metavar="MODE", help="its umask, octal")
+    process.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a resource limit, such as nofile=4096 or nofile=1024:4096",
+    )
+    process.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="a variable for it"
+    )
+    process.add_argument(
+        "--clear-env", action="store_true", help="of the environment keep only PATH and LANG"
+    )
+    process.add_argument(
+        "--keep-fd",
+        action="append",
+        default=[],
+        type=int,
+        metavar="N",
+        help="a descriptor that stays open, such as s6's notification-fd; all others are closed",
+    )
+    add(
+        "--on-demand",
+        action="store_true",
+        help="stay, without root, and start the command when a connection comes",
+    )
+    add("command", nargs="+", metavar="COMMAND", help="what to execute, with its arguments")
+
+
+def run(args: argparse.Namespace) -> int:
+    from sdactivate.launch import Launch, launch
+    from sdactivate.site import parse_listen, parse_mode
+
+    if args.backlog < 1:
+        raise UsageError(f"--backlog {args.backlog}: a whole number, one or more, is wanted")
+    return launch(
+        Launch(
+            listen=[parse_listen(text) for text in args.listen],
+            command=args.command,
+            run_as=args.run_as,
+            user=args.user,
+            group=args.group,
+            mode=parse_mode(args.mode),
+            backlog=args.backlog,
+            chroot=args.chroot,
+            chdir=args.chdir,
+            umask=None if args.umask is None else _umask(args.umask),
+            limits=args.limit,
+            env=args.env,
+            clear_env=args.clear_env,
+            keep=args.keep_fd,
+            on_demand=args.on_demand,
+        )
+    )
+
+
+def _umask(text: str) -> int:
+    try:
+        if 0 <= (value := int(text, 8)) <= 0o777:
+            return value
+    except ValueError:
+        pass
+    raise UsageError(f"--umask {text}: an octal number from 0000 to 0777 is wanted")

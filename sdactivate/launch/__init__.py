@@ -1,0 +1,187 @@
+"""Create the socket as root, give root up, become the application: no systemd needed.
+
+This package is the only place of the project that binds, chowns, chmods, unlinks or drops
+privileges, and each of its modules holds one of these ideas:
+
+    parents.py      the directory a socket is to be in, and whether it can be trusted
+    sockets.py      a socket that is at no instant more open than asked
+    identity.py     become the application's user for good, and prove it
+    kernel.py       the system calls that Python has no name for
+    process.py      what the application is given at exec, and nothing else
+    ondemand.py     start at the first connection, and again after the application has left
+
+`launch` does it all in one order: everything is read and resolved first, so that mistakes
+are found while nothing has happened; then the sockets, which need root; then chroot, limits
+and umask; then root goes; then the descriptors are put in place; then exec. A failure at any
+step ends the process, and nothing has been started.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from socket import AF_INET, AF_INET6, AF_UNIX, AF_VSOCK, VMADDR_CID_ANY, socket
+from typing import NoReturn
+
+from sdactivate.errors import Error, UsageError
+from sdactivate.launch import identity, process, sockets
+from sdactivate.launch.identity import Identity
+from sdactivate.launch.ondemand import Activator
+from sdactivate.launch.sockets import Access
+from sdactivate.site import ListenAddress
+
+BACKLOG = 4096  # SOMAXCONN, as systemd has it; the kernel's net.core.somaxconn is the ceiling
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What is to be launched, with names still as the user wrote them.
+
+    `listen` are the addresses, in the order of the descriptors, each with its name for
+    LISTEN_FDNAMES, if it has one. `user`, `group` and `mode` are the unix sockets' (default: the
+    launcher's own IDs, 0660), `run_as` is who the command runs as, USER or USER:GROUP; only a
+    launcher that is not root can do without. `umask`: None leaves it. `limits` and `env` are
+    assignments as on the command line. `keep` are further descriptors that survive.
+    """
+
+    listen: Sequence[ListenAddress]
+    command: Sequence[str]
+    run_as: str = ""
+    user: str = ""
+    group: str = ""
+    mode: int = 0o660
+    backlog: int = BACKLOG
+    chroot: str = ""
+    chdir: str = ""
+    umask: int | None = None
+    limits: Sequence[str] = ()
+    env: Sequence[str] = ()
+    clear_env: bool = False
+    keep: Sequence[int] = ()
+    on_demand: bool = False
+
+
+def launch(plan: Launch) -> int:
+    """Do what `plan` says. Returns only for `on_demand`: the exit code, when told to stop.
+
+    Raises UsageError for what can't be meant and Error for what fails; see the modules.
+    """
+    process.open_standard_descriptors()
+    who, access = _identity(plan), _access(plan)
+    limits = process.limits(plan.limits)
+    env = process.environment(os.environ, who.environment, plan.env, clear=plan.clear_env)
+    if os.geteuid() != 0 and (obstacles := list(_needs_root(plan, who, access))):
+        raise Error(f"nothing was done, because this is not root: {'; '.join(obstacles)}")
+    for warning in _warnings(plan, who, access):
+        print(f"sdactivate launch: warning: {warning}", file=sys.stderr)
+    with _sockets(plan, access) as made:
+        if who != _identity(plan):
+            raise Error(f"--run-as {plan.run_as}: the user or its groups changed at this moment")
+        descriptors = process.place(made, plan.keep)
+        process.set_limits(limits)
+        if plan.chroot:
+            os.chroot(plan.chroot)
+            os.chdir("/")
+        if plan.umask is not None:
+            os.umask(plan.umask)
+        identity.drop(who)
+        if plan.chdir:
+            os.chdir(plan.chdir)
+
+    def execute() -> NoReturn:
+        process.execute(plan.command, env, descriptors, _names(plan))
+
+    return Activator(descriptors, execute).run() if plan.on_demand else execute()
+
+
+def _identity(plan: Launch) -> Identity:
+    if plan.run_as:
+        return identity.find(plan.run_as)
+    if os.geteuid() == 0:
+        raise UsageError("--run-as USER is needed: the user to become once the socket is made")
+    return identity.current()
+
+
+def _access(plan: Launch) -> Access:
+    return Access(
+        identity.user_id(plan.user, "--user") if plan.user else os.geteuid(),
+        identity.group_id(plan.group, "--group") if plan.group else os.getegid(),
+        plan.mode,
+    )
+
+
+def _names(plan: Launch) -> list[str]:
+    """What each socket is called in LISTEN_FDNAMES; nothing where none has a name."""
+    names = [address.name for address in plan.listen]
+    return [name or "unknown" for name in names] if any(names) else []
+
+
+def _needs_root(plan: Launch, who: Identity, access: Access) -> Iterator[str]:
+    """What of `plan` only root can do; the rest any user can."""
+    own_groups = {os.getegid(), *os.getgroups()}
+    if who.uid != os.getuid() or who.gid != os.getgid():
+        yield f"--run-as {plan.run_as} is another user than the one who runs this"
+    if access.uid != os.geteuid():
+        yield f"--user {plan.user}: a socket can't be given to another user"
+    if access.gid not in own_groups:
+        yield f"--group {plan.group}: a socket can only be given to a group one is in"
+    if plan.chroot:
+        yield "--chroot can't be done"
+    lowest = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    for address in plan.listen:
+        if address.family in ("inet", "inet6") and address.port < lowest:
+            yield f"--listen {address}: ports below {lowest} are root's"
+
+
+def _warnings(plan: Launch, who: Identity, access: Access) -> Iterator[str]:
+    if any(address.path for address in plan.listen):
+        if access.mode & stat.S_IWOTH:
+            yield f"--mode {access.mode:04o} lets every user of this machine connect"
+        if access.uid == who.uid and os.geteuid() == 0:
+            yield (
+                f"--user {plan.user} is the user the application runs as: it could change who may "
+                "connect. root is the better owner"
+            )
+    for address in plan.listen:
+        if address.family == "abstract":
+            yield f"--listen {address} has no owner and no mode: every local user can connect"
+
+
+@contextmanager
+def _sockets(plan: Launch, access: Access) -> Iterator[list[socket]]:
+    """Make the sockets; where what follows fails, remove them again as far as one still may."""
+    made: list[tuple[ListenAddress, socket]] = []
+    try:
+        for address in plan.listen:
+            made.append((address, _listen(address, access, plan.backlog)))
+        yield [sock for _, sock in made]
+    except BaseException:
+        for _, sock in made:
+            sock.close()
+        os.closerange(process.FIRST, process.FIRST + len(made))  # where `place` has put them
+        for address, _ in made:
+            if address.path:
+                with suppress(OSError, Error):
+                    sockets.remove_unix(address.path)
+        raise
+
+
+def _listen(address: ListenAddress, access: Access, backlog: int) -> socket:
+    match address.family:
+        case "unix":
+            return sockets.listen_unix(address.path, access, backlog)
+        case "abstract":
+            return sockets.listen_other(AF_UNIX, f"\0{address.host}", backlog, str(address))
+        case "inet":
+            return sockets.listen_other(
+                AF_INET, (address.host, address.port), backlog, str(address)
+            )
+        case "inet6":
+            where = (address.host, address.port)
+            return sockets.listen_other(AF_INET6, where, backlog, str(address))
+        case "vsock":
+            cid = int(address.host or VMADDR_CID_ANY)
+            return sockets.listen_other(AF_VSOCK, (cid, address.port), backlog, str(address))

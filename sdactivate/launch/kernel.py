@@ -1,0 +1,119 @@
+"""The few system calls about privileges that Python has no name for.
+
+Each raises OSError where the kernel refuses. The numbers are those of <linux/prctl.h> and
+<linux/capability.h>, the same on every architecture; see prctl(2), capget(2), setfsuid(2).
+"""
+
+import ctypes
+import os
+
+_PR_SET_PDEATHSIG = 1
+_PR_CAPBSET_READ = 23
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_GET_NO_NEW_PRIVS = 39
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_IS_SET = 1
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CAPABILITY_VERSION_3 = 0x20080522
+_NOBODY = 0xFFFFFFFF  # setfsuid(-1) changes nothing and tells the present value
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Data(ctypes.Structure):
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
+
+
+def _checked(result: int, what: str) -> int:
+    if result == -1:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
+def _prctl(what: str, option: int, *arguments: int) -> int:
+    words = [ctypes.c_ulong(word) for word in (*arguments, 0, 0, 0, 0)[:4]]
+    return _checked(_libc.prctl(ctypes.c_int(option), *words), f"prctl({what})")
+
+
+def _known_capabilities() -> range:
+    """The capabilities this kernel knows: reading one that it does not is EINVAL."""
+    for number in range(64):
+        try:
+            _prctl("PR_CAPBSET_READ", _PR_CAPBSET_READ, number)
+        except OSError:
+            return range(number)
+    return range(64)
+
+
+def drop_bounding_set() -> None:
+    """Give up, for this process and its children for good, every capability there is."""
+    for number in _known_capabilities():
+        _prctl("PR_CAPBSET_DROP", _PR_CAPBSET_DROP, number)
+
+
+def bounding_set() -> list[int]:
+    """The capabilities that an exec could still bring."""
+    known = _known_capabilities()
+    return [n for n in known if _prctl("PR_CAPBSET_READ", _PR_CAPBSET_READ, n)]
+
+
+def clear_ambient_set() -> None:
+    """Give up the capabilities that survive an exec by themselves."""
+    _prctl("PR_CAP_AMBIENT_CLEAR_ALL", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+
+
+def ambient_set() -> list[int]:
+    """The capabilities that survive an exec by themselves."""
+    return [
+        number
+        for number in _known_capabilities()
+        if _prctl("PR_CAP_AMBIENT_IS_SET", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_IS_SET, number)
+    ]
+
+
+def clear_capabilities() -> None:
+    """Give up the effective, permitted and inheritable capabilities.
+
+    A change of user ID away from 0 clears the first two; the inheritable ones it leaves.
+    """
+    header, data = _Header(_CAPABILITY_VERSION_3, 0), (_Data * 2)()
+    _checked(_libc.capset(ctypes.byref(header), data), "capset")
+
+
+def capabilities() -> int:
+    """The union of the effective, permitted and inheritable capabilities, as a bit mask."""
+    header, data = _Header(_CAPABILITY_VERSION_3, 0), (_Data * 2)()
+    _checked(_libc.capget(ctypes.byref(header), data), "capget")
+    low, high = (word.effective | word.permitted | word.inheritable for word in data)
+    return int(low | high << 32)
+
+
+def set_no_new_privileges() -> None:
+    """From here on no exec grants anything: setuid bits and file capabilities are void."""
+    _prctl("PR_SET_NO_NEW_PRIVS", _PR_SET_NO_NEW_PRIVS, 1)
+
+
+def no_new_privileges() -> bool:
+    """Whether set_no_new_privileges holds."""
+    return bool(_prctl("PR_GET_NO_NEW_PRIVS", _PR_GET_NO_NEW_PRIVS))
+
+
+def file_system_ids() -> tuple[int, int]:
+    """The user and the group ID by which files are opened (setfsuid(2), setfsgid(2))."""
+    nobody = ctypes.c_uint32(_NOBODY)
+    return int(_libc.setfsuid(nobody)), int(_libc.setfsgid(nobody))
+
+
+def signal_at_parents_death(number: int) -> None:
+    """Have the kernel send this process the signal `number` when its parent is gone."""
+    _prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, number)

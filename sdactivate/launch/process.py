@@ -1,0 +1,152 @@
+"""What a process is given at exec: descriptors, environment, limits, signals. And nothing else.
+
+The listening sockets are descriptors 3, 4, … in the order they were asked for, as
+sd_listen_fds(3) wants them; 0, 1 and 2 stay; every other descriptor is closed, unless it was
+named by --keep-fd.
+"""
+
+import fcntl
+import os
+import resource
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+from sdactivate.errors import Error, UsageError
+
+FIRST = 3  # SD_LISTEN_FDS_START
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+LIMITS = {
+    name.removeprefix("RLIMIT_").lower(): getattr(resource, name)
+    for name in dir(resource)
+    if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE"
+}
+
+
+def open_standard_descriptors() -> None:
+    """Make sure that 0, 1 and 2 are open, so that no socket ever takes one of these numbers."""
+    for fd in range(FIRST):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number: this one
+            os.set_inheritable(fd, True)
+
+
+def place(sockets: Sequence[socket.socket], keep: Sequence[int]) -> range:
+    """Put `sockets` on the descriptors from 3 on, inheritable, and close all others but `keep`.
+
+    The socket objects are used up. Returns the descriptors. Raises UsageError where a
+    descriptor of `keep` is in the way or is not open.
+    """
+    placed = range(FIRST, FIRST + len(sockets))
+    for fd in keep:
+        if fd in placed:
+            raise UsageError(
+                f"--keep-fd {fd}: the sockets need descriptors {placed.start} to {placed.stop - 1}"
+            )
+        try:
+            os.set_inheritable(fd, True)
+        except OSError:
+            raise UsageError(f"--keep-fd {fd}: descriptor {fd} is not open") from None
+    # First out of each other's way, then into place
+    above = max((*placed, *keep, FIRST)) + 1
+    parked = [fcntl.fcntl(sock.detach(), fcntl.F_DUPFD_CLOEXEC, above) for sock in sockets]
+    for fd, target in zip(parked, placed, strict=True):
+        os.dup2(fd, target, inheritable=True)
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd >= FIRST and fd not in placed and fd not in keep:
+            with suppress(OSError):  # the descriptor that listed the directory
+                os.close(fd)
+    return placed
+
+
+def limits(assignments: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Read NAME=VALUE or NAME=SOFT:HARD as `ulimit` and setrlimit(2) understand them.
+
+    Returns (resource, soft, hard). Raises UsageError for a name or value that means nothing.
+    """
+    found = []
+    for text in assignments:
+        name, _, value = text.partition("=")
+        soft, _, hard = value.partition(":")
+        try:
+            number = LIMITS[name.lower().removeprefix("rlimit_")]
+            found.append((number, _limit(soft), _limit(hard or soft)))
+        except (KeyError, ValueError):
+            raise UsageError(
+                f"--limit {text}: write NAME=NUMBER, NAME=SOFT:HARD or NAME=infinity, with NAME "
+                f"one of {', '.join(sorted(LIMITS))}"
+            ) from None
+    return found
+
+
+def _limit(text: str) -> int:
+    if text in ("infinity", "unlimited"):
+        return resource.RLIM_INFINITY
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError
+    return int(text)
+
+
+def set_limits(wanted: Sequence[tuple[int, int, int]]) -> None:
+    """Set the limits that `limits` has read. Raises Error where the kernel refuses one."""
+    for number, soft, hard in wanted:
+        try:
+            resource.setrlimit(number, (soft, hard))
+        except (OSError, ValueError, OverflowError) as error:
+            name = next(name for name, value in LIMITS.items() if value == number)
+            raise Error(f"--limit {name}: the kernel refuses {soft}:{hard} ({error})") from None
+
+
+def environment(
+    base: Mapping[str, str], identity: Mapping[str, str], assignments: Sequence[str], *, clear: bool
+) -> dict[str, str]:
+    """Return the environment of the command, without the variables of the hand-over.
+
+    `base` is the launcher's own, of which only PATH and LANG stay when `clear`; then come the
+    variables that say who the process runs as, then `assignments` (NAME=VALUE). What an
+    earlier hand-over has left is removed. Raises UsageError for an assignment without a name.
+    """
+    env = {
+        name: value
+        for name, value in base.items()
+        if not name.startswith("LISTEN_") and (not clear or name in ("PATH", "LANG"))
+    }
+    env.setdefault("PATH", PATH)
+    env.update(identity)
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--env {text}: write NAME=VALUE")
+        env[name] = value
+    return env
+
+
+def execute(
+    command: Sequence[str], env: Mapping[str, str], descriptors: range, names: Sequence[str]
+) -> NoReturn:
+    """Become `command`, with the sockets announced to it as sd_listen_fds(3) says.
+
+    Raises Error where it can't be executed.
+    """
+    announced = {
+        **env,
+        "LISTEN_PID": str(os.getpid()),
+        "LISTEN_FDS": str(len(descriptors)),
+    }
+    if names:
+        announced["LISTEN_FDNAMES"] = ":".join(names)
+    # Python ignores these two, and what is ignored stays so across an exec
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    try:
+        os.execvpe(command[0], list(command), announced)  # noqa: S606  # no shell, on purpose
+    except OSError as error:
+        raise Error(
+            f"{command[0]} can't be executed: {error.strerror}. The application's own user must "
+            "be able to reach it: an interpreter under /root, for example, is closed to it"
+        ) from None

@@ -1,0 +1,44 @@
+"""A directory that root owns and everybody can enter, and the launcher as a process."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+LAUNCH = (sys.executable, "-m", "sdactivate", "launch")
+PATIENCE = 30.0  # seconds: a guard against hanging, not an expectation
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes users, which only root can")
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory under /run (without root: one's own), as a socket's directory should be."""
+    path = Path(tempfile.mkdtemp(prefix="sdactivate-", dir="/run" if os.geteuid() == 0 else None))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def launch(directory: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run `sdactivate launch ARGUMENT…` to its end, with what else subprocess.run takes."""
+
+    def run(*arguments: str, **options: object) -> "subprocess.CompletedProcess[str]":
+        settings = {"capture_output": True, "text": True, "timeout": PATIENCE, **options}
+        return subprocess.run([*LAUNCH, *arguments], **settings)  # type: ignore[call-overload]
+
+    return run
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.01)

@@ -1,0 +1,311 @@
+"""The whole of it: what a launched command finds, and what it can't do any more."""
+
+import grp
+import json
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.launch.conftest import LAUNCH, PATIENCE, needs_root, wait_until
+
+LOOK = """\
+import json, os, resource, signal, socket, stat, sys
+def attempt(do):
+    try:
+        do()
+    except OSError as error:
+        return error.strerror
+    return "done"
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
+descriptors = {}
+for fd in map(int, os.listdir("/proc/self/fd")):
+    try:
+        descriptors[fd] = stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except OSError:
+        pass
+print(json.dumps({
+    "pid": os.getpid(), "ppid": os.getppid(), "argv": sys.argv[1:], "cwd": os.getcwd(),
+    "uids": os.getresuid(), "gids": os.getresgid(), "groups": sorted(os.getgroups()),
+    "status": status, "descriptors": descriptors, "environ": dict(os.environ),
+    "umask": os.umask(0), "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
+    "root": attempt(lambda: os.setresuid(0, 0, 0)),
+    "group": attempt(lambda: os.setgroups([0])),
+    "chmod": [attempt(lambda: os.chmod(p, 0o777)) for p in sys.argv[1:]],
+    "unlink": [attempt(lambda: os.unlink(p)) for p in sys.argv[1:]],
+}))
+"""
+PYTHON = ("/usr/bin/python3", "-I", "-c", LOOK)
+
+
+def seen(done: "subprocess.CompletedProcess[str]") -> dict:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def is_dead(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) != 0
+
+
+@needs_root
+def test_the_socket_is_as_asked_and_the_command_can_change_nothing(launch, directory):
+    path = directory / "site.sock"
+    found = seen(
+        launch(
+            *("--listen", str(path), "--group", "www-data", "--mode", "0620"),
+            *("--run-as", "games", "--", *PYTHON, str(path)),
+        )
+    )
+    games = pwd.getpwnam("games")
+    assert found["uids"] == [games.pw_uid] * 3
+    assert found["gids"] == [games.pw_gid] * 3
+    assert found["groups"] == sorted(os.getgrouplist("games", games.pw_gid))
+    sets = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+    assert {name: int(found["status"][name], 16) for name in sets} == dict.fromkeys(sets, 0)
+    assert found["status"]["NoNewPrivs"] == "1"
+    assert found["root"] == found["group"] == "Operation not permitted"
+    assert found["chmod"] == ["Operation not permitted"]
+    assert found["unlink"] == ["Permission denied"]
+    status = path.stat()
+    group = grp.getgrnam("www-data").gr_gid
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (0, group, 0o620)
+    assert os.listdir(directory) == ["site.sock"]  # the lock is gone
+
+
+@needs_root
+def test_only_the_sockets_and_what_was_kept_survive(launch, directory):
+    low, high = os.pipe()
+    extra = os.dup2(os.open("/etc/passwd", os.O_RDONLY), 200)
+    try:
+        found = seen(
+            launch(
+                *(
+                    "--listen",
+                    f"web={directory}/a",
+                    "--listen",
+                    "admin=127.0.0.1:81",
+                ),
+                *("--run-as", "games", "--keep-fd", str(high), "--limit", "nofile=100:150"),
+                *("--", *PYTHON),
+                pass_fds=(low, high, extra),
+            )
+        )
+    finally:
+        for fd in (low, high, extra):
+            os.close(fd)
+    expected = {"0": False, "1": False, "2": False, "3": True, "4": True, str(high): False}
+    assert found["descriptors"] == expected
+    assert found["nofile"] == [100, 150]
+    environ = found["environ"]
+    assert environ["LISTEN_PID"] == str(found["pid"])
+    assert environ["LISTEN_FDS"] == "2"
+    assert environ["LISTEN_FDNAMES"] == "web:admin"
+
+
+@needs_root
+def test_closed_standard_descriptors_are_not_taken_by_a_socket(directory):
+    command = [*LAUNCH, "--listen", f"{directory}/s", "--run-as", "games", "--", *PYTHON]
+    shell = 'exec "$@" <&- 2>&-'
+    done = subprocess.run(
+        ["/bin/sh", "-c", shell, "sh", *command],
+        stdout=subprocess.PIPE,
+        timeout=PATIENCE,
+        text=True,
+    )
+    found = seen(done)
+    assert found["descriptors"] == {"0": False, "1": False, "2": False, "3": True}
+
+
+@needs_root
+def test_it_execs_and_leaves_no_process(directory):
+    process = subprocess.Popen(
+        [*LAUNCH, "--listen", f"{directory}/s", "--run-as", "games", "--", *PYTHON],
+        stdout=subprocess.PIPE,
+    )
+    found = json.loads(process.communicate(timeout=PATIENCE)[0])
+    assert (found["pid"], found["ppid"]) == (process.pid, os.getpid())
+
+
+@needs_root
+def test_environment_umask_and_directory(launch, directory):
+    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "SECRET": "x", "LISTEN_FDS": "9"}
+    found = seen(
+        launch(
+            *("--listen", f"{directory}/s", "--run-as", "games", "--umask", "0077"),
+            *("--chdir", "/usr", "--clear-env", "--env", "STATE=/var/lib/x", "--", *PYTHON),
+            env=environment,
+        )
+    )
+    environ = found["environ"]
+    games = pwd.getpwnam("games")
+    assert (found["umask"], found["cwd"]) == (0o77, "/usr")
+    assert (environ["USER"], environ["LOGNAME"]) == ("games", "games")
+    assert (environ["HOME"], environ["SHELL"]) == (games.pw_dir, games.pw_shell)
+    assert environ["STATE"] == "/var/lib/x"
+    assert environ["LISTEN_FDS"] == "1"
+    assert "SECRET" not in environ
+    assert "LISTEN_FDNAMES" not in environ
+
+
+@needs_root
+def test_numbers_without_an_account_will_do(launch, directory):
+    found = seen(launch("--listen", f"{directory}/s", "--run-as", "61234:61235", "--", *PYTHON))
+    assert (found["uids"][0], found["gids"][0], found["groups"]) == (61234, 61235, [61235])
+
+
+@needs_root
+def test_chroot(launch, directory):
+    """The command is looked up and runs inside; here that is a statically linked busybox or sh."""
+    root = directory / "root"
+    shell = Path(os.path.realpath("/bin/sh"))
+    listed = subprocess.run(["ldd", shell], capture_output=True, text=True, check=True).stdout
+    libraries = [Path(word) for word in listed.split() if word.startswith("/")]
+    for file in (shell, *libraries):
+        copy = root / str(file).lstrip("/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    done = launch(
+        *("--listen", f"{directory}/s", "--run-as", "games", "--chroot", str(root)),
+        *("--", str(shell), "-c", "pwd; echo $LISTEN_FDS; test -e /etc/passwd || echo inside"),
+    )
+    assert (done.returncode, done.stdout) == (0, "/\n1\ninside\n"), done.stderr
+
+
+@needs_root
+def test_signals_that_python_ignores_are_not_ignored_by_the_command(launch, directory):
+    found = seen(launch("--listen", f"{directory}/s", "--run-as", "games", "--", *PYTHON))
+    # the looking interpreter itself ignores SIGPIPE (13) and SIGXFSZ (25) again, so ask a shell
+    done = launch(
+        *("--listen", f"{directory}/s", "--run-as", "games"),
+        *("--", "/bin/grep", "SigIgn", "/proc/self/status"),
+    )
+    assert found["status"]["SigBlk"] == "0" * 16
+    assert done.stdout.split() == ["SigIgn:", "0" * 16]
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--run-as", "nosuchuser"), 2, "no user 'nosuchuser'"),
+        (("--run-as", "root"), 2, "that is root"),
+        (("--run-as", "0:0"), 2, "that is root"),
+        (("--run-as", "games:root"), 2, "root's group"),
+        (("--run-as", "4000000000"), 2, "no user"),
+        ((), 2, "--run-as USER is needed"),
+        (("--run-as", "games", "--group", "nosuchgroup"), 2, "no group 'nosuchgroup'"),
+        (("--run-as", "games", "--user", "nosuchuser"), 2, "no user 'nosuchuser'"),
+        (("--run-as", "games", "--mode", "4660"), 2, "4660"),
+        (("--run-as", "games", "--umask", "9"), 2, "--umask 9"),
+        (("--run-as", "games", "--limit", "nofiles=3"), 2, "nofile"),
+        (("--run-as", "games", "--limit", "nofile=many"), 2, "--limit nofile=many"),
+        (("--run-as", "games", "--limit", "nofile=9:3"), 1, "--limit nofile"),
+        (("--run-as", "games", "--env", "=x"), 2, "--env =x"),
+        (("--run-as", "games", "--keep-fd", "3"), 2, "--keep-fd 3"),
+        (("--run-as", "games", "--keep-fd", "99"), 2, "not open"),
+        (("--run-as", "games", "--backlog", "0"), 2, "--backlog 0"),
+        (("--run-as", "games", "--chroot", "/nowhere"), 1, "/nowhere"),
+        (("--run-as", "games", "--chdir", "CLOSED"), 1, "Permission denied"),
+    ],
+)
+def test_mistakes_are_found_and_leave_no_socket(launch, directory, arguments, code, words):
+    (directory / "closed").mkdir(mode=0o700)
+    arguments = [word.replace("CLOSED", f"{directory}/closed") for word in arguments]
+    path = directory / "s"
+    done = launch("--listen", str(path), *arguments, "--", "/bin/echo", "started")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    if "--chdir" in arguments:  # that is found when root is gone: the socket stays, and is dead
+        assert is_dead(path)
+    else:
+        assert os.listdir(directory) == ["closed"]
+
+
+@needs_root
+def test_a_command_that_cant_be_executed_is_said(launch, directory):
+    done = launch("--listen", f"{directory}/s", "--run-as", "games", "--", "/root/nothing")
+    assert done.returncode == 1
+    assert "/root/nothing can't be executed: Permission denied" in done.stderr
+
+
+@needs_root
+def test_warnings(launch, directory):
+    done = launch(
+        *("--listen", f"{directory}/s", "--listen", "@sdactivate-test", "--mode", "0666"),
+        *("--user", "games", "--run-as", "games", "--", "/bin/true"),
+    )
+    assert done.returncode == 0
+    assert "lets every user of this machine connect" in done.stderr
+    assert "it could change who may connect" in done.stderr
+    assert "@sdactivate-test has no owner and no mode" in done.stderr
+
+
+def as_games(directory: Path) -> dict:
+    if os.geteuid() != 0:
+        return {}
+    games = pwd.getpwnam("games")
+    os.chown(directory, games.pw_uid, games.pw_gid)
+    return {"user": games.pw_uid, "group": games.pw_gid, "extra_groups": [], "cwd": "/"}
+
+
+def test_without_root_it_says_what_it_cant_do(launch, directory):
+    done = launch(
+        *("--listen", f"{directory}/s", "--listen", "127.0.0.1:81", "--group", "www-data"),
+        *("--run-as", "nobody", "--user", "root", "--chroot", "/", "--", "/bin/echo", "started"),
+        **as_games(directory),
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    for what in ("--run-as nobody", "--user root", "--group www-data", "--chroot", "127.0.0.1:81"):
+        assert what in done.stderr
+    assert os.listdir(directory) == []
+
+
+def test_without_root_it_does_what_needs_none(launch, directory):
+    path = directory / "s"
+    found = seen(launch("--listen", str(path), "--", *PYTHON, **as_games(directory)))
+    assert found["status"]["NoNewPrivs"] == "1"
+    assert int(found["status"]["CapPrm"], 16) == 0
+    assert path.stat().st_mode & 0o7777 == 0o660
+
+
+@needs_root
+def test_a_user_removed_half_way_is_fatal(directory):
+    """The launcher has looked the user up and waits for its turn at the path."""
+    name = "sdactivate-gone"
+    subprocess.run(["useradd", "--system", "--no-create-home", name], check=True)
+    lock = directory / ".s.lock"
+    try:
+        import fcntl
+
+        with lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            process = subprocess.Popen(
+                [*LAUNCH, "--listen", f"{directory}/s", "--run-as", name, "--", "/bin/echo", "no"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            wait_until(lambda: str(lock) in descriptors(process.pid), "the launcher at the lock")
+            subprocess.run(["userdel", name], check=True, capture_output=True)
+        output, talk = process.communicate(timeout=PATIENCE)
+    finally:
+        subprocess.run(["userdel", name], check=False, capture_output=True)
+    assert (process.returncode, output) == (2, "")
+    assert f"no user '{name}'" in talk
+    assert sorted(os.listdir(directory)) == []
+
+
+def descriptors(pid: int) -> list[str]:
+    found = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found.append(os.readlink(fd))
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,183 @@
+"""The activator: started at the first connection, and again after it has left."""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.launch.conftest import LAUNCH, PATIENCE, wait_until
+
+SERVER = """\
+import os, signal, socket, sys, time
+assert os.environ["LISTEN_PID"] == str(os.getpid())
+kind, log = sys.argv[1], open(sys.argv[2], "a", buffering=1)
+listening = socket.socket(fileno=3)
+def told(number, frame):
+    print(signal.Signals(number).name, file=log)
+    if number in (signal.SIGTERM, signal.SIGINT):
+        sys.exit(0)
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(number, told)
+print("started", file=log)
+if kind == "crash":
+    sys.exit(3)
+if kind == "deaf":
+    sys.exit(0)
+while True:
+    connection, _ = listening.accept()
+    connection.sendall(b"%d" % os.getpid())
+    connection.close()
+    if kind == "once":
+        time.sleep(1.1)
+        sys.exit(0)
+"""
+
+
+class Activator:
+    """A running `sdactivate launch --on-demand`."""
+
+    def __init__(self, directory: Path, kind: str) -> None:
+        self.path, self.log = directory / "s", directory / "log"
+        self.log.touch(mode=0o666)
+        self.log.chmod(0o666)
+        account = ["--run-as", "games"] if os.geteuid() == 0 else []
+        self.talk = directory / "talk"
+        command = [*LAUNCH, "--on-demand", "--listen", str(self.path), *account, "--"]
+        command += ["/usr/bin/python3", "-I", "-c", SERVER, kind, str(self.log)]
+        with self.talk.open("w") as talk:
+            self.process = subprocess.Popen(command, stderr=talk)
+        wait_until(lambda: self.handles(signal.SIGTERM), "the activator")
+
+    def handles(self, number: signal.Signals) -> bool:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        caught = next(line.split()[1] for line in status.splitlines() if "SigCgt" in line)
+        return bool(int(caught, 16) >> (number - 1) & 1)
+
+    def ask(self) -> int:
+        """Connect; returns the process number of who answers."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(self.path))
+            return int(client.recv(100))
+
+    def children(self) -> list[int]:
+        pid = self.process.pid
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+    def told(self) -> list[str]:
+        return self.log.read_text().split()
+
+
+@pytest.fixture
+def activator(directory: Path) -> Iterator[Callable[[str], Activator]]:
+    started: list[Activator] = []
+
+    def start(kind: str) -> Activator:
+        started.append(Activator(directory, kind))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.wait()
+
+
+def test_nothing_runs_until_somebody_connects_and_then_one_serves_all(activator):
+    site = activator("serve")
+    assert site.children() == []
+    pid = site.ask()
+    assert [site.ask() for _ in range(5)] == [pid] * 5
+    assert site.children() == [pid]
+
+
+def test_it_starts_again_after_leaving(activator):
+    site = activator("once")
+    first, second, third = site.ask(), site.ask(), site.ask()
+    assert len({first, second, third}) == 3
+    assert site.told() == ["started"] * 3
+
+
+def test_the_activator_is_not_root_and_sleeps(activator):
+    site = activator("serve")
+    status = Path(f"/proc/{site.process.pid}/status")
+    if os.geteuid() == 0:
+        wait_until(lambda: "\nUid:\t5\t5\t5\t5\n" in status.read_text(), "root to be given up")
+    wait_until(lambda: site_state(site.process.pid) == "S", "sleep")
+    before = switches(status)
+    for _ in range(200):
+        os.sched_yield()
+    assert switches(status) - before <= 1
+
+
+def site_state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def switches(status: Path) -> int:
+    fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines())
+    return int(fields["voluntary_ctxt_switches"]) + int(fields["nonvoluntary_ctxt_switches"])
+
+
+@pytest.mark.parametrize("kind", ["crash", "deaf"])
+def test_a_loop_of_failures_backs_off(activator, kind):
+    site = activator(kind)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(site.path))
+        wait_until(lambda: "no new start for 2 s" in site.talk.read_text(), "the second pause")
+    assert site.told() == ["started"] * 2
+    site.process.terminate()  # it leaves in the middle of a pause
+    assert site.process.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_is_passed_on_and_waited_for(activator, number):
+    site = activator("serve")
+    pid = site.ask()
+    site.process.send_signal(number)
+    assert site.process.wait(PATIENCE) == 0
+    assert site.told() == ["started", signal.Signals(number).name]
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_other_signals_are_passed_on(activator):
+    site = activator("serve")
+    pid = site.ask()
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        site.process.send_signal(number)
+        wait_until(lambda name=number.name: name in site.told(), "the signal")
+    assert site.ask() == pid
+
+
+def test_a_stop_while_nothing_runs(activator):
+    site = activator("serve")
+    site.process.terminate()
+    assert site.process.wait(PATIENCE) == 0
+    assert site.told() == []
+
+
+def test_a_killed_activator_takes_its_command_with_it(activator):
+    site = activator("serve")
+    pid = site.ask()
+    site.process.kill()
+    site.process.wait()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists() or site_state(pid) == "Z", "the command")
+    assert site.told() == ["started", "SIGTERM"]
+
+
+def test_a_connection_made_while_the_command_leaves_is_not_lost(activator):
+    """Killed again and again with connections waiting: each is answered by somebody."""
+    site = activator("once")
+    clients = []
+    for _ in range(4):
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(PATIENCE)
+        client.connect(str(site.path))
+        clients.append(client)
+    answers = [int(client.recv(100)) for client in clients]
+    for client in clients:
+        client.close()
+    assert len(set(answers)) == 4
