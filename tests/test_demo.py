@@ -1,0 +1,47 @@
+"""script/demo.py ends by itself, shows what it promises, and leaves nothing behind."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+DEMO = Path(__file__).parent.parent / "script" / "demo.py"
+
+
+def show(**options: object) -> str:
+    done = subprocess.run(
+        [sys.executable, str(DEMO)], capture_output=True, text=True, timeout=300, **options
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"GET /  200 OK, .*“Guestbook”, visit 2, 1 entry", done.stdout)
+    assert "nothing is left behind" in done.stdout
+    return done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="tries the socket as other users, which needs root")
+def test_as_root_it_tries_the_door_as_everybody():
+    shown = show()
+    assert re.search(r"/run/mysite-demo.sock  root:[\w-]+ 0660    processes of the site: 0", shown)
+    assert re.search(r"uid 61184, gid 61184, capabilities none, no_new_privs 1", shown)
+    no = r"no, (Permission denied|Operation not permitted)\s+"
+    assert re.search(rf"\(the web server\)  yes\s+{no}{no}", shown)
+    assert re.search(rf"nobody\s+{no}{no}{no}", shown)
+    assert re.search(rf"the application itself\s+{no}{no}{no}", shown)
+    assert not Path("/run/mysite-demo.sock").exists()
+    assert not list(Path("/run").glob("sdactivate-demo-*"))
+
+
+def test_without_root_it_says_what_it_leaves_out():
+    with tempfile.TemporaryDirectory() as scratch:
+        options: dict[str, object] = {}
+        if os.geteuid() == 0:
+            os.chown(scratch, 33, 33)
+            options = {"user": 33, "group": 33, "extra_groups": []}
+        shown = show(env={**os.environ, "TMPDIR": scratch}, **options)
+        assert os.listdir(scratch) == []
+    assert "This is not root" in shown
+    assert re.search(r"you\s+yes", shown)
