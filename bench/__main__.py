@@ -3,10 +3,11 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import machine, matrix, plots, report
+from bench import machine, matrix, plots, report, start
 from bench.load import bench
 from bench.servers import SERVERS
 
@@ -33,6 +34,12 @@ def run_load(options: argparse.Namespace) -> None:
     save(options.out, "load", result)
 
 
+def run_start(options: argparse.Namespace) -> None:
+    with bench() as place:
+        result = start.rounds(place, 1 if options.quick else options.rounds, options.servers)
+    save(options.out, "start", result)
+
+
 def run_report(options: argparse.Namespace) -> None:
     plots.write(options.out)
     print(f"written: {report.write(options.out)}", file=sys.stderr)
@@ -42,20 +49,28 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     top.add_argument("--out", type=Path, default=RESULTS, help="where results are written")
     verbs = top.add_subparsers(required=True, metavar="WHAT")
-    load = verbs.add_parser("load", help="CPU per request, throughput, latencies, memory")
-    load.add_argument("--quick", action="store_true", help="one short round, to see that all works")
-    load.add_argument("--rounds", type=int, default=5)
+
+    def verb(name: str, run: Callable[[argparse.Namespace], None], summary: str) -> Any:
+        made = verbs.add_parser(name, help=summary)
+        made.set_defaults(run=run)
+        return made
+
+    def measuring(name: str, run: Callable[[argparse.Namespace], None], summary: str) -> Any:
+        made = verb(name, run, summary)
+        made.add_argument("--quick", action="store_true", help="one short round")
+        made.add_argument("--rounds", type=int, default=5)
+        some(made, "servers", list(SERVERS))
+        return made
+
+    def some(of: argparse.ArgumentParser, name: str, known: list[str]) -> None:
+        of.add_argument(f"--{name}", nargs="+", default=known, choices=known, metavar="NAME")
+
+    load = measuring("load", run_load, "CPU per request, throughput, latencies, memory")
     load.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
-    for name, known in (
-        ("suites", list(matrix.SUITES)),
-        ("servers", list(SERVERS)),
-        ("apps", [*matrix.APPS, "sleep"]),
-    ):
-        load.add_argument(f"--{name}", nargs="+", default=known, choices=known, metavar="NAME")
-    load.set_defaults(run=run_load)
-    verbs.add_parser("report", help="tables and plots from the results").set_defaults(
-        run=run_report
-    )
+    some(load, "suites", list(matrix.SUITES))
+    some(load, "apps", [*matrix.APPS, "sleep"])
+    measuring("start", run_start, "cold start, memory of one worker, imports")
+    verb("report", run_report, "tables and plots from the results")
     return top
 
 

@@ -6,7 +6,17 @@ from pathlib import Path
 
 from bench.report import Row, label, names, select, values
 
-OURS, THEIRS, FLOOR = "#1b6ca8", "#9aa5b1", "#d9a441"
+# How a bar's name begins: ours, what no server can be better than, the peers.
+COLOURS = (
+    ("**sdactivate", "#1b6ca8"),
+    ("no server", "#d9a441"),
+    ("python", "#d9a441"),
+    ("", "#9aa5b1"),
+)
+
+
+def colour(name: str) -> str:
+    return next(colour for start, colour in COLOURS if name.startswith(start))
 
 
 def bars(path: Path, title: str, unit: str, lines: list[tuple[str, list[float]]]) -> None:
@@ -24,16 +34,12 @@ def bars(path: Path, title: str, unit: str, lines: list[tuple[str, list[float]]]
         [middle - min(found) for middle, (_, found) in zip(middles, lines, strict=True)],
         [max(found) - middle for middle, (_, found) in zip(middles, lines, strict=True)],
     ]
-    colours = [
-        OURS if "sdactivate" in name else FLOOR if name.startswith("no server") else THEIRS
-        for name, _ in lines
-    ]
     figure, axes = pyplot.subplots(figsize=(8, 0.6 + 0.26 * len(lines)))
     drawn = axes.barh(
         [name.replace("*", "") for name, _ in lines],
         middles,
         xerr=spread,
-        color=colours,
+        color=[colour(name) for name, _ in lines],
         error_kw={"elinewidth": 1, "ecolor": "#333"},
     )
     axes.bar_label(drawn, [f" {middle:.3g}" for middle in middles], fontsize=7)
@@ -71,7 +77,17 @@ def load(directory: Path, result: Row) -> None:
     )
 
 
-PLOTS = {"load": load}
+def start(directory: Path, result: Row) -> None:
+    for app in ("trivial", "djmw"):
+        bars(
+            directory / f"start-cold-{app}.svg",
+            f"Cold start to the first byte: {app}",
+            "ms",
+            lines(select(result["rows"], what="cold", app=app), "ms"),
+        )
+
+
+PLOTS = {"load": load, "start": start}
 
 
 def write(directory: Path) -> None:

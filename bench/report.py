@@ -128,9 +128,36 @@ def sleeping(rows: list[Row]) -> str:
     return table(["", *heads], (line(*name) for name in names(rows)))
 
 
+def start_section(result: Row) -> str:
+    rows = result["rows"]
+    cold, memory = select(rows, what="cold"), select(rows, what="memory")
+    imports = select(rows, what="imports")
+    lines = [
+        [row["app"], cell(values(imports, "ms", app=row["app"]))]
+        for row in select(imports, round=1)
+    ]
+    last = select(imports, round=result["rounds"], app="djmw")[0]["modules_us"]
+    dearest = ", ".join(f"{name} {cost / 1000:.1f}" for name, cost in list(last.items())[:12])
+    return "\n".join(
+        [
+            f"Medians of {result['rounds']} interleaved rounds. `python` is Python itself: it "
+            "imports the same application and answers once.\n",
+            "### Cold start, ms: from connect on a cold socket to the first byte\n",
+            by_app(cold, "ms"),
+            "### Memory of one worker that has answered once, PSS in MiB\n",
+            by_app(memory, "mib"),
+            "### Imports of sdactivate that `python` does not make, ms\n",
+            table(["", "ms"], lines),
+            f"The dearest with djmw: {dearest}.\n",
+            *(f"- {name}: {why}\n" for name, why in result["failed"].items()),
+        ]
+    )
+
+
 # File name without .json: heading, and what makes its text.
 SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "load": ("Serving", load_section),
+    "start": ("Starting", start_section),
 }
 
 

@@ -66,12 +66,11 @@ def gunicorn(kind: str) -> Callable[[Case], list[str]]:
 
 
 def uwsgi(*more: str) -> Callable[[Case], list[str]]:
-    option = {"scgi": "--scgi-socket", "fastcgi-close": "--fastcgi-socket", "uwsgi": "--socket"}
     return lambda case: [
         *(script("uwsgi"), "--need-app", "--die-on-term", "--disable-logging", *more),
         *("--module", wsgi(case), "--pythonpath", ".", "--virtualenv", script("..")),
         *("--processes", str(case.workers), "--threads", str(case.threads), "--enable-threads"),
-        *(option.get(case.protocol, "--http-socket"), SOCKET),
+        *("--protocol", case.protocol.split("-")[0]),
     ]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from sdactivate.errors import UsageError
+from sdactivate.peer_rules import parse_rule
 
 PREFIX = "SDACTIVATE_"
 
@@ -154,6 +155,11 @@ def words(value: str) -> tuple[str, ...]:
     return tuple(value.replace(",", " ").split())
 
 
+def peers(value: str) -> tuple[str, ...]:
+    """Rules of `peer_rules`, separated by commas or spaces."""
+    return tuple(str(parse_rule(rule)) for rule in words(value))
+
+
 DEFAULTS = Settings()
 
 TABLE: tuple[Setting, ...] = (
@@ -209,7 +215,7 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting(
         "allow_peer",
-        words,
+        peers,
         "",
         "peers that are served, others are not: unit:nginx.service, user:www-data, group:web",
     ),

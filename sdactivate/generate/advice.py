@@ -7,9 +7,10 @@ is refused instead (`sdactivate.site`), and what runs is the doctor's to judge.
 import grp
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 
+from sdactivate.directives import NEEDS, TABLE
 from sdactivate.site import Site
 
 
@@ -77,3 +78,13 @@ def of_service(site: Site, python: str) -> Iterator[str]:
             yield f"{option} {path}: this host has no such file"
         elif path.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108 - that is what is warned of
             yield f"{option} {path}: the service has a /tmp of its own (PrivateTmp=), move it"
+
+
+def of_peers(needs: Iterable[str]) -> Iterator[str]:
+    """Yield what --allow-peer costs in sandbox: its `needs`, of `directives.NEEDS`."""
+    for need in needs:
+        given_up = " and ".join(row.line for row in TABLE if need in row.relaxed)
+        yield (
+            f"--allow-peer: the service must see {NEEDS[need]}, so {given_up} is left out; "
+            f"unit:NAME.service costs nothing on Linux 6.13 and later"
+        )

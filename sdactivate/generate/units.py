@@ -1,13 +1,15 @@
 """A site becomes units: systemd.socket(5), systemd.service(5)."""
 
+import os
 import sys
 
-from sdactivate import directives, systemd
+from sdactivate import directives, peer_rules, systemd
 from sdactivate.errors import UsageError
 from sdactivate.generate import advice
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
-from sdactivate.settings import DEFAULTS, seconds
+from sdactivate.peer_rules import kernel_version, parse_rule
+from sdactivate.settings import DEFAULTS, seconds, words
 from sdactivate.site import Site
 from sdactivate.systemd import Escaped
 
@@ -49,7 +51,8 @@ def service(site: Site, target: Target) -> Output:
             for topic, comment in directives.TOPICS.items()
         ],
     )
-    return Output((File(f"{site.name}.service", text),), tuple(advice.of_service(site, python)))
+    warnings = (*advice.of_service(site, python), *advice.of_peers(peer_needs(site)))
+    return Output((File(f"{site.name}.service", text),), warnings)
 
 
 def environment(site: Site) -> list[str]:
@@ -63,17 +66,21 @@ def environment(site: Site) -> list[str]:
 
 
 def needs(site: Site) -> set[str]:
-    """Return what the site needs of `directives.NEEDS`."""
-    peers = site.settings.get("allow_peer", "").replace(",", " ").split()
+    """Return what the site needs of `directives.NEEDS`; for peers, on this host's kernel."""
     asked = {
         "network": site.network,
         "jit": site.jit,
         "home": site.home,
         "device": bool(site.device),
         "run-as": bool(site.run_as),
-        "peer-ids": any(peer.startswith(("user:", "group:")) for peer in peers),
     }
-    return {need for need, wanted in asked.items() if wanted}
+    return {need for need, wanted in asked.items() if wanted}.union(peer_needs(site))
+
+
+def peer_needs(site: Site) -> tuple[str, ...]:
+    """Return what --allow-peer needs of them so that it can be checked on this host's kernel."""
+    rules = [parse_rule(text) for text in words(site.settings.get("allow_peer", ""))]
+    return peer_rules.needs(rules, kernel_version(os.uname().release))
 
 
 def stop_timeout(site: Site) -> int:

@@ -45,7 +45,8 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
     """Serve `application` as `serve` does, and return the exit code.
 
     code, options: settings given in code and on the command line; the environment outranks
-    both. Raises Error where there is nothing to serve or nothing to serve it on.
+    both. Raises Error where there is nothing to serve or nothing to serve it on, and where
+    --allow-peer can't be checked in this sandbox.
     """
     from sdactivate.runtime import lifecycle
     from sdactivate.servers.native.server import Server
@@ -55,7 +56,12 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
     if isinstance(application, str):
         application = find(application)
     found = application
-    return lifecycle.run(lambda poke: Server(found, sockets, settings, poke), settings)
+    gate = None
+    if settings.allow_peer:
+        from sdactivate.runtime.peers import Gate
+
+        gate = Gate(settings.allow_peer, [inherited.sock for inherited in sockets])
+    return lifecycle.run(lambda poke: Server(found, sockets, settings, poke, gate), settings)
 
 
 def find(name: str) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -167,3 +168,35 @@ def test_exposure(needs: dict[str, object], exposure: float, tmp_path: Path) -> 
 
 def test_the_stop_margin_is_a_whole_number_of_seconds() -> None:
     assert units.stop_timeout(Site("a", settings={"graceful_timeout": "1.2"})) == 12
+
+
+@pytest.mark.parametrize(
+    ("rule", "release", "gone"),
+    [
+        ("unit:nginx.service", "6.13.0", set()),
+        ("unit:nginx.service", "6.1.0-44-amd64", {"ProtectProc"}),
+        ("user:www-data", "6.18.0", {"PrivateUsers"}),
+        ("unit:nginx.service,group:web", "6.1.0", {"PrivateUsers", "ProtectProc"}),
+    ],
+)
+def test_allow_peer_relaxes_what_its_check_needs_and_says_so(
+    rule: str, release: str, gone: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units.os, "uname", lambda: SimpleNamespace(release=release))
+    plain = Site("mysite", app=APP, python="/usr/bin/python3")
+    site = Site("mysite", app=APP, python="/usr/bin/python3", settings={"allow_peer": rule})
+    output = units.service(site, Target(252))
+
+    def keys(text: str) -> set[str]:
+        return {line.partition("=")[0] for line in text.splitlines() if "=" in line}
+
+    without = units.service(plain, Target(252))
+    assert keys(without.files[0].text) - keys(output.files[0].text) == gone
+    said = " ".join(set(output.warnings) - set(without.warnings))
+    assert all(directive in said for directive in gone)
+    assert bool(said) is bool(gone)
+
+
+def test_a_rule_for_peers_that_means_nothing_is_misuse() -> None:
+    with pytest.raises(UsageError, match="nginx"):
+        text("service", Site("mysite", app=APP, settings={"allow_peer": "nginx"}))
