@@ -46,6 +46,8 @@ class Settings(NamedTuple):
     trust: tuple[str, ...] = ()
     allow_peer: tuple[str, ...] = ()
     access_log: bool = False
+    fd: tuple[int, ...] = ()
+    notify_fd: int = 0
 
 
 class Setting(NamedTuple):
@@ -160,6 +162,11 @@ def peers(value: str) -> tuple[str, ...]:
     return tuple(str(parse_rule(rule)) for rule in words(value))
 
 
+def descriptors(value: str) -> tuple[int, ...]:
+    """Numbers of descriptors, separated by commas or spaces."""
+    return tuple(count(word) for word in words(value))
+
+
 DEFAULTS = Settings()
 
 TABLE: tuple[Setting, ...] = (
@@ -220,6 +227,19 @@ TABLE: tuple[Setting, ...] = (
         "peers that are served, others are not: unit:nginx.service, user:www-data, group:web",
     ),
     Setting("access_log", yes_or_no, "", "log every request"),
+    Setting(
+        "fd",
+        descriptors,
+        "",
+        "descriptors that are listening sockets, where the supervisor passes some and announces "
+        "none: circus and s6-fdholder",
+    ),
+    Setting(
+        "notify_fd",
+        count,
+        "",
+        "a descriptor to write a line to when ready: s6's notification-fd; 0: none",
+    ),
 )
 
 BY_NAME: dict[str, Setting] = {setting.name: setting for setting in TABLE}
@@ -239,7 +259,7 @@ def resolve(
             if name not in BY_NAME:
                 raise UsageError(f"{name}: there is no such setting{_nearest(name)}")
             if value is not None:
-                text = " ".join(value) if isinstance(value, list | tuple) else str(value)
+                text = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
                 values[name] = BY_NAME[name].parse(text, name)
     for variable, text in environ.items():
         if variable.startswith(PREFIX):

@@ -18,7 +18,7 @@ Three habits make it safe:
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from systemd import daemon
@@ -81,46 +81,175 @@ class InheritedSocket(NamedTuple):
     sock: socket.socket
 
 
-def inherited_sockets() -> list[InheritedSocket]:
+class Ambiguous(ActivationError):
+    """Two supervisors at once seem to have passed sockets."""
+
+
+class Source(NamedTuple):
+    """One way in which supervisors pass listening sockets."""
+
+    name: str
+    variables: tuple[str, ...]
+    """What they set: one of them means that there are sockets. All are removed."""
+    find: Callable[[Mapping[str, str]], Mapping[int, str]]
+    """Returns the descriptors and their names; raises ActivationError, or ValueError."""
+
+
+def inherited_sockets(fd: Sequence[int] = ()) -> list[InheritedSocket]:
     """Take the sockets that were passed to this process, in the order of their descriptors.
 
     The order is undefined where several socket units feed one service: use the names. Call
-    it once, early, before threads or children are started: it removes the LISTEN_ variables.
+    it once, early, before threads or children are started: it removes the variables of
+    `SOURCES`, and puts /dev/null in the place of a socket that came as standard input.
+
+    fd: descriptors that were passed without an announcement (the setting `fd`).
 
     Raises (all are ActivationError, and say what to change):
         NoSockets: nothing was passed, or it was taken already.
-        WrongProcess: LISTEN_PID or LISTEN_PIDFDID names another process.
-        MalformedEnvironment: a LISTEN_ variable can't be read.
+        WrongProcess: the sockets were announced to another process.
+        MalformedEnvironment: a variable can't be read.
+        Ambiguous: more than one of `SOURCES` has something.
         BadDescriptor, NotASocket, NotAStream, NotListening, WrongFamily: a descriptor can't
             be served; every descriptor that was passed is left as it is.
 
     Follows sd_listen_fds(3).
     """
-    announced = {name: os.environ.get(name) for name in VARIABLES}
+    environ = dict(os.environ)
     try:
-        _check_recipient(announced)
-        try:
-            names: dict[int, str] = daemon.listen_fds_with_names(unset_environment=True)
-        except OSError as error:
-            raise MalformedEnvironment(
-                f"the supervisor's LISTEN_FDS={announced['LISTEN_FDS']} can't be followed "
-                f"({error.strerror}): each descriptor from 3 on must be open, and "
-                "LISTEN_FDNAMES must have a name for each"
-            ) from None
-        if not names:
-            raise NoSockets(_HOW_TO_START)
+        found = {
+            source.name: _found(source, environ)
+            for source in SOURCES
+            if any(variable in environ for variable in source.variables)
+        }
     finally:
-        for name in VARIABLES:
-            # systemd-python unsets the C library's copy only
-            os.environ.pop(name, None)
-    return [InheritedSocket(name, listening_socket(fd, name)) for fd, name in names.items()]
+        for variable in (variable for source in SOURCES for variable in source.variables):
+            os.environ.pop(variable, None)
+    if fd:
+        found["--fd"] = {number: f"fd{number}" for number in fd}
+    if (stdin := _listening_stdin()) and not any(_includes(fds, stdin) for fds in found.values()):
+        found["standard input"] = {0: "stdin"}
+    if len(found) > 1:
+        raise Ambiguous(
+            f"sockets were passed in more than one way: {' and '.join(found)}. One of them is "
+            "left over from somebody else's start; serve from a clean environment"
+        )
+    if not found:
+        raise NoSockets(_HOW_TO_START)
+    (names,) = found.values()
+    sockets = [InheritedSocket(name, listening_socket(fd, name)) for fd, name in names.items()]
+    return [_moved_from_stdin(each) for each in sockets]
+
+
+def _found(source: Source, environ: Mapping[str, str]) -> Mapping[int, str]:
+    try:
+        if not (found := source.find(environ)):
+            raise NoSockets(_HOW_TO_START)
+        return found
+    except ValueError:
+        shown = " ".join(f"{n}={environ[n]!r}" for n in source.variables if n in environ)
+        raise MalformedEnvironment(
+            f"{shown} is not what {source.name} passes; serve from a clean environment"
+        ) from None
+
+
+def _by_systemd(environ: Mapping[str, str]) -> Mapping[int, str]:
+    """sd_listen_fds(3)."""
+    _check_recipient({name: environ.get(name) for name in VARIABLES})
+    try:
+        names: dict[int, str] = daemon.listen_fds_with_names(unset_environment=True)
+    except OSError as error:
+        raise MalformedEnvironment(
+            f"the supervisor's LISTEN_FDS={environ['LISTEN_FDS']} can't be followed "
+            f"({error.strerror}): each descriptor from 3 on must be open, and "
+            "LISTEN_FDNAMES must have a name for each"
+        ) from None
+    return names
+
+
+def _by_server_starter(environ: Mapping[str, str]) -> Mapping[int, str]:
+    """Server::Starter(3pm): "127.0.0.1:80=3;/run/x.sock=4", each address with its descriptor."""
+    pairs = [pair.rpartition("=") for pair in environ["SERVER_STARTER_PORT"].split(";")]
+    if not all(address for address, _, _ in pairs):
+        raise ValueError
+    return {_number(fd): address for address, _, fd in pairs}
+
+
+def _by_einhorn(environ: Mapping[str, str]) -> Mapping[int, str]:
+    """Einhorn's README: EINHORN_FD_COUNT and EINHORN_FD_0 ..., before that EINHORN_FDS="3 4"."""
+    if (master := environ.get("EINHORN_MASTER_PID")) and _number(master) != os.getppid():
+        raise WrongProcess(
+            f"einhorn is process {master}, but this process was started by {os.getppid()}: the "
+            "sockets are for a worker that einhorn starts itself. Let it exec this program"
+        )
+    if "EINHORN_FD_COUNT" in environ:
+        count = range(_number(environ["EINHORN_FD_COUNT"]))
+        words = [environ.get(f"EINHORN_FD_{index}", "") for index in count]
+    else:
+        words = environ.get("EINHORN_FDS", "").split()
+    return {_number(word): f"fd{word}" for word in words}
+
+
+def _number(word: str) -> int:
+    if not (word.isascii() and word.isdigit()):
+        raise ValueError
+    return int(word)
+
+
+SOURCES = (
+    Source("systemd", VARIABLES, _by_systemd),
+    Source("Server::Starter", ("SERVER_STARTER_PORT",), _by_server_starter),
+    Source(
+        "einhorn",
+        ("EINHORN_FD_COUNT", "EINHORN_FDS", "EINHORN_MASTER_PID"),
+        _by_einhorn,
+    ),
+)
+"""Who announces sockets in which variables.
+
+Without variables come: standard input, where it is a listening socket (spawn-fcgi, lighttpd's
+bin-path, mod_fcgid, supervisord's fcgi-program, s6-fdholder-retrieve); and what --fd names
+(circus's $(circus.sockets.NAME), a shell's 3</…)."""
+
+
+def _listening_stdin() -> tuple[int, int] | None:
+    """The device and inode of standard input if it is a listening socket."""
+    try:
+        listening_socket(0, "stdin").detach()
+    except ActivationError:
+        return None
+    return _identity(0)
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _includes(descriptors: Iterable[int], wanted: tuple[int, int]) -> bool:
+    return any(_identity(fd) == wanted for fd in descriptors)
+
+
+def _moved_from_stdin(inherited: InheritedSocket) -> InheritedSocket:
+    """Close the socket to children, and move it if it is where everybody reads from."""
+    name, sock = inherited
+    if sock.fileno() != 0:
+        os.set_inheritable(sock.fileno(), False)
+        return inherited
+    moved = sock.dup()  # not inheritable
+    with open(os.devnull, "rb") as null:
+        os.dup2(null.fileno(), sock.detach())
+    return InheritedSocket(name, moved)
 
 
 _HOW_TO_START = (
     "no socket was passed to this process (LISTEN_FDS is not set), so there is nothing to "
     "serve. Start it through its socket unit (`systemctl start mysite.socket`, written by "
-    "`sdactivate gen mysite`), or try it by hand with `systemd-socket-activate -l "
-    "/tmp/mysite.sock sdactivate serve mysite.wsgi:application`"
+    "`sdactivate gen mysite`), without systemd by `sdactivate launch --listen /run/mysite.sock "
+    "--run-as USER -- sdactivate serve mysite.wsgi:application`, or try it by hand with "
+    "`systemd-socket-activate -l /tmp/mysite.sock sdactivate serve mysite.wsgi:application`"
 )
 
 

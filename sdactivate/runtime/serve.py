@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sdactivate.errors import Error, UsageError
+from sdactivate.runtime import notify
 from sdactivate.runtime.activation import inherited_sockets
 from sdactivate.settings import resolve
 
@@ -52,7 +53,9 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
     from sdactivate.servers.native.server import Server
 
     settings = resolve(code, options, os.environ)
-    sockets = inherited_sockets()
+    sockets = inherited_sockets(settings.fd)
+    if settings.notify_fd:
+        notify.write_ready_to(settings.notify_fd)
     if isinstance(application, str):
         application = find(application)
     found = application

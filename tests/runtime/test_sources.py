@@ -1,0 +1,178 @@
+"""Sockets from every supervisor that passes some: real descriptors, in a real child process."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TAKE = """\
+import json, os, sys, sdactivate
+from sdactivate.errors import Error
+fds = tuple(map(int, sys.argv[1:]))
+try:
+    taken = sdactivate.inherited_sockets(fds)
+except Error as error:
+    print(json.dumps({"error": type(error).__name__, "says": str(error)}))
+    sys.exit()
+print(json.dumps({
+    "names": [each.name for each in taken],
+    "addresses": [each.sock.getsockname() for each in taken],
+    "listening": [bool(each.sock.getsockopt(1, 30)) for each in taken],
+    "inheritable": [each.sock.get_inheritable() for each in taken],
+    "stdin": os.readlink("/proc/self/fd/0"),
+    "left": [name for name in os.environ if name.startswith(("LISTEN", "SERVER_S", "EINHORN"))],
+}))
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "s")
+
+
+@pytest.fixture
+def listening(path: str) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+        sock.listen()
+        yield sock
+
+
+def take(*words: str, env: dict[str, str] | None = None, **options: object) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-c", TAKE, *words],
+        env={**os.environ, **(env or {})},
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=True,
+        **{"stdin": subprocess.DEVNULL, **options},
+    )
+    return json.loads(done.stdout)
+
+
+def test_standard_input(listening, path):
+    """As spawn-fcgi, lighttpd, mod_fcgid, fcgi-program and s6-fdholder-retrieve pass it."""
+    found = take(stdin=listening)
+    assert (found["names"], found["addresses"], found["listening"]) == (["stdin"], [path], [True])
+    assert found["inheritable"] == [False]
+    assert found["stdin"] == "/dev/null"
+
+
+def test_by_number(listening, path):
+    fd = listening.fileno()
+    found = take(str(fd), pass_fds=(fd,))
+    assert (found["names"], found["addresses"]) == ([f"fd{fd}"], [path])
+    assert found["inheritable"] == [False]
+
+
+def test_server_starter(listening, path):
+    fd = listening.fileno()
+    found = take(env={"SERVER_STARTER_PORT": f"{path}={fd}"}, pass_fds=(fd,))
+    assert (found["names"], found["addresses"], found["left"]) == ([path], [path], [])
+
+
+@pytest.mark.parametrize("form", ["EINHORN_FDS={fd}", "EINHORN_FD_COUNT=1 EINHORN_FD_0={fd}"])
+def test_einhorn(listening, path, form):
+    fd = listening.fileno()
+    env = dict(pair.split("=") for pair in form.format(fd=fd).split())
+    env["EINHORN_MASTER_PID"] = str(os.getpid())
+    found = take(env=env, pass_fds=(fd,))
+    assert (found["names"], found["addresses"]) == ([f"fd{fd}"], [path])
+
+
+def test_einhorn_meant_another(listening):
+    fd = listening.fileno()
+    env = {"EINHORN_FDS": str(fd), "EINHORN_MASTER_PID": "1"}
+    assert take(env=env, pass_fds=(fd,))["error"] == "WrongProcess"
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"SERVER_STARTER_PORT": "80"},
+        {"SERVER_STARTER_PORT": "/run/x=four"},
+        {"SERVER_STARTER_PORT": ""},
+        {"EINHORN_FDS": "3 x"},
+        {"EINHORN_FD_COUNT": "2", "EINHORN_FD_0": "3"},
+        {"EINHORN_FD_COUNT": "-1"},
+        {"EINHORN_MASTER_PID": "me", "EINHORN_FDS": "3"},
+    ],
+)
+def test_what_no_supervisor_would_write_is_refused(env):
+    found = take(env=env)
+    assert found["error"] == "MalformedEnvironment"
+    assert next(iter(env)) in found["says"]
+
+
+def test_two_sources_are_refused(listening):
+    fd = listening.fileno()
+    env = {"SERVER_STARTER_PORT": f"/x={fd}", "EINHORN_FDS": str(fd)}
+    found = take(env=env, pass_fds=(fd,))
+    assert found["error"] == "Ambiguous"
+    assert "Server::Starter and einhorn" in found["says"]
+    assert take(str(fd), env={"EINHORN_FDS": str(fd)}, pass_fds=(fd,))["error"] == "Ambiguous"
+
+
+def test_another_socket_as_standard_input_is_not_left_unserved(listening, tmp_path):
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "other"))
+        other.listen()
+        fd = other.fileno()
+        assert take(str(fd), pass_fds=(fd,), stdin=listening)["error"] == "Ambiguous"
+
+
+def test_the_same_socket_twice_is_one(listening, path):
+    """systemd's StandardInput=socket, or --fd 0 said out loud."""
+    fd = listening.fileno()
+    assert take(str(fd), pass_fds=(fd,), stdin=listening)["addresses"] == [path]
+    assert take("0", stdin=listening)["addresses"] == [path]
+
+
+@pytest.mark.parametrize("kind", ["nothing", "file", "connection", "datagram"])
+def test_other_standard_input_is_none(kind, tmp_path):
+    left, right = socket.socketpair()
+    datagram = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with left, right, datagram, (tmp_path / "file").open("w") as file:
+        stdin = {
+            "nothing": subprocess.DEVNULL,
+            "file": file,
+            "connection": left,
+            "datagram": datagram,
+        }[kind]
+        assert take(stdin=stdin)["error"] == "NoSockets"
+
+
+def test_numbers_that_are_no_sockets():
+    with open("/dev/null") as null:
+        fd = null.fileno()
+        assert take(str(fd), pass_fds=(fd,))["error"] == "NotASocket"
+    assert take("99")["error"] == "BadDescriptor"
+
+
+@pytest.mark.skipif(not shutil.which("spawn-fcgi"), reason="spawn-fcgi is not installed")
+def test_the_real_spawn_fcgi(path, tmp_path):
+    output = tmp_path / "output"
+    script = tmp_path / "site"
+    script.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/take >{output} 2>&1\n")
+    script.chmod(0o755)
+    (tmp_path / "take").write_text(TAKE)
+    subprocess.run(["spawn-fcgi", "-n", "-s", path, "--", script], check=True, timeout=60)
+    assert f'"addresses": ["{path}"]' in output.read_text()
+
+
+@pytest.mark.skipif(not shutil.which("start_server"), reason="libserver-starter-perl is missing")
+def test_the_real_server_starter(path, tmp_path):
+    (tmp_path / "take").write_text(TAKE + "sys.stdout.flush()\nimport signal; signal.pause()\n")
+    command = ["start_server", f"--path={path}", "--", sys.executable, str(tmp_path / "take")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            line = process.stdout.readline().decode()
+        finally:
+            process.terminate()
+    assert f'"addresses": ["{path}"]' in line
