@@ -239,6 +239,58 @@ def variable(text: str) -> tuple[str, str]:
     return name, value
 
 
+_CREDENTIAL = re.compile("[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}")
+
+
+def credential(text: str) -> tuple[str, str]:
+    """Return the name and the path of `text`, "NAME=PATH": systemd.exec(5), LoadCredential=.
+
+    Raises UsageError for a name that no file could have and for a path that is not absolute.
+    """
+    name, equals, path = text.partition("=")
+    if not (equals and _CREDENTIAL.fullmatch(name)):
+        raise UsageError(
+            f"{text!r}: a credential is NAME=PATH; a name has letters, digits, '-', '_' and '.'"
+        )
+    return name, absolute_path(path)
+
+
+_MEMORY = re.compile("[1-9][0-9]{0,15}[KMGT]?|(?:[1-9][0-9]?|100)%")
+
+
+def memory(text: str) -> str:
+    """Return `text`, a limit for MemoryMax=: bytes, with K, M, G or T, or a percentage.
+
+    Raises UsageError for anything else.
+    """
+    if not _MEMORY.fullmatch(text):
+        raise UsageError(f"{text!r}: an amount of memory is bytes such as 512M or 2G, or 25%")
+    return text
+
+
+def cpu_quota(text: str) -> str:
+    """Return `text`, a limit for CPUQuota=: a percentage of one processor.
+
+    Raises UsageError for anything else.
+    """
+    if not re.fullmatch("[1-9][0-9]{0,5}%", text):
+        raise UsageError(f"{text!r}: processor time is a percentage such as 50%; 200% is two")
+    return text
+
+
+def tasks(text: str) -> str:
+    """Return `text`, a limit for TasksMax=: a number of processes and threads.
+
+    Raises UsageError for anything else.
+    """
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise UsageError(f"{text!r}: a number of processes and threads, one or more, is wanted")
+    return text
+
+
+# Narrower than the grammar of accounts: systemd makes no dynamic user of another name.
+_DYNAMIC = re.compile("[A-Za-z_][A-Za-z0-9_-]{0,30}")
+
 # --- the site -------------------------------------------------------------------------------
 
 
@@ -291,6 +343,18 @@ class Site:
     device: tuple[str, ...] = ()
     """Device nodes that it may use."""
 
+    # what it is given
+    credential: tuple[tuple[str, str], ...] = ()
+    """Name and path of secrets, which it finds under $CREDENTIALS_DIRECTORY."""
+    encrypted_credential: tuple[tuple[str, str], ...] = ()
+    """The same, of files that systemd-creds(1) has encrypted."""
+    memory_max: str = ""
+    """Bytes, with K, M, G or T, or a percentage: more than that, and the kernel kills it."""
+    cpu_quota: str = ""
+    """A percentage of one processor; 200% is two."""
+    tasks_max: str = ""
+    """Processes and threads."""
+
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
             value = getattr(self, name)
@@ -308,22 +372,59 @@ class Site:
             )
         for name, value in self.env:
             _checked("env", variable, f"{name}={value}")
+        for name, path in (*self.credential, *self.encrypted_credential):
+            _checked("credential", credential, f"{name}={path}")
         for name, text in self.settings.items():
             if name not in runtime.BY_NAME:
                 raise UsageError(f"settings: there is no setting {name!r}")
             runtime.BY_NAME[name].parse(text, f"settings: {name}")
             _checked("settings", systemd.word, text)
-        names = [address.name for address in self.addresses if address.name]
-        addresses = [str(address) for address in self.addresses]
-        for label, values in (("name", names), ("address", addresses)):
-            if twice := sorted({value for value in values if values.count(value) > 1}):
-                raise UsageError(f"listen: the {label} {twice[0]!r} is given twice")
+        credentials = (*self.credential, *self.encrypted_credential)
+        for what, values in (
+            ("env: the variable", [name for name, _ in self.env]),
+            ("credential: the name", [name for name, _ in credentials]),
+            ("listen: the name", [address.name for address in self.addresses if address.name]),
+            ("listen: the address", [str(address) for address in self.addresses]),
+        ):
+            if twice := [value for value in values if values.count(value) > 1]:
+                raise UsageError(f"{what} {twice[0]!r} is given twice")
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
 
     @property
     def addresses(self) -> tuple[ListenAddress, ...]:
         """Where the site is reached: what was asked for, or else /run/NAME.sock."""
         return self.listen or (parse_listen(f"/run/{self.name}.sock"),)
+
+    @property
+    def socket_units(self) -> dict[str, list[ListenAddress]]:
+        """The socket units, by name without the suffix, with the addresses of each.
+
+        A unit's descriptors all have one name (FileDescriptorName=), so that an address with a
+        name of its own gets a unit of its own: admin=/run/x.sock is in NAME-admin.socket.
+        """
+        units: dict[str, list[ListenAddress]] = {}
+        for address in self.addresses:
+            own = address.name and address.name != self.name
+            units.setdefault(f"{self.name}-{address.name}" if own else self.name, []).append(
+                address
+            )
+        return units
+
+    @property
+    def service_user(self) -> str:
+        """The user that the service runs as: run_as, or the name of the dynamic one.
+
+        A dynamic user needs a name that no group has (systemd refuses to make it otherwise), so
+        that a site whose sockets belong to a group of the site's own name has NAME-app.
+        """
+        if self.run_as:
+            return self.run_as
+        user = f"{self.name}-app" if self.group == self.name else self.name
+        if _DYNAMIC.fullmatch(user):
+            return user
+        from hashlib import sha256
+
+        return f"site-{sha256(self.name.encode()).hexdigest()[:16]}"
 
     @property
     def path(self) -> str:
@@ -353,6 +454,9 @@ _CHECKS = {
     "env_file": absolute_path,
     "writable": absolute_path,
     "device": device_node,
+    "memory_max": memory,
+    "cpu_quota": cpu_quota,
+    "tasks_max": tasks,
 }
 
 

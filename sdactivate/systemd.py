@@ -13,10 +13,11 @@ things happen to it on the way in, and each is a way for a value to become somet
    and `${WORD}` by the environment, cuts at a lone `;`, and reads `@-:+!` in front of the
    program as modifiers.
 
-So there is one function for each place: `plain` for settings with one value, `word` for an item
-of a list, `command` for a command line. Each returns an `Escaped`, and the templates refuse
-anything that is not one: a value cannot reach a unit without having passed here. What can't be
-written at all is refused by the functions that `site.py` reads values with.
+So there is one function for each place: `plain` for settings with one value (`literal` where
+specifiers are unknown), `word` for an item of a list, `command` for a command line. Each returns
+an `Escaped`, and the templates refuse anything that is not one: a value cannot reach a unit
+without having passed here. What can't be written at all is refused by the functions that
+`site.py` reads values with.
 """
 
 import re
@@ -83,6 +84,14 @@ def plain(text: str) -> Escaped:
     Raises UsageError where a line can't hold it; see `one_line`.
     """
     return Escaped(one_line(text).replace("%", "%%"))
+
+
+def literal(text: str) -> Escaped:
+    """Return `text` for a setting that knows no specifiers, such as MemoryMax=25%.
+
+    Raises UsageError where a line can't hold it; see `one_line`.
+    """
+    return Escaped(one_line(text))
 
 
 _BARE = re.compile(r"[A-Za-z0-9_./:@,+=-]+")

@@ -1,14 +1,14 @@
-"""sdactivate gen: print the text that a site needs, units first."""
+"""sdactivate gen: the text that a site needs, printed or written into a directory."""
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from sdactivate import systemd
 from sdactivate.errors import UsageError
-from sdactivate.generate import options
 from sdactivate.generate.kinds import KINDS
-from sdactivate.generate.options import Option
+from sdactivate.generate.make import ALL, chosen, known_options, make
 from sdactivate.generate.output import Output, Target
 
 SUMMARY = "print the units of a site"
@@ -18,20 +18,32 @@ examples:
   sdactivate gen mysite --group www-data > /etc/systemd/system/mysite.socket
   sdactivate gen mysite --kind service --app mysite.wsgi:application --chdir /srv/mysite \\
       > /etc/systemd/system/mysite.service
+  sdactivate gen mysite --kind all --out units --group www-data --app mysite.wsgi:application \\
+      --chdir /srv/mysite --command clearsessions --every daily
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of every kind: those of a site, and the kinds' own."""
     parser.add_argument("name", metavar="NAME", help="what the site's units are called")
+    kinds = "; ".join(f"{kind.name}: {kind.summary}" for kind in KINDS.values())
     parser.add_argument(
         "--kind",
-        choices=list(KINDS),
+        choices=[*KINDS, ALL],
         default="socket",
         metavar="KIND",
-        help="what to print: "
-        + "; ".join(f"{kind.name} ({kind.summary})" for kind in KINDS.values()),
+        help=f"what to write (default socket). {kinds}; all: all that the options give reason for",
     )
+    parser.add_argument("--out", metavar="DIR", type=Path, help="write files into DIR")
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite files in DIR that sdactivate did not write"
+    )
+    add_target(parser)
+    add_options(parser)
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what the text is written for."""
     parser.add_argument(
         "--systemd",
         metavar="VERSION",
@@ -40,28 +52,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-comments", dest="comments", action="store_false", help="leave the comments out"
     )
-    add_options(parser)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add a row of the tables as one option each, under the heading of its topic."""
+    """Add each row of the tables as an option, under the heading of its topic."""
     topics: dict[str, Any] = {}
     for option in known_options().values():
         if option.topic not in topics:
             topics[option.topic] = parser.add_argument_group(option.topic)
-        settings: dict[str, Any] = {"dest": option.field, "default": None, "help": option.help}
+        settings: dict[str, Any] = {
+            "dest": option.field,
+            "default": None,
+            "help": option.help.replace("%", "%%"),
+        }
         if option.flag:
             settings["action"] = "store_true"
         else:
             settings["metavar"] = option.metavar
             settings["action"] = "append" if option.many else "store"
         topics[option.topic].add_argument(f"--{option.name}", **settings)
-
-
-def known_options() -> dict[str, Option]:
-    """Return every option by its field: a site's first, then those of the kinds."""
-    rows = [*options.SITE, *(option for kind in KINDS.values() for option in kind.options)]
-    return {row.field: row for row in rows}
 
 
 def values(args: argparse.Namespace) -> dict[str, Any]:
@@ -83,35 +92,41 @@ def values(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def generate(name: str, kind_name: str, given: dict[str, Any], target: Target) -> Output:
-    """Return what the kind writes for the site `name`, with what was `given`.
+def target(args: argparse.Namespace) -> Target:
+    """Return what the text is written for.
 
-    Raises UsageError for what can't be written.
+    Raises UsageError for a version that is none.
     """
-    kind = KINDS[kind_name]
-    site_fields = {option.field for option in options.SITE}
-    own = {option.field for option in kind.options}
-    reads = site_fields if kind.reads is None else {r.replace("-", "_") for r in kind.reads}
-    site = options.site(name, {key: given[key] for key in given if key in site_fields})
-    output = kind.load()(site, target, **{key: given[key] for key in given if key in own})
-    unread = [f"--{known_options()[key].name}" for key in given if key not in reads | own]
-    if unread:
-        note = f"{', '.join(unread)}: --kind {kind_name} has no use for it"
-        output = output._replace(warnings=(*output.warnings, note))
-    return output
+    if not args.systemd:
+        return Target(systemd.host_version(), args.comments)
+    try:
+        return Target(systemd.parse_version(args.systemd), args.comments)
+    except UsageError as error:
+        raise UsageError(f"--systemd {error}") from None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the kind's text, whole or not at all, and its warnings on standard error."""
+    """Write the kind's text, whole or not at all, and its warnings on standard error."""
     try:
         systemd.unit_name(args.name)
     except UsageError as error:
         raise UsageError(f"NAME {error}") from None
-    version = systemd.parse_version(args.systemd) if args.systemd else systemd.host_version()
-    output = generate(args.name, args.kind, values(args), Target(version, args.comments))
+    given = values(args)
+    output = make(args.name, chosen(args.kind, given), given, target(args))
     for warning in output.warnings:
         print(f"sdactivate gen: warning: {warning}", file=sys.stderr)
-    first, *rest = output.files
-    text = first.text if not rest else "".join(f"# {f.name}\n{f.text}\n" for f in output.files)
-    sys.stdout.write(text)
+    if args.out is None:
+        sys.stdout.write(printed(output))
+    else:
+        from sdactivate.generate.write import write
+
+        for file in write(args.out, output.files, args.force):
+            print(args.out / file.name)
     return 0
+
+
+def printed(output: Output) -> str:
+    """Return the text of one file as it is, of several with their names above them."""
+    if len(output.files) == 1:
+        return output.files[0].text
+    return "\n".join(f"# --- {file.name}\n{file.text}" for file in output.files)

@@ -20,7 +20,7 @@ from sdactivate.errors import Error, UsageError
 from sdactivate.generate import front_options as grammar
 from sdactivate.generate.front_options import Files, Tls
 from sdactivate.generate.output import File, Output, Target
-from sdactivate.generate.render import environment
+from sdactivate.generate.render import SIGNATURE, environment
 from sdactivate.site import Site
 
 _TEMPLATES = {
@@ -258,7 +258,9 @@ def _users(asked: Frontage) -> list[_User]:
 
 def _header(asked: Frontage) -> str:
     front, packaging = asked.front, asked.packaging
-    lines = [f"# {front.title} in front of {asked.name}: {asked.speaks} to {asked.socket}."]
+    lines = [
+        f"# {front.title} in front of {asked.name}: {asked.speaks} to {asked.socket}; {SIGNATURE}."
+    ]
     if packaging:
         path = packaging.config.replace("NAME", asked.name)
         lines.append(f"# To {path}; check it with `{front.check}`.")
@@ -276,8 +278,11 @@ def _environment() -> jinja2.Environment:
     """The kit's own, less its check of each value: here the grammar of the options is the check,
     and macros, whose text is not a value, are wanted."""
     jinja = environment().overlay(finalize=None)
-    jinja.filters["literal"] = lambda text: re.sub(r"([.+])", r"\\\1", text)
-    jinja.filters["prefix"] = lambda text, prefix: prefix + text
+    jinja.filters = {  # an overlay shares the original's
+        **jinja.filters,
+        "literal": lambda text: re.sub(r"([.+])", r"\\\1", text),
+        "prefix": lambda text, prefix: prefix + text,
+    }
     return jinja
 
 

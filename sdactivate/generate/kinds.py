@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from sdactivate.fronts import FRONTS
 from sdactivate.generate.front_options import FRONT
-from sdactivate.generate.options import Option
+from sdactivate.generate.options import SYSUSERS, TIMER, Option
 from sdactivate.generate.output import Output
 
 
@@ -39,8 +39,12 @@ class Kind(NamedTuple):
     """Those that only this kind, or some kinds, read."""
     reads: frozenset[str] | None = None
     """The options of SITE that it reads besides `name`; None: all of them."""
-    all: bool = False
-    """Whether `--kind all` includes it."""
+    when: tuple[str, ...] | None = None
+    """`--kind all` includes it when one of these options is given; (): always; None: never, but
+    for the configuration of the front that --front names."""
+    folder: str = ""
+    """Where its files belong, below /etc and below --out: tmpfiles.d. Units: "", which is
+    /etc/systemd/system, or --out itself."""
 
     def load(self) -> Callable[..., Output]:
         """Return the function, imported now."""
@@ -60,13 +64,50 @@ KINDS: dict[str, Kind] = {
             "sdactivate.generate.units:socket",
             "the socket unit: NAME.socket",
             reads=_SOCKET,
-            all=True,
+            when=(),
         ),
         Kind(
             "service",
             "sdactivate.generate.units:service",
             "the service unit: NAME.service",
-            all=True,
+            when=("app",),
+        ),
+        Kind(
+            "template",
+            "sdactivate.generate.units:template",
+            "NAME@.socket and NAME@.service, for many instances",
+        ),
+        Kind(
+            "timer",
+            "sdactivate.generate.timers:timer",
+            "NAME-COMMAND.timer, which starts that service",
+            options=TIMER,
+            reads=frozenset(),
+            when=("command",),
+        ),
+        Kind(
+            "timer-service",
+            "sdactivate.generate.timers:service",
+            "NAME-COMMAND.service, a command of manage.py",
+            options=TIMER,
+            when=("command",),
+        ),
+        Kind(
+            "tmpfiles",
+            "sdactivate.generate.prepare:tmpfiles",
+            "directories, for tmpfiles.d",
+            reads=frozenset({"listen", "run-as", "writable"}),
+            when=("listen", "writable"),
+            folder="tmpfiles.d",
+        ),
+        Kind(
+            "sysusers",
+            "sdactivate.generate.prepare:sysusers",
+            "group and user, for sysusers.d",
+            options=SYSUSERS,
+            reads=frozenset({"group", "run-as"}),
+            when=("member",),
+            folder="sysusers.d",
         ),
         *(
             Kind(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from sdactivate import fronts, systemd
 from sdactivate import site as grammar
 from sdactivate.errors import UsageError
+from sdactivate.generate import schedule
 from sdactivate.settings import TABLE as SETTINGS
 from sdactivate.settings import Setting
 from sdactivate.site import Site
@@ -136,8 +137,58 @@ SITE: tuple[Option, ...] = (
         many=True,
     ),
     Option("device", grammar.device_node, "a device it may use", "PATH", "sandbox", many=True),
+    Option(
+        "credential",
+        grammar.credential,
+        "a secret: the file NAME in $CREDENTIALS_DIRECTORY, read from PATH as root",
+        "NAME=PATH",
+        many=True,
+    ),
+    Option(
+        "encrypted-credential",
+        grammar.credential,
+        "the same from a file that `systemd-creds encrypt` wrote",
+        "NAME=PATH",
+        many=True,
+    ),
+    Option("memory-max", grammar.memory, "memory at most: 512M, 2G, 25%", "BYTES", "limits"),
+    Option(
+        "cpu-quota", grammar.cpu_quota, "processor time at most: 50%, 200%", "PERCENT", "limits"
+    ),
+    Option("tasks-max", grammar.tasks, "processes and threads at most", "NUMBER", "limits"),
     *(_setting(setting) for setting in SETTINGS),
 )
+
+TIMER: tuple[Option, ...] = (
+    Option(
+        "command",
+        schedule.command,
+        "a command of manage.py that runs beside the site: clearsessions",
+        "COMMAND",
+        "timer",
+        many=True,
+    ),
+    Option(
+        "every",
+        schedule.every,
+        "when it runs (default daily): daily, 'Mon 04:00', 15min; see systemd.time(7)",
+        "WHEN",
+        "timer",
+    ),
+)
+"""Options of the timer kinds."""
+
+SYSUSERS: tuple[Option, ...] = (
+    Option(
+        "member",
+        systemd.account,
+        "who joins the group: the front's user",
+        "USER",
+        "socket",
+        many=True,
+    ),
+)
+"""Options of the sysusers kind."""
 
 _SETTINGS = frozenset(setting.name for setting in SETTINGS)
 

@@ -33,14 +33,18 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    jinja.filters.update(plain=systemd.plain, word=systemd.word)
+    jinja.filters.update(plain=systemd.plain, literal=systemd.literal, word=systemd.word)
     return jinja
 
 
+SIGNATURE = "written by sdactivate"
+"""In the first line of every file: how a later run knows its own."""
+
+
 def render(template: str, comments: bool, **values: Any) -> str:
-    """Return the text of `template`; without `comments` no line of it begins with "#"."""
+    """Return the text of `template`; without `comments` only the signature's line has a "#"."""
     text = environment().get_template(template).render(values)
     if comments:
         return text
-    lines = [line for line in text.splitlines(keepends=True) if not line.startswith("#")]
-    return "".join(lines).lstrip("\n")
+    first, *rest = text.splitlines(keepends=True)
+    return "".join([first, *(line for line in rest if not line.startswith("#"))])

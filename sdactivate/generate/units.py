@@ -2,6 +2,10 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
 
 from sdactivate import directives, peer_rules, systemd
 from sdactivate.errors import UsageError
@@ -10,49 +14,150 @@ from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
 from sdactivate.peer_rules import kernel_version, parse_rule
 from sdactivate.settings import DEFAULTS, seconds, words
-from sdactivate.site import Site
+from sdactivate.site import Site, parse_listen
 from sdactivate.systemd import Escaped
 
 STOP_MARGIN = 10
 """Seconds between the end of the graceful stop and systemd's SIGKILL."""
 
 
+class Names(NamedTuple):
+    """What things are called in the units: of one site, or of a template's instances."""
+
+    unit: Escaped
+    """In other units: mysite, mysite@%i."""
+    file: Escaped
+    """As a file: mysite, mysite@."""
+    own: Escaped
+    """To a reader: mysite, mysite-%i."""
+    directory: Escaped
+    """The same in a setting that takes a list."""
+    user: Escaped
+    """Whom the service runs as."""
+
+
+INSTANCE = "{instance}"
+"""What an option of a template says where the instance's name (%i) is meant."""
+
+
 def socket(site: Site, target: Target) -> Output:
-    """Return NAME.socket: systemd makes the socket, with its owner, group and mode."""
-    text = render(
-        "socket.j2",
-        target.comments,
-        site=site,
-        mode=Escaped(f"{site.mode:04o}"),
-        addresses=[str(address) for address in site.addresses],
-        inet=any(address.family in ("inet", "inet6") for address in site.addresses),
-    )
-    return Output((File(f"{site.name}.socket", text),), tuple(advice.of_socket(site)))
+    """Return NAME.socket: systemd makes the sockets, with their owner, group and mode.
+
+    Addresses with a name of their own are in units of their own, NAME-THEIRS.socket.
+    """
+    return Output(tuple(_sockets(site, target, instances=False)), tuple(advice.of_socket(site)))
 
 
 def service(site: Site, target: Target) -> Output:
-    """Return NAME.service: the application on the inherited socket, in the sandbox.
+    """Return NAME.service: the application on the inherited sockets, in the sandbox.
 
-    Raises UsageError where no application is named.
+    Raises UsageError where no application is named, or for what the systemd that it is for
+    does not know.
     """
+    warnings = (
+        *advice.of_service(site, site.python or sys.executable),
+        *advice.of_peers(peer_needs(site)),
+    )
+    return Output((_service(site, target, instances=False),), warnings)
+
+
+def template(site: Site, target: Target) -> Output:
+    """Return NAME@.socket and NAME@.service: `systemctl enable --now NAME@one.socket`.
+
+    "{instance}" in an option stands for the instance's name. Each instance has a socket, a user
+    and directories of its own.
+
+    Raises UsageError where all instances would have one address.
+    """
+    if not site.listen:
+        site = replace(site, listen=(parse_listen(f"/run/{site.name}-{INSTANCE}.sock"),))
+    for address in site.addresses:
+        if INSTANCE not in address.host:
+            raise UsageError(
+                f"--listen '{address}': instances need an address each, such as "
+                f"/run/{site.name}-{INSTANCE}.sock"
+            )
+    files = [*_sockets(site, target, instances=True), _service(site, target, instances=True)]
+    # Every value has been escaped by now, and no escape touches a brace.
+    return Output(
+        tuple(file._replace(text=file.text.replace(INSTANCE, "%i")) for file in files),
+        (*advice.of_socket(site), *advice.of_peers(peer_needs(site))),
+    )
+
+
+def _names(site: Site, stem: str, instances: bool) -> Names:
+    plain, word, user = systemd.plain, systemd.word, site.service_user
+    if not instances:
+        return Names(plain(stem), plain(stem), plain(stem), word(stem), plain(user))
+    own = f"{stem}-{INSTANCE}"
+    whom = user if site.run_as else f"{user}-{INSTANCE}"
+    return Names(plain(f"{stem}@{INSTANCE}"), plain(f"{stem}@"), plain(own), word(own), plain(whom))
+
+
+def _sockets(site: Site, target: Target, instances: bool) -> Iterator[File]:
+    for stem, addresses in site.socket_units.items():
+        names = _names(site, stem, instances)
+        text = render(
+            "socket.j2",
+            target.comments,
+            site=site,
+            names=names,
+            service=None if stem == site.name else _names(site, site.name, instances).unit,
+            mode=Escaped(f"{site.mode:04o}"),
+            addresses=[str(address) for address in addresses],
+            descriptor=addresses[0].name or site.name,
+            inet=any(address.family in ("inet", "inet6") for address in addresses),
+        )
+        yield File(f"{names.file}.socket", text)
+
+
+def _service(site: Site, target: Target, instances: bool) -> File:
     if not site.app:
         raise UsageError("--kind service needs --app, such as --app mysite.wsgi:application")
-    python = site.python or sys.executable
-    rows = directives.sandbox(needs(site), target.systemd)
+    names = _names(site, site.name, instances)
     text = render(
         "service.j2",
         target.comments,
         site=site,
-        start=systemd.command([python, "-m", "sdactivate", "serve", site.app]),
-        environment=environment(site),
+        sockets=[_names(site, stem, instances).unit for stem in site.socket_units],
+        start=systemd.command(
+            [site.python or sys.executable, "-m", "sdactivate", "serve", site.app]
+        ),
         stop=stop_timeout(site),
-        topics=[
-            (Escaped(comment), [Escaped(row.line) for row in rows if row.topic == topic])
-            for topic, comment in directives.TOPICS.items()
-        ],
+        version=target.systemd,
+        **surroundings(site, target, names),
     )
-    warnings = (*advice.of_service(site, python), *advice.of_peers(peer_needs(site)))
-    return Output((File(f"{site.name}.service", text),), warnings)
+    return File(f"{names.file}.service", text)
+
+
+def surroundings(site: Site, target: Target, names: Names | None = None) -> dict[str, Any]:
+    """Return what every service of the site shares: environment, directories, sandbox.
+
+    These are the values of the template surroundings.j2. Raises UsageError for what the systemd
+    that it is for does not know.
+    """
+    for option, given, since in (
+        ("--credential", site.credential, 247),
+        ("--encrypted-credential", site.encrypted_credential, 250),
+    ):
+        if given and target.systemd < since:
+            raise UsageError(f"{option} needs systemd {since}; this is for {target.systemd}")
+    return {
+        "names": names or _names(site, site.name, instances=False),
+        "environment": environment(site),
+        "credentials": [("LoadCredential", *pair) for pair in site.credential]
+        + [("LoadCredentialEncrypted", *pair) for pair in site.encrypted_credential],
+        "topics": _topics(frozenset(needs(site)), target.systemd),
+    }
+
+
+@cache
+def _topics(needs: frozenset[str], version: int) -> list[tuple[Escaped, list[Escaped]]]:
+    rows = directives.sandbox(needs, version)
+    return [
+        (Escaped(comment), [Escaped(row.line) for row in rows if row.topic == topic])
+        for topic, comment in directives.TOPICS.items()
+    ]
 
 
 def environment(site: Site) -> list[str]:

@@ -49,7 +49,7 @@ def test_an_option_that_a_kind_has_no_use_for_is_mentioned(
         (["mysite", *APP, "--run-as", "root"], "run_as='root': root can change every socket"),
         (["mysite", *APP, "--idle-timeout", "soon"], "--idle-timeout 'soon': a time span"),
         (["mysite", "--kind", "service"], "--kind service needs --app"),
-        (["mysite", "--systemd", "old"], "'old': a version of systemd"),
+        (["mysite", "--systemd", "old"], "--systemd 'old': a version of systemd"),
         (["mysite", "--kind", "sock"], "invalid choice: 'sock'"),
         (["mysite", "--user", "a\nSocketMode=0666"], r"--user 'a\nSocketMode=0666'"),
     ],
@@ -86,6 +86,29 @@ def test_no_value_makes_a_line_of_its_own(
         added = {"WorkingDirectory", "Environment", "EnvironmentFile", "User"}
         assert new <= added | {"ReadWritePaths", "DeviceAllow"}
         assert len(keys) <= len(known) + 1
+
+
+def test_all_that_the_options_give_reason_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "units"
+    argv = ["gen", "mysite", "--kind", "all", f"--out={out}", "--group=www-data", *APP[2:]]
+    argv += ["--chdir=/usr", "--command=clearsessions", "--listen=/run/mysite/mysite.sock"]
+    assert main(argv) == 0
+    written = capsys.readouterr().out.split()
+    names = ["mysite.socket", "mysite.service", "mysite-clearsessions.timer"]
+    names += ["mysite-clearsessions.service", "tmpfiles.d/mysite.conf"]
+    assert written == [str(out / name) for name in names]
+    assert all(Path(path).is_file() for path in written)
+    assert main(argv) == 0
+    assert capsys.readouterr().out == ""  # nothing has changed
+
+
+def test_several_files_are_printed_with_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gen", "mysite", "--kind=template", "--group=www-data", *APP[2:]]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("# --- mysite@.socket\n# mysite@.socket, written by sdactivate.")
+    assert "\n# --- mysite@.service\n" in out
 
 
 def test_a_full_disk_is_an_error() -> None:

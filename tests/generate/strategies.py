@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from hypothesis import reject
 from hypothesis import strategies as st
 
+from sdactivate.errors import UsageError
 from sdactivate.generate import options
 from sdactivate.site import Site
 
@@ -16,6 +18,7 @@ HOSTILE = st.text(
 _INSIDE = st.text(
     st.sampled_from("ab%\\\"'$;#=-@:+!{}[]() äß☃") | st.characters(codec="utf-8"), min_size=1
 )
+_PATHS = st.builds("/srv/{}".format, _INSIDE)
 
 
 def _good(read: Any, values: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
@@ -38,6 +41,7 @@ def accepted(option: Any) -> st.SearchStrategy[Any]:
         return st.booleans()
     texts = {
         "listen": st.builds("/run/{}".format, _INSIDE)
+        | st.builds("admin=/run/{}".format, _INSIDE)
         | st.builds("@{}".format, _INSIDE)
         | st.sampled_from(["127.0.0.1:8000", "[::1]:8000", "vsock:2:80"]),
         "front": st.sampled_from(["nginx", "haproxy"]),
@@ -49,20 +53,32 @@ def accepted(option: Any) -> st.SearchStrategy[Any]:
         "app": st.sampled_from(["mysite.wsgi:application", "a:b", "müsli.äpp:ü"]),
         "python": st.just("/usr/bin/python3"),
         "device": st.builds("/dev/{}".format, _INSIDE),
+        "credential": st.builds("{}={}".format, st.sampled_from(["a", "key.pem"]), _PATHS),
+        "encrypted-credential": st.builds("b={}".format, _PATHS),
+        "memory-max": st.sampled_from(["512M", "1T", "25%", "123456789"]),
+        "cpu-quota": st.sampled_from(["1%", "250%"]),
+        "tasks-max": st.sampled_from(["1", "4096"]),
         "env": st.builds("{}={}".format, st.sampled_from(["A", "PATH", "x_1"]), HOSTILE),
     }
     if option.topic == "runtime":
         values = st.sampled_from(["1", "4", "10", "30", "yes", "native", "auto", "user:www-data"])
     else:
-        values = texts.get(name, st.builds("/srv/{}".format, _INSIDE))
+        values = texts.get(name, _PATHS)
     good = _good(option.read, values)
     return st.lists(good, max_size=2, unique=True).map(tuple) if option.many else good
 
 
-def sites() -> st.SearchStrategy[Site]:
+def sites(name: str = "mysite") -> st.SearchStrategy[Site]:
     """Sites, with any of their options."""
+
+    def together(values: dict[str, Any]) -> Site:
+        try:
+            return options.site(name, values)
+        except UsageError:
+            reject()
+
     given = st.fixed_dictionaries(
         {"app": st.just("mysite.wsgi:application")},
         optional={row.field: accepted(row) for row in options.SITE if row.field != "app"},
     )
-    return given.map(lambda values: options.site("mysite", values))
+    return given.map(together)

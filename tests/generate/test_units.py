@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from sdactivate.errors import UsageError
 from sdactivate.generate import units
 from sdactivate.generate.kinds import KINDS
-from sdactivate.generate.output import Target
+from sdactivate.generate.output import File, Target
 from sdactivate.site import Site, parse_listen
 from tests.generate.strategies import sites
 
@@ -25,8 +25,12 @@ needs_systemd = pytest.mark.skipif(
 
 
 def text(kind: str, site: Site, target: Target = TARGET) -> str:
-    (file,) = KINDS[kind].load()(site, target).files
+    (file,) = files(kind, site, target)
     return file.text
+
+
+def files(kind: str, site: Site, target: Target = TARGET) -> tuple[File, ...]:
+    return KINDS[kind].load()(site, target).files
 
 
 def lines(kind: str, site: Site, target: Target = TARGET) -> list[str]:
@@ -106,6 +110,76 @@ def test_a_user_of_ones_choice_replaces_the_dynamic_one() -> None:
     assert "DynamicUser=yes" not in unit
 
 
+def test_a_named_address_has_a_unit_of_its_own() -> None:
+    listen = (parse_listen("/run/mysite.sock"), parse_listen("admin=/run/mysite-admin.sock"))
+    site = Site("mysite", app=APP, listen=listen)
+    public, admin = files("socket", site)
+    assert (public.name, admin.name) == ("mysite.socket", "mysite-admin.socket")
+    assert "Service=" not in public.text
+    assert {
+        "ListenStream=/run/mysite-admin.sock",
+        "FileDescriptorName=admin",
+        "Service=mysite.service",
+    } <= set(admin.text.splitlines())
+    assert {
+        f"{key}={name}.socket"
+        for key in ("Requires", "After")
+        for name in ("mysite", "mysite-admin")
+    } <= set(lines("service", site))
+
+
+def test_a_template_gives_each_instance_what_is_its_own() -> None:
+    socket, service = files("template", Site("mysite", app=APP, chdir="/srv/{instance}/50%"))
+    assert (socket.name, service.name) == ("mysite@.socket", "mysite@.service")
+    assert "ListenStream=/run/mysite-%i.sock" in socket.text.splitlines()
+    assert {
+        "Requires=mysite@%i.socket",
+        "After=mysite@%i.socket",
+        "WorkingDirectory=/srv/%i/50%%",
+        'StateDirectory="mysite-%i"',
+        "User=mysite-%i",
+    } <= set(service.text.splitlines())
+
+
+def test_instances_need_an_address_each() -> None:
+    with pytest.raises(UsageError, match="instances need an address each"):
+        files("template", Site("mysite", app=APP, listen=(parse_listen("/run/a.sock"),)))
+
+
+def test_secrets_and_limits() -> None:
+    site = Site(
+        "mysite",
+        app=APP,
+        credential=(("secret_key", "/etc/mysite/50%.key"),),
+        encrypted_credential=(("db", "/etc/mysite/db.cred"),),
+        memory_max="25%",
+        cpu_quota="200%",
+        tasks_max="50",
+    )
+    assert {
+        "LoadCredential=secret_key:/etc/mysite/50%%.key",
+        "LoadCredentialEncrypted=db:/etc/mysite/db.cred",
+        "MemoryMax=25%",
+        "CPUQuota=200%",
+        "TasksMax=50",
+    } <= set(lines("service", site))
+    with pytest.raises(UsageError, match="--encrypted-credential needs systemd 250"):
+        text("service", site, Target(249))
+
+
+@pytest.mark.parametrize(
+    ("site", "user"),
+    [
+        (Site("mysite", app=APP), "mysite"),
+        (Site("mysite", app=APP, run_as="me"), "me"),
+        (Site("mysite", app=APP, group="mysite"), "mysite-app"),  # systemd: no such group
+        (Site("example.org", app=APP), "site-bfabc37432958b06"),  # systemd: no dots
+    ],
+)
+def test_the_user_is_always_named(site: Site, user: str) -> None:
+    assert f"User={user}" in lines("service", site)
+
+
 def test_the_runtime_directory_is_nobodys() -> None:
     assert not [line for line in lines("service", Site("a", app=APP)) if "RuntimeDirectory" in line]
 
@@ -114,11 +188,11 @@ def test_the_runtime_directory_is_nobodys() -> None:
 def test_without_comments_the_rest_is_the_same(kind: str) -> None:
     site = Site("mysite", app=APP)
     bare = text(kind, site, Target(252, comments=False))
-    assert "#" not in bare
-    assert bare.startswith("[Unit]\n")
+    assert bare.startswith(f"# mysite.{kind}, written by sdactivate. ")
+    assert bare.count("#") == 1
     with_comments = text(kind, site).splitlines()
     assert [x for x in with_comments if x and not x.startswith("#")] == [
-        x for x in bare.splitlines() if x
+        x for x in bare.splitlines()[1:] if x
     ]
 
 
@@ -135,8 +209,8 @@ def test_what_is_not_escaped_reaches_no_template() -> None:
 )
 @given(site=sites())
 def test_systemd_accepts_every_unit(site: Site, tmp_path: Path) -> None:
-    units_of = [(f"mysite.{kind}", text(kind, site)) for kind in ("socket", "service")]
-    assert verify(tmp_path, *units_of) == ""
+    written = [*files("socket", site), *files("service", site)]
+    assert verify(tmp_path, *((file.name, file.text) for file in written)) == ""
 
 
 @needs_systemd

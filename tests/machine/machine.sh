@@ -105,6 +105,8 @@ boot() {
 	mkdir run/old
 	pivot_root . run/old
 	umount -l /run/old
+	# systemd leaves this to the container's manager; without it LoadCredential= shows empty directories.
+	mount --make-rshared /
 	exec env -i container=machine PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 		/lib/systemd/systemd --system --unit=machine.target --show-status=no --log-target=journal
 }

@@ -1,0 +1,65 @@
+"""A site's name and options become files: the way that gen, sites.toml and install share."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sdactivate.errors import UsageError
+from sdactivate.generate import options
+from sdactivate.generate.kinds import KINDS, Kind
+from sdactivate.generate.options import Option
+from sdactivate.generate.output import Output, Target
+
+ALL = "all"
+"""The kind that stands for every kind that a site has a use for."""
+
+_SITE = frozenset(row.field for row in options.SITE)
+
+
+def known_options() -> dict[str, Option]:
+    """Return every option by its field: a site's first, then those of the kinds."""
+    rows = [*options.SITE, *(option for kind in KINDS.values() for option in kind.options)]
+    return {row.field: row for row in rows}
+
+
+def chosen(kind: str, given: Mapping[str, Any]) -> list[Kind]:
+    """Return the row of `kind`; of "all", the rows that `given` options give a reason for.
+
+    Raises UsageError where there is no such kind.
+    """
+    if kind == ALL:
+        front = given.get("front")
+        return [
+            row
+            for row in KINDS.values()
+            if row.when == ()
+            or any(name.replace("-", "_") in given for name in row.when or ())
+            or (front and row.name == front.name)
+        ]
+    if kind not in KINDS:
+        raise UsageError(f"{kind!r}: there is no such kind; there are {', '.join(KINDS)}, {ALL}")
+    return [KINDS[kind]]
+
+
+def make(name: str, kinds: list[Kind], given: Mapping[str, Any], target: Target) -> Output:
+    """Return the files of `kinds` for the site `name`, each below its kind's folder.
+
+    `given` are values by field, as the options' readers made them. An option that none of the
+    kinds reads is warned of. Raises UsageError for what can't be written.
+    """
+    site = options.site(name, {key: value for key, value in given.items() if key in _SITE})
+    output = Output(())
+    read: set[str] = set()
+    for kind in kinds:
+        own = {option.field for option in kind.options}
+        made = kind.load()(site, target, **{key: given[key] for key in given if key in own})
+        folder = f"{kind.folder}/" if kind.folder else ""
+        files = (file._replace(name=folder + file.name) for file in made.files)
+        # Kinds of one site warn of the same things: once is enough.
+        warnings = dict.fromkeys((*output.warnings, *made.warnings))
+        output = Output((*output.files, *files), tuple(warnings))
+        read |= own | (_SITE if kind.reads is None else {r.replace("-", "_") for r in kind.reads})
+    if unread := [f"--{known_options()[key].name}" for key in given if key not in read]:
+        what = " ".join(["--kind", *(kind.name for kind in kinds)])
+        note = f"{', '.join(unread)}: {what} has no use for it"
+        output = output._replace(warnings=(*output.warnings, note))
+    return output

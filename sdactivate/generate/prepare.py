@@ -1,0 +1,56 @@
+"""What has to be there before the units: tmpfiles.d(5), sysusers.d(5)."""
+
+import posixpath
+import re
+
+from sdactivate.errors import UsageError
+from sdactivate.generate.output import File, Output, Target
+from sdactivate.generate.render import render
+from sdactivate.site import Site
+
+
+def tmpfiles(site: Site, target: Target) -> Output:
+    """Return NAME.conf for /etc/tmpfiles.d: directories of the sockets and of --writable.
+
+    /run itself is always there, so that a site with the usual socket needs none, and there is
+    no file. A directory of a socket is root's, like /run: who may write there may replace it.
+    """
+    sockets = {posixpath.dirname(address.path) for address in site.addresses if address.path}
+    sockets -= {"/run", "/"}
+    if not sockets and not (site.run_as and site.writable):
+        return Output((), ("--kind tmpfiles: every directory of this site is there already",))
+    text = render(
+        "tmpfiles.j2", target.comments, site=site, sockets=sorted(sockets), writable=site.writable
+    )
+    return Output((File(f"{site.name}.conf", text),))
+
+
+# Narrower than the grammar of accounts: systemd-sysusers makes none of another name.
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_-]{0,30}")
+
+
+def sysusers(site: Site, target: Target, *, member: tuple[str, ...] = ()) -> Output:
+    """Return NAME.conf for /etc/sysusers.d: the socket's group, its members, the site's user.
+
+    A group of the site's own keeps out whatever else runs as the front's user (PHP, as Debian
+    packages it), where the front alone is a member.
+
+    Raises UsageError where there is no group or user to make, or one that can't be made by name.
+    """
+    group = site.group if site.group not in ("root", "0") else ""
+    names = [name for name in (group, site.run_as, *member) if name]
+    if not (group or site.run_as):
+        raise UsageError("--kind sysusers needs --group or --run-as: whom to make")
+    if member and not group:
+        raise UsageError("--member needs --group: what to be a member of")
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                f"{name!r}: systemd-sysusers makes accounts of at most 31 letters, digits, '-', '_'"
+            )
+    text = render("sysusers.j2", target.comments, site=site, group=group, members=member)
+    note = [
+        f"--member {name}: a process of {name} that is running now joins at its next start"
+        for name in member
+    ]
+    return Output((File(f"{site.name}.conf", text),), tuple(note))

@@ -1,0 +1,66 @@
+"""What runs beside the site, and when: the grammar of --command and --every."""
+
+import re
+import shlex
+import shutil
+import subprocess
+
+from sdactivate import systemd
+from sdactivate.errors import UsageError
+from sdactivate.settings import seconds
+
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+def command(text: str) -> tuple[str, ...]:
+    """Return the words of `text`, a command of manage.py: "clearsessions", "dumpdata --all".
+
+    Quotes mean what they mean to a shell; nothing else of a shell's language does.
+
+    Raises UsageError for unbalanced quotes, for a first word that is no command's name, and for
+    what no unit can hold.
+    """
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(f"{text!r}: {error}") from None
+    if not words or not _NAME.fullmatch(words[0]):
+        raise UsageError(f"{text!r}: a command of manage.py is wanted, such as clearsessions")
+    for word in words:
+        systemd.printable(word)
+    return words
+
+
+_CALENDAR = re.compile(r"[A-Za-z0-9*:,./~_+ -]+")
+
+
+def every(text: str) -> str:
+    """Return `text`, when something runs: a calendar event or a span, of systemd.time(7).
+
+    "daily", "Mon 04:00" and "*:0/15" are events; "15min" is a span, counted from the last run.
+
+    Raises UsageError for what can't be either; where systemd is installed, it is asked.
+    """
+    if is_span(text):
+        if not seconds(text):
+            raise UsageError(f"{text!r}: a span of time longer than nothing is wanted")
+        return text
+    wanted = "a calendar event such as daily or 'Mon 04:00', or a span such as 15min, is wanted"
+    if not _CALENDAR.fullmatch(text) or text != text.strip():
+        raise UsageError(f"{text!r}: {wanted}")
+    if analyze := shutil.which("systemd-analyze"):
+        run = subprocess.run(  # noqa: S603 - the text follows "--" and has passed the grammar
+            [analyze, "calendar", "--", text], capture_output=True, timeout=30
+        )
+        if run.returncode:
+            raise UsageError(f"{text!r}: {wanted}; see systemd.time(7)")
+    return text
+
+
+def is_span(text: str) -> bool:
+    """Whether `text` is a span of time such as 15min, and not a calendar event."""
+    try:
+        seconds(text)
+    except ValueError:
+        return False
+    return True

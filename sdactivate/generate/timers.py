@@ -1,0 +1,73 @@
+"""A command of manage.py as a unit, with the site's user, directories and sandbox."""
+
+import sys
+
+from sdactivate import systemd
+from sdactivate.errors import UsageError
+from sdactivate.generate import advice
+from sdactivate.generate.output import File, Output, Target
+from sdactivate.generate.render import render
+from sdactivate.generate.schedule import is_span
+from sdactivate.generate.units import surroundings
+from sdactivate.site import Site
+
+Commands = tuple[tuple[str, ...], ...]
+
+
+def service(site: Site, target: Target, *, command: Commands = (), every: str = "") -> Output:
+    """Return NAME-COMMAND.service for each command: it runs once and ends, also by hand.
+
+    Raises UsageError without a command, or without the directory that manage.py is in.
+    """
+    stems = _stems(site, command, "timer-service")
+    if not site.chdir:
+        raise UsageError("--kind timer-service needs --chdir, the directory that manage.py is in")
+    python = site.python or sys.executable
+    files = [
+        File(
+            f"{stem}.service",
+            render(
+                "command.j2",
+                target.comments,
+                site=site,
+                stem=stem,
+                command=words[0],
+                start=systemd.command([python, "manage.py", *words]),
+                **surroundings(site, target),
+            ),
+        )
+        for stem, words in zip(stems, command, strict=True)
+    ]
+    return Output(tuple(files), tuple(advice.of_service(site, python)))
+
+
+def timer(site: Site, target: Target, *, command: Commands = (), every: str = "daily") -> Output:
+    """Return NAME-COMMAND.timer for each command: it starts the service of the same name.
+
+    Raises UsageError without a command.
+    """
+    files = [
+        File(
+            f"{stem}.timer",
+            render(
+                "timer.j2",
+                target.comments,
+                site=site,
+                stem=stem,
+                command=words[0],
+                every=every,
+                span=is_span(every),
+            ),
+        )
+        for stem, words in zip(_stems(site, command, "timer"), command, strict=True)
+    ]
+    return Output(tuple(files))
+
+
+def _stems(site: Site, command: Commands, kind: str) -> list[str]:
+    if not command:
+        raise UsageError(f"--kind {kind} needs --command, such as --command clearsessions")
+    stems = [f"{site.name}-{words[0]}" for words in command]
+    if twice := {stem for stem in stems if stems.count(stem) > 1}:
+        raise UsageError(f"--command: two of them would both be {min(twice)}")
+    return stems

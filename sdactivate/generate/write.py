@@ -1,0 +1,74 @@
+"""Files are written whole or not at all, and only over what this kit has written."""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from sdactivate.errors import Error
+from sdactivate.generate.output import File
+from sdactivate.generate.render import SIGNATURE
+
+
+def write(directory: Path, files: Iterable[File], force: bool = False) -> list[File]:
+    """Write `files` below `directory` and return those that were not there like this before.
+
+    What has not changed is not touched. Each file appears under its name complete, or not; and
+    before the first one does, all are looked at.
+
+    Raises Error for an existing file that sdactivate did not write, unless `force`, and OSError
+    where the file system refuses.
+    """
+    changed = [file for file in files if not _is_there(directory / file.name, file)]
+    if not force:
+        for file in changed:
+            refuse_foreign(directory / file.name)
+    for folder in {(directory / file.name).parent for file in changed}:
+        folder.mkdir(parents=True, exist_ok=True)
+    for file in changed:
+        replace(directory / file.name, file)
+    return changed
+
+
+def _is_there(path: Path, file: File) -> bool:
+    try:
+        return path.read_bytes() == file.text.encode() and path.stat().st_mode & 0o777 == file.mode
+    except FileNotFoundError:
+        return False
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise Error if there is a file at `path` that sdactivate did not write."""
+    with suppress(FileNotFoundError), open(path, "rb") as existing:
+        if SIGNATURE.encode() not in existing.read(512):
+            raise Error(
+                f"{path} is there and was not written by sdactivate; "
+                f"move it away, or overwrite it with --force"
+            )
+
+
+def replace(path: Path, file: File, sync: bool = False) -> None:
+    """Put `file` at `path` in one step: whoever reads it sees the old text or the new.
+
+    With `sync` it is on the disk before it has the name. Raises OSError.
+    """
+    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(file.text.encode())
+            stream.flush()
+            os.fchmod(stream.fileno(), file.mode)
+            if sync:
+                os.fsync(stream.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(draft)
+        raise
+    if sync:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

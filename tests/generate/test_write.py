@@ -1,0 +1,55 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdactivate.errors import Error
+from sdactivate.generate.output import File
+from sdactivate.generate.write import write
+
+OURS = File("a.socket", "# a.socket, written by sdactivate.\nnew\n")
+
+
+def test_files_are_written_with_their_mode_and_folder(tmp_path: Path) -> None:
+    files = [OURS, File("run/start", "#!/bin/sh\n# written by sdactivate\n", 0o755)]
+    assert write(tmp_path / "out", files) == files
+    assert (tmp_path / "out/a.socket").read_text() == OURS.text
+    assert (tmp_path / "out/run/start").stat().st_mode & 0o777 == 0o755
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.socket", "run"]
+
+
+def test_what_has_not_changed_is_not_touched(tmp_path: Path) -> None:
+    write(tmp_path, [OURS])
+    before = (tmp_path / "a.socket").stat().st_ino
+    assert write(tmp_path, [OURS]) == []
+    assert (tmp_path / "a.socket").stat().st_ino == before
+    assert write(tmp_path, [OURS._replace(mode=0o600)]) == [OURS._replace(mode=0o600)]
+
+
+def test_what_others_wrote_is_not_overwritten_and_nothing_else_is_written(tmp_path: Path) -> None:
+    (tmp_path / "b.socket").write_text("[Socket]\n")
+    files = [OURS, File("b.socket", OURS.text)]
+    with pytest.raises(Error, match=r"b\.socket is there and was not written by sdactivate"):
+        write(tmp_path, files)
+    assert os.listdir(tmp_path) == ["b.socket"]
+    assert write(tmp_path, files, force=True) == files
+
+
+def test_no_file_is_ever_half_there(tmp_path: Path) -> None:
+    """The process may write 4 KiB to a file, and dies of it: the old text stands."""
+    write(tmp_path, [OURS])
+    code = f"""
+import resource, signal
+from pathlib import Path
+from sdactivate.generate.output import File
+from sdactivate.generate.write import write
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+write(Path({str(tmp_path)!r}), [File("a.socket", "# written by sdactivate" + "x" * 10000)])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "File too large" in run.stderr
+    assert (tmp_path / "a.socket").read_text() == OURS.text
+    assert os.listdir(tmp_path) == ["a.socket"]

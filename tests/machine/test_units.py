@@ -1,0 +1,217 @@
+"""The generated units in a real systemd: read as meant, run as meant."""
+
+import codecs
+import json
+import re
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from sdactivate.generate import options
+from sdactivate.generate.kinds import KINDS
+from sdactivate.generate.output import Target
+from sdactivate.site import Site
+from sdactivate.systemd import parse_version
+from tests.generate.strategies import sites
+from tests.machine.machine import Machine
+
+UNITS = "/etc/systemd/system"
+
+
+def properties(machine: Machine, unit: str, interface: str, *names: str) -> dict[str, Any]:
+    """Return what systemd has understood of the unit, exactly: by D-Bus, not `systemctl show`."""
+    path = re.sub("[^A-Za-z0-9]", lambda found: f"_{ord(found[0]):02x}", unit)
+    said = machine.run(
+        *("busctl", "--json=short", "get-property", "org.freedesktop.systemd1"),
+        *(f"/org/freedesktop/systemd1/unit/{path}", f"org.freedesktop.systemd1.{interface}"),
+        *names,
+    ).stdout.splitlines()
+    return {name: json.loads(line)["data"] for name, line in zip(names, said, strict=True)}
+
+
+def check_socket(machine: Machine, site: Site) -> None:
+    for stem, addresses in site.socket_units.items():
+        names = ("Listen", "SocketUser", "SocketGroup", "SocketMode", "FileDescriptorName")
+        read = properties(machine, f"{stem}.socket", "Socket", *names)
+        # Addresses are shown with C escapes.
+        read["Listen"] = [
+            [kind, codecs.escape_decode(shown.encode())[0].decode()]  # type: ignore[attr-defined]
+            for kind, shown in read["Listen"]
+        ]
+        assert read == {
+            "Listen": [["Stream", str(address)] for address in addresses],
+            "SocketUser": site.user,
+            "SocketGroup": site.group,
+            "SocketMode": site.mode,
+            "FileDescriptorName": addresses[0].name or site.name,
+        }
+
+
+def check_service(machine: Machine, site: Site) -> None:
+    names = ["ExecStart", "Environment", "EnvironmentFiles", "WorkingDirectory", "ReadWritePaths"]
+    names += ["User", "LoadCredential", "LoadCredentialEncrypted", "DeviceAllow", "StateDirectory"]
+    read = properties(machine, f"{site.name}.service", "Service", *names)
+    (command,) = read.pop("ExecStart")
+    python = site.python or sys.executable
+    assert command[:2] == [python, [python, "-m", "sdactivate", "serve", site.app]]
+    environment = dict(entry.split("=", 1) for entry in read.pop("Environment"))
+    assert environment == dict(site.env) | {
+        f"SDACTIVATE_{name.upper()}": text for name, text in site.settings.items()
+    }
+    # ProtectClock= and encrypted credentials add devices of theirs; the order means nothing.
+    implied = (["char-rtc", "r"], ["/dev/tpmrm0", "rw"])
+    devices = [entry for entry in read.pop("DeviceAllow") if entry not in implied]
+    assert sorted(devices) == sorted([path, "rw"] for path in site.device)
+    for name in ("LoadCredential", "LoadCredentialEncrypted"):
+        read[name].sort()
+    assert read == {
+        "EnvironmentFiles": [[path, False] for path in site.env_file],
+        "WorkingDirectory": site.chdir,
+        "ReadWritePaths": list(site.writable),
+        "User": site.service_user,
+        "LoadCredential": sorted(list(pair) for pair in site.credential),
+        "LoadCredentialEncrypted": sorted(list(pair) for pair in site.encrypted_credential),
+        "StateDirectory": [site.name],
+    }
+
+
+def test_systemd_reads_what_was_asked(machine: Machine) -> None:
+    """Many sites at once, since it is the reload that takes time."""
+    asked: list[Site] = []
+
+    @settings(
+        max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(sites())
+    def collect(site: Site) -> None:
+        fields = {name: getattr(site, name) for name in site.__dataclass_fields__}
+        asked.append(Site(**{**fields, "name": f"site-{len(asked)}"}))
+
+    collect()
+    version = parse_version(machine.run("systemctl", "--version").stdout)
+    files = [
+        file
+        for site in asked
+        for kind in ("socket", "service")
+        for file in KINDS[kind].load()(site, Target(version)).files
+    ]
+    script = "import sys, json\nfor n, t in json.load(sys.stdin): open(n, 'w').write(t)"
+    everything = json.dumps([(f"{UNITS}/{file.name}", file.text) for file in files])
+    machine.run("python3", "-c", script, input=everything)
+    machine.run("systemctl", "daemon-reload")
+    for site in asked:
+        check_socket(machine, site)
+        check_service(machine, site)
+    assert "ignoring" not in machine.journal("init.scope")
+
+
+@pytest.fixture(scope="module")
+def site(machine: Machine) -> Machine:
+    """The example site, by the commands that the README shows."""
+    options = """--group www-data --app mysite.wsgi:application --chdir /srv/mysite
+        --credential secret_key=/etc/mysite.key --memory-max 512M --threads 4
+        --command migrate --command clearsessions --every daily"""
+    commands = f"""
+        sdactivate gen mysite --kind all --out {UNITS} {" ".join(options.split())}
+        echo not-so-secret >/etc/mysite.key
+        chmod 600 /etc/mysite.key
+        systemctl daemon-reload
+        systemctl start mysite-migrate.service
+        systemctl enable --now mysite.socket mysite-clearsessions.timer
+    """
+    machine.run("sh", "-ec", commands)
+    return machine
+
+
+def get(machine: Machine, path: str = "/", user: str = "www-data") -> str:
+    command = (
+        "curl",
+        "-sS",
+        "--unix-socket",
+        "/run/mysite.sock",
+        f"http://mysite.test{path}",
+        "--max-time",
+        "20",
+    )
+    return machine.run(*command, f"http://mysite.test{path}", user=user).stdout
+
+
+def test_nothing_runs_before_the_first_request(site: Machine) -> None:
+    assert site.run("stat", "-c", "%U:%G %a", "/run/mysite.sock").stdout == "root:www-data 660\n"
+    assert site.run("systemctl", "is-active", "mysite.service", check=False).stdout == "inactive\n"
+
+
+def test_the_first_request_starts_a_django_site_with_its_database(site: Machine) -> None:
+    page = get(site)
+    assert "<form" in page
+    assert site.run("systemctl", "is-active", "mysite.service").stdout == "active\n"
+    assert site.run("test", "-s", "/var/lib/mysite/db.sqlite3").returncode == 0
+    assert site.run("stat", "-c", "%a", "/var/lib/mysite/").stdout == "700\n"
+
+
+def test_the_running_service_is_as_exposed_as_it_says(site: Machine) -> None:
+    assert (
+        "level for mysite.service: 0.2 "
+        in site.run("systemd-analyze", "security", "mysite.service").stdout
+    )
+
+
+def test_a_command_runs_as_the_site_beside_the_site(site: Machine) -> None:
+    get(site)
+    owner = ("stat", "-c", "%U", "/var/lib/mysite/db.sqlite3")
+    before = site.run(*owner).stdout
+    site.run("systemctl", "start", "mysite-clearsessions.service")
+    assert site.run(*owner).stdout == before == "mysite\n"
+    assert "<form" in get(site)
+    assert "mysite-clearsessions.service" in site.run("systemctl", "list-timers").stdout
+    assert (
+        "level for mysite-clearsessions.service: 0.2 "
+        in site.run("systemd-analyze", "security", "mysite-clearsessions.service").stdout
+    )
+
+
+def test_two_instances_share_nothing(machine: Machine) -> None:
+    commands = f"""
+        sdactivate gen many --kind template --out {UNITS} --group www-data \\
+            --app mysite.wsgi:application --chdir /srv/mysite
+        systemctl daemon-reload
+        systemctl start many@one.socket many@two.socket
+    """
+    machine.run("sh", "-ec", commands)
+    for name in ("one", "two"):
+        fetch = ("curl", "-sS", "--max-time", "30", "--unix-socket", f"/run/many-{name}.sock")
+        machine.run(*fetch, "http://mysite.test/static/", user="www-data")
+        assert machine.run("stat", "-c", "%U", f"/var/lib/many-{name}/").stdout == f"many-{name}\n"
+
+
+def test_a_socket_group_of_the_sites_own_name(machine: Machine) -> None:
+    """systemd makes no dynamic user that is called like a group: the service has another name."""
+    commands = f"""
+        sdactivate gen own --kind all --out {UNITS} --group own --member www-data \\
+            --app mysite.wsgi:application --chdir /srv/mysite
+        systemd-sysusers {UNITS}/sysusers.d/own.conf
+        systemctl daemon-reload
+        systemctl start own.socket
+    """
+    machine.run("sh", "-ec", commands)
+    fetch = ("curl", "-sS", "--max-time", "30", "--unix-socket", "/run/own.sock", "http://own.test")
+    machine.run(*fetch, user="www-data")
+    assert machine.run(*fetch, user="nobody", check=False).returncode != 0
+    assert machine.run("stat", "-c", "%U", "/var/lib/own/").stdout == "own-app\n"
+
+
+def test_the_secret_is_a_credential(site: Machine) -> None:
+    assert site.run("test", "-e", "/var/lib/mysite/secret_key", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("row", [row.name for row in options.SITE if row.topic == "runtime"])
+def test_every_setting_can_be_given(machine: Machine, row: str) -> None:
+    """The unit carries it, and the runtime takes it."""
+    from sdactivate.settings import BY_NAME, DEFAULTS, resolve
+
+    setting = BY_NAME[row.replace("-", "_")]
+    value = getattr(DEFAULTS, setting.name)
+    text = " ".join(value) if isinstance(value, tuple) else str(value)
+    assert resolve({}, {}, {setting.variable: text})
