@@ -10,50 +10,28 @@ of their own for it (REMOTE_ADDR, HTTPS, SERVER_NAME), which no client can set.
 
 from typing import Any
 
-from sdactivate.servers.native.wire import Malformed
+from sdactivate.servers.native.wire import Malformed, Variables
+from sdactivate.servers.native.wire.http import FORWARDED
 
 Environ = dict[str, Any]
 
-# What only a front may say, and on these protocols says otherwise
-SPOOFABLE = frozenset(
-    {
-        "HTTP_FORWARDED",
-        "HTTP_PROXY",
-        "HTTP_REMOTE_USER",
-        "HTTP_SCRIPT_NAME",
-        "HTTP_X_FORWARDED_FOR",
-        "HTTP_X_FORWARDED_HOST",
-        "HTTP_X_FORWARDED_PORT",
-        "HTTP_X_FORWARDED_PREFIX",
-        "HTTP_X_FORWARDED_PROTO",
-        "HTTP_X_FORWARDED_PROTOCOL",
-        "HTTP_X_FORWARDED_SCHEME",
-        "HTTP_X_FORWARDED_SERVER",
-        "HTTP_X_FORWARDED_SSL",
-        "HTTP_X_REAL_IP",
-        "HTTP_X_REMOTE_USER",
-        "HTTP_X_SCRIPT_NAME",
-    }
-)
-# They have variables without HTTP_ (RFC 3875, section 4.1.18)
-_ELSEWHERE = frozenset({"HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"})
-_DROPPED = SPOOFABLE | _ELSEWHERE
+# What only a front may say, and on these protocols says otherwise; what would be obeyed; and
+# what has variables without HTTP_ (RFC 3875, section 4.1.18)
+_DROPPED = FORWARDED | {"HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"}
 
 _TRUE = ("on", "1", "yes", "true", "https")
 
 
-def environ(fields: list[str], base: Environ) -> Environ:
-    """Return the environ of a request with these alternating names and values.
+def environ(variables: Variables, base: Environ) -> Environ:
+    """Return the environ of a request with these variables.
 
     `base` holds the variables that are the same for every request, and the defaults of those
-    that a front may leave out. Raises Malformed for a length that is none.
+    that a front may leave out. Raises Malformed for a length that is none, and
+    without a method.
     """
-    found = base.copy()
-    pairs = iter(fields)
-    variables = dict(zip(pairs, pairs, strict=True))
-    found.update(variables)
-    if len(variables) * 2 != len(fields):
-        _join_repeated(found, fields)
+    if "REQUEST_METHOD" not in variables:
+        raise Malformed("there is no REQUEST_METHOD among the variables")
+    found = base | variables
     if not variables.keys().isdisjoint(_DROPPED):
         for name in _DROPPED:
             found.pop(name, None)
@@ -79,16 +57,3 @@ def environ(fields: list[str], base: Environ) -> Environ:
         # No path at all is the root's; one without its slash lost it to a mount at "/"
         found["PATH_INFO"] = "/" + path
     return found
-
-
-def _join_repeated(found: Environ, fields: list[str]) -> None:
-    """Join what was sent more than once; of CONTENT_LENGTH and the like the last one counts.
-
-    Cookies come as several variables from nginx, HAProxy and Cherokee.
-    """
-    values: dict[str, list[str]] = {}
-    for name, value in zip(fields[::2], fields[1::2], strict=True):
-        values.setdefault(name, []).append(value)
-    for name, several in values.items():
-        if len(several) > 1 and name.startswith("HTTP_"):
-            found[name] = ("; " if name == "HTTP_COOKIE" else ", ").join(several)

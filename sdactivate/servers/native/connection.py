@@ -51,30 +51,21 @@ class Connection:
     done: the response under way has been sent to its end.
     """
 
-    __slots__ = (
-        "_again",
-        "_lingered",
-        "_lock",
-        "address",
-        "deadline",
-        "done",
-        "fd",
-        "server",
-    )
-
     protocol = "?"
     # Whether a body goes over the wire as it is, so that a file may be copied by sendfile(2)
     raw_body = False
+
+    # Until something else is said
+    deadline = 0.0
+    done = False
+    _lock: Lock | None = None
+    _again = False
+    _lingered = -1
 
     def __init__(self, server: Server, fd: int, address: Any) -> None:
         self.server = server
         self.fd = fd
         self.address = address
-        self.deadline = 0.0
-        self.done = False
-        self._lock: Lock | None = None
-        self._again = False
-        self._lingered = -1
 
     # What each protocol gives
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 class FastCgi(Persistent):
     """A connection's requests, one at a time (FCGI_MPXS_CONNS=0)."""
 
-    __slots__ = ()
     protocol = "fastcgi"
 
     _parser: wire.Parser
@@ -27,10 +26,11 @@ class FastCgi(Persistent):
     def __init__(self, server: Server, fd: int, address: Any) -> None:
         parser = wire.Parser(server.settings.header_bytes, server.fastcgi_values)
         super().__init__(server, fd, address, parser)
+        self.feed = self._feed_and_reply
 
     # Requests in
 
-    def feed(self, data: bytes) -> None:
+    def _feed_and_reply(self, data: bytes) -> None:
         parser = self._parser
         parser.feed(data)
         if parser.replies:
@@ -38,32 +38,23 @@ class FastCgi(Persistent):
             self.send(replies)
 
     def prepare(self, request: wire.Request) -> None:
-        assert request.fields is not None
-        environ = cgi.environ(request.fields, self.server.base)
+        assert request.variables is not None
+        environ = cgi.environ(request.variables, self.server.base)
         request.environ = environ
+        environ["wsgi.errors"] = Errors(self)
         length = environ.get("CONTENT_LENGTH")
         if length is not None:
             request.length = int(length)
             self.server.check_length(request.length)
-
-    def environ(self, request: wire.Request) -> dict[str, Any]:
-        environ = request.environ
-        environ["wsgi.errors"] = Errors(self)
-        return environ
 
     # Responses out
 
     def frame(self, data: bytes) -> bytes:
         return wire.stream(wire.STDOUT, self.request.id, data)
 
-    def send(self, data: bytes) -> None:
-        """Send bytes that are framed already."""
-        super().send(data)
-
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
         request_id = self.request.id
-        content = self.frame(head + body)
-        self.send(content + wire.end_response(request_id))
+        self.send(self.frame(head + body) + wire.end_response(request_id))
         self._finish()
 
     def send_tail(self, response: Response) -> None:

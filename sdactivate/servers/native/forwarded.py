@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from sdactivate.errors import UsageError
-from sdactivate.servers.native.cgi import SPOOFABLE
+from sdactivate.servers.native.wire import Variables
 
 # REMOTE_ADDR of a peer on a unix socket that has said nothing about its client: the address
 # that means none. (An empty one breaks applications that parse it, and 127.0.0.1 is one that
@@ -49,42 +50,51 @@ def is_trusted(address: Any, trusted: Sequence[Network]) -> bool:
     return any((mapped or found) in network for network in trusted)
 
 
-def apply(environ: dict[str, Any], trusted: bool) -> None:
-    """Make the environ of an HTTP request tell of the client, not of the front.
-
-    Takes every field away that only a front may set, whether it was believed or not.
-    """
-    found = {name: environ.pop(name) for name in SPOOFABLE.intersection(environ)}
-    if not trusted or not found:
-        return
-    client = _last(found.get("HTTP_X_FORWARDED_FOR", ""))
-    scheme = _last(found.get("HTTP_X_FORWARDED_PROTO", "")).lower()
-    host = _last(found.get("HTTP_X_FORWARDED_HOST", ""))
-    if "HTTP_FORWARDED" in found and "HTTP_X_FORWARDED_FOR" not in found:
-        element = _element(_last(found["HTTP_FORWARDED"]))
-        client = element.get("for", "")
-        scheme = scheme or element.get("proto", "").lower()
-        host = host or element.get("host", "")
-    address, port = _split_port(client)
-    if address:
-        environ["REMOTE_ADDR"] = address
-        environ["REMOTE_PORT"] = port
-    if host:
-        environ["HTTP_HOST"] = host
-    if scheme in ("http", "https"):
-        environ["wsgi.url_scheme"] = scheme
-        environ["SERVER_PORT"] = "443" if scheme == "https" else "80"
-        if scheme == "https":
-            environ["HTTPS"] = "on"
-    port = _last(found.get("HTTP_X_FORWARDED_PORT", ""))
-    if port.isascii() and port.isdigit():
-        environ["SERVER_PORT"] = port
-    mount = found.get("HTTP_X_SCRIPT_NAME", "").rstrip("/")
+def apply(environ: dict[str, Any], found: Variables) -> None:
+    """Make the environ of a trusted peer's request tell of the client, not of the front."""
+    get = found.get
+    told = _told(
+        get("HTTP_X_FORWARDED_FOR"),
+        get("HTTP_X_FORWARDED_PROTO", ""),
+        get("HTTP_X_FORWARDED_HOST", ""),
+        get("HTTP_X_FORWARDED_PORT", ""),
+        get("HTTP_FORWARDED", ""),
+    )
+    environ.update(told)
+    mount = get("HTTP_X_SCRIPT_NAME", "").rstrip("/")
     if mount.startswith("/"):
         path = environ["PATH_INFO"]
         environ["SCRIPT_NAME"] = mount
         if path == mount or path.startswith(mount + "/"):
             environ["PATH_INFO"] = path[len(mount) :]
+
+
+@lru_cache(4096)
+def _told(client: str | None, scheme: str, host: str, port: str, forwarded: str) -> dict[str, str]:
+    """Return the variables that these fields mean; a front sends the same ones again and again."""
+    scheme = _last(scheme).lower()
+    host = _last(host)
+    if client is None and forwarded:
+        element = _element(_last(forwarded))
+        client = element.get("for", "")
+        scheme = scheme or element.get("proto", "").lower()
+        host = host or element.get("host", "")
+    variables = {}
+    address, client_port = _split_port(_last(client or ""))
+    if address:
+        variables["REMOTE_ADDR"] = address
+        variables["REMOTE_PORT"] = client_port
+    if host:
+        variables["HTTP_HOST"] = host
+    if scheme in ("http", "https"):
+        variables["wsgi.url_scheme"] = scheme
+        variables["SERVER_PORT"] = "443" if scheme == "https" else "80"
+        if scheme == "https":
+            variables["HTTPS"] = "on"
+    port = _last(port)
+    if port.isascii() and port.isdigit():
+        variables["SERVER_PORT"] = port
+    return variables
 
 
 def _last(value: str) -> str:

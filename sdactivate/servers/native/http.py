@@ -19,31 +19,38 @@ _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _SET_BY_APPLICATION = 1 << DATE | 1 << SERVER
 
 
-class _Clock:
-    """The Date field of this second (RFC 9110, section 5.6.7)."""
+def _fields(now: float) -> str:
+    """The Server and Date fields at `now` (RFC 9110, sections 10.2.4 and 6.6.1)."""
+    t = time.gmtime(now)
+    return (
+        "Server: sdactivate\r\n"
+        f"Date: {_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
+        f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT\r\n"
+    )
 
-    second = 0
-    fields = ""
 
-    @classmethod
-    def date(cls) -> str:
-        now = int(time.time())
-        if now != cls.second:
-            t = time.gmtime(now)
-            cls.fields = (
-                f"Date: {_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
-                f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT\r\n"
-            )
-            cls.second = now
-        return cls.fields
+# Made once a second: when they expire, and what they are
+_fresh = (0.0, "")
+
+
+def _server_and_date() -> str:
+    global _fresh
+    now = time.time()
+    until, fields = _fresh
+    if now >= until:
+        fields = _fields(now)
+        _fresh = (int(now) + 1.0, fields)
+    return fields
 
 
 class Http(Persistent):
     """A connection's requests, pipelined or not."""
 
-    __slots__ = ("_base", "_chunked", "_head", "_keep", "_trusted")
     protocol = "http"
     raw_body = True
+
+    _chunked = False  # the response under way is
+    _keep = False  # the connection outlives it
 
     _parser: wire.Parser
     request: wire.Request
@@ -52,57 +59,54 @@ class Http(Persistent):
         settings = server.settings
         parser = wire.Parser(settings.header_bytes, settings.header_count, settings.request_line)
         super().__init__(server, fd, address, parser)
-        self._chunked = False
-        self._keep = False
-        self._head: bytes | None = b""  # the beginning of a PROXY header; None: it is past
+        self._head = b""  # the beginning of a PROXY header
+        self.feed = self._first_bytes
         self._trusted = forwarded.is_trusted(address, server.trusted)
         self._base = server.http_base(address)
 
     # Requests in
 
-    def feed(self, data: bytes) -> None:
-        if self._head is not None:
-            data = self._without_proxy_header(self._head + data)
-        if data:
-            self._parser.feed(data)
-
-    def _without_proxy_header(self, data: bytes) -> bytes:
+    def _first_bytes(self, data: bytes) -> None:
         """Take the PROXY header off the first bytes; only trusted peers may send one."""
+        data = self._head + data
         if not proxy.may_begin(data):
-            self._head = None
-            return data
+            self._pass_on(data)
+            return
         if not self._trusted:
             raise Malformed("HTTP: a PROXY header from a peer that is not trusted")
         found = proxy.parse(data)
         if found is None:
             self._head = data
-            return b""
-        self._head = None
+            return
         end, client = found
         if client is not None:
             self.address = client
             self._base = self.server.http_base(client)
-        return data[end:]
+        self._pass_on(data[end:])
+
+    def _pass_on(self, data: bytes) -> None:
+        self._head = b""
+        self.feed = self._parser.feed
+        if data:
+            self.feed(data)
 
     @property
     def idle(self) -> bool:
         return not self._head and self._parser.idle
 
     def prepare(self, request: wire.Request) -> None:
-        if request.length is not None:
+        environ = self._base | request.environ
+        if request.forwarded and self._trusted:
+            forwarded.apply(environ, request.forwarded)
+        if request.version == "1.1":
+            environ["wsgi.early_hints"] = self._early_hints
+        request.environ = environ
+        if request.length:
             self.server.check_length(request.length)
-        elif request.awaits_continue:
+        elif request.length is None and request.awaits_continue:
             # Its length must be known before the application is called
             request.awaits_continue = False
             self.send(wire.CONTINUE)
-
-    def environ(self, request: wire.Request) -> dict[str, Any]:
-        environ = self._base.copy()
-        environ.update(request.environ)
-        forwarded.apply(environ, self._trusted)
-        if request.version == "1.1":
-            environ["wsgi.early_hints"] = self._early_hints
-        return environ
 
     def send_continue(self) -> None:
         self.send(wire.CONTINUE)
@@ -125,11 +129,12 @@ class Http(Persistent):
             and not self.server.draining
         )
         chunked = False
-        if response.special & _SET_BY_APPLICATION != _SET_BY_APPLICATION:
-            if not response.special & 1 << SERVER:
-                fields += "Server: sdactivate\r\n"
-            if not response.special & 1 << DATE:
-                fields += _Clock.date()
+        if not response.special & _SET_BY_APPLICATION:
+            fields += _server_and_date()
+        else:
+            server, date = _server_and_date().splitlines(keepends=True)
+            fields += "" if response.special & 1 << SERVER else server
+            fields += "" if response.special & 1 << DATE else date
         if response.length is None and not response.bodiless:
             if request.version == "1.1":
                 chunked = True
@@ -150,7 +155,10 @@ class Http(Persistent):
         return data
 
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
-        self.send_both(head, body)
+        if len(body) < 16384:
+            self.send(head + body)
+        else:
+            self.send_both(head, body)
         self._finish()
 
     def send_tail(self, response: Response) -> None:
@@ -169,7 +177,7 @@ class Http(Persistent):
     def answer(self, status: str) -> None:
         body = f"{status}\n"
         self.send(
-            f"HTTP/1.1 {status}\r\nServer: sdactivate\r\n{_Clock.date()}"
+            f"HTTP/1.1 {status}\r\n{_server_and_date()}"
             f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
             f"Connection: close\r\n\r\n{body}".encode("ascii")
         )

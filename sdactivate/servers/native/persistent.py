@@ -19,6 +19,8 @@ from sdactivate.servers.native.wire import Malformed, Message
 from sdactivate.servers.native.wsgi import PeerGone, Response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sdactivate.servers.native.server import Server
 
 
@@ -26,9 +28,7 @@ class Parser(Protocol):
     """What a persistent connection needs of its protocol's parser."""
 
     requests: list[Any]
-
-    @property
-    def idle(self) -> bool: ...
+    idle: bool
 
     def feed(self, data: bytes) -> None: ...
 
@@ -36,26 +36,23 @@ class Parser(Protocol):
 class Persistent(Connection):
     """A connection whose requests come one after the other."""
 
-    __slots__ = ("_parser", "_timed", "request")
+    _timed = False  # the deadline of a header runs
+    request: Any = None  # the one that is being served, or waits for its body
 
     def __init__(self, server: Server, fd: int, address: Any, parser: Parser) -> None:
         super().__init__(server, fd, address)
         self._parser = parser
-        self._timed = False  # the deadline of a header runs
-        self.request: Any = None  # the one that is being served, or waits for its body
+        # Takes bytes from the peer; raises Malformed, PeerGone
+        self.feed: Callable[[bytes], None] = parser.feed
 
     # What each protocol gives
 
     def prepare(self, request: Any) -> None:
-        """See to a request whose header has just become complete. Raises Malformed."""
+        """Make the environ of a request whose header has just become complete, but for its body.
 
-    def environ(self, request: Any) -> dict[str, Any]:
-        """Return the environ of a request, but for its body."""
+        Raises Malformed.
+        """
         raise NotImplementedError
-
-    def feed(self, data: bytes) -> None:
-        """Take bytes from the peer. Raises Malformed, PeerGone."""
-        self._parser.feed(data)
 
     def send_continue(self) -> None:
         """Tell the peer to send the body that it holds back. Raises PeerGone."""
@@ -75,7 +72,7 @@ class Persistent(Connection):
                 if request is not self.request:
                     self.request = request
                     self.prepare(request)
-                if not self._is_ready(request):
+                if not request.complete and not self._is_ready(request):
                     self.wait(self.server.settings.body_timeout)
                     return
                 del parser.requests[0]
@@ -107,16 +104,14 @@ class Persistent(Connection):
             self.refuse(Malformed(f"{self.protocol}: no complete request", "408 Request Timeout"))
 
     def _is_ready(self, request: Message) -> bool:
-        """Whether a thread has something to do for it."""
+        """Whether a thread has something to do for a request that is not complete."""
         buffer = self.server.settings.body_buffer
-        if request.complete:
-            return True
         if request.length is None:
             return request.received > buffer
         return request.length > buffer or request.awaits_continue
 
     def _serve(self, request: Any) -> None:
-        environ = self.environ(request)
+        environ: dict[str, Any] = request.environ
         self.done = False
         if request.complete and request.length is None:
             request.length = request.received

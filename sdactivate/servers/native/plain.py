@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sdactivate.servers.native import cgi
 from sdactivate.servers.native.body import BodyError, stream
 from sdactivate.servers.native.connection import Connection
-from sdactivate.servers.native.wire import Malformed, scgi, uwsgi
+from sdactivate.servers.native.wire import Malformed, Variables, scgi, uwsgi
 from sdactivate.servers.native.wsgi import PeerGone, Response
-
-if TYPE_CHECKING:
-    from sdactivate.servers.native.server import Server
 
 
 class Plain(Connection):
     """A header of names and values, a body of CONTENT_LENGTH bytes, a response, the end."""
 
-    __slots__ = ("_data", "_environ", "_left", "_served")
     raw_body = True
 
-    def __init__(self, server: Server, fd: int, address: Any) -> None:
-        super().__init__(server, fd, address)
-        self._data = b""  # what has come and is not understood yet
-        self._environ: dict[str, Any] | None = None  # of a request whose body is still coming
-        self._left = 0  # bytes of the body that have not been taken
-        self._served = False
+    _data = b""  # what has come and is not understood yet
+    _environ: dict[str, Any] | None = None  # of a request whose body is still coming
+    _left = 0  # bytes of the body that have not been taken
+    _served = False
 
     @staticmethod
-    def parse(data: bytes, limit: int) -> tuple[list[str], int] | None:
+    def parse(data: bytes, limit: int) -> tuple[Variables, int] | None:
         raise NotImplementedError
 
     def received(self, data: bytes) -> None:
@@ -47,11 +41,11 @@ class Plain(Connection):
                     if not self.deadline:
                         self.wait(settings.header_timeout)
                     return
-                fields, end = parsed
-                if not fields:
+                variables, end = parsed
+                if not variables:
                     self._empty()
                     return
-                environ = cgi.environ(fields, self.server.base)
+                environ = cgi.environ(variables, self.server.base)
                 length = environ.get("CONTENT_LENGTH")
                 if length is None or length == "0":
                     environ["wsgi.input"] = BytesIO()
@@ -120,13 +114,11 @@ class Plain(Connection):
 
 
 class Scgi(Plain):
-    __slots__ = ()
     protocol = "scgi"
     parse = staticmethod(scgi.parse)
 
 
 class Uwsgi(Plain):
-    __slots__ = ()
     protocol = "uwsgi"
     parse = staticmethod(uwsgi.parse)
 

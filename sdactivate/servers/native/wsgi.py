@@ -49,6 +49,26 @@ def _kind(name: str) -> int:
     return found
 
 
+# Statuses met so far, and whether a response with one has no body (RFC 9110, section 6.4.1)
+_statuses: dict[str, bool] = {}
+_STATUSES_LIMIT = 1024
+
+
+def _look_at_status(status: str) -> bool:
+    """Return whether a response with `status` has no body; raises ValueError for no status."""
+    if not (
+        isinstance(status, str)
+        and status[:3].isdigit()
+        and status[3:4] in (" ", "")
+        and status.isprintable()
+    ):
+        raise ValueError(f"the status must be a str like '200 OK', not {status!r}")
+    bodiless = status[:3] in ("204", "304") or status[0] == "1"
+    if len(_statuses) < _STATUSES_LIMIT:
+        _statuses[status] = bodiless
+    return bodiless
+
+
 class PeerGone(Exception):
     """The peer takes no more of the response: nothing is wrong here, and nobody is left to tell."""
 
@@ -81,32 +101,19 @@ class FileWrapper:
 class Response:
     """One call of the application and the response to it."""
 
-    __slots__ = (
-        "_headers",
-        "_status",
-        "bodiless",
-        "close",
-        "connection",
-        "environ",
-        "head_sent",
-        "left",
-        "length",
-        "sent",
-        "special",
-    )
+    _headers: Headers | None = None
+    _status = ""
+    head_sent = False
+    close = False  # the application asked that the connection be closed
+    bodiless = False  # HEAD, 1xx, 204, 304
+    length: int | None = None  # what Content-Length says
+    left: int | None = None  # how much of that is still due
+    special = 0  # a bit for each kind of field that the application has set
+    sent = 0  # bytes of body
 
     def __init__(self, connection: Connection, environ: dict[str, Any]) -> None:
         self.connection = connection
         self.environ = environ
-        self._headers: Headers | None = None
-        self._status = ""
-        self.head_sent = False
-        self.close = False  # the application asked that the connection be closed
-        self.bodiless = False  # HEAD, 1xx, 204, 304
-        self.length: int | None = None  # what Content-Length says
-        self.left: int | None = None  # how much of that is still due
-        self.special = 0  # a bit for each kind of field that the application has set
-        self.sent = 0  # bytes of body
 
     # What the application calls
 
@@ -122,8 +129,10 @@ class Response:
                 exc_info = None
         elif self._headers is not None:
             raise AssertionError("start_response was called twice without exc_info")
-        if type(status) is not str or not (status[:3].isdigit() and status[3:4] in (" ", "")):
-            raise ValueError(f"the status must be a str like '200 OK', not {status!r}")
+        bodiless = _statuses.get(status)
+        if bodiless is None:
+            bodiless = _look_at_status(status)
+        self.bodiless = bodiless
         self._status = status
         self._headers = headers
         return self.write
@@ -186,9 +195,10 @@ class Response:
         except BaseException as error:  # SystemExit too: no request may end the worker
             self._fail(error)
         finally:
-            if hasattr(result, "close"):
+            close = getattr(result, "close", None)
+            if close is not None:
                 try:
-                    result.close()
+                    close()
                 except BaseException as error:
                     log.say_exception(f"{self._where()}: close() of the response failed", error)
 
@@ -234,9 +244,8 @@ class Response:
         headers, status = self._headers, self._status
         if headers is None:
             raise AssertionError("the application returned without calling start_response")
-        if status[:3] in ("204", "304") or status[0] == "1":
-            self.bodiless = True
-            whole = None  # these have no length of their own to tell
+        if self.bodiless:
+            whole = None  # such a response has no length of its own to tell
         elif self.environ["REQUEST_METHOD"] == "HEAD":
             self.bodiless = True
         text = ""
@@ -266,8 +275,6 @@ class Response:
         # Every line break in it must be one of ours: counted, not searched for in each value
         if text.count("\n") != lines or text.count("\r") != lines or "\0" in text:
             raise ValueError(f"a response header has a line break or NUL in it: {headers!r}")
-        if "\n" in status or "\r" in status or "\0" in status:
-            raise ValueError(f"the status has a line break or NUL in it: {status!r}")
         self.head_sent = True
         return head
 

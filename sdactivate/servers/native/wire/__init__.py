@@ -2,8 +2,10 @@
 
 Every parser is given what has arrived so far and answers one of three things: a result, None
 (more bytes are needed), or `Malformed` with the reason. The three CGI-like protocols (SCGI,
-uwsgi, FastCGI) all come down to the same thing, a flat list of alternating names and values.
+uwsgi, FastCGI) all come down to the same thing: a dictionary of variables.
 """
+
+Variables = dict[str, str]
 
 
 class Malformed(Exception):
@@ -19,6 +21,22 @@ class TooLarge(Malformed):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, "431 Request Header Fields Too Large")
+
+
+def joined(fields: list[str]) -> Variables:
+    """Return the variables of alternating names and values, some of which come repeatedly.
+
+    Fields of the client's header are joined as RFC 9110 (section 5.3) and RFC 6265 (section
+    5.4) do; of the rest, CONTENT_LENGTH for one, the last value counts. nginx, HAProxy and
+    Cherokee repeat HTTP_COOKIE.
+    """
+    variables: Variables = {}
+    pairs = iter(fields)
+    for name, value in zip(pairs, pairs, strict=True):
+        if name in variables and name.startswith("HTTP_"):
+            value = variables[name] + ("; " if name == "HTTP_COOKIE" else ", ") + value
+        variables[name] = value
+    return variables
 
 
 class Message:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Any
 
-from sdactivate.servers.native.wire import Malformed, Message, TooLarge
+from sdactivate.servers.native.wire import Malformed, Message, TooLarge, Variables, joined
 
 VERSION = 1
 # Types of records (section 8)
@@ -34,8 +34,8 @@ HEAD = 8
 LONGEST = 65528
 
 
-def pairs(content: bytes) -> list[str]:
-    """Read the alternating names and values of a PARAMS or GET_VALUES stream (section 3.4).
+def pairs(content: bytes) -> Variables:
+    """Read the names and values of a PARAMS or GET_VALUES stream (section 3.4).
 
     Raises Malformed where they are cut short.
     """
@@ -45,16 +45,12 @@ def pairs(content: bytes) -> list[str]:
     at, end = 0, len(content)
     try:
         while at < end:
-            name = content[at]
-            at += 1
-            if name > 127:
-                name = (name & 127) << 24 | int.from_bytes(content[at : at + 3], "big")
-                at += 3
-            value = content[at]
-            at += 1
-            if value > 127:
-                value = (value & 127) << 24 | int.from_bytes(content[at : at + 3], "big")
-                at += 3
+            name, value = content[at], content[at + 1]
+            if name | value < 128:
+                at += 2
+            else:
+                name, at = _length(content, at)
+                value, at = _length(content, at)
             middle = at + name
             append(text[at:middle])
             at = middle + value
@@ -63,10 +59,22 @@ def pairs(content: bytes) -> list[str]:
         raise Malformed("FastCGI: the parameters end inside a length") from None
     if at != end:
         raise Malformed("FastCGI: a parameter reaches beyond its stream")
-    return fields
+    names = iter(fields)
+    variables = dict(zip(names, names, strict=True))
+    return variables if len(variables) * 2 == len(fields) else joined(fields)
+
+
+def _length(content: bytes, at: int) -> tuple[int, int]:
+    """Read a length of one byte or four at offset `at`; return it and the offset behind it."""
+    length = content[at]
+    if length < 128:
+        return length, at + 1
+    following = content[at + 3]  # IndexError where it is cut short
+    return (length & 127) << 24 | content[at + 1] << 16 | content[at + 2] << 8 | following, at + 4
 
 
 _pack = Struct(">BBHHxx").pack
+_unpack = Struct(">BBHHBx").unpack_from
 
 
 def head(kind: int, request_id: int, length: int) -> bytes:
@@ -116,18 +124,18 @@ def values(asked: Iterable[str], known: dict[str, str]) -> bytes:
 class Request(Message):
     """A request of the responder's role, from the moment it has begun.
 
-    id: its number on the connection. fields: alternating names and values, once all of the
-    PARAMS stream has come; environ: what the connection has made of them. answered: its
-    END_REQUEST is sent, and what still comes of it is dropped.
+    id: its number on the connection. variables: its parameters, once all of their stream has
+    come; environ: what the connection has made of them. answered: its END_REQUEST is sent,
+    and what still comes of it is dropped.
     """
 
-    __slots__ = ("answered", "environ", "fields", "id", "params")
+    __slots__ = ("answered", "environ", "id", "params", "variables")
 
     def __init__(self, request_id: int, keep_alive: bool) -> None:
         super().__init__(keep_alive)
         self.id = request_id
         self.params = b""
-        self.fields: list[str] | None = None
+        self.variables: Variables | None = None
         self.environ: dict[str, Any] = {}
         self.answered = False
 
@@ -137,23 +145,20 @@ class Parser:
 
     limit: the most bytes a PARAMS stream may have. known: the answers to GET_VALUES.
     `requests` gets each request whose parameters are complete; `replies` is what the
-    connection must send in answer to records that are no application's affair.
+    connection must send in answer to records that are no application's affair; `idle` tells
+    whether no request is under way and no record has begun.
     """
 
-    __slots__ = ("_current", "_rest", "known", "limit", "replies", "requests")
+    __slots__ = ("_current", "_rest", "idle", "known", "limit", "replies", "requests")
 
     def __init__(self, limit: int, known: dict[str, str]) -> None:
         self.limit = limit
         self.known = known
         self.requests: list[Request] = []
         self.replies = b""
+        self.idle = True
         self._rest = b""  # the beginning of a record that is not complete
         self._current: Request | None = None
-
-    @property
-    def idle(self) -> bool:
-        """Whether no request is under way, and no record has begun."""
-        return self._current is None and not self._rest
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
@@ -162,16 +167,14 @@ class Parser:
         at, end = 0, len(data)
         current = self._current
         while end - at >= HEAD:
-            if data[at] != VERSION:
-                raise Malformed(f"FastCGI: version {data[at]} is not spoken here, only 1")
+            version, kind, request_id, length, padding = _unpack(data, at)
+            if version != VERSION:
+                raise Malformed(f"FastCGI: version {version} is not spoken here, only 1")
             start = at + HEAD
-            stop = start + (data[at + 4] << 8 | data[at + 5])
-            following = stop + data[at + 6]
-            if following > end:
+            stop = start + length
+            if stop + padding > end:
                 break
-            kind = data[at + 1]
-            request_id = data[at + 2] << 8 | data[at + 3]
-            at = following
+            at = stop + padding
             if current is not None and request_id == current.id:
                 if kind == PARAMS:
                     self._params(current, data[start:stop])
@@ -183,21 +186,22 @@ class Parser:
             self._control(kind, request_id, data[start:stop])
             current = self._current
         self._rest = data[at:]
+        self.idle = current is None and not self._rest
 
     def _params(self, request: Request, content: bytes) -> None:
-        if request.fields is not None:
+        if request.variables is not None:
             raise Malformed("FastCGI: parameters after the end of the parameters")
         if content:
             request.params = request.params + content if request.params else content
             if len(request.params) > self.limit:
                 raise TooLarge(f"FastCGI: the parameters have over {self.limit} bytes")
         else:
-            request.fields = pairs(request.params)
+            request.variables = pairs(request.params)
             self.requests.append(request)
 
     def _stdin(self, request: Request, content: bytes) -> None:
         if not content:
-            if request.fields is None:
+            if request.variables is None:
                 raise Malformed("FastCGI: the body ended before the parameters")
             request.complete = True
             if request.answered:
@@ -211,7 +215,7 @@ class Parser:
         current = self._current
         if request_id == MANAGEMENT:
             if kind == GET_VALUES:
-                self.replies += values(pairs(content)[::2], self.known)
+                self.replies += values(pairs(content), self.known)
             else:
                 self.replies += unknown_type(kind)
         elif kind == BEGIN_REQUEST:
@@ -228,7 +232,7 @@ class Parser:
                 self._current = Request(request_id, bool(flags & KEEP_CONN))
         elif kind == ABORT_REQUEST and current is not None and request_id == current.id:
             current.aborted = current.complete = True
-            if current.fields is None or current.answered:
+            if current.variables is None or current.answered:
                 if not current.answered:
                     self.replies += end_request(request_id)
                 self._current = None
@@ -240,3 +244,4 @@ class Parser:
         request.body.clear()
         if request.complete and self._current is request:
             self._current = None
+            self.idle = not self._rest

@@ -7,32 +7,56 @@ tell apart (X_Forwarded_For and X-Forwarded-For are one variable, and only one o
 have been checked by the front).
 """
 
+from functools import lru_cache
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import httptools
 
-from sdactivate.servers.native.wire import Malformed, Message, TooLarge
+from sdactivate.servers.native.wire import Malformed, Message, TooLarge, Variables
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# The environ's key for a field's name as it was spelt; None: it never reaches an application.
-# Spellings are few, but a peer may invent more: past the limit they are not remembered.
-_KEYS: dict[bytes, str | None] = {}
-_KEYS_LIMIT = 1024
-_OUTSIDE_HTTP = {b"CONTENT_TYPE": "CONTENT_TYPE", b"CONTENT_LENGTH": "CONTENT_LENGTH"}
+# What the front says of its client, if it is to be believed: kept apart from the environ
+FORWARDED = frozenset(
+    {
+        "HTTP_FORWARDED",
+        "HTTP_REMOTE_USER",
+        "HTTP_SCRIPT_NAME",
+        "HTTP_X_FORWARDED_FOR",
+        "HTTP_X_FORWARDED_HOST",
+        "HTTP_X_FORWARDED_PORT",
+        "HTTP_X_FORWARDED_PREFIX",
+        "HTTP_X_FORWARDED_PROTO",
+        "HTTP_X_FORWARDED_PROTOCOL",
+        "HTTP_X_FORWARDED_SCHEME",
+        "HTTP_X_FORWARDED_SERVER",
+        "HTTP_X_FORWARDED_SSL",
+        "HTTP_X_REAL_IP",
+        "HTTP_X_REMOTE_USER",
+        "HTTP_X_SCRIPT_NAME",
+    }
+)
+_OUTSIDE_HTTP = {"HTTP_CONTENT_TYPE": "CONTENT_TYPE", "HTTP_CONTENT_LENGTH": "CONTENT_LENGTH"}
 # Proxy would become HTTP_PROXY, which many HTTP clients obey (CVE-2016-5385)
-_NEVER = {b"PROXY"}
+_NEVER = frozenset({"HTTP_PROXY"})
+
+# The environ's key for a field's name as it was spelt, for those that have one and need no
+# second look. Spellings are few, but a peer may invent more: past the limit they are not kept.
+_KEYS: dict[bytes, str] = {}
+_KEYS_LIMIT = 1024
 
 
+@lru_cache(_KEYS_LIMIT)
 def key(name: bytes) -> str | None:
     """Return the environ's key for a field called `name`, None where it has none."""
-    upper = name.upper()
-    if b"_" in upper or b"." in upper or upper in _NEVER:
-        found = None
-    else:
-        upper = upper.replace(b"-", b"_")
-        found = _OUTSIDE_HTTP.get(upper) or "HTTP_" + upper.decode("latin-1")
-    if len(_KEYS) < _KEYS_LIMIT:
+    if b"_" in name or b"." in name:
+        return None
+    found = "HTTP_" + name.upper().replace(b"-", b"_").decode("latin-1")
+    found = _OUTSIDE_HTTP.get(found, found)
+    if found in _NEVER:
+        return None
+    if found not in FORWARDED and len(_KEYS) < _KEYS_LIMIT:
         _KEYS[name] = found
     return found
 
@@ -40,28 +64,33 @@ def key(name: bytes) -> str | None:
 class Request(Message):
     """A request whose header is complete.
 
-    environ: the variables that come from its request line and header. version: "1.1" or "1.0".
+    environ: the variables that come from its request line and header, to begin with.
+    forwarded: those of FORWARDED among them, which are not in the environ. version: "1.1" or
+    "1.0".
     """
 
-    __slots__ = ("environ", "version")
+    __slots__ = ("environ", "forwarded", "version")
 
-    def __init__(self, environ: dict[str, str], keep_alive: bool, version: str) -> None:
+    def __init__(self, keep_alive: bool, version: str) -> None:
         super().__init__(keep_alive)
-        self.environ = environ
         self.version = version
+        self.environ: dict[str, Any]
+        self.forwarded: Variables
 
 
 class Parser:
     """The requests of one connection, from bytes in any pieces.
 
     header_bytes, header_count, request_line: limits in bytes, fields and bytes.
-    `requests` holds those whose header is complete, oldest first; the connection takes them.
+    `requests` gets each request whose header is complete, oldest first; the connection takes
+    them. `idle` tells whether nothing of a request is under way.
     """
 
     __slots__ = (
         "_count",
         "_environ",
         "_feed",
+        "_forwarded",
         "_http",
         "_raw",
         "_request",
@@ -69,6 +98,7 @@ class Parser:
         "_url",
         "header_bytes",
         "header_count",
+        "idle",
         "request_line",
         "requests",
     )
@@ -80,17 +110,14 @@ class Parser:
         self.requests: list[Request] = []
         self._http = httptools.HttpRequestParser(self)
         self._feed = self._http.feed_data
-        self._environ: dict[str, str] = {}
+        self.idle = True
+        self._environ: Variables = {}
+        self._forwarded: Variables = {}
         self._url = b""
         self._seen = 0  # bytes of the header under way
-        self._count = 0  # fields of it
+        self._count = 0  # fields of it, but for the ordinary ones
         self._request: Request | None = None  # whose body is under way
         self._raw = False  # that body follows an upgrade: llhttp has let go of the connection
-
-    @property
-    def idle(self) -> bool:
-        """Whether no request is under way: nothing of a next one has come."""
-        return not self._seen and self._request is None and not self.requests
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
@@ -113,15 +140,22 @@ class Parser:
             raise
         except httptools.HttpParserError as error:
             raise Malformed(f"HTTP: {error}") from None
-        # A header that has not ended is held to its limits as it grows
-        if self._request is None and self._seen:
-            if len(self._url) > self.request_line:
-                raise Malformed(
-                    f"HTTP: the request line has over {self.request_line} bytes",
-                    "414 URI Too Long",
-                )
+        if self._request is not None:
+            self.idle = False
+        elif not self._seen:
+            self.idle = True
+        else:
+            # A header that has not ended is held to its limits as it grows
+            self.idle = False
+            self._check_line()
             if self._seen > self.header_bytes:
                 raise TooLarge(f"HTTP: the header has over {self.header_bytes} bytes")
+
+    def _check_line(self) -> None:
+        if len(self._url) > self.request_line:
+            raise Malformed(
+                f"HTTP: the request line has over {self.request_line} bytes", "414 URI Too Long"
+            )
 
     def _feed_raw(self, data: bytes) -> None:
         request = self._request
@@ -134,48 +168,43 @@ class Parser:
 
     # What llhttp calls
 
-    def on_message_begin(self) -> None:
-        self._environ = {}
-        self._url = b""
-        self._count = 0
-
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        try:
-            variable = _KEYS[name]
-        except KeyError:
-            variable = key(name)
-        self._count += 1
-        if variable is None:
-            return
+        variable = _KEYS.get(name)
         environ = self._environ
-        if variable in environ:
-            self._repeated(variable, value)
+        if variable is None or variable in environ:
+            self._unusual(name, value)
         else:
             environ[variable] = value.decode("latin-1")
 
-    def _repeated(self, variable: str, value: bytes) -> None:
-        if variable in ("HTTP_HOST", "CONTENT_TYPE", "CONTENT_LENGTH"):
-            raise Malformed(f"HTTP: several fields {variable.removeprefix('HTTP_')}")
-        joint = "; " if variable == "HTTP_COOKIE" else ", "
-        self._environ[variable] += joint + value.decode("latin-1")
+    def _unusual(self, name: bytes, value: bytes) -> None:
+        """Take a field whose name is new, not for applications, the front's, or repeated."""
+        self._count += 1
+        variable = key(name)
+        if variable is None:
+            return
+        text = value.decode("latin-1")
+        variables = self._forwarded if variable in FORWARDED else self._environ
+        if variable in variables:
+            if variable in ("HTTP_HOST", "CONTENT_TYPE", "CONTENT_LENGTH"):
+                raise Malformed(f"HTTP: several fields {variable.removeprefix('HTTP_')}")
+            joint = "; " if variable == "HTTP_COOKIE" else ", "
+            text = variables[variable] + joint + text
+        variables[variable] = text
 
     def on_headers_complete(self) -> None:
         http, environ, url = self._http, self._environ, self._url
-        self._environ = {}  # the fields of a trailer section go nowhere
-        if self._count > self.header_count:
+        if self._count + len(environ) > self.header_count:
             raise TooLarge(f"HTTP: the header has over {self.header_count} fields")
         if len(url) > self.request_line:
-            raise Malformed(
-                f"HTTP: the request line has over {self.request_line} bytes", "414 URI Too Long"
-            )
+            self._check_line()
         if self._seen > self.header_bytes and (
             sum(len(name) + len(value) for name, value in environ.items()) > self.header_bytes
         ):
             raise TooLarge(f"HTTP: the header has over {self.header_bytes} bytes")
-        method = http.get_method().decode("latin-1")
+        method = http.get_method().decode("ascii")
         version = http.get_http_version()
         if version not in ("1.1", "1.0"):
             raise Malformed(
@@ -187,7 +216,9 @@ class Parser:
         if version == "1.1" and "HTTP_HOST" not in environ:
             raise Malformed("HTTP: HTTP/1.1 without Host")
         upgrade = http.should_upgrade()
-        request = Request(environ, http.should_keep_alive() and not upgrade, version)
+        request = Request(http.should_keep_alive() and not upgrade, version)
+        request.environ = environ
+        request.forwarded = self._forwarded
         if "HTTP_TRANSFER_ENCODING" in environ:
             if environ.pop("HTTP_TRANSFER_ENCODING").lower() != "chunked":
                 raise Malformed("HTTP: the only transfer coding is chunked", "501 Not Implemented")
@@ -203,8 +234,13 @@ class Parser:
                 raise Malformed("HTTP: an unknown Expect", "417 Expectation Failed")
             request.awaits_continue = True
         self._request = request
-        self._seen = 0
         self.requests.append(request)
+        # The next header begins with nothing; the fields of a trailer section go nowhere
+        self._environ = {}
+        self._forwarded = {}
+        self._url = b""
+        self._count = 0
+        self._seen = 0
 
     def on_body(self, data: bytes) -> None:
         request = self._request
@@ -221,12 +257,16 @@ class Parser:
         if request.length is None:
             request.length = request.received
         self._request = None
-        # What follows in the same bytes is another request's header: its size is not known
-        # exactly here, and need not be: the limits are checked again at the next bytes.
+        # A trailer section may have left something. What follows in the same bytes is the next
+        # request's header, whose limits are checked when more of it comes.
+        if self._environ or self._forwarded:
+            self._environ = {}
+            self._forwarded = {}
+            self._count = 0
         self._seen = 0
 
 
-def _locate(environ: dict[str, str], target: bytes, method: str) -> None:
+def _locate(environ: Variables, target: bytes, method: str) -> None:
     """Set REQUEST_URI, PATH_INFO, QUERY_STRING, and Host from an absolute target."""
     environ["REQUEST_URI"] = target.decode("latin-1")
     path, _, query = target.partition(b"#")[0].partition(b"?")

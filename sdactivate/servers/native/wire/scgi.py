@@ -7,17 +7,17 @@ The specification is https://python.ca/scgi/protocol.txt (2006), the netstring's
 D. J. Bernstein's of 1997: decimal digits without leading zeros, a colon, the bytes, a comma.
 """
 
-from sdactivate.servers.native.wire import Malformed, TooLarge
+from sdactivate.servers.native.wire import Malformed, TooLarge, Variables, joined
 
 # "999999999:" is far beyond any limit: a length that long is refused without reading on.
 _LONGEST_LENGTH = 9
 
 
-def parse(data: bytes, limit: int) -> tuple[list[str], int] | None:
+def parse(data: bytes, limit: int) -> tuple[Variables, int] | None:
     """Read the header of a request from its first bytes, `data`.
 
-    Returns the alternating names and values (latin-1, as PEP 3333 wants them) and the offset
-    at which the body begins; None while the header is not complete. `limit` is the most bytes
+    Returns the variables (latin-1, as PEP 3333 wants them) and the offset at which the body
+    begins; None while the header is not complete. `limit` is the most bytes
     the header block may have. Raises Malformed, or TooLarge for one over the limit.
     """
     colon = data.find(b":", 0, _LONGEST_LENGTH + 1)
@@ -38,6 +38,11 @@ def parse(data: bytes, limit: int) -> tuple[list[str], int] | None:
     if data[end - 1]:
         raise Malformed("SCGI: the header does not end with NUL")
     fields = data[colon + 1 : end - 1].decode("latin-1").split("\0")
-    if len(fields) % 2:
-        raise Malformed("SCGI: a name without a value")
-    return fields, end + 1
+    pairs = iter(fields)
+    try:
+        variables = dict(zip(pairs, pairs, strict=True))
+    except ValueError:
+        raise Malformed("SCGI: a name without a value") from None
+    if len(variables) * 2 != len(fields):
+        variables = joined(fields)
+    return variables, end + 1

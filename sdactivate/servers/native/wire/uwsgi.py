@@ -8,18 +8,18 @@ connection; the response is CGI's with an HTTP status line, and ends where the c
 does. See https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html.
 """
 
-from sdactivate.servers.native.wire import Malformed, TooLarge
+from sdactivate.servers.native.wire import Malformed, TooLarge, Variables, joined
 
 WSGI = 0
 PING = 100
 PONG = b"\x64\x00\x00\x00"
 
 
-def parse(data: bytes, limit: int) -> tuple[list[str], int] | None:
+def parse(data: bytes, limit: int) -> tuple[Variables, int] | None:
     """Read the vars of a request from its first bytes, `data`.
 
-    Returns the alternating names and values (latin-1) and the offset at which the body
-    begins; None while they are not complete; no fields at all for a ping. `limit` is the most
+    Returns the variables (latin-1) and the offset at which the body begins; None while they
+    are not complete; no variables at all for a ping. `limit` is the most
     bytes the vars may have. Raises Malformed, or TooLarge for a packet over the limit.
     """
     if len(data) < 4:
@@ -28,7 +28,7 @@ def parse(data: bytes, limit: int) -> tuple[list[str], int] | None:
         return None
     modifier1, size = data[0], data[1] | data[2] << 8
     if modifier1 == PING:
-        return [], 4
+        return {}, 4
     if modifier1 != WSGI:
         raise Malformed(f"uwsgi: modifier1 {modifier1} is not served here, only 0 (WSGI)")
     if size > limit:
@@ -44,12 +44,19 @@ def parse(data: bytes, limit: int) -> tuple[list[str], int] | None:
     try:
         while at < end:
             start = at + 2
-            at = start + (data[at] | data[at + 1] << 8)
+            # (most are shorter than 256, and adding nothing costs time, too)
+            high = data[at + 1]
+            at = start + (data[at] | high << 8 if high else data[at])
             append(text[start:at])
     except IndexError:
         raise Malformed("uwsgi: the vars end inside a length") from None
     if at != end:
         raise Malformed("uwsgi: a name or value reaches beyond the vars")
-    if len(fields) % 2:
-        raise Malformed("uwsgi: a name without a value")
-    return fields, end
+    pairs = iter(fields)
+    try:
+        variables = dict(zip(pairs, pairs, strict=True))
+    except ValueError:
+        raise Malformed("uwsgi: a name without a value") from None
+    if len(variables) * 2 != len(fields):
+        variables = joined(fields)
+    return variables, end
