@@ -127,7 +127,7 @@ class Connection:
             finally:
                 lock.release()
             if self._again:
-                self.wake()
+                self.server.put_off(self)
 
     def _advance(self) -> None:
         """Read what there is and take it."""
@@ -200,7 +200,7 @@ class Connection:
                     self.shutdown(socket.SHUT_RD)
             finally:
                 lock.release()
-            self.wake()
+            self.server.put_off(self)  # what has come is for a thread of the pool to serve
 
     def give_way(self) -> bool:
         """Close the connection to make room, unless a thread is at it; whether it was closed."""

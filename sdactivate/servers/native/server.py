@@ -64,6 +64,8 @@ _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _REST = 0.1
 # Deadlines are looked at so often, seconds
 _SWEEP = 1.0
+# How long a connection that is already accepted may take to speak once the server is to stop
+_TO_SPEAK = 1.0
 
 
 class Listener:
@@ -155,9 +157,16 @@ class Newcomer(Connection):
         self.hand_over(self._successor)
         self._successor.received(data)
 
-    @property
-    def idle(self) -> bool:
-        return True
+    def retire(self) -> None:
+        """The server takes no more requests, but this one is as good as taken.
+
+        Its peer has connected and writes a moment later. Were it cut off, a front would not try
+        again but answer 502.
+        """
+        self.deadline = min(self.deadline, monotonic() + _TO_SPEAK)
+
+    def expired(self) -> None:
+        self.shutdown(socket.SHUT_RD)  # a request that was sent just now is still read
 
 
 class Waker:
@@ -307,6 +316,8 @@ class Server:
             if now - self._swept >= _SWEEP:
                 self._swept = now
                 for connection in list(self._connections.values()):
+                    if self.draining:
+                        connection.retire()  # those that were being accepted when it began
                     if 0 < connection.deadline <= now:
                         connection.expire(now)
             due = _sooner(due, _SWEEP)

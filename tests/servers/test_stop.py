@@ -1,0 +1,102 @@
+"""What becomes of connections that are open when a serving process is told to stop."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REQUEST = b"43:CONTENT_LENGTH\x000\x00SCGI\x001\x00REQUEST_METHOD\x00GET\x00,"
+# The service manager's side of the contract: the socket is descriptor 3, and the PID is right.
+EXEC = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, "-m", "sdactivate", "serve", "hello:application"])
+"""
+APPLICATION = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Length", "5")])
+    return [b"hello"]
+"""
+
+
+class Service:
+    """A serving process, its socket, and what it tells its supervisor."""
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "hello.py").write_text(APPLICATION)
+        self.listening = socket.socket(socket.AF_UNIX)
+        self.listening.bind(str(directory / "socket"))
+        self.listening.listen()
+        self.supervisor = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.supervisor.bind(str(directory / "notify"))
+        self.supervisor.settimeout(60)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", EXEC, str(self.listening.fileno())],
+            pass_fds=[self.listening.fileno()],
+            cwd=directory,
+            env={**os.environ, "NOTIFY_SOCKET": str(directory / "notify")},
+        )
+        self.told(b"READY=1")
+
+    def told(self, wanted: bytes) -> None:
+        while wanted not in self.supervisor.recv(4096).splitlines():
+            pass
+
+    def connect(self) -> socket.socket:
+        peer = socket.socket(socket.AF_UNIX)
+        peer.settimeout(60)
+        peer.connect(self.listening.getsockname())
+        return peer
+
+    def ask(self, peer: socket.socket) -> bytes:
+        peer.sendall(REQUEST)
+        return b"".join(iter(lambda: peer.recv(4096), b""))
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.listening.close()
+        self.supervisor.close()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    started = Service(tmp_path)
+    yield started
+    started.close()
+
+
+def test_a_connection_that_was_accepted_is_served_though_it_has_not_spoken_yet(
+    service: Service,
+) -> None:
+    with service.connect() as early, service.connect() as later:
+        assert service.ask(later).endswith(b"hello")  # so early, in front of it, is accepted
+        service.process.send_signal(signal.SIGTERM)
+        service.told(b"STOPPING=1")
+        assert service.ask(early).endswith(b"hello")
+    assert service.process.wait(60) == 0
+
+
+def test_one_that_never_speaks_does_not_hold_up_the_stop(service: Service) -> None:
+    with service.connect() as silent, service.connect() as later:
+        assert service.ask(later).endswith(b"hello")
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(15) == 0  # and not after header_timeout, 30 seconds
+        assert silent.recv(1) == b""
+
+
+def test_one_that_was_not_accepted_waits_for_the_next_process(service: Service) -> None:
+    service.process.send_signal(signal.SIGTERM)
+    service.told(b"STOPPING=1")
+    with service.connect() as waiting:
+        waiting.sendall(REQUEST)
+        assert service.process.wait(60) == 0
+        accepted, _ = service.listening.accept()
+        with accepted:
+            assert accepted.recv(4096) == REQUEST
