@@ -54,7 +54,8 @@ install() {
 	PIP_NO_CACHE_DIR=1 exec chroot . "$@"
 }
 
-# What a container gets of the kernel: only harmless devices, no sysctl but the network's.
+# What a container gets of the kernel: only harmless devices, no sysctl but the network's (and, below,
+# neither modules nor the clock).
 kernel() {
 	mount -t proc proc proc
 	mount --bind proc/sys/net mnt
@@ -78,8 +79,10 @@ kernel() {
 	ln -s /proc/self/fd/2 dev/stderr
 }
 
-# A machine of its own: nothing that is enabled on ROOT starts, and it keeps its own journal.
+# A machine of its own: nothing that is enabled on ROOT starts, it keeps its own journal, and mysite
+# is no user until systemd makes one.
 target() {
+	sed -i '/^mysite:/d' etc/passwd etc/group etc/shadow etc/gshadow
 	rm -rf var/log/journal etc/systemd/system/*.wants
 	echo machine >etc/hostname
 	# Without an identity systemd takes this for the first boot, and enables all that is installed.
@@ -108,7 +111,7 @@ boot() {
 	# systemd leaves this to the container's manager; without it LoadCredential= shows empty directories.
 	mount --make-rshared /
 	exec env -i container=machine PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-		/lib/systemd/systemd --system --unit=machine.target --show-status=no --log-target=journal
+		setpriv --bounding-set=-sys_module,-sys_time /lib/systemd/systemd --system --unit=machine.target --show-status=no --log-target=journal
 }
 
 case ${inside:-} in
