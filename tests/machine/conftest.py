@@ -54,3 +54,32 @@ def machine(installation: Installation) -> Iterator[Machine]:
     """A fresh machine for this module: see machine.Machine."""
     with Machine(installation) as booted:
         yield booted
+
+
+# The README's commands, and those that a Django site needs once.
+DEPLOY = """
+sdactivate gen mysite --group www-data > /etc/systemd/system/mysite.socket
+sdactivate gen mysite --kind service --app mysite.wsgi:application --chdir /srv/mysite \\
+    > /etc/systemd/system/mysite.service
+systemctl enable --now mysite.socket
+
+manage() {
+    systemd-run --wait --pipe --quiet --working-directory=/srv/mysite \\
+        --property=DynamicUser=yes --property=User=mysite --property=StateDirectory=mysite \\
+        --setenv=DJANGO_SUPERUSER_PASSWORD="correct horse" \\
+        /opt/sdactivate/bin/python manage.py "$@"
+}
+manage migrate --verbosity=0
+manage createsuperuser --noinput --username=root --email=root@mysite.test
+systemctl start nginx
+"""
+
+
+@pytest.fixture(scope="module")
+def site(machine: Machine) -> Machine:
+    """The machine with the example site deployed and nginx in front; no request made yet.
+
+    The admin's user is root, with the password "correct horse".
+    """
+    machine.run("sh", "-ec", DEPLOY)
+    return machine

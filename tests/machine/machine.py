@@ -229,6 +229,14 @@ class Machine:
         """The text of a file inside."""
         return self.run("cat", path).stdout
 
+    def curl(self, path: str, *options: str) -> str:
+        """What nginx answers inside to a request for `path`; an error status is a CommandFailed."""
+        return self.run("curl", "-sSf", *options, f"http://localhost{path}").stdout
+
+    def show(self, unit: str, name: str) -> str:
+        """A property of a unit, as `systemctl show` has it."""
+        return self.run("systemctl", "show", "--value", f"--property={name}", unit).stdout.strip()
+
     def journal(self, unit: str | None = None) -> str:
         """What the machine has logged, or what `unit` has."""
         wanted = () if unit is None else ("--unit", unit)
