@@ -114,11 +114,15 @@ class Plain(Connection):
 
 
 class Scgi(Plain):
+    """A connection that speaks SCGI."""
+
     protocol = "scgi"
     parse = staticmethod(scgi.parse)
 
 
 class Uwsgi(Plain):
+    """A connection that speaks uwsgi."""
+
     protocol = "uwsgi"
     parse = staticmethod(uwsgi.parse)
 

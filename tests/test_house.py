@@ -1,0 +1,194 @@
+"""The rules of the house, held by looking at the code itself.
+
+What may import what, who may touch a socket, what a serving process must not load, and what every
+public name and every verb owes its reader.
+"""
+
+import ast
+import contextlib
+import io
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import sdactivate
+from sdactivate import cli
+
+PACKAGE = Path(sdactivate.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in MODULES.items()}
+
+# Room: what it must not import, at the top of a module or inside a function.
+COMMON = ("errors", "settings", "site", "systemd", "directives", "fronts")
+RUNTIME = ("sdactivate.runtime", "sdactivate.servers")
+BEFORE = ("sdactivate.generate", "jinja2")
+AFTER = ("sdactivate.doctor",)
+COMMAND = ("sdactivate.cli",)
+FORBIDDEN = {
+    "sdactivate.generate": (*RUNTIME, *AFTER, *COMMAND),
+    "sdactivate.runtime": (*BEFORE, *AFTER, *COMMAND),
+    "sdactivate.servers": (*BEFORE, *AFTER, *COMMAND),
+    "sdactivate.doctor": (*BEFORE, *RUNTIME, *COMMAND),
+    "sdactivate.launch": (*BEFORE, *AFTER, *COMMAND),
+    **{f"sdactivate.{name}": (*BEFORE, *RUNTIME, *AFTER, *COMMAND) for name in COMMON},
+}
+
+
+def imports(tree: ast.Module, module: str) -> Iterator[str]:
+    """Every module that `tree` imports, by full name; `from a import b` is a and a.b."""
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def is_in(name: str, room: str) -> bool:
+    return name == room or name.startswith(f"{room}.")
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_wings_do_not_import_each_other(room: str) -> None:
+    found = [
+        (module, name)
+        for module, tree in TREES.items()
+        if is_in(module, room)
+        for name in imports(tree, module)
+        if any(is_in(name, wing) for wing in FORBIDDEN[room])
+    ]
+    assert found == []
+
+
+# Calls by which a socket is made, given away or taken away, and by which privileges are dropped.
+PRIVILEGED = {
+    *("bind", "listen", "umask", "mknod", "chmod", "lchmod", "fchmod", "chown", "lchown", "fchown"),
+    *("unlink", "rename", "renames", "setuid", "setgid", "setresuid", "setresgid", "setreuid"),
+    *("setregid", "setgroups", "initgroups", "chroot", "capset", "rmtree", "rmdir", "move"),
+}
+# What the same call means elsewhere, and why it is none of a socket's.
+ELSEWHERE = {
+    # A child that becomes the account that is asked about, connects, reports and exits.
+    "sdactivate.doctor.prove": {"chroot", "setgroups", "setresgid", "setresuid", "capset"},
+    # A unit or a configuration file is written aside and put in its place whole.
+    "sdactivate.generate.write": {"fchmod", "replace", "unlink"},
+}
+
+
+def privileged(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            name = node.func.attr
+            # Strings have a replace() and lists a remove() too.
+            receiver = ast.unparse(node.func.value).lower()
+            ours = name in ("replace", "remove") and (receiver == "os" or "path" in receiver)
+            if ours or name in PRIVILEGED:
+                yield name
+
+
+def test_only_launch_binds_owns_removes_and_drops() -> None:
+    found = {module: set(privileged(tree)) for module, tree in TREES.items()}
+    others = {
+        module: calls
+        for module, calls in found.items()
+        if calls and not is_in(module, "sdactivate.launch")
+    }
+    assert others == ELSEWHERE
+
+
+SERVING = {
+    "import": "from sdactivate import inherited_sockets, notify, serve",
+    "verb": "from sdactivate import cli, serve; cli.parser(['serve'])",
+}
+NOT_WHILE_SERVING = {
+    *("jinja2", "sdactivate.generate", "sdactivate.doctor", "sdactivate.launch"),
+    *("asyncio", "email", "http.server", "logging", "multiprocessing", "socketserver"),
+    *("urllib.request", "unittest", "wsgiref.simple_server", "xml", "django"),
+}
+
+
+@pytest.mark.parametrize("way", SERVING)
+def test_a_serving_process_loads_nothing_of_the_other_wings(way: str) -> None:
+    forbidden = NOT_WHILE_SERVING | ({"argparse", "sdactivate.cli"} if way == "import" else set())
+    program = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); {SERVING[way]}"
+    program += "; import json; print(json.dumps(sorted(sys.modules)))"
+    output = subprocess.check_output([sys.executable, "-c", program], timeout=60, text=True)
+    loaded = json.loads(output)
+    assert "sdactivate.runtime.serve" in loaded
+    assert [name for name in loaded if any(is_in(name, room) for room in forbidden)] == []
+
+
+def test_import_sdactivate_alone_costs_nothing() -> None:
+    program = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import sdactivate"
+    program += "; print(*(m for m in sys.modules if m.startswith('sdactivate')))"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "sdactivate\n"
+
+
+def public(
+    tree: ast.Module | ast.FunctionDef | ast.ClassDef,
+) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    """A module's public functions and classes, with the methods of those a user can import."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+            if node.name in sdactivate.__all__:
+                yield from public(node)
+
+
+# The four names that every verb has: sdactivate/cli/__init__.py says what they are.
+OF_A_VERB = {"add_arguments", "run"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_public_names_say_what_they_do(module: str) -> None:
+    tree = TREES[module]
+    missing = [
+        node.name
+        for node in public(tree)
+        if not ast.get_docstring(node)
+        if not (is_in(module, "sdactivate.cli") and node.name in OF_A_VERB)
+    ]
+    assert ast.get_docstring(tree), "the module itself says nothing"
+    assert missing == []
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The `sdactivate …` command lines in `text`, without what is the shell's or the reader's."""
+    text = re.sub(r"\s*\\\n\s*", " ", text)
+    command_line = r"\s*(?:[$#] |sudo )*sdactivate (.*?)(?=  | [0-9]*[|>&;<]|#|$)"
+    for line in text.splitlines():
+        if command := re.match(command_line, line):
+            yield shlex.split(command[1])
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_has_examples_that_it_understands(verb: str) -> None:
+    module = import_module(f"sdactivate.cli.{verb}")
+    assert module.SUMMARY
+    assert "\n" not in module.SUMMARY
+    examples = [words for words in commands(module.EXAMPLES) if words[:1] == [verb]]
+    assert examples
+    for words in examples:
+        parse(words)
+
+
+def parse(words: list[str]) -> None:
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            cli.parser().parse_args(words)
+        except SystemExit:
+            pytest.fail(f"sdactivate {shlex.join(words)}\n{said.getvalue()}")
