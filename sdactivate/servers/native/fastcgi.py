@@ -52,9 +52,11 @@ class FastCgi(Persistent):
     def frame(self, data: bytes) -> bytes:
         return wire.stream(wire.STDOUT, self.request.id, data)
 
+    def head(self, status: str, fields: str, response: Response) -> bytes:
+        return self.frame(super().head(status, fields, response))
+
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
-        request_id = self.request.id
-        self.send(self.frame(head + body) + wire.end_response(request_id))
+        self.send(head + self.frame(body) + wire.end_response(self.request.id))
         self._finish()
 
     def send_tail(self, response: Response) -> None:
