@@ -2,14 +2,15 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sdactivate import systemd
 from sdactivate.errors import UsageError
 from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.make import ALL, chosen, known_options, make
-from sdactivate.generate.output import Output, Target
+from sdactivate.generate.output import File, Output, Target
 
 SUMMARY = "print the units of a site"
 
@@ -20,19 +21,27 @@ examples:
       > /etc/systemd/system/mysite.service
   sdactivate gen mysite --kind all --out units --group www-data --app mysite.wsgi:application \\
       --chdir /srv/mysite --command clearsessions --every daily
+  sdactivate gen --from sites.toml --out /etc/systemd/system
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of every kind: those of a site, and the kinds' own."""
-    parser.add_argument("name", metavar="NAME", help="what the site's units are called")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="what the site's units are called")
     kinds = "; ".join(f"{kind.name}: {kind.summary}" for kind in KINDS.values())
     parser.add_argument(
         "--kind",
         choices=[*KINDS, ALL],
-        default="socket",
         metavar="KIND",
-        help=f"what to write (default socket). {kinds}; all: all that the options give reason for",
+        help="what to write (default socket; with --from what the file says, or all). "
+        f"{kinds}; all: all that the options give reason for",
+    )
+    parser.add_argument(
+        "--from",
+        dest="sites",
+        metavar="FILE",
+        type=Path,
+        help="read sites from a TOML file, such as sites.toml or pyproject.toml",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="write files into DIR")
     parser.add_argument(
@@ -107,26 +116,69 @@ def target(args: argparse.Namespace) -> Target:
 
 def run(args: argparse.Namespace) -> int:
     """Write the kind's text, whole or not at all, and its warnings on standard error."""
-    try:
-        systemd.unit_name(args.name)
-    except UsageError as error:
-        raise UsageError(f"NAME {error}") from None
-    given = values(args)
-    output = make(args.name, chosen(args.kind, given), given, target(args))
-    for warning in output.warnings:
+    wanted = target(args)
+    outputs = [_made(site, wanted) for site in sites(args)]
+    # Several kinds of one site warn of the same things: once is enough.
+    for warning in dict.fromkeys(warning for output in outputs for warning in output.warnings):
         print(f"sdactivate gen: warning: {warning}", file=sys.stderr)
+    files = [file for output in outputs for file in output.files]
     if args.out is None:
-        sys.stdout.write(printed(output))
+        sys.stdout.write(printed(files))
     else:
         from sdactivate.generate.write import write
 
-        for file in write(args.out, output.files, args.force):
+        for file in write(args.out, files, args.force):
             print(args.out / file.name)
     return 0
 
 
-def printed(output: Output) -> str:
+class Asked(NamedTuple):
+    """One site that is asked for."""
+
+    name: str
+    kinds: tuple[str, ...]
+    given: dict[str, Any]
+    where: str = ""
+    """The file and the line that describe it, if any."""
+
+
+def sites(args: argparse.Namespace) -> Iterator[Asked]:
+    """Yield what is asked for; what is said on the command line outranks the file.
+
+    Raises UsageError for what can't be meant.
+    """
+    kinds = () if args.kind is None else (args.kind,)
+    given = values(args)
+    if args.sites is None:
+        if args.name is None:
+            raise UsageError("NAME is missing: what the site's units are called")
+        try:
+            systemd.unit_name(args.name)
+        except UsageError as error:
+            raise UsageError(f"NAME {error}") from None
+        yield Asked(args.name, kinds or ("socket",), given)
+        return
+    from sdactivate.generate.tables import Tables
+
+    tables = Tables(args.sites)
+    if args.name is None and args.out is None and len(tables.names) > 1:
+        raise UsageError("--from without NAME: the files of several sites need a directory, --out")
+    for name in tables.names if args.name is None else [args.name]:
+        entry = tables.entry(name)
+        merged = {**entry.given, **given}
+        yield Asked(name, kinds or entry.kinds or (ALL,), merged, f"{tables.path}: sites.{name}")
+
+
+def _made(site: Asked, wanted: Target) -> Output:
+    try:
+        kinds = [row for kind in site.kinds for row in chosen(kind, site.given)]
+        return make(site.name, kinds, site.given, wanted)
+    except UsageError as error:
+        raise UsageError(f"{site.where}: {error}" if site.where else str(error)) from None
+
+
+def printed(files: list[File]) -> str:
     """Return the text of one file as it is, of several with their names above them."""
-    if len(output.files) == 1:
-        return output.files[0].text
-    return "\n".join(f"# --- {file.name}\n{file.text}" for file in output.files)
+    if len(files) == 1:
+        return files[0].text
+    return "\n".join(f"# --- {file.name}\n{file.text}" for file in files)

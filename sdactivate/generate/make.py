@@ -1,13 +1,15 @@
 """A site's name and options become files: the way that gen, sites.toml and install share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
+from itertools import chain
 from typing import Any
 
 from sdactivate.errors import UsageError
 from sdactivate.generate import options
 from sdactivate.generate.kinds import KINDS, Kind
 from sdactivate.generate.options import Option
-from sdactivate.generate.output import Output, Target
+from sdactivate.generate.output import File, Output, Target
 
 ALL = "all"
 """The kind that stands for every kind that a site has a use for."""
@@ -15,6 +17,7 @@ ALL = "all"
 _SITE = frozenset(row.field for row in options.SITE)
 
 
+@cache
 def known_options() -> dict[str, Option]:
     """Return every option by its field: a site's first, then those of the kinds."""
     rows = [*options.SITE, *(option for kind in KINDS.values() for option in kind.options)]
@@ -47,19 +50,17 @@ def make(name: str, kinds: list[Kind], given: Mapping[str, Any], target: Target)
     kinds reads is warned of. Raises UsageError for what can't be written.
     """
     site = options.site(name, {key: value for key, value in given.items() if key in _SITE})
-    output = Output(())
+    files: list[File] = []
+    warnings: list[Iterable[str]] = []
     read: set[str] = set()
     for kind in kinds:
         own = {option.field for option in kind.options}
         made = kind.load()(site, target, **{key: given[key] for key in given if key in own})
         folder = f"{kind.folder}/" if kind.folder else ""
-        files = (file._replace(name=folder + file.name) for file in made.files)
-        # Kinds of one site warn of the same things: once is enough.
-        warnings = dict.fromkeys((*output.warnings, *made.warnings))
-        output = Output((*output.files, *files), tuple(warnings))
+        files += (file._replace(name=folder + file.name) for file in made.files)
+        warnings.append(made.warnings)
         read |= own | (_SITE if kind.reads is None else {r.replace("-", "_") for r in kind.reads})
     if unread := [f"--{known_options()[key].name}" for key in given if key not in read]:
         what = " ".join(["--kind", *(kind.name for kind in kinds)])
-        note = f"{', '.join(unread)}: {what} has no use for it"
-        output = output._replace(warnings=(*output.warnings, note))
-    return output
+        warnings.append([f"{', '.join(unread)}: {what} has no use for it"])
+    return Output(tuple(files), chain.from_iterable(warnings))

@@ -9,7 +9,7 @@ generated unit sets them, so that an operator finds them all in one place and in
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sdactivate import fronts, systemd
+from sdactivate import fronts, settings, systemd
 from sdactivate import site as grammar
 from sdactivate.errors import UsageError
 from sdactivate.generate import schedule
@@ -36,6 +36,10 @@ class Option(NamedTuple):
     """It may be given several times: the value is a tuple."""
     flag: bool = False
     """It takes no value."""
+    types: tuple[type, ...] = (str,)
+    """What a file may say instead of text."""
+    words: bool = False
+    """Its value is words, which a file may list."""
 
     @property
     def field(self) -> str:
@@ -51,6 +55,13 @@ class Option(NamedTuple):
             return self.read(text)
         except UsageError as error:
             raise UsageError(f"{where} {error}") from None
+
+
+_NUMBERS: dict[Callable[[str], Any], tuple[type, ...]] = {
+    **dict.fromkeys((settings.count, settings.positive, settings.size), (str, int)),
+    settings.seconds: (str, int, float),
+    settings.yes_or_no: (str, bool),
+}
 
 
 def _setting(setting: Setting) -> Option:
@@ -69,6 +80,8 @@ def _setting(setting: Setting) -> Option:
         setting.help + choices,
         metavar or setting.name.upper(),
         "runtime",
+        types=_NUMBERS.get(setting.read, (str,)),
+        words=isinstance(setting.default, tuple),
     )
 
 
@@ -155,7 +168,14 @@ SITE: tuple[Option, ...] = (
     Option(
         "cpu-quota", grammar.cpu_quota, "processor time at most: 50%, 200%", "PERCENT", "limits"
     ),
-    Option("tasks-max", grammar.tasks, "processes and threads at most", "NUMBER", "limits"),
+    Option(
+        "tasks-max",
+        grammar.tasks,
+        "processes and threads at most",
+        "NUMBER",
+        "limits",
+        types=(str, int),
+    ),
     *(_setting(setting) for setting in SETTINGS),
 )
 
@@ -209,5 +229,5 @@ def site(name: str, values: Mapping[str, Any]) -> Site:
             fields["group"] = fronts.packaging(front, distribution).group
         if "listen" not in fields and packaging and packaging.chroot:
             fields["listen"] = (grammar.parse_listen(packaging.default_socket(name)),)
-    settings = {key: value for key, value in values.items() if key in _SETTINGS}
-    return Site(name, **fields, settings=settings)
+    runtime = {key: value for key, value in values.items() if key in _SETTINGS}
+    return Site(name, **fields, settings=runtime)

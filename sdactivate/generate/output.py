@@ -1,5 +1,6 @@
 """What a kind returns: files, and what the administrator should know about them."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -25,5 +26,9 @@ class Output(NamedTuple):
     """All that one kind writes for one site."""
 
     files: tuple[File, ...]
-    warnings: tuple[str, ...] = ()
-    """Sentences for standard error: the text is right, but this host may not fit it."""
+    warnings: Iterable[str] = ()
+    """Sentences for standard error: the text is right, but this host may not fit it.
+
+    They may look at the host as they are read, and where nobody reads them (while systemd waits
+    for its generators, say) nothing is looked at.
+    """

@@ -38,7 +38,7 @@ def service(site: Site, target: Target, *, command: Commands = (), every: str = 
         )
         for stem, words in zip(stems, command, strict=True)
     ]
-    return Output(tuple(files), tuple(advice.of_service(site, python)))
+    return Output(tuple(files), advice.of_service(site, python))
 
 
 def timer(site: Site, target: Target, *, command: Commands = (), every: str = "daily") -> Output:

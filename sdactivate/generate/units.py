@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from sdactivate import directives, peer_rules, systemd
@@ -45,7 +46,7 @@ def socket(site: Site, target: Target) -> Output:
 
     Addresses with a name of their own are in units of their own, NAME-THEIRS.socket.
     """
-    return Output(tuple(_sockets(site, target, instances=False)), tuple(advice.of_socket(site)))
+    return Output(tuple(_sockets(site, target, instances=False)), advice.of_socket(site))
 
 
 def service(site: Site, target: Target) -> Output:
@@ -54,9 +55,9 @@ def service(site: Site, target: Target) -> Output:
     Raises UsageError where no application is named, or for what the systemd that it is for
     does not know.
     """
-    warnings = (
-        *advice.of_service(site, site.python or sys.executable),
-        *advice.of_peers(peer_needs(site)),
+    warnings = chain(
+        advice.of_service(site, site.python or sys.executable),
+        advice.of_peers(peer_needs(site)),
     )
     return Output((_service(site, target, instances=False),), warnings)
 
@@ -81,7 +82,7 @@ def template(site: Site, target: Target) -> Output:
     # Every value has been escaped by now, and no escape touches a brace.
     return Output(
         tuple(file._replace(text=file.text.replace(INSTANCE, "%i")) for file in files),
-        (*advice.of_socket(site), *advice.of_peers(peer_needs(site))),
+        chain(advice.of_socket(site), advice.of_peers(peer_needs(site))),
     )
 
 
@@ -152,12 +153,14 @@ def surroundings(site: Site, target: Target, names: Names | None = None) -> dict
 
 
 @cache
-def _topics(needs: frozenset[str], version: int) -> list[tuple[Escaped, list[Escaped]]]:
+def _topics(needs: frozenset[str], version: int) -> list[tuple[Escaped, Escaped]]:
+    """The sandbox as comments and blocks of lines: the same for many sites, and made once."""
     rows = directives.sandbox(needs, version)
-    return [
-        (Escaped(comment), [Escaped(row.line) for row in rows if row.topic == topic])
+    blocks = (
+        (comment, [row.line for row in rows if row.topic == topic])
         for topic, comment in directives.TOPICS.items()
-    ]
+    )
+    return [(Escaped(comment), Escaped("\n".join(lines))) for comment, lines in blocks if lines]
 
 
 def environment(site: Site) -> list[str]:

@@ -58,9 +58,9 @@ def replace(path: Path, file: File, sync: bool = False) -> None:
         with open(descriptor, "wb") as stream:
             stream.write(file.text.encode())
             stream.flush()
-            os.fchmod(stream.fileno(), file.mode)
+            os.fchmod(descriptor, file.mode)
             if sync:
-                os.fsync(stream.fileno())
+                os.fsync(descriptor)
         os.replace(draft, path)
     except BaseException:
         with suppress(FileNotFoundError):

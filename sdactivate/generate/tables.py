@@ -1,0 +1,204 @@
+"""Many sites in one TOML file: every option by its long name.
+
+    [defaults]                       # for all of them
+    group = "www-data"
+    python = "/opt/venv/bin/python"
+
+    [sites.mysite]
+    app = "mysite.wsgi:application"
+    chdir = "/srv/mysite"
+    threads = 4
+    command = ["clearsessions"]
+
+    [sites."example.org"]
+    kind = ["socket"]                # nothing: all that the options give reason for
+
+In a pyproject.toml the same lies under [tool.sdactivate]. What a key may hold is what the option
+takes on the command line: a string, a list of them where the option may be repeated, true where
+it is a flag, a number where the runtime's setting is one. A mode is a string: TOML's 0o660 would
+be the number 432, and read as one.
+"""
+
+import re
+import sys
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sdactivate import systemd
+from sdactivate.errors import Error, UsageError
+from sdactivate.generate.make import known_options
+from sdactivate.generate.options import Option
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Keys = tuple[str, ...]
+_TYPES = {str: "a string", bool: "true or false", int: "a number", float: "a number"}
+
+
+class Entry(NamedTuple):
+    """One site, as the file has it."""
+
+    kinds: tuple[str, ...]
+    """Empty where the file does not say."""
+    given: dict[str, Any]
+    """Values by field, as the options' readers made them."""
+
+
+class Tables:
+    """A file of sites, read: its defaults are good, its sites are looked at one by one.
+
+    Raises Error where the file can't be read, and UsageError where it is no TOML, where a table
+    has no place in it, and where the defaults can't be meant: with the line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._text = path.read_bytes().decode()
+            data = tomllib.loads(self._text)
+        except OSError as error:
+            raise Error(f"{path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"{path}: this is not UTF-8, which TOML is written in") from None
+        except tomllib.TOMLDecodeError as error:
+            what, _, where = str(error).partition(" (at line ")
+            line = where.partition(",")[0] or len(self._text.splitlines())
+            raise UsageError(f"{path}:{line}: {what}") from None
+        self._at: Keys = ()
+        if path.name == "pyproject.toml":
+            self._at = ("tool", "sdactivate")
+            data = self._table(self._table(data, "tool", ()), "sdactivate", ("tool",))
+        for key in data:
+            if key not in ("defaults", "sites"):
+                raise self._error((*self._at, key), self._unknown(key, ["defaults", "sites"]))
+        self._sites = self._table(data, "sites", self._at)
+        defaults = self._table(data, "defaults", self._at)
+        self._defaults = self._read((*self._at, "defaults"), defaults)
+
+    @property
+    def names(self) -> list[str]:
+        """The sites' names, in their order in the file."""
+        return list(self._sites)
+
+    def entry(self, name: str) -> Entry:
+        """Return the site `name`, the defaults included.
+
+        Raises UsageError, with the file and the line, where the name or a value can't be meant,
+        and Error where the file has no such site.
+        """
+        if name not in self._sites:
+            near = get_close_matches(name, self._sites, 1)
+            hint = f"; is {near[0]} meant?" if near else ""
+            raise Error(f"{self.path}: there is no [sites.{name}]{hint}")
+        at = (*self._at, "sites", name)
+        try:
+            systemd.unit_name(name)
+        except UsageError as error:
+            raise self._error(at, str(error)) from None
+        own = self._read(at, self._table(self._sites, name, at[:-1]))
+        return Entry(own.kinds or self._defaults.kinds, {**self._defaults.given, **own.given})
+
+    def _read(self, at: Keys, table: Mapping[str, Any]) -> Entry:
+        known = _by_name()
+        given: dict[str, Any] = {}
+        kinds: tuple[str, ...] = ()
+        for key, value in table.items():
+            try:
+                if key == "kind":
+                    kinds = tuple(_texts(value, (str,), many=True))
+                elif (option := known.get(key)) is None:
+                    raise UsageError(self._unknown(key, [*known, "kind"]))
+                elif (parsed := _parse(option, value)) is not None:
+                    given[option.field] = parsed
+            except UsageError as error:
+                raise self._error((*at, key), str(error)) from None
+        return Entry(kinds, given)
+
+    def _table(self, parent: Mapping[str, Any], key: str, at: Keys) -> Mapping[str, Any]:
+        table = parent.get(key, {})
+        if not isinstance(table, dict):
+            raise self._error((*at, key), "a table is wanted")
+        return table
+
+    def _unknown(self, key: str, known: list[str]) -> str:
+        near = get_close_matches(key.replace("_", "-"), known, 1)
+        meant = f"is {near[0]} meant?" if near else f"there are {', '.join(known)}"
+        return f"there is no such key; {meant}"
+
+    def _error(self, at: Keys, what: str) -> UsageError:
+        return UsageError(f"{self.path}:{self._line(at)}: {'.'.join(at)}: {what}")
+
+    def _line(self, at: Keys) -> int:
+        return line_of(self._text, at)
+
+
+def _by_name() -> dict[str, Option]:
+    return {option.name: option for option in known_options().values()}
+
+
+def _parse(option: Option, value: object) -> Any:
+    """Return what `value` means to `option`; None for a flag that is not set."""
+    if option.flag:
+        if not isinstance(value, bool):
+            raise UsageError("true or false is wanted")
+        return value or None
+    texts = _texts(value, option.types, option.many or option.words)
+    if option.many:
+        return tuple(option.read(text) for text in texts)
+    return option.read(" ".join(texts))
+
+
+def _texts(value: object, types: tuple[type, ...], many: bool) -> list[str]:
+    if isinstance(value, list):
+        if not many:
+            raise UsageError("one value is wanted, not a list")
+        return [text for item in value for text in _texts(item, types, many=False)]
+    if type(value) not in types:
+        wanted = " or ".join(dict.fromkeys(_TYPES[one] for one in types))
+        raise UsageError(f"{wanted} is wanted" + (", or a list of them" if many else ""))
+    if isinstance(value, bool):
+        return ["yes" if value else "no"]
+    return [str(value)]
+
+
+_HEADER = re.compile(r"\s*\[(?!\[)(.*)\]\s*(?:#.*)?")
+_KEY = re.compile(r"""\s*("[^"]*"|'[^']*'|[A-Za-z0-9_-]+)\s*[.=]""")
+
+
+def line_of(text: str, at: Keys) -> int:
+    """Return the line, from 1, on which the TOML `text` has the key or the table `at`.
+
+    Where it can't be told, the line of what it lies in. Only messages depend on it.
+    """
+    best, depth = 1, 0
+    here: Keys = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.fullmatch(line):
+            here = _keys(f"[{header[1]}]")
+            found = here
+        elif key := _KEY.match(line):
+            found = (*here, *_keys(f"{key[1]} = 0"))
+        else:
+            continue
+        if len(found) > depth and found == at[: len(found)]:
+            best, depth = number, len(found)
+    return best
+
+
+def _keys(line: str) -> Keys:
+    """The keys that a line of TOML, a header or an assignment, goes down through."""
+    try:
+        table = tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return ()
+    keys = []
+    while isinstance(table, dict) and table:
+        (key,) = table
+        keys.append(key)
+        table = table[key]
+    return tuple(keys)
