@@ -17,14 +17,17 @@ several kinds may share one tuple. A name means the same everywhere: `--protocol
 runtime's setting, and a front reads it from `site.settings`.
 """
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple
 
+from sdactivate.errors import UsageError
 from sdactivate.fronts import FRONTS
 from sdactivate.generate.front_options import FRONT
 from sdactivate.generate.options import SYSUSERS, TIMER, Option
 from sdactivate.generate.output import Output
+from sdactivate.settings import TABLE as SETTINGS
 
 
 class Kind(NamedTuple):
@@ -53,8 +56,29 @@ class Kind(NamedTuple):
         return function
 
 
+def _image(text: str) -> str:
+    """Return `text` if it can name an image. Raises UsageError otherwise."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", text):
+        raise UsageError(f"{text!r}: an image is [REGISTRY/]NAME[:TAG][@DIGEST]")
+    return text
+
+
 _SOCKET = frozenset({"listen", "front", "distribution", "user", "group", "mode"})
 _FRONT = frozenset({"listen", "protocol"})
+_SETTINGS = frozenset(setting.option.removeprefix("--") for setting in SETTINGS)
+_IMAGE = _SETTINGS | {"listen", "app", "chdir", "env"}
+_LAUNCHED = _SETTINGS | _SOCKET | {"app", "chdir", "python", "run-as", "env"}
+
+ON_DEMAND = Option(
+    "on-demand",
+    bool,
+    "hold the sockets, and start the site when somebody connects",
+    topic="without systemd",
+    flag=True,
+)
+IMAGE = Option(
+    "image", _image, "the container's image (default localhost/NAME)", "IMAGE", "without systemd"
+)
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -118,6 +142,36 @@ KINDS: dict[str, Kind] = {
                 _FRONT,
             )
             for front in FRONTS.values()
+        ),
+        *(
+            Kind(
+                name,
+                f"sdactivate.generate.supervisors:{name}",
+                f"the launcher under {title}",
+                () if name == "circus" else (ON_DEMAND,),
+                _LAUNCHED,
+            )
+            for name, title in (
+                ("daemontools", "daemontools"),
+                ("runit", "runit"),
+                ("s6", "s6"),
+                ("supervisord", "supervisord"),
+                ("circus", "circus"),
+                ("openrc", "OpenRC"),
+            )
+        ),
+        Kind(
+            "dockerfile",
+            "sdactivate.generate.supervisors:dockerfile",
+            "an image that runs as no root",
+            reads=_IMAGE,
+        ),
+        Kind(
+            "quadlet",
+            "sdactivate.generate.supervisors:quadlet",
+            "podman's container with its socket",
+            (IMAGE,),
+            _SOCKET | _IMAGE,
         ),
     )
 }

@@ -42,9 +42,10 @@ SIGNATURE = "written by sdactivate"
 
 
 def render(template: str, comments: bool, **values: Any) -> str:
-    """Return the text of `template`; without `comments` only the signature's line has a "#"."""
+    """Return the text of `template`; without `comments` only the signature's line is one."""
     text = environment().get_template(template).render(values)
     if comments:
         return text
     first, *rest = text.splitlines(keepends=True)
-    return "".join([first, *(line for line in rest if not line.startswith("#"))])
+    kept = (line for line in rest if SIGNATURE in line or not line.startswith(("#", ";")))
+    return "".join([first, *kept])

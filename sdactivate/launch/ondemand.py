@@ -10,9 +10,10 @@ pause before the next start, a run that ends well after its first second ends th
 command that leaves at once, whatever its exit status, did not serve what it was started for,
 and counts as a failure too.
 
-TERM and INT are passed to the command, and the activator leaves when the command has;
-HUP, USR1, USR2 and WINCH are passed on. If the activator is killed, the kernel sends the
-command TERM.
+TERM and INT are passed to the command, and the activator leaves when the command has. HUP is a
+restart that loses nothing: the command is told TERM, finishes what it has accepted, and the next
+connection, which has waited in the socket, starts it anew. USR1, USR2 and WINCH are passed on.
+If the activator is killed, the kernel sends the command TERM.
 """
 
 import os
@@ -40,6 +41,7 @@ class Activator:
         self._execute = execute
         self._child = 0
         self._stopping = False
+        self._restarting = False
         self._signals, self._wakeup = os.pipe()
         os.set_blocking(self._signals, False)
         os.set_blocking(self._wakeup, False)
@@ -60,7 +62,8 @@ class Activator:
             lasted = time.monotonic() - began
             if self._stopping:
                 return 0
-            failed = status != 0 or lasted < SERVED
+            failed = (status != 0 or lasted < SERVED) and not self._restarting
+            self._restarting = False
             pause = min(max(FIRST_PAUSE, pause * 2), LONGEST_PAUSE) if failed else 0.0
             _say(
                 f"process ended {_how(status)} after {lasted:.1f} s; "
@@ -87,7 +90,8 @@ class Activator:
         for number in os.read(self._signals, 4096):
             self._stopping |= number in _STOP
             if self._child and number in _FORWARD:
-                os.kill(self._child, number)
+                self._restarting |= number == signal.SIGHUP
+                os.kill(self._child, signal.SIGTERM if number == signal.SIGHUP else number)
 
     def _start(self) -> None:
         parent = os.getpid()

@@ -1,0 +1,191 @@
+"""The example site on this very machine, without systemd: nginx in front, a supervisor behind."""
+
+import http.client
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+CHECKOUT = Path(__file__).parent.parent.parent
+PATIENCE = 60.0  # seconds: a guard against hanging, not an expectation
+USER = "games"
+STANZA = (CHECKOUT / "tests/machine/nginx.conf").read_text()
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+class House:
+    """A directory of its own under /run, the site in it, and the sites's Python."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.socket = home / "mysite.sock"
+        self.state = home / "state"
+        self.state.mkdir(mode=0o700)
+        shutil.chown(self.state, USER, "games")
+        shutil.copytree(
+            CHECKOUT / "examples" / "mysite",
+            home / "mysite",
+            ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3", "secret_key"),
+        )
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self.python = self._reachable_python()
+        self.manage("migrate", "--verbosity=0")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    def _reachable_python(self) -> str:
+        """The interpreter, where others than root can reach it; else a copy of its packages."""
+        if self._works(sys.executable):
+            return sys.executable
+        library = self.home / "lib"
+        packages = next(Path(sys.prefix).glob("lib/python3*/site-packages"))
+        shutil.copytree(packages, library)
+        shutil.copytree(CHECKOUT / "sdactivate", library / "sdactivate", dirs_exist_ok=True)
+        self.environ["PYTHONPATH"] = str(library)
+        real = os.path.realpath(sys.executable)
+        assert self._works(real), f"{USER} can't reach {real}"
+        return real
+
+    def _works(self, python: str) -> bool:
+        probe = [python, "-c", "import django, sdactivate.runtime.activation"]
+        done = subprocess.run(probe, cwd="/", env=self.environ, capture_output=True, **as_user())
+        return done.returncode == 0
+
+    def manage(self, *arguments: str) -> None:
+        subprocess.run(
+            [self.python, "manage.py", *arguments],
+            cwd=self.home / "mysite",
+            env={**self.environ, "STATE_DIRECTORY": str(self.state)},
+            check=True,
+            timeout=PATIENCE,
+            **as_user(),
+        )
+
+    def generate(self, kind: str, directory: Path, *options: str) -> list[Path]:
+        """Have `sdactivate gen` write the files of a kind below `directory`."""
+        from sdactivate.cli import gen, parser
+        from sdactivate.generate.output import Target
+
+        arguments = ["gen", "mysite", "--kind", kind, "--listen", str(self.socket)]
+        arguments += ["--group", "www-data", "--run-as", USER, "--app", "mysite.wsgi:application"]
+        arguments += ["--chdir", str(self.home / "mysite"), "--python", self.python]
+        arguments += ["--env", f"STATE_DIRECTORY={self.state}", *options]
+        args = parser().parse_args(arguments)
+        output = gen.generate("mysite", kind, gen.values(args), Target(252))
+        written = []
+        for file in output.files:
+            path = directory / file.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(file.text)
+            path.chmod(file.mode)
+            written.append(path)
+        return written
+
+    def get(self, path: str = "/") -> "tuple[int, str]":
+        """Ask nginx for a page."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request("GET", path, headers={"Host": "demo.localhost"})
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    def serves(self) -> bool:
+        return self.get()[0] == 200
+
+
+def as_user() -> dict:
+    account = pwd.getpwnam(USER)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    home = Path(tempfile.mkdtemp(prefix="sdactivate-", dir="/run"))
+    home.chmod(0o755)
+    try:
+        house = House(home)
+        with nginx(house):
+            yield house
+    finally:
+        shutil.rmtree(home)
+
+
+def nginx(house: House) -> "subprocess.Popen[bytes]":
+    """nginx with workers as www-data, on a port of its own, before the house's socket."""
+    directory = house.home / "nginx"
+    directory.mkdir()
+    stanza = STANZA.replace("/run/mysite.sock", str(house.socket))
+    stanza = stanza.replace("listen 80 default_server", f"listen 127.0.0.1:{house.port}")
+    configuration = directory / "nginx.conf"
+    paths = "".join(
+        f"{kind}_temp_path {directory}/{kind};\n"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    configuration.write_text(
+        f"user www-data;\npid {directory}/pid;\ndaemon off;\nerror_log {directory}/error.log;\n"
+        f"events {{}}\nhttp {{\naccess_log off;\n{paths}{stanza}}}\n"
+    )
+    process = _Nginx(["nginx", "-e", f"{directory}/error.log", "-c", str(configuration)])
+    wait_until(lambda: _listens(house.port), "nginx")
+    return process
+
+
+class _Nginx(subprocess.Popen):
+    def __exit__(self, *exception: object) -> None:
+        self.send_signal(signal.SIGTERM)
+        super().__exit__(*exception)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Load:
+    """Four clients that ask for pages without a pause until told to stop."""
+
+    def __init__(self, house: House) -> None:
+        self.statuses: list[int] = []
+        self._house, self._stop = house, False
+        self._threads = [Thread(target=self._run) for _ in range(4)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def _run(self) -> None:
+        while not self._stop:
+            self.statuses.append(self._house.get()[0])
+
+    def wait_for(self, more: int) -> None:
+        goal = len(self.statuses) + more
+        wait_until(lambda: len(self.statuses) >= goal, f"{more} answers")
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop = True
+        for thread in self._threads:
+            thread.join()
