@@ -21,6 +21,7 @@ import pytest
 import sdactivate
 from sdactivate import cli
 
+CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(sdactivate.__file__).parent
 MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
@@ -183,6 +184,21 @@ def test_every_verb_has_examples_that_it_understands(verb: str) -> None:
     assert examples
     for words in examples:
         parse(words)
+
+
+DOCUMENTS = sorted(
+    path for pattern in ("*.md", "docs/**/*.md", "units/*.md") for path in CHECKOUT.glob(pattern)
+)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_documents_show_commands_that_are_understood_and_files_that_exist(document: Path) -> None:
+    text = document.read_text()
+    blocks = re.findall(r"^```(?:console|sh)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for words in commands("".join(blocks)):
+        parse(words)
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert (document.parent / target).exists(), target
 
 
 def parse(words: list[str]) -> None:
