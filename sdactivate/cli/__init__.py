@@ -21,7 +21,7 @@ from typing import Any
 from sdactivate.errors import Error
 
 # The order is the order of `sdactivate --help`: before, during, after.
-VERBS = ("gen", "serve", "launch", "who")
+VERBS = ("gen", "serve", "launch", "who", "doctor")
 
 
 def _verb(name: str) -> Any:

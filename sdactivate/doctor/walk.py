@@ -79,8 +79,10 @@ def _acl(real: str) -> Acl | None:
         raise
 
 
-def walk(path: str, root: str = "/") -> Way:
+def walk(path: str, root: str = "/", need: int = WRITE) -> Way:
     """Return the way to the absolute `path`, as a process sees it whose root is `root`.
+
+    `need` is what is wanted of the end: connect(2) writes, execve(2) and chdir(2) need x.
 
     A walk that ends early (nothing there, a loop of links) is a Way with that error and the
     steps up to it. Raises Error if `path` is not absolute, or if a directory on the way can't be
@@ -89,7 +91,7 @@ def walk(path: str, root: str = "/") -> Way:
     if not path.startswith("/"):
         raise Error(f"{path!r}: an absolute path is wanted")
     try:
-        return _Walk(root.rstrip("/")).to(path)
+        return _Walk(root.rstrip("/")).to(path, need)
     except PermissionError as error:
         raise Error(
             f"{path}: {error.filename} can't be looked at by uid {os.geteuid()}: run as root"
@@ -102,7 +104,7 @@ class _Walk:
         self.protected = _protected_symlinks()
         self.steps: list[Step] = []
 
-    def to(self, path: str) -> Way:
+    def to(self, path: str, need: int) -> Way:
         here: list[str] = []  # the directory that we stand in, from the root
         pending = _components(path)
         must_be_directory = path.endswith("/")
@@ -140,7 +142,7 @@ class _Walk:
             node = self._node(here)
         if must_be_directory and node.kind != "directory":
             return Way(path, tuple(self.steps), errno.ENOTDIR)
-        self.steps.append(Step(node, WRITE))
+        self.steps.append(Step(node, need))
         return Way(path, tuple(self.steps))
 
     def _node(self, names: list[str]) -> Node:

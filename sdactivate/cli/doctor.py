@@ -1,0 +1,78 @@
+"""sdactivate doctor: what is wrong with a deployment, why, and what mends it."""
+
+import argparse
+import json
+import sys
+
+SUMMARY = "what is wrong with a deployment, why, and what mends it"
+EXAMPLES = """\
+examples:
+  sudo sdactivate doctor mysite                       the running system
+  sudo sdactivate doctor mysite --fix                 mend what is safe to, asking each time
+  sudo sdactivate doctor gunicorn.socket --html a.html
+  sdactivate doctor --offline units/                  unit files alone, for CI
+  sdactivate doctor --offline web.socket web.service --format sarif
+  sdactivate doctor --offline web.socket --ignore SDA006
+
+A comment in a unit silences a rule there:
+  # sdactivate: ignore=SDA006 only PHP of our own runs on this host
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `sdactivate doctor`."""
+    parser.add_argument(
+        "targets", metavar="NAME|FILE", nargs="+", help="units of this system; files with --offline"
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="read unit files, drop-ins beside them included"
+    )
+    parser.add_argument("--format", choices=("text", "json", "sarif"), default="text")
+    parser.add_argument(
+        "--ignore",
+        metavar="RULE",
+        action="append",
+        default=[],
+        help="leave this rule out: SDA006 (repeat, or separate by commas)",
+    )
+    parser.add_argument("--fix", action="store_true", help="mend what is safe to, asking each time")
+    parser.add_argument("--yes", action="store_true", help="with --fix: don't ask")
+    parser.add_argument("--html", metavar="FILE", help="write a page that draws a request's way")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what is wrong. 0: nothing found, 1: something."""
+    from sdactivate.doctor import report, units
+    from sdactivate.doctor.examine import check_ids, examine
+    from sdactivate.doctor.finding import Case
+    from sdactivate.doctor.live import Facts
+    from sdactivate.errors import UsageError
+
+    ignored = {rule for text in args.ignore for rule in text.replace(",", " ").split()}
+    check_ids(ignored)
+    if args.offline and args.fix:
+        raise UsageError("--fix changes the running system, and --offline doesn't look at it")
+    if args.yes and not args.fix:
+        raise UsageError("--yes answers for --fix, which isn't given")
+    if args.offline:
+        cases = [Case(deployment) for deployment in units.offline(args.targets)]
+    else:
+        found = dict.fromkeys(units.live(name) for name in args.targets)
+        cases = [Case(deployment, Facts(deployment)) for deployment in found]
+    findings = [finding for case in cases for finding in examine(case, ignored)]
+    if args.html:
+        from sdactivate.doctor.page import write
+
+        write(args.html, cases, findings)
+        print(f"sdactivate doctor: wrote {args.html}", file=sys.stderr)
+    if args.format == "text":
+        print(report.as_text(findings), end="")
+    else:
+        as_data = report.as_json if args.format == "json" else report.as_sarif
+        print(json.dumps(as_data(findings), indent=2))
+    if args.fix and findings:
+        from sdactivate.doctor.fix import apply, asker
+
+        applied = apply(findings, asker(yes=args.yes))
+        print(f"sdactivate doctor: mended {applied} of {len(findings)}", file=sys.stderr)
+    return 1 if findings else 0

@@ -1,0 +1,118 @@
+"""What several checks ask of a unit."""
+
+import posixpath
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sdactivate.doctor.unitfile import Entry, Unit
+from sdactivate.errors import UsageError
+from sdactivate.site import parse_mode
+
+_LISTENS = ("ListenStream", "ListenSequentialPacket", "ListenDatagram")
+_LOOPBACK = re.compile(r"(127\.|\[::1\]|localhost:)")
+
+
+class Address(NamedTuple):
+    """One address that a socket unit listens on, and the line that says so."""
+
+    entry: Entry
+    text: str
+
+    @property
+    def is_path(self) -> bool:
+        """A socket with a file."""
+        return self.text.startswith("/")
+
+    @property
+    def is_abstract(self) -> bool:
+        """A unix socket without a file."""
+        return self.text.startswith("@")
+
+    @property
+    def is_network(self) -> bool:
+        """A port, an IP address and port, or vsock."""
+        return not self.is_path and not self.is_abstract
+
+    @property
+    def is_loopback(self) -> bool:
+        """An address that only this host reaches."""
+        return _LOOPBACK.match(self.text) is not None
+
+
+def addresses(socket: Unit) -> list[Address]:
+    """Return what a socket unit listens on (systemd.socket(5)); an empty line resets them all."""
+    held: list[Address] = []
+    for entry in socket.entries:
+        if entry.section == "Socket" and entry.key in _LISTENS:
+            held = [*held, Address(entry, resolve(entry.value, socket))] if entry.value else []
+    return held
+
+
+def paths(socket: Unit) -> list[Address]:
+    """Return only those with a file."""
+    return [address for address in addresses(socket) if address.is_path]
+
+
+def resolve(value: str, unit: Unit) -> str:
+    """Return `value` with the specifiers that a file alone can answer (systemd.unit(5)).
+
+    The directories are those of the system's manager. The others stay as they are.
+    """
+    stem = unit.name.rpartition(".")[0]
+    known = {
+        "t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "E": "/etc",
+        "T": "/tmp", "V": "/var/tmp", "h": "/root",  # noqa: S108
+        "n": unit.name, "N": stem, "p": unit.prefix, "i": stem.partition("@")[2] or "%i",
+        "%": "%",
+    }  # fmt: skip
+    return re.sub(r"%(.)", lambda found: known.get(found[1], found[0]), value)
+
+
+def mode(socket: Unit) -> int:
+    """Return the mode that a socket unit gives its files: SocketMode=, 0666 where unset."""
+    try:
+        return parse_mode(socket.value("SocketMode", "0666"))
+    except UsageError:
+        return 0o666
+
+
+def user(service: Unit) -> str:
+    """Return whom a service runs as: root where nobody is named (systemd.exec(5))."""
+    named = service.value("User")
+    if named:
+        return resolve(named, service)
+    return service.prefix if is_dynamic(service) else "root"
+
+
+def is_dynamic(service: Unit) -> bool:
+    """Whether the user exists only while the service runs."""
+    return service.is_on("DynamicUser")
+
+
+def has_private_tmp(service: Unit) -> bool:
+    """Whether it has a /tmp of its own; DynamicUser= implies it."""
+    value = service.value("PrivateTmp")
+    return value == "disconnected" or service.is_on("PrivateTmp") or is_dynamic(service)
+
+
+def under(path: str, *directories: str) -> bool:
+    """Whether `path` is one of `directories` or lies in one."""
+    path = posixpath.normpath(path)
+    return any(path == it or path.startswith(it.rstrip("/") + "/") for it in directories)
+
+
+def seconds(value: str) -> float | None:
+    """Return a time span of systemd.time(7) in seconds, None where it is none."""
+    from sdactivate.settings import seconds as parse
+
+    try:
+        return parse(value)
+    except ValueError:
+        return None
+
+
+def services(case_service: Unit | None) -> Iterator[Unit]:
+    """Yield the service if there is one: so that a check reads as a loop."""
+    if case_service is not None:
+        yield case_service

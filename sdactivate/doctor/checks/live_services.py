@@ -1,0 +1,155 @@
+"""The service on the running system."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from sdactivate.doctor import words
+from sdactivate.doctor.access import Identity, Verdict, judge
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.finding import Advice, Case, Command, Hit, Remedy
+from sdactivate.doctor.live import Facts
+from sdactivate.doctor.people import account
+from sdactivate.errors import Error
+
+_STATUS = {
+    200: "CHDIR: WorkingDirectory= isn't there, or its user may not enter it",
+    203: "EXEC: the program isn't there, or its user may not run it",
+    216: "GROUP: Group= or SupplementaryGroups= names none",
+    217: "USER: User= names none",
+    226: "NAMESPACE: a directory of the sandbox isn't there (ReadWritePaths=, BindPaths=)",
+    228: "SECCOMP: the kernel has no system call filter",
+    233: "RUNTIME_DIRECTORY: it couldn't be made",
+    238: "STATE_DIRECTORY: it couldn't be made",
+    243: "CREDENTIALS: a credential isn't there",
+}
+
+
+def service_failed(case: Case) -> Iterator[Hit]:
+    facts = case.running
+    for service in common.services(case.service):
+        result = facts.property(service.name, "Result")
+        if "@." in service.name or result in ("success", ""):
+            continue
+        status = facts.property(service.name, "ExecMainStatus")
+        number = int(status) if status.isdigit() else 0
+        reason = _STATUS.get(number, f"{result}, exit {status}")
+        lines = [
+            line
+            for line in facts.journal("--unit", service.name, "--lines=20")
+            if line.strip() and not line.startswith(service.name)
+        ]
+        ours = [line for line in lines if not _is_systemds(line)]
+        said = f"; its last words: {ours[-1].strip()}" if ours else ""
+        argv = ("journalctl", "--unit", service.name, "--lines=50")
+        yield Hit(service.name, f"{reason}{said}", Command(argv))
+
+
+def _is_systemds(line: str) -> bool:
+    starts = ("Starting ", "Started ", "Stopping ", "Stopped ", "Failed to start ", "Listening on ")
+    return line.startswith((*starts, "Closed "))
+
+
+def not_compiled(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        directory = common.resolve(service.value("WorkingDirectory").lstrip("-"), service)
+        strict = service.value("ProtectSystem") == "strict" or common.is_dynamic(service)
+        if not directory.startswith("/") or not strict:
+            continue
+        sources = [path for path in _sources(Path(directory)) if path.stat().st_size]
+        missing = [path for path in sources if not _compiled(path)]
+        if missing:
+            python = _interpreter(service.value("ExecStart"))
+            argv = (python, "-m", "compileall", "-q", directory)
+            yield Hit(
+                service.name,
+                f"{len(missing)} of {len(sources)} modules in {directory} have "
+                "no compiled file, and the service may write none",
+                Command(argv, True),
+            )
+
+
+def _sources(directory: Path, most: int = 2000) -> list[Path]:
+    found: list[Path] = []
+    for top, directories, files in os.walk(directory):
+        directories[:] = sorted(
+            it for it in directories if not it.startswith(".") and it not in ("node_modules",)
+        )
+        found += [Path(top, name) for name in files if name.endswith(".py")]
+        if len(found) >= most:
+            break
+    return found[:most]
+
+
+def _compiled(source: Path) -> bool:
+    return any(source.parent.glob(f"__pycache__/{source.stem}.*.pyc"))
+
+
+def _interpreter(line: str) -> str:
+    first = line.lstrip("@-:+!").split(" ", 1)[0].strip("\"'")
+    return first if "python" in first.rpartition("/")[2] else "python3"
+
+
+def program_unreadable(case: Case) -> Iterator[Hit]:
+    facts = case.running
+    from sdactivate.doctor.access import SEARCH
+    from sdactivate.doctor.unitfile import split
+    from sdactivate.doctor.walk import walk
+
+    for service in common.services(case.service):
+        identity = _runs_as(case, facts)
+        if identity is None or identity.override:
+            continue
+        for entry in [*service.entries_of("ExecStart"), *service.entries_of("WorkingDirectory")]:
+            first = split(common.resolve(entry.value, service).lstrip("@-:+!"))[:1]
+            path = first[0] if first else ""
+            if not path.startswith("/"):
+                continue
+            verdict = judge(walk(path, need=SEARCH), identity)
+            if not verdict.allowed:
+                status = "203/EXEC" if entry.key == "ExecStart" else "200/CHDIR"
+                yield Hit(
+                    entry,
+                    f"{words.user(identity.uid)} can't reach {path}: "
+                    f"{words.because(verdict)} (status={status})",
+                    _reach(verdict),
+                )
+
+
+def _reach(verdict: Verdict) -> Remedy:
+    if verdict.node is None or verdict.error in (errno.ENOENT, errno.ENOTDIR):
+        return Advice("the path is wrong, or the program isn't installed there")
+    return Command(("chmod", "o+x", verdict.node.path))
+
+
+def _runs_as(case: Case, facts: Facts) -> Identity | None:
+    assert case.service is not None
+    name = common.user(case.service)
+    try:
+        return account(name)
+    except Error:
+        # A dynamic user that doesn't exist while the service is down
+        return Identity(0xFFFFFFFD, 0xFFFFFFFD) if common.is_dynamic(case.service) else None
+
+
+def denied(case: Case) -> Iterator[Hit]:
+    facts = case.running
+    lines = facts.journal("--dmesg", "--since=-1h")
+    marks = ('apparmor="DENIED"', "avc:  denied")
+    for _, path in facts.paths():
+        name = path.rpartition("/")[2]
+        found = [
+            line
+            for line in lines
+            if any(it in line for it in marks) and (path in line or name in line)
+        ]
+        if found:
+            yield Hit(
+                path,
+                f"denied {len(found)} times in the last hour. The last: {found[-1]}",
+                Advice(
+                    "AppArmor: aa-logprof; SELinux: ausearch -m avc | audit2allow, or a "
+                    "label of httpd_var_run_t for the socket"
+                ),
+            )

@@ -1,0 +1,110 @@
+"""The sockets on the running system."""
+
+import os
+from collections.abc import Iterator
+
+from sdactivate.doctor import words
+from sdactivate.doctor.finding import Advice, Case, Command, Hit, restart
+
+_SMALL = 1024
+
+
+def not_listening(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        if case.running.property(socket.name, "ActiveState") == "inactive":
+            argv = ("systemctl", "enable", "--now", socket.name)
+            yield Hit(socket, "it is not active: nothing listens", Command(argv, True))
+
+
+def file_lost(case: Case) -> Iterator[Hit]:
+    facts = case.running
+    for unit, path in facts.paths():
+        if facts.listener(path) is None:
+            there = os.path.lexists(path)
+            how = "is not the file that it made" if there else "is gone"
+            yield Hit(
+                unit, f"{unit} is active, but {path} {how}: nobody can connect", restart(unit)
+            )
+
+
+def socket_failed(case: Case) -> Iterator[Hit]:
+    facts = case.running
+    reasons = {
+        "trigger-limit-hit": "the service was started too often in too short a time "
+        "(TriggerLimitBurst=)",
+        "service-start-limit-hit": "the service was started too often in too short a time "
+        "(StartLimitBurst=)",
+        "resources": "the socket couldn't be made",
+    }
+    for socket in case.sockets:
+        if facts.property(socket.name, "ActiveState") == "failed":
+            result = facts.property(socket.name, "Result")
+            last = facts.journal("--unit", socket.name, "--lines=3", "--priority=warning")
+            said = f"; its last words: {last[-1]}" if last else ""
+            yield Hit(
+                socket.name,
+                f"{reasons.get(result, result)}{said}",
+                restart(socket.name, safe=False),
+            )
+
+
+def socket_differs(case: Case) -> Iterator[Hit]:
+    facts = case.running
+    for unit, path in facts.paths():
+        if facts.property(unit, "NeedDaemonReload") == "yes":
+            yield Hit(
+                unit,
+                f"{unit} was changed on disk, and systemd has not read it again",
+                Command(("systemctl", "daemon-reload"), True),
+            )
+            continue
+        node = facts.way(path).end
+        if node is None or facts.listener(path) is None:
+            continue
+        mode = facts.property(unit, "SocketMode")
+        owner = facts.property(unit, "SocketUser") or "root"
+        group = facts.property(unit, "SocketGroup")
+        have = {
+            # An ACL shows its mask where the mode has the group's bits: nothing to compare.
+            "mode": (f"{node.mode & 0o777:04o}", "" if node.acl else mode.zfill(4)),
+            "owner": (words.user(node.uid), owner if not owner.isdigit() else ""),
+            "group": (words.group(node.gid), group if not group.isdigit() else ""),
+        }
+        wrong = [
+            f"{what} {found} instead of {wanted}"
+            for what, (found, wanted) in have.items()
+            if wanted and found != wanted
+        ]
+        if wrong:
+            yield Hit(
+                unit,
+                f"{path} has {', '.join(wrong)}: it was changed by hand, or its unit "
+                "was, and the socket was not restarted",
+                restart(unit),
+            )
+
+
+def backlog_full(case: Case) -> Iterator[Hit]:
+    facts = case.running
+    for unit, path in facts.paths():
+        listener = facts.listener(path)
+        if listener and listener.backlog and listener.waiting * 2 > listener.backlog:
+            yield Hit(
+                unit,
+                f"{listener.waiting} connections wait at {path}, of at most {listener.backlog}",
+                Advice("more --threads or --workers, or a look at what they wait for"),
+            )
+
+
+def somaxconn(case: Case) -> Iterator[Hit]:
+    facts = case.running
+    for unit, path in facts.paths():
+        listener = facts.listener(path)
+        asked = facts.property(unit, "Backlog")
+        if listener and asked.isdigit() and listener.backlog < min(int(asked), _SMALL):
+            yield Hit(
+                unit,
+                f"{path} holds {listener.backlog} waiting connections: "
+                f"net.core.somaxconn allows no more",
+                Command(("sysctl", "-w", "net.core.somaxconn=4096")),
+            )

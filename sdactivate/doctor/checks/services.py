@@ -1,0 +1,234 @@
+"""What a service unit says of itself, and of its socket."""
+
+import posixpath
+import re
+from collections.abc import Iterator
+
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.finding import Advice, Case, Hit, Lines
+from sdactivate.doctor.unitfile import Entry, Unit, split
+
+_HOMES = ("/home", "/root", "/run/user")
+# Measured: which of these start the program as their child. `sh` is dash here, which forks even
+# for a lone command; bash becomes the last command of a list. poetry, pipenv, env, nice, setsid,
+# nohup, setpriv, chrt, prlimit and stdbuf become the program.
+_FORKING_SHELLS = ("sh", "dash", "busybox")
+_BASH_STAYS = re.compile(r"(?<!\|)\|(?!\|)|(?<!&)&(?!&)|\b(done|fi|esac)\b")
+_FORKS = {
+    ("uv", "run"),
+    ("pdm", "run"),
+    ("sudo", ""),
+    ("su", ""),
+    ("runuser", ""),
+    ("script", ""),
+    ("flock", ""),
+    ("timeout", ""),
+    ("strace", ""),
+}
+
+
+def socket_not_required(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        named = {
+            word
+            for key in ("Requires", "BindsTo", "Requisite")
+            for word in service.words(key, "Unit")
+        } | set(service.words("Sockets"))
+        named = {common.resolve(word, service) for word in named}
+        for socket in case.sockets:
+            if socket.name not in named:
+                yield Hit(
+                    service,
+                    f"it can be started without {socket.name}, and then has no socket to serve",
+                    Lines(
+                        service.name,
+                        "Unit",
+                        (f"Requires={socket.name}", f"After={socket.name}"),
+                        True,
+                    ),
+                )
+
+
+def runtime_directory(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        kept = service.value("RuntimeDirectoryPreserve", "no").lower()
+        for entry in service.entries_of("RuntimeDirectory"):
+            for word in split(entry.value):
+                name = common.resolve(word, service).partition(":")[0]
+                made = posixpath.normpath(f"/run/{name}")
+                for socket in case.sockets:
+                    for address in common.paths(socket):
+                        if common.under(posixpath.dirname(address.text), made):
+                            yield _eaten(entry, service, address.text, made, kept)
+
+
+def _eaten(entry: Entry, service: Unit, path: str, made: str, kept: str) -> Hit:
+    if kept in ("yes", "restart", "true", "1", "on"):
+        how = f"{made} becomes the service's user's when it starts, who can then replace {path}"
+    else:
+        how = (
+            f"systemd removes {made} when the service stops, and {path} with it: the socket "
+            "unit stays active and nobody can connect"
+        )
+    return Hit(
+        entry,
+        how,
+        Advice(
+            f"let the socket lie outside: ListenStream=/run/"
+            f"{service.prefix}.sock in the socket unit"
+        ),
+    )
+
+
+def forks(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        if not case.sockets:
+            continue
+        for entry in service.entries_of("ExecStart"):
+            if wrapper := forking_wrapper(common.resolve(entry.value, service)):
+                yield Hit(
+                    entry,
+                    f"{wrapper} starts the program as its child, but LISTEN_PID names "
+                    "the parent: the program takes no socket",
+                    Advice(
+                        "name the interpreter itself, "
+                        "ExecStart=/path/to/.venv/bin/python -m sdactivate serve …, or "
+                        "let the wrapper `exec`"
+                    ),
+                )
+        kind = service.entry("Type")
+        if kind and kind.value == "forking":
+            yield Hit(
+                kind,
+                "the program forks to leave its parent, but LISTEN_PID names the "
+                "parent: it takes no socket",
+                Advice(
+                    "run it in the foreground, with Type=notify where it knows how "
+                    "(sdactivate serve does) or Type=exec"
+                ),
+            )
+
+
+def forking_wrapper(line: str) -> str:
+    """Return what in a command line runs the program as a child, "" where nothing does."""
+    argv = split(line.lstrip("@-:+!"))
+    while argv and posixpath.basename(argv[0]) in ("env", "nice", "setsid", "chrt", "ionice"):
+        argv = argv[1:]
+        while argv and (argv[0].startswith("-") or "=" in argv[0]):
+            argv = argv[1:]
+    if not argv:
+        return ""
+    program = posixpath.basename(argv[0])
+    if program in (*_FORKING_SHELLS, "bash"):
+        flags = [i for i, word in enumerate(argv) if word.startswith("-") and "c" in word]
+        script = argv[flags[0] + 1] if flags and len(argv) > flags[0] + 1 else ""
+        stays = program != "bash" or _BASH_STAYS.search(script)
+        return f"{program} -c" if script and stays and "exec " not in script else ""
+    for name, verb in _FORKS:
+        if program == name and (not verb or verb in argv[1:]):
+            return f"{name} {verb}".strip()
+    return ""
+
+
+def root(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        if common.user(service) not in ("root", "0"):
+            continue
+        entry = service.entry("User")
+        said = "User=root" if entry else "neither User= nor DynamicUser= is set, so root"
+        yield Hit(
+            entry or service,
+            f"{said}: a hole in the application is a hole in the host",
+            Lines(
+                service.name,
+                "Service",
+                ("User=", "DynamicUser=yes") if entry else ("DynamicUser=yes",),
+            ),
+        )
+
+
+def ip_lists(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        # Deny=any alone is meant for what the application connects to: nobody expects a server
+        # to serve nobody. Who is allowed, or denied by name, is meant for its clients as well.
+        denied = [it for it in service.entries_of("IPAddressDeny") if it.value != "any"]
+        entry = service.entry("IPAddressAllow") or (denied[-1] if denied else None)
+        for socket in case.sockets:
+            keys = ("IPAddressAllow", "IPAddressDeny")
+            has_own = any(socket.entry(key) for key in keys)
+            network = [it for it in common.addresses(socket) if it.is_network]
+            if entry and network and not has_own:
+                yield Hit(
+                    entry,
+                    f"the list holds for sockets that {service.name} makes, not for "
+                    f"{network[0].text}, which it inherits",
+                    Lines(
+                        socket.name,
+                        "Socket",
+                        tuple(str(it) for key in keys for it in service.entries_of(key)),
+                    ),
+                )
+
+
+def owned_by_application(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        user = common.user(service)
+        if user in ("root", "0"):
+            continue
+        for socket in case.sockets:
+            entry = socket.entry("SocketUser")
+            if entry is None or not common.paths(socket):
+                continue
+            if common.resolve(entry.value, socket) != user:
+                continue
+            if common.is_dynamic(service):
+                yield Hit(
+                    entry,
+                    f"{user} is a dynamic user, which doesn't exist yet when the "
+                    "socket is made: the socket unit fails",
+                    Lines(socket.name, "Socket", ("SocketUser=root",), True),
+                )
+            else:
+                yield Hit(
+                    entry,
+                    f"{user} is the application's own user: as the owner it can "
+                    "chmod the socket open",
+                    Lines(socket.name, "Socket", ("SocketUser=root",), True),
+                )
+
+
+def hidden_home(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        home = service.value("ProtectHome").lower()
+        hides = home in ("yes", "true", "on", "1", "tmpfs")
+        user = common.user(service)
+        for entry in [*service.entries_of("ExecStart"), *service.entries_of("WorkingDirectory")]:
+            words = split(common.resolve(entry.value, service).lstrip("@-:+!"))
+            bound = service.words("BindReadOnlyPaths") + service.words("BindPaths")
+            for word in words:
+                if not common.under(word, *_HOMES) or common.under(
+                    word, *(it.partition(":")[0] for it in bound)
+                ):
+                    continue
+                reason = _hidden(word, user, hides, common.is_dynamic(service))
+                if reason:
+                    status = "203/EXEC" if entry.key == "ExecStart" else "200/CHDIR"
+                    yield Hit(
+                        entry,
+                        f"{word}: {reason} (status={status})",
+                        Advice(
+                            "move the application and its virtual environment to "
+                            f"/srv/{service.prefix} or /opt/{service.prefix}"
+                        ),
+                    )
+                    break
+
+
+def _hidden(path: str, user: str, hides: bool, dynamic: bool) -> str:
+    if hides:
+        return "ProtectHome= hides it from the service"
+    if dynamic:
+        return "a dynamic user can't read it: it is no group's member and owns nothing there"
+    if common.under(path, "/root") and user not in ("root", "0"):
+        return f"{user} can't search /root"
+    return ""

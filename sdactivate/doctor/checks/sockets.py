@@ -1,0 +1,231 @@
+"""What a socket unit says of itself."""
+
+import posixpath
+from collections.abc import Iterator
+
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.finding import Advice, Case, Hit, Lines
+from sdactivate.doctor.unitfile import Unit
+from sdactivate.site import PATH_MAX
+
+_SMALL_BACKLOG = 128  # what the kernel itself allowed before Linux 5.4
+_USUAL_TRIGGERS, _USUAL_INTERVAL = 20, 2.0  # systemd.socket(5), with Accept=no
+_WRITE_OF_OTHERS, _SEARCH_OF_OTHERS = 0o002, 0o001
+
+
+def mode_unset(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        if common.paths(socket) and socket.entry("SocketMode") is None:
+            yield Hit(
+                socket,
+                "SocketMode= is not set, so it is 0666: every user of this host can connect",
+                _mode(socket),
+            )
+
+
+def open_to_others(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        entry = socket.entry("SocketMode")
+        if entry and common.paths(socket) and common.mode(socket) & _WRITE_OF_OTHERS:
+            yield Hit(
+                entry,
+                f"mode {entry.value} lets others write, and connect() needs no more: "
+                "every user of this host can connect",
+                _mode(socket),
+            )
+
+
+def _mode(socket: Unit) -> Lines:
+    lines = ["SocketMode=0660"]
+    if socket.entry("SocketGroup") is None:
+        lines.append("SocketGroup=THE FRONT'S GROUP")
+    return Lines(socket.name, "Socket", tuple(lines))
+
+
+def group_by_default(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        owner = socket.entry("SocketUser")
+        if owner and socket.entry("SocketGroup") is None and common.paths(socket):
+            yield Hit(
+                owner,
+                f"without SocketGroup= the group is {owner.value}'s default one, whatever that is",
+                Lines(socket.name, "Socket", ("SocketGroup=THE FRONT'S GROUP",)),
+            )
+
+
+def path_too_long(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        for address in common.addresses(socket):
+            length = len(address.text.encode())
+            if not address.is_network and length > PATH_MAX:
+                yield Hit(
+                    address.entry,
+                    f"the address has {length} bytes, of which a unix socket "
+                    f"holds {PATH_MAX}: it can't be bound",
+                    Advice(f"ListenStream=/run/{socket.prefix}.sock"),
+                )
+
+
+def abstract(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        for address in common.addresses(socket):
+            if address.is_abstract:
+                yield Hit(
+                    address.entry,
+                    f"{address.text} has no file, so no owner and no mode: "
+                    "every process of the network namespace can connect",
+                    Advice(
+                        f"ListenStream=/run/{socket.prefix}.sock, SocketMode=0660 and "
+                        "SocketGroup=THE FRONT'S GROUP"
+                    ),
+                )
+
+
+def loopback(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        for address in common.addresses(socket):
+            if address.is_network and address.is_loopback:
+                yield Hit(
+                    address.entry,
+                    f"every local user can connect to {address.text}, PHP "
+                    "and shell accounts included, and go round the front",
+                    Advice(
+                        f"ListenStream=/run/{socket.prefix}.sock, SocketMode=0660 and "
+                        "SocketGroup=THE FRONT'S GROUP"
+                    ),
+                )
+
+
+def temporary_directory(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        for address in common.paths(socket):
+            if not common.under(address.text, "/tmp", "/var/tmp"):  # noqa: S108
+                continue
+            private = case.service is not None and common.has_private_tmp(case.service)
+            whose = f"{case.service.name} has" if private and case.service else "some fronts have"
+            yield Hit(
+                address.entry,
+                f"{whose} a /tmp of its own (PrivateTmp=; Apache and Caddy "
+                "as packaged), where this socket doesn't exist; and in the shared one, "
+                "anybody may take the name first",
+                Advice(f"ListenStream=/run/{socket.prefix}.sock"),
+            )
+
+
+def closed_directory(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        entry = socket.entry("DirectoryMode")
+        if entry is None or not entry.value.isdigit():
+            continue
+        for address in common.paths(socket):
+            parent = posixpath.dirname(address.text)
+            if parent not in ("/", "/run") and not int(entry.value, 8) & _SEARCH_OF_OTHERS:
+                yield Hit(
+                    entry,
+                    f"if systemd makes {parent}, it belongs to root:root with mode "
+                    f"{entry.value}: no front can search it, whatever the socket's mode",
+                    Lines(socket.name, "Socket", ("DirectoryMode=0755",), True),
+                )
+
+
+def accept(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        entry = socket.entry("Accept")
+        if entry and socket.is_on("Accept"):
+            yield Hit(
+                entry,
+                "a new process is started for every connection: the application is "
+                "imported for each request",
+                Lines(socket.name, "Socket", ("Accept=no",)),
+            )
+
+
+def limits_without_effect(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        for key in ("MaxConnections", "MaxConnectionsPerSource"):
+            entry = socket.entry(key)
+            if entry and not socket.is_on("Accept"):
+                yield Hit(
+                    entry,
+                    f"{key}= counts what Accept=yes starts; with Accept=no it has no effect",
+                    Advice(
+                        "take the line out; limit connections in the "
+                        "server (sdactivate serve --connections) or the "
+                        "front"
+                    ),
+                )
+
+
+def flush_pending(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        entry = socket.entry("FlushPending")
+        if entry and socket.is_on("FlushPending"):
+            yield Hit(
+                entry,
+                "connections that wait while the service restarts are dropped, which "
+                "is what the socket is there to prevent",
+                Lines(socket.name, "Socket", ("FlushPending=no",), True),
+            )
+
+
+def remove_on_stop(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        entry = socket.entry("RemoveOnStop")
+        if entry and socket.is_on("RemoveOnStop"):
+            yield Hit(
+                entry,
+                "clients that come while the socket unit restarts find no file; "
+                "without it they find one that is replaced",
+                Lines(socket.name, "Socket", ("RemoveOnStop=no",), True),
+            )
+
+
+def low_trigger_limit(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        burst = socket.entry("TriggerLimitBurst")
+        span = socket.entry("TriggerLimitIntervalSec")
+        count = int(burst.value) if burst and burst.value.isdigit() else _USUAL_TRIGGERS
+        seconds = common.seconds(span.value) if span else _USUAL_INTERVAL
+        if socket.is_on("Accept") or not count or not seconds:
+            continue  # per connection, or no limit at all
+        entry = burst or span
+        if entry and count / seconds < _USUAL_TRIGGERS / _USUAL_INTERVAL:
+            yield Hit(
+                entry,
+                f"a service that fails {count} times in {seconds:g} s takes its "
+                "socket with it, which then refuses everybody until it is restarted by hand",
+                Lines(
+                    socket.name,
+                    "Socket",
+                    (
+                        f"TriggerLimitBurst={_USUAL_TRIGGERS}",
+                        f"TriggerLimitIntervalSec={_USUAL_INTERVAL:g}s",
+                    ),
+                    True,
+                ),
+            )
+
+
+def small_backlog(case: Case) -> Iterator[Hit]:
+    for socket in case.sockets:
+        entry = socket.entry("Backlog")
+        if entry and entry.value.isdigit() and int(entry.value) < _SMALL_BACKLOG:
+            yield Hit(
+                entry,
+                f"with {entry.value} connections waiting, nginx and Caddy answer 502 "
+                "at once; a service that starts is enough",
+                Lines(socket.name, "Socket", ("Backlog=4096",), True),
+            )
+
+
+def unnamed(case: Case) -> Iterator[Hit]:
+    if len(case.sockets) < 2:
+        return
+    for socket in case.sockets:
+        if socket.entry("FileDescriptorName") is None:
+            yield Hit(
+                socket,
+                f"{len(case.sockets)} sockets are passed in an order that nobody "
+                "defines, and this one has no name of its own but its unit's",
+                Lines(socket.name, "Socket", (f"FileDescriptorName={socket.prefix}",)),
+            )

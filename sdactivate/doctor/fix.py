@@ -1,0 +1,102 @@
+"""Apply what mends a finding, where that is safe: one by one, shown first.
+
+Lines go into a drop-in of our own, NAME.d/90-sdactivate-doctor.conf, so that nothing that
+somebody wrote is touched and removing that file undoes them all. Commands are run as shown.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from difflib import unified_diff
+from pathlib import Path
+
+from sdactivate.doctor.examine import Finding
+from sdactivate.doctor.finding import Command, Lines, Remedy
+from sdactivate.errors import Error
+
+_UNITS = Path("/etc/systemd/system")
+_DROP_IN = "90-sdactivate-doctor.conf"
+_FIRST = "# Written by `sdactivate doctor --fix`; remove this file to undo it.\n"
+
+Ask = Callable[[str], bool]
+
+
+def apply(findings: Sequence[Finding], ask: Ask, units: Path = _UNITS) -> int:
+    """Show each safe remedy of `findings`, and apply those that `ask` says yes to.
+
+    Returns how many were applied. What is shown goes to standard error. Sockets aren't restarted
+    behind anybody's back: where a drop-in changes one, the command that is left to run is said.
+    Raises Error for a command that fails, and OSError where a drop-in can't be written.
+    """
+    applied: list[Remedy] = []
+    reload = False
+    for finding in findings:
+        remedy = finding.remedy
+        if remedy in applied:
+            continue
+        if not remedy.safe:
+            say(f"{finding.rule.id} {finding.subject}: left to you: {remedy}")
+            continue
+        if isinstance(remedy, Lines):
+            path, old, new = drop_in(remedy, units)
+            say(f"{finding.rule.id} {finding.subject}:\n{diff(path, old, new)}")
+            if ask("write it?"):
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(new, encoding="utf-8")
+                applied.append(remedy)
+                reload = True
+        elif isinstance(remedy, Command):
+            say(f"{finding.rule.id} {finding.subject}: {remedy}")
+            if ask("run it?"):
+                run(remedy.argv)
+                applied.append(remedy)
+    if reload:
+        run(("systemctl", "daemon-reload"))
+        changed = dict.fromkeys(it.unit for it in applied if isinstance(it, Lines))
+        for unit in changed:
+            say(f"{unit} has changed; it takes effect with: {_effect(unit)}")
+    return len(applied)
+
+
+def drop_in(remedy: Lines, units: Path = _UNITS) -> tuple[Path, str, str]:
+    """Return the drop-in for `remedy`, what it holds now, and what it would hold."""
+    path = units / f"{remedy.unit}.d" / _DROP_IN
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    section = f"[{remedy.section}]\n" + "".join(f"{line}\n" for line in remedy.lines)
+    return path, old, (old or _FIRST) + "\n" + section
+
+
+def diff(path: Path, old: str, new: str) -> str:
+    """Return the unified diff of a drop-in, as it is and as it would be."""
+    before = str(path) if old else "/dev/null"
+    lines = unified_diff(old.splitlines(True), new.splitlines(True), before, str(path))
+    return "".join(lines)
+
+
+def run(argv: Sequence[str]) -> None:
+    """Run a command; Error with its own words where it fails."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)  # noqa: S603
+    if done.returncode:
+        raise Error(f"{Command(tuple(argv))}: {done.stderr.strip() or f'exit {done.returncode}'}")
+
+
+def say(text: str) -> None:
+    """Tell the person who is asked."""
+    print(text, file=sys.stderr)
+
+
+def asker(*, yes: bool) -> Ask:
+    """Return how to ask: not at all with --yes, else at the terminal; without one, no is said."""
+    if yes:
+        return lambda _: True
+    if not sys.stdin.isatty():
+        say("there is no terminal to ask at: nothing is changed without --yes")
+        return lambda _: False
+    return lambda question: input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _effect(unit: str) -> str:
+    if unit.endswith(".socket"):
+        service = unit.removesuffix(".socket") + ".service"
+        return f"systemctl stop {service} && systemctl restart {unit}"
+    return f"systemctl restart {unit}"

@@ -1,0 +1,176 @@
+"""What the running system says of a deployment. Only reads; asks for each thing once."""
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from sdactivate.doctor import people, processes, sockdiag
+from sdactivate.doctor.access import Identity, Verdict, Way, judge
+from sdactivate.doctor.manager import Properties, show
+from sdactivate.doctor.processes import Process
+from sdactivate.doctor.units import Deployment
+from sdactivate.doctor.walk import walk
+from sdactivate.errors import Error
+from sdactivate.fronts import Front, Packaging
+
+_LOG_TAIL = 256 * 1024  # bytes of a front's log that are looked at
+_RECENT = 3600  # seconds
+# How nginx, lighttpd and Apache begin their lines
+_STAMPS = (
+    (re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d)"), "%Y/%m/%d %H:%M:%S"),
+    (re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"), "%Y-%m-%d %H:%M:%S"),
+    (re.compile(r"\[(\w{3} \w{3} \d\d \d\d:\d\d:\d\d)\.\d+( \d{4})\]"), "%a %b %d %H:%M:%S %Y"),
+)
+
+
+class Here(NamedTuple):
+    """A front on this host, with its running workers: the processes that connect."""
+
+    front: Front
+    packaging: Packaging
+    workers: tuple[Process, ...]
+
+
+class Facts:
+    """The running system, as far as it concerns one deployment."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        if os.geteuid() != 0:
+            raise Error(
+                "the running system is examined as root: logs, directories and processes of "
+                "other users must be read. Use sudo, or --offline for the unit files alone"
+            )
+        self.deployment = deployment
+        self._properties: dict[str, Properties] = {}
+        self._ways: dict[tuple[str, str], Way] = {}
+
+    def property(self, unit: str, name: str) -> str:
+        """Return a property of a unit as systemd has it now."""
+        if unit not in self._properties:
+            self._properties[unit] = show(unit)
+        return self._properties[unit].get(name, [""])[-1]
+
+    def addresses(self, socket: str) -> list[str]:
+        """Return what a socket unit listens on, specifiers resolved: paths, @names, ports."""
+        self.property(socket, "Listen")
+        values = self._properties[socket].get("Listen", [])
+        return [value.rpartition(" (")[0] for value in values]
+
+    def paths(self) -> Iterator[tuple[str, str]]:
+        """Yield each socket unit that is active and each path that it listens on."""
+        for socket in self.deployment.sockets:
+            if self.property(socket.name, "ActiveState") == "active":
+                for address in self.addresses(socket.name):
+                    if address.startswith("/"):
+                        yield socket.name, address
+
+    @cached_property
+    def processes(self) -> list[Process]:
+        """Every running process."""
+        return list(processes.running())
+
+    @cached_property
+    def listeners(self) -> list[sockdiag.Listener]:
+        """Every listening unix socket."""
+        return sockdiag.listeners()
+
+    def listener(self, path: str) -> sockdiag.Listener | None:
+        """Return the socket behind the file at `path`."""
+        return sockdiag.behind(path, self.listeners)
+
+    @cached_property
+    def fronts(self) -> list[Here]:
+        """The fronts that are installed, those that run first."""
+        found = []
+        for front, packaging in people.fronts():
+            members = [it for it in self.processes if it.unit == packaging.unit]
+            workers = [it for it in members if not it.identity.override] or members
+            found.append(Here(front, packaging, tuple(workers)))
+        return sorted(found, key=lambda here: not here.workers)
+
+    def verdict(self, path: str, process: Process) -> Verdict | None:
+        """Return whether `process` may connect to `path`, as it sees it; None if it has left.
+
+        What a chrooted process calls the path is what is left of it below its root.
+        """
+        try:
+            inside = path
+            if process.root != "/":
+                top = os.readlink(f"/proc/{process.pid}/root")
+                inside = path.removeprefix(top) if top != "/" and _lies_in(path, top) else path
+            return judge(self.way(inside, process.root), process.identity)
+        except OSError:
+            return None
+
+    def way(self, path: str, root: str = "/") -> Way:
+        """Return the walk to `path`."""
+        if (path, root) not in self._ways:
+            self._ways[path, root] = walk(path, root)
+        return self._ways[path, root]
+
+    def account(self, here: Here) -> Identity | None:
+        """Return the identity that a front's processes would get if it were started now."""
+        try:
+            return people.account(here.packaging.user, [] if here.front.drops_groups else None)
+        except Error:
+            return None
+
+    def since(self, unit: str) -> float:
+        """Return when what is logged begins to matter: an hour ago, or the unit's last start."""
+        stamp = show_stamp(unit)
+        return max(time.time() - _RECENT, stamp)
+
+    def journal(self, *options: str) -> list[str]:
+        """Return lines of the journal, the newest last; none where there is no journal."""
+        argv = ["journalctl", "--no-pager", "--quiet", "--output=cat", *options]
+        try:
+            done = subprocess.run(argv, capture_output=True, timeout=30, check=False)  # noqa: S603
+        except (OSError, subprocess.TimeoutExpired):
+            return []
+        return done.stdout.decode(errors="replace").splitlines()
+
+    def front_log(self, here: Here, since: float) -> list[str]:
+        """Return what a front has logged since then."""
+        if not here.packaging.log:
+            return self.journal("--unit", here.packaging.unit, f"--since=@{int(since)}")
+        return [line for line in _tail(here.packaging.log) if (stamp(line) or since) >= int(since)]
+
+
+def _lies_in(path: str, directory: str) -> bool:
+    return path.startswith(directory.rstrip("/") + "/")
+
+
+def show_stamp(unit: str) -> float:
+    """Return when a unit became active, seconds since the epoch; 0 if it isn't."""
+    from sdactivate.doctor.manager import ask, one, parse_show
+
+    argv = ["systemctl", "show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--", unit]
+    text = one(parse_show(ask(argv)), "ActiveEnterTimestamp")
+    return float(text[1:]) if text.startswith("@") else 0.0
+
+
+def stamp(line: str) -> float | None:
+    """Return when a line of a front's log was written, None where it doesn't say."""
+    for pattern, form in _STAMPS:
+        if found := pattern.search(line[:64]):
+            try:
+                return datetime.strptime("".join(found.groups()), form).timestamp()
+            except ValueError:
+                return None
+    return None
+
+
+def _tail(path: str) -> list[str]:
+    try:
+        with Path(path).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _LOG_TAIL))
+            return file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []

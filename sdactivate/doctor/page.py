@@ -1,0 +1,222 @@
+"""One page that draws the way of a request: each door, who stands at it, and what is wrong.
+
+Self-contained and readable without scripts, in print and without colours. Everything that comes
+from the system goes through `escape`.
+"""
+
+import socket
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from sdactivate import __version__
+from sdactivate.doctor import report, words
+from sdactivate.doctor.access import Node, Verdict, judge
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.examine import Finding
+from sdactivate.doctor.exposure import measure
+from sdactivate.doctor.finding import Case
+from sdactivate.doctor.live import Facts
+
+_ORDER = ("error", "warning", "note")
+_STYLE = Path(__file__).with_name("page.css")
+
+
+def write(path: str, cases: Sequence[Case], findings: Sequence[Finding]) -> None:
+    """Write the page for `cases` to `path`. Raises OSError where it can't be written."""
+    Path(path).write_text(page(cases, findings), encoding="utf-8")
+
+
+def page(cases: Sequence[Case], findings: Sequence[Finding]) -> str:
+    """Return the page: for each case its way, then its findings, then its exposure."""
+    names = ", ".join(case.deployment.name for case in cases)
+    place = socket.gethostname() if any(case.facts for case in cases) else "unit files"
+    body = [
+        "<header>",
+        f"<h1>{escape(names)}</h1>",
+        f"<p>{escape(report.count(findings) or 'nothing found')} · {escape(place)}</p>",
+        "</header>",
+        "<main>",
+    ]
+    for case in cases:
+        body += _case(case, findings, several=len(cases) > 1)
+    body += ["</main>", f"<footer>sdactivate doctor {__version__}</footer>"]
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(names)}: the way of a request</title>",
+            f"<style>\n{_STYLE.read_text(encoding='utf-8')}</style></head><body>",
+            *body,
+            "</body></html>\n",
+        ]
+    )
+
+
+def _case(case: Case, findings: Sequence[Finding], *, several: bool) -> Iterable[str]:
+    name = f" of {escape(case.deployment.name)}" if several else ""
+    yield f"<section><h2>The way of a request{name}</h2>"
+    for address in _addresses(case):
+        yield f"<h3><code>{escape(address)}</code></h3>"
+        yield '<ol class="way">'
+        yield from _door("Client", ["anybody who reaches the front"])
+        yield from _front(case, address)
+        yield from _path(case, address)
+        yield from _service(case)
+        yield "</ol>"
+    yield "</section>"
+    mine = {unit.name for unit in case.deployment.units}
+    others = [it for it in findings if it.subject in mine or not several or it.rule.is_live]
+    others.sort(key=lambda it: _ORDER.index(it.rule.severity))
+    yield f"<section><h2>Findings{name}</h2>"
+    yield from (_finding(it) for it in others)
+    yield "" if others else "<p>Nothing found.</p>"
+    yield "</section>"
+    yield from _exposure(case, name)
+
+
+def _addresses(case: Case) -> list[str]:
+    if case.facts:
+        return [it for unit in case.sockets for it in case.facts.addresses(unit.name)]
+    return [it.text for unit in case.sockets for it in common.addresses(unit)]
+
+
+def _door(title: str, lines: Iterable[str], people: Iterable[str] = (), *, shut: bool = False):  # type: ignore[no-untyped-def]
+    yield f'<li class="door{" shut" if shut else ""}"><h3>{escape(title)}</h3>'
+    yield from (f"<p>{escape(line)}</p>" for line in lines)
+    if people := list(people):
+        yield "<ul>"
+        yield from people
+        yield "</ul>"
+    yield "</li>"
+
+
+def _stands(allowed: bool, text: str) -> str:
+    word = "may pass" if allowed else "may not pass"
+    return f'<li class="{"yes" if allowed else "no"}" title="{word}">{escape(text)}</li>'
+
+
+def _front(case: Case, address: str) -> Iterable[str]:
+    if case.facts is None:
+        return
+    for here in case.facts.fronts:
+        if not here.workers:
+            continue
+        who = words.user(here.workers[0].identity.uid)
+        lines = [f"{here.packaging.unit}, {len(here.workers)} processes as {who}"]
+        yield from _door(here.front.title, lines)
+    if not any(here.workers for here in case.facts.fronts):
+        yield from _door("Front", ["none that is known runs here"], shut=True)
+
+
+def _path(case: Case, address: str) -> Iterable[str]:
+    if not address.startswith("/"):
+        what = (
+            "abstract: no owner, no mode" if address.startswith("@") else "TCP: no owner, no mode"
+        )
+        yield from _door("Socket", [what], [_stands(True, "everybody")])
+        return
+    if case.facts is None:
+        modes = [f"mode {common.mode(unit):04o}, group {unit.value('SocketGroup', 'not set')}"
+                 for unit in case.sockets
+                 if any(it.text == address for it in common.paths(unit))]  # fmt: skip
+        yield from _door(address, modes)
+        return
+    way = case.facts.way(address)
+    seen: list[str] = []
+    for step in way.steps:
+        node = step.node
+        if node.path in seen or (node.path == "/" and len(way.steps) > 1):
+            continue
+        seen.append(node.path)
+        people = list(_people(case.facts, address, node))
+        shut = bool(people) and all('class="no"' in line for line in people)
+        lines = [f"{words.user(node.uid)}:{words.group(node.gid)} {words.mode(node)}"]
+        lines += [words.acl(node)] if node.acl else []
+        lines += [f"-> {node.target}"] if node.target else []
+        if node == way.end and (found := case.facts.listener(address)):
+            lines.append(f"{found.waiting} of {found.backlog} waiting")
+        elif node == way.end:
+            lines.append("nothing listens here")
+        yield from _door(node.path, lines, people, shut=shut)
+    if way.error:
+        yield from _door("The end", [words.because(_nothing(way.error))], shut=True)
+
+
+def _nothing(error: int) -> Verdict:
+    return Verdict(False, None, 0, "error", error=error)
+
+
+def _people(facts: Facts, address: str, node: Node) -> Iterable[str]:
+    """Who stands at one door: the services, each judged by what `node` is to it."""
+    answers: dict[tuple[str, str], list[bool]] = {}
+    for process in facts.processes:
+        if process.identity.override or not process.unit.endswith(".service"):
+            continue
+        if process.root != "/":
+            continue  # it walks another way
+        verdict = judge(facts.way(address), process.identity)
+        # Whoever was turned away before doesn't stand here.
+        stopped = verdict.node.path if verdict.node and not verdict.allowed else None
+        if stopped and stopped != node.path and node.path.startswith(stopped.rstrip("/") + "/"):
+            continue
+        key = (process.unit, words.user(process.identity.uid))
+        answers.setdefault(key, []).append(stopped != node.path)
+    for (unit, user), verdicts in sorted(answers.items()):
+        yield _stands(any(verdicts), f"{unit} ({user})")
+
+
+def _service(case: Case) -> Iterable[str]:
+    if case.service is None:
+        yield from _door("Service", ["none"], shut=True)
+        return
+    user = common.user(case.service)
+    dynamic = " (dynamic)" if common.is_dynamic(case.service) else ""
+    lines = [f"{case.service.name} as {user}{dynamic}"]
+    if case.facts:
+        lines.append(case.facts.property(case.service.name, "ActiveState"))
+    yield from _door("Service", lines, shut=user in ("root", "0"))
+    sandbox = [
+        f"{label}: {'yes' if case.service.is_on(key) else 'no'}"
+        for key, label in (
+            ("NoNewPrivileges", "no new privileges"),
+            ("PrivateNetwork", "no network"),
+            ("ProtectHome", "no homes"),
+        )
+    ]
+    system = case.service.value("ProtectSystem") or ("strict" if dynamic else "no")
+    yield from _door("Sandbox", [f"system read-only: {system}", *sandbox])
+
+
+def _finding(finding: Finding) -> str:
+    place = report.where(finding)
+    at = f"<p><code>{escape(place)}</code></p>" if place else ""
+    text = f"<pre>{escape(finding.text)}</pre>" if finding.text else ""
+    rule = finding.rule
+    return (
+        f'<article class="finding {rule.severity}" id="{rule.id}">'
+        f'<h3><span class="tag">{rule.severity} {rule.id}</span> {escape(rule.what)}: '
+        f"{escape(finding.subject)}</h3>{at}{text}<p>{escape(finding.because)}.</p>"
+        f"<p>{escape(rule.why)} <cite>{escape(rule.source)}</cite></p>"
+        f"<p>Mend it:</p><pre>{escape(str(finding.remedy))}</pre></article>"
+    )
+
+
+def _exposure(case: Case, name: str) -> Iterable[str]:
+    if case.service is None or not case.service.files:
+        return
+    offline = case.facts is None
+    target = case.service.files[0] if offline else case.service.name
+    found = measure(target, offline=offline)
+    if found is None:
+        return
+    yield f"<section><h2>Exposure{name}: {found.overall:g} of 10</h2>"
+    yield "<table><tr><th>line</th><th>what it leaves open</th><th>points</th></tr>"
+    for gap in found.gaps:
+        meter = f'<meter min="0" max="1" value="{gap.points:g}">{gap.points:g}</meter>'
+        yield (
+            f"<tr><td><code>{escape(gap.name)}</code></td><td>{escape(gap.what)}</td>"
+            f"<td>{gap.points:g} {meter}</td></tr>"
+        )
+    yield "</table></section>"

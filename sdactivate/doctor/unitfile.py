@@ -1,0 +1,197 @@
+"""Read unit files as systemd does: systemd.syntax(7).
+
+The reader is total: whatever the file holds, it gives the assignments that systemd would see,
+each with its file and line, and passes over what systemd would pass over with a warning.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+_IGNORE = re.compile(r"sdactivate:\s*ignore=([A-Z0-9, ]*[A-Z0-9])(?:\s+(.*))?$", re.ASCII)
+_SPACE = " \t\r"  # what systemd strips; no other control character is one
+_ESCAPES = {
+    "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
+    "\\": "\\", '"': '"', "'": "'", "s": " ",
+}  # fmt: skip
+_NUMBERED = re.compile(r"x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})")
+
+
+class Entry(NamedTuple):
+    """One assignment. `line` counts from 1 and is the first of several continued ones."""
+
+    section: str
+    key: str
+    value: str
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}"
+
+
+class Ignore(NamedTuple):
+    """A comment that silences a rule: # sdactivate: ignore=SDA012 reason."""
+
+    rule: str
+    reason: str
+    file: str
+    line: int
+
+
+class Parsed(NamedTuple):
+    """What one file holds."""
+
+    entries: tuple[Entry, ...]
+    ignores: tuple[Ignore, ...]
+
+
+def parse(text: str, file: str) -> Parsed:
+    """Return the assignments of a unit file's `text`, called `file`. Never fails."""
+    entries: list[Entry] = []
+    ignores: list[Ignore] = []
+    section = ""
+    for number, line in _logical(text, file, ignores):
+        if line.startswith("["):
+            section = line[1:-1] if line.endswith("]") else section
+            continue
+        key, equals, value = line.partition("=")
+        if equals and section:
+            entries.append(Entry(section, key.rstrip(_SPACE), value.strip(_SPACE), file, number))
+    return Parsed(tuple(entries), tuple(ignores))
+
+
+def _logical(text: str, file: str, ignores: list[Ignore]) -> Iterator[tuple[int, str]]:
+    """Yield lines with what continues them joined, and without comments and empty ones.
+
+    A comment between continued lines is left out, and doesn't end them.
+    """
+    pending, start = "", 0
+    for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        line = raw.lstrip(_SPACE)
+        if line[:1] in ("#", ";"):
+            ignores += _ignores(line, file, number)
+            continue
+        if not pending:
+            start = number
+        line = pending + (raw if pending else line)
+        if _is_continued(line):
+            pending = line[:-1] + " "
+            continue
+        pending = ""
+        if line := line.strip(_SPACE):
+            yield start, line
+    if pending := pending.strip(_SPACE):
+        yield start, pending
+
+
+def _is_continued(line: str) -> bool:
+    """An odd number of backslashes at the end: the last is none that another escapes."""
+    return (len(line) - len(line.rstrip("\\"))) % 2 == 1
+
+
+def _ignores(line: str, file: str, number: int) -> Iterator[Ignore]:
+    if found := _IGNORE.search(line):
+        for rule in found[1].replace(",", " ").split():
+            yield Ignore(rule, (found[2] or "").strip(), file, number)
+
+
+def split(value: str) -> list[str]:
+    """Return the words of `value`: quotes taken off, escapes resolved (systemd.syntax(7)).
+
+    An unfinished quote ends with the value; an unknown escape stays as it is written.
+    """
+    words: list[str] = []
+    word: list[str] = []
+    quote, inside, index = "", False, 0
+    while index < len(value):
+        letter = value[index]
+        index += 1
+        if letter == "\\" and index < len(value):
+            text, used = _escape(value[index:])
+            word.append(text)
+            inside, index = True, index + used
+        elif quote:
+            if letter == quote:
+                quote = ""
+            else:
+                word.append(letter)
+        elif letter in "\"'" and not inside:
+            quote, inside = letter, True
+        elif letter in _SPACE + "\n":
+            if inside:
+                words.append("".join(word))
+            word, inside = [], False
+        else:
+            word.append(letter)
+            inside = True
+    return [*words, "".join(word)] if inside else words
+
+
+def _escape(rest: str) -> tuple[str, int]:
+    if found := _NUMBERED.match(rest):
+        digits = next(group for group in found.groups() if group)
+        code = int(digits, 8 if found[2] else 16)
+        if 0 < code < 0x110000 and not 0xD800 <= code < 0xE000:
+            return chr(code), len(found[0])
+    return (_ESCAPES[rest[0]], 1) if rest[0] in _ESCAPES else (f"\\{rest[0]}", 1)
+
+
+class Unit:
+    """A unit with all its files: the main one and its drop-ins, in the order systemd reads them."""
+
+    def __init__(self, name: str, parts: Sequence[Parsed], files: Sequence[str]) -> None:
+        self.name = name
+        self.files = tuple(files)
+        self.entries = tuple(entry for part in parts for entry in part.entries)
+        self.ignores = tuple(ignore for part in parts for ignore in part.ignores)
+
+    @property
+    def kind(self) -> str:
+        """socket, service …"""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def prefix(self) -> str:
+        """The name without suffix and instance: web for web@1.service."""
+        return self.name.rpartition(".")[0].partition("@")[0]
+
+    @property
+    def section(self) -> str:
+        """The section of its kind: Socket, Service."""
+        return self.kind.capitalize()
+
+    def entry(self, key: str, section: str = "") -> Entry | None:
+        """Return the assignment that holds for a directive with one value: the last.
+
+        None where there is none, or where the last is empty, which restores the default.
+        """
+        entries = self._all(key, section)
+        return entries[-1] if entries and entries[-1].value else None
+
+    def entries_of(self, key: str, section: str = "") -> list[Entry]:
+        """Return the assignments that hold for a list: those since the last empty one."""
+        held: list[Entry] = []
+        for entry in self._all(key, section):
+            held = [*held, entry] if entry.value else []
+        return held
+
+    def value(self, key: str, default: str = "", section: str = "") -> str:
+        """Return the value of a directive with one value."""
+        entry = self.entry(key, section)
+        return entry.value if entry else default
+
+    def words(self, key: str, section: str = "") -> list[str]:
+        """Return the words of a list."""
+        return [word for entry in self.entries_of(key, section) for word in split(entry.value)]
+
+    def is_on(self, key: str, default: bool = False) -> bool:
+        """Return a boolean directive as systemd.syntax(7) reads it."""
+        value = self.value(key).lower()
+        if value in ("1", "yes", "true", "on", "y", "t"):
+            return True
+        return False if value in ("0", "no", "false", "off", "n", "f") else default
+
+    def _all(self, key: str, section: str) -> list[Entry]:
+        section = section or self.section
+        return [entry for entry in self.entries if (entry.section, entry.key) == (section, key)]

@@ -1,0 +1,169 @@
+"""Find the units that belong together: sockets and the service they start.
+
+From files (`offline`), for a repository's CI, with the drop-ins that lie beside them; or from
+systemd itself (`live`), which says what it has loaded for a name, templates, aliases and
+drop-ins included.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from sdactivate.doctor.manager import one, show
+from sdactivate.doctor.unitfile import Unit, parse
+from sdactivate.errors import Error, UsageError
+
+_KINDS = (".socket", ".service")
+
+
+class Deployment(NamedTuple):
+    """One service and the sockets that start it. Either may be missing, not both."""
+
+    service: Unit | None
+    sockets: tuple[Unit, ...]
+
+    @property
+    def name(self) -> str:
+        """What to call it: the name without suffix."""
+        return (self.service or self.sockets[0]).name.rpartition(".")[0]
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """All of its units."""
+        return (*self.sockets, *((self.service,) if self.service else ()))
+
+
+def offline(paths: Iterable[str]) -> list[Deployment]:
+    """Return the deployments that the files at `paths` make.
+
+    A path is a .socket or .service file, a drop-in (NAME.socket.d/X.conf), or a directory of
+    such. Drop-ins beside a named unit count as well. Raises UsageError for a path that is none
+    of these, Error for one that can't be read.
+    """
+    files = list(dict.fromkeys(file for path in paths for file in _expand(Path(path))))
+    units = {}
+    for file in files:
+        if file.name.endswith(_KINDS):
+            near = (it for name in _names(file.name) for it in file.parent.glob(f"{name}.d/*.conf"))
+            units[file.name] = read(file.name, [file, *_drop_ins(file.name, [*near, *files])])
+    alone = [file for file in files if file.suffix == ".conf"]
+    for name in dict.fromkeys(file.parent.name.removesuffix(".d") for file in alone):
+        if name not in units:
+            units[name] = read(name, _drop_ins(name, alone))
+    return pair(units.values())
+
+
+def read(name: str, files: Iterable[Path]) -> Unit:
+    """Return the unit `name` made of `files`; Error for one that can't be read."""
+    files = list(files)
+    parts = []
+    for file in files:
+        try:
+            parts.append(parse(file.read_text(encoding="utf-8", errors="replace"), str(file)))
+        except OSError as error:
+            raise Error(f"{file}: it can't be read: {error.strerror}") from None
+    return Unit(name, parts, [str(file) for file in files])
+
+
+def pair(units: Iterable[Unit]) -> list[Deployment]:
+    """Group units: a socket's Service=, or the service of its name; a service's Sockets=."""
+    units = list(units)
+    services = {unit.name: unit for unit in units if unit.kind == "service"}
+    sockets = [unit for unit in units if unit.kind == "socket"]
+    owner = {unit.name: service_of(unit) for unit in sockets}
+    for service in services.values():
+        for name in service.words("Sockets"):
+            owner[name] = service.name
+    made = [
+        Deployment(service, tuple(unit for unit in sockets if owner[unit.name] == name))
+        for name, service in services.items()
+    ]
+    made += [Deployment(None, (unit,)) for unit in sockets if owner[unit.name] not in services]
+    return sorted(made, key=lambda it: it.name)
+
+
+def service_of(unit: Unit) -> str:
+    """Return the name of the service that a socket unit starts (systemd.socket(5))."""
+    if named := unit.value("Service"):
+        return named
+    stem = unit.name.removesuffix(".socket")
+    return f"{stem}@.service" if unit.is_on("Accept") and "@" not in stem else f"{stem}.service"
+
+
+def live(name: str) -> Deployment:
+    """Return what systemd has loaded for `name`: a unit's name, or one without suffix.
+
+    Raises Error where it has no such unit, or can't be asked.
+    """
+    candidates = [name] if name.endswith(_KINDS) else [f"{name}{kind}" for kind in _KINDS]
+    found = next((it for it in candidates if _loaded(it)), None)
+    if found is None:
+        raise Error(f"{' and '.join(candidates)}: systemd has loaded no such unit")
+    properties = show(found, "Triggers", "TriggeredBy")
+    if found.endswith(".socket"):
+        service = next(iter(one(properties, "Triggers").split()), "")
+        template = service.partition("@")[0] + "@.service" if "@" in service else service
+        service = service if _loaded(service) else template if _loaded(template) else ""
+    else:
+        service = found
+    sockets = {found} if found.endswith(".socket") else set()
+    if service:
+        triggered = one(show(service, "TriggeredBy"), "TriggeredBy").split()
+        sockets |= {it for it in triggered if it.endswith(".socket")}
+    return Deployment(
+        _read_live(service) if service else None, tuple(_read_live(it) for it in sorted(sockets))
+    )
+
+
+def _loaded(name: str) -> bool:
+    return bool(name) and one(show(name, "LoadState"), "LoadState") == "loaded"
+
+
+def _read_live(name: str) -> Unit:
+    properties = show(name, "FragmentPath", "DropInPaths")
+    paths = [one(properties, "FragmentPath"), *one(properties, "DropInPaths").split()]
+    return read(name, [Path(path) for path in paths if path])
+
+
+def _expand(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        inside = [it for it in sorted(path.rglob("*")) if it.is_file() and _is_part(it)]
+        if not inside:
+            raise UsageError(f"{path}: there is no .socket or .service file in this directory")
+        yield from inside
+    elif not path.exists():
+        raise Error(f"{path}: there is no such file")
+    elif _is_part(path):
+        yield path
+    else:
+        raise UsageError(
+            f"{path}: a .socket or .service file is wanted, or a drop-in NAME.socket.d/X.conf"
+        )
+
+
+def _is_part(path: Path) -> bool:
+    drop_in = path.suffix == ".conf" and path.parent.name.endswith(
+        tuple(f"{kind}.d" for kind in _KINDS)
+    )
+    return path.name.endswith(_KINDS) or drop_in
+
+
+def _names(unit: str) -> list[str]:
+    """The names whose drop-ins hold for `unit`, weakest first (systemd.unit(5))."""
+    stem, _, kind = unit.rpartition(".")
+    prefix, at, _ = stem.partition("@")
+    dashes = [f"{prefix[: i + 1]}.{kind}" for i, letter in enumerate(prefix) if letter == "-"]
+    template = [f"{prefix}@.{kind}"] if at else []
+    return list(dict.fromkeys([kind, *dashes, *template, unit]))
+
+
+def _drop_ins(unit: str, files: Iterable[Path]) -> list[Path]:
+    """The drop-ins among `files` that hold for `unit`: of two with one name the more specific."""
+    files = sorted(files)
+    held = {
+        file.name: file
+        for name in _names(unit)
+        for file in files
+        if file.suffix == ".conf" and file.parent.name == f"{name}.d"
+    }
+    return [held[name] for name in sorted(held)]

@@ -1,0 +1,154 @@
+"""A broken setup for each rule that unit files alone can break, and nothing else broken in it."""
+
+from typing import NamedTuple
+
+
+class Broken(NamedTuple):
+    """What to add to a good pair of units so that one rule is broken, and where that is found."""
+
+    socket: str = ""
+    service: str = ""
+    at: str = ""  # the line at fault, "" where one is missing
+    without: tuple[str, ...] = ()  # lines of the good pair to leave out
+    extra: str = ""  # another socket unit
+
+
+SOCKET = """\
+[Unit]
+Description=web
+[Socket]
+ListenStream=/run/web.sock
+SocketUser=root
+SocketGroup=www-data
+SocketMode=0660
+[Install]
+WantedBy=sockets.target
+"""
+SERVICE = """\
+[Unit]
+Requires=web.socket
+After=web.socket
+[Service]
+Type=notify
+User=web
+ExecStart=/srv/web/bin/python -m sdactivate serve web.wsgi:application
+WorkingDirectory=/srv/web
+"""
+_LONG = "ListenStream=/run/" + "x" * 103
+
+OFFLINE: dict[str, list[Broken]] = {
+    "SDA001": [Broken(without=("SocketMode=0660",))],
+    "SDA002": [
+        Broken(socket="SocketMode=0666", at="SocketMode=0666"),
+        Broken(socket="SocketMode=0662", at="SocketMode=0662"),
+    ],
+    "SDA003": [
+        Broken(socket="SocketUser=bob", at="SocketUser=bob", without=("SocketGroup=www-data",))
+    ],
+    "SDA004": [
+        Broken(socket=f"ListenStream=\n{_LONG}", at=_LONG)
+    ],
+    "SDA005": [Broken(socket="ListenStream=@web", at="ListenStream=@web")],
+    "SDA006": [
+        Broken(socket="ListenStream=127.0.0.1:8000", at="ListenStream=127.0.0.1:8000"),
+        Broken(socket="ListenStream=[::1]:8000", at="ListenStream=[::1]:8000"),
+    ],
+    "SDA007": [
+        Broken(socket="SocketUser=web", at="SocketUser=web"),
+        Broken(socket="SocketUser=web", service="User=\nDynamicUser=yes", at="SocketUser=web"),
+    ],
+    "SDA008": [
+        Broken(socket="ListenStream=\nListenStream=/tmp/web.sock", at="ListenStream=/tmp/web.sock"),
+        Broken(socket="ListenStream=\nListenStream=/var/tmp/a/web.sock", service="PrivateTmp=yes",
+               at="ListenStream=/var/tmp/a/web.sock"),
+        Broken(socket="ListenStream=\nListenStream=%T/web.sock", at="ListenStream=%T/web.sock"),
+    ],
+    "SDA009": [
+        Broken(socket="ListenStream=\nListenStream=/run/web/s", service="RuntimeDirectory=web",
+               at="RuntimeDirectory=web"),
+        Broken(socket="ListenStream=\nListenStream=%t/%p/sub/s", service="RuntimeDirectory=x %N",
+               at="RuntimeDirectory=x %N"),
+        Broken(socket="ListenStream=\nListenStream=/run/web/s",
+               service="RuntimeDirectory=web\nRuntimeDirectoryPreserve=yes",
+               at="RuntimeDirectory=web"),
+    ],
+    "SDA010": [Broken(socket="RemoveOnStop=yes", at="RemoveOnStop=yes")],
+    "SDA011": [Broken(socket="FlushPending=on", at="FlushPending=on")],
+    "SDA012": [Broken(socket="Accept=yes", at="Accept=yes", service="# for web.socket")],
+    "SDA013": [Broken(socket="MaxConnections=64", at="MaxConnections=64")],
+    "SDA014": [
+        Broken(socket="TriggerLimitBurst=3", at="TriggerLimitBurst=3"),
+        Broken(socket="TriggerLimitIntervalSec=1min", at="TriggerLimitIntervalSec=1min"),
+    ],
+    "SDA015": [Broken(socket="Backlog=16", at="Backlog=16")],
+    "SDA016": [
+        Broken(socket="ListenStream=\nListenStream=/run/web/s\nDirectoryMode=0750",
+               at="DirectoryMode=0750")
+    ],
+    "SDA017": [Broken(extra="[Socket]\nListenStream=/run/b.sock\nSocketMode=0660\nSocketGroup=web\n"
+                            "FileDescriptorName=b\nService=web.service\n",
+                      service="Sockets=web.socket admin.socket")],
+    "SDA018": [Broken(without=("Requires=web.socket",))],
+    "SDA019": [
+        Broken(service=f"ExecStart=\nExecStart={line}", at=f"ExecStart={line}")
+        for line in (
+            "/usr/bin/uv run python -m sdactivate serve web.wsgi",
+            "/bin/sh -c 'cd /srv; python -m sdactivate serve web.wsgi'",
+            "-/usr/bin/env A=b /usr/bin/timeout 9 python -m sdactivate serve web.wsgi",
+            "/bin/bash -c 'python -m sdactivate serve web.wsgi | logger'",
+        )
+    ] + [Broken(service="Type=forking", at="Type=forking")],
+    "SDA020": [Broken(service="User=root", at="User=root"), Broken(without=("User=web",))],
+    "SDA021": [
+        Broken(socket="ListenStream=\nListenStream=80",
+               service="IPAddressDeny=any\nIPAddressAllow=10.0.0.0/8",
+               at="IPAddressAllow=10.0.0.0/8")
+    ],
+    "SDA022": [
+        Broken(service="ExecStart=\nExecStart=/home/bob/v/bin/python x\nProtectHome=yes",
+               at="ExecStart=/home/bob/v/bin/python x"),
+        Broken(service="WorkingDirectory=/root/site", at="WorkingDirectory=/root/site"),
+        Broken(service="WorkingDirectory=/home/bob/site\nUser=\nDynamicUser=yes",
+               at="WorkingDirectory=/home/bob/site"),
+    ],
+}  # fmt: skip
+
+# Near misses: each looks like a rule's business and isn't.
+FINE = [
+    Broken(),
+    Broken(service="ExecStart=\nExecStart=/bin/sh -c 'exec python -m sdactivate serve a.b'"),
+    Broken(service="ExecStart=\nExecStart=/bin/bash -c 'cd /srv && python x'"),
+    Broken(service="ExecStart=\nExecStart=/usr/bin/poetry run python x"),
+    Broken(service="RuntimeDirectory=webby"),
+    Broken(service="IPAddressAllow=10.0.0.0/8"),  # the socket has a path
+    Broken(socket="ListenStream=80", service="IPAddressDeny=any"),  # meant for what goes out
+    Broken(socket="TriggerLimitBurst=0"),
+    Broken(socket="TriggerLimitBurst=200"),
+    Broken(socket="SocketMode=0600"),
+    Broken(service="WorkingDirectory=/home/bob/site\nUser=bob"),
+    Broken(service="WorkingDirectory=/homework"),
+    Broken(socket="DirectoryMode=0700"),  # /run itself is not made
+    Broken(socket="Accept=no\nBacklog=1024\nFlushPending=no\nRemoveOnStop=no"),
+    Broken(
+        service="ExecStart=\nExecStart=/home/b/python x\nProtectHome=yes\nBindReadOnlyPaths=/home/b"
+    ),
+]
+
+
+def units(broken: Broken) -> dict[str, str]:
+    """The files of a setup, by name."""
+
+    def built(text: str, added: str, section: str) -> str:
+        lines = [line for line in text.splitlines() if line not in broken.without]
+        place = lines.index(f"[{section}]") + 1
+        end = next((i for i in range(place, len(lines)) if lines[i].startswith("[")), len(lines))
+        return "\n".join([*lines[:end], *added.splitlines(), *lines[end:]]) + "\n"
+
+    files = {
+        "web.socket": built(SOCKET, broken.socket, "Socket"),
+        "web.service": built(SERVICE, broken.service, "Service"),
+    }
+    if broken.extra:
+        files["admin.socket"] = broken.extra
+        files["web.service"] = files["web.service"].replace("Requires=", "Requires=admin.socket ")
+    return files

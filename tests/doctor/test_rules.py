@@ -1,0 +1,247 @@
+"""Each rule finds what it is about, on the line at fault, and nothing else does."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from sdactivate.cli import main
+from sdactivate.doctor import report, units
+from sdactivate.doctor.checks.services import forking_wrapper
+from sdactivate.doctor.examine import Finding, examine
+from sdactivate.doctor.finding import Case
+from sdactivate.doctor.rules import BY_ID, TABLE
+from sdactivate.errors import UsageError
+from sdactivate.generate import units as generated
+from sdactivate.generate.output import Target
+from sdactivate.site import Site
+from tests.doctor import broken
+from tests.doctor.test_unitfile import TEXT
+from tests.generate.strategies import sites
+
+ROOT = Path(__file__).parents[2]
+
+
+def write(directory: Path, files: dict[str, str]) -> list[Path]:
+    for name, text in files.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(text)
+    return [directory / name for name in files]
+
+
+def findings(directory: Path, files: dict[str, str]) -> list[Finding]:
+    write(directory, files)
+    deployments = units.offline([str(directory)])
+    return [finding for it in deployments for finding in examine(Case(it))]
+
+
+@pytest.mark.parametrize(
+    ("rule", "setup"), [(rule, setup) for rule, all_ in broken.OFFLINE.items() for setup in all_]
+)
+def test_a_broken_setup_is_found(rule: str, setup: broken.Broken, tmp_path: Path) -> None:
+    found = findings(tmp_path, broken.units(setup))
+    assert {it.rule.id for it in found} == {rule}
+    assert {it.text for it in found} == {setup.at}
+    for it in found:
+        if it.line:
+            written = Path(it.file).read_text().splitlines()
+            assert written[it.line - 1] == setup.at
+
+
+@pytest.mark.parametrize("setup", broken.FINE)
+def test_a_near_miss_is_not(setup: broken.Broken, tmp_path: Path) -> None:
+    assert findings(tmp_path, broken.units(setup)) == []
+
+
+def test_every_offline_rule_has_a_broken_setup() -> None:
+    assert set(broken.OFFLINE) == {rule.id for rule in TABLE if not rule.is_live}
+
+
+def test_every_remedy_that_is_lines_mends_its_finding(tmp_path: Path) -> None:
+    """The lines, written as a drop-in with a real group for the placeholder, silence the rule."""
+    from sdactivate.doctor.finding import Lines
+    from sdactivate.doctor.fix import drop_in
+
+    for number, (rule, setups) in enumerate(broken.OFFLINE.items()):
+        for setup in setups:
+            directory = tmp_path / f"{number}-{setups.index(setup)}"
+            directory.mkdir()
+            for finding in findings(directory, broken.units(setup)):
+                if isinstance(finding.remedy, Lines):
+                    path, _, new = drop_in(finding.remedy, directory)
+                    path.parent.mkdir(exist_ok=True)
+                    path.write_text(new.replace("THE FRONT'S GROUP", "www-data"))
+            left = findings(directory, {})
+            assert not [it for it in left if isinstance(it.remedy, Lines)], (rule, left)
+
+
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=50)
+@given(site=sites())
+def test_nothing_is_found_on_generated_units(
+    site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """But for what the site itself asked for: open modes, TCP, /tmp, a home, another owner."""
+    asked = {"SDA002", "SDA005", "SDA006", "SDA008", "SDA007", "SDA022"}
+    target = Target(252)
+    files = {
+        file.name: file.text
+        for kind in (generated.socket, generated.service)
+        for file in kind(site, target).files
+    }
+    found = findings(tmp_path_factory.mktemp("units"), files)
+    assert {it.rule.id for it in found} <= asked
+
+
+def test_nothing_is_found_on_the_units_of_the_example(tmp_path: Path) -> None:
+    files = {
+        file.name: file.text
+        for site in [
+            Site("mysite", group="www-data", app="mysite.wsgi:application", chdir="/srv/x")
+        ]
+        for kind in (generated.socket, generated.service)
+        for file in kind(site, Target(252)).files
+    }
+    assert (
+        findings(
+            tmp_path, {k: v.replace(sys.executable, "/usr/bin/python3") for k, v in files.items()}
+        )
+        == []
+    )
+
+
+def test_a_template_s_drop_ins_and_a_type_s_hold_for_it(tmp_path: Path) -> None:
+    files = {
+        "web-a@.socket": "[Socket]\nListenStream=/run/web-%i.sock\nSocketGroup=www-data\n",
+        "web-.socket.d/10-mode.conf": "[Socket]\nSocketMode=0666\n",
+        "web-a@.socket.d/10-mode.conf": "[Socket]\nSocketMode=0660\n",
+    }
+    assert findings(tmp_path, files) == []
+    (tmp_path / "web-a@.socket.d/10-mode.conf").unlink()
+    (found,) = findings(tmp_path, {})
+    assert (found.rule.id, Path(found.file).name, found.line) == ("SDA002", "10-mode.conf", 2)
+
+
+def test_a_socket_finds_its_service_by_name_and_by_service(tmp_path: Path) -> None:
+    root = "[Service]\nExecStart=/bin/x\n"
+    files = {
+        "a.socket": "[Socket]\nListenStream=/run/a\nSocketMode=0660\nService=b.service\n",
+        "b.service": root,
+        "c.service": root,
+    }
+    write(tmp_path, files)
+    pairs = {it.name: [unit.name for unit in it.units] for it in units.offline([str(tmp_path)])}
+    assert pairs == {"b": ["a.socket", "b.service"], "c": ["c.service"]}
+
+
+# Silencing
+
+
+def test_a_comment_silences_a_rule_in_its_unit(tmp_path: Path) -> None:
+    files = broken.units(broken.Broken(socket="Backlog=16\n# sdactivate: ignore=SDA015 tiny box"))
+    assert findings(tmp_path, files) == []
+
+
+def test_a_comment_in_one_unit_doesn_t_silence_another(tmp_path: Path) -> None:
+    files = broken.units(
+        broken.Broken(socket="Backlog=16", service="# sdactivate: ignore=SDA015 not here")
+    )
+    assert [it.rule.id for it in findings(tmp_path, files)] == ["SDA015"]
+
+
+# As a command
+
+
+def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = write(tmp_path, broken.units(broken.Broken()))
+    assert main(["doctor", "--offline", *map(str, good)]) == 0
+    assert capsys.readouterr().out == "nothing found\n"
+    bad = write(tmp_path, broken.units(broken.Broken(socket="Backlog=16\nSocketMode=0666")))
+    assert main(["doctor", "--offline", *map(str, bad)]) == 1
+    out = capsys.readouterr().out
+    assert f"at    {tmp_path}/web.socket:8: Backlog=16" in out
+    assert out.endswith("1 error, 1 warning\n")
+    assert main(["doctor", "--offline", str(bad[0]), "--ignore", "SDA002,SDA015"]) == 0
+    assert main(["doctor", "--offline", str(bad[0]), "--ignore", "SDA999"]) == 2
+    assert main(["doctor", "--offline", str(tmp_path / "nothing.socket")]) == 1
+    assert main(["doctor", "--offline", str(ROOT / "pyproject.toml")]) == 2
+    assert main(["doctor", "--offline", str(bad[0]), "--fix"]) == 2
+    assert main(["doctor", "--offline", str(bad[0]), "--yes"]) == 2
+
+
+def test_json_and_sarif_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write(tmp_path, broken.units(broken.Broken(socket="Backlog=16")))[0])
+    assert main(["doctor", "--offline", path, "--format", "json"]) == 1
+    (plain,) = json.loads(capsys.readouterr().out)
+    assert main(["doctor", "--offline", path, "--format", "sarif"]) == 1
+    sarif = json.loads(capsys.readouterr().out)
+    assert sarif["version"] == "2.1.0"
+    (run,) = sarif["runs"]
+    (result,) = run["results"]
+    place = result["locations"][0]["physicalLocation"]
+    assert (plain["rule"], plain["file"], plain["line"]) == ("SDA015", path, 8)
+    assert (result["ruleId"], result["level"]) == ("SDA015", "warning")
+    assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == "SDA015"
+    assert place["artifactLocation"]["uri"] == f"file://{path}"
+    assert place["region"] == {"startLine": 8}
+
+
+def test_a_rule_s_row_is_complete_and_in_the_documentation() -> None:
+    text = (ROOT / "docs" / "doctor.md").read_text()
+    assert len(BY_ID) == len(TABLE)
+    for rule in TABLE:
+        assert all(rule), rule.id
+        assert f"| {rule.id} | {rule.severity} | {rule.what} |" in text, rule.id
+        assert rule.source in text
+
+
+def test_ignoring_what_is_no_rule_is_misuse(tmp_path: Path) -> None:
+    write(tmp_path, broken.units(broken.Broken()))
+    with pytest.raises(UsageError):
+        examine(Case(units.offline([str(tmp_path)])[0]), ["SDA12"])
+
+
+@settings(suppress_health_check=list(HealthCheck), deadline=None)
+@given(socket=TEXT, service=TEXT)
+def test_any_files_are_examined(
+    socket: str, service: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    found = findings(tmp_path_factory.mktemp("any"), {"a.socket": socket, "a.service": service})
+    report.as_text(found)
+    json.dumps([report.as_json(found), report.as_sarif(found)])
+
+
+# What forks
+
+
+@pytest.mark.parametrize(
+    ("line", "forks"),
+    [
+        ("sh -c '{}'", True),
+        ("bash -c '{}'", False),
+        ("bash -c 'true && {}'", False),
+        ("bash -c '{} | cat'", True),
+        ("bash -c 'if true; then {}; fi'", True),
+        ("sh -c 'exec {}'", False),
+        ("env A=b {}", False),
+        ("nice {}", False),
+        ("timeout 60 {}", True),
+        ("setsid {}", False),
+        ("flock /dev/null {}", True),
+    ],
+)
+def test_what_is_said_to_fork_forks(line: str, forks: bool) -> None:
+    """The real program is run: its process is the one that was started, or isn't."""
+    if line.startswith("sh ") and Path("/bin/sh").resolve().name != "dash":
+        pytest.skip("what is known of sh is known of dash")
+    command = line.format(f'{sys.executable} -c "import os; print(os.getpid())"')
+    assert bool(forking_wrapper(command)) is forks
+    # A shell would do to start it, but not one that is in the way itself.
+    from sdactivate.doctor.unitfile import split
+
+    with subprocess.Popen(split(command), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.read())
+    assert (pid != process.pid) is forks

@@ -1,0 +1,386 @@
+"""Broken deployments, each made for real, found, explained and, where it is safe, mended."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.machine import php
+from tests.machine.machine import Machine
+
+SOCKET = ("--kind", "socket", "--group", "web")
+SERVICE = ("--kind", "service", "--app", "mysite.wsgi:application", "--chdir", "/srv/mysite")
+UNITS = "/etc/systemd/system"
+
+
+@pytest.fixture
+def site(machine: Machine) -> Iterator[Machine]:
+    """The example site as gen writes it, behind nginx, in a group of its own: nothing is wrong.
+
+    What a test breaks is in these units, in group web, in nginx and in /srv: all is put back.
+    """
+    for options in (SOCKET, (*SERVICE, "--python", machine.python)):
+        text = machine.run(*machine.sdactivate, "gen", "mysite", "--no-comments", *options).stdout
+        machine.write(f"{UNITS}/mysite.{options[1]}", text)
+    script = """
+        usermod -aG web www-data
+        python3 -m compileall -q /srv/mysite
+        systemctl daemon-reload
+        systemctl start mysite.socket
+        systemctl restart nginx.service
+    """
+    machine.run("sh", "-ec", script)
+    yield machine
+    script = f"""
+        systemctl stop mysite.socket mysite.service nginx.service other.service '{php.UNIT}' || true
+        systemctl reset-failed
+        gpasswd -d www-data web || true
+        rm -rf {UNITS}/*.service.d {UNITS}/*.socket.d {UNITS}/other.service /srv/closed /run/mysite*
+        rm -f /var/log/nginx/error.log
+        chmod 755 /srv/mysite
+        systemctl daemon-reload
+    """
+    machine.run("sh", "-c", script)
+
+
+def doctor(machine: Machine, *options: str, check: bool = False) -> dict[str, dict[str, str]]:
+    """What the doctor finds, by rule."""
+    argv = (*machine.sdactivate, "doctor", "mysite", "--format", "json", *options)
+    done = machine.run(*argv, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    found = {it["rule"]: it for it in json.loads(done.stdout)}
+    assert done.returncode == bool(found)
+    return found
+
+
+def drop_in(machine: Machine, unit: str, text: str) -> None:
+    """Change a unit, and restart what that takes."""
+    machine.write(f"{UNITS}/{unit}.d/50-broken.conf", text)
+    machine.run("systemctl", "daemon-reload")
+    if unit.endswith(".socket"):
+        machine.run("systemctl", "stop", "mysite.service", check=False)
+    machine.run("systemctl", "restart", unit)
+
+
+def status(machine: Machine) -> str:
+    """The status of a request through nginx."""
+    argv = ("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "http://localhost/environ")
+    return machine.run(*argv).stdout
+
+
+def test_nothing_is_wrong_with_what_gen_writes(site: Machine) -> None:
+    assert status(site) == "200"
+    assert doctor(site) == {}
+    service_alone = site.run(*site.sdactivate, "doctor", "mysite.service")
+    assert service_alone.stdout == "nothing found\n"
+
+
+# The front is refused: which component, and what mends it
+
+
+def missing_group(machine: Machine) -> None:
+    machine.run("gpasswd", "-d", "www-data", "web")
+    machine.run("systemctl", "restart", "nginx.service")
+
+
+def owner_only(machine: Machine) -> None:
+    drop_in(machine, "mysite.socket", "[Socket]\nSocketMode=0600\n")
+
+
+def roots_group(machine: Machine) -> None:
+    drop_in(machine, "mysite.socket", "[Socket]\nSocketGroup=root\n")
+
+
+def closed_directory(machine: Machine) -> None:
+    text = "[Socket]\nListenStream=\nListenStream=/srv/closed/mysite.sock\n"
+    drop_in(machine, "mysite.socket", text)
+    machine.run("chmod", "750", "/srv/closed")
+
+
+def acl_mask(machine: Machine) -> None:
+    machine.run("setfacl", "-m", "g:web:rw,m::r", "/run/mysite.sock")
+
+
+def older_than_its_group(machine: Machine) -> None:
+    missing_group(machine)
+    machine.run("usermod", "-aG", "web", "www-data")
+
+
+def front_with_a_tmp_of_its_own(machine: Machine) -> None:
+    drop_in(machine, "mysite.socket", "[Socket]\nListenStream=\nListenStream=/tmp/mysite.sock\n")
+    drop_in(machine, "nginx.service", "[Service]\nPrivateTmp=yes\n")
+
+
+REFUSED: list[tuple[Callable[[Machine], None], str, str, str]] = [
+    (missing_group, "SDA102", "others have ---, w is wanted", "usermod -aG web www-data"),
+    (owner_only, "SDA102", "group web has ---, w is wanted", "SocketMode=0660"),
+    (roots_group, "SDA102", "others have ---, w is wanted", "SocketGroup=www-data"),
+    (closed_directory, "SDA102", "/srv/closed: others have ---, x is wanted", "setfacl -m g:www-"),
+    (acl_mask, "SDA103", "its mask leaves r--, w is wanted", "setfacl -m m::rw /run/mysite.sock"),
+    (older_than_its_group, "SDA104", "processes are older", "systemctl restart nginx.service"),
+    (front_with_a_tmp_of_its_own, "SDA106", "don't see /tmp/mysite.sock", "/run/mysite.sock"),
+]
+
+
+@pytest.mark.parametrize(("breaks", "rule", "because", "fix"), REFUSED)
+def test_a_refused_front_is_explained(  # type: ignore[no-untyped-def]
+    site: Machine, breaks, rule: str, because: str, fix: str
+) -> None:
+    breaks(site)
+    found = doctor(site)
+    live = {it for it in found if it >= "SDA100" and it != "SDA111"}
+    assert live == {rule}, found
+    assert because in found[rule]["because"]
+    assert fix in found[rule]["fix"]
+    if "/run/mysite.sock" in found[rule]["because"]:
+        assert status(site) == "502"  # as nginx sees it
+
+
+# What is safe is mended
+
+
+def removed(machine: Machine) -> None:
+    machine.run("rm", "/run/mysite.sock")
+
+
+def replaced(machine: Machine) -> None:
+    script = "import socket, os; os.unlink('/run/mysite.sock'); "
+    script += "socket.socket(socket.AF_UNIX).bind('/run/mysite.sock')"
+    machine.run(machine.python, "-c", script)
+    machine.run("chown", "root:web", "/run/mysite.sock")
+    machine.run("chmod", "660", "/run/mysite.sock")
+
+
+def opened_by_hand(machine: Machine) -> None:
+    machine.run("chmod", "666", "/run/mysite.sock")
+
+
+def stopped(machine: Machine) -> None:
+    machine.run("systemctl", "stop", "mysite.socket", "mysite.service")
+
+
+def never_compiled(machine: Machine) -> None:
+    machine.run("sh", "-c", "find /srv/mysite -name __pycache__ | xargs rm -rf")
+
+
+def not_reloaded(machine: Machine) -> None:
+    # systemd notices a changed file, but no new directory of drop-ins
+    machine.run("sh", "-c", f"echo Backlog=3000 >>{UNITS}/mysite.socket")
+
+
+MENDED: list[tuple[Callable[[Machine], None], str]] = [
+    (removed, "SDA101"),
+    (replaced, "SDA101"),
+    (opened_by_hand, "SDA114"),
+    (not_reloaded, "SDA114"),
+    (stopped, "SDA116"),
+    (never_compiled, "SDA112"),
+    (acl_mask, "SDA103"),
+    (older_than_its_group, "SDA104"),
+]
+
+
+@pytest.mark.parametrize(("breaks", "rule"), MENDED)
+def test_what_is_safe_is_mended(site: Machine, breaks, rule: str) -> None:  # type: ignore[no-untyped-def]
+    breaks(site)
+    found = {it: finding for it, finding in doctor(site).items() if it != "SDA111"}
+    assert set(found) == {rule}
+    assert found[rule]["safe"]
+    # without a terminal and without --yes nothing is touched
+    argv = (*site.sdactivate, "doctor", "mysite", "--fix")
+    assert "nothing is changed without --yes" in site.run(*argv, check=False).stderr
+    assert rule in doctor(site)
+    done = site.run(*argv, "--yes", check=False)
+    assert found[rule]["fix"] in done.stderr
+    assert set(doctor(site)) <= {"SDA111"}
+    assert status(site) == "200"
+
+
+def test_a_drop_in_is_shown_as_a_diff_and_written_with_yes(site: Machine) -> None:
+    drop_in(site, "mysite.socket", "[Socket]\nBacklog=16\nFlushPending=yes\n")
+    assert set(doctor(site)) == {"SDA011", "SDA015"}
+    argv = (*site.sdactivate, "doctor", "mysite", "--fix", "--yes")
+    said = site.run(*argv, check=False).stderr
+    assert "+FlushPending=no" in said
+    assert "systemctl restart mysite.socket" in said
+    written = site.read(f"{UNITS}/mysite.socket.d/90-sdactivate-doctor.conf")
+    assert "Backlog=4096" in written
+    site.run("sh", "-c", "systemctl stop mysite.service; systemctl restart mysite.socket")
+    assert doctor(site) == {}
+    assert site.run("systemctl", "show", "-P", "Backlog", "mysite.socket").stdout == "4096\n"
+
+
+# The service
+
+
+def test_a_service_that_can_t_start_says_why(site: Machine) -> None:
+    drop_in_text = "[Service]\nExecStart=\nExecStart=/srv/nowhere/python -m sdactivate serve a:b\n"
+    site.write(f"{UNITS}/mysite.service.d/50-broken.conf", drop_in_text)
+    site.run("systemctl", "daemon-reload")
+    site.run("systemctl", "start", "mysite.service", check=False)
+    found = doctor(site)
+    assert found["SDA110"]["because"].startswith("EXEC: the program isn't there")
+    assert "No such file" in found["SDA113"]["because"]
+
+
+def test_an_application_that_fails_has_its_last_words_shown(site: Machine) -> None:
+    site.write(
+        f"{UNITS}/mysite.service.d/50-broken.conf",
+        f"[Service]\nExecStart=\nExecStart={site.python} -m sdactivate serve nowhere.wsgi:app\n",
+    )
+    site.run("systemctl", "daemon-reload")
+    site.run("systemctl", "start", "mysite.service", check=False)
+    assert "there is no module 'nowhere'" in doctor(site)["SDA110"]["because"]
+
+
+def test_a_program_that_its_user_can_t_reach(site: Machine) -> None:
+    site.run("chmod", "750", "/srv/mysite")
+    site.run("systemctl", "restart", "mysite.service", check=False)
+    finding = doctor(site)["SDA113"]
+    assert "/srv/mysite: others have ---, x is wanted" in finding["because"]
+    assert finding["fix"] == "chmod o+x /srv/mysite"
+
+
+def test_the_limit_of_triggers_takes_the_socket_with_it(site: Machine) -> None:
+    text = "[Service]\nExecStart=\nExecStart=/bin/false\nRestart=no\nType=simple\n"
+    site.write(f"{UNITS}/mysite.service.d/50-broken.conf", text)
+    site.run("systemctl", "daemon-reload")
+    knock = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/mysite.sock')"
+    site.run(site.python, "-c", knock)
+    site.wait(
+        lambda: site.run("systemctl", "is-failed", "mysite.socket", check=False).returncode == 0,
+        "a failed socket",
+    )
+    finding = doctor(site)["SDA109"]
+    assert "started too often" in finding["because"]
+    assert finding["fix"] == "systemctl restart mysite.socket"
+
+
+def test_a_runtime_directory_eats_the_socket(site: Machine) -> None:
+    text = "[Socket]\nListenStream=\nListenStream=/run/mysite/s\n"
+    drop_in(site, "mysite.socket", text)
+    site.write(f"{UNITS}/mysite.service.d/50.conf", "[Service]\nRuntimeDirectory=mysite\n")
+    site.run("systemctl", "daemon-reload")
+    assert "SDA009" in doctor(site)
+    site.run("sh", "-c", "systemctl start mysite.service; systemctl stop mysite.service")
+    assert doctor(site)["SDA101"]["because"].endswith("is gone: nobody can connect")
+
+
+def test_a_wrapper_that_forks_is_found_and_fails(site: Machine) -> None:
+    line = f"ExecStart=/bin/sh -c '{site.python} -m sdactivate serve mysite.wsgi:application; true'"
+    site.write(f"{UNITS}/mysite.service.d/50.conf", f"[Service]\nExecStart=\n{line}\n")
+    site.run("systemctl", "daemon-reload")
+    assert site.run("systemctl", "start", "mysite.service", check=False).returncode
+    finding = doctor(site)["SDA019"]
+    assert (finding["line"], finding["text"]) == (3, line)
+
+
+# Others at the door
+
+
+@php.needs_php
+def test_php_as_the_front_s_user_is_found_and_the_rule_for_peers_mends_it(site: Machine) -> None:
+    php.start(site)
+    site.run("systemctl", "restart", "nginx.service")
+    found = doctor(site)
+    assert set(found) == {"SDA105"}
+    finding = found["SDA105"]
+    assert finding["subject"] == php.UNIT
+    assert "go round the front's authentication" in finding["because"]
+    assert finding["fix"].endswith("Environment=SDACTIVATE_ALLOW_PEER=unit:nginx.service")
+    assert php.connect(site).startswith("answered")
+    line = finding["fix"].rpartition(": ")[2]
+    site.run("systemctl", "stop", "mysite.service")
+    site.write(f"{UNITS}/mysite.service.d/peers.conf", f"[Service]\n{line}\n")
+    site.run("systemctl", "daemon-reload")
+    assert doctor(site) == {}
+    assert php.connect(site) == "closed"
+    assert status(site) == "200"
+
+
+def test_who_groups_running_processes_by_unit_and_proves_it(site: Machine) -> None:
+    site.write(
+        f"{UNITS}/other.service",
+        "[Service]\nUser=alice\nExecStart=/bin/sleep 600\nPrivateTmp=yes\n",
+    )
+    site.run("systemctl", "daemon-reload")
+    site.run("systemctl", "start", "other.service")
+    done = site.run(*site.sdactivate, "who", "mysite", "--prove", "--format", "json")
+    (report,) = json.loads(done.stdout)
+    units = {it["unit"]: it for it in report["processes"]}
+    assert units["nginx.service"]["allowed"] is True
+    assert units["other.service"]["allowed"] is False
+    assert units["other.service"]["proof"] == "EACCES"
+    accounts = {it["name"]: it["allowed"] for it in report["accounts"]}
+    assert accounts["www-data"] is True
+    assert accounts["mysite"] is False
+    everybody = report["processes"] + report["accounts"]
+    assert not any(it["differs"] for it in everybody)
+
+
+# What the front has logged, and the queue
+
+
+def test_the_front_s_log_is_understood(site: Machine) -> None:
+    missing_group(site)
+    assert status(site) == "502"
+    finding = doctor(site)["SDA111"]
+    assert "because it was not allowed to: its clients got 502" in finding["because"]
+    assert "(13: Permission denied)" in finding["because"]
+
+
+def test_a_queue_that_fills_up_is_seen(site: Machine) -> None:
+    text = "[Service]\nExecStart=\nExecStart=/bin/sleep 600\nType=simple\n"
+    drop_in(site, "mysite.socket", "[Socket]\nBacklog=16\n# sdactivate: ignore=SDA015 a test\n")
+    drop_in(site, "mysite.service", text)
+    knock = (
+        "import socket, sys\n"
+        "all = [socket.socket(socket.AF_UNIX) for _ in range(12)]\n"
+        "for s in all: s.connect('/run/mysite.sock')\n"
+        "print('there', flush=True); sys.stdin.read()"
+    )
+    with site.popen(site.python, "-c", knock, stdin=-1, stdout=-1) as crowd:
+        assert crowd.stdout is not None
+        assert crowd.stdout.readline() == "there\n"
+        found = doctor(site)
+        crowd.communicate("")
+    assert found["SDA107"]["because"].startswith("12 connections wait at /run/mysite.sock, of at")
+
+
+def test_a_kernel_that_shortens_the_backlog(site: Machine) -> None:
+    before = site.read("/proc/sys/net/core/somaxconn").strip()
+    site.run("sysctl", "-w", "net.core.somaxconn=64")
+    site.run("systemctl", "restart", "mysite.socket")
+    found = doctor(site)
+    site.run("sysctl", "-w", f"net.core.somaxconn={before}")
+    assert "net.core.somaxconn allows no more" in found["SDA108"]["because"]
+
+
+# Other people's units
+
+
+def test_templates_and_drop_ins_are_merged_as_systemd_does(site: Machine) -> None:
+    site.write(f"{UNITS}/many@.socket", "[Socket]\nListenStream=/run/many-%i.sock\n")
+    site.write(f"{UNITS}/many@.service", "[Service]\nUser=alice\nExecStart=/bin/sleep 600\n")
+    site.write(f"{UNITS}/many@.socket.d/a.conf", "[Socket]\nSocketMode=0660\nSocketGroup=web\n")
+    site.write(f"{UNITS}/many@7.socket.d/b.conf", "[Socket]\nSocketMode=0666\n")
+    site.run("systemctl", "daemon-reload")
+    site.run("systemctl", "start", "many@7.socket", "many@8.socket")
+    try:
+        argv = (*site.sdactivate, "doctor", "many@7", "--format", "json", "--ignore", "SDA018")
+        (finding,) = json.loads(site.run(*argv, check=False).stdout)
+        assert finding["rule"] == "SDA002"
+        assert finding["file"] == f"{UNITS}/many@7.socket.d/b.conf"
+        argv = (*site.sdactivate, "doctor", "many@8", "--ignore", "SDA018")
+        assert site.run(*argv).stdout == "nothing found\n"
+    finally:
+        site.run("sh", "-c", f"systemctl stop 'many@*'; rm -r {UNITS}/many@*")
+
+
+def test_what_systemd_doesn_t_know_is_said(site: Machine) -> None:
+    done = site.run(*site.sdactivate, "doctor", "no-such-site", check=False)
+    assert done.returncode == 1
+    assert "no-such-site.socket and no-such-site.service: systemd has loaded no" in done.stderr
+    done = site.run(*site.sdactivate, "doctor", "mysite", user="nobody", check=False)
+    assert done.returncode == 1
+    assert "Use sudo, or --offline" in done.stderr
