@@ -77,7 +77,7 @@ def test_what_units_say_is_text_and_nothing_else(made: Callable[[broken.Broken],
 
 
 @needs_chromium
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [600, 800, 1280])
 def test_a_browser_shows_every_door_and_finding(
     made: Callable[[broken.Broken], Path], width: int
 ) -> None:
