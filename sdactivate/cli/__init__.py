@@ -21,7 +21,15 @@ from typing import Any
 from sdactivate.errors import Error
 
 # The order is the order of `sdactivate --help`: before, during, after.
-VERBS = ("gen", "serve", "launch", "who", "doctor")
+VERBS = (
+    "gen",
+    "generator",
+    "serve",
+    "launch",
+    "who",
+    "doctor",
+    # One a line, so that two who add one each do not meet.
+)
 
 
 def _verb(name: str) -> Any:

@@ -45,6 +45,8 @@ class Kind(NamedTuple):
     when: tuple[str, ...] | None = None
     """`--kind all` includes it when one of these options is given; (): always; None: never, but
     for the configuration of the front that --front names."""
+    units: bool = False
+    """Whether its files are units: the systemd generator makes these only."""
     folder: str = ""
     """Where its files belong, below /etc and below --out: tmpfiles.d. Units: "", which is
     /etc/systemd/system, or --out itself."""
@@ -89,17 +91,20 @@ KINDS: dict[str, Kind] = {
             "the socket unit: NAME.socket",
             reads=_SOCKET,
             when=(),
+            units=True,
         ),
         Kind(
             "service",
             "sdactivate.generate.units:service",
             "the service unit: NAME.service",
             when=("app",),
+            units=True,
         ),
         Kind(
             "template",
             "sdactivate.generate.units:template",
             "NAME@.socket and NAME@.service, for many instances",
+            units=True,
         ),
         Kind(
             "timer",
@@ -108,6 +113,7 @@ KINDS: dict[str, Kind] = {
             options=TIMER,
             reads=frozenset(),
             when=("command",),
+            units=True,
         ),
         Kind(
             "timer-service",
@@ -115,6 +121,7 @@ KINDS: dict[str, Kind] = {
             "NAME-COMMAND.service, a command of manage.py",
             options=TIMER,
             when=("command",),
+            units=True,
         ),
         Kind(
             "tmpfiles",

@@ -72,3 +72,17 @@ def replace(path: Path, file: File, sync: bool = False) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def link(path: Path, target: str) -> None:
+    """Make `path` a symbolic link to `target` in one step.
+
+    Raises Error where something else than a link has the name, and OSError.
+    """
+    if path.exists() and not path.is_symlink():
+        raise Error(f"{path} is there and is no link; move it away")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".sdactivate.", dir=path.parent) as aside:
+        draft = Path(aside, path.name)
+        draft.symlink_to(target)
+        os.replace(draft, path)

@@ -1,0 +1,110 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdactivate.cli import main
+from sdactivate.generate.generator import generate
+from sdactivate.generate.output import Target
+
+GOOD = '[sites.{}]\napp = "mysite.wsgi:application"\nchdir = "/srv/mysite"\n'
+
+
+def generated(tmp_path: Path, **files: str) -> tuple[Path, list[str]]:
+    config, normal = tmp_path / "config", tmp_path / "normal"
+    config.mkdir()
+    normal.mkdir()
+    for name, text in files.items():
+        (config / f"{name}.toml").write_text(text)
+    said: list[str] = []
+    generate(config, normal, Target(252), said.append)
+    return normal, said
+
+
+def test_units_are_written_and_wanted(tmp_path: Path) -> None:
+    text = GOOD.format("mysite") + 'command = "clearsessions"\nmember = "www-data"\ngroup = "web"\n'
+    normal, said = generated(tmp_path, a=text)
+    assert said == []
+    links = {
+        str(path.relative_to(normal)): path.resolve().name
+        for path in normal.rglob("*")
+        if path.is_symlink()
+    }
+    assert links == {
+        "sockets.target.wants/mysite.socket": "mysite.socket",
+        "timers.target.wants/mysite-clearsessions.timer": "mysite-clearsessions.timer",
+    }
+    # What is no unit (sysusers.d) is not a generator's to write.
+    assert sorted(path.name for path in normal.glob("mysite*")) == [
+        "mysite-clearsessions.service",
+        "mysite-clearsessions.timer",
+        "mysite.service",
+        "mysite.socket",
+    ]
+
+
+def test_the_others_come_up(tmp_path: Path) -> None:
+    normal, said = generated(
+        tmp_path,
+        a="[sites.a\n",
+        b=GOOD.format("b") + "grup = 1\n" + GOOD.format("b2"),
+        c='[sites.c]\nkind = "service"\n',
+        d=GOOD.format("d"),
+        e=GOOD.format("d") + GOOD.format("e"),
+        f='[sites.f]\nkind = "nonsense"\n',
+    )
+    assert sorted(path.name for path in normal.glob("*.service")) == [
+        "b2.service",
+        "d.service",
+        "e.service",
+    ]
+    assert len(said) == 5
+    config = tmp_path / "config"
+    assert said[0].startswith(f"{config}/a.toml:1: ")
+    assert said[1].startswith(f"{config}/b.toml:4: sites.b.grup: there is no such key")
+    assert said[2] == (
+        f"{config}/c.toml: sites.c: --kind service needs --app, such as "
+        "--app mysite.wsgi:application; this site is left out"
+    )
+    assert "d.toml has this site already" in said[3]
+    assert "'nonsense': there is no such kind" in said[4]
+
+
+def test_nobody_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The account database may be systemd itself, which waits for its generators."""
+
+    def look_up(name: str) -> None:
+        raise AssertionError(name)
+
+    monkeypatch.setattr("pwd.getpwnam", look_up)
+    monkeypatch.setattr("grp.getgrnam", look_up)
+    normal, said = generated(tmp_path, a=GOOD.format("a") + 'group = "www-data"\n')
+    assert said == []
+    assert (normal / "a.socket").exists()
+
+
+def test_it_never_fails(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "a.toml").write_text(GOOD.format("a"))
+    argv = ["generator", str(tmp_path / "not there"), "early", "late", "--config", str(config)]
+    command = [sys.executable, "-m", "sdactivate", *argv]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0
+    assert run.stdout == ""
+
+
+def test_the_link_is_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = Path(sys.executable).parent / "sdactivate-generator"
+    if not command.exists():
+        pytest.skip("sdactivate is not installed beside this interpreter")
+    for _ in range(2):
+        assert main(["generator", "--install", "--root", str(tmp_path)]) == 0
+        link = tmp_path / "etc/systemd/system-generators/sdactivate"
+        assert os.readlink(link) == str(command)
+    link.unlink()
+    link.write_text("#!/bin/sh\n")
+    assert main(["generator", "--install", "--root", str(tmp_path)]) == 1
+    assert "is no link" in capsys.readouterr().err
