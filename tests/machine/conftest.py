@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.machine.machine import Installation, Machine, build_wheel, install
+from tests.machine.machine import Installation, Machine, install
 
 HERE = Path(__file__).parent
 
@@ -35,12 +35,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
             log = f"cannot be had: {error}"
         report.sections.append(("journal of the machine", log[-20000:]))
     return report
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout: what users get, and so what is tested."""
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import zipfile
@@ -59,14 +58,6 @@ class Installation(NamedTuple):
 
 
 # -- before: what is installed, once -------------------------------------------------------------
-
-
-def build_wheel(destination: Path) -> Path:
-    """Build this checkout's wheel in the empty directory `destination`; return its path."""
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
-    _run([*command, "--outdir", str(destination), str(CHECKOUT)], timeout=300)
-    (wheel,) = destination.glob("*.whl")
-    return wheel
 
 
 def install(wheel: Path, root: Path) -> Installation:

@@ -1,0 +1,19 @@
+"""Fixtures for every test."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout: what users get, and so what is tested."""
+    directory = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", directory]
+    subprocess.run([*build, CHECKOUT], check=True, timeout=300, stdout=subprocess.DEVNULL)
+    (built,) = directory.glob("*.whl")
+    return built

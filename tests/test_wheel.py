@@ -1,0 +1,61 @@
+"""The wheel: all of the package, nothing else, and at work where there is no checkout."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the wheel in it; what it requires comes from this one."""
+    directory = tmp_path_factory.mktemp("elsewhere")
+    subprocess.run([sys.executable, "-m", "venv", directory], check=True, timeout=120)
+    pip = [directory / "bin" / "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*pip, "--disable-pip-version-check", wheel], check=True, timeout=120)
+    return directory
+
+
+def run(elsewhere: Path, *command: str) -> str:
+    # Not a site directory: what is installed as editable here, the checkout, is not seen there.
+    environ = {**os.environ, "PYTHONPATH": sysconfig.get_path("platlib")}
+    return subprocess.run(
+        [elsewhere / "bin" / command[0], *command[1:]],
+        cwd=elsewhere,
+        env=environ,
+        check=True,
+        timeout=60,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+
+
+def test_holds_every_file_of_the_package_and_nothing_else(wheel: Path) -> None:
+    package = CHECKOUT / "sdactivate"
+    wanted = {
+        str(path.relative_to(CHECKOUT))
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {"sdactivate/py.typed", "sdactivate/generate/templates/socket.j2"} <= wanted
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (entry_points,) = (n for n in archive.namelist() if n.endswith("/entry_points.txt"))
+        assert "sdactivate = sdactivate.cli:main" in archive.read(entry_points).decode()
+    assert names == wanted
+
+
+def test_is_what_runs_elsewhere(elsewhere: Path) -> None:
+    where = run(elsewhere, "python", "-c", "import sdactivate; print(sdactivate.__file__)")
+    assert Path(where).is_relative_to(elsewhere)
+
+
+def test_generates_elsewhere(elsewhere: Path) -> None:
+    unit = run(elsewhere, "sdactivate", "gen", "mysite", "--group", "www-data", "--systemd", "252")
+    assert unit == (CHECKOUT / "units" / "mysite.socket").read_text()
