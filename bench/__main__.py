@@ -3,11 +3,12 @@
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import machine, matrix, plots, report, start
+from bench import gate, machine, matrix, plots, report, start
 from bench.load import bench
 from bench.servers import SERVERS
 
@@ -40,6 +41,13 @@ def run_start(options: argparse.Namespace) -> None:
     save(options.out, "start", result)
 
 
+def run_gate(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        count, calls = (1, 2000) if options.quick else (options.rounds, 20000)
+        result = gate.rounds(Path(directory), count, calls)
+    save(options.out, "gate", result)
+
+
 def run_report(options: argparse.Namespace) -> None:
     plots.write(options.out)
     print(f"written: {report.write(options.out)}", file=sys.stderr)
@@ -70,6 +78,9 @@ def parser() -> argparse.ArgumentParser:
     some(load, "suites", list(matrix.SUITES))
     some(load, "apps", [*matrix.APPS, "sleep"])
     measuring("start", run_start, "cold start, memory of one worker, imports")
+    costs = verb("gate", run_gate, "what --allow-peer costs a connection (root)")
+    costs.add_argument("--quick", action="store_true", help="one short round")
+    costs.add_argument("--rounds", type=int, default=5)
     verb("report", run_report, "tables and plots from the results")
     return top
 
