@@ -37,10 +37,12 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.doctor.people import asked, of_interest
     from sdactivate.doctor.processes import running
 
-    addresses, site_user = _addresses(args.target)
+    addresses, service, site_user = _addresses(args.target)
     processes = [] if args.users else list(running())
     people = [asked(user) for user in args.users] or of_interest(processes, site_user)
-    reports = [who.report(it, people, processes, proving=args.prove) for it in addresses]
+    reports = [
+        who.report(it, people, processes, proving=args.prove, own=service) for it in addresses
+    ]
     if args.format == "json":
         print(json.dumps([who.as_json(report) for report in reports], indent=2))
     else:
@@ -51,15 +53,16 @@ def run(args: argparse.Namespace) -> int:
     return 1 if refused or any(report.differs for report in reports) else 0
 
 
-def _addresses(target: str) -> tuple[list[str], str]:
-    """The addresses that are meant, and the user of the service behind them where known."""
+def _addresses(target: str) -> tuple[list[str], str, str]:
+    """The addresses that are meant, and the service behind them and its user, where known."""
     from sdactivate.doctor.manager import listening, one, show
     from sdactivate.errors import Error
 
     if target[:1] in ("/", "@"):
-        return [target], ""
+        return [target], "", ""
     unit = target if target.endswith(".socket") else f"{target}.socket"
     if not (addresses := list(listening(unit))):
         raise Error(f"{unit}: it listens on no socket, only on FIFOs or special files")
     triggers = one(show(unit, "Triggers"), "Triggers").split()
-    return addresses, one(show(triggers[0], "User"), "User") if triggers else ""
+    service = triggers[0] if triggers else ""
+    return addresses, service, one(show(service, "User"), "User") if service else ""

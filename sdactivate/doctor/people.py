@@ -21,7 +21,10 @@ UNIT_PATH = (
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
-_STRANGER = 0xFFFFFFFD  # no account's; -1 and -2 mean something else to the kernel and to NFS
+
+_NOBODYS = 0xFFFFFFFD  # no account's; -1 and -2 mean something else to the kernel and to NFS
+STRANGER = Identity(_NOBODYS, _NOBODYS)
+"""Somebody who owns nothing and is in no group: a dynamic user that doesn't exist yet."""
 
 
 class Person(NamedTuple):
@@ -72,7 +75,7 @@ def asked(text: str) -> Person:
     if not wanted:
         raise UsageError(f"{text!r}: a user, user:group or :group is wanted")
     gids = [_gid(group) for group in wanted]
-    return Person(text, "anybody in this group", Identity(_STRANGER, gids[0], frozenset(gids[1:])))
+    return Person(text, "anybody in this group", Identity(_NOBODYS, gids[0], frozenset(gids[1:])))
 
 
 def fronts() -> Iterator[tuple[Front, Packaging]]:
@@ -102,6 +105,8 @@ def of_interest(processes: Iterable[Process], site_user: str = "") -> list[Perso
     for front, packaging in fronts():
         add(packaging.user, f"{front.title}'s user", alone=front.drops_groups)
     add(site_user, "the site's own user")
+    if site_user and site_user not in people:  # dynamic, and its service isn't running
+        people[site_user] = Person(site_user, "the site's own user", STRANGER)
     add("nobody", "no rights of its own")
     for uid in sorted({process.identity.uid for process in processes}):
         name = user(uid)

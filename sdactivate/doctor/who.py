@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sdactivate.doctor import words
+from sdactivate.doctor import bypass, words
 from sdactivate.doctor.access import Identity, Node, Verdict, Way, judge
 from sdactivate.doctor.people import Person
 from sdactivate.doctor.processes import Process
@@ -59,6 +59,7 @@ class Report(NamedTuple):
     listener: Listener | None
     people: tuple[tuple[Person, Answer], ...]
     teams: tuple[Team, ...]
+    own: str = ""  # the service that serves it, where it is known
 
     @property
     def differs(self) -> bool:
@@ -73,11 +74,12 @@ def report(
     processes: Sequence[Process] = (),
     *,
     proving: bool = False,
+    own: str = "",
 ) -> Report:
     """Find out who can connect to `address`: an absolute path, @name, or anything else for TCP.
 
-    With `proving` each identity really connects once. Raises Error where the walk or the proof
-    needs root.
+    `own` is the service that serves it. With `proving` each identity really connects once.
+    Raises Error where the walk or the proof needs root.
     """
     listener = behind(address) if address[:1] in ("/", "@") else None
     if not address.startswith("/"):
@@ -87,7 +89,7 @@ def report(
     asker = _Asker(address, proving)
     way = asker.way("/")
     asked = tuple((person, asker.ask(person.identity)) for person in people)
-    return Report(address, way, listener, asked, tuple(_teams(processes, asker)))
+    return Report(address, way, listener, asked, tuple(_teams(processes, asker)), own)
 
 
 _NO_FILE = {
@@ -144,6 +146,11 @@ def _teams(processes: Sequence[Process], asker: _Asker) -> Iterable[Team]:
         yield Team(unit, names, pids, identity, answer)
 
 
+def goes_round(report: Report, team: Team) -> bool:
+    """Whether a unit's processes can speak to the application past its front."""
+    return bypass.goes_round(team.unit, team.identity, team.answer.verdict, (report.own,))
+
+
 # As text
 
 
@@ -153,7 +160,7 @@ def as_text(report: Report) -> str:
     if report.way is None:
         verdicts = dict.fromkeys(answer.because for _, answer in report.people)
         return "\n".join([*lines, *verdicts]) + "\n"
-    lines += [*_tree(report.way), ""]
+    lines += [*_tree(report.way), *_members_of(report.way.end), ""]
     if report.people:
         lines += [
             "Accounts",
@@ -165,7 +172,13 @@ def as_text(report: Report) -> str:
     if report.teams:
         lines.append("Running processes")
         rows = [
-            (_yes(t.answer), t.unit or "no unit", _members(t), _reason(t.answer)) for t in teams
+            (
+                _yes(t.answer),
+                t.unit or "no unit",
+                _members(t),
+                _reason(t.answer) + ("; it goes round the front" if goes_round(report, t) else ""),
+            )
+            for t in teams
         ]
         if rooted:
             count = sum(len(team.pids) for team in rooted)
@@ -202,6 +215,13 @@ def _tree(way: Way) -> list[str]:
     if way.error:
         lines.append(f"  the walk ends here: {words.because(_ended(way))}")
     return lines
+
+
+def _members_of(node: Node | None) -> list[str]:
+    """Who is in the socket's group: they connect, once they have logged in or restarted."""
+    if node is None or node.gid == 0 or node.kind != "socket":
+        return []
+    return [f"  group {words.group(node.gid)}: {', '.join(words.members(node.gid)) or 'nobody'}"]
 
 
 def _ended(way: Way) -> Verdict:
@@ -248,6 +268,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "waiting": report.listener.waiting if report.listener else None,
         "backlog": report.listener.backlog if report.listener else None,
         "error": errno.errorcode.get(report.way.error) if report.way else None,
+        "members": words.members(report.way.end.gid) if report.way and report.way.end else [],
         "way": [_node(step.node) for step in report.way.steps] if report.way else [],
         "accounts": [
             {"name": person.name, "why": person.why, **_answer(answer)}
@@ -262,6 +283,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "gid": team.identity.gid,
                 "groups": sorted(team.identity.groups),
                 **_answer(team.answer),
+                "goes_round": goes_round(report, team),
             }
             for team in report.teams
         ],

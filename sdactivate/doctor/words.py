@@ -25,6 +25,15 @@ def group(gid: int) -> str:
         return str(gid)
 
 
+def members(gid: int) -> list[str]:
+    """Return the accounts in a group: those it lists, and those whose primary group it is."""
+    try:
+        listed = grp.getgrgid(gid).gr_mem
+    except KeyError:
+        listed = []
+    return sorted({*listed, *(it.pw_name for it in pwd.getpwall() if it.pw_gid == gid)})
+
+
 def bits(permissions: int) -> str:
     """Return rwx letters: 6 is rw-."""
     return "".join(

@@ -298,6 +298,18 @@ def test_php_as_the_front_s_user_is_found_and_the_rule_for_peers_mends_it(site: 
     assert status(site) == "200"
 
 
+@php.needs_php
+def test_who_says_that_php_goes_round_the_front(site: Machine) -> None:
+    php.start(site)
+    text = site.run(*site.sdactivate, "who", "mysite").stdout
+    assert "  group web: bob, www-data\n" in text
+    (line,) = (line for line in text.splitlines() if php.UNIT in line)
+    assert line.startswith("  yes")
+    assert line.endswith("; it goes round the front")
+    (line,) = (line for line in text.splitlines() if "nginx.service" in line)
+    assert "goes round" not in line
+
+
 def test_who_groups_running_processes_by_unit_and_proves_it(site: Machine) -> None:
     site.write(
         f"{UNITS}/other.service",

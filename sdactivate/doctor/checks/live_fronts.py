@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from sdactivate.doctor import words
 from sdactivate.doctor.access import Verdict, judge
+from sdactivate.doctor.bypass import goes_round
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, Lines, Remedy, restart
 from sdactivate.doctor.live import Facts, Here
-from sdactivate.fronts import FRONTS
 
 _WRITE_OF_GROUP = 0o020
 
@@ -164,29 +164,18 @@ def others_connect(case: Case) -> Iterator[Hit]:
     if _checks_its_peers(case):
         return
     own = {unit.name for unit in case.deployment.units}
-    fronts = {packaging.unit for front in FRONTS.values() for packaging in front.packaging.values()}
     running = [here.packaging.unit for here in facts.fronts if here.workers]
     for unit, path in facts.paths():
-        if facts.listener(path) is None:
-            continue
-        found: dict[str, tuple[int, str]] = {}
-        for process in facts.processes:
-            service = process.unit
-            if not service.endswith(".service") or service in own | fronts:
-                continue
-            if process.identity.override or service.startswith("user@"):
-                continue
+        found: dict[str, list[str]] = {}
+        for process in facts.processes if facts.listener(path) else ():
             verdict = facts.verdict(path, process)
-            if verdict and verdict.allowed and verdict.by != "others":
-                count = found.get(service, (0, ""))[0] + 1
-                found[service] = (
-                    count,
-                    f"{words.user(process.identity.uid)}: {words.because(verdict)}",
-                )
-        for service, (count, how) in found.items():
+            if verdict and goes_round(process.unit, process.identity, verdict, own):
+                how = f"{words.user(process.identity.uid)}: {words.because(verdict)}"
+                found.setdefault(process.unit, []).append(how)
+        for service, ways in found.items():
             yield Hit(
                 service,
-                f"{count} of its processes can connect to {path} as {how}, and go "
+                f"{len(ways)} of its processes can connect to {path} as {ways[0]}, and go "
                 "round the front's authentication",
                 _shut(case, unit, running),
             )

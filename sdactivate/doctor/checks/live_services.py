@@ -10,7 +10,7 @@ from sdactivate.doctor.access import Identity, Verdict, judge
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, Remedy
 from sdactivate.doctor.live import Facts
-from sdactivate.doctor.people import account
+from sdactivate.doctor.people import STRANGER, account
 from sdactivate.errors import Error
 
 _STATUS = {
@@ -130,7 +130,7 @@ def _runs_as(case: Case, facts: Facts) -> Identity | None:
         return account(name)
     except Error:
         # A dynamic user that doesn't exist while the service is down
-        return Identity(0xFFFFFFFD, 0xFFFFFFFD) if common.is_dynamic(case.service) else None
+        return STRANGER if common.is_dynamic(case.service) else None
 
 
 def denied(case: Case) -> Iterator[Hit]:
