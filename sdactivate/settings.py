@@ -44,6 +44,7 @@ class Settings(NamedTuple):
     max_requests_jitter: int = 0
     max_memory: int = 0
     trust: tuple[str, ...] = ()
+    remote_user: bool = False
     allow_peer: tuple[str, ...] = ()
     access_log: bool = False
     fd: tuple[int, ...] = ()
@@ -220,6 +221,13 @@ TABLE: tuple[Setting, ...] = (
         "",
         "TCP peers whose X-Forwarded-* are believed: addresses or networks. "
         "On a unix socket every peer that may connect is",
+    ),
+    Setting(
+        "remote_user",
+        yes_or_no,
+        "",
+        "over HTTP, take REMOTE_USER from the front's Remote-User: only where the front sets it. "
+        "The other protocols have a variable for it that no client can set",
     ),
     Setting(
         "allow_peer",

@@ -206,6 +206,11 @@ def warnings(asked: Frontage) -> list[str]:
             "the application's socket and go round what the front checks. Give the socket a group "
             "of its own that only the front is in, or run the PHP pool as another user"
         )
+    if asked.auth_file and asked.speaks == "http":
+        said.append(
+            "--auth-file: over HTTP the service has to be told that this front sets Remote-User, "
+            "or the user does not reach the application: generate it with --remote-user yes"
+        )
     if asked.auth_file and not front.reads_htpasswd:
         said.append(
             f"--auth-file {asked.auth_file}: {title} reads no htpasswd file, its lines are copied. "

@@ -211,6 +211,7 @@ def test_the_cherokee_text_has_the_shape_that_was_tried() -> None:
         (fronts.NGINX, {"distribution": "fedora"}, "SELinux"),
         (fronts.NGINX, {"mount": "/app", "php": "/run/php.sock"}, "PHP-FPM runs as www-data"),
         (fronts.CADDY, {"auth_file": "/etc/htpasswd"}, "reads no htpasswd file"),
+        (fronts.CADDY, {"auth_file": "/etc/htpasswd"}, "--remote-user yes"),
     ],
 )
 def test_traps_are_warned_of(front: fronts.Front, options: dict[str, str], said: str) -> None:

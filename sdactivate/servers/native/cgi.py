@@ -22,6 +22,12 @@ _DROPPED = FORWARDED | {"HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"
 _TRUE = ("on", "1", "yes", "true", "https")
 
 
+def host_name(host: str) -> str:
+    """Return the host of a Host field, without the port; an IPv6 address keeps its brackets."""
+    name, _, port = host.rpartition(":")
+    return name if name and port.isdigit() else host
+
+
 def environ(variables: Variables, base: Environ) -> Environ:
     """Return the environ of a request with these variables.
 
@@ -49,6 +55,9 @@ def environ(variables: Variables, base: Environ) -> Environ:
             del found["HTTPS"]  # "off" from Cherokee, "" from others: absent is what it means
     elif found.get("REQUEST_SCHEME") == "https":
         found["wsgi.url_scheme"] = "https"
+    name = found["SERVER_NAME"]
+    if ":" in name:  # HAProxy: with the port
+        found["SERVER_NAME"] = host_name(name)
     script = found["SCRIPT_NAME"]
     if script[-1:] == "/":  # Apache's uwsgi: "/app/"; "/" for the root
         found["SCRIPT_NAME"] = script.rstrip("/")

@@ -6,8 +6,9 @@ away from everybody else's requests. Of several values the last one counts: the 
 trusted peer itself has put there. On a unix socket every peer is trusted that its owner, group
 and mode let in; on TCP those that were named.
 
-X-Forwarded-For, -Proto, -Host, -Port and X-Script-Name (where the site is mounted) are read, and
-Forwarded (RFC 7239) where X-Forwarded-For is absent.
+X-Forwarded-For, -Proto, -Host, -Port and X-Script-Name (where the site is mounted) are read,
+Forwarded (RFC 7239) where X-Forwarded-For is absent, and Remote-User where the setting says so: a
+front that was not told to drop it passes a client's on, and then anybody could be anybody.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from sdactivate.errors import UsageError
+from sdactivate.servers.native.cgi import host_name
 from sdactivate.servers.native.wire import Variables
 
 # REMOTE_ADDR of a peer on a unix socket that has said nothing about its client: the address
@@ -50,8 +52,11 @@ def is_trusted(address: Any, trusted: Sequence[Network]) -> bool:
     return any((mapped or found) in network for network in trusted)
 
 
-def apply(environ: dict[str, Any], found: Variables) -> None:
-    """Make the environ of a trusted peer's request tell of the client, not of the front."""
+def apply(environ: dict[str, Any], found: Variables, remote_user: bool = False) -> None:
+    """Make the environ of a trusted peer's request tell of the client, not of the front.
+
+    `remote_user`: whether its Remote-User is the user whom it has verified (RFC 3875, 4.1.11).
+    """
     get = found.get
     told = _told(
         get("HTTP_X_FORWARDED_FOR"),
@@ -61,6 +66,9 @@ def apply(environ: dict[str, Any], found: Variables) -> None:
         get("HTTP_FORWARDED", ""),
     )
     environ.update(told)
+    environ["SERVER_NAME"] = host_name(environ.get("HTTP_HOST", "")) or environ["SERVER_NAME"]
+    if remote_user and (user := get("HTTP_REMOTE_USER")):
+        environ["REMOTE_USER"] = user
     mount = get("HTTP_X_SCRIPT_NAME", "").rstrip("/")
     if mount.startswith("/"):
         path = environ["PATH_INFO"]

@@ -97,7 +97,7 @@ class Http(Persistent):
     def prepare(self, request: wire.Request) -> None:
         environ = self._base | request.environ
         if request.forwarded and self._trusted:
-            forwarded.apply(environ, request.forwarded)
+            forwarded.apply(environ, request.forwarded, self.server.settings.remote_user)
         if request.version == "1.1":
             environ["wsgi.early_hints"] = self._early_hints
         request.environ = environ

@@ -32,6 +32,7 @@ FORWARDED = frozenset(
         "HTTP_X_FORWARDED_SCHEME",
         "HTTP_X_FORWARDED_SERVER",
         "HTTP_X_FORWARDED_SSL",
+        "HTTP_X_FORWARDED_USER",
         "HTTP_X_REAL_IP",
         "HTTP_X_REMOTE_USER",
         "HTTP_X_SCRIPT_NAME",
