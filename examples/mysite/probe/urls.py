@@ -1,4 +1,4 @@
-from django.urls import path
+from django.urls import path, re_path
 
 from probe import views
 
@@ -6,5 +6,10 @@ urlpatterns = [
     path("upload", views.upload),
     path("stream", views.stream),
     path("slow", views.slow),
+    path("gate", views.gate),
+    path("release", views.release),
+    path("large", views.large),
+    path("status", views.status),
     path("environ", views.environ),
+    re_path(r"^environ/[\s\S]*", views.environ),  # whatever the path, %0A included
 ]

@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import threading
 import time
 
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
+from django.templatetags.static import static
+from django.urls import get_script_prefix
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
@@ -52,12 +55,54 @@ def slow(request):
     return HttpResponse(f"after {ms} ms\n", content_type="text/plain")
 
 
+@require_GET
+def gate(request):
+    """Send a line, wait until /release?name= is asked for, send another."""
+    name = request.GET["name"]
+    opened = _gates.setdefault(name, threading.Event())
+
+    def body():
+        yield "first\n"
+        yield "second\n" if opened.wait(5) else "nobody came\n"
+        _gates.pop(name, None)
+
+    return StreamingHttpResponse(body(), content_type="text/plain")
+
+
+_gates: dict[str, threading.Event] = {}
+
+
+@require_GET
+def release(request):
+    """Open the gate of ?name=."""
+    _gates[request.GET["name"]].set()
+    return HttpResponse("open\n", content_type="text/plain")
+
+
+@require_GET
+def large(request):
+    """Send ?bytes= bytes."""
+    left = int(request.GET["bytes"])
+    pieces = [b"0123456789abcdef" * 4096] * (left >> 16)
+    return StreamingHttpResponse(pieces, content_type="application/octet-stream")
+
+
+@csrf_exempt
+def status(request):
+    """Answer with ?code= at once, without a look at what was sent."""
+    return HttpResponse(status=int(request.GET["code"]))
+
+
 def environ(request):
     """Show the request as the application gets it, and as whom the application runs."""
     return JsonResponse(
         {
             "process": {"pid": os.getpid(), "uid": os.getuid(), "gid": os.getgid()},
             "secure": request.is_secure(),
+            "host": request.get_host(),
+            "uri": request.build_absolute_uri(),
+            "prefix": get_script_prefix(),
+            "static": static("guestbook/style.css"),
             "environ": {k: v for k, v in request.META.items() if isinstance(v, str | bool | tuple)},
         }
     )
