@@ -38,6 +38,7 @@ class Settings(NamedTuple):
     write_timeout: float = 60.0
     keepalive_timeout: float = 75.0
     graceful_timeout: float = 30.0
+    start_timeout: float = 60.0
     idle_timeout: float = 0.0
     worker_timeout: float = 0.0
     max_requests: int = 0
@@ -204,6 +205,12 @@ TABLE: tuple[Setting, ...] = (
     Setting("keepalive_timeout", seconds, "seconds", "how long an idle connection is kept"),
     Setting(
         "graceful_timeout", seconds, "seconds", "how long accepted requests may take at a stop"
+    ),
+    Setting(
+        "start_timeout",
+        seconds,
+        "seconds",
+        "how long workers, or the successor at a reload, may take to become ready",
     ),
     Setting("idle_timeout", seconds, "seconds", "leave after so long without a request; 0: never"),
     Setting(

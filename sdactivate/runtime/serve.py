@@ -49,22 +49,29 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
     both. Raises Error where there is nothing to serve or nothing to serve it on, and where
     --allow-peer can't be checked in this sandbox.
     """
-    from sdactivate.runtime import lifecycle
+    from sdactivate.runtime import handover, lifecycle
     from sdactivate.servers.native.server import Server
 
+    origin = handover.Origin.now()
     settings = resolve(code, options, os.environ)
     sockets = inherited_sockets(settings.fd)
     if settings.notify_fd:
         notify.write_ready_to(settings.notify_fd)
-    if isinstance(application, str):
-        application = find(application)
-    found = application
     gate = None
     if settings.allow_peer:
         from sdactivate.runtime.peers import Gate
 
         gate = Gate(settings.allow_peer, [inherited.sock for inherited in sockets])
-    return lifecycle.run(lambda poke: Server(found, sockets, settings, poke, gate), settings)
+    loaded: list[Application] = []
+
+    def load() -> None:
+        if not loaded:
+            loaded.append(find(application) if isinstance(application, str) else application)
+
+    def make(poke: Callable[[], None]) -> Server:
+        return Server(loaded[0], sockets, settings, poke, gate)
+
+    return lifecycle.run(lifecycle.Plan(load, make, sockets, settings, origin))
 
 
 def find(name: str) -> Callable[..., Any]:

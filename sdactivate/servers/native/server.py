@@ -32,6 +32,7 @@ from typing import Any, TextIO
 
 from sdactivate.runtime import log
 from sdactivate.runtime.activation import InheritedSocket
+from sdactivate.runtime.serving import Figures
 from sdactivate.servers.native import forwarded
 from sdactivate.servers.native.connection import CHUNK, Connection
 from sdactivate.servers.native.fastcgi import FastCgi
@@ -78,14 +79,14 @@ class Listener:
         self.name = inherited.name
         self.sock = inherited.sock
         self.fd = self.sock.fileno()
-        self._is_tcp = self.sock.family in (socket.AF_INET, socket.AF_INET6)
+        self.is_tcp = self.sock.family in (socket.AF_INET, socket.AF_INET6)
         # accept(2) without the cost of a socket object: the descriptor and the peer's address
         self._accept = self.sock._accept  # type: ignore[attr-defined]
         self._pinned = protocol
 
     def wake(self) -> None:
         """Accept and serve until nothing is left, or until the rest must have its turn."""
-        server, accept, pinned, is_tcp = self.server, self._accept, self._pinned, self._is_tcp
+        server, accept, pinned, is_tcp = self.server, self._accept, self._pinned, self.is_tcp
         read, set_blocking = os.read, os.set_blocking
         for _ in range(_IN_A_ROW):
             if not server.accepting:
@@ -230,6 +231,7 @@ class Server:
         }
         self._http_base = {**self.base, "REMOTE_ADDR": forwarded.UNKNOWN}
         del self._http_base["CONTENT_LENGTH"]
+        self.failed: str | None = None  # a process of threads goes on as long as it lives
         self.unobserved = False  # the steward sleeps until the next request
         self.pool = Pool(settings.threads, self._work, poke)
         self._poke = poke
@@ -271,9 +273,9 @@ class Server:
             connection.retire()
         self._waker.write()
 
-    def join(self, deadline: float) -> bool:
-        """Wait until `deadline` (monotonic) for the threads to end; whether they have."""
-        return self.pool.join(deadline)
+    def join(self, seconds: float) -> bool:
+        """Wait so long for the threads to end; whether they have."""
+        return self.pool.join(monotonic() + seconds)
 
     def cut(self) -> None:
         """Close what is left, whatever it is doing."""
@@ -282,20 +284,50 @@ class Server:
 
     # Figures
 
-    @property
-    def requests(self) -> int:
-        """How many requests have been served."""
-        return sum(worker.served for worker in list(self.pool.workers.values()))
+    def figures(self) -> Figures:
+        """Return how the server is doing."""
+        now = monotonic()
+        workers = list(self.pool.workers.values())
+        busy = [worker for worker in workers if worker.response is not None]
+        return Figures(
+            requests=sum(worker.served for worker in workers),
+            errors=self.errors,
+            busy=len(busy),
+            threads=self.settings.threads,
+            oldest=max((now - worker.since for worker in busy), default=0.0),
+            idle=min((now - worker.since for worker in workers), default=0.0),
+            backlog=self._backlog(),
+        )
 
-    @property
-    def busy(self) -> int:
-        """How many requests are being served now."""
-        return sum(worker.response is not None for worker in list(self.pool.workers.values()))
+    def _backlog(self) -> int | None:
+        """Connections that wait to be accepted; the kernel tells of TCP's only (tcp(7))."""
+        waiting = [
+            int.from_bytes(info[24:28], sys.byteorder)  # tcpi_unacked, of a listening socket
+            for listener in self.listeners
+            if listener.is_tcp
+            and (info := listener.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28))
+        ]
+        return sum(waiting) if waiting else None
 
-    @property
-    def last_activity(self) -> float:
-        """When a request last began or ended, on the monotonic clock."""
-        return max((worker.since for worker in list(self.pool.workers.values())), default=0.0)
+    def stalled(self, seconds: float) -> bool:
+        """Whether every thread has been in the same request for so long."""
+        now = monotonic()
+        workers = [worker for worker in list(self.pool.workers.values()) if not worker.parked]
+        return bool(workers) and all(
+            worker.response is not None and now - worker.since > seconds for worker in workers
+        )
+
+    def stacks(self, seconds: float) -> list[str]:
+        """Return the requests that have taken longer than `seconds`, each with its stack."""
+        import traceback
+
+        now = monotonic()
+        frames = sys._current_frames()
+        return [
+            f"{worker.response.where()}\n{''.join(traceback.format_stack(frames[ident]))}".rstrip()
+            for ident, worker in list(self.pool.workers.items())
+            if worker.response is not None and now - worker.since > seconds and ident in frames
+        ]
 
     @property
     def open_connections(self) -> int:
@@ -374,6 +406,7 @@ class Server:
         response.run(self.application)
         worker.response = None
         worker.served += 1
+        worker.since = monotonic()
 
     def http_base(self, address: Any) -> dict[str, Any]:
         """The variables of an HTTP connection whose peer, or its client, is at `address`."""

@@ -200,7 +200,7 @@ class Response:
                 try:
                     close()
                 except BaseException as error:
-                    log.say_exception(f"{self._where()}: close() of the response failed", error)
+                    log.say_exception(f"{self.where()}: close() of the response failed", error)
 
     def _send_whole(self, body: bytes) -> None:
         """Send a response whose whole body is known."""
@@ -285,7 +285,7 @@ class Response:
             if len(data) > left:
                 log.say(
                     log.WARNING,
-                    f"{self._where()}: the application returned more than the {self.length} "
+                    f"{self.where()}: the application returned more than the {self.length} "
                     "bytes of its Content-Length; the rest is cut off",
                 )
                 data = data[:left]
@@ -293,14 +293,14 @@ class Response:
         self.sent += len(data)
         return data
 
-    def _where(self) -> str:
+    def where(self) -> str:
         environ = self.environ
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         return log.escape(f"{environ['REQUEST_METHOD']} {path} from {self.connection.peer_name()}")
 
     def _fail(self, error: BaseException) -> None:
         """Log what the application raised, and tell the peer if nothing was sent yet."""
-        log.say_exception(self._where(), error)
+        log.say_exception(self.where(), error)
         self.connection.server.errors += 1
         if self.head_sent:
             return  # the connection is cut, and the peer sees a response that has no end

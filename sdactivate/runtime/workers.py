@@ -1,0 +1,384 @@
+"""Several processes that share the sockets, made to look like one server.
+
+The parent serves nothing. It forks its workers once the application is imported (or lets each
+import it: --no-preload), hears how they are doing on a channel each, and replaces those that die,
+have done enough, or are stuck. A replacement is ready before the worker it replaces is told to
+stop. A service whose workers can't live fails visibly instead of spinning.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from sdactivate.errors import Error
+from sdactivate.runtime import log
+from sdactivate.runtime.serving import Figures
+from sdactivate.runtime.steward import Steward
+
+if TYPE_CHECKING:
+    from sdactivate.runtime.lifecycle import Plan
+
+# So many deaths of each worker, within so many seconds, are a service that can't live
+_DEATHS = 3
+_DEATHS_WITHIN = 10.0
+# A worker whose steward says nothing for so many times the worker_timeout hangs in C
+_SILENT = 2.0
+
+
+class WorkersFailed(Error):
+    """The workers could not be started, or do not stay alive."""
+
+
+class Worker:
+    """A child as its parent sees it."""
+
+    def __init__(self, pid: int, channel: socket.socket) -> None:
+        self.pid = pid
+        self.channel = channel
+        self.ready = False
+        self.leaving = False  # it has been told to stop
+        self.replaced_by: Worker | None = None
+        self.figures = Figures()
+        self.heard = time.monotonic()
+        self.failure = ""
+
+    def kill(self, number: int) -> None:
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass
+
+
+class Workers:
+    """The workers of a service: a `Serving` of several processes."""
+
+    def __init__(self, plan: Plan, steward: Steward) -> None:
+        self.unobserved = False
+        self.failed: str | None = None
+        self._plan = plan
+        self._steward = steward
+        self._workers: dict[int, Worker] = {}
+        self._gone = Figures()  # what those did that are no more
+        self._deaths: deque[float] = deque()
+        self._draining = False
+
+    # Serving
+
+    def start(self) -> None:
+        """Fork the workers and wait until each can accept. Raises WorkersFailed."""
+        settings = self._plan.settings
+        if settings.preload:
+            self._plan.load()
+        self._steward.on_signal(signal.SIGCHLD, self._reap)
+        deadline = time.monotonic() + settings.start_timeout
+        for _ in range(settings.workers):
+            self._spawn()
+        while waiting := [w for w in self._workers.values() if not w.ready]:
+            ready, _, _ = select.select([w.channel for w in waiting], [], [], 0.1)
+            for worker in waiting:
+                if worker.channel in ready and not self._hear(worker):
+                    self.cut()
+                    raise WorkersFailed(
+                        worker.failure or "a worker ended before it was ready; its words are above"
+                    )
+            if self._steward.signalled:
+                return  # told to stop meanwhile: that comes next
+            if time.monotonic() > deadline:
+                self.cut()
+                raise WorkersFailed(
+                    f"the workers were not ready after {settings.start_timeout:g} s; if the "
+                    "application takes that long to import, raise start_timeout"
+                )
+
+    def drain(self) -> None:
+        self._draining = True
+        for worker in self._workers.values():
+            worker.leaving = True
+            worker.kill(signal.SIGTERM)
+
+    def join(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while self._workers:
+            self._reap()
+            if time.monotonic() >= end:
+                break
+            time.sleep(0.01)
+        return not self._workers
+
+    def cut(self) -> None:
+        self._draining = True
+        for worker in self._workers.values():
+            worker.kill(signal.SIGKILL)
+        self.join(5.0)
+
+    def tick(self) -> float | None:
+        """Kill the workers that hang where Python can't look."""
+        timeout = self._plan.settings.worker_timeout
+        if not timeout:
+            return None
+        now = time.monotonic()
+        for worker in self._workers.values():
+            if worker.figures.busy and now - worker.heard > timeout * _SILENT:
+                log.say(log.ERROR, f"worker {worker.pid} hangs (worker_timeout); it is aborted:")
+                worker.kill(signal.SIGABRT)  # faulthandler shows the Python stacks
+        return timeout / 2
+
+    def figures(self) -> Figures:
+        workers = list(self._workers.values())
+        every = [worker.figures for worker in workers]
+        now = time.monotonic()
+        backlogs = [f.backlog for f in every if f.backlog is not None]
+        return Figures(
+            requests=self._gone.requests + sum(f.requests for f in every),
+            errors=self._gone.errors + sum(f.errors for f in every),
+            busy=sum(f.busy for f in every),
+            threads=sum(f.threads for f in every),
+            workers=len(workers),
+            oldest=max((f.oldest for f in every), default=0.0),
+            idle=min((w.figures.idle + now - w.heard for w in workers), default=0.0),
+            backlog=max(backlogs) if backlogs else None,
+        )
+
+    def stalled(self, seconds: float) -> bool:
+        now = time.monotonic()
+        return bool(self._workers) and all(
+            w.figures.busy
+            and w.figures.busy >= w.figures.threads
+            and w.figures.oldest + now - w.heard > seconds
+            for w in self._workers.values()
+        )
+
+    def stacks(self, seconds: float) -> list[str]:
+        return []  # each worker sees to its own
+
+    # Children
+
+    def _spawn(self) -> Worker:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sys.stdout.flush()
+        pid = os.fork()
+        if not pid:
+            ours.close()
+            for other in self._workers.values():
+                other.channel.close()
+            self._steward.reset()
+            raise SystemExit(serve(self._plan, theirs))
+        theirs.close()
+        ours.setblocking(False)
+        worker = self._workers[pid] = Worker(pid, ours)
+        self._steward.watch(ours.fileno(), lambda: self._listen(worker))
+        return worker
+
+    def _listen(self, worker: Worker) -> None:
+        if not self._hear(worker):
+            # It has gone, or is about to: SIGCHLD tells
+            self._steward.forget(worker.channel.fileno())
+        if self.unobserved and worker.figures.busy:
+            self.unobserved = False
+            self._steward.poke()
+
+    def _hear(self, worker: Worker) -> bool:
+        """Take what a worker has said; whether it is still there."""
+        try:
+            message = worker.channel.recv(65536)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not message:
+            return False
+        worker.heard = time.monotonic()
+        kind, _, text = message.decode("utf-8", "replace").partition(" ")
+        if kind == "figures":
+            worker.figures = _parse(text)
+        elif kind == "ready":
+            worker.ready = True
+            self._retire_replaced(worker)
+        elif kind == "replace":
+            self._replace(worker, text)
+        elif kind == "failed":
+            worker.failure = text
+        return True
+
+    def _replace(self, worker: Worker, reason: str) -> None:
+        """Fork a successor of `worker`, which is told to stop when that is ready."""
+        if self._draining or worker.leaving or worker.replaced_by is not None:
+            return
+        log.say(log.NOTICE, f"worker {worker.pid} is replaced: {reason}")
+        worker.replaced_by = self._spawn()
+
+    def _retire_replaced(self, successor: Worker) -> None:
+        for worker in self._workers.values():
+            if worker.replaced_by is successor and not worker.leaving:
+                worker.leaving = True
+                worker.kill(signal.SIGTERM)
+
+    def _reap(self) -> None:
+        """See to the workers that have ended."""
+        for pid, worker in list(self._workers.items()):
+            try:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                ended, status = pid, 0
+            if not ended:
+                continue
+            while (
+                self._hear(worker)
+                and worker.channel in select.select([worker.channel], [], [], 0)[0]
+            ):
+                pass  # its last words
+            del self._workers[pid]
+            self._steward.forget(worker.channel.fileno())
+            worker.channel.close()
+            self._gone = Figures(
+                self._gone.requests + worker.figures.requests,
+                self._gone.errors + worker.figures.errors,
+            )
+            if not worker.leaving and not self._draining:
+                self._died(worker, status)
+
+    def _died(self, worker: Worker, status: int) -> None:
+        now = time.monotonic()
+        how = _how(status)
+        log.say(log.ERROR, f"worker {worker.pid} {how}; another takes its place")
+        for other in self._workers.values():
+            if other.replaced_by is worker:
+                other.replaced_by = None
+        if worker.replaced_by is not None:
+            return  # that one has taken its place already
+        self._deaths.append(now)
+        while now - self._deaths[0] > _DEATHS_WITHIN:
+            self._deaths.popleft()
+        if len(self._deaths) > _DEATHS * self._plan.settings.workers:
+            self.failed = (
+                f"{len(self._deaths)} workers died within {_DEATHS_WITHIN:g} s; the last one {how}"
+            )
+            self._steward.poke()
+            return
+        self._spawn()
+
+
+def _how(status: int) -> str:
+    """How a process ended, from its wait status (wait(2))."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+def _parse(text: str) -> Figures:
+    requests, errors, busy, threads, workers, oldest, idle, backlog = text.split()
+    return Figures(
+        int(requests),
+        int(errors),
+        int(busy),
+        int(threads),
+        int(workers),
+        float(oldest),
+        float(idle),
+        int(backlog) if backlog != "None" else None,
+    )
+
+
+# In the child
+
+
+def serve(plan: Plan, channel: socket.socket) -> int:
+    """Serve as one worker until told to stop, or until the parent is gone; the exit code."""
+    steward = Steward()
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH):
+        signal.signal(number, signal.SIG_IGN)  # they are the parent's affair
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    child = _Child(plan, channel, steward)
+    steward.on_signal(signal.SIGTERM, child.stop)
+    return child.live()
+
+
+class _Child:
+    """One worker's life: shorter than its parent's, and told to that one only."""
+
+    def __init__(self, plan: Plan, channel: socket.socket, steward: Steward) -> None:
+        from sdactivate.runtime.lifecycle import Recycling
+
+        self._plan = plan
+        self._channel = channel
+        self._steward = steward
+        self._recycling = Recycling(plan.settings)
+        self._leaving = False
+        self._replacing = False
+        self._said = Figures()
+
+    def live(self) -> int:
+        try:
+            self._plan.load()
+            self._server = self._plan.make(self._steward.poke)
+            self._server.start()
+        except Error as error:
+            log.say(log.ERROR, str(error))
+            self._say(f"failed {error}")
+            return error.exit_code
+        self._say("ready")
+        self._steward.watch(self._channel.fileno(), self._orphaned)
+        self._steward.add(self._server.tick)
+        self._steward.add(self._report)
+        while not self._leaving:
+            self._steward.turn()
+        self._server.drain()
+        deadline = time.monotonic() + self._plan.settings.graceful_timeout
+        while not self._server.join(0.0):
+            if time.monotonic() >= deadline:
+                self._server.cut()
+                break
+            self._steward.turn(0.02)
+        self._say_figures()
+        return 0
+
+    def stop(self) -> None:
+        self._leaving = True
+
+    def _orphaned(self) -> None:
+        self._steward.forget(self._channel.fileno())
+        self._leaving = True
+
+    def _say(self, message: str) -> None:
+        try:
+            self._channel.send(message.encode("utf-8", "replace")[:60000])
+        except OSError:
+            pass  # the parent is gone: its end of the channel says so too
+
+    def _say_figures(self) -> Figures:
+        figures = self._server.figures()
+        self._say("figures " + " ".join(map(str, figures)))
+        return figures
+
+    def _report(self) -> float | None:
+        figures = self._say_figures()
+        settings = self._plan.settings
+        if not self._replacing:
+            reason = self._recycling.reason(figures)
+            if settings.worker_timeout and figures.oldest > settings.worker_timeout:
+                for stack in self._server.stacks(settings.worker_timeout):
+                    log.say(
+                        log.ERROR,
+                        f"a request has taken over {settings.worker_timeout:g} s:\n{stack}",
+                    )
+                reason = f"a request has taken over {settings.worker_timeout:g} s (worker_timeout)"
+            if reason:
+                self._replacing = True
+                self._say(f"replace {reason}")
+        quiet = figures.requests == self._said.requests and not figures.busy
+        self._said = figures
+        if quiet and not self._recycling.wanted:
+            self._server.unobserved = True
+            return None
+        return min(1.0, settings.worker_timeout / 4 or 1.0)
