@@ -134,7 +134,7 @@ class Successor:
             theirs.close()
         self.channel.setblocking(False)
 
-    def listen(self) -> bool | None:
+    def hear(self) -> bool | None:
         """Take what it says: True: it is ready; False: it has gone; None: neither yet."""
         try:
             data = self.channel.recv(4096)

@@ -258,7 +258,7 @@ class Life:
         successor = self._successor
         if successor is None:
             return
-        ready = successor.listen()
+        ready = successor.hear()
         if ready is None:
             return
         self._steward.forget(successor.channel.fileno())
