@@ -1,0 +1,138 @@
+"""System checks: what is dangerous or of no use behind an activated socket.
+
+One table, `CHECKS`: a function that says what is wrong (nothing: all is well), a hint, and
+whether it is asked on every run or by `manage.py check --deploy` only. What Django's own checks
+say already (security.W018, W020 and the like) is not said again.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from django.conf import settings
+from django.core.checks import Warning as CheckWarning
+from django.core.checks import register
+
+from sdactivate.settings import seconds
+
+TAG = "sdactivate"
+
+
+class _Question(Protocol):
+    def __call__(self) -> Iterator[str]: ...
+
+
+class Check(NamedTuple):
+    """One row."""
+
+    id: str
+    ask: _Question
+    hint: str
+    deploy: bool = True
+
+
+def _debug_under_activation() -> Iterator[str]:
+    # asked of the process that serves, too: that one a supervisor has started
+    if settings.DEBUG and not {"LISTEN_FDS", "NOTIFY_SOCKET"}.isdisjoint(os.environ):
+        yield (
+            "DEBUG is on in a process that a supervisor has started: visitors see settings and "
+            "source code, and every query is kept in memory."
+        )
+
+
+def _world_connectable() -> Iterator[str]:
+    path = _socket()
+    try:
+        found = os.stat(path)
+    except OSError:
+        return
+    if stat.S_ISSOCK(found.st_mode) and found.st_mode & stat.S_IWOTH:
+        yield (
+            f"{path} has mode {stat.S_IMODE(found.st_mode):04o}: every user of this machine can "
+            "connect and say whatever a web server may say, a user's name included."
+        )
+
+
+def _socket() -> str:
+    """The site's socket: SDACTIVATE_SOCKET in the settings, else /run/NAME.sock."""
+    name = (settings.WSGI_APPLICATION or settings.ROOT_URLCONF).partition(".")[0]
+    return str(getattr(settings, "SDACTIVATE_SOCKET", f"/run/{name}.sock"))
+
+
+def _forwarded_header() -> Iterator[str]:
+    if header := settings.SECURE_PROXY_SSL_HEADER:
+        yield (
+            f"SECURE_PROXY_SSL_HEADER trusts {header[0]}, which a web server that speaks SCGI, "
+            "FastCGI or uwsgi doesn't set: where it lets the client's own through, anybody is "
+            "on HTTPS."
+        )
+
+
+def _any_host() -> Iterator[str]:
+    if "*" in settings.ALLOWED_HOSTS:
+        yield "ALLOWED_HOSTS contains '*': links and mails are made with any Host a client sends."
+
+
+def _static_files() -> Iterator[str]:
+    if "django.contrib.staticfiles" not in settings.INSTALLED_APPS:
+        return
+    if (settings.STATIC_URL or "").startswith(("http:", "https:", "//")):
+        return
+    root: Any = settings.STATIC_ROOT
+    if not root:
+        yield "STATIC_ROOT is not set: there is no directory for the web server to serve."
+    elif not Path(root).is_dir() or not any(Path(root).iterdir()):
+        yield f"STATIC_ROOT, {root}, is empty or not there: pages will come without their styles."
+
+
+def _connections_outlive() -> Iterator[str]:
+    try:
+        idle = seconds(os.environ.get("SDACTIVATE_IDLE_TIMEOUT", "0"))
+    except ValueError:
+        return
+    for alias, database in settings.DATABASES.items():
+        age = database.get("CONN_MAX_AGE", 0)
+        if idle and (age is None or age > idle):
+            shown = "without end" if age is None else f"{age} s"
+            yield (
+                f"DATABASES[{alias!r}] keeps connections {shown} (CONN_MAX_AGE), but an idle site "
+                f"leaves after {idle:g} s: until then it holds a connection for nothing."
+            )
+
+
+CHECKS = (
+    Check(
+        "sdactivate.W001",
+        _world_connectable,
+        "Give it mode 0660 and the web server's group: `sdactivate gen NAME --group www-data`.",
+    ),
+    Check(
+        "sdactivate.W002",
+        _forwarded_header,
+        "Take it out: sdactivate tells Django from what the web server itself says "
+        "(HTTPS, REQUEST_SCHEME, or X-Forwarded-Proto of a trusted peer).",
+    ),
+    Check("sdactivate.W003", _any_host, "Name the hosts that the web server serves."),
+    Check("sdactivate.W004", _debug_under_activation, "Set DEBUG = False.", deploy=False),
+    Check("sdactivate.W005", _static_files, "Set STATIC_ROOT, then run manage.py collectstatic."),
+    Check(
+        "sdactivate.W006",
+        _connections_outlive,
+        "Set CONN_MAX_AGE to less than the idle timeout, or to 0.",
+    ),
+)
+
+
+def register_all() -> None:
+    """Register every row of `CHECKS` with Django."""
+    for row in CHECKS:
+        register(_check_of(row), TAG, deploy=row.deploy)
+
+
+def _check_of(row: Check) -> Any:
+    def check(app_configs: Any = None, **kwargs: Any) -> list[CheckWarning]:
+        return [CheckWarning(text, hint=row.hint, id=row.id) for text in row.ask()]
+
+    return check

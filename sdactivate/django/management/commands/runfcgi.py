@@ -1,0 +1,73 @@
+"""manage.py runfcgi: the command of Django 1.8 and before, on today's runtime."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from sdactivate.django import runfcgi
+from sdactivate.errors import Error, UsageError
+from sdactivate.launch import launch
+
+
+class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
+    help = (
+        "Serves this site as `runfcgi` did until Django 1.8. Options, each KEY=VALUE:\n"
+        + "".join(f"  {name}: {option.help}\n" for name, option in runfcgi.OPTIONS.items())
+    )
+    requires_system_checks = ()
+    requires_migrations_checks = False
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("words", nargs="*", metavar="KEY=VALUE")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._run(runfcgi.understand(options["words"]))
+        except Error as error:
+            raise CommandError(str(error), returncode=error.exit_code) from error
+        except OSError as error:
+            raise CommandError(str(error)) from error
+
+    def _run(self, meaning: runfcgi.Meaning) -> None:
+        if not meaning.listen:
+            self._warn("a web server's child serves standard input with `manage.py serve`, too")
+            os.environ.update(runfcgi.variables(meaning))
+            call_command("serve")
+            return
+        command = manage("serve")
+        self._warn(f"in the words of today, without systemd:\n  {runfcgi.modern(meaning, command)}")
+        # `python -m django` found the site in the directory that workdir= leaves
+        path = [os.path.abspath(sys.path[0]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environ = {"PYTHONPATH": os.pathsep.join(path)}
+        plan = runfcgi.plan(meaning, command, environ)
+        if os.geteuid() == 0 and not meaning.run_as:
+            raise UsageError(
+                "run-as=USER is needed: this was started as root, and the site must not run as it"
+            )
+        # Opened and written as who we are now; from launch on there are fewer rights.
+        if meaning.daemonize:
+            runfcgi.daemonize(meaning.logs)
+        if meaning.pidfile:
+            with open(meaning.pidfile, "w") as file:
+                file.write(f"{os.getpid()}\n")
+        launch(plan)
+
+    def _warn(self, text: str) -> None:
+        self.stderr.write(
+            self.style.WARNING(
+                "runfcgi is kept for old scripts. With systemd: `sdactivate gen NAME` writes the "
+                f"units; {text}"
+            )
+        )
+
+
+def manage(*words: str) -> Sequence[str]:
+    """The command line of another management command of this site, by this interpreter."""
+    program = os.path.abspath(sys.argv[0])
+    if os.path.basename(program) == "__main__.py":  # python -m django
+        return [sys.executable, "-m", "django", *words]
+    return [sys.executable, program, *words]

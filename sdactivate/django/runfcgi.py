@@ -1,0 +1,209 @@
+"""The words of `manage.py runfcgi`, as Django 1.8 had it last, and what they mean today.
+
+One table, `OPTIONS`. What people meant by them is kept; three things are not:
+
+- The socket's mode was what umask left of 0777, set after it was already open. Here umask= still
+  means that, mode= says it directly, and the socket is never more open than that.
+- Started as root, it stayed root. Now run-as= must say whom to become.
+- The pool grew and shrank by itself. Now it has a size.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from sdactivate.errors import UsageError
+from sdactivate.launch import Launch
+from sdactivate.site import parse_listen, parse_mode
+
+
+class Option(NamedTuple):
+    """One row: a word, its value where nothing is said, and what it is for."""
+
+    default: str
+    help: str
+
+
+OPTIONS: dict[str, Option] = {
+    "protocol": Option("fcgi", "fcgi, scgi, uwsgi or http; auto takes any"),
+    "socket": Option("", "path of a unix socket to listen on"),
+    "host": Option("", "address to listen on, with port="),
+    "port": Option("", "port to listen on, with host="),
+    "method": Option("prefork", "prefork (processes) or threaded (threads)"),
+    "maxchildren": Option("", "how many of them"),
+    "minspare": Option("", "has no meaning any more: the pool has a fixed size"),
+    "maxspare": Option("", "has no meaning any more: the pool has a fixed size"),
+    "maxrequests": Option("0", "requests that a process serves before it is replaced"),
+    "daemonize": Option("", "true: go to the background (the default with a socket or port)"),
+    "pidfile": Option("", "file to write the process's number to"),
+    "workdir": Option("/", "directory to change to"),
+    "debug": Option("", "has no meaning any more: see DEBUG in the settings"),
+    "outlog": Option("", "file for standard output, with daemonize=true"),
+    "errlog": Option("", "file for standard error, with daemonize=true"),
+    "umask": Option("", "octal: the process's umask, and with it the socket's mode"),
+    "user": Option("", "owner of the socket"),
+    "group": Option("", "group of the socket: the web server's"),
+    "mode": Option("", "mode of the socket, such as 0660"),
+    "run-as": Option("", "user to become, when started as root"),
+}
+
+_PROTOCOLS = {"fcgi": "fastcgi", "scgi": "scgi", "uwsgi": "uwsgi", "http": "http", "auto": "auto"}
+_METHODS = ("prefork", "fork", "threaded", "thread")
+_TRUE, _FALSE = ("true", "yes", "t", "1"), ("false", "no", "f", "0")
+
+
+class Meaning(NamedTuple):
+    """What a command line of runfcgi means."""
+
+    listen: str
+    """Where to listen; "": on what standard input is, as a web server's child."""
+    settings: Mapping[str, str]
+    """The runtime's settings, by name."""
+    daemonize: bool
+    pidfile: str
+    logs: tuple[str, str]
+    """Files for standard output and standard error; "": none."""
+    user: str
+    group: str
+    mode: int
+    umask: int | None
+    run_as: str
+    workdir: str
+
+
+def understand(words: Sequence[str]) -> Meaning:
+    """Return what the words, each KEY=VALUE, mean.
+
+    Raises UsageError for a word that there never was, and for values that mean nothing.
+    """
+    given = {name: option.default for name, option in OPTIONS.items()}
+    for word in words:
+        key, equals, value = word.partition("=")
+        key = key.lower().replace("_", "-")
+        if key not in OPTIONS:
+            raise UsageError(f"{word}: runfcgi has {', '.join(OPTIONS)}")
+        given[key] = value if equals else "true"
+    listen = _listen(given)
+    return Meaning(
+        listen,
+        _settings(given),
+        _yes_or_no("daemonize", given["daemonize"]) if given["daemonize"] else bool(listen),
+        given["pidfile"],
+        (given["outlog"], given["errlog"]),
+        given["user"],
+        given["group"],
+        _mode(given),
+        _octal("umask", given["umask"]) if given["umask"] else None,
+        given["run-as"],
+        given["workdir"],
+    )
+
+
+def _listen(given: Mapping[str, str]) -> str:
+    socket, host, port = given["socket"], given["host"], given["port"]
+    if socket and not host and not port:
+        return os.path.abspath(socket)
+    if host and port and not socket:
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if socket or host or port:
+        raise UsageError("say either socket=, or host= and port=")
+    return ""
+
+
+def _settings(given: Mapping[str, str]) -> dict[str, str]:
+    if given["protocol"] not in _PROTOCOLS:
+        raise UsageError(
+            f"protocol={given['protocol']}: it can be {', '.join(_PROTOCOLS)}. AJP never worked on "
+            "a socket; every web server that spoke it speaks http or fcgi"
+        )
+    if given["method"] not in _METHODS:
+        raise UsageError(f"method={given['method']}: it can be prefork or threaded")
+    settings = {"protocol": _PROTOCOLS[given["protocol"]]}
+    size = _count("maxchildren", given["maxchildren"]) if given["maxchildren"] else ""
+    if given["method"].startswith("thread"):
+        settings["workers"] = "1"
+        if size:
+            settings["threads"] = size
+    else:
+        settings["workers"] = size or str(os.cpu_count() or 1)
+        settings["threads"] = "1"
+    if (requests := _count("maxrequests", given["maxrequests"])) != "0":
+        settings["max_requests"] = requests
+    return settings
+
+
+def _mode(given: Mapping[str, str]) -> int:
+    if given["mode"]:
+        return parse_mode(given["mode"])
+    return 0o777 & ~_octal("umask", given["umask"]) if given["umask"] else 0o660
+
+
+def _octal(name: str, text: str) -> int:
+    if text and len(text) <= 5 and set(text) <= set("01234567") and int(text, 8) <= 0o777:
+        return int(text, 8)
+    raise UsageError(f"{name}={text}: an octal number from 000 to 777 is wanted")
+
+
+def _count(name: str, text: str) -> str:
+    if text.isascii() and text.isdigit():
+        return str(int(text))
+    raise UsageError(f"{name}={text}: a whole number is wanted")
+
+
+def _yes_or_no(name: str, text: str) -> bool:
+    if text.lower() in (*_TRUE, *_FALSE):
+        return text.lower() in _TRUE
+    raise UsageError(f"{name}={text}: true or false is wanted")
+
+
+def plan(meaning: Meaning, command: Sequence[str], environ: Mapping[str, str]) -> Launch:
+    """Return what is to be launched: `command`, with `environ` added, on the socket."""
+    return Launch(
+        listen=[parse_listen(meaning.listen)],
+        command=command,
+        run_as=meaning.run_as,
+        user=meaning.user,
+        group=meaning.group,
+        mode=meaning.mode,
+        chdir=meaning.workdir,
+        umask=meaning.umask,
+        env=[f"{name}={value}" for name, value in {**environ, **variables(meaning)}.items()],
+    )
+
+
+def variables(meaning: Meaning) -> dict[str, str]:
+    """The runtime's settings, as the environment has them."""
+    return {f"SDACTIVATE_{name.upper()}": value for name, value in meaning.settings.items()}
+
+
+def modern(meaning: Meaning, command: Sequence[str]) -> str:
+    """The command line that says the same today."""
+    words = ["sdactivate", "launch", "--listen", meaning.listen, "--mode", f"{meaning.mode:04o}"]
+    for option in ("user", "group", "run_as"):
+        if value := getattr(meaning, option):
+            words += [f"--{option.replace('_', '-')}", value]
+    settings = [f"--{name.replace('_', '-')}={value}" for name, value in meaning.settings.items()]
+    return shlex.join([*words, "--", *command, *settings])
+
+
+def daemonize(logs: tuple[str, str]) -> None:
+    """Go to the background, as daemon(7) calls the old way: fork, setsid, fork.
+
+    The process that was started leaves with 0. Standard input becomes /dev/null, standard
+    output and error are appended to `logs`, or go to /dev/null.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    for target, path in ((0, ""), (1, logs[0]), (2, logs[1])):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND if path else os.O_RDWR
+        fd = os.open(path or os.devnull, flags, 0o640)
+        os.dup2(fd, target)
+        if fd > 2:
+            os.close(fd)

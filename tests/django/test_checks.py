@@ -1,0 +1,99 @@
+"""manage.py check --deploy, on a real project: each finding, and silence where all is well."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOOD = """\
+SECRET_KEY = "x" * 50 + "abcdefgh"
+DEBUG = False
+ALLOWED_HOSTS = ["site.test"]
+INSTALLED_APPS = ["django.contrib.staticfiles", "sdactivate.django"]
+STATIC_URL = "static/"
+STATIC_ROOT = "{home}/static"
+ROOT_URLCONF = "project"
+WSGI_APPLICATION = "project.application"
+SDACTIVATE_SOCKET = "{home}/s"
+urlpatterns = []
+"""
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Callable[..., list[str]]:
+    (tmp_path / "static").mkdir()
+    (tmp_path / "static" / "style.css").touch()
+
+    def run(extra: str = "", *options: str, **environ: str) -> list[str]:
+        (tmp_path / "project.py").write_text(GOOD.format(home=tmp_path) + extra + "\n")
+        done = subprocess.run(
+            [sys.executable, "-m", "django", "check", *(options or ("--deploy",))],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                **environ,
+                "DJANGO_SETTINGS_MODULE": "project",
+                "PYTHONPATH": str(tmp_path),
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return re.findall(r"\(sdactivate\.(W\d+)\)", done.stderr)
+
+    return run
+
+
+def test_nothing_is_said_of_a_good_site(check):
+    assert check() == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "found"),
+    [
+        ("SECURE_PROXY_SSL_HEADER = ('HTTP_X_FORWARDED_PROTO', 'https')", "W002"),
+        ("ALLOWED_HOSTS = ['*']", "W003"),
+        ("STATIC_ROOT = None", "W005"),
+        ("STATIC_ROOT = '/nonexistent'", "W005"),
+    ],
+)
+def test_findings(check, extra, found):
+    assert check(extra) == [found]
+    assert check(extra, "--tag=sdactivate") == []  # only with --deploy
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o666, 0o662])
+def test_a_socket_that_all_can_connect_to(check, tmp_path, mode):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "s"))
+        (tmp_path / "s").chmod(mode)
+        assert check() == (["W001"] if mode & 2 else [])
+
+
+def test_static_files_elsewhere_are_not_missed(check):
+    assert check("STATIC_ROOT = None\nSTATIC_URL = 'https://cdn.test/'") == []
+    assert check("STATIC_ROOT = None\nINSTALLED_APPS = ['sdactivate.django']") == []
+
+
+def test_debug_is_asked_about_where_a_supervisor_has_started_it(check):
+    assert check("DEBUG = True", "--tag=sdactivate") == []
+    assert check("DEBUG = True", "--tag=sdactivate", LISTEN_FDS="1") == ["W004"]
+    assert check("DEBUG = True", "--tag=sdactivate", NOTIFY_SOCKET="/x") == ["W004"]
+
+
+@pytest.mark.parametrize(
+    ("age", "found"), [("0", []), ("60", []), ("700", ["W006"]), ("None", ["W006"])]
+)
+def test_connections_that_are_kept_longer_than_the_site(check, age, found):
+    extra = (
+        "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', "
+        f"'NAME': ':memory:', 'CONN_MAX_AGE': {age}}}}}"
+    )
+    assert check(extra, SDACTIVATE_IDLE_TIMEOUT="10min") == found
+    assert check(extra) == []

@@ -1,0 +1,201 @@
+"""The old command line: what each word means, and that it does it."""
+
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdactivate.django.runfcgi import OPTIONS, Meaning, modern, understand
+from sdactivate.errors import UsageError
+from tests.supervisors.conftest import USER, House, as_user, house, wait_until
+
+__all__ = ["house"]
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes users, which only root can")
+
+
+def test_a_command_line_of_old():
+    words = "protocol=scgi socket=/run/x.sock daemonize=false method=threaded maxchildren=12"
+    meaning = understand(words.split())
+    assert meaning.listen == "/run/x.sock"
+    assert meaning.settings == {"protocol": "scgi", "workers": "1", "threads": "12"}
+    assert not meaning.daemonize
+    assert meaning.mode == 0o660
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        ("", "listen", ""),
+        ("", "daemonize", False),
+        ("socket=/x", "daemonize", True),
+        ("host=127.0.0.1 port=8000", "listen", "127.0.0.1:8000"),
+        ("host=::1 port=8000", "listen", "[::1]:8000"),
+        ("socket=/x umask=002", "mode", 0o775),
+        ("socket=/x umask=0117", "umask", 0o117),
+        ("socket=/x umask=002 mode=0660", "mode", 0o660),
+        ("socket=/x mode=u=rw,g=rw,o=", "mode", 0o660),
+        ("socket=/x group=www-data", "group", "www-data"),
+        ("socket=/x run-as=games", "run_as", "games"),
+        ("socket=/x run_as=games", "run_as", "games"),
+        ("socket=/x DAEMONIZE=no", "daemonize", False),
+        ("socket=/x daemonize", "daemonize", True),
+        ("socket=/x outlog=/o errlog=/e", "logs", ("/o", "/e")),
+    ],
+)
+def test_words(words, field, value):
+    assert getattr(understand(words.split()), field) == value
+
+
+def test_prefork_is_processes_of_one_thread():
+    meaning = understand(["method=prefork", "maxchildren=3", "maxrequests=500"])
+    assert meaning.settings == {
+        "protocol": "fastcgi",
+        "workers": "3",
+        "threads": "1",
+        "max_requests": "500",
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "protocol=ajp",
+        "method=event",
+        "socket=/x port=1",
+        "host=127.0.0.1",
+        "umask=9",
+        "umask=-1",
+        "mode=4755",
+        "maxchildren=many",
+        "daemonize=maybe",
+        "sockets=/x",
+    ],
+)
+def test_what_means_nothing_is_refused_by_its_name(words):
+    with pytest.raises(UsageError, match=words.partition("=")[0].rstrip("s") + "|socket="):
+        understand(words.split())
+
+
+@given(st.lists(st.builds("{}={}".format, st.sampled_from(list(OPTIONS)), st.text(max_size=8))))
+def test_any_words_mean_something_or_are_refused(words):
+    try:
+        meaning = understand(words)
+    except UsageError:
+        return
+    assert isinstance(meaning, Meaning)
+    assert 0 <= meaning.mode <= 0o777
+
+
+def test_the_modern_form():
+    meaning = understand(["socket=/run/x", "group=www-data", "protocol=scgi", "method=threaded"])
+    assert modern(meaning, ["sdactivate", "serve", "m:a"]) == (
+        "sdactivate launch --listen /run/x --mode 0660 --group www-data -- "
+        "sdactivate serve m:a --protocol=scgi --workers=1"
+    )
+
+
+@pytest.fixture
+def runfcgi(house: House) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    site = house.home / "mysite"
+    (site / "mysite" / "old.py").write_text(
+        "from mysite.settings import *\nINSTALLED_APPS += ['sdactivate.django']\n"
+    )
+    started: list[subprocess.Popen[str]] = []
+    environ = {
+        **house.environ,
+        "STATE_DIRECTORY": str(house.state),
+        "DJANGO_SETTINGS_MODULE": "mysite.old",
+    }
+
+    def start(*words: str, **options: object) -> "subprocess.Popen[str]":
+        command = [house.python, "manage.py", "runfcgi", *words]
+        started.append(
+            subprocess.Popen(
+                command, cwd=site, env=environ, stderr=subprocess.PIPE, text=True, **options
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+    house.socket.unlink(missing_ok=True)
+
+
+@needs_root
+def test_it_serves_behind_nginx_with_the_mode_that_was_asked(runfcgi, house):
+    process = runfcgi(
+        *("protocol=scgi", f"socket={house.socket}", "daemonize=false", "method=threaded"),
+        *("maxchildren=3", "group=www-data", "mode=0620", f"run-as={USER}", "umask=027"),
+    )
+    wait_until(lambda: house.socket.exists() and house.serves(), "a page")
+    found = house.socket.stat()
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o620)
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    assert f"Uid:\t{pwd.getpwnam(USER).pw_uid}\t" in status
+    assert "Umask:\t0027" in status
+    process.terminate()
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "runfcgi is kept for old scripts" in talk
+    assert f"sdactivate launch --listen {house.socket} --mode 0620" in talk
+
+
+@needs_root
+def test_it_goes_to_the_background_and_writes_its_number(runfcgi, house):
+    pidfile, log = house.home / "pid", house.home / "log"
+    process = runfcgi(
+        *("protocol=scgi", f"socket={house.socket}", f"pidfile={pidfile}", f"errlog={log}"),
+        *("method=threaded", "group=www-data", f"run-as={USER}"),
+    )
+    assert process.wait(60) == 0
+    wait_until(lambda: house.socket.exists() and house.serves(), "a page")
+    pid = int(pidfile.read_text())
+    try:
+        assert os.getsid(pid) != os.getsid(0)
+        assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
+        assert os.readlink(f"/proc/{pid}/fd/2") == str(log)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not _alive(pid), "its end")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    time.sleep(0.01)
+    return state != "Z"
+
+
+@needs_root
+def test_root_has_to_say_whom_to_become(runfcgi, house):
+    process = runfcgi(f"socket={house.socket}", "daemonize=false")
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "run-as=USER is needed" in talk
+    assert not house.socket.exists()
+
+
+@needs_root
+def test_without_root_the_socket_is_ones_own(runfcgi, house):
+    path = house.state / "own.sock"
+    process = runfcgi(
+        *("protocol=scgi", f"socket={path}", "daemonize=false", "method=threaded", "umask=077"),
+        **as_user(),
+    )
+    wait_until(lambda: path.exists() and stat.S_IMODE(path.stat().st_mode), "the socket")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    process.terminate()
+    process.communicate(timeout=60)
