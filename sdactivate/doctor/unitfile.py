@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 _IGNORE = re.compile(r"sdactivate:\s*ignore=([A-Z0-9, ]*[A-Z0-9])(?:\s+(.*))?$", re.ASCII)
+_MARK = re.compile("^\ufeff", re.MULTILINE)
 _SPACE = " \t\r"  # what systemd strips; no other control character is one
 _ESCAPES = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
@@ -53,7 +54,9 @@ def parse(text: str, file: str) -> Parsed:
     section = ""
     for number, line in _logical(text, file, ignores):
         if line.startswith("["):
-            section = line[1:-1] if line.endswith("]") else section
+            if not line.endswith("]"):
+                break  # systemd refuses the whole file
+            section = line[1:-1]
             continue
         key, equals, value = line.partition("=")
         if equals and section:
@@ -67,7 +70,9 @@ def _logical(text: str, file: str, ignores: list[Ignore]) -> Iterator[tuple[int,
     A comment between continued lines is left out, and doesn't end them.
     """
     pending, start = "", 0
-    for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+    # A byte order mark is taken off the first line that begins with one, wherever that is.
+    text = _MARK.sub("", text, count=1)
+    for number, raw in enumerate(text.split("\n"), 1):
         line = raw.lstrip(_SPACE)
         if line[:1] in ("#", ";"):
             ignores += _ignores(line, file, number)

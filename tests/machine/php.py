@@ -1,12 +1,14 @@
 """php-fpm as Debian packages it, beside nginx and as the same user."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.machine.machine import Machine
 
-FPM = next(iter(sorted(Path("/usr/sbin").glob("php-fpm[0-9]*"))), None)
+_SBIN = Path(os.environ.get("MACHINE_ROOT", "/"), "usr/sbin")
+FPM = next(iter(sorted(_SBIN.glob("php-fpm[0-9]*"))), None)
 VERSION = FPM.name.removeprefix("php-fpm") if FPM else ""
 UNIT = f"php{VERSION}-fpm.service"
 

@@ -1,16 +1,20 @@
 """Broken deployments, each made for real, found, explained and, where it is safe, mended."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from sdactivate.doctor.unitfile import Unit, parse, split
 from tests.machine import php
 from tests.machine.machine import Machine
 
 SOCKET = ("--kind", "socket", "--group", "web")
 SERVICE = ("--kind", "service", "--app", "mysite.wsgi:application", "--chdir", "/srv/mysite")
 UNITS = "/etc/systemd/system"
+ROOT = Path(os.environ.get("MACHINE_ROOT", "/"))
 
 
 @pytest.fixture
@@ -396,3 +400,88 @@ def test_what_systemd_doesn_t_know_is_said(site: Machine) -> None:
     done = site.run(*site.sdactivate, "doctor", "mysite", user="nobody", check=False)
     assert done.returncode == 1
     assert "Use sudo, or --offline" in done.stderr
+
+
+# HAProxy: another root, and none of its groups
+
+needs_haproxy = pytest.mark.skipif(
+    not (ROOT / "usr/sbin/haproxy").exists(), reason="HAProxy is what is tried; script/setup has it"
+)
+_HAPROXY = """
+global
+    chroot /var/lib/haproxy
+    user haproxy
+    group haproxy
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 5s
+    timeout server 5s
+frontend site
+    bind 127.0.0.1:82
+    default_backend site
+backend site
+    server site unix@/mysite.sock
+"""
+
+
+@needs_haproxy
+def test_haproxy_without_its_primary_group_and_outside_its_root(site: Machine) -> None:
+    site.run("systemctl", "stop", "nginx.service")
+    site.write("/etc/haproxy/haproxy.cfg", _HAPROXY)
+    site.run("usermod", "-aG", "web", "haproxy")
+    site.run("systemctl", "restart", "haproxy.service")
+    try:
+        # the socket is where it can't be seen from the chroot
+        finding = doctor(site)["SDA106"]
+        assert "their root is /var/lib/haproxy" in finding["because"]
+        assert "ListenStream=/var/lib/haproxy/run/mysite.sock" in finding["fix"]
+        # it is inside, but of a group that the account has and the processes have dropped
+        inside = "[Socket]\nListenStream=\nListenStream=/var/lib/haproxy/mysite.sock\n"
+        drop_in(site, "mysite.socket", inside)
+        found = {it: finding for it, finding in doctor(site).items() if it != "SDA111"}
+        assert set(found) == {"SDA102"}
+        assert "/mysite.sock: others have ---" in found["SDA102"]["because"]
+        assert "SocketGroup=haproxy" in found["SDA102"]["fix"]
+        # and of its primary group: all is well
+        drop_in(site, "mysite.socket", f"{inside}SocketGroup=haproxy\n")
+        assert doctor(site) == {}
+        url = "http://localhost:82/environ"
+        code = site.run("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", url).stdout
+        assert code == "200"
+    finally:
+        site.run("systemctl", "stop", "haproxy.service", "mysite.socket")
+        site.run("gpasswd", "-d", "haproxy", "web")
+
+
+# The reader of unit files, held against systemd's own
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "Description=a b  c \n",
+        "Description=one \\\n  two\\\n# no\n; no\n three\n",
+        "Description=one\\\n\nDocumentation=man:x\n",
+        "Description = x\n[Service]\nDescription=wrong\n[Unit]\n",
+        "Description=first\nDescription=second\n",
+        "Description=first\nDescription=\n",
+        "Description=\"quoted\" 'too'\n",
+        "Description=hash # stays\n",
+        "  Description\t=\tindented\n",
+        "Description=ends\\\\\n",
+        "\ufeffDescription=no\n",
+        "Description=cr\r\n",
+        "Nonsense\n=no\n[Unit\nDescription=after nonsense\n",
+    ],
+)
+def test_units_are_read_as_systemd_reads_them(machine: Machine, lines: str) -> None:
+    text = f"[Unit]\n{lines}[Service]\nExecStart=/bin/true 'a b' \"c\\x20d\" e\\\n f\n"
+    machine.write(f"{UNITS}/probe.service", text)
+    machine.run("systemctl", "daemon-reload")
+    theirs = machine.run("systemctl", "show", "-P", "Description", "probe.service").stdout[:-1]
+    unit = Unit("probe.service", [parse(text, "f")], ["f"])
+    assert unit.value("Description", "probe.service", "Unit") == theirs
+    if "[Unit\n" not in lines:  # then systemd refuses the file
+        argv = machine.run("systemctl", "show", "-P", "ExecStart", "probe.service").stdout
+        assert f"argv[]={' '.join(split(unit.value('ExecStart')))} ;" in argv
