@@ -25,6 +25,7 @@ VERBS = (
     "gen",
     "generator",
     "serve",
+    "reload",
     "launch",
     "who",
     "doctor",

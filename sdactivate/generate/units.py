@@ -22,6 +22,10 @@ STOP_MARGIN = 10
 """Seconds between the end of the graceful stop and systemd's SIGKILL."""
 
 
+WATCHDOG = 120
+"""Seconds after which systemd kills a service that has made no progress."""
+
+
 class Names(NamedTuple):
     """What things are called in the units: of one site, or of a template's instances."""
 
@@ -124,7 +128,9 @@ def _service(site: Site, target: Target, instances: bool) -> File:
         start=systemd.command(
             [site.python or sys.executable, "-m", "sdactivate", "serve", site.app]
         ),
+        reload=systemd.command([site.python or sys.executable, "-m", "sdactivate", "reload"]),
         stop=stop_timeout(site),
+        watchdog=WATCHDOG,
         version=target.systemd,
         **surroundings(site, target, names),
     )

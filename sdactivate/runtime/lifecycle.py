@@ -32,15 +32,20 @@ if TYPE_CHECKING:
     from sdactivate.settings import Settings
 
 
+# Seconds for which a process that can't start answers the clients that wait
+_APOLOGY = 0.2
+
+
 class Plan(NamedTuple):
     """What a process is to serve: a server to be made, its sockets, how it was all started.
 
     load: imports the application if that has not been done; raises Error where it can't be.
-    make: makes the server of one process, given the function that wakes its steward.
+    make: makes the server of one process, given the function that wakes its steward, and
+    another application than the one that was loaded if there is to be one.
     """
 
     load: Callable[[], None]
-    make: Callable[[Callable[[], None]], Serving]
+    make: Callable[..., Serving]
     sockets: Sequence[InheritedSocket]
     settings: Settings
     origin: handover.Origin
@@ -113,6 +118,8 @@ class Life:
             self._tell(STATUS=f"failed to start: {short}", ERRNO=1)
             if self._predecessor is not None:
                 self._predecessor.send(short.encode("utf-8", "replace"))
+            else:
+                self._apologise()
             raise
         steward.add(self._server.tick)
         steward.add(self._report)
@@ -138,6 +145,21 @@ class Life:
         from sdactivate.runtime.workers import Workers
 
         return Workers(self._plan, self._steward)
+
+    def _apologise(self) -> None:
+        """Answer the clients that wait with 503, rather than let them wait for their timeouts."""
+
+        def unavailable(environ: object, start_response: Callable[..., object]) -> list[bytes]:
+            start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
+            return [b"Service Unavailable\n"]
+
+        server = self._plan.make(self._steward.poke, unavailable)
+        server.start()
+        # Whoever has come by now is served at once; for the rest there is the next start
+        time.sleep(_APOLOGY)
+        server.drain()
+        if not server.join(1.0):
+            server.cut()
 
     def _begin(self) -> None:
         """Say that requests are served: to the supervisor, or to the predecessor first."""

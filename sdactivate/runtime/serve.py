@@ -68,8 +68,8 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
         if not loaded:
             loaded.append(find(application) if isinstance(application, str) else application)
 
-    def make(poke: Callable[[], None]) -> Server:
-        return Server(loaded[0], sockets, settings, poke, gate)
+    def make(poke: Callable[[], None], other: Application | None = None) -> Server:
+        return Server(other or loaded[0], sockets, settings, poke, gate)
 
     return lifecycle.run(lifecycle.Plan(load, make, sockets, settings, origin))
 
