@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import gate, machine, matrix, plots, report, start
+from bench import gate, machine, matrix, plots, report, restart, start
 from bench.load import bench
 from bench.servers import SERVERS
 
@@ -41,6 +41,13 @@ def run_start(options: argparse.Namespace) -> None:
     save(options.out, "start", result)
 
 
+def run_restart(options: argparse.Namespace) -> None:
+    with bench() as place:
+        times = 2 if options.quick else options.times
+        result = restart.runs(place, times, options.app, options.servers)
+    save(options.out, "restart", result)
+
+
 def run_gate(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as directory:
         count, calls = (1, 2000) if options.quick else (options.rounds, 20000)
@@ -61,27 +68,27 @@ def parser() -> argparse.ArgumentParser:
     def verb(name: str, run: Callable[[argparse.Namespace], None], summary: str) -> Any:
         made = verbs.add_parser(name, help=summary)
         made.set_defaults(run=run)
-        return made
-
-    def measuring(name: str, run: Callable[[argparse.Namespace], None], summary: str) -> Any:
-        made = verb(name, run, summary)
-        made.add_argument("--quick", action="store_true", help="one short round")
-        made.add_argument("--rounds", type=int, default=5)
-        some(made, "servers", list(SERVERS))
+        if run is not run_report:
+            made.add_argument("--quick", action="store_true", help="short, to see that all works")
         return made
 
     def some(of: argparse.ArgumentParser, name: str, known: list[str]) -> None:
         of.add_argument(f"--{name}", nargs="+", default=known, choices=known, metavar="NAME")
 
-    load = measuring("load", run_load, "CPU per request, throughput, latencies, memory")
+    load = verb("load", run_load, "CPU per request, throughput, latencies, memory")
+    cold = verb("start", run_start, "cold start, memory of one worker, imports")
+    again = verb("restart", run_restart, "restarts and reloads under load")
+    costs = verb("gate", run_gate, "what --allow-peer costs a connection (root)")
+    verb("report", run_report, "tables and plots from the results")
+    for made in (load, cold, again):
+        some(made, "servers", list(SERVERS))
+    for made in (load, cold, costs):
+        made.add_argument("--rounds", type=int, default=5)
     load.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     some(load, "suites", list(matrix.SUITES))
     some(load, "apps", [*matrix.APPS, "sleep"])
-    measuring("start", run_start, "cold start, memory of one worker, imports")
-    costs = verb("gate", run_gate, "what --allow-peer costs a connection (root)")
-    costs.add_argument("--quick", action="store_true", help="one short round")
-    costs.add_argument("--rounds", type=int, default=5)
-    verb("report", run_report, "tables and plots from the results")
+    again.add_argument("--times", type=int, default=20, help="restarts of each server")
+    again.add_argument("--app", default="djmw", choices=[*matrix.APPS, "sleep"])
     return top
 
 

@@ -128,14 +128,27 @@ def wait(port: int, running: subprocess.Popen[bytes], errors: Path) -> None:
     raise Failed(f"nginx did not start: {errors.read_text() if errors.exists() else ''}")
 
 
-def wrk(port: int, script: Path, seconds: float, connections: int) -> dict[str, Any]:
+def wrk_command(port: int, script: Path, seconds: float, connections: int) -> list[str]:
+    """wrk's command line. It counts in whole seconds, and no wait longer than --timeout."""
     headers = [word for name, value in HEADERS.items() for word in ("-H", f"{name}: {value}")]
-    argv = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}"]
+    argv = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", "--timeout", "30s"]
     argv += [f"-d{max(1, round(seconds))}s", "-s", str(script), *headers]
-    argv += [f"http://127.0.0.1:{port}{PATH}?{QUERY}"]
+    return [*argv, f"http://127.0.0.1:{port}{PATH}?{QUERY}"]
+
+
+def wrk(port: int, script: Path, seconds: float, connections: int) -> dict[str, Any]:
+    argv = wrk_command(port, script, seconds, connections)
     done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True)
-    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return report
+    return report(done.stdout)
+
+
+def report(text: str) -> dict[str, Any]:
+    """What SCRIPT has made wrk print last."""
+    try:
+        found: dict[str, Any] = json.loads(text.splitlines()[-1])
+    except (ValueError, IndexError):
+        raise Failed(f"wrk ended without its report: {text[-200:]}") from None
+    return found
 
 
 def through_nginx(server: Running, seconds: float, connections: int = 8) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 /* A closed loop of clients on a unix socket: the load for `python -m bench`.
  *
- *   load -s SOCKET -r FILE -p close|http|fastcgi -b TEXT [-c 8] [-n REQUESTS] [-t SECONDS]
+ *   load -s SOCKET -r FILE -p close|http|fastcgi -b TEXT [-c 8] [-n REQUESTS] [-t SECONDS] [-w MS]
  *
  * FILE holds the bytes of one complete request; each of the -c connections sends it, waits for the
- * whole answer, and sends it again, until -n answers have come or -t seconds have passed. What is
- * under way then is waited for, 10 seconds at most. How the end of an answer is told:
+ * whole answer, and sends it again (after -w milliseconds), until -n answers have come, -t seconds
+ * have passed or SIGTERM comes. What is under way then is waited for, 10 seconds at most. How the
+ * end of an answer is told:
  *
  *   close     the server closes the connection (SCGI, uwsgi, HTTP with Connection: close)
  *   http      Content-Length or the last chunk; the connection is used again
@@ -20,6 +21,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +42,7 @@ struct client {
     int busy;          /* a request is under way */
     int used;          /* an answer has come on this connection before */
     uint64_t started;  /* ns */
+    uint64_t resume;   /* ns: not before */
     size_t got;
     char answer[BUFFER];
 };
@@ -52,7 +55,8 @@ static size_t request_length;
 static int epoll;
 static struct client *clients;
 static int count = 8;
-static uint64_t limit = UINT64_MAX, begun, answers, stale, failures[KINDS], deadline;
+static uint64_t limit = UINT64_MAX, begun, answers, stale, failures[KINDS], pause_ns;
+static volatile uint64_t deadline;
 static uint32_t *latencies; /* in units of 100 ns */
 static size_t capacity;
 
@@ -112,10 +116,11 @@ static void lost(struct client *c) {
 }
 
 static void begin(struct client *c) {
-    if (begun >= limit || now() >= deadline) return;
+    uint64_t t = now();
+    if (begun >= limit || t >= deadline || t < c->resume) return;
     begun++;
     c->busy = 1;
-    c->started = now();
+    c->started = t;
     if (!connected(c))
         failed(c, REFUSED);
     else if (!sent(c))
@@ -133,7 +138,9 @@ static void done(struct client *c, int keep) {
         capacity = capacity ? capacity * 2 : 65536;
         if (!(latencies = realloc(latencies, capacity * sizeof *latencies))) die("realloc");
     }
-    latencies[answers++] = (uint32_t)((now() - c->started) / 100);
+    uint64_t t = now();
+    latencies[answers++] = (uint32_t)((t - c->started) / 100);
+    c->resume = t + pause_ns;
     c->used = 1;
     if (!keep) hang_up(c);
     begin(c);
@@ -227,10 +234,15 @@ static void read_request(const char *path) {
     fclose(file);
 }
 
+static void enough(int number) {
+    (void)number;
+    deadline = 0;
+}
+
 int main(int argc, char **argv) {
     double seconds = 60;
     int option;
-    while ((option = getopt(argc, argv, "s:r:p:b:c:n:t:")) != -1) switch (option) {
+    while ((option = getopt(argc, argv, "s:r:p:b:c:n:t:w:")) != -1) switch (option) {
         case 's': strncpy(address.sun_path, optarg, sizeof address.sun_path - 1); break;
         case 'r': read_request(optarg); break;
         case 'p':
@@ -239,19 +251,21 @@ int main(int argc, char **argv) {
         case 'b': body = optarg; break;
         case 'c': count = atoi(optarg); break;
         case 'n': limit = strtoul(optarg, NULL, 10); break;
+        case 'w': pause_ns = (uint64_t)(atof(optarg) * 1e6); break;
         case 't': seconds = atof(optarg); break;
         default: return 2;
         }
     if (!request || !body || !*address.sun_path || count < 1) {
-        fprintf(stderr, "usage: load -s SOCKET -r FILE -p MODE -b TEXT [-c N] [-n N] [-t S]\n");
+        fprintf(stderr, "usage: load -s SOCKET -r FILE -p MODE -b TEXT [-c N] [-n N] [-t S] [-w MS]\n");
         return 2;
     }
     epoll = epoll_create1(EPOLL_CLOEXEC);
     clients = calloc((size_t)count, sizeof *clients);
     if (epoll < 0 || !clients) die("setup");
-    uint64_t start = now(), last = start;
+    uint64_t start = now(), last = start, stopped = 0;
     deadline = start + (uint64_t)(seconds * 1e9);
     for (int i = 0; i < count; i++) clients[i].fd = -1;
+    signal(SIGTERM, enough);
     for (;;) {
         int busy = 0;
         uint64_t refused = failures[REFUSED];
@@ -259,16 +273,18 @@ int main(int argc, char **argv) {
             if (!clients[i].busy) begin(&clients[i]);
             busy += clients[i].busy;
         }
+        int over = begun >= limit || now() >= deadline;
         if (refused != failures[REFUSED])
             usleep(1000); /* rather than spin on a socket that nobody holds */
-        else if (!busy)
+        else if (!busy && over)
             break;
         struct epoll_event events[EVENTS];
-        int n = epoll_wait(epoll, events, EVENTS, busy ? 1000 : 0);
+        int n = epoll_wait(epoll, events, EVENTS, pause_ns ? 1 : busy ? 1000 : 0);
         if (n < 0 && errno != EINTR) die("epoll_wait");
         for (int i = 0; i < n; i++) readable(events[i].data.ptr);
         if (n > 0) last = now();
-        if (now() > deadline + DRAIN_S * 1000000000ull) {
+        if (over && !stopped) stopped = now();
+        if (stopped && now() > stopped + DRAIN_S * 1000000000ull) {
             for (int i = 0; i < count; i++) failures[UNANSWERED] += (uint64_t)clients[i].busy;
             break;
         }

@@ -87,7 +87,17 @@ def start(directory: Path, result: Row) -> None:
         )
 
 
-PLOTS = {"load": load, "start": start}
+def restart(directory: Path, result: Row) -> None:
+    rows = select(result["rows"], action="restart", via="socket", together=False)
+    bars(
+        directory / "restart-longest.svg",
+        "Longest wait of a request across restarts, on the socket",
+        "ms",
+        lines(rows, "max_us", 1000),
+    )
+
+
+PLOTS = {"load": load, "start": start, "restart": restart}
 
 
 def write(directory: Path) -> None:

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +37,13 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def spawn(argv: list[str], log: Path, listener: socket.socket | None = None, **env: str) -> int:
+def spawn(
+    argv: list[str],
+    log: Path,
+    listener: socket.socket | None = None,
+    cores: Collection[int] = (SERVER_CORE,),
+    **env: str,
+) -> int:
     """Start `argv` in a session of its own and return its PID; `log` takes what it writes.
 
     With `listener` it inherits that socket as systemd passes one: descriptor 3, LISTEN_FDS and
@@ -47,7 +54,7 @@ def spawn(argv: list[str], log: Path, listener: socket.socket | None = None, **e
         return pid
     try:
         os.setsid()
-        os.sched_setaffinity(0, {SERVER_CORE})
+        os.sched_setaffinity(0, cores)
         os.chdir(ROOT)
         for number, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
             name = os.devnull if number == 0 else log

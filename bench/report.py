@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.apps.sleep import SECONDS
 from bench.matrix import NO_SERVER, SUITES
+from bench.restart import CLIENTS, PAUSE_MS
 
 Row = dict[str, Any]
 IDEAL = SUITES["sleep"][1] / SECONDS  # requests a second that the sleeping application allows
@@ -154,10 +155,46 @@ def start_section(result: Row) -> str:
     )
 
 
+def restart_section(result: Row) -> str:
+    rows = result["rows"]
+    parts = [
+        f"{CLIENTS} clients on the socket and {CLIENTS} through nginx, each pausing {PAUSE_MS} ms "
+        f"between requests; {result['times']} restarts or reloads. Longest: the longest wait of "
+        "any request. Took: the median of one restart or reload, from the signal to an answer.\n"
+    ]
+    for action in dict.fromkeys(row["action"] for row in rows):
+        parts.append(f"### {TITLES[action]}\n")
+        heads = ["", "requests", "failed", "p99, ms", "longest, ms", "took, ms"]
+        parts.append(table(heads, map(_restart_line, select(rows, action=action))))
+    parts += [f"- {name}: {why}\n" for name, why in result["failed"].items()]
+    return "\n".join(parts)
+
+
+TITLES = {
+    "none": "The same load, and nothing happens",
+    "restart": "Restarts",
+    "reload": "Reloads",
+}
+
+
+def _restart_line(row: Row) -> list[str]:
+    kinds = ", ".join(f"{kind} {n}" for kind, n in row["failures"].items() if n)
+    together = " (all four at once)" if row["together"] else ""
+    return [
+        f"{label(row['server'], row['protocol'])}{together}, {row['via']}",
+        str(row["requests"]),
+        f"{row['failed']} ({kinds})" if kinds else "0",
+        number(row["p99_us"] / 1000),
+        number(row["max_us"] / 1000),
+        number(row["took_s"] * 1000) if row["took_s"] else "",
+    ]
+
+
 # File name without .json: heading, and what makes its text.
 SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "load": ("Serving", load_section),
     "start": ("Starting", start_section),
+    "restart": ("Restarting", restart_section),
 }
 
 
