@@ -145,7 +145,7 @@ TABLE: tuple[Rule, ...] = (
          live_services.service_failed),
     Rule("SDA111", "warning", "The front has logged that it could not connect",
          "Its clients got an error.",
-         "measured, see docs/fronts.md", "see the finding", live_fronts.front_log),
+         "measured: sdactivate/fronts.py", "see the finding", live_fronts.front_log),
     Rule("SDA112", "warning", "No compiled Python",
          "Where no .pyc files can be written, every start compiles everything (measured: 195 "
          "ms becomes 966).",

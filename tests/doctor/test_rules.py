@@ -16,6 +16,7 @@ from sdactivate.doctor.finding import Case
 from sdactivate.doctor.rules import BY_ID, TABLE
 from sdactivate.errors import UsageError
 from sdactivate.generate import units as generated
+from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import Target
 from sdactivate.site import Site
 from tests.doctor import broken
@@ -88,8 +89,8 @@ def test_nothing_is_found_on_generated_units(
     target = Target(252)
     files = {
         file.name: file.text
-        for kind in (generated.socket, generated.service)
-        for file in kind(site, target).files
+        for kind in ("socket", "service", *(() if site.listen else ("template",)))
+        for file in KINDS[kind].load()(site, target).files
     }
     found = findings(tmp_path_factory.mktemp("units"), files)
     assert {it.rule.id for it in found} <= asked

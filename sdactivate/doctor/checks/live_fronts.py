@@ -1,5 +1,6 @@
 """The front, and who else is at the door, on the running system."""
 
+import re
 from collections.abc import Iterator
 
 from sdactivate.doctor import words
@@ -139,7 +140,7 @@ def front_log(case: Case) -> Iterator[Hit]:
             )
             lines = facts.front_log(here, facts.since(unit))
             for template, meaning in kinds:
-                hits = [line for line in lines if _says(line, template, path)]
+                hits = [line for line in lines if says(line, template, path)]
                 if "SOCKET" not in template and here.front.name not in ("apache",):
                     continue  # the same words for every socket and every failure
                 if hits:
@@ -155,8 +156,13 @@ def front_log(case: Case) -> Iterator[Hit]:
                     )
 
 
-def _says(line: str, template: str, path: str) -> bool:
-    return template.replace("SOCKET", path) in line and path in line
+def says(line: str, template: str, path: str) -> bool:
+    """Whether a front's line is the failure of `template`, and about the socket at `path`.
+
+    Longer paths that begin like it are another socket's.
+    """
+    about = re.search(re.escape(path) + r"(?![\w./-]*[\w/-])", line)
+    return about is not None and template.replace("SOCKET", path) in line
 
 
 def others_connect(case: Case) -> Iterator[Hit]:

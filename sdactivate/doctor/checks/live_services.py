@@ -13,6 +13,7 @@ from sdactivate.doctor.live import Facts
 from sdactivate.doctor.people import STRANGER, account
 from sdactivate.errors import Error
 
+_DENIED = ('apparmor="DENIED"', "avc:  denied")
 _STATUS = {
     200: "CHDIR: WorkingDirectory= isn't there, or its user may not enter it",
     203: "EXEC: the program isn't there, or its user may not run it",
@@ -136,20 +137,23 @@ def _runs_as(case: Case, facts: Facts) -> Identity | None:
 def denied(case: Case) -> Iterator[Hit]:
     facts = case.running
     lines = facts.journal("--dmesg", "--since=-1h")
-    marks = ('apparmor="DENIED"', "avc:  denied")
     for _, path in facts.paths():
-        name = path.rpartition("/")[2]
-        found = [
-            line
-            for line in lines
-            if any(it in line for it in marks) and (path in line or name in line)
-        ]
-        if found:
+        if found := denials(lines, path):
             yield Hit(
                 path,
                 f"denied {len(found)} times in the last hour. The last: {found[-1]}",
                 Advice(
-                    "AppArmor: aa-logprof; SELinux: ausearch -m avc | audit2allow, or a "
-                    "label of httpd_var_run_t for the socket"
+                    "AppArmor: aa-logprof; SELinux: ausearch -m avc | audit2allow, or a label of "
+                    "httpd_var_run_t for the socket"
                 ),
             )
+
+
+def denials(lines: list[str], path: str) -> list[str]:
+    """Return the lines in which AppArmor (by path) or SELinux (by name) denies `path`."""
+    names = (f'name="{path}"', f'name="{path.rpartition("/")[2]}"')
+    return [
+        line
+        for line in lines
+        if any(mark in line for mark in _DENIED) and any(name in line for name in names)
+    ]

@@ -36,14 +36,16 @@ def socket_not_required(case: Case) -> Iterator[Hit]:
         } | set(service.words("Sockets"))
         named = {common.resolve(word, service) for word in named}
         for socket in case.sockets:
-            if socket.name not in named:
+            # A template's own socket is that of the same instance.
+            name = socket.name.replace("@.", "@%i.")
+            if name not in named:
                 yield Hit(
                     service,
-                    f"it can be started without {socket.name}, and then has no socket to serve",
+                    f"it can be started without {name}, and then has no socket to serve",
                     Lines(
                         service.name,
                         "Unit",
-                        (f"Requires={socket.name}", f"After={socket.name}"),
+                        (f"Requires={name}", f"After={name}"),
                         True,
                     ),
                 )

@@ -1,0 +1,64 @@
+"""What is read of logs: fronts' lines as they were measured, and the kernel's."""
+
+import pytest
+
+from sdactivate.doctor.checks.live_fronts import says
+from sdactivate.doctor.checks.live_services import denials
+from sdactivate.doctor.live import stamp
+from sdactivate.fronts import FRONTS
+
+_PATH = "/run/mysite.sock"
+# In the form that fronts.py has, which its own tests hold against the real fronts
+_LINES = {
+    "nginx": (
+        "2026/11/23 09:00:00 [crit] 99#99: *1 connect() to unix:/run/mysite.sock failed (13: "
+        "Permission denied) while connecting to upstream, client: 127.0.0.1"
+    ),
+    "apache": (
+        "[Mon Nov 23 09:00:00.123456 2026] [proxy:error] [pid 9:tid 9] (13)Permission denied: "
+        "AH02454: SCGI: attempt to connect to Unix domain socket /run/mysite.sock (site-1) failed"
+    ),
+    "lighttpd": (
+        "2026-11-23 09:00:00: (gw_backend.c.274) establishing connection failed: socket: "
+        "unix:/run/mysite.sock: Permission denied"
+    ),
+    "caddy": ('{"level":"error","msg":"dial unix /run/mysite.sock: connect: permission denied"}'),
+}
+
+
+@pytest.mark.parametrize("name", _LINES)
+def test_a_front_s_line_is_understood_for_its_socket_only(name: str) -> None:
+    failures = FRONTS[name].failures
+    line = _LINES[name]
+    assert says(line, failures.forbidden, _PATH)
+    assert not says(line, failures.missing, _PATH)
+    assert not says(line, failures.refused, _PATH)
+    assert not says(line, failures.forbidden, "/run/mysite")
+    assert not says(line, failures.forbidden, "/run/other.sock")
+
+
+@pytest.mark.parametrize("name", ["nginx", "apache", "lighttpd"])
+def test_the_time_of_a_line_is_read(name: str) -> None:
+    later = _LINES[name].replace("09:00:00", "10:00:00")
+    first, second = stamp(_LINES[name]), stamp(later)
+    assert first is not None
+    assert second is not None
+    assert second - first == 3600
+
+
+def test_a_line_without_a_time_has_none() -> None:
+    assert stamp(_LINES["caddy"]) is None
+    assert stamp("2026/99/99 99:99:99") is None
+
+
+def test_denials_of_this_socket_are_told_from_others() -> None:
+    lines = [
+        'audit: type=1400 apparmor="DENIED" operation="connect" profile="nginx" '
+        'name="/run/mysite.sock" pid=9 comm="nginx" requested_mask="wr"',
+        'audit: type=1400 avc:  denied  { write } for  pid=9 comm="nginx" name="mysite.sock" '
+        "dev=tmpfs scontext=system_u:system_r:httpd_t:s0",
+        'audit: type=1400 apparmor="DENIED" operation="open" name="/etc/shadow"',
+        'audit: type=1400 apparmor="ALLOWED" name="/run/mysite.sock"',
+        'audit: avc:  denied  { write } name="other-mysite.sock" ',
+    ]
+    assert denials(lines, _PATH) == lines[:2]
