@@ -149,21 +149,24 @@ def public(
                 yield from public(node)
 
 
-# The four names that every verb has: sdactivate/cli/__init__.py says what they are.
-OF_A_VERB = {"add_arguments", "run"}
+# Names that somebody else gave, and where what they do is said.
+DESCRIBED_ELSEWHERE = {
+    "sdactivate.cli": {"add_arguments", "run"},  # of every verb: sdactivate/cli/__init__.py
+    "sdactivate.django": {"Command", "SdactivateConfig"},  # Django's: a command has its `help`
+}
+# Each function is a row of doctor/rules.py, which says what it finds and why that is wrong.
+A_TABLE_OF_CHECKS = "sdactivate.doctor.checks"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", [name for name, tree in TREES.items() if tree.body])
 def test_public_names_say_what_they_do(module: str) -> None:
     tree = TREES[module]
-    missing = [
-        node.name
-        for node in public(tree)
-        if not ast.get_docstring(node)
-        if not (is_in(module, "sdactivate.cli") and node.name in OF_A_VERB)
-    ]
     assert ast.get_docstring(tree), "the module itself says nothing"
-    assert missing == []
+    described = {
+        name for room, names in DESCRIBED_ELSEWHERE.items() if is_in(module, room) for name in names
+    }
+    missing = {node.name for node in public(tree) if not ast.get_docstring(node)} - described
+    assert is_in(module, A_TABLE_OF_CHECKS) or missing == set()
 
 
 def commands(text: str) -> Iterator[list[str]]:
