@@ -23,6 +23,8 @@ from sdactivate.errors import Error
 # The order is the order of `sdactivate --help`: before, during, after.
 VERBS = (
     "gen",
+    "install",
+    "uninstall",
     "generator",
     "serve",
     "reload",

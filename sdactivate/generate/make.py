@@ -14,7 +14,8 @@ from sdactivate.generate.output import File, Output, Target
 ALL = "all"
 """The kind that stands for every kind that a site has a use for."""
 
-_SITE = frozenset(row.field for row in options.SITE)
+SITE_FIELDS = frozenset(row.field for row in options.SITE)
+"""The options that describe the site itself."""
 
 
 @cache
@@ -49,7 +50,7 @@ def make(name: str, kinds: list[Kind], given: Mapping[str, Any], target: Target)
     `given` are values by field, as the options' readers made them. An option that none of the
     kinds reads is warned of. Raises UsageError for what can't be written.
     """
-    site = options.site(name, {key: value for key, value in given.items() if key in _SITE})
+    site = options.site(name, {key: value for key, value in given.items() if key in SITE_FIELDS})
     files: list[File] = []
     warnings: list[Iterable[str]] = []
     read: set[str] = set()
@@ -59,7 +60,9 @@ def make(name: str, kinds: list[Kind], given: Mapping[str, Any], target: Target)
         folder = f"{kind.folder}/" if kind.folder else ""
         files += (file._replace(name=folder + file.name) for file in made.files)
         warnings.append(made.warnings)
-        read |= own | (_SITE if kind.reads is None else {r.replace("-", "_") for r in kind.reads})
+        read |= own | (
+            SITE_FIELDS if kind.reads is None else {r.replace("-", "_") for r in kind.reads}
+        )
     if unread := [f"--{known_options()[key].name}" for key in given if key not in read]:
         what = " ".join(["--kind", *(kind.name for kind in kinds)])
         warnings.append([f"{', '.join(unread)}: {what} has no use for it"])

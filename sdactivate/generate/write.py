@@ -1,5 +1,6 @@
 """Files are written whole or not at all, and only over what this kit has written."""
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterable
@@ -48,12 +49,26 @@ def refuse_foreign(path: Path) -> None:
             )
 
 
+_DRAFT = ".sdactivate-draft"
+
+
+def remove(path: Path) -> bool:
+    """Remove the file at `path`, and drafts of it that a killed process has left; say if it was."""
+    for draft in path.parent.glob(f".{glob.escape(path.name[:64])}.*{_DRAFT}"):
+        draft.unlink(missing_ok=True)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def replace(path: Path, file: File, sync: bool = False) -> None:
     """Put `file` at `path` in one step: whoever reads it sees the old text or the new.
 
     With `sync` it is on the disk before it has the name. Raises OSError.
     """
-    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
+    descriptor, draft = tempfile.mkstemp(_DRAFT, f".{path.name[:64]}.", path.parent)
     try:
         with open(descriptor, "wb") as stream:
             stream.write(file.text.encode())

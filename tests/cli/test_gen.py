@@ -84,7 +84,8 @@ def test_no_value_makes_a_line_of_its_own(
         own = {line.partition("=")[0] for line in known if "=" in line}
         new = set(keys) - own - {line for line in keys if line.startswith("#")}
         added = {"WorkingDirectory", "Environment", "EnvironmentFile", "User"}
-        assert new <= added | {"ReadWritePaths", "DeviceAllow"}
+        added |= {"ReadWritePaths", "DeviceAllow", "LoadCredential", "LoadCredentialEncrypted"}
+        assert new <= added | {"MemoryMax", "CPUQuota", "TasksMax"}
         assert len(keys) <= len(known) + 1
 
 

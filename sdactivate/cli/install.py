@@ -1,0 +1,113 @@
+"""sdactivate install: units in place, started, and proven."""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from sdactivate.cli import gen
+from sdactivate.errors import Error, UsageError
+
+SUMMARY = "install a site's units, start them, prove who can connect"
+
+EXAMPLES = """\
+examples:
+  sudo sdactivate install mysite --group www-data --app mysite.wsgi:application \\
+      --chdir /srv/mysite
+  sudo sdactivate install mysite --from sites.toml --dry-run    what would change
+  sdactivate install mysite --from sites.toml --root image      into an image
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `sdactivate install`: its own and those of a site."""
+    parser.add_argument("name", metavar="NAME", help="what the site's units are called")
+    parser.add_argument(
+        "--from", dest="sites", metavar="FILE", type=Path, help="read the site from a TOML file"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would change as a diff, change nothing"
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="overwrite files that sdactivate did not write or that were changed",
+    )
+    add_place(parser)
+    gen.add_target(parser)
+    gen.add_options(parser)
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says where: on this machine, or below another root."""
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        type=Path,
+        default=Path("/"),
+        help="an image's root: write and enable below it, start nothing",
+    )
+
+
+def say(message: str) -> None:
+    """Tell what is done, on standard error."""
+    print(f"sdactivate: {message}", file=sys.stderr, flush=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it all, or nothing."""
+    from sdactivate.generate import options
+    from sdactivate.generate.host import Host
+    from sdactivate.generate.install import Installation
+    from sdactivate.generate.make import SITE_FIELDS, chosen, make
+    from sdactivate.generate.steps import Step, carry_out
+
+    args.kind = None if args.sites else "all"
+    (asked,) = gen.sites(args)
+    if "app" not in asked.given:
+        raise UsageError("--app is missing, such as --app mysite.wsgi:application")
+    given: dict[str, Any] = {"python": sys.executable, **asked.given}
+    kinds = [row for kind in asked.kinds or ("all",) for row in chosen(kind, given)]
+    installed = [row for row in kinds if row.units or row.folder]
+    output = make(asked.name, installed, given, gen.target(args))
+    for warning in dict.fromkeys(output.warnings):
+        say(f"warning: {warning}")
+    site = options.site(asked.name, {key: given[key] for key in given if key in SITE_FIELDS})
+    host = Host(args.root.resolve())
+    work = Installation(host, site, output.files, args.force, say)
+    if args.dry_run:
+        sys.stdout.writelines(work.diff())
+        return 0
+    # Ended by a signal, it undoes what it has done, too.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    steps = list(work.steps())
+    table: list[str] = []
+    if host.runs and site.path:
+        name = "prove who can connect"
+        steps.append(Step(name, lambda: table.append(prove(site)), lambda: None))
+    carry_out(steps, say)
+    print("".join(table), end="")
+    return 0
+
+
+def prove(site: Any) -> str:
+    """Connect as a member of the group and as a stranger; return the table of it.
+
+    Raises Error where the member can't, or the stranger can though the mode says no.
+    """
+    from sdactivate.doctor import who
+    from sdactivate.doctor.people import asked
+
+    people = [asked(f":{site.group}"), asked("nobody")]
+    expected = (bool(site.mode & 0o020), bool(site.mode & 0o002))
+    text = ""
+    for path in (address.path for address in site.addresses if address.path):
+        report = who.report(path, people, proving=True)
+        text += who.as_text(report)
+        for (person, answer), wanted in zip(report.people, expected, strict=True):
+            if answer.differs or answer.allowed is not wanted:
+                can = "can" if answer.allowed else "can't"
+                raise Error(f"{person.name} {can} connect to {path}: {answer.because}")
+    return text

@@ -1,0 +1,30 @@
+"""sdactivate uninstall: remove what install wrote."""
+
+import argparse
+
+from sdactivate.cli.install import add_place
+
+SUMMARY = "remove what install wrote, and nothing else"
+
+EXAMPLES = """\
+examples:
+  sudo sdactivate uninstall mysite
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `sdactivate uninstall`."""
+    parser.add_argument("name", metavar="NAME", help="what the site's units are called")
+    parser.add_argument("--force", action="store_true", help="remove changed files, too")
+    add_place(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Stop, disable, remove; print what was removed."""
+    from sdactivate.cli.install import say
+    from sdactivate.generate.host import Host
+    from sdactivate.generate.install import uninstall
+
+    for path in uninstall(Host(args.root.resolve()), args.name, args.force, say):
+        print(path)
+    return 0

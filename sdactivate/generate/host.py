@@ -1,0 +1,73 @@
+"""What install asks of systemd, and where files are: on this machine, below --root, or a user's.
+
+Everything goes by the commands that an administrator would use: systemctl(1), systemd-analyze(1),
+systemd-sysusers(8), systemd-tmpfiles(8).
+"""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdactivate.errors import Error
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a site is installed."""
+
+    root: Path = Path("/")
+    """The root of the file system that is written to: another one is an image, and not running."""
+    own: bool = False
+    """The calling user's own manager (systemctl --user) instead of the system's."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether the manager is there to be told: not so in an image."""
+        return self.root == Path("/")
+
+    @property
+    def units(self) -> Path:
+        """The directory of units: systemd.unit(5), Unit File Load Path."""
+        if self.own:
+            config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+            return Path(config) / "systemd/user"
+        return self.root / "etc/systemd/system"
+
+    @property
+    def state(self) -> Path:
+        """The directory of the records of what was installed."""
+        if self.own:
+            state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
+            return Path(state) / "sdactivate"
+        return self.root / "var/lib/sdactivate"
+
+    def place(self, name: str) -> Path:
+        """Return where the file `name` of an Output belongs: units, or a folder below /etc."""
+        return self.root / "etc" / name if "/" in name else self.units / name
+
+    def run(self, *argv: str) -> str:
+        """Run a command and return what it printed. Raises Error, with its words, if it fails."""
+        try:
+            run = subprocess.run(  # noqa: S603 - fixed commands, unit names of our own grammar
+                argv, capture_output=True, text=True, errors="replace", timeout=120
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Error(f"`{' '.join(argv)}`: {error}") from None
+        if run.returncode:
+            said = (run.stderr or run.stdout).strip()
+            raise Error(f"`{' '.join(argv)}` failed: {said or f'exit code {run.returncode}'}")
+        return run.stdout
+
+    def systemctl(self, *words: str) -> str:
+        """Run systemctl for this host's manager, or on the files below its root."""
+        manager = ["--user"] if self.own else [] if self.runs else [f"--root={self.root}"]
+        return self.run("systemctl", *manager, *words)
+
+    def state_of(self, unit: str) -> tuple[str, str]:
+        """Return ActiveState and UnitFileState of `unit`: ("inactive", "") where there is none."""
+        if not self.runs:
+            return "inactive", ""
+        shown = self.systemctl("show", "--property=ActiveState,UnitFileState", "--", unit)
+        properties = dict(line.partition("=")[::2] for line in shown.splitlines())
+        return properties.get("ActiveState", ""), properties.get("UnitFileState", "")

@@ -1,0 +1,257 @@
+"""A site's units are put in place, started and, should anything fail, taken back.
+
+The work is a list of steps, each of which can be undone. If one fails, it and those before it are
+undone in reverse order, and the machine is as it was. Should the process be killed outright, each
+file is still whole, old or new, and the record of what was (to be) written is on the disk before
+the first of them: a second `install` finishes the work, `uninstall` removes it.
+
+Sockets are not reloadable (systemd.socket(5)). Where a socket unit has changed, the service stops
+(what it has accepted is answered), the socket is made anew, the service starts: only connections
+that wait in the old socket's backlog are lost. Where only the service has changed, it is restarted
+behind its socket, and nothing is lost.
+"""
+
+import difflib
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from sdactivate.errors import Error
+from sdactivate.generate import write
+from sdactivate.generate.host import Host
+from sdactivate.generate.output import File
+from sdactivate.generate.record import Record, digest, read, refuse_changed
+from sdactivate.generate.steps import Say, Step
+from sdactivate.site import Site
+
+
+class Installation:
+    """What is to be done for one site: `files` of the site, and the removal of older ones."""
+
+    def __init__(self, host: Host, site: Site, files: Iterable[File], force: bool, say: Say):
+        self.host, self.site, self.say = host, site, say
+        self.record = Record.load(host, site.name)
+        self.new = {host.place(file.name): file for file in files}
+        recorded = {Path(path): known for path, known in self.record.files.items()}
+        self.old = {path: read(path) for path in {*self.new, *recorded}}
+        """What lies there now."""
+        if not force:
+            for path, data in self.old.items():
+                if path in self.new and data == self.new[path].text.encode():
+                    continue
+                refuse_changed(path, data, recorded.get(path))
+        self.changed = [
+            path for path, file in self.new.items() if self.old[path] != file.text.encode()
+        ]
+        self.gone = [
+            path for path in recorded if path not in self.new and self.old[path] is not None
+        ]
+        self.units = {path.name: host.state_of(path.name) for path in self._units(self.old)}
+
+    def _units(self, paths: Iterable[Path]) -> list[Path]:
+        return [path for path in paths if path.parent == self.host.units]
+
+    def _named(self, suffix: str, paths: Iterable[Path]) -> list[str]:
+        return [path.name for path in self._units(paths) if path.name.endswith(suffix)]
+
+    def diff(self) -> Iterator[str]:
+        """Yield what would change, as a unified diff."""
+        for path in (*self.changed, *self.gone):
+            before = (self.old[path] or b"").decode(errors="replace").splitlines(keepends=True)
+            after = self.new[path].text.splitlines(keepends=True) if path in self.new else []
+            old_name = str(path) if self.old[path] is not None else "/dev/null"
+            new_name = str(path) if path in self.new else "/dev/null"
+            yield from difflib.unified_diff(before, after, old_name, new_name)
+
+    def steps(self) -> Iterator[Step]:
+        """Yield what there is to do. What systemd is told is left out for an image."""
+        nothing = Step("", lambda: None, lambda: None)
+        if self.host.runs:
+            yield nothing._replace(name="let systemd check the units", do=self._verify)
+        files = ", ".join(str(path) for path in self.changed) or "nothing, all files are there"
+        yield Step(f"write {files}", self._write, self._restore)
+        if self.site.chdir:
+            yield nothing._replace(name=f"compile {self.site.chdir}", do=self._compile)
+        if self.host.runs:
+            if any(path.parent != self.host.units for path in self.new):
+                yield nothing._replace(name="make accounts and directories", do=self._prepare)
+            yield Step(self._order(), self._start, self._stop)
+            if services := [
+                unit
+                for unit in self._named(".service", self.new)
+                if unit == f"{self.site.name}.service"
+            ]:
+                yield nothing._replace(
+                    name="start the service once, to see that it can",
+                    do=lambda: self._try(services[0]),
+                )
+        else:
+            yield Step("enable the units", self._enable, self._disable)
+
+    def _verify(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="sdactivate-") as directory:
+            names = []
+            for path in self._units(self.new):
+                (Path(directory) / path.name).write_text(self.new[path].text)
+                names.append(f"{directory}/{path.name}")
+            manager = ["--user"] if self.host.own else []
+            self.host.run("systemd-analyze", *manager, "verify", "--man=no", *names)
+
+    def _write(self) -> None:
+        written = {str(path): digest(file.text.encode()) for path, file in self.new.items()}
+        # What is there now stays in the record until it is gone: a kill in between loses nothing.
+        self.record._replace(files={**self.record.files, **written}).save()
+        for path in self.changed:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write.replace(path, self.new[path], sync=True)
+        for path in self.gone:
+            self._forget(path)
+        self.record._replace(files=written).save()
+
+    def _forget(self, path: Path) -> None:
+        if path.parent == self.host.units and self.host.runs and self.units[path.name][1]:
+            with suppress(Error):  # it may be of a type that can't be enabled
+                self.host.systemctl("disable", "--now", "--", path.name)
+        write.remove(path)
+
+    def _restore(self) -> None:
+        for path in (*self.changed, *self.gone):
+            data = self.old[path]
+            if data is None:
+                write.remove(path)
+            elif read(path) != data:
+                write.replace(path, File(path.name, data.decode()), sync=True)
+        self.record.save()
+        if self.host.runs:
+            self.host.systemctl("daemon-reload")
+            self._revive()
+
+    def _revive(self) -> None:
+        """After the old files are back: what ran before runs again."""
+        for kind in (".socket", ".service", ".timer"):
+            for unit in self._named(kind, self.old):
+                was, enabled = self.units[unit]
+                if enabled == "enabled":
+                    self.host.systemctl("enable", "--", unit)
+                if was in ("active", "activating", "reloading"):
+                    self.host.systemctl("start", "--", unit)
+
+    def _compile(self) -> None:
+        directory = self.host.root / self.site.chdir.lstrip("/")
+        python = self.site.python
+        if not directory.is_dir() or not python:
+            self.say(f"{directory} can't be compiled from here: each cold start will take longer")
+            return
+        below = [] if self.host.runs else ["-s", str(self.host.root)]
+        with suppress(Error):  # a file that is no Python of this version is none of ours
+            self.host.run(python, "-m", "compileall", "-q", *below, str(directory))
+
+    def _prepare(self) -> None:
+        for folder, command in (
+            ("sysusers.d", ("systemd-sysusers",)),
+            ("tmpfiles.d", ("systemd-tmpfiles", "--create")),
+        ):
+            for path in self.new:
+                if path.parent.name == folder:
+                    self.host.run(*command, str(path))
+
+    @property
+    def _sockets(self) -> list[str]:
+        return self._named(".socket", self.new)
+
+    @property
+    def _starting(self) -> list[str]:
+        return [
+            unit for unit in (*self._sockets, *self._named(".timer", self.new)) if "@." not in unit
+        ]
+
+    def _running(self, units: Iterable[str]) -> list[str]:
+        return [unit for unit in units if self.units[unit][0] in ("active", "activating")]
+
+    def _order(self) -> str:
+        renewed = self._running(self._named(".socket", self.changed))
+        if renewed:
+            return (
+                f"stop {self.site.name}.service, restart {', '.join(renewed)}, start the service "
+                f"if it ran: what waits in the old backlog is lost, what was accepted is not"
+            )
+        if self._running(self._named(".service", self.changed)):
+            return "restart the service behind its socket: no connection is lost"
+        return f"enable and start {', '.join(self._starting)}"
+
+    def _start(self) -> None:
+        systemctl = self.host.systemctl
+        systemctl("daemon-reload")
+        services = self._running(self._named(".service", self.new))
+        sockets = self._running(self._named(".socket", self.changed))
+        if sockets:
+            if services:
+                systemctl("stop", "--", *services)
+            systemctl("restart", "--", *sockets)
+            if services:
+                systemctl("start", "--", *services)
+        elif again := self._running(self._named(".service", self.changed)):
+            systemctl("restart", "--", *again)
+        if self._starting:
+            systemctl("enable", "--now", "--", *self._starting)
+
+    def _try(self, service: str) -> None:
+        try:
+            self.host.systemctl("start", "--", service)
+        except Error as error:
+            said = self.host.run("journalctl", "-q", "-u", service, "-n", "5", "-o", "cat")
+            raise Error(f"{error}\n{said.rstrip()}") from None
+
+    def _stop(self) -> None:
+        """Undo: what did not run before is stopped; what did is started by `_revive`."""
+        for unit in self._starting:
+            active, enabled = self.units[unit]
+            if enabled != "enabled":
+                self.host.systemctl("disable", "--", unit)
+            if active != "active" or self.host.place(unit) in self.changed:
+                service = f"{self.site.name}.service"
+                self.host.systemctl(
+                    "stop", "--", unit, *([service] if unit in self._sockets else [])
+                )
+
+    def _enable(self) -> None:
+        if self._starting:
+            self.host.systemctl("enable", "--", *self._starting)
+
+    def _disable(self) -> None:
+        for unit in self._starting:
+            if self.host.place(unit) in self.changed and self.old[self.host.place(unit)] is None:
+                self.host.systemctl("disable", "--", unit)
+
+
+def uninstall(host: Host, name: str, force: bool, say: Say) -> list[Path]:
+    """Remove exactly what install wrote for the site, stopped first; return what was removed.
+
+    Its state stays: /var/lib/NAME and the users' data in it are not install's.
+
+    Raises Error where nothing was installed, and, unless `force`, for a file that was changed.
+    """
+    record = Record.load(host, name)
+    if not record.files:
+        raise Error(f"{name}: nothing of this name was installed ({record.path} is not there)")
+    paths = [Path(path) for path in record.files]
+    if not force:
+        for path in paths:
+            refuse_changed(path, read(path), record.files[str(path)])
+    units = [path.name for path in paths if path.parent == host.units and path.exists()]
+    # Sockets first: a service that stops before its socket would be started again.
+    for suffix in (".timer", ".socket", ".service"):
+        for unit in (unit for unit in units if unit.endswith(suffix)):
+            if suffix != ".service" and "@." not in unit:
+                host.systemctl("disable", "--", unit)
+            if host.runs and "@." not in unit:
+                host.systemctl("stop", "--", unit)
+            elif host.runs:
+                host.systemctl("stop", "--", unit.replace("@.", "@*."))
+    removed = [path for path in paths if write.remove(path)]
+    record._replace(files={}).save()
+    if host.runs:
+        host.systemctl("daemon-reload")
+        say(f"{name} is gone; what it has kept is still in /var/lib/{name}")
+    return removed

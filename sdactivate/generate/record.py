@@ -1,0 +1,66 @@
+"""What install has written, so that it is known later: /var/lib/sdactivate/NAME.json."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from sdactivate.errors import Error
+from sdactivate.generate import write
+from sdactivate.generate.host import Host
+from sdactivate.generate.output import File
+
+
+class Record(NamedTuple):
+    """What was installed for a site: the files, each with the digest of its text."""
+
+    path: Path
+    files: dict[str, str]
+
+    @classmethod
+    def load(cls, host: Host, name: str) -> "Record":
+        """Return the record of the site; an empty one where there is none."""
+        path = host.state / f"{name}.json"
+        try:
+            return cls(path, json.loads(path.read_text())["files"])
+        except FileNotFoundError:
+            return cls(path, {})
+        except (ValueError, KeyError, TypeError):
+            raise Error(
+                f"{path} is not as install left it; move it away and install again"
+            ) from None
+
+    def save(self) -> None:
+        """Write the record, whole and synced, or remove it where it has no file."""
+        if not self.files:
+            write.remove(self.path)
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"files": self.files}, indent=2, sort_keys=True) + "\n"
+        write.replace(self.path, File(self.path.name, text), sync=True)
+
+
+def digest(data: bytes) -> str:
+    """Return the digest that a record keeps of a file."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def read(path: Path) -> bytes | None:
+    """Return what is at `path`; None where nothing is."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def refuse_changed(path: Path, data: bytes | None, known: str | None) -> None:
+    """Raise Error for a file that sdactivate did not write, or that was changed since."""
+    if data is None:
+        return
+    if known is None:
+        write.refuse_foreign(path)
+    elif digest(data) != known:
+        raise Error(
+            f"{path} was changed since it was installed; put the change into a drop-in "
+            f"(systemctl edit {path.name}), or give it up with --force"
+        )

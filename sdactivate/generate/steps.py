@@ -1,0 +1,39 @@
+"""Work in steps, each of which can be taken back."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from sdactivate.errors import Error
+
+Say = Callable[[str], None]
+
+
+class Step(NamedTuple):
+    """One thing that is done, and how to take it back; undoing half of it, or twice, is fine."""
+
+    name: str
+    do: Callable[[], None]
+    undo: Callable[[], None]
+
+
+def carry_out(steps: Iterable[Step], say: Say) -> None:
+    """Do the steps in their order.
+
+    Raises Error, which names the step that failed and why, after it and those before it have
+    been undone; an interruption is passed on after the same.
+    """
+    begun: list[Step] = []
+    for step in steps:
+        begun.append(step)
+        try:
+            say(step.name)
+            step.do()
+        except BaseException as error:
+            for back in reversed(begun):
+                try:
+                    back.undo()
+                except (Error, OSError) as trouble:
+                    say(f"could not undo '{back.name}': {trouble}")
+            if isinstance(error, Error | OSError):
+                raise Error(f"{step.name}: {error}; what had been done was undone") from error
+            raise

@@ -1,0 +1,158 @@
+"""install and uninstall below another root: what is written, what is refused, what is taken back.
+
+What systemd makes of it is in tests/machine.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sdactivate.cli import main
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("systemctl"), reason="systemctl --root enables the units"
+)
+SITE = ["--group=www-data", "--app=mysite.wsgi:application", "--systemd=252"]
+
+
+def install(root: Path, *options: str) -> int:
+    return main(["install", "mysite", f"--root={root}", *SITE, *options])
+
+
+def files(root: Path) -> set[str]:
+    return {
+        str(path.relative_to(root))
+        for path in root.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
+
+
+ALL = {
+    "etc/systemd/system/mysite.socket",
+    "etc/systemd/system/mysite.service",
+    "etc/systemd/system/sockets.target.wants/mysite.socket",
+    "var/lib/sdactivate/mysite.json",
+}
+
+
+def test_units_are_written_enabled_and_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert install(tmp_path) == 0
+    assert files(tmp_path) == ALL
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"write {tmp_path}/etc/systemd/system/mysite.socket" in err
+    assert main(["uninstall", "mysite", f"--root={tmp_path}"]) == 0
+    assert files(tmp_path) == set()
+    assert capsys.readouterr().out.split() == [
+        f"{tmp_path}/etc/systemd/system/mysite.service",
+        f"{tmp_path}/etc/systemd/system/mysite.socket",
+    ]
+
+
+def test_a_second_time_only_what_changed_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(tmp_path)
+    socket = tmp_path / "etc/systemd/system/mysite.socket"
+    before = socket.stat().st_ino
+    capsys.readouterr()
+    assert install(tmp_path, "--threads=4") == 0
+    assert socket.stat().st_ino == before
+    assert f"write {tmp_path}/etc/systemd/system/mysite.service\n" in capsys.readouterr().err
+
+
+def test_what_the_site_has_no_more_is_removed(tmp_path: Path) -> None:
+    timer = ["--chdir=/srv/mysite", "--command=clearsessions"]
+    assert install(tmp_path, *timer) == 0
+    units = tmp_path / "etc/systemd/system"
+    assert (units / "mysite-clearsessions.timer").exists()
+    assert install(tmp_path) == 0
+    assert not (units / "mysite-clearsessions.timer").exists()
+    assert not (units / "mysite-clearsessions.service").exists()
+
+
+def test_dry_run_is_a_diff_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert install(tmp_path, "--dry-run") == 0
+    assert files(tmp_path) == set()
+    assert "\n+SocketGroup=www-data\n" in capsys.readouterr().out
+    install(tmp_path)
+    capsys.readouterr()
+    assert install(tmp_path, "--dry-run", "--mode=0600") == 0
+    out = capsys.readouterr().out
+    assert [
+        line for line in out.splitlines() if line[0] in "+-" and line[:3] not in ("+++", "---")
+    ] == [
+        "-SocketMode=0660",
+        "+SocketMode=0600",
+    ]
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_what_others_wrote_or_changed_is_refused(
+    installed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    socket = tmp_path / "etc/systemd/system/mysite.socket"
+    if installed:
+        install(tmp_path)
+        socket.write_text(socket.read_text() + "Backlog=1\n")
+    else:
+        socket.parent.mkdir(parents=True)
+        socket.write_text("[Socket]\n")
+    before = files(tmp_path), socket.read_text()
+    capsys.readouterr()
+    assert install(tmp_path, "--mode=0600") == 1
+    said = "was changed since it was installed" if installed else "was not written by sdactivate"
+    assert said in capsys.readouterr().err
+    assert (files(tmp_path), socket.read_text()) == before
+    if installed:
+        assert main(["uninstall", "mysite", f"--root={tmp_path}"]) == 1
+        assert socket.exists()
+    assert install(tmp_path, "--mode=0600", "--force") == 0
+    assert "SocketMode=0600" in socket.read_text()
+
+
+def test_what_was_never_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["uninstall", "mysite", f"--root={tmp_path}"]) == 1
+    assert "nothing of this name was installed" in capsys.readouterr().err
+
+
+def test_a_record_that_is_broken_is_not_guessed_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(tmp_path)
+    (tmp_path / "var/lib/sdactivate/mysite.json").write_text("{")
+    assert install(tmp_path, "--mode=0600") == 1
+    assert "is not as install left it" in capsys.readouterr().err
+
+
+def test_a_step_that_fails_takes_the_others_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert install(tmp_path) == 0
+    regular = [tmp_path / name for name in ALL if "wants" not in name]
+    before = {path: path.read_text() for path in regular}
+    # A systemctl that can't: enabling fails after the files were written.
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/systemctl").write_text("#!/bin/sh\necho no >&2\nexit 1\n")
+    (tmp_path / "bin/systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    assert install(tmp_path, "--mode=0600") == 1
+    err = capsys.readouterr().err
+    assert "enable the units: `systemctl --root=" in err
+    assert "what had been done was undone" in err
+    assert {path: path.read_text() for path in regular} == before
+    assert files(tmp_path) == ALL | {"bin/systemctl"}
+
+
+def test_the_record_tells_what_was_written(tmp_path: Path) -> None:
+    install(tmp_path)
+    record = json.loads((tmp_path / "var/lib/sdactivate/mysite.json").read_text())
+    units = tmp_path / "etc/systemd/system"
+    assert set(record["files"]) == {f"{units}/mysite.socket", f"{units}/mysite.service"}
