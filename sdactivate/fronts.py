@@ -193,8 +193,8 @@ APACHE = Front(
         "http": "header names must be filtered by the server, which ours does",
     },
     {
-        "uwsgi": "Apache's mod_proxy_uwsgi cannot say where the application is mounted: "
-        "SCRIPT_NAME and PATH_INFO come out wrong",
+        "uwsgi": "Apache's mod_proxy_uwsgi cuts SCRIPT_NAME short where the path behind the "
+        "mount has an encoded character",
     },
     "apachectl -t",
     Failures(
@@ -303,7 +303,7 @@ CADDY = Front(
         "scgi": _NO_TRANSPORT.format("Caddy", "scgi"),
         "uwsgi": _NO_TRANSPORT.format("Caddy", "uwsgi"),
     },
-    "caddy validate --adapter caddyfile --config",
+    "caddy validate --adapter caddyfile --config /etc/caddy/Caddyfile",
     Failures(
         502,
         "dial unix SOCKET: connect: no such file or directory",
@@ -311,7 +311,11 @@ CADDY = Front(
         "dial unix SOCKET: connect: connection refused",
         "answers 502 at once",
     ),
-    (),
+    (
+        "Debian's Caddyfile imports nothing by itself: `import /etc/caddy/*.caddyfile` in it does.",
+        "Caddy's own gzip between it and the application is undone for clients that want none; "
+        "`compression off` leaves the choice to them.",
+    ),
     reads_htpasswd=False,
 )
 
@@ -355,7 +359,7 @@ HAPROXY = Front(
         "scgi": _NO_TRANSPORT.format("HAProxy", "scgi"),
         "uwsgi": _NO_TRANSPORT.format("HAProxy", "uwsgi"),
     },
-    "haproxy -c -f",
+    "haproxy -c -f /etc/haproxy/haproxy.cfg",
     Failures(503, " SC-- ", " SC-- ", " SC-- ", "answers 503 at once"),
     (
         "It changes its root directory: the socket must lie inside, and its path is written as "

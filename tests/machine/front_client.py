@@ -1,0 +1,458 @@
+"""The client of tests/machine/test_fronts.py: asks a front, from inside the machine.
+
+    front_client.py SHAPE SPOOFABLE…
+
+Prints, as JSON, an outcome for each check of the shape: "ok", or a few words on what came instead.
+The standard library only, on raw sockets: what is sent is the very bytes that are written here.
+"""
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import itertools
+import json
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+MB = 1 << 20
+PATHS = {
+    "%20": "/a%20b",
+    "%2F": "/a%2Fb",
+    "%C3%BC": "/a%C3%BCb",
+    "%0A": "/a%0Ab",
+    "//": "/a//b",
+}
+DECODED = {"%20": "/a b", "%2F": "/a/b", "%C3%BC": "/aüb", "%0A": "/a\nb", "//": "/a//b"}
+EVIL = "evil-spoof"
+Fields = Iterable[tuple[str, str]]
+
+
+class Answer(NamedTuple):
+    """A response, whole."""
+
+    status: int
+    fields: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON; what it was instead, for the message, if it is none."""
+        if self.status != 200:
+            raise Unexpected(str(self.status))
+        return json.loads(self.body)
+
+
+class Unexpected(Exception):
+    """The outcome, where it is not "ok"."""
+
+
+def connect(tls: bool = False) -> socket.socket:
+    """Return a connection to the front, which may still be starting."""
+    for attempt in itertools.count():
+        try:
+            sock = socket.create_connection(("127.0.0.1", 443 if tls else 80), timeout=30)
+            break
+        except ConnectionRefusedError:
+            if attempt == 100:
+                raise
+            time.sleep(0.1)
+    if not tls:
+        return sock
+    context = ssl.create_default_context(cafile="/etc/ssl/front-test.pem")
+    return context.wrap_socket(sock, server_hostname="s.test")
+
+
+def request(host: str, path: str, method: str, fields: Fields, body: bytes, chunked: bool) -> bytes:
+    """Return the bytes of a request."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in fields]
+    if chunked:
+        lines.append("Transfer-Encoding: chunked")
+        pieces = [body[start : start + 50_000] for start in range(0, len(body), 50_000)]
+        body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    elif body:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def ask(
+    host: str,
+    path: str,
+    method: str = "GET",
+    fields: Fields = (),
+    body: bytes = b"",
+    chunked: bool = False,
+    tls: bool = False,
+) -> Answer:
+    """Send a request and return the answer, which may come before the body is sent."""
+    data = request(host, path, method, fields, body, chunked)
+    with connect(tls) as sock:
+
+        def send() -> None:
+            with contextlib.suppress(OSError):
+                sock.sendall(data)
+
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        answer = receive(sock, method)
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        sender.join()
+        return answer
+
+
+def receive(sock: socket.socket, method: str = "GET") -> Answer:
+    """Read a response to its end."""
+    response = http.client.HTTPResponse(sock, method=method)
+    try:
+        response.begin()
+        fields = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, fields, response.read())
+    except http.client.IncompleteRead:
+        raise Unexpected("cut short") from None
+    except (ConnectionError, http.client.BadStatusLine):
+        raise Unexpected("no answer") from None
+
+
+def expect(found: object, wanted: object, what: str = "") -> None:
+    """Raise Unexpected with what was found where it is not what was wanted."""
+    if found != wanted:
+        raise Unexpected(f"{what + ': ' if what else ''}{found}")
+
+
+def all_of(found: dict[str, Any], **wanted: Any) -> None:
+    """Expect each of these of a dictionary."""
+    for name, value in wanted.items():
+        expect(found.get(name), value, name)
+
+
+# --- what every shape asks --------------------------------------------------------------------
+
+
+def path_check(host: str, mount: str, kind: str) -> Callable[[], None]:
+    def check() -> None:
+        environ = ask(host, f"{mount}/environ{PATHS[kind]}").json["environ"]
+        all_of(environ, SCRIPT_NAME=mount, PATH_INFO=f"/environ{DECODED[kind]}")
+
+    return check
+
+
+def spellings(name: str) -> set[str]:
+    """A field's name as a client may write it: - _ . in every mixture of two."""
+    parts = name.split("-")
+    found = {name, *(separator.join(parts) for separator in "_.")}
+    if len(parts) > 2:
+        found |= {f"{parts[0]}-{'_'.join(parts[1:])}", f"{'_'.join(parts[:-1])}-{parts[-1]}"}
+    return found
+
+
+def spoof_check(host: str, mount: str, spoofable: list[str], **how: Any) -> Callable[[], None]:
+    def check() -> None:
+        fields = [(each, EVIL) for name in spoofable for each in sorted(spellings(name))]
+        fields += [("Content_Length", "7"), ("Content.Type", EVIL)]
+        for part in (fields[: len(fields) // 2], fields[len(fields) // 2 :]):
+            found = ask(
+                host,
+                f"{mount}/environ",
+                fields=[*part, *how.get("also", ())],
+                **{key: value for key, value in how.items() if key != "also"},
+            ).json
+            # A dot in a variable's name keeps it apart from every variable that is read
+            seen = {
+                name
+                for name, value in found["environ"].items()
+                if EVIL in str(value) and "." not in name
+            }
+            expect(sorted(seen), [], "passed")
+            all_of(found["environ"], REMOTE_ADDR="127.0.0.1", SCRIPT_NAME=mount)
+
+    return check
+
+
+# --- root: http://a.test/ ---------------------------------------------------------------------
+
+
+def root(spoofable: list[str]) -> dict[str, Callable[[], None]]:
+    host = "a.test"
+
+    def variables() -> None:
+        found = ask(host, "/environ?a=b%20c", fields=[("User-Agent", "test")]).json
+        all_of(
+            found,
+            secure=False,
+            host=host,
+            uri=f"http://{host}/environ?a=b%20c",
+            prefix="/",
+            static="/static/guestbook/style.css",
+        )
+        all_of(
+            found["environ"],
+            REQUEST_METHOD="GET",
+            SCRIPT_NAME="",
+            PATH_INFO="/environ",
+            SERVER_PROTOCOL="HTTP/1.1",
+            SERVER_NAME=host,
+            SERVER_PORT="80",
+            REMOTE_ADDR="127.0.0.1",
+            HTTP_HOST=host,
+            HTTP_USER_AGENT="test",
+        )
+        for name in ("HTTPS", "REMOTE_USER"):
+            expect(found["environ"].get(name, ""), "", name)
+        for name in ("HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE"):
+            expect(name in found["environ"], False, name)
+
+    def query() -> None:
+        environ = ask(host, "/environ?a=%2F%20b+c&&d").json["environ"]
+        expect(environ["QUERY_STRING"], "a=%2F%20b+c&&d")
+
+    def cookies() -> None:
+        crumbs = [("Cookie", "a=1; b=2"), ("Cookie", "c=3")]
+        environ = ask(host, "/environ", fields=crumbs).json["environ"]
+        expect(environ["HTTP_COOKIE"], "a=1; b=2; c=3")
+
+    def authorization() -> None:
+        environ = ask(host, "/environ", fields=[("Authorization", "Token x")]).json["environ"]
+        expect(environ.get("HTTP_AUTHORIZATION"), "Token x")
+        # Nobody has verified it
+        basic = base64.b64encode(b"eve:x").decode()
+        environ = ask(host, "/environ", fields=[("Authorization", f"Basic {basic}")]).json[
+            "environ"
+        ]
+        expect(environ.get("REMOTE_USER", ""), "", "REMOTE_USER")
+
+    def upload(size: int, chunked: bool = False) -> Callable[[], None]:
+        def check() -> None:
+            body = bytes(range(256)) * (size >> 8)
+            found = ask(host, "/upload", "POST", body=body, chunked=chunked).json
+            all_of(found, size=len(body), sha256=hashlib.sha256(body).hexdigest())
+
+        return check
+
+    def head() -> None:
+        answer = ask(host, "/environ", "HEAD")
+        expect((answer.status, answer.body), (200, b""))
+
+    def bodiless(code: int) -> Callable[[], None]:
+        def check() -> None:
+            answer = ask(host, f"/status?code={code}")
+            expect((answer.status, answer.body), (code, b""))
+
+        return check
+
+    def large() -> None:
+        answer = ask(host, f"/large?bytes={50 * MB}")
+        expect((answer.status, len(answer.body)), (200, 50 * MB))
+        expect(
+            hashlib.sha256(answer.body).digest(),
+            hashlib.sha256(b"0123456789abcdef" * 4096 * (50 * MB >> 16)).digest(),
+        )
+
+    def slow() -> None:
+        # The second line is sent only after the first has reached us: no clock decides.
+        with connect() as sock:
+            sock.sendall(request(host, "/gate?name=slow", "GET", (), b"", False))
+            response = http.client.HTTPResponse(sock)
+            response.begin()
+            expect(response.readline(), b"first\n")
+            if ask(host, "/release?name=slow").status != 200 or response.read() != b"second\n":
+                raise Unexpected("held back")  # the view has given up waiting
+
+    def expect_continue() -> None:
+        body = b"x" * MB
+        fields = [("Expect", "100-continue"), ("Content-Length", str(len(body)))]
+        with connect() as sock:
+            sock.sendall(request(host, "/upload", "POST", fields, b"", False))
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += sock.recv(1) or b"\r\n\r\n"
+            if b" 100 " in head.partition(b"\r\n")[0]:
+                sock.sendall(body)
+                expect(receive(sock, "POST").json["size"], len(body))
+            else:
+                raise Unexpected(head.partition(b"\r\n")[0].decode())
+
+    def early() -> None:
+        answer = ask(host, "/status?code=413", "POST", body=b"x" * 8 * MB)
+        expect(answer.status, 413)
+
+    def too_large() -> None:
+        # 12 MB, where the front allows 10
+        answer = ask(host, "/upload", "POST", body=b"x" * 12 * MB)
+        expect(answer.status, 413)
+
+    def static() -> None:
+        answer = ask(host, "/static/guestbook/style.css")
+        expect(answer.status, 200)
+        expect(b"font" in answer.body, True, "body")
+
+    def media() -> None:
+        answer = ask(host, "/media/users.txt")
+        expect(answer.status, 200)
+        expect(answer.body, b"a user's file\n")
+        expect(answer.fields.get("x-content-type-options"), "nosniff")
+
+    return {
+        "variables": variables,
+        **{f"path {kind}": path_check(host, "", kind) for kind in PATHS},
+        "spoofed fields": spoof_check(host, "", spoofable),
+        "query": query,
+        "several Cookie fields": cookies,
+        "Authorization": authorization,
+        "upload 5 MB": upload(5 * MB),
+        "upload chunked": upload(4096, chunked=True),
+        "upload 5 MB chunked": upload(5 * MB, chunked=True),
+        "HEAD": head,
+        "204": bodiless(204),
+        "304": bodiless(304),
+        "answer 50 MB": large,
+        "answer streamed": slow,
+        "100-continue": expect_continue,
+        "early 413": early,
+        "413 by the front": too_large,
+        "static files": static,
+        "media files": media,
+    }
+
+
+# --- mount: http://b.test/app -----------------------------------------------------------------
+
+
+def mount(spoofable: list[str]) -> dict[str, Callable[[], None]]:
+    host = "b.test"
+
+    def variables() -> None:
+        found = ask(host, "/app/environ").json
+        all_of(
+            found,
+            uri=f"http://{host}/app/environ",
+            prefix="/app/",
+            static="/app/static/guestbook/style.css",
+        )
+        all_of(found["environ"], SCRIPT_NAME="/app", PATH_INFO="/environ")
+
+    def exactly() -> None:
+        answer = ask(host, "/app")
+        if answer.status == 308:
+            expect(answer.fields["location"], f"http://{host}/app/", "Location")
+        else:
+            # Whatever Django says of it (there is no database here), it is Django who says it
+            expect(answer.fields.get("x-frame-options"), "DENY", str(answer.status))
+
+    def beside() -> None:
+        expect(b"environ" in ask(host, "/apple/environ").body, False)
+        expect(ask(host, "/apple/environ").status in (403, 404, 503), True)
+
+    def php_like() -> None:
+        environ = ask(host, "/app/environ/x.php").json["environ"]
+        expect(environ["PATH_INFO"], "/environ/x.php")
+
+    def static() -> None:
+        expect(ask(host, "/app/static/guestbook/style.css").status, 200)
+
+    def php() -> None:
+        fields = [(name, EVIL) for name in spoofable]
+        answer = ask(host, "/test.php?q=1", fields=fields)
+        expect(answer.status, 200)
+        expect(answer.body, b"PHP: q=1 spoofed=0")
+
+    def php_in_media() -> None:
+        answer = ask(host, "/app/media/evil.php")
+        expect(b"executed" in answer.body and b"echo" not in answer.body, False, "executed")
+
+    return {
+        "mounted: variables": variables,
+        "mounted: no slash": exactly,
+        "mounted: /apple is not /app": beside,
+        **{f"mounted: path {kind}": path_check(host, "/app", kind) for kind in PATHS},
+        "mounted: spoofed fields": spoof_check(host, "/app", spoofable),
+        "mounted: x.php": php_like,
+        "mounted: static files": static,
+        "PHP beside it": php,
+        "PHP in media files": php_in_media,
+    }
+
+
+# --- tls: https://s.test/ with a login --------------------------------------------------------
+
+
+def login(user: str, password: str) -> tuple[str, str]:
+    return "Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def tls(spoofable: list[str]) -> dict[str, Callable[[], None]]:
+    host = "s.test"
+    alice = login("alice", "secret")
+
+    def redirect() -> None:
+        answer = ask("www.s.test", "/a%20b?c=d")
+        expect(answer.status in (301, 308), True, str(answer.status))
+        expect(answer.fields["location"], "https://s.test/a%20b?c=d", "Location")
+
+    def variables() -> None:
+        found = ask(host, "/environ", fields=[alice], tls=True).json
+        all_of(found, secure=True, host=host, uri=f"https://{host}/environ")
+        all_of(found["environ"], REMOTE_ADDR="127.0.0.1", SERVER_PORT="443", HTTPS="on")
+        expect(found["environ"]["wsgi.url_scheme"], "https")
+
+    def refused() -> None:
+        expect(ask(host, "/environ", tls=True).status, 401)
+        expect(ask(host, "/environ", fields=[login("alice", "x")], tls=True).status, 401)
+
+    def user() -> None:
+        fields = [
+            alice,
+            *((name, EVIL) for name in ("Remote-User", "Remote_User", "X-Remote-User")),
+        ]
+        environ = ask(host, "/environ", fields=fields, tls=True).json["environ"]
+        expect(environ.get("REMOTE_USER"), "alice")
+
+    def password() -> None:
+        environ = ask(host, "/environ", fields=[alice], tls=True).json["environ"]
+        expect("HTTP_AUTHORIZATION" in environ, False, "passed on")
+
+    return {
+        "TLS: redirect": redirect,
+        "TLS: variables": variables,
+        "TLS: spoofed fields": spoof_check(host, "", spoofable, tls=True, also=[alice]),
+        "login: 401": refused,
+        "login: REMOTE_USER": user,
+        "login: password kept": password,
+    }
+
+
+# --- the rest ---------------------------------------------------------------------------------
+
+
+def cold(_: list[str]) -> dict[str, Callable[[], None]]:
+    """The first request, to an application that is not running."""
+    return {"cold start 5 s": lambda: expect(ask("a.test", "/status?code=200").status, 200)}
+
+
+def status(_: list[str]) -> dict[str, Callable[[], None]]:
+    """What status the front answers with."""
+    return {"status": lambda: expect(ask("a.test", "/status?code=200").status, 200)}
+
+
+SHAPES = {"root": root, "mount": mount, "tls": tls, "cold": cold, "status": status}
+
+
+def outcome(check: Callable[[], None]) -> str:
+    try:
+        check()
+    except Unexpected as error:
+        return str(error)
+    except TimeoutError:
+        return "timeout"
+    return "ok"
+
+
+if __name__ == "__main__":
+    checks = SHAPES[sys.argv[1]](sys.argv[2:])
+    print(json.dumps({name: outcome(check) for name, check in checks.items()}))

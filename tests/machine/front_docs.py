@@ -1,0 +1,173 @@
+"""The tables of docs/fronts.md and docs/troubleshooting.md, from what the tests hold true.
+
+    python -m tests.machine.front_docs
+
+writes them between their marks; tests/test_front_docs.py fails where they are not up to date.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from sdactivate import fronts
+from sdactivate.fronts import DISTRIBUTIONS, FRONTS
+from tests.machine.fronts import CASES, TOPICS, deviation
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [list(head), *map(list, rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def protocols() -> str:
+    """Which protocols each front can have, the recommended one first."""
+    return table(
+        ("front", "recommended", "others", "refused"),
+        (
+            (
+                front.title,
+                f"**{front.recommended}**: {front.protocols[front.recommended]}",
+                "; ".join(f"{name}: {what}" for name, what in list(front.protocols.items())[1:]),
+                "; ".join(f"{name}: {why}" for name, why in front.refused.items()) or "",
+            )
+            for front in FRONTS.values()
+        ),
+    )
+
+
+def results() -> str:
+    """What works, by front and protocol, and the notes where something differs."""
+    notes: list[str] = []
+    rows = []
+    for name, protocol in CASES:
+        row = [FRONTS[name].title, protocol]
+        for checks in TOPICS.values():
+            found = [deviation(name, protocol, check) for check in checks]
+            whys = dict.fromkeys(each.why for each in found if each)
+            notes += [why for why in whys if why not in notes]
+            numbers = ", ".join(f"[{notes.index(why) + 1}]" for why in whys)
+            row.append(numbers or "yes")
+        rows.append(row)
+    listed = "\n".join(f"{number}. {why}." for number, why in enumerate(notes, 1))
+    return table(("front", "protocol", *TOPICS), rows) + "\n\n" + listed
+
+
+def packaging() -> str:
+    """Whom each front runs as, and where things are, by distribution."""
+    return table(
+        ("front", "distribution", "unit", "user:group", "configuration", "a /tmp of its own"),
+        (
+            (
+                front.title,
+                DISTRIBUTIONS[distribution],
+                f"`{packaged.unit}`",
+                f"`{packaged.user}:{packaged.group}`"
+                + (f", root directory `{packaged.chroot}`" if packaged.chroot else ""),
+                f"`{packaged.config}`",
+                "yes" if packaged.private_tmp else "no",
+            )
+            for front in FRONTS.values()
+            for distribution, packaged in front.packaging.items()
+        ),
+    )
+
+
+def traps() -> str:
+    """What to know of each front when a configuration is written by hand."""
+    lines = [f"- **{front.title}**: {trap}" for front in FRONTS.values() for trap in front.traps]
+    return "\n".join(
+        [*lines, *(f"- **{name}** is refused: {why}." for name, why in fronts.REFUSED.items())]
+    )
+
+
+MEANINGS = {
+    "missing": (
+        "there is no socket at that path, or not where the front looks (PrivateTmp, chroot)",
+        "systemctl status mysite.socket",
+        "systemctl enable --now mysite.socket",
+    ),
+    "forbidden": (
+        "the front may not connect: group, mode, a directory above, SELinux",
+        "sdactivate who mysite",
+        "sdactivate gen mysite --front {front}; systemctl restart mysite.socket",
+    ),
+    "refused": (
+        "a socket file is there, and nobody listens behind it: it was left behind",
+        "ss -xl src {socket}",
+        "systemctl restart mysite.socket",
+    ),
+}
+
+
+def log_lines() -> str:
+    """What each front logs when it cannot connect, what that means, and what mends it."""
+    rows = []
+    for front in FRONTS.values():
+        packaged = front.packaging.get("debian")
+        socket = packaged.default_socket("mysite") if packaged else "/run/mysite.sock"
+        by_line: dict[str, list[str]] = {}
+        for what in MEANINGS:
+            by_line.setdefault(getattr(front.failures, what), []).append(what)
+        for line, whats in by_line.items():
+            meanings = [
+                [part.format(front=front.name, socket=socket) for part in MEANINGS[what]]
+                for what in whats
+            ]
+            means, shows, mends = (
+                list(dict.fromkeys(column)) for column in zip(*meanings, strict=True)
+            )
+            rows.append(
+                (
+                    front.title,
+                    str(front.failures.status),
+                    f"`{line.replace('SOCKET', socket).strip()}`",
+                    "; or ".join(means),
+                    "<br>".join(f"`{each}`" for each in shows),
+                    "<br>".join(f"`{each}`" for each in mends),
+                )
+            )
+    return table(("front", "client sees", "log line", "means", "shown by", "mended by"), rows)
+
+
+def logs() -> str:
+    """Where each front logs, and what it does while the backlog is full."""
+    return table(
+        ("front", *(f"log on {title}" for title in DISTRIBUTIONS.values()), "backlog full"),
+        (
+            (
+                front.title,
+                *(
+                    f"`{front.packaging[name].log_command}`" if front.packaging else ""
+                    for name in DISTRIBUTIONS
+                ),
+                front.failures.full,
+            )
+            for front in FRONTS.values()
+        ),
+    )
+
+
+TABLES = {
+    "fronts.md": (protocols, results, packaging, traps),
+    "troubleshooting.md": (log_lines, logs),
+}
+
+
+def filled(name: str) -> str:
+    """Return the page `name` with its tables as they should be."""
+    text = (DOCS / name).read_text(encoding="utf-8")
+    for make in TABLES[name]:
+        before, begin, rest = text.partition(f"<!-- {make.__name__} -->\n")
+        _, end, after = rest.partition("<!-- / -->")
+        if not (begin and end):
+            raise ValueError(f"docs/{name} has no place for {make.__name__}")
+        text = f"{before}{begin}{make()}\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    for page in TABLES:
+        (DOCS / page).write_text(filled(page), encoding="utf-8")

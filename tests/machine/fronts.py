@@ -1,0 +1,168 @@
+"""The fronts in a machine: how each is set up there, and what else than "ok" is right."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from sdactivate import fronts
+from tests.machine import front_client
+
+CLIENT = Path(front_client.__file__)
+
+PROGRAM = {
+    "nginx": "nginx",
+    "apache": "apache2",
+    "lighttpd": "lighttpd",
+    "caddy": "caddy",
+    "haproxy": "haproxy",
+}
+"""What is missing where the front is not installed."""
+
+
+class Setup(NamedTuple):
+    """Debian's own ways of switching a generated file on."""
+
+    install: str
+    """Shell, once: what the package wants done to read it."""
+    enable: str
+    """Shell, after each new file."""
+    check: str
+    """The front's own checker."""
+    path: str = ""
+    """Where the file goes if not to where the table says."""
+
+
+SETUP: dict[str, Setup] = {
+    "nginx": Setup("rm -f /etc/nginx/sites-enabled/*", "", "nginx -t -q"),
+    "apache": Setup(
+        "a2enmod -q alias headers ssl proxy proxy_scgi proxy_fcgi proxy_http auth_basic "
+        "authn_file authz_user; a2dissite -q 000-default; "
+        "echo ServerName localhost >/etc/apache2/conf-enabled/name.conf",
+        "a2ensite -q mysite",
+        "apachectl -t",
+    ),
+    "lighttpd": Setup("", "", "lighttpd -tt -f /etc/lighttpd/lighttpd.conf"),
+    # Debian's Caddy is not in the group of Debian's PHP pool.
+    "caddy": Setup(
+        "echo 'import /etc/caddy/*.caddyfile' >/etc/caddy/Caddyfile; usermod -aG www-data caddy",
+        "",
+        "HOME=/tmp caddy validate --adapter caddyfile --config /etc/caddy/Caddyfile",
+    ),
+    # The generated sections join those of the package.
+    "haproxy": Setup(
+        "cp /etc/haproxy/haproxy.cfg /etc/haproxy/packaged",
+        "cat /etc/haproxy/packaged /etc/haproxy/generated >/etc/haproxy/haproxy.cfg",
+        "haproxy -c -q -f /etc/haproxy/haproxy.cfg",
+        "/etc/haproxy/generated",
+    ),
+}
+
+CASES: tuple[tuple[str, str], ...] = tuple(
+    (name, protocol) for name in SETUP for protocol in fronts.FRONTS[name].protocols
+)
+"""Every protocol of every front that a distribution packages."""
+
+CHECKS: tuple[str, ...] = (
+    *front_client.cold([]),
+    *front_client.root([]),
+    *(f"socket {what}" for what in ("missing", "forbidden", "refused")),
+    *front_client.mount([]),
+    *front_client.tls([]),
+)
+"""Every check, in the order in which it is done."""
+
+
+class Deviation(NamedTuple):
+    """A row of DEVIATIONS."""
+
+    found: str
+    """What the outcome is instead of "ok"."""
+    why: str
+
+
+_CONTROL = "Debian's lighttpd.conf (server.http-parseopts) refuses control characters: 400"
+_NO_FILES = "HAProxy serves no files and runs no PHP: `gen` refuses the options"
+_NO_LOGIN = "lighttpd does not tell an http backend who logged in: `gen` refuses --auth-file"
+_MERGED = "// arrives as one / ({}); REQUEST_URI has what was sent"
+_NORMALISED = "Over http lighttpd normalises the path: // arrives as one /, %2F as /"
+_COMMA = "Two Cookie fields are joined with a comma; clients send one over HTTP/1.1 (RFC 6265)"
+_CHUNKED = "SCGI begins with the length of the body, which Apache does not wait for: 411"
+_REGEX = "HAProxy takes a line break in a path of fcgi for an attack: 500"
+
+# What is not "ok", and yet right, or the front's own affair: by front, protocol and check.
+# "*" stands for every protocol.
+DEVIATIONS: dict[tuple[str, str, str], Deviation] = {
+    **{
+        ("apache", protocol, check): Deviation(
+            "PATH_INFO: /environ/a/b", _MERGED.format("Apache, in spite of MergeSlashes Off")
+        )
+        for protocol in ("scgi", "fastcgi")
+        for check in ("path //", "mounted: path //")
+    },
+    ("apache", "*", "several Cookie fields"): Deviation("a=1; b=2, c=3", _COMMA),
+    ("apache", "scgi", "upload chunked"): Deviation("411", _CHUNKED),
+    ("apache", "scgi", "upload 5 MB chunked"): Deviation("411", _CHUNKED),
+    ("apache", "scgi", "answer streamed"): Deviation(
+        "held back", "A streamed answer waits in Apache until there are some kB of it"
+    ),
+    ("lighttpd", "*", "path %0A"): Deviation("400", _CONTROL),
+    ("lighttpd", "*", "mounted: path %0A"): Deviation("400", _CONTROL),
+    **{
+        ("lighttpd", protocol, check): Deviation("PATH_INFO: /environ/a/b", why)
+        for protocol, why in {"*": _MERGED.format("lighttpd"), "http": _NORMALISED}.items()
+        for check in ("path //", "mounted: path //")
+    },
+    ("lighttpd", "*", "query"): Deviation(
+        "a=/%20b+c&&d", "lighttpd decodes what need not be encoded in a query (%2F)"
+    ),
+    ("lighttpd", "http", "login: 401"): Deviation("200", _NO_LOGIN),
+    ("lighttpd", "http", "login: REMOTE_USER"): Deviation("None", _NO_LOGIN),
+    ("lighttpd", "http", "login: password kept"): Deviation("passed on: True", _NO_LOGIN),
+    ("caddy", "fastcgi", "several Cookie fields"): Deviation("a=1; b=2, c=3", _COMMA),
+    ("caddy", "fastcgi", "mounted: path //"): Deviation(
+        "PATH_INFO: /environ/a/b", _MERGED.format("Caddy, where it cuts off the mount")
+    ),
+    ("haproxy", "fastcgi", "path %0A"): Deviation("500", _REGEX),
+    ("haproxy", "fastcgi", "mounted: path %0A"): Deviation("500", _REGEX),
+    ("haproxy", "fastcgi", "upload 5 MB chunked"): Deviation(
+        "400", "A chunked body over 16 kB is answered 400"
+    ),
+    ("haproxy", "*", "static files"): Deviation("404", _NO_FILES),
+    ("haproxy", "*", "media files"): Deviation("404", _NO_FILES),
+    ("haproxy", "*", "mounted: static files"): Deviation("404", _NO_FILES),
+    ("haproxy", "*", "PHP beside it"): Deviation("503", _NO_FILES),
+}
+
+
+def deviation(front: str, protocol: str, check: str) -> Deviation | None:
+    """Return what is found instead of "ok", and why; None where "ok" is right."""
+    return DEVIATIONS.get((front, protocol, check)) or DEVIATIONS.get((front, "*", check))
+
+
+TOPICS: dict[str, tuple[str, ...]] = {
+    "variables": ("variables", "query", "Authorization"),
+    "paths": tuple(f"path {kind}" for kind in front_client.PATHS),
+    "cookies": ("several Cookie fields",),
+    "uploads": ("upload 5 MB", "100-continue", "early 413", "413 by the front"),
+    "chunked uploads": ("upload chunked", "upload 5 MB chunked"),
+    "answers": ("HEAD", "204", "304", "answer 50 MB"),
+    "streamed answers": ("answer streamed",),
+    "nothing spoofed": ("spoofed fields", "mounted: spoofed fields", "TLS: spoofed fields"),
+    "static, media": ("static files", "media files", "mounted: static files"),
+    "mounted": (
+        "mounted: variables",
+        "mounted: no slash",
+        "mounted: /apple is not /app",
+        "mounted: x.php",
+        *(f"mounted: path {kind}" for kind in front_client.PATHS),
+    ),
+    "PHP beside": ("PHP beside it", "PHP in media files"),
+    "TLS": ("TLS: redirect", "TLS: variables"),
+    "login": ("login: 401", "login: REMOTE_USER", "login: password kept"),
+    "cold start, no socket": (
+        "cold start 5 s",
+        "socket missing",
+        "socket forbidden",
+        "socket refused",
+    ),
+}
+"""Every check, by the column of docs/fronts.md that it is a part of."""

@@ -1,0 +1,194 @@
+"""Every front, in every protocol it speaks, before the Django site on its socket unit.
+
+The distribution's own packages, units and users, with what `sdactivate gen` prints and no more.
+A case (front and protocol) goes through three configurations: the application at the root,
+mounted with PHP beside it, and behind TLS with a login; `front_client.py` asks from inside. What
+differs from "ok" is a row of `fronts.DEVIATIONS`, with the reason.
+"""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from sdactivate import fronts
+from tests.machine.fronts import CASES, CHECKS, CLIENT, PROGRAM, SETUP, deviation
+from tests.machine.machine import Machine
+
+HTPASSWD = "alice:$2y$04$0ke5X79Muv7S/GPKs4.I9Ok22Yg1YkSlBSKpqVglIOsPPlLQt4qmS\n"  # secret
+PHP = """<?php
+$spoofed = array_filter($_SERVER, fn($value) => $value === "evil-spoof");
+echo "PHP: ", $_SERVER["QUERY_STRING"], " spoofed=", count($spoofed);
+"""
+CERTIFICATE = """
+cd /etc/ssl
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=s.test \\
+    -addext subjectAltName=DNS:s.test,DNS:www.s.test -keyout front-test.pem.key -out front-test.pem
+chmod 644 front-test.pem.key
+"""
+APPLICATION = ("--app", "mysite.wsgi:application", "--chdir", "/srv/mysite")
+# For the cases over HTTP; the others have a variable for it.
+APPLICATION += ("--remote-user", "yes")
+
+# What the front is asked for in each of the three configurations.
+ROOT = ("--server-name", "a.test", "--max-body", "10M")
+ROOT_FILES = ("--static", "/static=/srv/mysite/static", "--media", "/media=/srv/media")
+MOUNT = ("--server-name", "b.test", "--mount", "/app")
+MOUNT_FILES = ("--static", "/app/static=/srv/mysite/static", "--media", "/app/media=/srv/media")
+PHP_BESIDE = ("--php", "/run/php/php-fpm.sock")
+CANONICAL = ("--server-name", "s.test", "--server-name", "www.s.test")
+TLS = (*CANONICAL, "--tls", "/etc/ssl/front-test.pem,/etc/ssl/front-test.pem.key")
+LOGIN = ("--auth-file", "/etc/front.htpasswd")
+
+COLD = "/etc/systemd/system/mysite.service.d/cold.conf"
+# Django computes its static URL once, from the mount of the first request: a process a mount.
+STOP = "systemctl stop mysite.service"
+
+Outcomes = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def furnished(machine: Machine) -> Machine:
+    """A machine with the site's service, PHP-FPM, and files for the fronts to serve."""
+    furnish(machine)
+    return machine
+
+
+def furnish(machine: Machine) -> None:
+    """Put into the machine what every case needs."""
+    machine.write("/srv/client.py", CLIENT.read_text())
+    machine.write("/srv/media/users.txt", "a user's file\n")
+    machine.write("/srv/media/evil.php", '<?php echo "exec"."uted";')
+    machine.write("/var/www/html/test.php", PHP)
+    machine.write("/etc/front.htpasswd", HTPASSWD)
+    machine.run("sh", "-c", CERTIFICATE)
+    service = machine.run(*machine.sdactivate, "gen", "mysite", "--kind", "service", *APPLICATION)
+    machine.write("/etc/systemd/system/mysite.service", service.stdout)
+    machine.run("sh", "-c", "systemctl start $(basename /lib/systemd/system/php*-fpm.service)")
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def case(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A front and a protocol."""
+    front, protocol = request.param
+    return front, protocol
+
+
+@pytest.fixture(scope="module")
+def outcomes(furnished: Machine, case: tuple[str, str]) -> Iterator[Outcomes]:
+    """What became of each check, for one front and protocol: all is done here, once."""
+    name, protocol = case
+    if furnished.run("which", PROGRAM[name], check=False).returncode:
+        pytest.skip(f"{fronts.FRONTS[name].title} is not installed")
+    front = Running(furnished, fronts.FRONTS[name], protocol)
+    try:
+        yield front.all()
+    finally:
+        front.stop()
+
+
+class Running:
+    """One front in the machine."""
+
+    def __init__(self, machine: Machine, front: fronts.Front, protocol: str) -> None:
+        self.machine = machine
+        self.front = front
+        self.protocol = protocol
+        self.packaging = front.packaging["debian"]
+        self.socket = self.packaging.default_socket("mysite")
+        self.shell(f"systemctl stop mysite.socket mysite.service; rm -f {self.socket}")
+        unit = self.gen("socket", "--front", front.name)
+        machine.write("/etc/systemd/system/mysite.socket", unit)
+        self.shell("systemctl daemon-reload; systemctl reset-failed; systemctl start mysite.socket")
+        mark = f"/etc/front-{front.name}"
+        self.shell(f"test -e {mark} || {{ {SETUP[front.name].install or ':'}; }} && touch {mark}")
+
+    def shell(self, script: str) -> str:
+        """Run a script inside and return what it prints."""
+        return self.machine.run("sh", "-c", script).stdout
+
+    def gen(self, kind: str, *options: str) -> str:
+        """Return what `sdactivate gen` prints."""
+        gen = (*self.machine.sdactivate, "gen", "mysite", "--kind", kind)
+        return self.machine.run(*gen, *options).stdout
+
+    def configure(self, *options: str) -> None:
+        """Generate the front's configuration, have it checked, and let the front run with it."""
+        setup = SETUP[self.front.name]
+        text = self.gen(self.front.name, "--protocol", self.protocol, *options)
+        path = setup.path or self.packaging.config.replace("NAME", "mysite")
+        self.machine.write(path, text)
+        self.shell(f"set -e; {setup.enable}\n{setup.check}")
+        self.shell(f"systemctl reset-failed; systemctl restart {self.packaging.unit}")
+
+    def ask(self, shape: str) -> Outcomes:
+        """Return the outcomes of the client's checks for one configuration."""
+        client = ("/usr/bin/python3", "/srv/client.py", shape, *fronts.SPOOFABLE)
+        outcomes: Outcomes = json.loads(self.machine.run(*client, timeout=300).stdout)
+        return outcomes
+
+    def all(self) -> Outcomes:
+        """Go through all configurations and failures; return what became of each check."""
+        static = self.front.static
+        self.configure(*ROOT, *(ROOT_FILES if static else ()))
+        found = self.cold() | self.ask("root") | self.failures()
+        self.shell(STOP)
+        self.configure(*MOUNT, *((*MOUNT_FILES, *PHP_BESIDE) if static else ()))
+        found |= self.ask("mount")
+        self.shell(STOP)
+        no_login = (self.front.name, self.protocol) == ("lighttpd", "http")
+        self.configure(*TLS, *(() if no_login else LOGIN))
+        return found | self.ask("tls")
+
+    def cold(self) -> Outcomes:
+        """Let the first request wait for a start that takes five seconds more than it does."""
+        self.machine.write(COLD, "[Service]\nExecStartPre=/bin/sleep 5\n")
+        self.shell("systemctl daemon-reload")
+        found = self.ask("cold")
+        self.shell(f"rm {COLD}; systemctl daemon-reload")
+        return found
+
+    def failures(self) -> Outcomes:
+        """Take the socket away, close it, and let nobody listen: what is answered and logged."""
+        failures, path = self.front.failures, self.socket
+        nobody = f"import socket as s; s.socket(s.AF_UNIX).bind('{path}')"
+        broken = {
+            "missing": (f"mv {path} {path}.away", failures.missing),
+            "forbidden": (f"cp -a {path}.away {path} && chmod 600 {path}", failures.forbidden),
+            "refused": (
+                f'rm {path}; /usr/bin/python3 -c "{nobody}"; chmod 666 {path}',
+                failures.refused,
+            ),
+        }
+        found = {}
+        for what, (script, line) in broken.items():
+            self.shell(script)
+            # Afresh: lighttpd does not try again for a while.
+            self.shell(f"systemctl reset-failed; systemctl restart {self.packaging.unit}")
+            before = len(self.log())
+            status = self.ask("status")["status"]
+            found[f"socket {what}"] = "ok" if status == str(failures.status) else status
+            line = line.replace("SOCKET", path)
+            self.machine.wait(
+                lambda line=line, before=before: line in self.log()[before:],
+                f"{line!r} in the log of {self.front.title}",
+                timeout=20,
+            )
+        self.shell(f"rm {path}; mv {path}.away {path}")
+        return found
+
+    def log(self) -> str:
+        """The front's error log, as the table says that it is found."""
+        if self.packaging.log:
+            return self.machine.read(self.packaging.log)
+        return self.machine.journal(self.packaging.unit)
+
+    def stop(self) -> None:
+        """Let the next one have the ports."""
+        self.shell(f"systemctl stop {self.packaging.unit} mysite.socket mysite.service; true")
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_it_works(outcomes: Outcomes, case: tuple[str, str], check: str) -> None:
+    expected = deviation(*case, check)
+    assert outcomes[check] == (expected.found if expected else "ok")
