@@ -154,7 +154,7 @@ def _launch(
         [*_python(site), "launch"],
         *(["--listen", _named(address.name, str(address))] for address in site.addresses),
         ["--user", site.user, "--group", site.group, "--mode", f"{site.mode:04o}"],
-        ["--run-as", site.run_as],
+        ["--run-as", site.run_as, "--umask", "0077"],
         *([["--chdir", site.chdir]] if site.chdir else []),
         *(["--env", variable] for variable in environment),
         *([["--keep-fd", str(keep)]] if keep else []),

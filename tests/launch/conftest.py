@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 LAUNCH = (sys.executable, "-m", "sdactivate", "launch")
-PATIENCE = 30.0  # seconds: a guard against hanging, not an expectation
+PATIENCE = 120.0  # seconds: a guard against hanging, not an expectation
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes users, which only root can")
 

@@ -204,14 +204,14 @@ def test_on_demand_a_restart_under_load_loses_nothing(run, house):
     wait_until(house.serves, "a page")
     assert len(site.processes()) == 2  # the activator and the site
     with Load(house) as load:
-        for _ in range(5):
+        for _ in range(3):
             before = site.processes()
             load.wait_for(10)
             site.tell("hangup")
             wait_until(lambda old=before: len(set(site.processes()) - set(old)) == 1, "a new one")
             load.wait_for(10)
     assert set(load.statuses) == {200}
-    assert len(load.statuses) >= 100
+    assert len(load.statuses) >= 60
 
 
 def test_its_words_are_in_the_log(run, house):
