@@ -24,27 +24,21 @@ class Finding(NamedTuple):
 def examine(case: Case, ignored: Collection[str] = ()) -> list[Finding]:
     """Return what is wrong with `case`, in the order of the table.
 
-    `ignored` are rules to leave out; so are those that a unit's comments name, in that unit
-    and, as the running system is about all of them, for live rules in any of the units.
-    Raises UsageError for a rule that doesn't exist.
+    `ignored` are rules to leave out. So are those that a comment silences: in the unit that the
+    finding is about, or, where it is about the front or another service, in the socket unit that
+    these connect to. Raises UsageError for a rule that doesn't exist.
     """
     check_ids(ignored)
     silenced = {
         (ignore.rule, unit.name) for unit in case.deployment.units for ignore in unit.ignores
     }
-    rules = [rule for rule in TABLE if rule.id not in ignored]
-    found = [
-        _finding(rule, hit, case)
-        for rule in rules
-        if case.facts is not None or not rule.is_live
-        for hit in rule.check(case)
-    ]
-    anywhere = {rule for rule, _ in silenced}
     return [
-        it
-        for it in found
-        if (it.rule.id, it.subject) not in silenced
-        and not (it.rule.is_live and it.rule.id in anywhere)
+        finding
+        for rule in TABLE
+        if rule.id not in ignored and (case.facts is not None or not rule.is_live)
+        for hit in rule.check(case)
+        if (finding := _finding(rule, hit, case))
+        and (rule.id, hit.unit or finding.subject) not in silenced
     ]
 
 

@@ -83,12 +83,14 @@ class Hit(NamedTuple):
     """One place where a rule is broken.
 
     `at` is the line at fault, or the unit where a line is missing, or the name of what it is
-    about on a running system. `because` is one sentence.
+    about on a running system. `because` is one sentence. `unit` is the deployment's unit that
+    can silence it, "" where `at` is that unit.
     """
 
     at: Entry | Unit | str
     because: str
     remedy: Remedy
+    unit: str = ""
 
 
 Check = Callable[[Case], Iterator[Hit]]

@@ -121,10 +121,9 @@ class Facts:
         except Error:
             return None
 
-    def since(self, unit: str) -> float:
-        """Return when what is logged begins to matter: an hour ago, or the unit's last start."""
-        stamp = show_stamp(unit)
-        return max(time.time() - _RECENT, stamp)
+    def since(self, *units: str) -> float:
+        """Return when what is logged begins to matter: an hour ago, or the last start of a unit."""
+        return max(time.time() - _RECENT, *map(show_stamp, units))
 
     def journal(self, *options: str) -> list[str]:
         """Return lines of the journal, the newest last; none where there is no journal."""

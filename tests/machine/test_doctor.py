@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdactivate.doctor.unitfile import Unit, parse, split
+from tests.doctor.test_page import Strict
 from tests.machine import php
 from tests.machine.machine import Machine
 
@@ -140,6 +141,32 @@ def test_a_refused_front_is_explained(  # type: ignore[no-untyped-def]
         assert status(site) == "502"  # as nginx sees it
 
 
+def test_a_socket_that_isn_t_for_the_front_is_silenced_in_its_unit(site: Machine) -> None:
+    text = (
+        "[Socket]\nListenStream=/run/mysite-admin.sock\nSocketMode=0600\nService=mysite.service\n"
+    )
+    text += "FileDescriptorName=admin\n"
+    site.write(f"{UNITS}/mysite-admin.socket", text)
+    named = "[Socket]\nFileDescriptorName=web\n"
+    drop_in(site, "mysite.socket", named)
+    wanted = "[Unit]\nRequires=mysite-admin.socket\n"
+    site.write(f"{UNITS}/mysite.service.d/admin.conf", wanted)
+    site.run("systemctl", "daemon-reload")
+    site.run("sh", "-c", "systemctl stop mysite.service; systemctl start mysite-admin.socket")
+    try:
+        assert set(doctor(site)) == {"SDA102"}
+        # in the other socket's unit it silences nothing
+        site.write(f"{UNITS}/mysite.socket.d/a.conf", "# sdactivate: ignore=SDA102 wrong place\n")
+        site.run("systemctl", "daemon-reload")
+        assert set(doctor(site)) == {"SDA102"}
+        text += "# sdactivate: ignore=SDA102 for administrators\n"
+        site.write(f"{UNITS}/mysite-admin.socket", text)
+        site.run("systemctl", "daemon-reload")
+        assert doctor(site) == {}
+    finally:
+        site.run("sh", "-c", f"systemctl stop mysite-admin.socket; rm {UNITS}/mysite-admin.socket")
+
+
 # What is safe is mended
 
 
@@ -248,14 +275,18 @@ def test_a_program_that_its_user_can_t_reach(site: Machine) -> None:
 def test_the_limit_of_triggers_takes_the_socket_with_it(site: Machine) -> None:
     text = "[Service]\nExecStart=\nExecStart=/bin/false\nRestart=no\nType=simple\n"
     site.write(f"{UNITS}/mysite.service.d/50-broken.conf", text)
-    site.run("systemctl", "daemon-reload")
+    # so low that it is hit however slow the machine is
+    low = "[Socket]\nTriggerLimitBurst=3\nTriggerLimitIntervalSec=10min\n"
+    drop_in(site, "mysite.socket", low)
     knock = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/mysite.sock')"
     site.run(site.python, "-c", knock)
     site.wait(
         lambda: site.run("systemctl", "is-failed", "mysite.socket", check=False).returncode == 0,
         "a failed socket",
     )
-    finding = doctor(site)["SDA109"]
+    found = doctor(site)
+    assert "SDA014" in found
+    finding = found["SDA109"]
     assert "started too often" in finding["because"]
     assert finding["fix"] == "systemctl restart mysite.socket"
 
@@ -391,6 +422,27 @@ def test_templates_and_drop_ins_are_merged_as_systemd_does(site: Machine) -> Non
         assert site.run(*argv).stdout == "nothing found\n"
     finally:
         site.run("sh", "-c", f"systemctl stop 'many@*'; rm -r {UNITS}/many@*")
+
+
+@php.needs_php
+def test_php_fpm_s_own_unit_is_examined_too(site: Machine) -> None:
+    done = site.run(*site.sdactivate, "doctor", php.UNIT, "--format", "json", check=False)
+    assert [it["rule"] for it in json.loads(done.stdout)] == ["SDA020"]
+
+
+def test_the_page_shows_each_door_of_the_running_system(site: Machine) -> None:
+    closed_directory(site)
+    site.run(*site.sdactivate, "doctor", "mysite", "--html", "/root/page.html", check=False)
+    page = Strict()
+    page.feed(site.read("/root/page.html"))
+    assert page.open == []
+    text = "".join(page.text)
+    doors = ["Client", "nginx.service, ", "root:root rwxr-x---", "Sandbox"]
+    places = [text.index(door) for door in doors]
+    assert places == sorted(places)
+    assert "Exposure: 0.2 of 10" in text
+    assert "setfacl -m g:www-data:x /srv/closed" in text
+    assert page.addresses == []
 
 
 def test_what_systemd_doesn_t_know_is_said(site: Machine) -> None:

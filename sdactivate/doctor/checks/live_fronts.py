@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from sdactivate.doctor import words
 from sdactivate.doctor.access import Verdict, judge
@@ -12,22 +13,37 @@ from sdactivate.doctor.live import Facts, Here
 _WRITE_OF_GROUP = 0o020
 
 
-def _refusals(case: Case) -> Iterator[tuple[str, str, Here, Verdict, bool]]:
-    """Yield unit, path, front and verdict where no front at all gets through to a path.
+class _Refusal(NamedTuple):
+    """A front that does not get through to a path of `unit`, and by which kind of reason.
 
-    The last says whether a running process was judged, or an account where none runs.
+    elsewhere: it sees other files; restart: its account may, but its processes are older than
+    that; mask: an ACL's mask takes the grant away; refused: anything else.
+    """
+
+    kind: str
+    unit: str
+    path: str
+    here: Here
+    verdict: Verdict
+
+
+def _refusals(case: Case, kind: str) -> Iterator[_Refusal]:
+    """Yield the refusals of one kind, for each path that no front at all gets through to.
+
+    The running fronts are asked; where none runs, the accounts of those that are installed.
     """
     facts = case.running
     running = [here for here in facts.fronts if here.workers]
     for unit, path in facts.paths():
-        judged = [
-            (here, verdict)
+        if facts.way(path).error:
+            continue  # there is no socket for anybody
+        found = [
+            _Refusal(_kind(facts, path, here, verdict), unit, path, here, verdict)
             for here in running or facts.fronts
             if (verdict := _of_front(facts, path, here)) is not None
         ]
-        if not any(verdict.allowed for _, verdict in judged):
-            for here, verdict in judged:
-                yield unit, path, here, verdict, bool(here.workers)
+        if not any(it.verdict.allowed for it in found):
+            yield from (it for it in found if it.kind == kind)
 
 
 def _of_front(facts: Facts, path: str, here: Here) -> Verdict | None:
@@ -39,30 +55,23 @@ def _of_front(facts: Facts, path: str, here: Here) -> Verdict | None:
     return judge(facts.way(path), identity) if identity else None
 
 
-def _is_elsewhere(facts: Facts, path: str, verdict: Verdict) -> bool:
-    return verdict.by == "error" and not facts.way(path).error
-
-
-def _lacks_only_arestart(facts: Facts, path: str, here: Here, runs: bool) -> bool:
+def _kind(facts: Facts, path: str, here: Here, verdict: Verdict) -> str:
+    if verdict.by == "error":
+        return "elsewhere"
     identity = facts.account(here)
-    return runs and identity is not None and judge(facts.way(path), identity).allowed
+    if here.workers and identity is not None and judge(facts.way(path), identity).allowed:
+        return "restart"
+    return "mask" if verdict.by == "mask" else "refused"
 
 
 def front_refused(case: Case) -> Iterator[Hit]:
-    facts = case.running
-    for unit, path, here, verdict, runs in _refusals(case):
-        if (
-            facts.way(path).error
-            or _is_elsewhere(facts, path, verdict)
-            or verdict.by == "mask"
-            or _lacks_only_arestart(facts, path, here, runs)
-        ):
-            continue  # SDA101, SDA106, SDA103, SDA104
-        who = f"{here.front.title} ({here.packaging.user})"
+    for _, unit, path, here, verdict in _refusals(case, "refused"):
         yield Hit(
             here.packaging.unit,
-            f"{who} can't connect to {path}: {words.because(verdict)}",
+            f"{here.front.title} ({here.packaging.user}) can't connect to {path}: "
+            f"{words.because(verdict)}",
             _opens(unit, here, verdict),
+            unit,
         )
 
 
@@ -71,8 +80,7 @@ def _opens(unit: str, here: Here, verdict: Verdict) -> Remedy:
     assert node is not None
     group = words.group(node.gid)
     if node.kind == "directory":
-        entry = f"g:{here.packaging.group}:x"
-        return Command(("setfacl", "-m", entry, node.path))
+        return Command(("setfacl", "-m", f"g:{here.packaging.group}:x", node.path))
     if verdict.by == "group" and not node.mode & _WRITE_OF_GROUP:
         return Lines(unit, "Socket", ("SocketMode=0660",))
     if group == "root" or here.front.drops_groups:
@@ -83,43 +91,39 @@ def _opens(unit: str, here: Here, verdict: Verdict) -> Remedy:
 
 
 def masked(case: Case) -> Iterator[Hit]:
-    for _, path, here, verdict, _ in _refusals(case):
-        if verdict.by == "mask" and verdict.node is not None:
-            need = "x" if verdict.node.kind == "directory" else "rw"
-            argv = ("setfacl", "-m", f"m::{need}", verdict.node.path)
-            yield Hit(
-                here.packaging.unit,
-                f"{here.front.title} can't connect to {path}: {words.because(verdict)}",
-                Command(argv, True),
-            )
+    for _, unit, path, here, verdict in _refusals(case, "mask"):
+        assert verdict.node is not None
+        need = "x" if verdict.node.kind == "directory" else "rw"
+        yield Hit(
+            here.packaging.unit,
+            f"{here.front.title} can't connect to {path}: {words.because(verdict)}",
+            Command(("setfacl", "-m", f"m::{need}", verdict.node.path), True),
+            unit,
+        )
 
 
 def group_after_start(case: Case) -> Iterator[Hit]:
-    facts = case.running
-    for _, path, here, verdict, runs in _refusals(case):
-        if verdict.by != "error" and _lacks_only_arestart(facts, path, here, runs):
-            node = verdict.node
-            group = words.group(node.gid) if node else ""
-            yield Hit(
-                here.packaging.unit,
-                f"{here.packaging.user} is in group {group} now, but "
-                f"{here.front.title}'s processes are older and aren't: they can't connect to "
-                f"{path}",
-                restart(here.packaging.unit),
-            )
+    for _, unit, path, here, verdict in _refusals(case, "restart"):
+        group = words.group(verdict.node.gid) if verdict.node else ""
+        yield Hit(
+            here.packaging.unit,
+            f"{here.packaging.user} is in group {group} now, but {here.front.title}'s processes "
+            f"are older and aren't: they can't connect to {path}",
+            restart(here.packaging.unit),
+            unit,
+        )
 
 
 def front_elsewhere(case: Case) -> Iterator[Hit]:
-    facts = case.running
-    for _, path, here, verdict, runs in _refusals(case):
-        if runs and _is_elsewhere(facts, path, verdict):
-            chroot = here.packaging.chroot
-            place = f"{chroot}{path}" if chroot else f"/run/{case.deployment.name}.sock"
-            yield Hit(
-                here.packaging.unit,
-                f"{here.front.title}'s processes don't see {path}: {_why_elsewhere(here)}",
-                Advice(f"ListenStream={place} in the socket unit"),
-            )
+    for _, unit, path, here, _ in _refusals(case, "elsewhere"):
+        chroot = here.packaging.chroot
+        place = f"{chroot}{path}" if chroot else f"/run/{case.deployment.name}.sock"
+        yield Hit(
+            here.packaging.unit,
+            f"{here.front.title}'s processes don't see {path}: {_why_elsewhere(here)}",
+            Advice(f"ListenStream={place} in the socket unit"),
+            unit,
+        )
 
 
 def _why_elsewhere(here: Here) -> str:
@@ -138,7 +142,7 @@ def front_log(case: Case) -> Iterator[Hit]:
                 (failures.forbidden, "it was not allowed to"),
                 (failures.refused, "nothing listened behind the file"),
             )
-            lines = facts.front_log(here, facts.since(unit))
+            lines = facts.front_log(here, facts.since(unit, here.packaging.unit))
             for template, meaning in kinds:
                 hits = [line for line in lines if says(line, template, path)]
                 if "SOCKET" not in template and here.front.name not in ("apache",):
@@ -184,6 +188,7 @@ def others_connect(case: Case) -> Iterator[Hit]:
                 f"{len(ways)} of its processes can connect to {path} as {ways[0]}, and go "
                 "round the front's authentication",
                 _shut(case, unit, running),
+                unit,
             )
 
 

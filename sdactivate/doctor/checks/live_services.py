@@ -137,7 +137,7 @@ def _runs_as(case: Case, facts: Facts) -> Identity | None:
 def denied(case: Case) -> Iterator[Hit]:
     facts = case.running
     lines = facts.journal("--dmesg", "--since=-1h")
-    for _, path in facts.paths():
+    for unit, path in facts.paths():
         if found := denials(lines, path):
             yield Hit(
                 path,
@@ -146,6 +146,7 @@ def denied(case: Case) -> Iterator[Hit]:
                     "AppArmor: aa-logprof; SELinux: ausearch -m avc | audit2allow, or a label of "
                     "httpd_var_run_t for the socket"
                 ),
+                unit,
             )
 
 
