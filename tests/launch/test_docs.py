@@ -1,0 +1,40 @@
+"""The pages say what the command takes: neither more nor less."""
+
+import re
+from pathlib import Path
+
+from sdactivate.cli import parser
+from sdactivate.django.checks import CHECKS
+from sdactivate.django.runfcgi import OPTIONS
+from sdactivate.generate.kinds import KINDS
+from sdactivate.runtime.activation import SOURCES
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+def test_every_option_of_launch_is_in_its_page_and_no_other():
+    page = (DOCS / "launch.md").read_text()
+    table = page.partition("## Options")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    documented = set(re.findall("--[a-z-]+", " ".join(rows)))
+    (launch,) = [
+        action.choices["launch"] for action in parser(["launch"])._actions if action.dest == "verb"
+    ]
+    taken = {word for action in launch._actions for word in action.option_strings}
+    assert documented == {word for word in taken if word.startswith("--")} - {"--help"}
+
+
+def test_every_supervisor_and_source_is_in_the_page():
+    page = (DOCS / "without-systemd.md").read_text()
+    for kind in KINDS.values():
+        if "generate.supervisors" in kind.function:
+            assert f"--kind {kind.name} " in page
+    for variable in (variable for source in SOURCES for variable in source.variables):
+        if variable not in ("LISTEN_PIDFDID", "EINHORN_MASTER_PID"):
+            assert variable in page
+
+
+def test_every_word_of_runfcgi_and_every_check_is_in_the_page():
+    page = (DOCS / "from-runfcgi.md").read_text()
+    assert [word for word in OPTIONS if f"{word}=" not in page] == []
+    assert re.findall(r"sdactivate\.W\d+", page) == [check.id for check in CHECKS]
