@@ -204,8 +204,7 @@ class Machine:
 
     def command(self, *argv: str, user: str | None = None) -> list[str]:
         """The command line that runs `argv` inside when it is run here."""
-        # --root and --wd: the mount namespace's root is not the machine's where we are in a chroot.
-        enter = ["nsenter", f"--target={self._pid}", "--all", "--root", "--wd"]
+        enter = ["nsenter", f"--target={self._pid}", "--all"]
         if user is not None:
             gid = self.run("id", "-g", user).stdout.strip()
             enter += ["setpriv", f"--reuid={user}", f"--regid={gid}", "--init-groups", "--"]

@@ -20,13 +20,22 @@ namespaces() {
 	inside=1 exec unshare --mount --propagation unchanged "$@"
 }
 
-# In a chroot / is no mount point, and both of what follows is about the mount that / is on:
-# what we mount must not show on the host, and pivot_root wants to leave a mount behind.
-# nsenter sees past the chroot; a path through ".." sees what is mounted on /.
-from_a_chroot() {
-	nsenter --mount=/proc/self/ns/mnt mount --make-rprivate /
-	mount --rbind / /
-	inside=2 exec chroot /.. sh "$0" "$@"
+# A process in a chroot can make neither a mount private, nor a user namespace (PrivateUsers=), nor
+# pivot_root. So leave it: mount / on itself, step onto that mount, which only a path through ".."
+# sees, and make it the root of our mount namespace. nsenter, alone, sees the one that there was.
+leave_the_chroot() {
+	old="nsenter --mount=/proc/self/ns/mnt --wd=/"
+	case $inside in
+	1)
+		$old mount --make-rprivate /
+		mount --rbind / /
+		inside=2 exec chroot /.. sh "$0" "$@"
+		;;
+	2)
+		$old pivot_root . mnt
+		umount -l /mnt
+		;;
+	esac
 }
 
 overlay() {
@@ -114,10 +123,12 @@ boot() {
 		setpriv --bounding-set=-sys_module,-sys_time /lib/systemd/systemd --system --unit=machine.target --show-status=no --log-target=journal
 }
 
-case ${inside:-} in
-"") namespaces "$@" ;;
-1) if mountpoint -q /; then mount --make-rprivate /; else from_a_chroot "$@"; fi ;;
-esac
+[ "${inside:-}" ] || namespaces "$@"
+if [ "$inside" = 1 ] && mountpoint -q /; then
+	mount --make-rprivate /
+else
+	leave_the_chroot "$@"
+fi
 unset inside
 overlay
 shift 5
