@@ -49,7 +49,14 @@ def test_a_running_process_has_the_groups_it_was_started_with(
 
 @as_root
 def test_a_mount_namespace_of_its_own_is_another_view() -> None:
-    argv = ["unshare", "--mount", "sh", "-c", "echo ready; exec sleep 600"]
+    argv = [
+        "unshare",
+        "--mount",
+        "--propagation=unchanged",
+        "sh",
+        "-c",
+        "echo ready; exec sleep 600",
+    ]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None

@@ -64,8 +64,10 @@ def test_running_processes_are_grouped_by_what_decides(path: str) -> None:
 
 @as_root
 def test_a_process_with_a_file_system_of_its_own_does_not_see_the_socket(path: str) -> None:
-    hide = f"mount -t tmpfs none {os.path.dirname(path)}; echo ready; exec sleep 600"
-    argv = ["unshare", "--mount", "sh", "-c", hide]
+    # Private by hand: in a chroot unshare cannot, for / is no mount point there.
+    private = "nsenter --mount=/proc/self/ns/mnt mount --make-rprivate /"
+    hide = f"{private} && mount -t tmpfs none {os.path.dirname(path)}; echo ready; exec sleep 600"
+    argv = ["unshare", "--mount", "--propagation=unchanged", "sh", "-c", hide]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None

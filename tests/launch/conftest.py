@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,9 +30,11 @@ def directory() -> Iterator[Path]:
 def launch(directory: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
     """Run `sdactivate launch ARGUMENT…` to its end, with what else subprocess.run takes."""
 
-    def run(*arguments: str, **options: object) -> "subprocess.CompletedProcess[str]":
+    def run(
+        *arguments: str, command: Sequence[str] = LAUNCH, **options: object
+    ) -> "subprocess.CompletedProcess[str]":
         settings = {"capture_output": True, "text": True, "timeout": PATIENCE, **options}
-        return subprocess.run([*LAUNCH, *arguments], **settings)  # type: ignore[call-overload]
+        return subprocess.run([*command, *arguments], **settings)  # type: ignore[call-overload]
 
     return run
 

@@ -7,10 +7,13 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import sdactivate
 from tests.launch.conftest import LAUNCH, PATIENCE, needs_root, wait_until
 
 LOOK = """\
@@ -246,19 +249,33 @@ def test_warnings(launch, directory):
     assert "@sdactivate-test has no owner and no mode" in done.stderr
 
 
-def as_games(directory: Path) -> dict:
+@pytest.fixture
+def as_games(directory: Path) -> Iterator[dict]:
+    """What `launch` takes to be run by somebody who is not root, and owns `directory`."""
     if os.geteuid() != 0:
-        return {}
+        yield {}
+        return
     games = pwd.getpwnam("games")
     os.chown(directory, games.pw_uid, games.pw_gid)
-    return {"user": games.pw_uid, "group": games.pw_gid, "extra_groups": [], "cwd": "/"}
+    # A copy that games can read, by an interpreter that games can run: root's checkout is root's.
+    with tempfile.TemporaryDirectory() as readable:
+        os.chmod(readable, 0o755)
+        shutil.copytree(Path(sdactivate.__file__).parent, f"{readable}/sdactivate")
+        yield {
+            "command": ("/usr/bin/python3", "-m", "sdactivate", "launch"),
+            "env": {**os.environ, "PYTHONPATH": readable},
+            "user": games.pw_uid,
+            "group": games.pw_gid,
+            "extra_groups": [],
+            "cwd": "/",
+        }
 
 
-def test_without_root_it_says_what_it_cant_do(launch, directory):
+def test_without_root_it_says_what_it_cant_do(launch, directory, as_games):
     done = launch(
         *("--listen", f"{directory}/s", "--listen", "127.0.0.1:81", "--group", "www-data"),
         *("--run-as", "nobody", "--user", "root", "--chroot", "/", "--", "/bin/echo", "started"),
-        **as_games(directory),
+        **as_games,
     )
     assert (done.returncode, done.stdout) == (1, "")
     for what in ("--run-as nobody", "--user root", "--group www-data", "--chroot", "127.0.0.1:81"):
@@ -266,9 +283,9 @@ def test_without_root_it_says_what_it_cant_do(launch, directory):
     assert os.listdir(directory) == []
 
 
-def test_without_root_it_does_what_needs_none(launch, directory):
+def test_without_root_it_does_what_needs_none(launch, directory, as_games):
     path = directory / "s"
-    found = seen(launch("--listen", str(path), "--", *PYTHON, **as_games(directory)))
+    found = seen(launch("--listen", str(path), "--", *PYTHON, **as_games))
     assert found["status"]["NoNewPrivs"] == "1"
     assert int(found["status"]["CapPrm"], 16) == 0
     assert path.stat().st_mode & 0o7777 == 0o660
