@@ -29,6 +29,7 @@ VERBS = (
     "serve",
     "reload",
     "launch",
+    "explain",
     "who",
     "doctor",
     # One a line, so that two who add one each do not meet.

@@ -115,6 +115,16 @@ def live(name: str) -> Deployment:
     )
 
 
+def loaded(name: str) -> Unit:
+    """Return the one unit `name`, of any type, with its drop-ins, as systemd has loaded it.
+
+    Raises Error where it has no such unit, or can't be asked.
+    """
+    if not _loaded(name):
+        raise Error(f"{name}: systemd has loaded no such unit")
+    return _read_live(name)
+
+
 def _loaded(name: str) -> bool:
     return bool(name) and one(show(name, "LoadState"), "LoadState") == "loaded"
 

@@ -202,6 +202,14 @@ def test_a_socket_group_of_the_sites_own_name(machine: Machine) -> None:
     assert machine.run("stat", "-c", "%U", "/var/lib/own/").stdout == "own-app\n"
 
 
+def test_what_systemd_has_loaded_is_explained(site: Machine) -> None:
+    explained = site.run("sdactivate", "explain", "mysite").stdout
+    assert "\nSocketMode=0660\n    Who may connect" in explained
+    assert "\nDynamicUser=yes\n" in explained
+    timer = site.run("sdactivate", "explain", "mysite-clearsessions.timer").stdout
+    assert "\nOnCalendar=daily\n" in timer
+
+
 def test_the_secret_is_a_credential(site: Machine) -> None:
     assert site.run("test", "-e", "/var/lib/mysite/secret_key", check=False).returncode == 1
 

@@ -1,0 +1,54 @@
+"""sdactivate explain: each line of a unit, with its reason."""
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sdactivate.doctor.unitfile import Unit
+
+SUMMARY = "each line of a unit: why it is there, what it costs to leave out"
+
+EXAMPLES = """\
+examples:
+  sdactivate explain mysite                          its service and its sockets, as loaded
+  sdactivate explain ./mysite.service                a file, with the drop-ins beside it
+  sdactivate explain gunicorn.service --format json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `sdactivate explain`."""
+    parser.add_argument(
+        "unit", metavar="UNIT", help="a unit's name, a site's name, or the path of a unit's file"
+    )
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the unit, or the units of the site, line by line."""
+    from sdactivate.doctor import explain
+
+    explained = [explain.explain(unit) for unit in _units(args.unit)]
+    if args.format == "json":
+        print(json.dumps([explain.as_json(one) for one in explained], indent=2))
+    else:
+        print("\n".join(explain.as_text(one) for one in explained), end="")
+    return 0
+
+
+_TYPES = (".service", ".socket", ".timer", ".target", ".path", ".mount", ".slice", ".scope")
+
+
+def _units(asked: str) -> Iterable["Unit"]:
+    """Return what is meant: the unit in a file, a unit that is loaded, or a site's units."""
+    from sdactivate.doctor import units
+
+    if "/" in asked:
+        path = Path(asked)
+        return [units.read(path.name, [path, *sorted(Path(f"{path}.d").glob("*.conf"))])]
+    if asked.endswith(_TYPES):
+        return [units.loaded(asked)]
+    return units.live(asked).units

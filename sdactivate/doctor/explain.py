@@ -1,0 +1,124 @@
+"""Each line of a unit: why it is there, what leaving it out would cost, where to read on.
+
+The words come from two tables, `directives` (the sandbox) and `vocabulary` (the rest); this
+module goes through a unit, ours or anyone's, and looks them up.
+"""
+
+from collections.abc import Iterator
+from textwrap import wrap
+from typing import Any, NamedTuple
+
+from sdactivate import directives, vocabulary
+from sdactivate.directives import Directive
+from sdactivate.doctor.unitfile import Entry, Unit
+
+WIDTH = 88
+
+
+class Line(NamedTuple):
+    """One assignment, explained."""
+
+    entry: Entry
+    why: str
+    """Empty where neither table has the directive."""
+    source: str
+    cost: float = 0.0
+    """Points of exposure that leaving it out of the whole sandbox adds."""
+    better: str = ""
+    """The value that sdactivate's sandbox has, where it is another one."""
+
+
+class Explained(NamedTuple):
+    """A unit, explained."""
+
+    unit: Unit
+    lines: tuple[Line, ...]
+    absent: tuple[Directive, ...]
+    """The lines of the sandbox that a service does without, the costliest first."""
+
+
+def explain(unit: Unit) -> Explained:
+    """Return `unit` with each of its lines explained."""
+    present = {entry.key for entry in unit.entries}
+    absent = [row for row in directives.TABLE if row.name not in present]
+    return Explained(
+        unit,
+        tuple(_line(entry) for entry in unit.entries),
+        tuple(sorted(absent, key=lambda row: -row.cost)) if unit.kind == "service" else (),
+    )
+
+
+def _line(entry: Entry) -> Line:
+    if rows := directives.named(entry.key):
+        same = [row for row in rows if row.value == entry.value]
+        better = "" if same else rows[0].line
+        return Line(entry, (same or rows)[0].why, rows[0].source, (same or rows)[0].cost, better)
+    if word := vocabulary.TABLE.get(entry.key):
+        return Line(entry, *word)
+    return Line(entry, "", "systemd.directives(7)")
+
+
+def as_text(explained: Explained) -> str:
+    """Return it for people: each line, and indented below it what is to be said."""
+    return "\n".join(_text(explained)) + "\n"
+
+
+def _text(explained: Explained) -> Iterator[str]:
+    file = section = ""
+    for line in explained.lines:
+        if line.entry.file != file:
+            if file:
+                yield ""
+            file, section = line.entry.file, ""
+            yield f"# {file}"
+        if line.entry.section != section:
+            section = line.entry.section
+            yield f"\n[{section}]"
+        yield str(line.entry)
+        said = line.why or "sdactivate knows nothing about this directive."
+        if line.better:
+            said += f" sdactivate writes {line.better}."
+        if line.cost:
+            said += f" Without it: {line.cost:.1f} points more exposure."
+        yield from _indented(f"{said} {line.source}")
+    if explained.absent:
+        yield "\n# What is not there, of sdactivate's sandbox"
+    for row in explained.absent:
+        yield f"# {row.line}"
+        cost = f" Worth {row.cost:.1f} points of exposure." if row.cost else ""
+        yield from _indented(f"{row.why}{cost} {row.source}")
+
+
+def _indented(text: str) -> list[str]:
+    return wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")
+
+
+def as_json(explained: Explained) -> dict[str, Any]:
+    """Return it for programs; docs/explain.md has the keys."""
+    return {
+        "unit": explained.unit.name,
+        "lines": [
+            {
+                "file": line.entry.file,
+                "line": line.entry.line,
+                "section": line.entry.section,
+                "directive": line.entry.key,
+                "value": line.entry.value,
+                "why": line.why or None,
+                "cost": line.cost,
+                "better": line.better or None,
+                "source": line.source,
+            }
+            for line in explained.lines
+        ],
+        "absent": [
+            {
+                "directive": row.name,
+                "value": row.value,
+                "why": row.why,
+                "cost": row.cost,
+                "source": row.source,
+            }
+            for row in explained.absent
+        ],
+    }
