@@ -13,7 +13,24 @@ from sdactivate.runtime.activation import inherited_sockets
 from sdactivate.settings import resolve
 
 if TYPE_CHECKING:
+    from sdactivate.runtime.serving import Serving
     from sdactivate.servers.native.wsgi import Application
+
+
+def _native() -> Callable[..., Serving]:
+    from sdactivate.servers.native.server import Server
+
+    return Server
+
+
+def _flup() -> Callable[..., Serving]:
+    from sdactivate.servers.flup import Server
+
+    return Server
+
+
+SERVERS: dict[str, Callable[[], Callable[..., Serving]]] = {"native": _native, "flup": _flup}
+"""The setting `server`: what returns the class, imported only now."""
 
 
 class ImportFailed(Error):
@@ -50,13 +67,13 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
     --allow-peer can't be checked in this sandbox.
     """
     from sdactivate.runtime import handover, lifecycle
-    from sdactivate.servers.native.server import Server
 
     origin = handover.Origin.now()
     settings = resolve(code, options, os.environ)
     sockets = inherited_sockets(settings.fd)
     if settings.notify_fd:
         notify.write_ready_to(settings.notify_fd)
+    server = SERVERS[settings.server]()
     gate = None
     if settings.allow_peer:
         from sdactivate.runtime.peers import Gate
@@ -68,8 +85,8 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
         if not loaded:
             loaded.append(find(application) if isinstance(application, str) else application)
 
-    def make(poke: Callable[[], None], other: Application | None = None) -> Server:
-        return Server(other or loaded[0], sockets, settings, poke, gate)
+    def make(poke: Callable[[], None], other: Application | None = None) -> Serving:
+        return server(other or loaded[0], sockets, settings, poke, gate)
 
     return lifecycle.run(lifecycle.Plan(load, make, sockets, settings, origin))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdactivate.servers.native import cgi
 from sdactivate.servers.native.persistent import Persistent
@@ -19,12 +19,14 @@ class FastCgi(Persistent):
     """A connection's requests, one at a time (FCGI_MPXS_CONNS=0)."""
 
     protocol = "fastcgi"
+    # Another module that offers the same: Parser, stream, end_response
+    codec: ClassVar[Any] = wire
 
     _parser: wire.Parser
     request: wire.Request
 
     def __init__(self, server: Server, fd: int, address: Any) -> None:
-        parser = wire.Parser(server.settings.header_bytes, server.fastcgi_values)
+        parser = self.codec.Parser(server.settings.header_bytes, server.fastcgi_values)
         super().__init__(server, fd, address, parser)
         self.feed = self._feed_and_reply
 
@@ -50,17 +52,18 @@ class FastCgi(Persistent):
     # Responses out
 
     def frame(self, data: bytes) -> bytes:
-        return wire.stream(wire.STDOUT, self.request.id, data)
+        framed: bytes = self.codec.stream(wire.STDOUT, self.request.id, data)
+        return framed
 
     def head(self, status: str, fields: str, response: Response) -> bytes:
         return self.frame(super().head(status, fields, response))
 
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
-        self.send(head + self.frame(body) + wire.end_response(self.request.id))
+        self.send(head + self.frame(body) + self.codec.end_response(self.request.id))
         self._finish()
 
     def send_tail(self, response: Response) -> None:
-        self.send(wire.end_response(self.request.id))
+        self.send(self.codec.end_response(self.request.id))
         self._finish()
 
     def _finish(self) -> None:
@@ -82,7 +85,7 @@ class FastCgi(Persistent):
             f"Status: {status}\r\nContent-Type: text/plain\r\n"
             f"Content-Length: {len(body)}\r\n\r\n{body}"
         )
-        self.send(self.frame(reply.encode("ascii")) + wire.end_response(request.id))
+        self.send(self.frame(reply.encode("ascii")) + self.codec.end_response(request.id))
 
 
 class Errors:
@@ -100,7 +103,9 @@ class Errors:
         if not request.answered and text:
             content = text.encode("utf-8", "backslashreplace")
             try:
-                self._connection.send(wire.stream(wire.STDERR, request.id, content))
+                self._connection.send(
+                    self._connection.codec.stream(wire.STDERR, request.id, content)
+                )
             except PeerGone:
                 pass  # it is in the log
         return len(text)

@@ -24,11 +24,11 @@ import select
 import socket
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from threading import get_ident
 from time import monotonic
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 from sdactivate.runtime import log
 from sdactivate.runtime.activation import InheritedSocket
@@ -87,6 +87,7 @@ class Listener:
     def wake(self) -> None:
         """Accept and serve until nothing is left, or until the rest must have its turn."""
         server, accept, pinned, is_tcp = self.server, self._accept, self._pinned, self.is_tcp
+        by_first_byte = server.by_first_byte
         read, set_blocking = os.read, os.set_blocking
         for _ in range(_IN_A_ROW):
             if not server.accepting:
@@ -117,7 +118,7 @@ class Listener:
             except OSError:
                 data = b""
             if data:
-                protocol = pinned or BY_FIRST_BYTE.get(data[0]) or Newcomer
+                protocol = pinned or by_first_byte.get(data[0]) or Newcomer
                 protocol(server, fd, address).received(data)
             else:
                 os.close(fd)
@@ -149,7 +150,7 @@ class Newcomer(Connection):
             self._successor.wake()
 
     def received(self, data: bytes) -> None:
-        protocol = self._pinned or BY_FIRST_BYTE.get(data[0])
+        protocol = self._pinned or self.server.by_first_byte.get(data[0])
         if protocol is None:
             hint = "; is it TLS? That is the front's work" if data[0] == 0x16 else ""
             self.refuse(Malformed(f"no protocol begins with the byte 0x{data[0]:02x}{hint}"))
@@ -206,7 +207,13 @@ class Server:
     application: a WSGI callable. sockets: the listening sockets it shares with its supervisor.
     settings: see `sdactivate.settings`. poke: called by any thread when `tick` is wanted and
     its caller sleeps. gate: decides which peers are served, None: all.
+
+    A server of other codecs derives from it: `protocols` are those that a socket can be pinned
+    to, `by_first_byte` what a connection of any other socket becomes.
     """
+
+    protocols: ClassVar[Mapping[str, type[Connection]]] = PROTOCOLS
+    by_first_byte: ClassVar[Mapping[int, type[Connection]]] = BY_FIRST_BYTE
 
     def __init__(
         self,
@@ -244,8 +251,14 @@ class Server:
         self._complained = 0.0
         self._swept = 0.0
         self.listeners = [
-            Listener(self, inherited, _pinned(settings, inherited.name)) for inherited in sockets
+            Listener(self, inherited, self.pinned(inherited.name)) for inherited in sockets
         ]
+
+    def pinned(self, name: str) -> type[Connection] | None:
+        """The one protocol of the socket called `name`: by the setting, by its name, or None."""
+        if self.settings.protocol != "auto":
+            return self.protocols[self.settings.protocol]
+        return self.protocols.get(name)
 
     # Life
 
@@ -493,13 +506,6 @@ def base_environ(settings: Settings) -> dict[str, Any]:
         "SERVER_PROTOCOL": "HTTP/1.0",
         "SERVER_SOFTWARE": "sdactivate",
     }
-
-
-def _pinned(settings: Settings, name: str) -> type[Connection] | None:
-    """The one protocol of a socket: by the setting, by the descriptor's name, or None."""
-    if settings.protocol != "auto":
-        return PROTOCOLS[settings.protocol]
-    return PROTOCOLS.get(name)
 
 
 def _without_delay(fd: int) -> None:

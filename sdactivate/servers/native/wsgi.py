@@ -248,6 +248,7 @@ class Response:
             whole = None  # such a response has no length of its own to tell
         elif self.environ["REQUEST_METHOD"] == "HEAD":
             self.bodiless = True
+            whole = whole or None  # without a body it is not said how long GET's would be
         text = ""
         lines = 0
         for name, value in headers:

@@ -1,0 +1,255 @@
+"""FastCGI by flup: its Connection, Request and Record, fed with bytes instead of a socket.
+
+flup's Connection reads one record from its socket and takes it, in `process_input`. Here that
+socket is a record's bytes, which are given to it when all of them have arrived; so it never
+waits, and needs no thread while the peer is slow. It hands a request over instead of running it.
+
+What flup gets wrong is put right where it happens, and each method says what it was.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from flup.server import fcgi_base as flup
+
+from sdactivate.servers.native.wire import Malformed, Message, TooLarge, Variables, joined
+
+# flup writes no record longer than this (content, a multiple of eight: no padding)
+_LONGEST = 65528
+
+
+class _Wire:
+    """What flup takes for a socket: a record to be read, and what it writes."""
+
+    def __init__(self) -> None:
+        self.incoming = memoryview(b"")
+        self.outgoing = bytearray()
+
+    def recv(self, size: int) -> bytes:
+        piece, self.incoming = self.incoming[:size], self.incoming[size:]
+        return bytes(piece)
+
+    def send(self, data: bytes) -> int:
+        self.outgoing += data
+        return len(data)
+
+    def fileno(self) -> int:
+        """No number: flup only formats it, for a log that it does not write."""
+        return -1
+
+    def taken(self) -> bytes:
+        """What has been written since the last time."""
+        data, self.outgoing = bytes(self.outgoing), bytearray()
+        return data
+
+
+class Request(flup.Request, Message):  # type: ignore[misc]
+    """flup's request, with what the native server asks of one: see `servers.native.wire`."""
+
+    def __init__(self, connection: Parser, stream_class: Any, timeout: int) -> None:
+        flup.Request.__init__(self, connection, stream_class, timeout)
+        Message.__init__(self, keep_alive=False)
+        self.encoded = bytearray()
+        self.variables: Variables | None = None
+        self.environ: dict[str, Any] = {}
+        self.answered = False
+
+    @property
+    def id(self) -> int:
+        """Its number on the connection."""
+        number: int = self.requestId
+        return number
+
+
+class Parser(flup.Connection):  # type: ignore[misc]
+    """The requests of one connection: see `servers.native.wire.fastcgi.Parser`."""
+
+    # What flup asks its server for; the parser is both
+    request_class = Request
+    inputStreamShrinkThreshold = 0
+    maxwrite = _LONGEST + flup.FCGI_HEADER_LEN
+
+    def __init__(self, limit: int, known: dict[str, str]) -> None:
+        self._wire = _Wire()
+        super().__init__(self._wire, None, self, 0)
+        self.limit = limit
+        # flup looks its capabilities up by the bytes that came, and has them by str: no answer
+        self.capability = {name.encode("ascii"): value for name, value in known.items()}
+        self.requests: list[Request] = []
+        self.replies = b""
+        self.idle = True
+        self._rest = b""  # the beginning of a record that is not complete
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
+        if self._rest:
+            data = self._rest + data
+        view = memoryview(data)
+        at = 0
+        while len(data) - at >= flup.FCGI_HEADER_LEN:
+            version, _, _, length, padding = struct.unpack_from(flup.FCGI_Header, data, at)
+            if version != flup.FCGI_VERSION_1:  # flup does not look at it
+                raise Malformed(f"FastCGI: version {version} is not spoken here, only 1")
+            end = at + flup.FCGI_HEADER_LEN + length + padding
+            if end > len(data):
+                break
+            self._wire.incoming = view[at:end]
+            self.process_input()
+            at = end
+        self._rest = data[at:]
+        self.idle = not self._requests and not self._rest
+        self.replies += self._wire.taken()
+
+    def answered(self, request: Request) -> None:
+        """The response to `request` has been sent to its end."""
+        request.answered = True
+        request.body.clear()
+        if request.complete:
+            self._forget(request)
+            self.idle = not self._requests and not self._rest
+
+    # What flup calls
+
+    def process_input(self) -> None:
+        """Take a record, without select(2): flup's can't wait for descriptors over 1023."""
+        record = flup.Record()
+        record.read(self._sock)
+        if take := _TAKES.get(record.type):
+            take(self, record)
+        elif record.requestId == flup.FCGI_NULL_REQUEST_ID:
+            self._do_unknown_type(record)
+
+    def _cleanupSocket(self) -> None:
+        """Leave the socket to the loop: flup waits here, for as long as the peer likes."""
+
+    def _do_begin_request(self, record: Any) -> None:
+        """Begin a request. flup learns what it is asked to be (its role) too late to refuse."""
+        if record.contentLength < struct.calcsize(flup.FCGI_BeginRequestBody):
+            raise Malformed("FastCGI: BEGIN_REQUEST is too short")
+        for earlier in [each for each in self._requests.values() if each.answered]:
+            self._forget(earlier)
+        if record.requestId in self._requests:
+            raise Malformed(f"FastCGI: request {record.requestId} began twice")
+        record.contentData = record.contentData[:8]
+        super()._do_begin_request(record)
+        request = self._requests.get(record.requestId)
+        if request is None:
+            return  # refused: there is another one under way
+        request.keep_alive = bool(request.flags & flup.FCGI_KEEP_CONN)
+        if request.role != flup.FCGI_RESPONDER:
+            self.end_request(request, 0, flup.FCGI_UNKNOWN_ROLE)
+
+    def _do_params(self, record: Any) -> None:
+        """Collect the parameters. flup takes each record for whole pairs, which it need not be."""
+        request = self._requests.get(record.requestId)
+        if request is None or request.answered:
+            return
+        if request.variables is not None:
+            raise Malformed("FastCGI: parameters after the end of the parameters")
+        if record.contentLength:
+            request.encoded += record.contentData
+            if len(request.encoded) > self.limit:
+                raise TooLarge(f"FastCGI: the parameters have over {self.limit} bytes")
+            return
+        request.variables = pairs(bytes(request.encoded))
+        self._start_request(request)
+
+    def _start_request(self, request: Request) -> None:
+        """Hand the request over: flup would run it here, and take no record meanwhile."""
+        self.requests.append(request)
+
+    def _do_stdin(self, record: Any) -> None:
+        """Keep a piece of the body; the end of the body is an empty one."""
+        request = self._requests.get(record.requestId)
+        if request is None:
+            return
+        if record.contentLength:
+            if not request.answered:
+                request.body.append(record.contentData)
+                request.received += record.contentLength
+            return
+        if request.variables is None:
+            raise Malformed("FastCGI: the body ended before the parameters")
+        request.complete = True
+        if request.answered:
+            self._forget(request)
+
+    def _do_abort_request(self, record: Any) -> None:
+        """Let who reads the body know: flup sets the mark, and reads on."""
+        super()._do_abort_request(record)
+        request = self._requests.get(record.requestId)
+        if request is None:
+            return
+        request.complete = True
+        if request.answered:
+            self._forget(request)
+        elif request.variables is None:
+            self.end_request(request)
+
+    def _do_get_values(self, record: Any) -> None:
+        """Answer with what is known. flup trips over lengths that reach beyond the record."""
+        pairs(record.contentData)
+        super()._do_get_values(record)
+
+    def _forget(self, request: Request) -> None:
+        self._requests.pop(request.id, None)
+
+
+_TAKES = {
+    flup.FCGI_GET_VALUES: Parser._do_get_values,
+    flup.FCGI_BEGIN_REQUEST: Parser._do_begin_request,
+    flup.FCGI_ABORT_REQUEST: Parser._do_abort_request,
+    flup.FCGI_PARAMS: Parser._do_params,
+    flup.FCGI_STDIN: Parser._do_stdin,
+    flup.FCGI_DATA: Parser._do_data,
+}
+
+
+def pairs(content: bytes) -> Variables:
+    """Read a stream of names and values with flup's `decode_pair`.
+
+    It takes what is left for the value where a length reaches beyond the stream. Raises
+    Malformed for that, and for a length that is cut short.
+    """
+    fields: list[str] = []
+    at = 0
+    try:
+        while at < len(content):
+            at, (name, value) = flup.decode_pair(content, at)
+            fields += (name.decode("latin-1"), value.decode("latin-1"))
+    except (IndexError, struct.error):
+        raise Malformed("FastCGI: the parameters end inside a length") from None
+    if at != len(content):
+        raise Malformed("FastCGI: a parameter reaches beyond its stream")
+    return joined(fields)
+
+
+def stream(kind: int, request_id: int, content: bytes) -> bytes:
+    """Return `content` as records of a stream, without its end.
+
+    flup cuts a long content by copying the rest of it again for each record; a view is cut
+    without.
+    """
+    wire = _Wire()
+    view = memoryview(content)
+    for at in range(0, len(view), _LONGEST):
+        _write(wire, kind, request_id, view[at : at + _LONGEST])
+    return wire.taken()
+
+
+def end_response(request_id: int) -> bytes:
+    """Return the end of a STDOUT stream and of its request."""
+    wire = _Wire()
+    _write(wire, flup.FCGI_STDOUT, request_id, b"")
+    end = struct.pack(flup.FCGI_EndRequestBody, 0, flup.FCGI_REQUEST_COMPLETE)
+    _write(wire, flup.FCGI_END_REQUEST, request_id, end)
+    return wire.taken()
+
+
+def _write(wire: _Wire, kind: int, request_id: int, content: bytes | memoryview) -> None:
+    record = flup.Record(kind, request_id)
+    record.contentLength = len(content)
+    record.contentData = content
+    record.write(wire)
