@@ -94,7 +94,7 @@ class Gate:
                 try:
                     if check(connection):
                         return True
-                except OSError:
+                except (OSError, ValueError):  # it has gone, or what is known of it is nonsense
                     continue
             self._refuse(connection)
             return False

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,3 +128,35 @@ def test_a_relative_path_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(Error, match="absolute"):
         walk("mysite.sock")
+
+
+def test_a_port_has_no_owner() -> None:
+    text = who.as_text(who.report("127.0.0.1:8000", [asked("root"), asked("nobody")]))
+    assert text.startswith("127.0.0.1:8000\n")
+    assert text.count("every user of this host connects") == 1
+
+
+_NOSYMFOLLOW = """
+import os, socket
+from sdactivate.doctor.access import Identity, judge
+from sdactivate.doctor.prove import prove
+from sdactivate.doctor.walk import walk
+os.chmod("/mnt", 0o755)
+server = socket.socket(socket.AF_UNIX); server.bind("/mnt/s"); server.listen()
+os.chmod("/mnt/s", 0o666)
+os.symlink("s", "/mnt/l")
+stranger = Identity(20001, 20001)
+for path in ("/mnt/s", "/mnt/l"):
+    verdict = judge(walk(path), stranger)
+    print(path, verdict.allowed, verdict.error == prove(path, stranger))
+"""
+
+
+@as_root
+def test_a_mount_that_follows_no_links_follows_none() -> None:
+    mount = 'mount -t tmpfs -o nosymfollow none /mnt && exec "$0" -c "$1"'
+    argv = ["unshare", "--mount", "sh", "-c", mount, sys.executable, _NOSYMFOLLOW]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if "nosymfollow" in done.stderr or "wrong fs type" in done.stderr:
+        pytest.skip("mount(8) or this kernel doesn't know nosymfollow (Linux 5.10 does)")
+    assert done.stdout == "/mnt/s True True\n/mnt/l False True\n", done.stderr

@@ -18,15 +18,26 @@ UNITS = "/etc/systemd/system"
 ROOT = Path(os.environ.get("MACHINE_ROOT", "/"))
 
 
+@pytest.fixture(scope="module")
+def units(machine: Machine) -> dict[str, str]:
+    """The units of the example site, as gen writes them."""
+    service = (*SERVICE, "--python", machine.python)
+    return {
+        f"mysite.{options[1]}": machine.run(
+            *machine.sdactivate, "gen", "mysite", "--no-comments", *options
+        ).stdout
+        for options in (SOCKET, service)
+    }
+
+
 @pytest.fixture
-def site(machine: Machine) -> Iterator[Machine]:
+def site(machine: Machine, units: dict[str, str]) -> Iterator[Machine]:
     """The example site as gen writes it, behind nginx, in a group of its own: nothing is wrong.
 
     What a test breaks is in these units, in group web, in nginx and in /srv: all is put back.
     """
-    for options in (SOCKET, (*SERVICE, "--python", machine.python)):
-        text = machine.run(*machine.sdactivate, "gen", "mysite", "--no-comments", *options).stdout
-        machine.write(f"{UNITS}/mysite.{options[1]}", text)
+    for name, text in units.items():
+        machine.write(f"{UNITS}/{name}", text)
     script = """
         usermod -aG web www-data
         python3 -m compileall -q /srv/mysite

@@ -1,0 +1,71 @@
+"""Other people's units, as their documentation and tutorials have them (directives only)."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.doctor.test_rules import findings
+
+OTHERS = {
+    # gunicorn's documentation today
+    "gunicorn": (
+        "ListenStream=/run/gunicorn.sock\nSocketUser=www-data\nSocketGroup=www-data\n"
+        "SocketMode=0660",
+        "Type=notify\nNotifyAccess=main\nUser=someuser\nGroup=someuser\n"
+        "RuntimeDirectory=gunicorn\nWorkingDirectory=/home/someuser/applicationroot\n"
+        "ExecStart=/usr/bin/gunicorn applicationname.wsgi\n"
+        "ExecReload=/bin/kill -s HUP $MAINPID\nKillMode=mixed\nTimeoutStopSec=5\n"
+        "PrivateTmp=true\nProtectSystem=strict",
+        set(),
+    ),
+    # the same in 2016, still copied: the service's directory is the socket's
+    "gunicorn-19": (
+        "ListenStream=/run/gunicorn/socket",
+        "PIDFile=/run/gunicorn/pid\nUser=someuser\nGroup=someuser\nRuntimeDirectory=gunicorn\n"
+        "WorkingDirectory=/home/someuser/applicationroot\n"
+        "ExecStart=/usr/bin/gunicorn --pid /run/gunicorn/pid   \\\n"
+        "          --bind unix:/run/gunicorn/socket applicationname.wsgi\n"
+        "ExecStop=/bin/kill -s TERM $MAINPID\nPrivateTmp=true",
+        {"SDA001", "SDA009"},
+    ),
+    # the commonest tutorial for Django with nginx
+    "tutorial": (
+        "ListenStream=/run/gunicorn.sock",
+        "User=sammy\nGroup=www-data\nWorkingDirectory=/home/sammy/myprojectdir\n"
+        "ExecStart=/home/sammy/myprojectdir/myprojectenv/bin/gunicorn --access-logfile - \\\n"
+        "  --workers 3 --bind unix:/run/gunicorn.sock myproject.wsgi:application",
+        {"SDA001"},
+    ),
+    # Puma's documentation: no user, and ports for all the world
+    "puma": (
+        "ListenStream=0.0.0.0:9292\nListenStream=0.0.0.0:9293\nReusePort=true\nBacklog=1024",
+        "Type=notify\nWatchdogSec=10\nWorkingDirectory=/srv/app\n"
+        "ExecStart=/srv/app/bin/puma -C /srv/app/shared/puma.rb\nRestart=always",
+        {"SDA020"},
+    ),
+    # Puma under a login shell, which bash gives way to, and behind a port on the loopback
+    "puma-shell": (
+        "ListenStream=127.0.0.1:9292",
+        "Type=simple\nUser=app\nWorkingDirectory=/srv/app\n"
+        "ExecStart=/bin/bash -lc '/srv/app/bin/puma -C /srv/app/puma.rb'",
+        {"SDA006"},
+    ),
+    # uvicorn through uv, in root's home
+    "uv": (
+        "ListenStream=/run/uv.sock\nSocketMode=0660\nSocketGroup=www-data",
+        "User=app\nWorkingDirectory=/root/app\nExecStart=/usr/bin/uv run uvicorn app:app --fd 3",
+        {"SDA019", "SDA022"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_found_in_them(name: str, tmp_path: Path) -> None:
+    socket, service, rules = OTHERS[name]
+    files = {
+        f"{name}.socket": f"[Unit]\nDescription=x\n\n[Socket]\n{socket}\n\n[Install]\n"
+        "WantedBy=sockets.target\n",
+        f"{name}.service": f"[Unit]\nRequires={name}.socket\nAfter=network.target\n\n"
+        f"[Service]\n{service}\n\n[Install]\nWantedBy=multi-user.target\n",
+    }
+    assert {it.rule.id for it in findings(tmp_path, files)} == rules
