@@ -120,7 +120,8 @@ boot() {
 	# systemd leaves this to the container's manager; without it LoadCredential= shows empty directories.
 	mount --make-rshared /
 	exec env -i container=machine PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-		setpriv --bounding-set=-sys_module,-sys_time /lib/systemd/systemd --system --unit=machine.target --show-status=no --log-target=journal
+		setpriv --bounding-set=-sys_module,-sys_time \
+		/lib/systemd/systemd --system --unit=machine.target --show-status=no --log-target=journal
 }
 
 [ "${inside:-}" ] || namespaces "$@"
