@@ -10,7 +10,6 @@ once, by hand, since no distribution packages it. Fedora's and Arch's rows are f
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from sdactivate.errors import UsageError
@@ -458,6 +457,8 @@ def distribution(os_release: str | None = None) -> str:
     ID_LIKE= are looked at, as that page advises; a family that is not known is debian.
     """
     if os_release is None:
+        from pathlib import Path
+
         os_release = next(
             (
                 path.read_text(encoding="utf-8", errors="replace")

@@ -9,7 +9,6 @@ person wrote, returns what it means, and raises UsageError with the value and wh
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -113,26 +112,29 @@ def parse_listen(text: str) -> ListenAddress:
     if found := _VSOCK.fullmatch(text):
         if (cid := int(found["cid"] or 0)) < 1 << 32 and 0 < (port := int(found["port"])) < 1 << 32:
             return ListenAddress("vsock", str(cid) if found["cid"] else "", port)
-    elif found := _INET.fullmatch(text):
-        port = int(found["port4"] or found["port6"])
-        try:
-            if 0 < port < 1 << 16 and found["v6"] is not None:
-                return ListenAddress("inet6", _inet6(found["v6"]), port)
-            if 0 < port < 1 << 16:
-                host = "127.0.0.1" if found["v4"] == "localhost" else found["v4"]
-                return ListenAddress("inet", str(IPv4Address(host)), port)
-        except AddressValueError:
-            pass
+    elif (found := _INET.fullmatch(text)) and (address := _parse_inet(found)):
+        return address
     raise UsageError(
         f"{text!r}: a listen address is an absolute path, @abstract, 127.0.0.1:8000, "
         f"[::1]:8000 or vsock:CID:PORT; host names are not looked up"
     )
 
 
-def _inet6(text: str) -> str:
-    if "%" in text:  # a zone: fe80::1%eth0 would need the interface at boot
-        raise AddressValueError
-    return str(IPv6Address(text))
+def _parse_inet(found: re.Match[str]) -> ListenAddress | None:
+    from ipaddress import AddressValueError, IPv4Address, IPv6Address
+
+    port = int(found["port4"] or found["port6"])
+    if not 0 < port < 1 << 16:
+        return None
+    try:
+        if found["v6"] is None:
+            host = "127.0.0.1" if found["v4"] == "localhost" else found["v4"]
+            return ListenAddress("inet", str(IPv4Address(host)), port)
+        if "%" not in found["v6"]:  # a zone: fe80::1%eth0 would need the interface at boot
+            return ListenAddress("inet6", str(IPv6Address(found["v6"])), port)
+    except AddressValueError:
+        pass
+    return None
 
 
 def _parse_unix(text: str) -> ListenAddress:

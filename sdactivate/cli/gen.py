@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdactivate import systemd
@@ -40,10 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="sites",
         metavar="FILE",
-        type=Path,
         help="read sites from a TOML file, such as sites.toml or pyproject.toml",
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, help="write files into DIR")
+    parser.add_argument("--out", metavar="DIR", help="write files into DIR")
     parser.add_argument(
         "--force", action="store_true", help="overwrite files in DIR that sdactivate did not write"
     )
@@ -107,7 +105,7 @@ def target(args: argparse.Namespace) -> Target:
     Raises UsageError for a version that is none.
     """
     if not args.systemd:
-        return Target(systemd.host_version(), args.comments)
+        return Target(comments=args.comments)
     try:
         return Target(systemd.parse_version(args.systemd), args.comments)
     except UsageError as error:
@@ -125,10 +123,12 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         sys.stdout.write(printed(files))
     else:
+        from pathlib import Path
+
         from sdactivate.generate.write import write
 
-        for file in write(args.out, files, args.force):
-            print(args.out / file.name)
+        for file in write(out := Path(args.out), files, args.force):
+            print(out / file.name)
     return 0
 
 
@@ -158,9 +158,11 @@ def sites(args: argparse.Namespace) -> Iterator[Asked]:
             raise UsageError(f"NAME {error}") from None
         yield Asked(args.name, kinds or ("socket",), given)
         return
+    from pathlib import Path
+
     from sdactivate.generate.tables import Tables
 
-    tables = Tables(args.sites)
+    tables = Tables(Path(args.sites))
     if args.name is None and args.out is None and len(tables.names) > 1:
         raise UsageError("--from without NAME: the files of several sites need a directory, --out")
     for name in tables.names if args.name is None else [args.name]:

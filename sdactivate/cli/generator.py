@@ -46,11 +46,9 @@ def run(args: argparse.Namespace) -> int:
     # By hand its words belong on the terminal; systemd's own call has none.
     log = _say if sys.stderr.isatty() or not args.others else generator.kernel_log
     try:
-        from sdactivate import systemd
         from sdactivate.generate.output import Target
 
-        target = Target(systemd.host_version(), comments=False)
-        generator.generate(args.config, args.normal, target, log)
+        generator.generate(args.config, args.normal, Target(comments=False), log)
     except Exception as error:  # a boot must not fail of it
         log(f"{type(error).__name__}: {error}")
     return 0

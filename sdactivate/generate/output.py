@@ -3,14 +3,23 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from sdactivate.systemd import host_version
 
-class Target(NamedTuple):
+
+class Target:
     """What the text is written for."""
 
-    systemd: int
-    """The version of systemd that will read it."""
-    comments: bool = True
-    """Whether the text says why."""
+    def __init__(self, systemd: int | None = None, comments: bool = True) -> None:
+        self._systemd = systemd
+        self.comments = comments
+        """Whether the text says why."""
+
+    @property
+    def systemd(self) -> int:
+        """The version of systemd that will read it; the host's is asked for when it is needed."""
+        if self._systemd is None:
+            self._systemd = host_version()
+        return self._systemd
 
 
 class File(NamedTuple):

@@ -1,7 +1,7 @@
 """Templates, filled in with nothing but escaped values."""
 
+import os
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -25,7 +25,7 @@ def environment() -> Environment:
     template goes through `plain`, `word` or a grammar of its own.
     """
     jinja = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(os.path.join(os.path.dirname(__file__), "templates")),
         undefined=StrictUndefined,
         finalize=_only_escaped,
         autoescape=False,  # noqa: S701 - the text is no HTML; see finalize

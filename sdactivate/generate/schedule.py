@@ -1,9 +1,6 @@
 """What runs beside the site, and when: the grammar of --command and --every."""
 
 import re
-import shlex
-import shutil
-import subprocess
 
 from sdactivate import systemd
 from sdactivate.errors import UsageError
@@ -20,6 +17,8 @@ def command(text: str) -> tuple[str, ...]:
     Raises UsageError for unbalanced quotes, for a first word that is no command's name, and for
     what no unit can hold.
     """
+    import shlex
+
     try:
         words = tuple(shlex.split(text))
     except ValueError as error:
@@ -48,6 +47,9 @@ def every(text: str) -> str:
     wanted = "a calendar event such as daily or 'Mon 04:00', or a span such as 15min, is wanted"
     if not _CALENDAR.fullmatch(text) or text != text.strip():
         raise UsageError(f"{text!r}: {wanted}")
+    import shutil
+    import subprocess
+
     if analyze := shutil.which("systemd-analyze"):
         run = subprocess.run(  # noqa: S603 - the text follows "--" and has passed the grammar
             [analyze, "calendar", "--", text], capture_output=True, timeout=30
