@@ -97,7 +97,7 @@ def prove(site: Any) -> str:
 
     Raises Error where the member can't, or the stranger can though the mode says no.
     """
-    from sdactivate.doctor import who
+    from sdactivate.doctor import who, who_report
     from sdactivate.doctor.people import asked
 
     people = [asked(f":{site.group}"), asked("nobody")]
@@ -105,7 +105,7 @@ def prove(site: Any) -> str:
     text = ""
     for path in (address.path for address in site.addresses if address.path):
         report = who.report(path, people, proving=True)
-        text += who.as_text(report)
+        text += who_report.as_text(report)
         for (person, answer), wanted in zip(report.people, expected, strict=True):
             if answer.differs or answer.allowed is not wanted:
                 can = "can" if answer.allowed else "can't"

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print who can connect. 1: one of --as can't, or a proof contradicts its verdict."""
-    from sdactivate.doctor import who
+    from sdactivate.doctor import who, who_report
     from sdactivate.doctor.people import asked, of_interest
     from sdactivate.doctor.processes import running
 
@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
         who.report(it, people, processes, proving=args.prove, own=service) for it in addresses
     ]
     if args.format == "json":
-        print(json.dumps([who.as_json(report) for report in reports], indent=2))
+        print(json.dumps([who_report.as_json(report) for report in reports], indent=2))
     else:
-        print("\n".join(map(who.as_text, reports)), end="")
+        print("\n".join(map(who_report.as_text, reports)), end="")
     refused = args.users and any(
         answer.allowed is False for report in reports for _, answer in report.people
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sdactivate.doctor import who
+from sdactivate.doctor import who, who_report
 from sdactivate.doctor.people import asked, fronts, of_interest
 from sdactivate.doctor.processes import running
 from sdactivate.errors import Error, UsageError
@@ -38,7 +38,7 @@ def test_accounts_are_judged_and_proven(path: str) -> None:
     allowed = {person.name: answer.allowed for person, answer in report.people}
     assert allowed == {"root": True, "nobody": False}
     assert not report.differs
-    text = who.as_text(report)
+    text = who_report.as_text(report)
     assert f"no   nobody    {path}: others have ---, w is wanted; proven: EACCES" in text
     assert "listening, " in text
 
@@ -88,20 +88,20 @@ def test_a_proof_that_contradicts_the_verdict_is_told(path: str) -> None:
     lying = report._replace(people=((person, answer._replace(proof=13)),))
     assert not report.differs
     assert lying.differs
-    assert "BUT PROVEN OTHERWISE: EACCES" in who.as_text(lying)
+    assert "BUT PROVEN OTHERWISE: EACCES" in who_report.as_text(lying)
 
 
 def test_an_abstract_address_is_everybodys() -> None:
     report = who.report("@sdactivate-nothing", [asked("root")])
     assert report.way is None
-    assert "every process of this network namespace" in who.as_text(report)
-    assert who.as_json(report)["accounts"][0]["allowed"] is None
+    assert "every process of this network namespace" in who_report.as_text(report)
+    assert who_report.as_json(report)["accounts"][0]["allowed"] is None
 
 
 def test_a_path_that_no_socket_address_can_hold_is_nobodys() -> None:
     report = who.report("/" + "s" * 108, [asked("root")])
     assert report.people[0][1].allowed is False
-    assert "too long" in who.as_text(report)
+    assert "too long" in who_report.as_text(report)
 
 
 def test_somebody_who_is_only_in_a_group_is_no_account() -> None:
@@ -131,7 +131,7 @@ def test_a_relative_path_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_port_has_no_owner() -> None:
-    text = who.as_text(who.report("127.0.0.1:8000", [asked("root"), asked("nobody")]))
+    text = who_report.as_text(who.report("127.0.0.1:8000", [asked("root"), asked("nobody")]))
     assert text.startswith("127.0.0.1:8000\n")
     assert text.count("every user of this host connects") == 1
 

@@ -13,7 +13,7 @@ import pytest
 
 from sdactivate.errors import Error, UsageError
 from sdactivate.peer_rules import KERNEL_KNOWS_UNITS, kernel_version
-from sdactivate.runtime import peers
+from sdactivate.runtime import peer_units, peers
 from sdactivate.runtime.peers import Gate
 
 _CONNECT = """
@@ -26,7 +26,8 @@ s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print("connected", fl
 sys.stdin.read()
 """
 _CGROUPS = next(
-    (Path(root) for root in peers._CGROUP_ROOTS if Path(root, "cgroup.controllers").exists()), None
+    (Path(root) for root in peer_units.CGROUP_ROOTS if Path(root, "cgroup.controllers").exists()),
+    None,
 )
 _KERNEL_KNOWS = kernel_version(os.uname().release) >= KERNEL_KNOWS_UNITS
 
@@ -85,7 +86,7 @@ def _by_kernel(gate: Gate) -> None:
 
 
 def _by_proc(gate: Gate) -> None:
-    gate._checks = (peers._ByProc([rule.name for rule in gate.rules]),)
+    gate._checks = (peer_units.ByProc([rule.name for rule in gate.rules]),)
 
 
 WAYS = pytest.mark.parametrize("way", [_by_kernel, _by_proc])
