@@ -15,7 +15,7 @@ from sdactivate.generate import units
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
 from sdactivate.site import Site
-from sdactivate.systemd import Escaped
+from sdactivate.systemd import Escaped, word
 
 READY_FD = 9
 """The descriptor that s6 listens on for readiness: one that no socket is placed on."""
@@ -130,7 +130,8 @@ def quadlet(site: Site, target: Target, *, image: str = "") -> Output:
         app=Escaped(_app(site, "quadlet")),
         image=Escaped(image or f"localhost/{site.name}:latest"),
         user=CONTAINER_USER,
-        environment=units.environment(site),
+        # podman's generator puts them into ExecStart=, where systemd would replace $WORD
+        environment=[Escaped(word(v).replace("$", "$$")) for v in units.environment(site)],
         stop=units.stop_timeout(site),
     )
     sockets = units.socket(site, target)

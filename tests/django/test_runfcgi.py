@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from sdactivate.django.runfcgi import OPTIONS, Meaning, modern, understand
 from sdactivate.errors import UsageError
-from tests.supervisors.conftest import USER, House, as_user, house, wait_until
+from tests.reachable import as_user
+from tests.supervisors.conftest import USER, House, house, wait_until
 
 __all__ = ["house"]
 
@@ -193,7 +194,7 @@ def test_without_root_the_socket_is_ones_own(runfcgi, house):
     path = house.state / "own.sock"
     process = runfcgi(
         *("protocol=scgi", f"socket={path}", "daemonize=false", "method=threaded", "umask=077"),
-        **as_user(),
+        **as_user(USER),
     )
     wait_until(lambda: path.exists() and stat.S_IMODE(path.stat().st_mode), "the socket")
     assert stat.S_IMODE(path.stat().st_mode) == 0o700

@@ -164,6 +164,7 @@ def test_the_quadlet_is_one(tmp_path):
         line.partition("=")[0] for line in section.splitlines() if "=" in line and line[0] != "#"
     }
     assert keys == CONTAINER_KEYS
+    assert 'Environment="A=it\'s 100%% $$x"' in text
     if QUADLET:  # podman 4.4 and later bring it
         (tmp_path / "mysite.container").write_text(text)
         done = subprocess.run(

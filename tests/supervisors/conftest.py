@@ -1,8 +1,6 @@
 """The example site on this very machine, without systemd: nginx in front, a supervisor behind."""
 
 import http.client
-import os
-import pwd
 import shutil
 import signal
 import socket
@@ -15,6 +13,8 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+
+from tests.reachable import as_user, reachable_python
 
 CHECKOUT = Path(__file__).parent.parent.parent
 PATIENCE = 120.0  # seconds: a guard against hanging, not an expectation
@@ -43,34 +43,11 @@ class House:
             home / "mysite",
             ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3", "secret_key"),
         )
-        self.environ = {
-            "PATH": os.environ["PATH"],
-            "LANG": "C.UTF-8",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        self.python = self._reachable_python()
+        self.python, self.environ = reachable_python(USER, home / "lib")
         self.manage("migrate", "--verbosity=0")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-
-    def _reachable_python(self) -> str:
-        """The interpreter, where others than root can reach it; else a copy of its packages."""
-        if self._works(sys.executable):
-            return sys.executable
-        library = self.home / "lib"
-        packages = next(Path(sys.prefix).glob("lib/python3*/site-packages"))
-        shutil.copytree(packages, library)
-        shutil.copytree(CHECKOUT / "sdactivate", library / "sdactivate", dirs_exist_ok=True)
-        self.environ["PYTHONPATH"] = str(library)
-        real = os.path.realpath(sys.executable)
-        assert self._works(real), f"{USER} can't reach {real}"
-        return real
-
-    def _works(self, python: str) -> bool:
-        probe = [python, "-c", "import django, sdactivate.runtime.activation"]
-        done = subprocess.run(probe, cwd="/", env=self.environ, capture_output=True, **as_user())
-        return done.returncode == 0
 
     def manage(self, *arguments: str) -> None:
         subprocess.run(
@@ -79,7 +56,7 @@ class House:
             env={**self.environ, "STATE_DIRECTORY": str(self.state)},
             check=True,
             timeout=PATIENCE,
-            **as_user(),
+            **as_user(USER),
         )
 
     def generate(self, kind: str, directory: Path, *options: str) -> list[Path]:
@@ -106,11 +83,6 @@ class House:
 
     def serves(self) -> bool:
         return self.get()[0] == 200
-
-
-def as_user() -> dict:
-    account = pwd.getpwnam(USER)
-    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 @pytest.fixture(scope="module")
