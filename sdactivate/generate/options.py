@@ -227,7 +227,13 @@ def site(name: str, values: Mapping[str, Any]) -> Site:
         packaging = front.packaging.get(distribution := distribution or fronts.distribution())
         if "group" not in fields:
             fields["group"] = fronts.packaging(front, distribution).group
-        if "listen" not in fields and packaging and packaging.chroot:
-            fields["listen"] = (grammar.parse_listen(packaging.default_socket(name)),)
+        if packaging and packaging.chroot:
+            seen = packaging.default_socket(name)
+            for address in fields.setdefault("listen", (grammar.parse_listen(seen),)):
+                if address.path and not packaging.path_inside(address.path):
+                    raise UsageError(
+                        f"--listen {address}: {front.title} makes {packaging.chroot} its root "
+                        f"directory and can't see a socket outside; use {seen}"
+                    )
     runtime = {key: value for key, value in values.items() if key in _SETTINGS}
     return Site(name, **fields, settings=runtime)

@@ -125,6 +125,13 @@ def test_haproxys_socket_lies_where_it_can_see_it(capsys: pytest.CaptureFixture[
     assert "    server application unix@/mysite.sock\n" in capsys.readouterr().out
 
 
+def test_a_socket_that_the_front_cannot_see_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["gen", "mysite", "--front", "haproxy", "--distribution", "debian"]
+    assert main([*argv, "--listen", "/run/mysite.sock"]) == 2
+    assert "can't see a socket outside; use /var/lib/haproxy/mysite.sock" in capsys.readouterr().err
+    assert main([*argv, "--listen", "/var/lib/haproxy/a.sock", "--listen", "127.0.0.1:8000"]) == 0
+
+
 # --- the texts ------------------------------------------------------------------------------
 
 

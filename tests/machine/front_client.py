@@ -93,6 +93,10 @@ def ask(
     """Send a request and return the answer, which may come before the body is sent."""
     data = request(host, path, method, fields, body, chunked)
     with connect(tls) as sock:
+        if len(data) < 65536:
+            # All of it fits into the socket's buffer, and two threads can't share a TLS connection
+            sock.sendall(data)
+            return receive(sock, method)
 
         def send() -> None:
             with contextlib.suppress(OSError):

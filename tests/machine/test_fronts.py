@@ -50,6 +50,8 @@ Outcomes = dict[str, str]
 @pytest.fixture(scope="module")
 def furnished(machine: Machine) -> Machine:
     """A machine with the site's service, PHP-FPM, and files for the fronts to serve."""
+    if machine.run("sh", "-c", "which openssl && ls /usr/sbin/php-fpm*", check=False).returncode:
+        pytest.skip("the machine has no PHP-FPM, or no openssl")
     furnish(machine)
     return machine
 
@@ -79,7 +81,7 @@ def outcomes(furnished: Machine, case: tuple[str, str]) -> Iterator[Outcomes]:
     """What became of each check, for one front and protocol: all is done here, once."""
     name, protocol = case
     if furnished.run("which", PROGRAM[name], check=False).returncode:
-        pytest.skip(f"{fronts.FRONTS[name].title} is not installed")
+        pytest.skip(f"the machine has no {fronts.FRONTS[name].title}")
     front = Running(furnished, fronts.FRONTS[name], protocol)
     try:
         yield front.all()
