@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sdactivate.doctor.examine import Finding
 from sdactivate.doctor.finding import Command, Lines, Remedy
+from sdactivate.doctor.words import visible
 from sdactivate.errors import Error
 
 _UNITS = Path("/etc/systemd/system")
@@ -82,7 +83,7 @@ def run(argv: Sequence[str]) -> None:
 
 def say(text: str) -> None:
     """Tell the person who is asked."""
-    print(text, file=sys.stderr)
+    print("\n".join(map(visible, text.split("\n"))), file=sys.stderr)
 
 
 def asker(*, yes: bool) -> Ask:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sdactivate import __version__
+from sdactivate.doctor import words
 from sdactivate.doctor.examine import Finding
 from sdactivate.doctor.rules import TABLE
 
@@ -19,7 +20,7 @@ def as_text(findings: Sequence[Finding]) -> str:
     ordered = sorted(findings, key=lambda it: it.subject)
     blocks = []
     for subject, group in groupby(ordered, key=lambda it: it.subject):
-        blocks.append("\n".join([subject, *(_block(it) for it in group)]))
+        blocks.append("\n".join([words.visible(subject), *(_block(it) for it in group)]))
     return "\n\n".join(blocks) + f"\n\n{count(findings)}\n"
 
 
@@ -28,7 +29,7 @@ def _block(finding: Finding) -> str:
     if place := where(finding):
         lines.append(f"    at    {place}" + (f": {finding.text}" if finding.text else ""))
     lines += [f"    why   {finding.because}", f"    mend  {finding.remedy}"]
-    return "\n".join(lines)
+    return "\n".join(map(words.visible, lines))
 
 
 def where(finding: Finding) -> str:
@@ -38,11 +39,11 @@ def where(finding: Finding) -> str:
 
 def count(findings: Sequence[Finding]) -> str:
     """Return "2 errors, 1 warning"."""
-    words = []
+    parts = []
     for severity in ("error", "warning", "note"):
         if number := sum(it.rule.severity == severity for it in findings):
-            words.append(f"{number} {severity}{'s' if number > 1 else ''}")
-    return ", ".join(words)
+            parts.append(f"{number} {severity}{'s' if number > 1 else ''}")
+    return ", ".join(parts)
 
 
 def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Who can connect to one address: accounts and running processes, with what decides for each."""
 
 import errno
+import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -108,7 +109,7 @@ class _Asker:
         self.proofs: dict[tuple[Identity, object], int] = {}
 
     def way(self, root: str) -> Way:
-        if len(self.path.encode()) > _SUN_PATH:
+        if len(os.fsencode(self.path)) > _SUN_PATH:
             return Way(self.path, (), errno.ENAMETOOLONG)
         return walk(self.path, root)
 

@@ -12,7 +12,8 @@ from sdactivate.doctor.who import Answer, Report, Team, goes_round
 
 def as_text(report: Report) -> str:
     """Return the report for people: the way as a tree, then who may pass."""
-    lines = [f"{report.address}{_listening(report.listener, report.address)}", ""]
+    address = words.visible(report.address)
+    lines = [f"{address}{_listening(report.listener, report.address)}", ""]
     if report.way is None:
         verdicts = dict.fromkeys(answer.because for _, answer in report.people)
         return "\n".join([*lines, *verdicts]) + "\n"
@@ -105,6 +106,7 @@ def _members(team: Team) -> str:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    rows = [tuple(map(words.visible, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  "

@@ -1,14 +1,16 @@
 """Processes as they are, read from a real /proc."""
 
 import os
+import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdactivate.doctor.access import Range
+from sdactivate.doctor.access import Range, judge
 from sdactivate.doctor.processes import (
     Process,
     parse_ranges,
@@ -16,6 +18,8 @@ from sdactivate.doctor.processes import (
     parse_unit,
     running,
 )
+from sdactivate.doctor.prove import reached
+from sdactivate.doctor.walk import walk
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users, which root only may")
 
@@ -64,6 +68,38 @@ def test_a_mount_namespace_of_its_own_is_another_view() -> None:
             assert _find(process.pid).root == f"/proc/{process.pid}/root"
         finally:
             process.kill()
+
+
+_ROOT_INSIDE = """
+import socket, sys
+print(socket.socket(socket.AF_UNIX).connect_ex(sys.argv[1]), flush=True); sys.stdin.read()
+"""
+
+
+@as_root
+@pytest.mark.parametrize(("uid", "mode"), [(0, 0o600), (20001, 0o000), (20001, 0o600), (20002, 0)])
+def test_root_of_a_user_namespace_is_judged_as_the_kernel_does(uid: int, mode: int) -> None:
+    """It has every capability, over what is owned by ids that its namespace knows."""
+    with (
+        tempfile.TemporaryDirectory(dir="/var/tmp") as directory,
+        socket.socket(socket.AF_UNIX) as server,
+    ):
+        os.chmod(directory, 0o755)
+        server.bind(path := f"{directory}/s")
+        server.listen()
+        os.chown(path, uid, uid)
+        os.chmod(path, mode)
+        argv = ["setpriv", "--reuid=20001", "--regid=20001", "--clear-groups"]
+        argv += ["unshare", "--user", "--map-root-user", "/usr/bin/python3", "-c", _ROOT_INSIDE]
+        pipe = subprocess.PIPE
+        with subprocess.Popen([*argv, path], stdin=pipe, stdout=pipe, text=True) as process:
+            assert process.stdout is not None
+            error = int(process.stdout.readline())
+            identity = _find(process.pid).identity
+            process.communicate("")
+        assert identity.override
+        assert identity.uids == (Range(20001, 1),)
+        assert judge(walk(path), identity).allowed == reached(error)
 
 
 def test_kernel_threads_and_zombies_are_left_out() -> None:

@@ -137,6 +137,13 @@ def test_a_socket_finds_its_service_by_name_and_by_service(tmp_path: Path) -> No
     assert pairs == {"b": ["a.socket", "b.service"], "c": ["c.service"]}
 
 
+def test_what_a_unit_says_steers_no_terminal(tmp_path: Path) -> None:
+    found = findings(tmp_path, broken.units(broken.Broken(socket="ListenStream=@\x1b[2Jweb")))
+    text = report.as_text(found)
+    assert "\x1b" not in text
+    assert "ListenStream=@\\x1b[2Jweb" in text
+
+
 # Silencing
 
 

@@ -130,6 +130,18 @@ def test_a_relative_path_is_refused(tmp_path: Path) -> None:
         walk("mysite.sock")
 
 
+def test_a_name_steers_no_terminal_and_forges_no_line(tmp_path: Path) -> None:
+    evil = os.fsdecode(b"a\x1b[31m\nyes  nobody\xff")
+    path = str(tmp_path / evil)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        text = who_report.as_text(who.report(path, [asked("root")]))
+    assert "\x1b" not in text
+    assert "\nyes" not in text
+    assert "a\\x1b[31m\\x0ayes  nobody\\xff" in text
+    text.encode()
+
+
 def test_a_port_has_no_owner() -> None:
     text = who_report.as_text(who.report("127.0.0.1:8000", [asked("root"), asked("nobody")]))
     assert text.startswith("127.0.0.1:8000\n")

@@ -254,7 +254,7 @@ def test_the_stop_margin_is_a_whole_number_of_seconds() -> None:
     ],
 )
 def test_allow_peer_relaxes_what_its_check_needs_and_says_so(
-    rule: str, release: str, gone: set[str], monkeypatch: pytest.MonkeyPatch
+    rule: str, release: str, gone: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(units.os, "uname", lambda: SimpleNamespace(release=release))
     plain = Site("mysite", app=APP, python="/usr/bin/python3")
@@ -269,6 +269,12 @@ def test_allow_peer_relaxes_what_its_check_needs_and_says_so(
     said = " ".join(set(output.warnings) - set(without.warnings))
     assert all(directive in said for directive in gone)
     assert bool(said) is bool(gone)
+    if shutil.which("systemd-analyze"):
+        (tmp_path / "mysite.service").write_text(output.files[0].text)
+        argv = ["systemd-analyze", "security", "--offline=yes", f"{tmp_path}/mysite.service"]
+        judged = subprocess.run(argv, capture_output=True, text=True, timeout=60).stdout
+        # as docs/allow-peer.md says
+        assert f"mysite.service: {(0.2, 0.4, 0.5)[len(gone)]} " in judged
 
 
 def test_a_rule_for_peers_that_means_nothing_is_misuse() -> None:
