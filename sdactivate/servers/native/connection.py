@@ -61,6 +61,7 @@ class Connection:
     _lock: Lock | None = None
     _again = False
     _lingered = -1
+    half_closed = False  # the peer has closed its side, or both are: an end is to be read
 
     def __init__(self, server: Server, fd: int, address: Any) -> None:
         self.server = server
@@ -111,6 +112,9 @@ class Connection:
             try:
                 if self.fd >= 0:
                     self._advance()
+            except BaseException:
+                self.close()
+                raise
             finally:
                 lock.release()
 
@@ -149,8 +153,9 @@ class Connection:
                     return
             else:
                 self.received(data)
-            # A short read has emptied the socket; what comes later is an event of its own
-            if self.fd < 0 or len(data) < CHUNK:
+            # A short read has emptied the socket, but for an end that came in the same event;
+            # what comes later is an event of its own
+            if self.fd < 0 or (len(data) < CHUNK and not self.half_closed):
                 return
 
     def ended(self) -> None:
@@ -218,6 +223,7 @@ class Connection:
         successor.deadline = self.deadline
         successor._lock = self._lock
         successor._again = self._again
+        successor.half_closed = self.half_closed
         if self._lock is not None:
             self.server.replace(successor)
         self.fd = -1

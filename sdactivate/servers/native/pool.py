@@ -92,11 +92,12 @@ class Pool:
         self.allowed = size
         self.running = 0  # threads neither parked nor lent
         self.workers: dict[int, Worker] = {}  # by thread identity
-        self.awake: dict[Worker, None] = {}  # those not waiting for an event
+        self.asleep: dict[Worker, None] = {}  # those that wait for an event
         self.watched = False  # the steward is looking every few milliseconds
         self._work = work
         self._poke = poke
         self._mutex = Lock()
+        self._started = 0
         self._parked: list[Worker] = []
         self._stopping = False
         self._adapts = size > 1 and getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -112,13 +113,15 @@ class Pool:
 
     def _add(self) -> None:
         worker = Worker()
-        name = f"request-{len(self.workers) + 1}"
+        self._started += 1
+        name = f"request-{self._started}"
         worker.thread = Thread(target=self._run, args=(worker,), name=name, daemon=True)
         self.running += 1
         try:
             worker.thread.start()
         except BaseException:
             self.running -= 1
+            self._started -= 1
             raise
 
     def _run(self, worker: Worker) -> None:
@@ -166,7 +169,7 @@ class Pool:
             worker.parked = False
             self.running += 1
             worker.gate.release()
-        if self.running < self.allowed and len(self.workers) < self.size * _LENT:
+        if self.running < self.allowed and self._started < self.size * _LENT:
             try:
                 self._add()
             except RuntimeError:

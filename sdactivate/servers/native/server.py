@@ -4,12 +4,18 @@
 
 There is no thread that only accepts or only dispatches: whoever is free sleeps in epoll_wait,
 and the kernel wakes the one that slept last, whose caches are warm. A small request is accepted,
-read, served, written and closed by one thread in five system calls. Listening sockets are
-watched edge-triggered, and a thread that has seen one ready accepts until nothing is left; with
-several worker processes EPOLLEXCLUSIVE wakes one of them at a time.
+read, served, written and closed by one thread in five system calls. With several worker processes
+EPOLLEXCLUSIVE wakes one of them at a time.
 
 Nothing is accepted unless a thread is free to serve it: the kernel's backlog is the only queue.
 A connection that is accepted and has not said enough yet costs a descriptor and no thread.
+
+Listening sockets are watched edge-triggered: connections that come together may be one event to
+one thread. So a thread that is about to serve, perhaps for long, sees to it that the backlog is
+not forgotten meanwhile. Where others sleep it accepts once more: as a rule nothing is left, which
+it would have had to find out afterwards anyway, and otherwise it wakes one of them with the
+connection, which goes on likewise. Where nobody sleeps it notes that there may be `more`, and
+whoever becomes free looks there before it sleeps.
 
 The first byte of a connection tells its protocol: a digit begins an SCGI netstring, 1 is
 FastCGI's version, 0 (or 100, a ping) uwsgi's modifier, and a letter begins an HTTP method. PROXY
@@ -20,6 +26,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import socket
 import sys
@@ -60,6 +67,14 @@ BY_FIRST_BYTE: dict[int, type[Connection]] = {
 }
 # While a thread accepts one connection after the other, the rest is looked at every so often
 _IN_A_ROW = 32
+# accept(2) passes on what has happened to a connection while it waited
+_OF_THE_PEER = frozenset(
+    {
+        *(errno.ECONNABORTED, errno.EPROTO, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EINTR),
+        *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENONET),
+        *(errno.EPERM, errno.ETIMEDOUT),
+    }
+)
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # How long accepting rests when there are no descriptors left
 _REST = 0.1
@@ -84,25 +99,31 @@ class Listener:
         self._accept = self.sock._accept  # type: ignore[attr-defined]
         self._pinned = protocol
 
-    def wake(self) -> None:
-        """Accept and serve until nothing is left, or until the rest must have its turn."""
+    def wake(self, accepted: tuple[int, Any] | None = None) -> None:
+        """Accept and serve until nothing is left, or until the rest must have its turn.
+
+        `accepted`: the first connection, where there is one already.
+        """
         server, accept, pinned, is_tcp = self.server, self._accept, self._pinned, self.is_tcp
-        by_first_byte = server.by_first_byte
+        by_first_byte, asleep, more = server.by_first_byte, server.pool.asleep, server.more
         read, set_blocking = os.read, os.set_blocking
         for _ in range(_IN_A_ROW):
-            if not server.accepting:
-                return
-            try:
-                fd, address = accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno not in _OUT_OF_RESOURCES:
-                    continue  # the peer has gone again: accept(2) reports it here
-                if not server.evict():
-                    server.rest(error)
+            if accepted is None:
+                if not server.accepting:
                     return
-                continue
+                # Before, and not after: what others note meanwhile must stay
+                more.pop(self, None)
+                try:
+                    fd, address = accept()
+                except BlockingIOError:
+                    return
+                except OSError as error:
+                    if server.bear(error):
+                        continue
+                    return
+            else:
+                fd, address = accepted
+                accepted = None
             set_blocking(fd, False)
             if is_tcp:
                 _without_delay(fd)
@@ -117,14 +138,50 @@ class Listener:
                 continue
             except OSError:
                 data = b""
-            if data:
-                protocol = pinned or by_first_byte.get(data[0]) or Newcomer
-                protocol(server, fd, address).received(data)
-            else:
+            if not data:
                 os.close(fd)
+                continue
+            # Who is about to sleep says so first, then looks at `more`: the other way round
+            more[self] = None
+            was_last = bool(asleep) and not self._pass_on()
+            protocol = pinned or by_first_byte.get(data[0]) or Newcomer
+            connection = protocol(server, fd, address)
+            try:
+                connection.received(data)
+            except BaseException:
+                connection.close()
+                raise
+            if was_last:
+                return
             if server.pool.running > server.pool.allowed:
                 break  # this thread is to park: another goes on
         server.put_off(self)
+
+    def _pass_on(self) -> bool:
+        """Let a thread that sleeps go on with the next connection; whether there may be one."""
+        self.server.more.pop(self, None)
+        if not self.server.accepting:
+            return False
+        try:
+            accepted = self._accept()
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        self.server.put_off(Accepted(self, accepted))
+        return True
+
+
+class Accepted:
+    """A connection that one thread has accepted for another to serve, and then to go on."""
+
+    def __init__(self, listener: Listener, accepted: tuple[int, Any]) -> None:
+        self._listener = listener
+        self._accepted = accepted
+
+    def wake(self) -> None:
+        """Serve the connection, then accept further ones."""
+        self._listener.wake(self._accepted)
 
 
 class Newcomer(Connection):
@@ -157,7 +214,11 @@ class Newcomer(Connection):
             return
         self._successor = protocol(self.server, self.fd, self.address)
         self.hand_over(self._successor)
-        self._successor.received(data)
+        try:
+            self._successor.received(data)
+        except BaseException:
+            self._successor.close()
+            raise
 
     def retire(self) -> None:
         """The server takes no more requests, but this one is as good as taken.
@@ -243,7 +304,10 @@ class Server:
         self.pool = Pool(settings.threads, self._work, poke)
         self._poke = poke
         self._epoll = select.epoll()
-        self._ready: deque[int] = deque()
+        # What a thread that is free looks at before it sleeps: what is to be woken, and listeners
+        # whose backlog may not be empty
+        self._ready: deque[Any] = deque()
+        self.more: dict[Listener, None] = {}
         self._watched: dict[int, Any] = {}
         self._waker = Waker()
         self._connections: dict[int, Connection] = {}
@@ -264,6 +328,7 @@ class Server:
 
     def start(self) -> None:
         """Begin to accept. The inherited sockets become non-blocking, as systemd made them."""
+        self._make_room()
         et = select.EPOLLIN | select.EPOLLET
         self._watched[self._waker.fd] = self._waker
         self._epoll.register(self._waker.fd, et)
@@ -273,6 +338,26 @@ class Server:
             self._watched[listener.fd] = listener
             self._epoll.register(listener.fd, et | select.EPOLLEXCLUSIVE)
         self.pool.start()
+
+    def _make_room(self) -> None:
+        """Raise the soft limit of descriptors as far as the connections need, and may.
+
+        No further than that: select(2), which a library may still use, ends at 1023.
+        """
+        connections, threads = self.settings.connections, self.settings.threads
+        # A thread's peer, and what an application opens in a request; the rest of the process
+        wanted = connections + 16 * threads + 128
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == resource.RLIM_INFINITY or soft >= wanted:
+            return
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        if limit < connections:
+            log.say(
+                log.WARNING,
+                f"connections={connections}, but this process may have only {limit} descriptors: "
+                "set LimitNOFILE= in the service unit, or fewer connections",
+            )
 
     def drain(self) -> None:
         """Accept no more; finish what was accepted. The backlog is left to the next process."""
@@ -351,6 +436,8 @@ class Server:
         """Do what is due. Returns seconds to the next time, None: when it is poked."""
         now = monotonic()
         due = self.pool.tick()
+        if self.pool.asleep and (self._ready or self.more):
+            self._waker.write()  # somebody may have been allowed since
         if self._resting_until:
             if now >= self._resting_until:
                 self._resting_until = 0.0
@@ -372,41 +459,68 @@ class Server:
 
     def _work(self, worker: Worker) -> None:
         """Take events until the server stops: the life of a thread."""
-        pool, ready, watched = self.pool, self._ready, self._watched
-        awake = pool.awake
+        while not (self.draining and self._finished()):
+            try:
+                self._take_turns(worker)
+            except Exception as error:
+                # A fault of this server's own must cost one connection, not a thread
+                self.errors += 1
+                self.pool.asleep.pop(worker, None)
+                worker.response = None
+                log.say_exception("a fault in sdactivate itself; please report it", error)
+        self._waker.write()  # and the next one
+
+    def _take_turns(self, worker: Worker) -> None:
+        pool, ready, watched, more = self.pool, self._ready, self._watched, self.more
+        asleep = pool.asleep
         wait = self._epoll.poll
-        awake[worker] = None
+        target: Any
         while not (self.draining and self._finished()):
             if pool.running > pool.allowed:
-                awake.pop(worker, None)
                 pool.park(worker)
-                awake[worker] = None
                 continue
             if ready:
                 try:
-                    fd = ready.popleft()
+                    target = ready.popleft()
                 except IndexError:
                     continue
+                if ready and asleep:
+                    self._waker.write()  # what was left at the same time may have woken one only
+            elif more:
+                try:
+                    target, _ = more.popitem()
+                except KeyError:
+                    continue
             else:
-                del awake[worker]
-                # Who puts something into `ready` looks at `awake` afterwards
-                events = [] if ready else wait(-1, 1 if pool.allowed > 1 else 16)
-                awake[worker] = None
+                asleep[worker] = None
+                # Who puts something into `ready` or `more` looks at `asleep` next
+                idle = not (ready or more)
+                events = wait(-1, 1 if pool.allowed > 1 else 16) if idle else []
+                del asleep[worker]
                 if not events:
                     continue
-                fd = events[0][0]
+                fd, mask = events[0]
+                target = watched.get(fd)
+                if mask != select.EPOLLIN and target is not None:
+                    target.half_closed = True
                 if len(events) > 1:
-                    ready.extend([event[0] for event in events[1:]])
-                if len(awake) > 1 and not pool.watched:
+                    self._keep(events[1:])
+                if not pool.watched and pool.running - len(asleep) > 1:
                     pool.overlap()
                 if self.unobserved:
                     self.unobserved = False
                     self._poke()
-            target = watched.get(fd)
             if target is not None:
                 target.wake()
-        del awake[worker]
-        self._waker.write()  # and the next one
+
+    def _keep(self, events: list[tuple[int, int]]) -> None:
+        """Leave what has happened besides for after this turn."""
+        for fd, mask in events:
+            target = self._watched.get(fd)
+            if target is not None:
+                if mask != select.EPOLLIN:
+                    target.half_closed = True
+                self._ready.append(target)
 
     def _finished(self) -> bool:
         return not self._connections and not self._ready
@@ -433,8 +547,8 @@ class Server:
 
     def put_off(self, target: Any) -> None:
         """Let a thread that is or becomes free wake `target`."""
-        self._ready.append(target.fd)
-        if len(self.pool.awake) < self.pool.running:
+        self._ready.append(target)
+        if self.pool.asleep:
             self._waker.write()
 
     def watch(self, connection: Connection) -> None:
@@ -463,15 +577,25 @@ class Server:
         """Close the connection that has waited longest; whether there was one."""
         return any(connection.give_way() for connection in list(self._connections.values()))
 
-    def rest(self, error: OSError) -> None:
+    def bear(self, error: OSError) -> bool:
+        """Take note that accept(2) failed; whether to try again at once."""
+        if error.errno in _OF_THE_PEER:
+            return True
+        if error.errno in _OUT_OF_RESOURCES and self.evict():
+            return True
+        self._rest(error)
+        return False
+
+    def _rest(self, error: OSError) -> None:
         """Accept nothing for a moment: there are no descriptors or no memory left."""
         now = monotonic()
         if now - self._complained > 60:
             self._complained = now
+            hint = ". LimitNOFILE= in the service unit sets how many descriptors there are"
             log.say(
                 log.ERROR,
-                f"cannot accept: {error.strerror}; connections wait in the backlog. "
-                "LimitNOFILE= in the service unit sets how many descriptors there are",
+                f"cannot accept: {error.strerror}; connections wait in the backlog"
+                + (hint if error.errno == errno.EMFILE else ""),
             )
         self._resting_until = now + _REST
         self._poke()

@@ -1,0 +1,40 @@
+"""What the tests of the native server let it serve; the path says what is wanted."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Environ = dict[str, Any]
+PLAIN = [("Content-Type", "text/plain")]
+_met = threading.Condition()
+_waiting = 0
+
+
+def meet(count: int) -> bytes:
+    """Return when `count` requests are here at the same time."""
+    global _waiting
+    with _met:
+        _waiting += 1
+        if _waiting % count == 0:
+            _met.notify_all()
+            return b"met"
+        return b"met" if _met.wait(20) else b"alone"
+
+
+def application(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """A WSGI application."""
+    name, *words = environ["PATH_INFO"].strip("/").split("/")
+    start_response("200 OK", PLAIN)
+    if name == "meet":
+        return [meet(int(words[0]))]
+    if name == "sleep":
+        time.sleep(float(words[0]))
+    if name == "read":
+        size = 0
+        while piece := environ["wsgi.input"].read(65536):
+            size += len(piece)
+        return [f"{size} {environ.get('CONTENT_LENGTH')}".encode()]
+    if name == "big":
+        return (b"x" * 65536 for _ in range(int(words[0])))
+    return [b"hello"]

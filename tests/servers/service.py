@@ -1,0 +1,171 @@
+"""A serving process on sockets that it has inherited, as a service manager would start it."""
+
+import contextlib
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.conftest import CHECKOUT
+
+PATIENCE = 60.0  # seconds: a guard against hanging, not an expectation
+# The service manager's side of sd_listen_fds(3): descriptors from 3 on, and the right PID.
+EXEC = """
+import fcntl, os, resource, sys
+nofile, count = int(sys.argv[1]), int(sys.argv[2])
+fds = [fcntl.fcntl(int(word), fcntl.F_DUPFD_CLOEXEC, 100) for word in sys.argv[3 : 3 + count]]
+for place, fd in enumerate(fds, 3):
+    os.dup2(fd, place)
+if nofile:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count))
+os.execv(sys.executable, [sys.executable, *sys.argv[3 + count :]])
+"""
+
+
+def listener(directory: Path, family: str = "unix", name: str = "socket") -> socket.socket:
+    """A socket that listens, as the socket unit's would."""
+    if family == "unix":
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(directory / name))
+    elif family == "tcp":
+        sock = socket.socket(socket.AF_INET)
+        sock.bind(("127.0.0.1", 0))
+    elif family == "tcp6":
+        sock = socket.socket(socket.AF_INET6)
+        sock.bind(("::1", 0))
+    else:
+        sock = socket.socket(socket.AF_VSOCK)
+        sock.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+    sock.listen(4096)
+    return sock
+
+
+class Service:
+    """`sdactivate serve APPLICATION` in a process of its own.
+
+    application: "module:attribute", importable from the checkout or from `directory`.
+    settings: those of sdactivate.settings. listeners: its sockets, by default one on a unix path;
+    names: what each is called. nofile: the limit of descriptors, soft and hard, 0: as it is.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        application: str,
+        listeners: Sequence[socket.socket] = (),
+        names: Sequence[str] = (),
+        nofile: int = 0,
+        **settings: object,
+    ) -> None:
+        self.listeners = list(listeners) or [listener(directory)]
+        self._log = directory / "log"
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(str(directory / "notify"))
+        self._notify.settimeout(0.2)
+        numbers = [sock.fileno() for sock in self.listeners]
+        words = [nofile, len(numbers), *numbers, "-m", "sdactivate", "serve", application]
+        environ = {
+            **os.environ,
+            "PYTHONPATH": f"{CHECKOUT}:{directory}",
+            "NOTIFY_SOCKET": str(directory / "notify"),
+            **{f"SDACTIVATE_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+        if names:
+            environ["LISTEN_FDNAMES"] = ":".join(names)
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", EXEC, *map(str, words)],
+                pass_fds=numbers,
+                env=environ,
+                stderr=log,
+            )
+
+    def ready(self) -> "Service":
+        """Wait until the process says that it serves."""
+        self.told("READY=1")
+        return self
+
+    def told(self, wanted: str) -> None:
+        """Wait for one assignment of sd_notify(3)."""
+        until = time.monotonic() + PATIENCE
+        heard: list[str] = []
+        while wanted not in heard:
+            try:
+                heard = self._notify.recv(4096).decode().splitlines()
+            except TimeoutError:
+                alive = self.process.poll() is None and time.monotonic() < until
+                assert alive, f"never heard {wanted}; the log: {self.log}"
+
+    def connect(self, which: int = 0, timeout: float = PATIENCE) -> socket.socket:
+        """A connection to one of its sockets."""
+        listening = self.listeners[which]
+        peer = socket.socket(listening.family)
+        peer.settimeout(timeout)
+        address = listening.getsockname()
+        if listening.family == socket.AF_VSOCK:
+            address = (1, address[1])  # VMADDR_CID_LOCAL
+        peer.connect(address)
+        return peer
+
+    @property
+    def log(self) -> str:
+        """What the process has written to standard error."""
+        return self._log.read_text(errors="replace")
+
+    def logged(self, pattern: str, times: int = 1) -> None:
+        """Wait until `pattern` stands in the log so many times."""
+        eventually(lambda: len(re.findall(pattern, self.log)) >= times, f"{pattern!r}\n{self.log}")
+
+    @property
+    def descriptors(self) -> int:
+        """How many descriptors the process has."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory that the process has to itself (proc(5), smaps_rollup)."""
+        rollup = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        return sum(int(kib) << 10 for kib in re.findall(r"(?m)^Private_\w+: *(\d+) kB", rollup))
+
+    @property
+    def soft_limit(self) -> int:
+        """How many descriptors it may have."""
+        return resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE)[0]
+
+    def stop(self) -> int:
+        """Tell the process to stop; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self.process.kill()
+        self.process.wait()
+        self._notify.close()
+        for sock in self.listeners:
+            sock.close()
+
+
+@contextlib.contextmanager
+def serving(directory: Path, application: str, **options: object) -> Iterator[Service]:
+    """A Service that is ready, for as long as the block runs."""
+    service = Service(directory, application, **options)  # type: ignore[arg-type]
+    try:
+        yield service.ready()
+    finally:
+        service.close()
+
+
+def eventually(condition: object, what: str) -> None:
+    """Wait until `condition()` holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.01)
