@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.service import eventually
+
 REQUEST = b"43:CONTENT_LENGTH\x000\x00SCGI\x001\x00REQUEST_METHOD\x00GET\x00,"
 # The service manager's side of the contract: the socket is descriptor 3, and the PID is right.
 EXEC = """
@@ -47,6 +49,15 @@ class Service:
     def told(self, wanted: bytes) -> None:
         while wanted not in self.supervisor.recv(4096).splitlines():
             pass
+
+    def listens(self) -> bool:
+        """Whether one of its epoll sets has the socket in it (proc(5), fdinfo)."""
+        inode = f"ino:{os.fstat(self.listening.fileno()).st_ino:x} "
+        fdinfo = Path(f"/proc/{self.process.pid}/fdinfo")
+        try:
+            return any(inode in (fdinfo / fd).read_text() for fd in os.listdir(fdinfo))
+        except OSError:
+            return self.process.poll() is None
 
     def connect(self) -> socket.socket:
         peer = socket.socket(socket.AF_UNIX)
@@ -94,6 +105,8 @@ def test_one_that_never_speaks_does_not_hold_up_the_stop(service: Service) -> No
 def test_one_that_was_not_accepted_waits_for_the_next_process(service: Service) -> None:
     service.process.send_signal(signal.SIGTERM)
     service.told(b"STOPPING=1")
+    # STOPPING=1 is said first; what comes until the socket is let go is served
+    eventually(lambda: not service.listens(), "the process to let go of its socket")
     with service.connect() as waiting:
         waiting.sendall(REQUEST)
         assert service.process.wait(60) == 0
