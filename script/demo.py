@@ -213,6 +213,7 @@ def reachable_python(home: Path, user: User) -> tuple[dict[str, str], str]:
         "STATE_DIRECTORY": str(home / "state"),
         "DJANGO_SETTINGS_MODULE": "mysite.settings",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }
 
     def works(python: str) -> bool:

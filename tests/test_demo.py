@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.reachable import as_user, reachable_python
+
 DEMO = Path(__file__).parent.parent / "script" / "demo.py"
 
 
-def show(**options: object) -> str:
+def show(python: str = sys.executable, demo: Path = DEMO, **options: object) -> str:
     done = subprocess.run(
-        [sys.executable, str(DEMO)], capture_output=True, text=True, timeout=300, **options
+        [python, str(demo)], capture_output=True, text=True, timeout=300, **options
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"GET /  200 OK, .*“Guestbook”, visit 2, 1 entry", done.stdout)
@@ -36,12 +39,18 @@ def test_as_root_it_tries_the_door_as_everybody():
 
 
 def test_without_root_it_says_what_it_leaves_out():
-    with tempfile.TemporaryDirectory() as scratch:
-        options: dict[str, object] = {}
-        if os.geteuid() == 0:
-            os.chown(scratch, 33, 33)
-            options = {"user": 33, "group": 33, "extra_groups": []}
-        shown = show(env={**os.environ, "TMPDIR": scratch}, **options)
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as copy:
+        python, options = sys.executable, {"env": {**os.environ, "TMPDIR": scratch}}
+        demo = DEMO
+        if os.geteuid() == 0:  # as somebody else, from a checkout that this one can read
+            Path(copy).chmod(0o755)
+            for part in ("script", "examples", "sdactivate"):
+                shutil.copytree(DEMO.parent.parent / part, Path(copy, part))
+            demo = Path(copy, "script", "demo.py")
+            shutil.chown(scratch, "games", "games")
+            python, environ = reachable_python("games", Path(copy, "lib"))
+            options = {"env": {**environ, "TMPDIR": scratch}, **as_user("games")}
+        shown = show(python, demo, cwd="/", **options)
         assert os.listdir(scratch) == []
     assert "This is not root" in shown
     assert re.search(r"you\s+yes", shown)
