@@ -69,7 +69,7 @@ TABLE: tuple[Directive, ...] = (
         "The user exists only while the service runs and owns nothing else on the machine.",
         235,
         EXEC,
-        {"run-as": None},
+        {"run-as": None, "own": None},
     ),
     Directive(
         "identity",
@@ -129,7 +129,7 @@ TABLE: tuple[Directive, ...] = (
         "Shared memory and queues that it leaves behind are removed with it.",
         212,
         EXEC,
-        {"run-as": None},
+        {"run-as": None, "own": None},
     ),
     Directive(
         "files",
@@ -154,7 +154,7 @@ TABLE: tuple[Directive, ...] = (
         "/home, /root and /run/user are empty.",
         214,
         EXEC,
-        {"home": "read-only"},
+        {"home": "read-only", "own": "read-only"},
         cost=0.1,
     ),
     Directive(
@@ -384,7 +384,8 @@ TABLE: tuple[Directive, ...] = (
 def sandbox(needs: Iterable[str], version: int) -> list[Directive]:
     """Return the rows for a service with `needs`, on systemd `version`, relaxed where needed.
 
-    Each need is a key of NEEDS or "run-as" (a user of the administrator's choice).
+    Each need is a key of NEEDS, "run-as" (a user of the administrator's choice) or "own" (a
+    user's own manager, which makes no user; the rest it can do because of PrivateUsers=).
     """
     rows = []
     for row in TABLE:

@@ -57,6 +57,11 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         help=f"the systemd that will read it (default: this host's, else {systemd.USUAL})",
     )
     parser.add_argument(
+        "--user-manager",
+        action="store_true",
+        help="for the calling user's own manager (systemctl --user), the socket in %%t",
+    )
+    parser.add_argument(
         "--no-comments", dest="comments", action="store_false", help="leave the comments out"
     )
 
@@ -105,11 +110,12 @@ def target(args: argparse.Namespace) -> Target:
     Raises UsageError for a version that is none.
     """
     if not args.systemd:
-        return Target(comments=args.comments)
+        return Target(comments=args.comments, own=args.user_manager)
     try:
-        return Target(systemd.parse_version(args.systemd), args.comments)
+        version = systemd.parse_version(args.systemd)
     except UsageError as error:
         raise UsageError(f"--systemd {error}") from None
+    return Target(version, args.comments, args.user_manager)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -34,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="overwrite files that sdactivate did not write or that were changed",
     )
-    add_place(parser)
+    add_root(parser)
     gen.add_target(parser)
     gen.add_options(parser)
 
 
-def add_place(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says where: on this machine, or below another root."""
+def add_root(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says below which root."""
     parser.add_argument(
         "--root",
         metavar="DIR",
@@ -69,12 +69,12 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--app is missing, such as --app mysite.wsgi:application")
     given: dict[str, Any] = {"python": sys.executable, **asked.given}
     kinds = [row for kind in asked.kinds or ("all",) for row in chosen(kind, given)]
-    installed = [row for row in kinds if row.units or row.folder]
+    installed = [row for row in kinds if row.units or (row.folder and not args.user_manager)]
     output = make(asked.name, installed, given, gen.target(args))
     for warning in dict.fromkeys(output.warnings):
         say(f"warning: {warning}")
     site = options.site(asked.name, {key: given[key] for key in given if key in SITE_FIELDS})
-    host = Host(args.root.resolve())
+    host = Host(args.root.resolve(), args.user_manager)
     work = Installation(host, site, output.files, args.force, say)
     if args.dry_run:
         sys.stdout.writelines(work.diff())
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, signal.default_int_handler)
     steps = list(work.steps())
     table: list[str] = []
-    if host.runs and site.path:
+    if host.runs and site.path and not host.own:  # to be somebody else takes root
         name = "prove who can connect"
         steps.append(Step(name, lambda: table.append(prove(site)), lambda: None))
     carry_out(steps, say)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from sdactivate.cli.install import add_place
+from sdactivate.cli.install import add_root
 
 SUMMARY = "remove what install wrote, and nothing else"
 
@@ -16,7 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sdactivate uninstall`."""
     parser.add_argument("name", metavar="NAME", help="what the site's units are called")
     parser.add_argument("--force", action="store_true", help="remove changed files, too")
-    add_place(parser)
+    parser.add_argument(
+        "--user-manager", action="store_true", help="from the calling user's own manager"
+    )
+    add_root(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,6 +28,6 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.generate.host import Host
     from sdactivate.generate.install import uninstall
 
-    for path in uninstall(Host(args.root.resolve()), args.name, args.force, say):
+    for path in uninstall(Host(args.root.resolve(), args.user_manager), args.name, args.force, say):
         print(path)
     return 0

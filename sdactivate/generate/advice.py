@@ -29,8 +29,12 @@ def _unknown(option: str, database: str, name: str) -> Iterator[str]:
         yield f"{option} {name}: this host has no such {database}; the unit won't start without it"
 
 
-def of_socket(site: Site) -> Iterator[str]:
-    """Yield what should be known about the site's sockets."""
+def of_socket(site: Site, own: bool = False) -> Iterator[str]:
+    """Yield what should be known about the site's sockets, of a user's `own` manager or not."""
+    if own:
+        if not site.listen:
+            yield "the socket is in the user's own /run/user directory: no other user gets there"
+        return
     yield from _unknown("--user", "user", site.user)
     yield from _unknown("--group", "group", site.group)
     for address in site.addresses:

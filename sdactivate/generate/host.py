@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdactivate.errors import Error
+from sdactivate.errors import Error, UsageError
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Host:
             state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
             return Path(state) / "sdactivate"
         return self.root / "var/lib/sdactivate"
+
+    def __post_init__(self) -> None:
+        if self.own and not self.runs:
+            raise UsageError("--root: an image has no user's own manager; leave --user-manager out")
 
     def place(self, name: str) -> Path:
         """Return where the file `name` of an Output belongs: units, or a folder below /etc."""

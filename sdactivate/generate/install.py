@@ -200,7 +200,8 @@ class Installation:
         try:
             self.host.systemctl("start", "--", service)
         except Error as error:
-            said = self.host.run("journalctl", "-q", "-u", service, "-n", "5", "-o", "cat")
+            unit = f"--{'user-' if self.host.own else ''}unit={service}"
+            said = self.host.run("journalctl", "-q", unit, "-n", "5", "-o", "cat")
             raise Error(f"{error}\n{said.rstrip()}") from None
 
     def _stop(self) -> None:
@@ -253,5 +254,5 @@ def uninstall(host: Host, name: str, force: bool, say: Say) -> list[Path]:
     record._replace(files={}).save()
     if host.runs:
         host.systemctl("daemon-reload")
-        say(f"{name} is gone; what it has kept is still in /var/lib/{name}")
+        say(f"{name} is gone; what it has kept is still there")
     return removed

@@ -9,10 +9,14 @@ from sdactivate.systemd import host_version
 class Target:
     """What the text is written for."""
 
-    def __init__(self, systemd: int | None = None, comments: bool = True) -> None:
+    def __init__(
+        self, systemd: int | None = None, comments: bool = True, own: bool = False
+    ) -> None:
         self._systemd = systemd
         self.comments = comments
         """Whether the text says why."""
+        self.own = own
+        """Whether a user's own manager (systemctl --user) will read it, not the system's."""
 
     @property
     def systemd(self) -> int:

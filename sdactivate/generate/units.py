@@ -15,7 +15,7 @@ from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
 from sdactivate.peer_rules import kernel_version, parse_rule
 from sdactivate.settings import DEFAULTS, seconds, words
-from sdactivate.site import Site, parse_listen
+from sdactivate.site import ListenAddress, Site, parse_listen
 from sdactivate.systemd import Escaped
 
 STOP_MARGIN = 10
@@ -50,7 +50,9 @@ def socket(site: Site, target: Target) -> Output:
 
     Addresses with a name of their own are in units of their own, NAME-THEIRS.socket.
     """
-    return Output(tuple(_sockets(site, target, instances=False)), advice.of_socket(site))
+    return Output(
+        tuple(_sockets(site, target, instances=False)), advice.of_socket(site, target.own)
+    )
 
 
 def service(site: Site, target: Target) -> Output:
@@ -86,7 +88,7 @@ def template(site: Site, target: Target) -> Output:
     # Every value has been escaped by now, and no escape touches a brace.
     return Output(
         tuple(file._replace(text=file.text.replace(INSTANCE, "%i")) for file in files),
-        chain(advice.of_socket(site), advice.of_peers(peer_needs(site))),
+        chain(advice.of_socket(site, target.own), advice.of_peers(peer_needs(site))),
     )
 
 
@@ -109,11 +111,18 @@ def _sockets(site: Site, target: Target, instances: bool) -> Iterator[File]:
             names=names,
             service=None if stem == site.name else _names(site, site.name, instances).unit,
             mode=Escaped(f"{site.mode:04o}"),
-            addresses=[str(address) for address in addresses],
+            addresses=_listen(site, addresses, target),
+            own=target.own,
             descriptor=addresses[0].name or site.name,
             inet=any(address.family in ("inet", "inet6") for address in addresses),
         )
         yield File(f"{names.file}.socket", text)
+
+
+def _listen(site: Site, addresses: list[ListenAddress], target: Target) -> list[Escaped]:
+    if target.own and not site.listen:
+        return [Escaped(f"%t/{systemd.plain(site.name)}.sock")]
+    return [systemd.plain(str(address)) for address in addresses]
 
 
 def _service(site: Site, target: Target, instances: bool) -> File:
@@ -154,7 +163,8 @@ def surroundings(site: Site, target: Target, names: Names | None = None) -> dict
         "environment": environment(site),
         "credentials": [("LoadCredential", *pair) for pair in site.credential]
         + [("LoadCredentialEncrypted", *pair) for pair in site.encrypted_credential],
-        "topics": _topics(frozenset(needs(site)), target.systemd),
+        "topics": _topics(frozenset(_needs(site, target)), target.systemd),
+        "own": target.own,
     }
 
 
@@ -177,6 +187,20 @@ def environment(site: Site) -> list[str]:
     return [f"{name}={value}" for name, value in site.env] + [
         f"SDACTIVATE_{name.upper()}={text}" for name, text in site.settings.items()
     ]
+
+
+def _needs(site: Site, target: Target) -> set[str]:
+    wanted = needs(site)
+    if not target.own:
+        return wanted
+    if site.run_as:
+        raise UsageError("--run-as: a user's own manager runs everything as that user")
+    if "peer-ids" in wanted:
+        raise UsageError(
+            "--allow-peer: a user's own manager has no sandbox without PrivateUsers=, which "
+            "hides users and groups; unit:NAME.service does without on Linux 6.13 and later"
+        )
+    return wanted | {"own"}
 
 
 def needs(site: Site) -> set[str]:

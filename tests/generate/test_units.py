@@ -180,6 +180,20 @@ def test_the_user_is_always_named(site: Site, user: str) -> None:
     assert f"User={user}" in lines("service", site)
 
 
+def test_for_a_users_own_manager() -> None:
+    own = Target(252, own=True)
+    socket = lines("socket", Site("mysite"), own)
+    assert "ListenStream=%t/mysite.sock" in socket
+    assert not [line for line in socket if line.startswith(("SocketUser=", "SocketGroup="))]
+    service = lines("service", Site("mysite", app=APP), own)
+    assert {"PrivateUsers=yes", "ProtectHome=read-only", "ProtectSystem=strict"} <= set(service)
+    assert not [line for line in service if line.startswith(("User=", "DynamicUser="))]
+    with pytest.raises(UsageError, match="runs everything as that user"):
+        text("service", Site("mysite", app=APP, run_as="me"), own)
+    with pytest.raises(UsageError, match="no sandbox without PrivateUsers="):
+        text("service", Site("mysite", app=APP, settings={"allow_peer": "user:me"}), own)
+
+
 def test_the_runtime_directory_is_nobodys() -> None:
     assert not [line for line in lines("service", Site("a", app=APP)) if "RuntimeDirectory" in line]
 

@@ -121,6 +121,29 @@ def test_a_full_disk(path: str, machine: Machine) -> None:
         machine.run("systemctl", "daemon-reload")
 
 
+def test_in_a_users_own_manager(machine: Machine) -> None:
+    machine.run("sh", "-ec", "mkdir -p /home/alice; chown alice: /home/alice")
+    machine.run("systemctl", "start", "user@4201.service")
+    env = {"XDG_RUNTIME_DIR": "/run/user/4201", "HOME": "/home/alice"}
+    group = INSTALL.index("--group")
+    install = (*INSTALL[:group], *INSTALL[group + 2 :], "--user-manager")
+    machine.run(*install, user="alice", env=env)
+    fetch = ("curl", "-sS", "--max-time", "30", "--unix-socket", "/run/user/4201/mysite.sock")
+    machine.run(*fetch, "http://mysite.test/static/none", user="alice", env=env)
+    state = ("systemctl", "--user", "is-enabled", "mysite.socket")
+    assert machine.run(*state, user="alice", env=env).stdout == "enabled\n"
+    pid = machine.run(
+        *("systemctl", "--user", "show", "-P", "MainPID", "mysite.service"), user="alice", env=env
+    ).stdout.strip()
+    assert machine.run("stat", "-c", "%U", f"/proc/{pid}").stdout == "alice\n"
+    removed = ("sdactivate", "uninstall", "mysite", "--user-manager")
+    gone = machine.run(*removed, user="alice", env=env).stdout.split()
+    assert sorted(gone) == [
+        "/home/alice/.config/systemd/user/mysite.service",
+        "/home/alice/.config/systemd/user/mysite.socket",
+    ]
+
+
 STEPS = ["write /", "compile", "enable and start", "start the service once", "prove"]
 
 
