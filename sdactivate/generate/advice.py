@@ -10,6 +10,7 @@ import pwd
 from collections.abc import Iterable, Iterator
 from functools import cache
 
+from sdactivate import hosts
 from sdactivate.directives import NEEDS, TABLE
 from sdactivate.site import Site
 
@@ -82,6 +83,19 @@ def of_service(site: Site, python: str) -> Iterator[str]:
             yield f"{option} {path}: this host has no such file"
         elif path.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108 - that is what is warned of
             yield f"{option} {path}: the service has a /tmp of its own (PrivateTmp=), move it"
+
+
+def of_server(site: Site, python: str) -> Iterator[str]:
+    """Yield what should be known about another server that serves the site."""
+    host = hosts.find(site.settings.get("server", "native"))
+    if host is None:
+        return
+    # Every package installs a program of its name beside the interpreter
+    if os.path.exists(python) and not os.path.exists(hosts.program(host, python)):
+        yield (
+            f"--server {host.name}: it does not seem to be installed for {python}; install it "
+            f"with `{hosts.install_command(host.package, python)}`"
+        )
 
 
 def of_peers(needs: Iterable[str]) -> Iterator[str]:

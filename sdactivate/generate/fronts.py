@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from sdactivate import fronts
+from sdactivate import fronts, hosts
 from sdactivate.errors import Error, UsageError
 from sdactivate.generate import front_options as grammar
 from sdactivate.generate.front_options import Files, Tls
@@ -300,7 +300,10 @@ def frontage(front: fronts.Front, site: Site, **options: Any) -> Frontage:
     Raises UsageError where the site has no socket in the file system, and what Frontage does.
     """
     distribution = options.pop("distribution", None) or fronts.distribution()
-    protocol = site.settings.get("protocol", "auto")
+    server = site.settings.get("server", "native")
+    protocol = hosts.front_protocol(
+        server, site.settings.get("protocol", "auto"), (front.recommended, *front.protocols)
+    )
     packaging = front.packaging.get(distribution)
     if not site.listen and packaging:
         socket = packaging.default_socket(site.name)
@@ -318,7 +321,7 @@ def frontage(front: fronts.Front, site: Site, **options: Any) -> Frontage:
         front,
         re.sub("[^A-Za-z0-9._-]", "-", site.name),
         socket,
-        protocol="" if protocol == "auto" else protocol,
+        protocol=protocol,
         distribution=distribution,
         **options,
     )

@@ -8,13 +8,13 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sdactivate import directives, peer_rules, systemd
+from sdactivate import directives, hosts, peer_rules, systemd
 from sdactivate.errors import UsageError
 from sdactivate.generate import advice
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
 from sdactivate.peer_rules import kernel_version, parse_rule
-from sdactivate.settings import DEFAULTS, seconds, words
+from sdactivate.settings import DEFAULTS, resolve, seconds, words
 from sdactivate.site import ListenAddress, Site, parse_listen
 from sdactivate.systemd import Escaped
 
@@ -63,6 +63,7 @@ def service(site: Site, target: Target) -> Output:
     """
     warnings = chain(
         advice.of_service(site, site.python or sys.executable),
+        advice.of_server(site, site.python or sys.executable),
         advice.of_peers(peer_needs(site)),
     )
     return Output((_service(site, target, instances=False),), warnings)
@@ -129,19 +130,29 @@ def _service(site: Site, target: Target, instances: bool) -> File:
     if not site.app:
         raise UsageError("--kind service needs --app, such as --app mysite.wsgi:application")
     names = _names(site, site.name, instances)
+    python = site.python or sys.executable
+    server = site.settings.get("server", "native")
+    start = [python, "-m", "sdactivate", "serve", site.app]
+    if host := hosts.find(server):
+        families = [address.family for address in site.addresses]
+        start = hosts.command(host, python, site.app, resolve({}, site.settings, {}), families)
+    else:
+        hosts.check_interface(server, site.app)
     text = render(
         "service.j2",
         target.comments,
         site=site,
+        host=host,
+        why=[Escaped(line) for line in host.why] if host else [],
         sockets=[_names(site, stem, instances).unit for stem in site.socket_units],
-        start=systemd.command(
-            [site.python or sys.executable, "-m", "sdactivate", "serve", site.app]
-        ),
-        reload=systemd.command([site.python or sys.executable, "-m", "sdactivate", "reload"]),
+        start=systemd.command(start),
+        reload=systemd.command([python, "-m", "sdactivate", "reload"]),
+        signal=Escaped(host.reload) if host else None,
         stop=stop_timeout(site),
         watchdog=WATCHDOG,
         version=target.systemd,
-        **surroundings(site, target, names),
+        # Another server is told by its command line, and reads no settings of ours
+        **surroundings(replace(site, settings={}) if host else site, target, names),
     )
     return File(f"{names.file}.service", text)
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sdactivate import hosts
 from sdactivate.errors import Error, UsageError
 from sdactivate.runtime import notify
 from sdactivate.runtime.activation import inherited_sockets
@@ -29,8 +30,18 @@ def _flup() -> Callable[..., Serving]:
     return Server
 
 
-SERVERS: dict[str, Callable[[], Callable[..., Serving]]] = {"native": _native, "flup": _flup}
-"""The setting `server`: what returns the class, imported only now."""
+def _waitress() -> Callable[..., Serving]:
+    from sdactivate.servers.waitress import Server
+
+    return Server
+
+
+SERVERS: dict[str, Callable[[], Callable[..., Serving]]] = {
+    "native": _native,
+    "flup": _flup,
+    "waitress": _waitress,
+}
+"""The setting `server`: what returns the class, imported only now. Others are executed: hosts."""
 
 
 class ImportFailed(Error):
@@ -63,13 +74,20 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
     """Serve `application` as `serve` does, and return the exit code.
 
     code, options: settings given in code and on the command line; the environment outranks
-    both. Raises Error where there is nothing to serve or nothing to serve it on, and where
-    --allow-peer can't be checked in this sandbox.
+    both. A server that is another program is executed, and this does not return. Raises Error
+    where there is nothing to serve or nothing to serve it on, and where --allow-peer can't be
+    checked in this sandbox.
     """
     from sdactivate.runtime import handover, lifecycle
 
     origin = handover.Origin.now()
     settings = resolve(code, options, os.environ)
+    if host := hosts.find(settings.server):
+        from sdactivate.runtime.hosted import become
+
+        become(host, application, settings)
+    if isinstance(application, str):
+        hosts.check_interface(settings.server, application)
     sockets = inherited_sockets(settings.fd)
     if settings.notify_fd:
         notify.write_ready_to(settings.notify_fd)

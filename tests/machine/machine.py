@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.parser import Parser
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +27,8 @@ SCRIPT = Path(__file__).with_name("machine.sh")
 NGINX = Path(__file__).with_name("nginx.conf")
 DAY = 86400
 
-# What has to be in every machine's /opt/sdactivate besides the wheel and what it requires.
-EXTRA = "demo"
+# What is in every machine's /opt/sdactivate besides the wheel and what it requires.
+EXTRAS = ("demo",)
 
 # Users besides the distribution's own (root, www-data, nobody): name, number, further group.
 USERS = (("alice", 4201, None), ("bob", 4202, "web"))
@@ -60,13 +60,13 @@ class Installation(NamedTuple):
 # -- before: what is installed, once -------------------------------------------------------------
 
 
-def install(wheel: Path, root: Path) -> Installation:
-    """Return `wheel` installed with the example site, for machines over `root`.
+def install(wheel: Path, root: Path, extras: Sequence[str] = EXTRAS) -> Installation:
+    """Return `wheel` with `extras` installed with the example site, for machines over `root`.
 
     Two steps, each kept under build/machine until its ingredients change: what the wheel
     requires (slow), and on a copy of that the wheel and the site (a second or two).
     """
-    requires = _requirements(wheel)
+    requires = _requirements(wheel, extras)
     python = os.path.realpath(root / "usr/bin/python3")
     base_key = _key(str(root), python, *requires)
     site_files = sorted(p for p in (CHECKOUT / "examples" / "mysite").rglob("*") if p.is_file())
@@ -101,7 +101,7 @@ def install(wheel: Path, root: Path) -> Installation:
     return Installation(root, made / "prefix", made / "mysite")
 
 
-def _requirements(wheel: Path) -> list[str]:
+def _requirements(wheel: Path, extras: Sequence[str]) -> list[str]:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         metadata = Parser().parsestr(archive.read(name).decode())
@@ -109,7 +109,8 @@ def _requirements(wheel: Path) -> list[str]:
     return [
         line.partition(";")[0].strip()
         for line in lines
-        if "extra ==" not in line or EXTRA in line.partition("extra ==")[2]
+        if "extra ==" not in line
+        or any(f"'{extra}'" in line.partition("extra ==")[2] for extra in extras)
     ]
 
 

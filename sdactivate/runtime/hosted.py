@@ -1,0 +1,71 @@
+"""Become another server: `sdactivate serve --server gunicorn` executes it on the same sockets.
+
+What was passed to this process is looked at as if it were to be served here, and announced again
+as sd_listen_fds(3) says: on the descriptors from 3 on, for this process, which exec does not
+change. So a server that knows systemd only is served by every other supervisor, too.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sdactivate import hosts
+from sdactivate.errors import Error, UsageError
+from sdactivate.hosts import Host
+from sdactivate.runtime.activation import inherited_sockets
+
+if TYPE_CHECKING:
+    from sdactivate.settings import Settings
+
+_FAMILIES = {
+    socket.AF_UNIX: "unix",
+    socket.AF_INET: "inet",
+    socket.AF_INET6: "inet6",
+    socket.AF_VSOCK: "vsock",
+}
+
+
+class NotInstalled(Error):
+    """The server is not installed for this interpreter."""
+
+
+def become(host: Host, application: Any, settings: Settings) -> NoReturn:
+    """Execute `host` on the sockets that this process has inherited.
+
+    application: MODULE:NAME, which the server imports by itself.
+
+    Raises UsageError for an application that is not a name and for what `hosts.command` refuses,
+    NotInstalled, and ActivationError as `inherited_sockets` does.
+    """
+    from sdactivate.launch.process import execute, place
+
+    if not isinstance(application, str):
+        raise UsageError(
+            f"--server {host.name} is a program of its own and imports the application itself: "
+            "give serve() its name, such as 'mysite.wsgi:application'"
+        )
+    hosts.interface(host, application)
+    hosts.check_settings(host, settings)
+    python = sys.executable
+    if not is_installed(host, python):
+        raise NotInstalled(
+            f"{host.name} is not installed for {python}; install it with "
+            f"`{hosts.install_command(host.package, python)}`"
+        )
+    sockets = inherited_sockets(settings.fd)
+    families = [_FAMILIES[inherited.sock.family] for inherited in sockets]
+    argv = hosts.command(host, python, application, settings, families)
+    names = [inherited.name for inherited in sockets]
+    sys.stdout.flush()
+    execute(argv, os.environ, place([inherited.sock for inherited in sockets], ()), names)
+
+
+def is_installed(host: Host, python: str) -> bool:
+    """Return whether `host` is there for `python`, which is this interpreter."""
+    if host.is_program:
+        return os.access(hosts.program(host, python), os.X_OK)
+    return find_spec(host.name) is not None

@@ -1,0 +1,288 @@
+"""waitress with an orderly stop: `--server waitress`.
+
+waitress serves inherited sockets when it is called from Python, but has no stop that finishes what
+it accepted: at a restart every request under way is lost. Here its loop is driven by a thread that
+can be told to drain. Then the listening sockets leave the loop, idle connections are shut for
+reading (what was sent before is read and served; see the native server's `retire`), and the loop
+goes on until the last connection has its answer. The listening sockets are systemd's: waitress'
+listen() on them does nothing, and they are closed but never shut down.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from threading import Lock, Thread, get_ident
+from time import monotonic
+from typing import Any
+
+from sdactivate.errors import Error, UsageError
+from sdactivate.hosts import install_command
+from sdactivate.runtime import log
+from sdactivate.runtime.activation import InheritedSocket
+from sdactivate.runtime.serving import Figures
+from sdactivate.settings import TABLE, Settings
+
+try:
+    from waitress import wasyncore
+    from waitress.channel import ClientDisconnected, HTTPChannel
+    from waitress.server import create_server
+    from waitress.task import WSGITask
+except ModuleNotFoundError as error:
+    if error.name != "waitress":
+        raise
+    raise Error(
+        f"waitress is not installed for {sys.executable}; install it with "
+        f"`{install_command('waitress', sys.executable)}`"
+    ) from None
+
+# The settings that waitress has a use for; those of the lifecycle are everybody's
+_KNOWN = frozenset(
+    {
+        *("server", "protocol", "threads", "connections", "header_bytes", "body_bytes"),
+        *("body_buffer", "keepalive_timeout", "trust", "allow_peer", "fd", "notify_fd"),
+        *("workers", "preload", "graceful_timeout", "start_timeout", "idle_timeout"),
+        *("worker_timeout", "max_requests", "max_requests_jitter", "max_memory"),
+    }
+)
+# What waitress calls the peer of a unix socket
+_UNIX_PEER = "localhost"
+_NO_LIMIT = 1 << 62
+_FORWARDED = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"}
+
+
+class Listening(socket.socket):
+    """An inherited socket, as waitress is given it: it listens already, and may have a gate."""
+
+    gate: Any = None
+
+    def listen(self, backlog: int = 0) -> None:
+        """Do nothing: systemd has done it, with the backlog of the socket unit."""
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; one that the gate does not admit is closed."""
+        peer, address = super().accept()
+        if self.gate is not None and not self.gate.admits(peer.fileno()):
+            peer.close()
+            raise BlockingIOError
+        return peer, address
+
+
+class Server:
+    """One process's waitress. See the native server's for the arguments.
+
+    Raises UsageError for a setting that waitress does not have, or that can't be meant on these
+    sockets, and Error where waitress is not installed.
+    """
+
+    def __init__(
+        self,
+        application: Callable[..., Any],
+        sockets: Sequence[InheritedSocket],
+        settings: Settings,
+        poke: Callable[[], None] = lambda: None,
+        gate: Any = None,
+    ) -> None:
+        self.failed: str | None = None
+        self.unobserved = False
+        self.errors = 0
+        self.requests = 0
+        self.settings = settings
+        self.serving: dict[int, tuple[float, str]] = {}  # by thread: since when, what
+        self.last = monotonic()  # when a request began or ended
+        self._poke = poke
+        self._mutex = Lock()
+        self._draining = False
+        self._cut = False
+        self._map: dict[int, Any] = {}
+        # Copies: a successor inherits the originals
+        listening = [Listening(fileno=os.dup(inherited.sock.fileno())) for inherited in sockets]
+        for sock in listening:
+            sock.gate = gate
+        self._server = create_server(
+            application, map=self._map, sockets=listening, **adjustments(settings, listening)
+        )
+        self._listeners = [each for each in self._map.values() if getattr(each, "accepting", None)]
+        for listener in self._listeners:
+            listener.channel_class = partial(Channel, self)
+        self._thread = Thread(target=self._loop, name="waitress", daemon=True)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Accept no more; finish what was accepted."""
+        self._draining = True
+        self._listeners[0].pull_trigger()
+
+    def join(self, seconds: float) -> bool:
+        """Wait so long for the last response; whether it has been sent."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def cut(self) -> None:
+        """Close what is left."""
+        self._cut = True
+        self._listeners[0].pull_trigger()
+
+    def tick(self) -> float | None:
+        """Nothing is due: waitress' own loop sees to its deadlines."""
+        return None
+
+    def figures(self) -> Figures:
+        """Return how the server is doing."""
+        now = monotonic()
+        busy = list(self.serving.values())
+        return Figures(
+            requests=self.requests,
+            errors=self.errors,
+            busy=len(busy),
+            threads=self.settings.threads,
+            oldest=max((now - since for since, _ in busy), default=0.0),
+            idle=0.0 if busy else now - self.last,
+        )
+
+    def stalled(self, seconds: float) -> bool:
+        """Whether every thread has been in the same request for so long."""
+        now = monotonic()
+        busy = list(self.serving.values())
+        return len(busy) >= self.settings.threads and all(now - at > seconds for at, _ in busy)
+
+    def stacks(self, seconds: float) -> list[str]:
+        """Return the requests that have taken longer than `seconds`, each with its stack."""
+        now = monotonic()
+        frames = sys._current_frames()
+        return [
+            f"{what}\n{''.join(traceback.format_stack(frames[ident]))}".rstrip()
+            for ident, (since, what) in list(self.serving.items())
+            if now - since > seconds and ident in frames
+        ]
+
+    # In waitress' threads
+
+    def begin(self, ident: int, what: str) -> None:
+        """The thread `ident` begins with a request."""
+        self.serving[ident] = (monotonic(), what)
+        if self.unobserved:
+            self.unobserved = False
+            self._poke()
+
+    def end(self, ident: int, failed: bool) -> None:
+        """The thread has sent the response, or has failed to understand the request."""
+        with self._mutex:
+            del self.serving[ident]
+            self.requests += 1
+            self.errors += failed
+            self.last = monotonic()
+
+    # In the loop's thread
+
+    def _loop(self) -> None:
+        try:
+            while not self._cut:
+                if self._draining and not self._drained():
+                    break
+                # A thread that has finished a request pulls the trigger, which ends the wait
+                wasyncore.loop(timeout=1.0, use_poll=True, map=self._map, count=1)
+        except Exception as error:
+            log.say_exception("waitress' loop has ended", error)
+            self.failed = f"waitress' loop has ended: {error}"
+            self._poke()
+        self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=0 if self._cut else 5)
+        wasyncore.close_all(self._map)
+
+    def _drained(self) -> bool:
+        """Take the loop one step closer to its end; whether there is still something to do."""
+        for listener in self._listeners:
+            if listener.accepting:
+                listener.accepting = False
+                listener.del_channel()
+        channels = [each for each in list(self._map.values()) if isinstance(each, Channel)]
+        for channel in channels:
+            channel.retire()
+        return bool(channels)
+
+
+class Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection of waitress', which tells the server what it is doing."""
+
+    def __init__(self, owner: Server, *args: Any, **kwargs: Any) -> None:
+        self.owner = owner
+        self._retired = False
+        self.task_class = partial(Task, owner)
+        super().__init__(*args, **kwargs)
+
+    def service(self) -> None:
+        """Serve a request, in one of waitress' threads."""
+        owner, ident, request = self.owner, get_ident(), self.requests[0]
+        owner.begin(ident, log.escape(f"{request.command} {request.path}"))
+        try:
+            super().service()
+        finally:
+            owner.end(ident, failed=request.error is not None)
+
+    def retire(self) -> None:
+        """Let the connection end where no request is under way: what was sent is still read."""
+        idle = not (self.requests or self.request or self.total_outbufs_len)
+        if idle and not self._retired:
+            self._retired = True
+            try:
+                self.socket.shutdown(socket.SHUT_RD)
+            except OSError:
+                pass  # the peer was quicker
+
+
+class Task(WSGITask):  # type: ignore[misc]
+    """A request of waitress', whose failure is counted."""
+
+    def __init__(self, owner: Server, *args: Any) -> None:
+        self._owner = owner
+        super().__init__(*args)
+
+    def execute(self) -> None:
+        """Call the application. Raises what it raises: waitress logs that and answers."""
+        try:
+            super().execute()
+        except ClientDisconnected:
+            raise
+        except Exception:
+            self._owner.errors += 1
+            raise
+
+
+def adjustments(settings: Settings, sockets: Sequence[socket.socket]) -> dict[str, Any]:
+    """Return what waitress is to be told: its "Arguments to waitress.serve".
+
+    Raises UsageError for settings that it can't follow.
+    """
+    for setting in TABLE:
+        if getattr(settings, setting.name) != setting.default and setting.name not in _KNOWN:
+            raise UsageError(f"{setting.option}: waitress has no such setting; see docs/servers.md")
+    if settings.protocol not in ("auto", "http"):
+        raise UsageError(
+            f"--protocol {settings.protocol}: waitress speaks http only; the native server "
+            "speaks all four at once"
+        )
+    if any(sock.family == socket.AF_VSOCK for sock in sockets):
+        raise UsageError("waitress serves no vsock sockets; the native server does")
+    if len(settings.trust) > 1:
+        raise UsageError(f"--trust {' '.join(settings.trust)}: waitress believes one proxy only")
+    unix = any(sock.family == socket.AF_UNIX for sock in sockets)
+    trusted = settings.trust[0] if settings.trust else _UNIX_PEER if unix else None
+    told: dict[str, Any] = {
+        "threads": settings.threads,
+        "connection_limit": settings.connections,
+        "channel_timeout": max(1, round(settings.keepalive_timeout)),
+        "max_request_header_size": settings.header_bytes,
+        "max_request_body_size": settings.body_bytes or _NO_LIMIT,
+        "inbuf_overflow": settings.body_buffer,
+        "clear_untrusted_proxy_headers": True,
+    }
+    if trusted:
+        told |= {"trusted_proxy": trusted, "trusted_proxy_headers": _FORWARDED}
+    return told
