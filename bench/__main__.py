@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import gate, machine, matrix, plots, report, restart, start
+from bench import gate, hosts, machine, matrix, plots, report, restart, start
 from bench.load import bench
 from bench.servers import SERVERS
 
@@ -48,6 +48,13 @@ def run_restart(options: argparse.Namespace) -> None:
     save(options.out, "restart", result)
 
 
+def run_hosts(options: argparse.Namespace) -> None:
+    with bench() as place:
+        times = 2 if options.quick else options.times
+        result = hosts.runs(place, times)
+    save(options.out, "hosts", result)
+
+
 def run_gate(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as directory:
         count, calls = (1, 2000) if options.quick else (options.rounds, 20000)
@@ -78,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     load = verb("load", run_load, "CPU per request, throughput, latencies, memory")
     cold = verb("start", run_start, "cold start, memory of one worker, imports")
     again = verb("restart", run_restart, "restarts and reloads under load")
+    others = verb("hosts", run_hosts, "restarts under load of what --server offers")
     costs = verb("gate", run_gate, "what --allow-peer costs a connection (root)")
     verb("report", run_report, "tables and plots from the results")
     for made in (load, cold, again):
@@ -87,7 +95,8 @@ def parser() -> argparse.ArgumentParser:
     load.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     some(load, "suites", list(matrix.SUITES))
     some(load, "apps", [*matrix.APPS, "sleep"])
-    again.add_argument("--times", type=int, default=20, help="restarts of each server")
+    for made in (again, others):
+        made.add_argument("--times", type=int, default=20, help="restarts of each server")
     again.add_argument("--app", default="djmw", choices=[*matrix.APPS, "sleep"])
     return top
 

@@ -195,6 +195,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "load": ("Serving", load_section),
     "start": ("Starting", start_section),
     "restart": ("Restarting", restart_section),
+    "hosts": ("Restarting other servers on the same unit", restart_section),
 }
 
 
