@@ -1,7 +1,8 @@
 """What a restart loses with each server that `--server` offers, on the same socket.
 
-The runs are those of restart.py: the same load, a socket that is held. Each server is started as `sdactivate serve --server NAME`, which is what a generated unit starts, with
-the settings' defaults. `document` makes the table in docs/servers.md from the results.
+The runs are those of restart.py: the same load, a socket that is held. Each server is started as
+`sdactivate serve --server NAME`, which is what a generated unit starts, with the settings'
+defaults. `document` makes the table in docs/servers.md from the results.
 """
 
 from itertools import product

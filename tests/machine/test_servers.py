@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,29 @@ def test_the_site_is_served_on_the_socket_that_stays(
     assert "<form" in get(front)  # and the next request starts it again
 
 
+SERVERS = [name for name in hosts.NAMES if name not in hosts.REFUSED]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_request_under_way_survives_a_restart(front: Machine, server: str) -> None:
+    """Or the table says that it does not: the document's column "stop"."""
+    deploy(front, server, "auto")
+    assert "<form" in get(front)
+    slow = ("curl", "-s", "-w", "%{http_code}", "-o", "/dev/null", "-H", "Host: mysite.test")
+    asking = front.popen(*slow, "http://127.0.0.1/slow?ms=2000", stdout=subprocess.PIPE)
+    front.wait(lambda: _connected(front), "the request under way")
+    front.run("systemctl", "restart", "mysite.service")
+    code, _ = asking.communicate(timeout=60)
+    host = hosts.find(server)
+    assert code == ("502" if host and not host.finishes else "200")
+
+
+def _connected(machine: Machine) -> bool:
+    """Whether there is an accepted connection to the socket: state 03 (SS_CONNECTED)."""
+    lines = map(str.split, machine.read("/proc/net/unix").splitlines())
+    return any(line[5] == "03" and line[7:] == [SOCKET] for line in lines)
+
+
 RELOADED = [("native", "auto"), ("flup", "scgi"), ("waitress", "auto"), ("gunicorn", "http")]
 
 
@@ -139,7 +163,7 @@ def test_a_server_without_a_sound_reload_has_none(front: Machine, server: str) -
     assert done.stdout == "no\n"
 
 
-@pytest.mark.parametrize("server", [name for name in hosts.NAMES if name not in hosts.REFUSED])
+@pytest.mark.parametrize("server", SERVERS)
 def test_the_units_command_can_be_tried_by_hand(front: Machine, server: str) -> None:
     """`sdactivate serve --server NAME` on a socket of systemd-socket-activate's."""
     front.run("systemctl", "stop", "mysite.service")

@@ -74,6 +74,7 @@ class Parser(flup.Connection):  # type: ignore[misc]
     def __init__(self, limit: int, known: dict[str, str]) -> None:
         self._wire = _Wire()
         super().__init__(self._wire, None, self, 0)
+        self._requests: dict[int, Request] = {}
         self.limit = limit
         # flup looks its capabilities up by the bytes that came, and has them by str: no answer
         self.capability = {name.encode("ascii"): value for name, value in known.items()}
@@ -113,12 +114,18 @@ class Parser(flup.Connection):  # type: ignore[misc]
     # What flup calls
 
     def process_input(self) -> None:
-        """Take a record, without select(2): flup's can't wait for descriptors over 1023."""
+        """Take a record, without select(2): flup's can't wait for descriptors over 1023.
+
+        Request 0 is the connection itself (section 3.3), which flup would let begin like any.
+        """
         record = flup.Record()
         record.read(self._sock)
-        if take := _TAKES.get(record.type):
-            take(self, record)
-        elif record.requestId == flup.FCGI_NULL_REQUEST_ID:
+        if record.requestId != flup.FCGI_NULL_REQUEST_ID:
+            if take := _TAKES.get(record.type):
+                take(self, record)
+        elif record.type == flup.FCGI_GET_VALUES:
+            self._do_get_values(record)
+        else:
             self._do_unknown_type(record)
 
     def _cleanupSocket(self) -> None:
@@ -128,8 +135,9 @@ class Parser(flup.Connection):  # type: ignore[misc]
         """Begin a request. flup learns what it is asked to be (its role) too late to refuse."""
         if record.contentLength < struct.calcsize(flup.FCGI_BeginRequestBody):
             raise Malformed("FastCGI: BEGIN_REQUEST is too short")
-        for earlier in [each for each in self._requests.values() if each.answered]:
-            self._forget(earlier)
+        earlier = self._requests
+        if all(each.answered for each in earlier.values()):
+            self._requests = {}  # what may still come of it is not waited for
         if record.requestId in self._requests:
             raise Malformed(f"FastCGI: request {record.requestId} began twice")
         record.contentData = record.contentData[:8]
@@ -140,11 +148,12 @@ class Parser(flup.Connection):  # type: ignore[misc]
         request.keep_alive = bool(request.flags & flup.FCGI_KEEP_CONN)
         if request.role != flup.FCGI_RESPONDER:
             self.end_request(request, 0, flup.FCGI_UNKNOWN_ROLE)
+            self._requests = earlier
 
     def _do_params(self, record: Any) -> None:
         """Collect the parameters. flup takes each record for whole pairs, which it need not be."""
         request = self._requests.get(record.requestId)
-        if request is None or request.answered:
+        if request is None:
             return
         if request.variables is not None:
             raise Malformed("FastCGI: parameters after the end of the parameters")
@@ -198,13 +207,12 @@ class Parser(flup.Connection):  # type: ignore[misc]
 
 
 _TAKES = {
-    flup.FCGI_GET_VALUES: Parser._do_get_values,
     flup.FCGI_BEGIN_REQUEST: Parser._do_begin_request,
     flup.FCGI_ABORT_REQUEST: Parser._do_abort_request,
     flup.FCGI_PARAMS: Parser._do_params,
     flup.FCGI_STDIN: Parser._do_stdin,
-    flup.FCGI_DATA: Parser._do_data,
 }
+"""FCGI_DATA is a filter's, and none is served here: flup would keep it for ever."""
 
 
 def pairs(content: bytes) -> Variables:

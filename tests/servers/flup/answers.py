@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from wsgiref.validate import validator
 
 Environ = dict[str, Any]
 Start = Callable[..., Any]
@@ -78,3 +79,17 @@ def application(environ: Environ, start_response: Start) -> Iterable[bytes]:
     name = environ["PATH_INFO"].strip("/").partition("\n")[0]
     answer: Callable[[Environ, Start], Iterable[bytes]] = globals()[name]
     return answer(environ, start_response)
+
+
+def _echo(environ: Environ, start: Start) -> Iterable[bytes]:
+    body = b""
+    while piece := environ["wsgi.input"].read(1000):
+        body += piece
+    environ["wsgi.errors"].write("said\n")
+    environ["wsgi.errors"].flush()
+    start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+# wsgiref's own judgement of what the server does
+validated = validator(_echo)

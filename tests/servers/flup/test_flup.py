@@ -12,6 +12,20 @@ import pytest
 from sdactivate.servers.flup import scgi
 from sdactivate.servers.native.wire import Malformed
 from tests.servers.flup.served import EXEC, HERE, netstring, request, served
+from tests.servers.peers import Request, ask
+from tests.servers.service import serving
+
+
+@pytest.mark.parametrize("protocol", ["scgi", "fastcgi"])
+@pytest.mark.parametrize("size", [0, 10, 3 << 20])  # none, at hand, streamed
+def test_wsgi_is_kept_to(protocol: str, size: int, tmp_path: Path) -> None:
+    with serving(tmp_path, "tests.servers.flup.answers:validated", server="flup") as service:
+        body = bytes(size)
+        sent = Request("/", "POST", query="a=b", fields=[("Content-Type", "x/y")], body=body)
+        with service.connect() as peer:
+            answer = ask(peer, protocol, sent)
+        assert (answer.status, answer.body, answer.whole) == (200, body, True)
+        assert "AssertionError" not in service.log
 
 
 @pytest.mark.parametrize(
