@@ -30,7 +30,7 @@ def application(environ, start_response):
 class Service:
     """A serving process, its socket, and what it tells its supervisor."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, server: str) -> None:
         (directory / "hello.py").write_text(APPLICATION)
         self.listening = socket.socket(socket.AF_UNIX)
         self.listening.bind(str(directory / "socket"))
@@ -42,7 +42,11 @@ class Service:
             [sys.executable, "-c", EXEC, str(self.listening.fileno())],
             pass_fds=[self.listening.fileno()],
             cwd=directory,
-            env={**os.environ, "NOTIFY_SOCKET": str(directory / "notify")},
+            env={
+                **os.environ,
+                "NOTIFY_SOCKET": str(directory / "notify"),
+                "SDACTIVATE_SERVER": server,
+            },
         )
         self.told(b"READY=1")
 
@@ -76,9 +80,9 @@ class Service:
         self.supervisor.close()
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    started = Service(tmp_path)
+@pytest.fixture(params=["native", "flup"])
+def service(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Service]:
+    started = Service(tmp_path, request.param)
     yield started
     started.close()
 
