@@ -40,6 +40,14 @@ def _verb(name: str) -> Any:
     return import_module(f"sdactivate.cli.{name}")
 
 
+class _Compact(argparse.HelpFormatter):
+    """A verb and its summary on one line: the whole fits a screen."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=15, width=79)
+        self._action_max_length = 13  # argparse forgets that verbs are indented twice
+
+
 def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     """Return the command's parser, with the options of `verbs` only (default: all)."""
     from sdactivate import __version__
@@ -48,6 +56,7 @@ def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
         prog="sdactivate",
         description="systemd socket activation for Python web applications.",
         epilog="`sdactivate VERB --help` shows a verb's options and examples.",
+        formatter_class=_Compact,
     )
     top.add_argument("--version", action="version", version=f"sdactivate {__version__}")
     subparsers = top.add_subparsers(dest="verb", metavar="VERB", required=True)

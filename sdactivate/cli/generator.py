@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sdactivate.errors import Error, UsageError
 
-SUMMARY = "make units of /etc/sdactivate/*.toml at boot, as a systemd generator"
+SUMMARY = "make units of /etc/sdactivate/*.toml, as a systemd generator"
 
 EXAMPLES = """\
 examples:

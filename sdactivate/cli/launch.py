@@ -4,7 +4,7 @@ import argparse
 
 from sdactivate.errors import UsageError
 
-SUMMARY = "create sockets as root, drop root for good, and exec a server that inherits them"
+SUMMARY = "create sockets as root, then exec a server without root"
 EXAMPLES = """\
 examples:
   # The socket is root:www-data 0660, the application runs as mysite:

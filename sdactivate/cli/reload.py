@@ -8,7 +8,7 @@ import time
 
 from sdactivate.errors import Error
 
-SUMMARY = "bring a site's new code in without a pause, and say whether it serves"
+SUMMARY = "bring a site's new code in without a pause"
 
 EXAMPLES = """\
 examples:

@@ -4,7 +4,7 @@ import argparse
 
 from sdactivate.settings import TABLE
 
-SUMMARY = "serve a WSGI application on the sockets that this process has inherited"
+SUMMARY = "serve a WSGI application on the inherited sockets"
 
 EXAMPLES = """\
 examples:

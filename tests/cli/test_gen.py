@@ -161,3 +161,10 @@ def test_it_imports_little_more_than_jinja() -> None:
         *("_locale", "argparse", "copy", "dataclasses", "gettext", "locale"),
         *("grp", "pwd", "inspect", "dis", "opcode", "_opcode", "encodings.unicode_escape"),
     }
+
+
+def test_the_verbs_fit_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
