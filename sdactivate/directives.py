@@ -226,7 +226,7 @@ TABLE: tuple[Directive, ...] = (
         "network",
         "SocketBindDeny",
         "any",
-        "It can open no port: the socket unit has done that.",
+        "It can open no port, where systemd is built with BPF: the socket unit has done that.",
         249,
         RESOURCES,
     ),
