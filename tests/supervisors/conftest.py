@@ -68,6 +68,8 @@ class House:
         command += ["--run-as", USER, "--app", "mysite.wsgi:application"]
         command += ["--chdir", str(self.home / "mysite"), "--python", self.python]
         command += ["--env", f"STATE_DIRECTORY={self.state}", *options]
+        if library := self.environ.get("PYTHONPATH"):  # circus passes no environment on
+            command += ["--env", f"PYTHONPATH={library}"]
         subprocess.run(command, check=True, timeout=PATIENCE)
         return sorted(path for path in set(directory.rglob("*")) - before if path.is_file())
 
