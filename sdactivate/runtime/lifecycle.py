@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from sdactivate.errors import Error
-from sdactivate.runtime import handover, log
+from sdactivate.runtime import handover, log, outcome
 from sdactivate.runtime.notify import notify, reloading
 from sdactivate.runtime.steward import Steward
 
@@ -99,6 +99,7 @@ class Life:
         self._predecessor = handover.predecessor()
         self._successor: handover.Successor | None = None
         self._reload_began = 0.0
+        self._askers: list[int] = []  # who waits to hear how the reload went
         self._again = False  # leave, and become a fresh interpreter
         self._server: Serving
         self._status = Status()
@@ -106,6 +107,7 @@ class Life:
     def live(self) -> int:
         settings, steward = self._settings, self._steward
         _dump_stacks_on_crash()
+        outcome.prepare()
         for number, action in SIGNALS.items():
             steward.on_signal(number, lambda action=action: action(self))  # type: ignore[misc]
         try:
@@ -249,6 +251,7 @@ class Life:
 
     def reload(self) -> None:
         """HUP: bring new code in. A reload under way is given up for the newer one."""
+        self._askers += outcome.askers()
         if self._leaving is not None:
             return
         if not os.environ.get("NOTIFY_SOCKET"):
@@ -291,6 +294,7 @@ class Life:
             return
         took = time.monotonic() - self._reload_began
         self._tell(MAINPID=successor.pid, READY=1, STATUS=f"reloaded in {took:.2f} s")
+        self._answer(True)
         self._leaving = "a successor serves"
 
     def _give_successor_up(self) -> float | None:
@@ -306,12 +310,17 @@ class Life:
         self._reload_failed(f"not ready after {self._settings.start_timeout:g} s (start_timeout)")
         return None
 
+    def _answer(self, succeeded: bool) -> None:
+        askers, self._askers = self._askers, []
+        outcome.answer(askers, succeeded)
+
     def _reload_failed(self, reason: str) -> None:
         log.say(log.ERROR, f"reload failed, the old code serves on: {reason}")
         self._status.failed_reloads += 1
         figures = self._server.figures()
         failure = f"reload failed ({self._status.failed_reloads}): {log.escape(reason)}"
         self._tell(READY=1, STATUS=f"{failure}; {self._status.line(figures)}")
+        self._answer(False)
 
     # The end
 
@@ -322,7 +331,9 @@ class Life:
             if handed_over:
                 self._successor.close()
             else:
+                self._steward.forget(self._successor.channel.fileno())
                 self._successor.kill()
+                self._answer(False)
         if not handed_over and not self._again:
             self._tell(STOPPING=1, STATUS=f"stopping: {why}")
         log.say(log.INFO, f"leaving: {why}")

@@ -1,0 +1,400 @@
+"""Nothing is lost at start, reload, idle exit, crash or stop: under a real systemd, under load."""
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machine.machine import Machine
+
+SOCKET = "/run/life.sock"
+PROTOCOLS = ("scgi", "fastcgi", "uwsgi", "http")
+APPLICATION = """
+import os, time
+
+RELEASE = {release!r}
+{more}
+
+def application(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/release":
+        body = RELEASE.encode()
+    elif path == "/pid":
+        body = str(os.getpid()).encode()
+    elif path == "/directory":
+        body = __file__.encode()
+    elif path.startswith("/sleep/"):
+        time.sleep(float(path[7:]))
+        body = b"slept"
+    elif path == "/crash":
+        os.kill(os.getpid(), 11)
+    else:
+        body = b"Hello, world!"
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+"""
+FRONT = """
+user www-data;
+events {{}}
+pid /run/front.pid;
+error_log /var/log/front.log;
+http {{
+    access_log off;
+    upstream life {{ server unix:{socket}; keepalive 8; }}
+    server {{
+        listen 127.0.0.1:8000;
+        location / {{
+            fastcgi_pass life;
+            fastcgi_keep_conn on;
+            fastcgi_param REQUEST_METHOD $request_method;
+            fastcgi_param PATH_INFO $document_uri;
+            fastcgi_param CONTENT_LENGTH $content_length;
+        }}
+    }}
+    server {{
+        listen 127.0.0.1:8001;
+        location / {{
+            scgi_pass unix:{socket};
+            scgi_param REQUEST_METHOD $request_method;
+            scgi_param PATH_INFO $document_uri;
+        }}
+    }}
+    server {{
+        listen 127.0.0.1:8002;
+        location / {{
+            proxy_pass http://life;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+        }}
+    }}
+}}
+"""
+
+
+class Site:
+    """A small site on its socket unit."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        machine.write("/srv/load.py", Path(__file__).with_name("load.py").read_text())
+        machine.write("/etc/front.conf", FRONT.format(socket=SOCKET))
+        machine.run("nginx", "-c", "/etc/front.conf")
+
+    def release(self, name: str, more: str = "") -> None:
+        self.machine.write("/srv/life/app.py", APPLICATION.format(release=name, more=more))
+
+    def deploy(self, *options: str) -> None:
+        """Generate the units with these options, and start afresh."""
+        machine = self.machine
+        self.release("first")
+        gen = [*machine.sdactivate, "gen", "life"]
+        socket = machine.run(*gen, "--group", "www-data").stdout
+        app = ["--kind", "service", "--app", "app:application", "--chdir", "/srv/life"]
+        service = machine.run(*gen, *app, *options).stdout
+        machine.run("systemctl", "stop", "life.service", "life.socket", check=False)
+        machine.write("/etc/systemd/system/life.socket", socket)
+        machine.write("/etc/systemd/system/life.service", service)
+        machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "reset-failed", "life.service", "life.socket", check=False)
+        machine.run("systemctl", "start", "life.socket")
+
+    def get(self, path: str, *options: str) -> str:
+        url = f"http://localhost{path}"
+        return self.machine.run("curl", "-sSf", *options, "--unix-socket", SOCKET, url).stdout
+
+    def show(self, name: str) -> str:
+        return self.machine.show("life.service", name)
+
+    @contextlib.contextmanager
+    def load(self, *addresses: tuple[str, str], clients: int = 4) -> Iterator[dict[str, Any]]:
+        """Keep every address busy; at the end the figures are in what was yielded."""
+        found: dict[str, Any] = {}
+        running = {
+            f"{protocol} {address}": self.machine.popen(
+                *(self.machine.python, "/srv/load.py", protocol, address, str(clients), "300"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            for protocol, address in addresses
+        }
+        try:
+            yield found
+        finally:
+            for name, process in running.items():
+                out, _ = process.communicate(timeout=90)
+                found[name] = json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def site(machine: Machine) -> Site:
+    return Site(machine)
+
+
+DIRECT = tuple((protocol, SOCKET) for protocol in PROTOCOLS)
+THROUGH_NGINX = (("http", "8000"), ("http", "8001"), ("http", "8002"))
+
+
+def failures(found: dict[str, Any]) -> dict[str, Any]:
+    assert all(figures["requests"] for figures in found.values())
+    return {name: figures for name, figures in found.items() if figures["failed"]}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("addresses", [DIRECT, THROUGH_NGINX], ids=["direct", "nginx"])
+def test_restarts_lose_no_request(
+    site: Site, workers: int, addresses: tuple[tuple[str, str], ...]
+) -> None:
+    site.deploy("--workers", str(workers))
+    with site.load(*addresses) as found:
+        for _ in range(25):
+            site.machine.run("systemctl", "restart", "life.service")
+    assert failures(found) == {}
+    assert site.show("Result") == "success"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("addresses", [DIRECT, THROUGH_NGINX], ids=["direct", "nginx"])
+def test_reloads_lose_no_request(
+    site: Site, workers: int, addresses: tuple[tuple[str, str], ...]
+) -> None:
+    site.deploy("--workers", str(workers))
+    site.get("/")
+    with site.load(*addresses) as found:
+        for number in range(25):
+            site.release(f"number {number}")
+            site.machine.run("systemctl", "reload", "life.service")
+            assert site.get("/release") == f"number {number}"
+    assert failures(found) == {}
+    assert site.show("NRestarts") == "0"
+    assert site.show("ActiveState") == "active"
+
+
+def test_a_reload_that_fails_changes_nothing_and_says_why(site: Site) -> None:
+    site.deploy()
+    before = site.get("/pid")
+    site.release("broken", more="import no_such_thing")
+    result = site.machine.run("systemctl", "reload", "life.service", check=False)
+    assert result.returncode != 0
+    assert site.get("/pid") == before
+    assert site.get("/release") == "first"
+    assert "reload failed (1)" in site.show("StatusText")
+    assert "No module named 'no_such_thing'" in site.show("StatusText")
+    journal = site.machine.journal("life.service")
+    assert "the old code serves on" in journal
+    site.release("mended")
+    site.machine.run("systemctl", "reload", "life.service")
+    assert site.get("/release") == "mended"
+
+
+def test_a_successor_that_hangs_is_given_up(site: Site) -> None:
+    site.deploy("--start-timeout", "2")
+    before = site.get("/pid")
+    site.release("hangs", more="time.sleep(60)")
+    result = site.machine.run("systemctl", "reload", "life.service", check=False)
+    assert result.returncode != 0
+    assert "start_timeout" in site.show("StatusText")
+    assert site.get("/pid") == before
+    processes = site.machine.run("pgrep", "-cf", "sdactivate serve app").stdout
+    assert processes.strip() == "1"
+
+
+def test_a_second_reload_overtakes_the_first_and_a_stop_ends_it(site: Site) -> None:
+    site.deploy()
+    site.get("/")
+    site.release("slow", more="time.sleep(5)")
+    pid = site.show("MainPID")
+    site.machine.run("kill", "-HUP", pid)
+    site.machine.wait(lambda: "reloading" in site.show("StatusText"), "the reload has begun")
+    site.release("quick")
+    site.machine.run("systemctl", "reload", "life.service")
+    assert site.get("/release") == "quick"
+    site.release("slow", more="time.sleep(30)")
+    site.machine.run("kill", "-HUP", site.show("MainPID"))
+    site.machine.wait(lambda: "reloading" in site.show("StatusText"), "the reload has begun")
+    site.machine.run("systemctl", "stop", "life.service")
+    assert site.machine.run("pgrep", "-f", "serve app", check=False).stdout == ""
+    assert site.show("Result") == "success"
+
+
+def test_a_reload_follows_a_symbolic_link_to_the_new_release(site: Site) -> None:
+    machine = site.machine
+    for name in ("one", "two"):
+        path = f"/srv/releases/{name}/app.py"
+        machine.write(path, APPLICATION.format(release=name, more=""))
+    machine.run("ln", "-sfn", "/srv/releases/one", "/srv/releases/current")
+    site.deploy("--chdir", "/srv/releases/current")
+    assert site.get("/release") == "one"
+    machine.run("ln", "-sfn", "/srv/releases/two", "/srv/releases/current")
+    machine.run("systemctl", "reload", "life.service")
+    assert site.get("/release") == "two"
+
+
+def test_a_kill_of_the_process_after_a_reload_is_noticed(site: Site) -> None:
+    site.deploy()
+    site.get("/")
+    site.machine.run("systemctl", "reload", "life.service")
+    pid = site.show("MainPID")
+    site.machine.run("kill", "-KILL", pid)
+    site.machine.wait(lambda: site.show("NRestarts") == "1", "systemd starts it again")
+    assert site.get("/") == "Hello, world!"
+    assert site.show("MainPID") != pid
+
+
+def test_an_idle_site_leaves_and_comes_back(site: Site) -> None:
+    site.deploy("--idle-timeout", "1")
+    first = site.get("/pid")
+    site.machine.wait(lambda: site.show("ActiveState") == "inactive", "the idle site has left")
+    assert site.show("Result") == "success"
+    assert site.get("/pid") != first
+
+
+def test_connections_at_the_moment_of_leaving_are_served(site: Site) -> None:
+    # Requests at about the interval after which the process leaves: most of them meet it
+    # leaving, or starting. (The margin is tiny: no clock decides whether this passes.)
+    site.deploy("--idle-timeout", "100ms")
+    script = (
+        "import http.client, socket, time\n"
+        "for round in range(60):\n"
+        "    connection = socket.socket(socket.AF_UNIX)\n"
+        "    connection.settimeout(60)\n"
+        f"    connection.connect({SOCKET!r})\n"
+        "    connection.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')\n"
+        "    answer = b''\n"
+        "    while data := connection.recv(4096):\n"
+        "        answer += data\n"
+        "    assert b'Hello' in answer, (round, answer)\n"
+        "    time.sleep(0.095 + (round % 20) / 1000)\n"
+    )
+    site.machine.run(site.machine.python, "-c", script)
+    assert "left" not in site.show("Result")
+    assert site.show("Result") == "success"
+
+
+def test_an_application_that_cannot_be_imported(site: Site) -> None:
+    site.deploy()
+    site.release("broken", more="import no_such_thing")
+    answer = site.machine.run(
+        *("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket", SOCKET),
+        "http://localhost/",
+    ).stdout
+    assert answer == "503"
+    site.machine.wait(
+        lambda: "No module named 'no_such_thing'" in site.show("StatusText"), "the reason"
+    )
+    assert "No module named 'no_such_thing'" in site.machine.journal("life.service")
+    # However often it fails, the socket stays, and a mended application is served
+    for _ in range(30):
+        site.machine.run(
+            *("curl", "-s", "-m", "1", "--unix-socket", SOCKET, "http://localhost/"), check=False
+        )
+        if site.machine.show("life.socket", "ActiveState") != "active":
+            break
+    assert site.machine.show("life.socket", "ActiveState") == "active"
+    site.release("mended")
+    assert site.get("/release", "--retry", "8", "--retry-all-errors") == "mended"
+
+
+def test_a_worker_that_crashes_is_replaced(site: Site) -> None:
+    site.deploy("--workers", "2")
+    site.get("/")
+    with site.load(("http", SOCKET), clients=2) as found:
+        site.machine.run(
+            "curl", "-s", "--unix-socket", SOCKET, "http://localhost/crash", check=False
+        )
+        site.machine.wait(
+            lambda: "was killed by SIGSEGV" in site.machine.journal("life.service"),
+            "the death is in the journal",
+        )
+        site.machine.wait(lambda: "in 2 workers" in site.show("StatusText"), "it is replaced")
+    # Those in flight in the crashed process are lost with it; nobody else's
+    assert found[f"http {SOCKET}"]["failed"] <= 2
+    assert "Fatal Python error" in site.machine.journal("life.service")
+    assert site.show("NRestarts") == "0"
+
+
+def test_workers_that_cannot_live_fail_the_service(site: Site) -> None:
+    site.deploy("--workers", "2")
+    site.get("/")
+    for _ in range(12):
+        site.machine.run(
+            "curl", "-s", "-m", "5", "--unix-socket", SOCKET, "http://localhost/crash", check=False
+        )
+    site.machine.wait(
+        lambda: "workers died within" in site.machine.journal("life.service"), "it gives up"
+    )
+    assert site.get("/", "--retry", "8", "--retry-all-errors") == "Hello, world!"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_processes_are_replaced_after_so_many_requests(site: Site, workers: int) -> None:
+    site.deploy("--workers", str(workers), "--max-requests", "200")
+    first = site.get("/pid")
+    with site.load(("scgi", SOCKET), ("http", SOCKET), clients=2) as found:
+        site.machine.wait(
+            lambda: (
+                "max_requests" in site.machine.journal("life.service")
+                and first not in {site.get("/pid") for _ in range(5)}
+            ),
+            "another process serves",
+        )
+    assert failures(found) == {}
+    assert site.show("NRestarts") == "0"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stuck_request_is_shown_and_its_process_replaced(site: Site, workers: int) -> None:
+    site.deploy("--workers", str(workers), "--worker-timeout", "1", "--graceful-timeout", "2")
+    site.get("/")
+    stuck = site.machine.popen("curl", "-s", "--unix-socket", SOCKET, "http://localhost/sleep/300")
+    site.machine.wait(
+        lambda: "a request has taken over 1 s" in site.machine.journal("life.service"),
+        "its stack is logged",
+    )
+    assert "time.sleep(float(path[7:]))" in site.machine.journal("life.service")
+    assert stuck.wait(timeout=60) is not None  # cut after the graceful timeout
+    assert site.get("/") == "Hello, world!"
+    assert site.show("NRestarts") == "0"
+
+
+def test_the_watchdog_kills_what_makes_no_progress(site: Site) -> None:
+    site.deploy("--threads", "1")
+    unit = site.machine.read("/etc/systemd/system/life.service")
+    assert "WatchdogSec=" in unit
+    dropin = "[Service]\nWatchdogSec=2\n"
+    site.machine.write("/etc/systemd/system/life.service.d/watchdog.conf", dropin)
+    site.machine.run("systemctl", "daemon-reload")
+    try:
+        assert site.get("/") == "Hello, world!"
+        site.machine.popen("curl", "-s", "--unix-socket", SOCKET, "http://localhost/sleep/300")
+        site.machine.wait(lambda: site.show("NRestarts") == "1", "the watchdog has bitten")
+        assert site.get("/") == "Hello, world!"
+    finally:
+        site.machine.run("rm", "-r", "/etc/systemd/system/life.service.d")
+        site.machine.run("systemctl", "daemon-reload")
+
+
+def test_a_stop_finishes_what_was_accepted(site: Site) -> None:
+    site.deploy()
+    site.get("/")
+    slow = site.machine.popen(
+        *("curl", "-sSf", "--unix-socket", SOCKET, "http://localhost/sleep/2"),
+        stdout=subprocess.PIPE,
+    )
+    site.machine.wait(lambda: "1 of" in site.show("StatusText"), "it is being served")
+    site.machine.run("systemctl", "stop", "life.service")
+    out, _ = slow.communicate(timeout=60)
+    assert out == "slept"
+    assert site.show("Result") == "success"
+
+
+def test_status_tells(site: Site) -> None:
+    site.deploy()
+    site.get("/")
+    site.machine.wait(lambda: "1 served" in site.show("StatusText"), "the request is counted")
+    status = site.show("StatusText")
+    for part in ("ready: 0 of 8 threads busy", "requests/s", "0 failed", "started 20"):
+        assert part in status
