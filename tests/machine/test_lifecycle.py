@@ -44,11 +44,13 @@ pid /run/front.pid;
 error_log /var/log/front.log;
 http {{
     access_log off;
-    upstream life {{ server unix:{socket}; keepalive 8; }}
+    # One each: kept connections are the upstream's, and each is of one protocol
+    upstream fastcgi {{ server unix:{socket}; keepalive 8; }}
+    upstream http {{ server unix:{socket}; keepalive 8; }}
     server {{
         listen 127.0.0.1:8000;
         location / {{
-            fastcgi_pass life;
+            fastcgi_pass fastcgi;
             fastcgi_keep_conn on;
             fastcgi_param REQUEST_METHOD $request_method;
             fastcgi_param PATH_INFO $document_uri;
@@ -66,7 +68,7 @@ http {{
     server {{
         listen 127.0.0.1:8002;
         location / {{
-            proxy_pass http://life;
+            proxy_pass http://http;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
         }}
@@ -369,8 +371,11 @@ def test_the_watchdog_kills_what_makes_no_progress(site: Site) -> None:
     site.machine.run("systemctl", "daemon-reload")
     try:
         assert site.get("/") == "Hello, world!"
-        site.machine.popen("curl", "-s", "--unix-socket", SOCKET, "http://localhost/sleep/300")
+        stuck = site.machine.popen(
+            "curl", "-s", "--unix-socket", SOCKET, "http://localhost/sleep/300"
+        )
         site.machine.wait(lambda: site.show("NRestarts") == "1", "the watchdog has bitten")
+        assert stuck.wait(timeout=60) is not None
         assert site.get("/") == "Hello, world!"
     finally:
         site.machine.run("rm", "-r", "/etc/systemd/system/life.service.d")

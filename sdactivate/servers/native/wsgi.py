@@ -170,12 +170,13 @@ class Response:
         result: Any = None
         try:
             result = application(self.environ, self.start_response)
-            kind = type(result)
+            # What write() has begun goes on piece by piece
+            kind = type(result) if not self.head_sent else None
             if kind is list or kind is tuple:
                 self._send_whole(result[0] if len(result) == 1 else b"".join(result))
             elif kind is FileWrapper and self.connection.raw_body and result.is_regular():
                 self._send_file(result)
-            elif getattr(result, "streaming", None) is False:
+            elif not self.head_sent and getattr(result, "streaming", None) is False:
                 # Django's way of saying that the content is at hand
                 self._send_whole(b"".join(result))
             else:
