@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -192,3 +193,19 @@ def test_a_header_cannot_be_split(get: Ask, where: str) -> None:
 def test_a_body_may_be_left_unread(get: Ask, size: int) -> None:
     answer = get("/unread", method="POST", body=b"x" * size)
     assert (answer.status, answer.body) == (403, b"not read")
+
+
+def test_the_access_log_has_a_line_for_each_request(tmp_path: Path) -> None:
+    app = "tests.servers.wsgi_applications:application"
+    with serving(tmp_path, app, access_log="yes") as service:
+        for protocol in PROTOCOLS:
+            with service.connect() as peer:
+                ask(peer, protocol, Request("/cookies%0Aforged"))
+        for protocol in PROTOCOLS:
+            service.logged(
+                rf"GET /cookies\\nforged from .*\({protocol}\): 500, \d+ bytes, [\d.]+ ms"
+            )
+        with service.connect() as peer:
+            ask(peer, "http", Request("/large"))
+        service.logged(r"GET /large from .*: 200, 5000000 bytes, ")
+        assert "\nforged" not in service.log

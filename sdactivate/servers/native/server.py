@@ -528,12 +528,14 @@ class Server:
     def respond(self, response: Response) -> None:
         """Let the application answer."""
         worker = self.pool.workers[get_ident()]
-        worker.since = monotonic()
+        began = worker.since = monotonic()
         worker.response = response
         response.run(self.application)
         worker.response = None
         worker.served += 1
         worker.since = monotonic()
+        if self.settings.access_log:
+            log.say(log.INFO, response.line((worker.since - began) * 1000))
 
     def http_base(self, address: Any) -> dict[str, Any]:
         """The variables of an HTTP connection whose peer, or its client, is at `address`."""

@@ -300,6 +300,10 @@ class Response:
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         return log.escape(f"{environ['REQUEST_METHOD']} {path} from {self.connection.peer_name()}")
 
+    def line(self, milliseconds: float) -> str:
+        """Return the line of an access log: method and path, peer, status, bytes, time."""
+        return f"{self.where()}: {self._status[:3]}, {self.sent} bytes, {milliseconds:.1f} ms"
+
     def _fail(self, error: BaseException) -> None:
         """Log what the application raised, and tell the peer if nothing was sent yet."""
         log.say_exception(self.where(), error)
