@@ -20,6 +20,7 @@ without having passed here. What can't be written at all is refused by the funct
 `site.py` reads values with.
 """
 
+import os
 import re
 from collections.abc import Iterable
 
@@ -218,16 +219,24 @@ def parse_version(text: str) -> int:
 
 def host_version() -> int:
     """Return the version of this host's systemd; USUAL where it has none or too old a one."""
-    import subprocess
-
+    reader, writer = os.pipe()
     try:
-        answer = subprocess.run(
-            ["systemctl", "--version"],  # noqa: S607 - found on PATH, as the administrator's is
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
+        # By hand, since importing subprocess takes as long as the answer.
+        pid = os.posix_spawnp(
+            "systemctl",
+            ["systemctl", "--version"],
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, writer, 1)],
         )
-        return parse_version(answer.stdout)
-    except (OSError, subprocess.SubprocessError, UsageError):
+    except OSError:
+        os.close(reader)
+        return USUAL
+    finally:
+        os.close(writer)
+    with open(reader, encoding="utf-8", errors="replace") as answer:
+        text = answer.read()
+    os.waitpid(pid, 0)
+    try:
+        return parse_version(text)
+    except UsageError:
         return USUAL
