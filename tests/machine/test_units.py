@@ -57,7 +57,8 @@ def check_service(machine: Machine, site: Site) -> None:
     python = site.python or sys.executable
     assert command[:2] == [python, [python, "-m", "sdactivate", "serve", site.app]]
     environment = dict(entry.split("=", 1) for entry in read.pop("Environment"))
-    assert environment == dict(site.env) | {
+    where = {"PWD": site.chdir} if site.chdir else {}
+    assert environment == where | dict(site.env) | {
         f"SDACTIVATE_{name.upper()}": text for name, text in site.settings.items()
     }
     # ProtectClock= and encrypted credentials add devices of theirs; the order means nothing.
