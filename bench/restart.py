@@ -51,7 +51,7 @@ def direct(bench: Bench, protocol: str, found: dict[str, Any]) -> Iterator[None]
 @contextlib.contextmanager
 def through_nginx(bench: Bench, protocol: str, found: dict[str, Any]) -> Iterator[None]:
     """The same through nginx."""
-    script = bench.directory / "restart.lua"
+    script = bench.directory / f"restart-{protocol}.lua"  # several wrks read while one is written
     script.write_text(front.SCRIPT + DELAY)
     with front.nginx(bench.socket, protocol) as port:
         argv = front.wrk_command(port, script, LONGEST_S, CLIENTS)
