@@ -55,6 +55,18 @@ def run_hosts(options: argparse.Namespace) -> None:
     save(options.out, "hosts", result)
 
 
+def run_idle(options: argparse.Namespace) -> None:
+    from bench import idle  # the tests' machine, which wants to be root
+
+    few = options.quick
+    with bench() as place:
+        result = {
+            "leaving": idle.leaving(place, 20 if few else options.times),
+            "sites": idle.sites(20 if few else options.sites),
+        }
+    save(options.out, "idle", result)
+
+
 def run_gate(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as directory:
         count, calls = (1, 2000) if options.quick else (options.rounds, 20000)
@@ -86,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     cold = verb("start", run_start, "cold start, memory of one worker, imports")
     again = verb("restart", run_restart, "restarts and reloads under load")
     others = verb("hosts", run_hosts, "restarts under load of what --server offers")
+    asleep = verb("idle", run_idle, "sites that nobody asks for, and leaving when idle (root)")
     costs = verb("gate", run_gate, "what --allow-peer costs a connection (root)")
     verb("report", run_report, "tables and plots from the results")
     for made in (load, cold, again):
@@ -97,6 +110,8 @@ def parser() -> argparse.ArgumentParser:
     some(load, "apps", [*matrix.APPS, "sleep"])
     for made in (again, others):
         made.add_argument("--times", type=int, default=20, help="restarts of each server")
+    asleep.add_argument("--times", type=int, default=1000, help="how often a process leaves")
+    asleep.add_argument("--sites", type=int, default=1000)
     again.add_argument("--app", default="djmw", choices=[*matrix.APPS, "sleep"])
     return top
 

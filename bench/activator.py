@@ -9,6 +9,7 @@ of ours as it would become one of systemd (PR_SET_CHILD_SUBREAPER).
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import socket
 import time
@@ -27,10 +28,11 @@ _PR_SET_CHILD_SUBREAPER = 36
 class Activator:
     """Holds the socket of `bench` and runs the server of `case` on it."""
 
-    def __init__(self, bench: Bench, case: Case) -> None:
+    def __init__(self, bench: Bench, case: Case, **env: str) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.bench = bench
         self.case = case
+        self.env = env
         self.argv = SERVERS[case.server].argv(case)
         self.started = 0
         self.killed = 0  # how often TERM was not enough
@@ -47,22 +49,31 @@ class Activator:
 
     def start(self) -> None:
         """Start the server; return when it has answered."""
+        self.spawn()
+        self._until(self.answers, "answered")
+
+    def spawn(self) -> None:
+        """Start the server."""
         self.main = process.spawn(
             self.argv,
             self.bench.log,
             self._listener,
             cores=os.sched_getaffinity(0),
             NOTIFY_SOCKET=str(self.bench.directory / "notify"),
+            **self.env,
         )
         self.started += 1
-        self._until(self.answers, "answered")
+
+    def asked(self, seconds: float) -> bool:
+        """Whether a connection waits on the socket, or comes within so long."""
+        return bool(select.select([self._listener], [], [], seconds)[0])
 
     def stop(self) -> None:
         """TERM, and KILL after half a minute; return when nothing of the server is left."""
         family = process.tree(self.main)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.main, signal.SIGTERM)
-        if not process.ended(self.main, STOP_S):
+        if not self.ended(STOP_S):
             self.killed += 1
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
@@ -93,6 +104,15 @@ class Activator:
 
         self._until(replaced, "replaced its workers")
         self._until(self.answers, "answered")
+
+    def ended(self, seconds: float) -> bool:
+        """Whether the server ends within so long. It is heard meanwhile: it may wait for that."""
+        until = time.monotonic() + seconds
+        while not process.ended(self.main, 0.02):
+            self._hear()
+            if time.monotonic() > until:
+                return False
+        return True
 
     def answers(self) -> bool:
         """Whether a request of ours is answered."""

@@ -1,9 +1,11 @@
 /* A closed loop of clients on a unix socket: the load for `python -m bench`.
  *
- *   load -s SOCKET -r FILE -p close|http|fastcgi -b TEXT [-c 8] [-n REQUESTS] [-t SECONDS] [-w MS]
+ *   load -s SOCKET -r FILE -p close|http|fastcgi -b TEXT [-c 8] [-n REQUESTS] [-t SECONDS]
+ *        [-w MS] [-j MS]
  *
  * FILE holds the bytes of one complete request; each of the -c connections sends it, waits for the
- * whole answer, and sends it again (after -w milliseconds), until -n answers have come, -t seconds
+ * whole answer, and sends it again (after -w milliseconds and by
+ * chance up to -j more), until -n answers have come, -t seconds
  * have passed or SIGTERM comes. What is under way then is waited for, 10 seconds at most. How the
  * end of an answer is told:
  *
@@ -55,7 +57,7 @@ static size_t request_length;
 static int epoll;
 static struct client *clients;
 static int count = 8;
-static uint64_t limit = UINT64_MAX, begun, answers, stale, failures[KINDS], pause_ns;
+static uint64_t limit = UINT64_MAX, begun, answers, stale, failures[KINDS], pause_ns, jitter_ns;
 static volatile uint64_t deadline;
 static uint32_t *latencies; /* in units of 100 ns */
 static size_t capacity;
@@ -140,7 +142,7 @@ static void done(struct client *c, int keep) {
     }
     uint64_t t = now();
     latencies[answers++] = (uint32_t)((t - c->started) / 100);
-    c->resume = t + pause_ns;
+    c->resume = t + pause_ns + (uint64_t)(drand48() * (double)jitter_ns);
     c->used = 1;
     if (!keep) hang_up(c);
     begin(c);
@@ -242,7 +244,7 @@ static void enough(int number) {
 int main(int argc, char **argv) {
     double seconds = 60;
     int option;
-    while ((option = getopt(argc, argv, "s:r:p:b:c:n:t:w:")) != -1) switch (option) {
+    while ((option = getopt(argc, argv, "s:r:p:b:c:n:t:w:j:")) != -1) switch (option) {
         case 's': strncpy(address.sun_path, optarg, sizeof address.sun_path - 1); break;
         case 'r': read_request(optarg); break;
         case 'p':
@@ -252,11 +254,12 @@ int main(int argc, char **argv) {
         case 'c': count = atoi(optarg); break;
         case 'n': limit = strtoul(optarg, NULL, 10); break;
         case 'w': pause_ns = (uint64_t)(atof(optarg) * 1e6); break;
+        case 'j': jitter_ns = (uint64_t)(atof(optarg) * 1e6); break;
         case 't': seconds = atof(optarg); break;
         default: return 2;
         }
     if (!request || !body || !*address.sun_path || count < 1) {
-        fprintf(stderr, "usage: load -s SOCKET -r FILE -p MODE -b TEXT [-c N] [-n N] [-t S] [-w MS]\n");
+        fprintf(stderr, "usage: load -s SOCKET -r FILE -p MODE -b TEXT [-c N] [-n N] [-t S] [-w MS] [-j MS]\n");
         return 2;
     }
     epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -190,12 +190,34 @@ def _restart_line(row: Row) -> list[str]:
     ]
 
 
+def idle_section(result: Row) -> str:
+    sites, leaving = result["sites"], result["leaving"]
+    waits = sites["first_answer_ms"]
+    lost = sum(leaving["failures"].values())
+    lines = {
+        "Processes of sites while nobody asks": str(sites["processes_asleep"]),
+        "Memory of PID 1 for each site, KiB": number(sites["pid1_kib_per_site"]),
+        "`systemctl daemon-reload` with all of them, s": number(sites["daemon_reload_s"]),
+        "`systemctl start` of all sockets, s": number(sites["start_sockets_s"]),
+        "First answer of a site (the admin's login page), ms": cell(waits),
+        "Units failed in the end": str(len(sites["failed_units"])),
+    }
+    return (
+        f"{sites['sites']} sites, each with a socket and a service of its own, on one machine "
+        f"({sites['systemd']}):\n\n{table(['', ''], ([k, v] for k, v in lines.items()))}\n"
+        f"A process that leaves when it is idle, {leaving['times']} times, with a client that "
+        f"comes as it is leaving: {leaving['requests']} requests, {lost} failed, the longest wait "
+        f"{number(leaving['max_us'] / 1000)} ms (a start of the process).\n"
+    )
+
+
 # File name without .json: heading, and what makes its text.
 SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "load": ("Serving", load_section),
     "start": ("Starting", start_section),
     "restart": ("Restarting", restart_section),
     "hosts": ("Restarting other servers on the same unit", restart_section),
+    "idle": ("Idle sites", idle_section),
 }
 
 
