@@ -48,11 +48,20 @@ class _Compact(argparse.HelpFormatter):
         self._action_max_length = 13  # argparse forgets that verbs are indented twice
 
 
+class _Parser(argparse.ArgumentParser):
+    """Knows that --option=-- has a value: argparse threw it away until Python 3.13."""
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if arg_strings == ["--"] and action.option_strings and action.nargs is None:
+            return self._get_value(action, "--")
+        return super()._get_values(action, arg_strings)
+
+
 def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     """Return the command's parser, with the options of `verbs` only (default: all)."""
     from sdactivate import __version__
 
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="sdactivate",
         description="systemd socket activation for Python web applications.",
         epilog="`sdactivate VERB --help` shows a verb's options and examples.",

@@ -44,6 +44,8 @@ def test_an_option_that_a_kind_has_no_use_for_is_mentioned(
     [
         (["my site"], "NAME 'my site': a name is made of"),
         (["mysite", "--mode", "0999"], "--mode '0999': a mode is"),
+        (["mysite", "--listen=--"], "--listen '--': a listen address is"),
+        (["mysite", "--group=--"], "--group '--': a user or a group is"),
         (["mysite", "--listen", "x"], "--listen 'x': a listen address is"),
         (["mysite", *APP, "--env", "A"], "--env 'A': a variable is"),
         (["mysite", *APP, "--run-as", "root"], "run_as='root': root can change every socket"),
