@@ -67,6 +67,16 @@ def run_idle(options: argparse.Namespace) -> None:
     save(options.out, "idle", result)
 
 
+def run_generate(options: argparse.Namespace) -> None:
+    from bench import generate  # the tests' machine, too
+
+    few = options.quick
+    result = generate.rounds(
+        1 if few else options.rounds, 100 if few else options.many, 10 if few else options.sites
+    )
+    save(options.out, "generate", result)
+
+
 def run_gate(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as directory:
         count, calls = (1, 2000) if options.quick else (options.rounds, 20000)
@@ -99,11 +109,12 @@ def parser() -> argparse.ArgumentParser:
     again = verb("restart", run_restart, "restarts and reloads under load")
     others = verb("hosts", run_hosts, "restarts under load of what --server offers")
     asleep = verb("idle", run_idle, "sites that nobody asks for, and leaving when idle (root)")
+    written = verb("generate", run_generate, "many sites from a file, and a daemon-reload (root)")
     costs = verb("gate", run_gate, "what --allow-peer costs a connection (root)")
     verb("report", run_report, "tables and plots from the results")
     for made in (load, cold, again):
         some(made, "servers", list(SERVERS))
-    for made in (load, cold, costs):
+    for made in (load, cold, costs, written):
         made.add_argument("--rounds", type=int, default=5)
     load.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     some(load, "suites", list(matrix.SUITES))
@@ -112,6 +123,8 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument("--times", type=int, default=20, help="restarts of each server")
     asleep.add_argument("--times", type=int, default=1000, help="how often a process leaves")
     asleep.add_argument("--sites", type=int, default=1000)
+    written.add_argument("--many", type=int, default=10000, help="sites in gen's file")
+    written.add_argument("--sites", type=int, default=1000, help="sites of a daemon-reload")
     again.add_argument("--app", default="djmw", choices=[*matrix.APPS, "sleep"])
     return top
 

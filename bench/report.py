@@ -211,6 +211,36 @@ def idle_section(result: Row) -> str:
     )
 
 
+def generate_section(result: Row) -> str:
+    runs, reloads, starts = result["files"], result["reload"], result["start"]
+    written = {row["run"]: row["lines"] for row in runs}
+    lines = [
+        [run, str(count), cell(values(runs, "s", run=run)), cell(values(runs, "cpu_s", run=run))]
+        for run, count in written.items()
+    ]
+    added = [row["with_s"] - row["without_s"] for row in reloads]
+    gen, bare = values(starts, "gen_ms"), values(starts, "jinja2_ms")
+    ratio = statistics.median(gen) / statistics.median(bare)
+    figures = {
+        f"`systemctl daemon-reload` without a site, s ({result['systemd']})": cell(
+            values(reloads, "without_s")
+        ),
+        f"the same with {result['sites']} sites in /etc/sdactivate, s": cell(
+            values(reloads, "with_s")
+        ),
+        "what they add, s": cell(added),
+        "`sdactivate gen NAME`, ms": cell(gen),
+        '`python -c "import jinja2"`, ms': cell(bare),
+        "gen in terms of that import": number(ratio),
+    }
+    return (
+        f"`gen --from` with {result['many']} sites, on {result['file_system']}, "
+        f"{result['rounds']} rounds:\n\n"
+        f"{table(['', 'files written', 's', 's of CPU'], lines)}\n"
+        f"{table(['', ''], ([k, v] for k, v in figures.items()))}"
+    )
+
+
 # File name without .json: heading, and what makes its text.
 SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "load": ("Serving", load_section),
@@ -218,6 +248,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "restart": ("Restarting", restart_section),
     "hosts": ("Restarting other servers on the same unit", restart_section),
     "idle": ("Idle sites", idle_section),
+    "generate": ("Generating", generate_section),
 }
 
 

@@ -9,6 +9,7 @@ person wrote, returns what it means, and raises UsageError with the value and wh
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -392,7 +393,7 @@ class Site:
                 raise UsageError(f"{what} {twice[0]!r} is given twice")
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
 
-    @property
+    @cached_property
     def addresses(self) -> tuple[ListenAddress, ...]:
         """Where the site is reached: what was asked for, or else /run/NAME.sock."""
         return self.listen or (parse_listen(f"/run/{self.name}.sock"),)

@@ -53,6 +53,10 @@ _UNPRINTABLE = re.compile(
 )
 
 
+# What means nothing to systemd anywhere: nearly all that is ever written, so it is tried first.
+_BARE = re.compile(r"[A-Za-z0-9_./:@,+=-]+")
+
+
 def printable(text: str) -> str:
     """Return `text` if a unit file can hold it inside quotes.
 
@@ -72,6 +76,8 @@ def one_line(text: str) -> str:
     Raises UsageError for what `printable` refuses and for what systemd.syntax(7) would cut or
     join: spaces at either end, a backslash at the end.
     """
+    if _BARE.fullmatch(text):
+        return text
     if text != text.strip(" "):
         raise UsageError(f"{text!r}: spaces at the beginning or the end would be lost")
     if text.endswith("\\"):
@@ -93,9 +99,6 @@ def literal(text: str) -> Escaped:
     Raises UsageError where a line can't hold it; see `one_line`.
     """
     return Escaped(one_line(text))
-
-
-_BARE = re.compile(r"[A-Za-z0-9_./:@,+=-]+")
 
 
 def word(text: str) -> Escaped:

@@ -25,6 +25,20 @@ def _known(database: str, name: str) -> bool:
     return True
 
 
+# systemd.exec(5), DynamicUser=: while a site runs, its dynamic user is listed like any other.
+_DYNAMIC = range(61184, 65520)
+
+
+@cache
+def _users() -> frozenset[str]:
+    """Return the users of this host that are there to stay, as far as its databases list them.
+
+    Asked for once, however many sites there are: to look up each name that is no user's takes
+    longer than to write its units.
+    """
+    return frozenset(user.pw_name for user in pwd.getpwall() if user.pw_uid not in _DYNAMIC)
+
+
 def _unknown(option: str, database: str, name: str) -> Iterator[str]:
     if name and not _known(database, name):
         yield f"{option} {name}: this host has no such {database}; the unit won't start without it"
@@ -71,9 +85,9 @@ def _loopback(host: str) -> bool:
 def of_service(site: Site, python: str) -> Iterator[str]:
     """Yield what should be known about the site's service, which `python` runs."""
     yield from _unknown("--run-as", "user", site.run_as)
-    if not site.run_as and _known("user", site.name) and not site.name.isdigit():
+    if not site.run_as and site.service_user in _users():
         yield (
-            f"this host has a user {site.name}: the service will run as that one, "
+            f"this host has a user {site.service_user}: the service will run as that one, "
             f"not as a dynamic user"
         )
     for option, path in (("--python", python), ("--chdir", site.chdir)):

@@ -16,20 +16,21 @@ def write(directory: Path, files: Iterable[File], force: bool = False) -> list[F
     """Write `files` below `directory` and return those that were not there like this before.
 
     What has not changed is not touched. Each file appears under its name complete, or not; and
-    before the first one does, all are looked at.
+    before the first one does, all are looked at. None is synced: should the power fail, the next
+    run sees what is missing and writes it again, as it can all be made anew.
 
     Raises Error for an existing file that sdactivate did not write, unless `force`, and OSError
     where the file system refuses.
     """
-    changed = [file for file in files if not _is_there(directory / file.name, file)]
+    changed = {path: file for file in files if not _is_there(path := directory / file.name, file)}
     if not force:
-        for file in changed:
-            refuse_foreign(directory / file.name)
-    for folder in {(directory / file.name).parent for file in changed}:
+        for path in changed:
+            refuse_foreign(path)
+    for folder in {path.parent for path in changed}:
         folder.mkdir(parents=True, exist_ok=True)
-    for file in changed:
-        replace(directory / file.name, file)
-    return changed
+    for path, file in changed.items():
+        replace(path, file)
+    return list(changed.values())
 
 
 def _is_there(path: Path, file: File) -> bool:

@@ -48,6 +48,7 @@ def test_the_service() -> None:
     assert about(chdir="/usr") == []
     assert "no such user" in about(run_as="no-such-user")[0]
     assert "has a user daemon" in about(name="daemon")[0]
+    assert about(name="daemon", group="daemon") == []  # it runs as daemon-app
     assert (
         "--python /home/me/bin/python: the sandbox hides it"
         in about(python="/home/me/bin/python")[0]

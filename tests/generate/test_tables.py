@@ -2,6 +2,9 @@
 
 import contextlib
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -149,6 +152,29 @@ def test_gen_writes_every_site_and_then_only_what_has_changed(
     file.write_text(GOOD.replace('group = "web"', 'group = "www-data"'))
     assert main(argv) == 0
     assert capsys.readouterr().out == f"{out}/example.org.socket\n"
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace counts the files that are opened")
+def test_many_sites_cost_no_look_up_each(tmp_path: Path) -> None:
+    """What each site opens: its two files, looked at and written. Accounts are asked for once."""
+
+    def opened(count: int) -> list[str]:
+        sites = (f'[sites.s-{n}]\napp = "a:b"\nchdir = "/srv/{n}"\n' for n in range(count))
+        (tmp_path / "sites.toml").write_text("".join(sites))
+        log, out = tmp_path / "log", tmp_path / str(count)
+        argv = [sys.executable, "-m", "sdactivate", "gen", "--from", tmp_path / "sites.toml"]
+        trace = ["strace", "-f", "-qq", "-e", "trace=open,openat", "-o", log]
+        subprocess.run(
+            [*trace, *argv, "--out", out, "--systemd=252"],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+        return log.read_text().splitlines()
+
+    few, many = opened(10), opened(30)
+    assert len(many) - len(few) <= 20 * 2 * 3
+    assert sum("/etc/passwd" in line for line in many) == sum("/etc/passwd" in line for line in few)
 
 
 def test_one_site_is_printed_and_the_command_line_wins(
