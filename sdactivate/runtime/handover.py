@@ -28,10 +28,14 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sdactivate.runtime.activation import VARIABLES, InheritedSocket
+from sdactivate.runtime.activation import SOURCES, InheritedSocket
 
 CHANNEL = "_SDACTIVATE_CHANNEL"
 READY = b"ready\n"
+
+# However the sockets came to this process, they go on announced; and whoever waits to hear that
+# the service is ready has heard it. The environment outranks what the command line says of both.
+_SETTLED = {"SDACTIVATE_FD": "", "SDACTIVATE_NOTIFY_FD": "0"}
 
 # Runs in an interpreter of its own, with descriptors as they were here, from argv: the channel,
 # the listening sockets, and behind "--" the command.
@@ -74,7 +78,7 @@ class Origin(NamedTuple):
     @classmethod
     def now(cls) -> Origin:
         environ = _first_environ()
-        for name in (*VARIABLES, CHANNEL):
+        for name in (CHANNEL, *(name for source in SOURCES for name in source.variables)):
             environ.pop(name, None)
         return cls(list(sys.orig_argv), environ, _logical_directory(environ))
 
@@ -122,7 +126,7 @@ class Successor:
             subprocess.run(  # noqa: S603
                 relay,
                 cwd=origin.directory,
-                env={**origin.environ, "LISTEN_FDNAMES": names},
+                env={**origin.environ, **_SETTLED, "LISTEN_FDNAMES": names},
                 pass_fds=fds,
                 stdin=subprocess.DEVNULL,
                 check=True,
@@ -192,6 +196,7 @@ def exec_again(origin: Origin, sockets: Sequence[InheritedSocket]) -> None:
         os.dup2(fd, place, inheritable=True)
     environ = {
         **origin.environ,
+        **_SETTLED,
         "LISTEN_PID": str(os.getpid()),
         "LISTEN_FDS": str(len(fds)),
         "LISTEN_FDNAMES": ":".join(inherited.name for inherited in sockets),

@@ -4,12 +4,14 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.reachable import as_user
 from tests.supervisors.conftest import USER, House, Load, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the site runs as a user of its own")
@@ -104,3 +106,72 @@ def test_circus(house: House):
         log.close()
         sys.stderr.write((home / "log").read_text())
         house.socket.unlink(missing_ok=True)
+
+
+class Einhorn:
+    """What einhorn does, which is a Ruby gem and in no Debian: the master is this process.
+
+    It binds, starts workers with these variables and the socket at its own number, and at an
+    upgrade asks the workers of the old code to leave by USR2, once those of the new code live
+    (einhorn's lib/einhorn/command.rb: prepare_child_environment, cull).
+    """
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._sock = socket.socket(socket.AF_UNIX)
+        self._sock.bind(str(house.socket))
+        self._sock.listen()
+        shutil.chown(house.socket, "root", "www-data")
+        house.socket.chmod(0o660)
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def spin_up(self) -> "subprocess.Popen[bytes]":
+        fd = str(self._sock.fileno())
+        environ = {
+            "EINHORN_MASTER_PID": str(os.getpid()),
+            "EINHORN_SOCK_PATH": "/tmp/einhorn.sock",
+            "EINHORN_FD_COUNT": "1",
+            "EINHORN_FD_0": fd,
+            "EINHORN_CHILD_INDEX": str(len(self.workers)),
+            "EINHORN_FDS": fd,
+        }
+        worker = subprocess.Popen(
+            [self._house.python, "-m", "sdactivate", "serve", "mysite.wsgi:application"],
+            cwd=self._house.home / "mysite",
+            env={**self._house.environ, "STATE_DIRECTORY": str(self._house.state), **environ},
+            pass_fds=(self._sock.fileno(),),
+            **as_user(USER),
+        )
+        self.workers.append(worker)
+        return worker
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+            worker.wait()
+        self._sock.close()
+        self._house.socket.unlink()
+
+
+def test_einhorn_upgrades_its_workers(house: House):
+    master = Einhorn(house)
+    try:
+        old = master.spin_up()
+        wait_until(house.serves, "a page")
+        with Load(house) as load:
+            for _ in range(3):
+                new = master.spin_up()
+                wait_until(lambda pid=new.pid: _accepts(pid), "the new worker")
+                load.wait_for(10)
+                old.send_signal(signal.SIGUSR2)
+                assert old.wait(60) == 0
+                load.wait_for(10)
+                old = new
+        assert set(load.statuses) == {200}
+    finally:
+        master.end()
+
+
+def _accepts(pid: int) -> bool:
+    """Whether a worker has come as far as waiting for connections: its threads are there."""
+    return len(os.listdir(f"/proc/{pid}/task")) > 1

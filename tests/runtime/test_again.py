@@ -1,0 +1,83 @@
+"""HUP where nobody understands MAINPID=: a fresh interpreter, however the sockets came."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+APPLICATION = """\
+import time
+started = time.time_ns()
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"%d" % started]
+"""
+
+
+@pytest.fixture
+def listening(tmp_path: Path) -> Iterator[socket.socket]:
+    (tmp_path / "hello.py").write_text(APPLICATION)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "s"))
+        sock.listen()
+        yield sock
+
+
+def ask(path: str) -> int:
+    connection = http.client.HTTPConnection("localhost", timeout=60)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(60)
+    connection.sock.connect(path)
+    try:
+        connection.request("GET", "/")
+        return int(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "environ"),
+    [
+        (["--fd", "{fd}"], {}),
+        ([], {"SDACTIVATE_FD": "{fd}"}),
+        ([], {"SERVER_STARTER_PORT": "/s={fd}"}),
+        ([], {"EINHORN_FD_COUNT": "1", "EINHORN_FD_0": "{fd}", "EINHORN_MASTER_PID": "{pid}"}),
+        (["--fd", "{fd}", "--notify-fd", "{ready}"], {}),
+        ([], {"SDACTIVATE_FD": "0"}),
+    ],
+)
+def test_twice_by_the_same_process(listening, tmp_path, options, environ):
+    fd, (hear, ready) = listening.fileno(), os.pipe()
+    values = {"fd": fd, "pid": os.getpid(), "ready": ready}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sdactivate", "serve", "hello"]
+        + [word.format(**values) for word in options],
+        cwd=tmp_path,
+        env={
+            **{name: text for name, text in os.environ.items() if name != "NOTIFY_SOCKET"},
+            **{name: text.format(**values) for name, text in environ.items()},
+        },
+        stdin=listening if environ.get("SDACTIVATE_FD") == "0" else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        pass_fds=(fd, ready),
+    )
+    os.close(ready)
+    try:
+        for _ in range(2):
+            before = ask(f"{tmp_path}/s")
+            process.send_signal(signal.SIGHUP)
+            while ask(f"{tmp_path}/s") == before:  # it may not have been told yet
+                assert process.poll() is None
+    finally:
+        process.terminate()
+        _, talk = process.communicate(timeout=60)
+        said = os.read(hear, 10)
+        os.close(hear)
+    assert process.returncode == 0, talk
+    assert said == (b"\n" if "--notify-fd" in options else b"")
