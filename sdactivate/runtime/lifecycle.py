@@ -199,10 +199,11 @@ class Life:
     def _report(self) -> float | None:
         if self._leaving is not None:
             return None
+        self._server.unobserved = True
         line = self._status.due(self._server.figures())
         if line is None:
-            self._server.unobserved = True
             return None
+        self._server.unobserved = False
         if line:
             self._tell(STATUS=line)
         return 1.0

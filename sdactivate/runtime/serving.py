@@ -27,7 +27,8 @@ class Figures(NamedTuple):
 class Serving(Protocol):
     """A server, of one process or of several.
 
-    unobserved: set by whoever looks at the figures, to be poked at the next request.
+    unobserved: set by whoever looks at the figures, to be poked at the next request that these do
+    not show: so before it looks. The server asks after a request has begun to show.
     failed: why it can't go on, None while it can.
     """
 

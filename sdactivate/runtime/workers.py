@@ -177,10 +177,11 @@ class Workers:
         return worker
 
     def _listen(self, worker: Worker) -> None:
+        before = worker.figures.requests
         if not self._hear(worker):
             # It has gone, or is about to: SIGCHLD tells
             self._steward.forget(worker.channel.fileno())
-        if self.unobserved and worker.figures.busy:
+        if self.unobserved and (worker.figures.busy or worker.figures.requests != before):
             self.unobserved = False
             self._steward.poke()
 
@@ -362,6 +363,7 @@ class _Child:
         return figures
 
     def _report(self) -> float | None:
+        self._server.unobserved = True
         figures = self._say_figures()
         settings = self._plan.settings
         if not self._replacing:
@@ -379,6 +381,6 @@ class _Child:
         quiet = figures.requests == self._said.requests and not figures.busy
         self._said = figures
         if quiet and not self._recycling.wanted:
-            self._server.unobserved = True
             return None
+        self._server.unobserved = False
         return min(1.0, settings.worker_timeout / 4 or 1.0)

@@ -85,6 +85,7 @@ class Site:
         machine.write("/srv/load.py", Path(__file__).with_name("load.py").read_text())
         machine.write("/etc/front.conf", FRONT.format(socket=SOCKET))
         machine.run("nginx", "-c", "/etc/front.conf")
+        self._cursor = ""
 
     def release(self, name: str, more: str = "") -> None:
         self.machine.write("/srv/life/app.py", APPLICATION.format(release=name, more=more))
@@ -98,6 +99,8 @@ class Site:
         app = ["--kind", "service", "--app", "app:application", "--chdir", "/srv/life"]
         service = machine.run(*gen, *app, *options).stdout
         machine.run("systemctl", "stop", "life.service", "life.socket", check=False)
+        shown = machine.run("journalctl", "--no-pager", "--lines=0", "--show-cursor").stdout
+        self._cursor = shown.partition("cursor: ")[2].strip()
         machine.write("/etc/systemd/system/life.socket", socket)
         machine.write("/etc/systemd/system/life.service", service)
         machine.run("systemctl", "daemon-reload")
@@ -107,6 +110,12 @@ class Site:
     def get(self, path: str, *options: str) -> str:
         url = f"http://localhost{path}"
         return self.machine.run("curl", "-sSf", *options, "--unix-socket", SOCKET, url).stdout
+
+    def journal(self) -> str:
+        """What the service has logged since it was deployed."""
+        self.machine.run("journalctl", "--sync")
+        after = f"--after-cursor={self._cursor}"
+        return self.machine.run("journalctl", "--no-pager", "--unit=life.service", after).stdout
 
     def show(self, name: str) -> str:
         return self.machine.show("life.service", name)
@@ -185,7 +194,7 @@ def test_a_reload_that_fails_changes_nothing_and_says_why(site: Site) -> None:
     assert site.get("/release") == "first"
     assert "reload failed (1)" in site.show("StatusText")
     assert "No module named 'no_such_thing'" in site.show("StatusText")
-    journal = site.machine.journal("life.service")
+    journal = site.journal()
     assert "the old code serves on" in journal
     site.release("mended")
     site.machine.run("systemctl", "reload", "life.service")
@@ -287,7 +296,9 @@ def test_an_application_that_cannot_be_imported(site: Site) -> None:
     site.machine.wait(
         lambda: "No module named 'no_such_thing'" in site.show("StatusText"), "the reason"
     )
-    assert "No module named 'no_such_thing'" in site.machine.journal("life.service")
+    site.machine.wait(
+        lambda: "No module named 'no_such_thing'" in site.journal(), "the reason in the journal"
+    )
     # However often it fails, the socket stays, and a mended application is served
     for _ in range(30):
         site.machine.run(
@@ -308,13 +319,13 @@ def test_a_worker_that_crashes_is_replaced(site: Site) -> None:
             "curl", "-s", "--unix-socket", SOCKET, "http://localhost/crash", check=False
         )
         site.machine.wait(
-            lambda: "was killed by SIGSEGV" in site.machine.journal("life.service"),
+            lambda: "was killed by SIGSEGV" in site.journal(),
             "the death is in the journal",
         )
         site.machine.wait(lambda: "in 2 workers" in site.show("StatusText"), "it is replaced")
     # Those in flight in the crashed process are lost with it; nobody else's
     assert found[f"http {SOCKET}"]["failed"] <= 2
-    assert "Fatal Python error" in site.machine.journal("life.service")
+    assert "Fatal Python error" in site.journal()
     assert site.show("NRestarts") == "0"
 
 
@@ -325,9 +336,7 @@ def test_workers_that_cannot_live_fail_the_service(site: Site) -> None:
         site.machine.run(
             "curl", "-s", "-m", "5", "--unix-socket", SOCKET, "http://localhost/crash", check=False
         )
-    site.machine.wait(
-        lambda: "workers died within" in site.machine.journal("life.service"), "it gives up"
-    )
+    site.machine.wait(lambda: "workers died within" in site.journal(), "it gives up")
     assert site.get("/", "--retry", "8", "--retry-all-errors") == "Hello, world!"
 
 
@@ -338,7 +347,7 @@ def test_processes_are_replaced_after_so_many_requests(site: Site, workers: int)
     with site.load(("scgi", SOCKET), ("http", SOCKET), clients=2) as found:
         site.machine.wait(
             lambda: (
-                "max_requests" in site.machine.journal("life.service")
+                "max_requests" in site.journal()
                 and first not in {site.get("/pid") for _ in range(5)}
             ),
             "another process serves",
@@ -353,10 +362,10 @@ def test_a_stuck_request_is_shown_and_its_process_replaced(site: Site, workers: 
     site.get("/")
     stuck = site.machine.popen("curl", "-s", "--unix-socket", SOCKET, "http://localhost/sleep/300")
     site.machine.wait(
-        lambda: "a request has taken over 1 s" in site.machine.journal("life.service"),
+        lambda: "a request has taken over 1 s" in site.journal(),
         "its stack is logged",
     )
-    assert "time.sleep(float(path[7:]))" in site.machine.journal("life.service")
+    assert "time.sleep(float(path[7:]))" in site.journal()
     assert stuck.wait(timeout=60) is not None  # cut after the graceful timeout
     assert site.get("/") == "Hello, world!"
     assert site.show("NRestarts") == "0"

@@ -6,11 +6,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.servers.service import eventually
+from tests.servers.service import eventually, serving
 
 REQUEST = b"43:CONTENT_LENGTH\x000\x00SCGI\x001\x00REQUEST_METHOD\x00GET\x00,"
 # The service manager's side of the contract: the socket is descriptor 3, and the PID is right.
@@ -25,6 +26,10 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Length", "5")])
     return [b"hello"]
 """
+
+
+def answer(peer: socket.socket) -> bytes:
+    return b"".join(iter(lambda: peer.recv(4096), b""))
 
 
 class Service:
@@ -71,7 +76,7 @@ class Service:
 
     def ask(self, peer: socket.socket) -> bytes:
         peer.sendall(REQUEST)
-        return b"".join(iter(lambda: peer.recv(4096), b""))
+        return answer(peer)
 
     def close(self) -> None:
         self.process.kill()
@@ -117,3 +122,34 @@ def test_one_that_was_not_accepted_waits_for_the_next_process(service: Service) 
         accepted, _ = service.listening.accept()
         with accepted:
             assert accepted.recv(4096) == REQUEST
+
+
+BURNING = """
+import time
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/burn":
+        environ["wsgi.errors"].write("burning")
+        end = time.thread_time() + 0.5
+        while time.thread_time() < end:
+            pass
+    start_response("200 OK", [("Content-Length", "5")])
+    return [b"hello"]
+"""
+
+
+def test_threads_that_compute_do_not_hold_up_a_stop(tmp_path: Path) -> None:
+    # While they compute fewer are allowed; were that so at a stop, nobody would serve the rest
+    (tmp_path / "burning.py").write_text(BURNING)
+    with serving(tmp_path, "burning:application", threads=3) as service, ExitStack() as stack:
+        begun, *burners = (stack.enter_context(service.connect()) for _ in range(4))
+        begun.sendall(b"GET / HTTP/1.1\r\n")
+        for peer in burners:
+            peer.sendall(b"GET /burn HTTP/1.0\r\n\r\n")
+        service.logged("burning", 3)
+        service.process.send_signal(signal.SIGTERM)
+        for peer in burners:
+            assert answer(peer).endswith(b"hello")
+        begun.sendall(b"Host: localhost\r\n\r\n")
+        assert answer(begun).endswith(b"hello")
+        assert service.process.wait(20) == 0

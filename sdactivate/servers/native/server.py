@@ -477,8 +477,7 @@ class Server:
         target: Any
         while not (self.draining and self._finished()):
             if pool.running > pool.allowed:
-                pool.park(worker)
-                continue
+                pool.park(worker)  # not at a stop: what is left must be served
             if ready:
                 try:
                     target = ready.popleft()
@@ -507,9 +506,6 @@ class Server:
                     self._keep(events[1:])
                 if not pool.watched and pool.running - len(asleep) > 1:
                     pool.overlap()
-                if self.unobserved:
-                    self.unobserved = False
-                    self._poke()
             if target is not None:
                 target.wake()
 
@@ -530,6 +526,9 @@ class Server:
         worker = self.pool.workers[get_ident()]
         began = worker.since = monotonic()
         worker.response = response
+        if self.unobserved:  # asked only now: who looks sees the response
+            self.unobserved = False
+            self._poke()
         response.run(self.application)
         worker.response = None
         worker.served += 1
