@@ -82,6 +82,10 @@ class Connection:
         """Return a piece of a response's body as it goes over the wire."""
         return data
 
+    def beginning(self, head: bytes, data: bytes) -> bytes:
+        """Return a head and the first piece of a body, if any, as they go over the wire."""
+        return head + self.frame(data) if data else head
+
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
         """Send all that is left of a response: its head, its whole body, its end."""
         raise NotImplementedError

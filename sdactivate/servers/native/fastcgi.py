@@ -55,19 +55,20 @@ class FastCgi(Persistent):
         framed: bytes = self.codec.stream(wire.STDOUT, self.request.id, data)
         return framed
 
-    def head(self, status: str, fields: str, response: Response) -> bytes:
-        return self.frame(super().head(status, fields, response))
+    def beginning(self, head: bytes, data: bytes) -> bytes:
+        return self.frame(head + data)  # the head is part of the stream
 
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
-        self.send(head + self.frame(body) + self.codec.end_response(self.request.id))
-        self._finish()
+        request, codec = self.request, self.codec
+        content = codec.stream(wire.STDOUT, request.id, head + body)
+        self.send(content + codec.end_response(request.id))
+        self._finish(request)
 
     def send_tail(self, response: Response) -> None:
         self.send(self.codec.end_response(self.request.id))
-        self._finish()
+        self._finish(self.request)
 
-    def _finish(self) -> None:
-        request = self.request
+    def _finish(self, request: wire.Request) -> None:
         self.done = True
         self._parser.answered(request)
         if not request.keep_alive:

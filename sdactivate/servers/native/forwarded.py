@@ -64,13 +64,13 @@ def apply(environ: dict[str, Any], found: Variables, remote_user: bool = False) 
         get("HTTP_X_FORWARDED_HOST", ""),
         get("HTTP_X_FORWARDED_PORT", ""),
         get("HTTP_FORWARDED", ""),
+        environ.get("HTTP_HOST", ""),
     )
     environ.update(told)
-    environ["SERVER_NAME"] = host_name(environ.get("HTTP_HOST", "")) or environ["SERVER_NAME"]
     if remote_user and (user := get("HTTP_REMOTE_USER")):
         environ["REMOTE_USER"] = user
-    mount = get("HTTP_X_SCRIPT_NAME", "").rstrip("/")
-    if mount.startswith("/"):
+    mount = get("HTTP_X_SCRIPT_NAME")
+    if mount and (mount := mount.rstrip("/")).startswith("/"):
         path = environ["PATH_INFO"]
         environ["SCRIPT_NAME"] = mount
         if path == mount or path.startswith(mount + "/"):
@@ -78,8 +78,13 @@ def apply(environ: dict[str, Any], found: Variables, remote_user: bool = False) 
 
 
 @lru_cache(4096)
-def _told(client: str | None, scheme: str, host: str, port: str, forwarded: str) -> dict[str, str]:
-    """Return the variables that these fields mean; a front sends the same ones again and again."""
+def _told(
+    client: str | None, scheme: str, host: str, port: str, forwarded: str, asked: str
+) -> dict[str, str]:
+    """Return the variables that these fields mean; a front sends the same ones again and again.
+
+    `asked`: the Host of the request itself.
+    """
     scheme = _last(scheme).lower()
     host = _last(host)
     if client is None and forwarded:
@@ -94,6 +99,8 @@ def _told(client: str | None, scheme: str, host: str, port: str, forwarded: str)
         variables["REMOTE_PORT"] = client_port
     if host:
         variables["HTTP_HOST"] = host
+    if name := host_name(host or asked):
+        variables["SERVER_NAME"] = name
     if scheme in ("http", "https"):
         variables["wsgi.url_scheme"] = scheme
         variables["SERVER_PORT"] = "443" if scheme == "https" else "80"

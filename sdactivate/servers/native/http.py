@@ -62,7 +62,7 @@ class Http(Persistent):
         self._head = b""  # the beginning of a PROXY header
         self.feed = self._first_bytes
         self._trusted = forwarded.is_trusted(address, server.trusted)
-        self._base = server.http_base(address)
+        parser.base = server.http_base(address)
 
     # Requests in
 
@@ -81,7 +81,7 @@ class Http(Persistent):
         end, client = found
         if client is not None:
             self.address = client
-            self._base = self.server.http_base(client)
+            self._parser.base = self.server.http_base(client)
         self._pass_on(data[end:])
 
     def _pass_on(self, data: bytes) -> None:
@@ -95,12 +95,11 @@ class Http(Persistent):
         return not self._head and self._parser.idle
 
     def prepare(self, request: wire.Request) -> None:
-        environ = self._base | request.environ
+        environ = request.environ
         if request.forwarded and self._trusted:
             forwarded.apply(environ, request.forwarded, self.server.settings.remote_user)
         if request.version == "1.1":
             environ["wsgi.early_hints"] = self._early_hints
-        request.environ = environ
         if request.length:
             self.server.check_length(request.length)
         elif request.length is None and request.awaits_continue:

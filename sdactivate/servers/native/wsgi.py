@@ -148,11 +148,8 @@ class Response:
         connection = self.connection
         if not self.head_sent:
             head = self._head(None)
-            if self.bodiless:
-                connection.send(head)
-                return
-            data = self._within_length(data)
-            connection.send(head + connection.frame(data))
+            data = self._within_length(data) if not self.bodiless else b""
+            connection.send(connection.beginning(head, data))
         elif not self.bodiless:
             data = self._within_length(data)
             if data:
@@ -218,7 +215,7 @@ class Response:
             self.left = 0
             self.sent = len(body)
         if self.left:
-            connection.send(head + connection.frame(body))  # too short: run() says so
+            connection.send(connection.beginning(head, body))  # too short: run() says so
         else:
             connection.send_last(head, body, self)
 

@@ -23,20 +23,26 @@ class TooLarge(Malformed):
         super().__init__(reason, "431 Request Header Fields Too Large")
 
 
-def joined(fields: list[str]) -> Variables:
-    """Return the variables of alternating names and values, some of which come repeatedly.
+class Joined(Variables):
+    """Variables of which some come repeatedly; an ordinary dictionary keeps the last of each.
 
     Fields of the client's header are joined as RFC 9110 (section 5.3) and RFC 6265 (section
     5.4) do; of the rest, CONTENT_LENGTH for one, the last value counts. nginx, HAProxy and
     Cherokee repeat HTTP_COOKIE.
     """
-    variables: Variables = {}
-    pairs = iter(fields)
-    for name, value in zip(pairs, pairs, strict=True):
-        if name in variables and name.startswith("HTTP_"):
-            value = variables[name] + ("; " if name == "HTTP_COOKIE" else ", ") + value
+
+    def __setitem__(self, name: str, value: str) -> None:
+        if name in self and name.startswith("HTTP_"):
+            value = self[name] + ("; " if name == "HTTP_COOKIE" else ", ") + value
+        super().__setitem__(name, value)
+
+
+def joined(fields: list[str]) -> Variables:
+    """Return the variables of alternating names and values, some of which come repeatedly."""
+    variables = Joined()
+    for name, value in zip(fields[::2], fields[1::2], strict=True):
         variables[name] = value
-    return variables
+    return dict(variables)
 
 
 class Message:
@@ -51,21 +57,12 @@ class Message:
     keep_alive: the peer lets the connection live on after the response.
     """
 
-    __slots__ = (
-        "aborted",
-        "awaits_continue",
-        "body",
-        "complete",
-        "keep_alive",
-        "length",
-        "received",
-    )
+    length: int | None = None
+    received = 0
+    complete = False
+    aborted = False
+    awaits_continue = False
 
     def __init__(self, keep_alive: bool) -> None:
         self.keep_alive = keep_alive
-        self.length: int | None = None
         self.body: list[bytes] = []
-        self.received = 0
-        self.complete = False
-        self.aborted = False
-        self.awaits_continue = False

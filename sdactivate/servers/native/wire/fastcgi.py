@@ -15,7 +15,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Any
 
-from sdactivate.servers.native.wire import Malformed, Message, TooLarge, Variables, joined
+from sdactivate.servers.native.wire import Joined, Malformed, Message, TooLarge, Variables
 
 VERSION = 1
 # Types of records (section 8)
@@ -39,10 +39,19 @@ def pairs(content: bytes) -> Variables:
 
     Raises Malformed where they are cut short.
     """
+    variables: Variables = {}
+    if _read(content, variables) != len(variables):
+        repeated = Joined()
+        _read(content, repeated)
+        variables = dict(repeated)
+    return variables
+
+
+def _read(content: bytes, into: Variables) -> int:
+    """Put the pairs of a stream into a dictionary, and return how many they are."""
     text = content.decode("latin-1")
-    fields: list[str] = []
-    append = fields.append
-    at, end = 0, len(content)
+    count = at = 0
+    end = len(content)
     try:
         while at < end:
             name, value = content[at], content[at + 1]
@@ -52,16 +61,14 @@ def pairs(content: bytes) -> Variables:
                 name, at = _length(content, at)
                 value, at = _length(content, at)
             middle = at + name
-            append(text[at:middle])
+            into[text[at:middle]] = text[middle : middle + value]
             at = middle + value
-            append(text[middle:at])
+            count += 1
     except IndexError:
         raise Malformed("FastCGI: the parameters end inside a length") from None
     if at != end:
         raise Malformed("FastCGI: a parameter reaches beyond its stream")
-    names = iter(fields)
-    variables = dict(zip(names, names, strict=True))
-    return variables if len(variables) * 2 == len(fields) else joined(fields)
+    return count
 
 
 def _length(content: bytes, at: int) -> tuple[int, int]:
@@ -129,15 +136,15 @@ class Request(Message):
     and what still comes of it is dropped.
     """
 
-    __slots__ = ("answered", "environ", "id", "params", "variables")
+    params = b""
+    variables: Variables | None = None
+    environ: dict[str, Any]
+    answered = False
 
     def __init__(self, request_id: int, keep_alive: bool) -> None:
-        super().__init__(keep_alive)
         self.id = request_id
-        self.params = b""
-        self.variables: Variables | None = None
-        self.environ: dict[str, Any] = {}
-        self.answered = False
+        self.keep_alive = keep_alive
+        self.body = []
 
 
 class Parser:

@@ -45,6 +45,7 @@ _NEVER = frozenset({"HTTP_PROXY"})
 # The environ's key for a field's name as it was spelt, for those that have one and need no
 # second look. Spellings are few, but a peer may invent more: past the limit they are not kept.
 _KEYS: dict[bytes, str] = {}
+_FORWARDED_KEYS: dict[bytes, str] = {}
 _KEYS_LIMIT = 1024
 
 
@@ -57,32 +58,34 @@ def key(name: bytes) -> str | None:
     found = _OUTSIDE_HTTP.get(found, found)
     if found in _NEVER:
         return None
-    if found not in FORWARDED and len(_KEYS) < _KEYS_LIMIT:
-        _KEYS[name] = found
+    keys = _FORWARDED_KEYS if found in FORWARDED else _KEYS
+    if len(keys) < _KEYS_LIMIT:
+        keys[name] = found
     return found
 
 
 class Request(Message):
     """A request whose header is complete.
 
-    environ: the variables that come from its request line and header, to begin with.
+    environ: the parser's `base` and the variables that come from its request line and header.
     forwarded: those of FORWARDED among them, which are not in the environ. version: "1.1" or
     "1.0".
     """
 
-    __slots__ = ("environ", "forwarded", "version")
-
-    def __init__(self, keep_alive: bool, version: str) -> None:
+    def __init__(
+        self, keep_alive: bool, version: str, environ: dict[str, Any], forwarded: Variables
+    ) -> None:
         super().__init__(keep_alive)
         self.version = version
-        self.environ: dict[str, Any]
-        self.forwarded: Variables
+        self.environ = environ
+        self.forwarded = forwarded
 
 
 class Parser:
     """The requests of one connection, from bytes in any pieces.
 
     header_bytes, header_count, request_line: limits in bytes, fields and bytes.
+    `base` is what each environ begins with; it has nothing that a field could be called.
     `requests` gets each request whose header is complete, oldest first; the connection takes
     them. `idle` tells whether nothing of a request is under way.
     """
@@ -97,6 +100,7 @@ class Parser:
         "_request",
         "_seen",
         "_url",
+        "base",
         "header_bytes",
         "header_count",
         "idle",
@@ -112,11 +116,12 @@ class Parser:
         self._http = httptools.HttpRequestParser(self)
         self._feed = self._http.feed_data
         self.idle = True
-        self._environ: Variables = {}
+        self.base: dict[str, Any] = {}
+        self._environ: dict[str, Any] = {}
         self._forwarded: Variables = {}
         self._url = b""
         self._seen = 0  # bytes of the header under way
-        self._count = 0  # fields of it, but for the ordinary ones
+        self._count = 0  # fields of it that have no entry of their own
         self._request: Request | None = None  # whose body is under way
         self._raw = False  # that body follows an upgrade: llhttp has let go of the connection
 
@@ -170,25 +175,31 @@ class Parser:
     # What llhttp calls
 
     def on_url(self, url: bytes) -> None:
+        if not self._url:
+            self._environ = self.base.copy()
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         variable = _KEYS.get(name)
-        environ = self._environ
-        if variable is None or variable in environ:
+        variables = self._environ
+        if variable is None:
+            variable = _FORWARDED_KEYS.get(name)
+            variables = self._forwarded
+        if variable is None or variable in variables:
             self._unusual(name, value)
         else:
-            environ[variable] = value.decode("latin-1")
+            variables[variable] = value.decode("latin-1")
 
     def _unusual(self, name: bytes, value: bytes) -> None:
-        """Take a field whose name is new, not for applications, the front's, or repeated."""
-        self._count += 1
+        """Take a field whose name is new, or not for applications, or repeated."""
         variable = key(name)
         if variable is None:
+            self._count += 1
             return
         text = value.decode("latin-1")
         variables = self._forwarded if variable in FORWARDED else self._environ
         if variable in variables:
+            self._count += 1
             if variable in ("HTTP_HOST", "CONTENT_TYPE", "CONTENT_LENGTH"):
                 raise Malformed(f"HTTP: several fields {variable.removeprefix('HTTP_')}")
             joint = "; " if variable == "HTTP_COOKIE" else ", "
@@ -197,12 +208,14 @@ class Parser:
 
     def on_headers_complete(self) -> None:
         http, environ, url = self._http, self._environ, self._url
-        if self._count + len(environ) > self.header_count:
+        fields = self._count + len(environ) - len(self.base) + len(self._forwarded)
+        if fields > self.header_count:
             raise TooLarge(f"HTTP: the header has over {self.header_count} fields")
         if len(url) > self.request_line:
             self._check_line()
         if self._seen > self.header_bytes and (
-            sum(len(name) + len(value) for name, value in environ.items()) > self.header_bytes
+            sum(len(name) + len(environ[name]) for name in environ.keys() - self.base.keys())
+            > self.header_bytes
         ):
             raise TooLarge(f"HTTP: the header has over {self.header_bytes} bytes")
         method = http.get_method().decode("ascii")
@@ -217,9 +230,8 @@ class Parser:
         if version == "1.1" and "HTTP_HOST" not in environ:
             raise Malformed("HTTP: HTTP/1.1 without Host")
         upgrade = http.should_upgrade()
-        request = Request(http.should_keep_alive() and not upgrade, version)
-        request.environ = environ
-        request.forwarded = self._forwarded
+        keep_alive = http.should_keep_alive() and not upgrade
+        request = Request(keep_alive, version, environ, self._forwarded)
         if "HTTP_TRANSFER_ENCODING" in environ:
             if environ.pop("HTTP_TRANSFER_ENCODING").lower() != "chunked":
                 raise Malformed("HTTP: the only transfer coding is chunked", "501 Not Implemented")
@@ -236,9 +248,10 @@ class Parser:
             request.awaits_continue = True
         self._request = request
         self.requests.append(request)
-        # The next header begins with nothing; the fields of a trailer section go nowhere
+        # The fields of a trailer section go nowhere
         self._environ = {}
-        self._forwarded = {}
+        if self._forwarded:
+            self._forwarded = {}
         self._url = b""
         self._count = 0
         self._seen = 0
@@ -267,21 +280,21 @@ class Parser:
         self._seen = 0
 
 
-def _locate(environ: Variables, target: bytes, method: str) -> None:
+def _locate(environ: dict[str, Any], target: bytes, method: str) -> None:
     """Set REQUEST_URI, PATH_INFO, QUERY_STRING, and Host from an absolute target."""
-    environ["REQUEST_URI"] = target.decode("latin-1")
-    path, _, query = target.partition(b"#")[0].partition(b"?")
-    if path[:1] != b"/":
-        if path == b"*" and method == "OPTIONS":
-            path = b""
-        elif path[:7].lower() == b"http://" or path[:8].lower() == b"https://":
+    environ["REQUEST_URI"] = uri = target.decode("latin-1")
+    path, _, query = uri.partition("#")[0].partition("?")
+    if path[:1] != "/":
+        if path == "*" and method == "OPTIONS":
+            path = ""
+        elif path[:7].lower() == "http://" or path[:8].lower() == "https://":
             # The absolute form outranks Host (RFC 9112, section 3.2.2)
-            authority, slash, rest = path[path.index(b"//") + 2 :].partition(b"/")
-            environ["HTTP_HOST"] = authority.decode("latin-1")
-            path = slash + rest or b"/"
+            authority, slash, rest = path[path.index("//") + 2 :].partition("/")
+            environ["HTTP_HOST"] = authority
+            path = slash + rest or "/"
         else:
             raise Malformed("HTTP: the request's target is no path")
-    if b"%" in path:
-        path = unquote_to_bytes(path)
-    environ["PATH_INFO"] = path.decode("latin-1")
-    environ["QUERY_STRING"] = query.decode("latin-1")
+    if "%" in path:
+        path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+    environ["PATH_INFO"] = path
+    environ["QUERY_STRING"] = query

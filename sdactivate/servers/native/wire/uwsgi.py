@@ -8,7 +8,7 @@ connection; the response is CGI's with an HTTP status line, and ends where the c
 does. See https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html.
 """
 
-from sdactivate.servers.native.wire import Malformed, TooLarge, Variables, joined
+from sdactivate.servers.native.wire import Joined, Malformed, TooLarge, Variables
 
 WSGI = 0
 PING = 100
@@ -36,27 +36,32 @@ def parse(data: bytes, limit: int) -> tuple[Variables, int] | None:
     end = 4 + size
     if len(data) < end:
         return None
-    # One decoding of the whole; then every length is two characters of it.
+    variables: Variables = {}
+    if _read(data, end, variables) != len(variables):
+        repeated = Joined()
+        _read(data, end, repeated)
+        variables = dict(repeated)
+    return variables, end
+
+
+def _read(data: bytes, end: int, into: Variables) -> int:
+    """Put the vars before the offset `end` into a dictionary, and return how many they are."""
+    # One decoding of the whole; then every length is two characters of it
     text = data[:end].decode("latin-1")
-    fields: list[str] = []
-    append = fields.append
+    count = 0
     at = 4
     try:
         while at < end:
             start = at + 2
             # (most are shorter than 256, and adding nothing costs time, too)
             high = data[at + 1]
-            at = start + (data[at] | high << 8 if high else data[at])
-            append(text[start:at])
+            middle = start + (data[at] | high << 8 if high else data[at])
+            high = data[middle + 1]
+            at = middle + 2 + (data[middle] | high << 8 if high else data[middle])
+            into[text[start:middle]] = text[middle + 2 : at]
+            count += 1
     except IndexError:
-        raise Malformed("uwsgi: the vars end inside a length") from None
+        raise Malformed("uwsgi: the vars end inside a name or before its value") from None
     if at != end:
-        raise Malformed("uwsgi: a name or value reaches beyond the vars")
-    pairs = iter(fields)
-    try:
-        variables = dict(zip(pairs, pairs, strict=True))
-    except ValueError:
-        raise Malformed("uwsgi: a name without a value") from None
-    if len(variables) * 2 != len(fields):
-        variables = joined(fields)
-    return variables, end
+        raise Malformed("uwsgi: a value reaches beyond the vars")
+    return count
