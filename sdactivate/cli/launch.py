@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.launch import Launch, launch
     from sdactivate.site import parse_listen, parse_mode
 
-    if args.backlog < 1:
+    if not 0 < args.backlog < 1 << 31:
         raise UsageError(f"--backlog {args.backlog}: a whole number, one or more, is wanted")
     return launch(
         Launch(

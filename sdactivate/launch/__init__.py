@@ -73,6 +73,9 @@ def launch(plan: Launch) -> int:
     who, access = _identity(plan), _access(plan)
     limits = process.limits(plan.limits)
     env = process.environment(os.environ, who.environment, plan.env, clear=plan.clear_env)
+    if os.path.isabs(plan.chdir):  # by the name that was given: a release may be a symbolic link
+        env["PWD"] = plan.chdir
+    _check(plan)
     if os.geteuid() != 0 and (obstacles := list(_needs_root(plan, who, access))):
         raise Error(f"nothing was done, because this is not root: {'; '.join(obstacles)}")
     for warning in _warnings(plan, who, access):
@@ -83,18 +86,27 @@ def launch(plan: Launch) -> int:
         descriptors = process.place(made, plan.keep)
         process.set_limits(limits)
         if plan.chroot:
-            os.chroot(plan.chroot)
-            os.chdir("/")
+            _enter_root(plan.chroot)
         if plan.umask is not None:
             os.umask(plan.umask)
         identity.drop(who)
         if plan.chdir:
-            os.chdir(plan.chdir)
+            with _said_of(f"--chdir {plan.chdir}, as {who.name}"):
+                os.chdir(plan.chdir)
 
     def execute() -> NoReturn:
         process.execute(plan.command, env, descriptors, _names(plan))
 
     return Activator(descriptors, execute).run() if plan.on_demand else execute()
+
+
+def _check(plan: Launch) -> None:
+    if not plan.command[0]:
+        raise UsageError("the command is an empty word: write what to execute behind --")
+    seen = [address._replace(name="") for address in plan.listen]
+    for address in seen:
+        if seen.count(address) > 1:
+            raise UsageError(f"--listen {address}: it is asked for more than once")
 
 
 def _identity(plan: Launch) -> Identity:
@@ -103,6 +115,24 @@ def _identity(plan: Launch) -> Identity:
     if os.geteuid() == 0:
         raise UsageError("--run-as USER is needed: the user to become once the socket is made")
     return identity.current()
+
+
+def _enter_root(directory: str) -> None:
+    """Make `directory` the process's root directory, and make sure that it is."""
+    with _said_of(f"--chroot {directory}"):
+        wanted = os.stat(directory)
+        os.chroot(directory)
+        os.chdir("/")
+    if not os.path.samestat(os.stat("/"), wanted):
+        raise Error(f"--chroot {directory}: the root directory is still another one")
+
+
+@contextmanager
+def _said_of(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Error(f"{what}: {error.strerror}") from None
 
 
 def _access(plan: Launch) -> Access:

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from sdactivate.errors import Error, UsageError
 from sdactivate.launch import kernel
 
+_NONE = 0xFFFFFFFF  # (uid_t)-1: setresuid(2), chown(2) leave what is
+
 
 class PrivilegesRemain(Error):
     """Privileges could not be dropped, or were found after they should have gone."""
@@ -66,16 +68,17 @@ def find(text: str) -> Identity:
     for a user or group that is not there, and for root itself.
     """
     user, _, group = text.partition(":")
+    number = _number(user, "--run-as", text)
     entry = None
     try:
-        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+        entry = pwd.getpwnam(user) if number is None else pwd.getpwuid(number)
     except KeyError:
-        if not (user.isdigit() and group):
+        if number is None or not group:
             raise UsageError(
                 f"--run-as {text}: there is no user {user!r} here. Make one with `useradd --system "
                 f"--no-create-home {user or 'NAME'}`, or give numbers: UID:GID"
             ) from None
-    uid = entry.pw_uid if entry else int(user)
+    uid = entry.pw_uid if entry else number or 0
     gid = group_id(group, "--run-as") if group else entry.pw_gid if entry else uid
     if uid == 0 or gid == 0:
         raise UsageError(
@@ -90,8 +93,10 @@ def find(text: str) -> Identity:
 
 def user_id(text: str, option: str) -> int:
     """Return the number of the user `text`, a name or a number. Raises UsageError."""
+    if (number := _number(text, option, text)) is not None:
+        return number
     try:
-        return int(text) if text.isdigit() else pwd.getpwnam(text).pw_uid
+        return pwd.getpwnam(text).pw_uid
     except KeyError:
         raise UsageError(
             f"{option} {text}: there is no user {text!r} here (`getent passwd`)"
@@ -100,12 +105,23 @@ def user_id(text: str, option: str) -> int:
 
 def group_id(text: str, option: str) -> int:
     """Return the number of the group `text`, a name or a number. Raises UsageError."""
+    if (number := _number(text, option, text)) is not None:
+        return number
     try:
-        return int(text) if text.isdigit() else grp.getgrnam(text).gr_gid
+        return grp.getgrnam(text).gr_gid
     except KeyError:
         raise UsageError(
             f"{option} {text}: there is no group {text!r} here (`getent group`)"
         ) from None
+
+
+def _number(name: str, option: str, text: str) -> int | None:
+    """Return the ID that `name` is, None where it is a name. The last one means "no change"."""
+    if not (name.isascii() and name.isdigit()):
+        return None
+    if (number := int(name)) >= _NONE:
+        raise UsageError(f"{option} {text}: IDs end at {_NONE - 1}")
+    return number
 
 
 def drop(identity: Identity) -> None:

@@ -106,11 +106,12 @@ def _check(fd: int, directory: str, *, on_the_way: bool) -> None:
     ]
     sticky = bool(found.st_mode & stat.S_ISVTX)
     if writers and not (on_the_way and sticky):
+        mend = "" if sticky else f", or mend this one: chmod go-w {directory}"  # never /tmp
         raise UnsafeDirectory(
             f"{directory} can be written by {' and '.join(writers)} "
             f"(mode {stat.S_IMODE(found.st_mode):04o}), who could then put a socket of their own "
-            "in the place of this one. Use a directory that only root can write, such as /run, "
-            f"or mend this one: chmod go-w {directory}"
+            "in the place of this one. Use a directory that only root can write, such as "
+            f"/run{mend}"
         )
 
 

@@ -97,6 +97,8 @@ def set_limits(wanted: Sequence[tuple[int, int, int]]) -> None:
     for number, soft, hard in wanted:
         try:
             resource.setrlimit(number, (soft, hard))
+            if resource.getrlimit(number) != (soft, hard):
+                raise ValueError("it is not what was set")
         except (OSError, ValueError, OverflowError) as error:
             name = next(name for name, value in LIMITS.items() if value == number)
             raise Error(f"--limit {name}: the kernel refuses {soft}:{hard} ({error})") from None
@@ -109,7 +111,8 @@ def environment(
 
     `base` is the launcher's own, of which only PATH and LANG stay when `clear`; then come the
     variables that say who the process runs as, then `assignments` (NAME=VALUE). What an
-    earlier hand-over has left is removed. Raises UsageError for an assignment without a name.
+    earlier hand-over has left is removed. Raises UsageError for an assignment without a name, and
+    for one of the hand-over itself.
     """
     env = {
         name: value
@@ -122,6 +125,8 @@ def environment(
         name, equals, value = text.partition("=")
         if not (name and equals):
             raise UsageError(f"--env {text}: write NAME=VALUE")
+        if name.startswith("LISTEN_"):
+            raise UsageError(f"--env {text}: LISTEN_ variables announce the sockets; leave it out")
         env[name] = value
     return env
 
@@ -147,6 +152,11 @@ def execute(
         os.execvpe(command[0], list(command), announced)  # noqa: S606  # no shell, on purpose
     except OSError as error:
         raise Error(
-            f"{command[0]} can't be executed: {error.strerror}. The application's own user must "
-            "be able to reach it: an interpreter under /root, for example, is closed to it"
+            f"{command[0]} can't be executed: {error.strerror}{_searched(command[0], env)}. The "
+            "application's own user must be able to reach it: an interpreter under /root, for "
+            "example, is closed to it"
         ) from None
+
+
+def _searched(program: str, env: Mapping[str, str]) -> str:
+    return "" if "/" in program else f" (looked for in {env['PATH']})"

@@ -54,9 +54,16 @@ class Access:
 def listen_unix(path: str, access: Access, backlog: int) -> socket.socket:
     """Create the unix stream socket `path`, listening, for `access` and nobody else.
 
-    Raises UnsafeDirectory (parents.py), SocketInUse, PathTaken, and Error or OSError where a
-    step fails; what was made is then removed again.
+    Raises UnsafeDirectory (parents.py), SocketInUse, PathTaken, and Error where a step fails;
+    what was made is then removed again.
     """
+    try:
+        return _listen_unix(path, access, backlog)
+    except OSError as error:
+        raise Error(f"{path}: the socket can't be made there: {error.strerror}") from None
+
+
+def _listen_unix(path: str, access: Access, backlog: int) -> socket.socket:
     with holding_parent(path) as (directory, name), _turn(directory, name, path):
         _clear_the_way(directory, name, path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

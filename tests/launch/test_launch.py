@@ -1,5 +1,6 @@
 """The whole of it: what a launched command finds, and what it can't do any more."""
 
+import fcntl
 import grp
 import json
 import os
@@ -147,7 +148,7 @@ def test_environment_umask_and_directory(launch, directory):
     )
     environ = found["environ"]
     games = pwd.getpwnam("games")
-    assert (found["umask"], found["cwd"]) == (0o77, "/usr")
+    assert (found["umask"], found["cwd"], environ["PWD"]) == (0o77, "/usr", "/usr")
     assert (environ["USER"], environ["LOGNAME"]) == ("games", "games")
     assert (environ["HOME"], environ["SHELL"]) == (games.pw_dir, games.pw_shell)
     assert environ["STATE"] == "/var/lib/x"
@@ -214,14 +215,24 @@ def test_signals_that_python_ignores_are_not_ignored_by_the_command(launch, dire
         (("--run-as", "games", "--keep-fd", "3"), 2, "--keep-fd 3"),
         (("--run-as", "games", "--keep-fd", "99"), 2, "not open"),
         (("--run-as", "games", "--backlog", "0"), 2, "--backlog 0"),
+        (("--run-as", "games", "--backlog", "9999999999"), 2, "--backlog 9999999999"),
+        (("--run-as", "4294967295:1"), 2, "IDs end at 4294967294"),
+        (("--run-as", "9" * 30), 2, "IDs end at"),
+        (("--run-as", "\N{SUPERSCRIPT TWO}:1"), 2, "there is no user"),
+        (("--run-as", "games", "--group", "4294967295"), 2, "--group 4294967295"),
+        (("--run-as", "games", "--user", "9" * 30), 2, "--user"),
+        (("--run-as", "games", "--env", "LISTEN_FDNAMES=x"), 2, "LISTEN_"),
+        (("--run-as", "games", "--listen", "SOCKET"), 2, "more than once"),
+        (("--run-as", "games", "--listen", "\x1b"), 2, "a listen address is"),
         (("--run-as", "games", "--chroot", "/nowhere"), 1, "/nowhere"),
         (("--run-as", "games", "--chdir", "CLOSED"), 1, "Permission denied"),
     ],
 )
 def test_mistakes_are_found_and_leave_no_socket(launch, directory, arguments, code, words):
     (directory / "closed").mkdir(mode=0o700)
-    arguments = [word.replace("CLOSED", f"{directory}/closed") for word in arguments]
     path = directory / "s"
+    values = {"CLOSED": f"{directory}/closed", "SOCKET": str(path)}
+    arguments = [values.get(word, word) for word in arguments]
     done = launch("--listen", str(path), *arguments, "--", "/bin/echo", "started")
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
@@ -237,6 +248,10 @@ def test_a_command_that_cant_be_executed_is_said(launch, directory):
     done = launch("--listen", f"{directory}/s", "--run-as", "games", "--", "/root/nothing")
     assert done.returncode == 1
     assert "/root/nothing can't be executed: Permission denied" in done.stderr
+    done = launch("--listen", f"{directory}/s", "--run-as", "games", "--", "no-such-program")
+    assert "no-such-program can't be executed" in done.stderr
+    assert "looked for in /" in done.stderr
+    assert launch("--listen", f"{directory}/s", "--run-as", "games", "--", "").returncode == 2
 
 
 @needs_root
@@ -293,30 +308,36 @@ def test_without_root_it_does_what_needs_none(launch, directory, as_games):
     assert path.stat().st_mode & 0o7777 == 0o660
 
 
+# An /etc of its own, with a user more; that of the machine stays as it is
+WITH_A_USER = """\
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/work
+mount -t overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work overlay /etc
+useradd --system --no-create-home sdactivate-gone
+exec "$@"
+"""
+
+
 @needs_root
 def test_a_user_removed_half_way_is_fatal(directory):
     """The launcher has looked the user up and waits for its turn at the path."""
-    name = "sdactivate-gone"
-    subprocess.run(["useradd", "--system", "--no-create-home", name], check=True)
     lock = directory / ".s.lock"
-    try:
-        import fcntl
-
-        with lock.open("w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            process = subprocess.Popen(
-                [*LAUNCH, "--listen", f"{directory}/s", "--run-as", name, "--", "/bin/echo", "no"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            wait_until(lambda: str(lock) in descriptors(process.pid), "the launcher at the lock")
-            subprocess.run(["userdel", name], check=True, capture_output=True)
-        output, talk = process.communicate(timeout=PATIENCE)
-    finally:
-        subprocess.run(["userdel", name], check=False, capture_output=True)
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", WITH_A_USER, "sh"]
+    command += [*LAUNCH, "--listen", f"{directory}/s", "--run-as", "sdactivate-gone"]
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        process = subprocess.Popen(
+            [*command, "--", "/bin/echo", "no"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: str(lock) in descriptors(process.pid), "the launcher at the lock")
+        inside = ["nsenter", "--mount", f"--target={process.pid}"]
+        subprocess.run([*inside, "userdel", "sdactivate-gone"], check=True, capture_output=True)
+    output, talk = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output) == (2, "")
-    assert f"no user '{name}'" in talk
+    assert "no user 'sdactivate-gone'" in talk
     assert sorted(os.listdir(directory)) == []
 
 
