@@ -114,6 +114,12 @@ class Service:
         peer.connect(address)
         return peer
 
+    @contextlib.contextmanager
+    def crowd(self, count: int) -> Iterator[list[socket.socket]]:
+        """So many connections, closed at the end of the block."""
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(self.connect()) for _ in range(count)]
+
     @property
     def log(self) -> str:
         """What the process has written to standard error."""

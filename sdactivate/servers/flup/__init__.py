@@ -51,7 +51,7 @@ class Unspoken(Connection):
 
     def answer(self, status: str) -> None:
         body = f"{status}\n"
-        self.send(
+        self.send_now(
             f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nConnection: close\r\n"
             f"Content-Length: {len(body)}\r\n\r\n{body}".encode("ascii")
         )

@@ -103,6 +103,11 @@ class Parser(flup.Connection):  # type: ignore[misc]
         self.idle = not self._requests and not self._rest
         self.replies += self._wire.taken()
 
+    @property
+    def current(self) -> Request | None:
+        """The request that has begun and is not answered."""
+        return next((each for each in self._requests.values() if not each.answered), None)
+
     def answered(self, request: Request) -> None:
         """The response to `request` has been sent to its end."""
         request.answered = True
@@ -176,8 +181,7 @@ class Parser(flup.Connection):  # type: ignore[misc]
             return
         if record.contentLength:
             if not request.answered:
-                request.body.append(record.contentData)
-                request.received += record.contentLength
+                request.take(record.contentData)
             return
         if request.variables is None:
             raise Malformed("FastCGI: the body ended before the parameters")

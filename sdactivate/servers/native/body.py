@@ -5,33 +5,60 @@ the next bytes from its connection when the application reads; io.BufferedReader
 all the ways of reading a file (PEP 3333, "Input and Error Streams").
 """
 
+from __future__ import annotations
+
 import io
-from collections.abc import Callable
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
+from sdactivate.runtime import log
+from sdactivate.servers.native.wire import Malformed
+from sdactivate.servers.native.wsgi import BodyError, PeerGone
 
-class BodyError(OSError):
-    """The body ended before its end: the peer left, fell silent, or broke its protocol."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sdactivate.servers.native.connection import Connection
 
 
 class Stream(io.RawIOBase):
-    """The raw bytes that `pull` returns, piece by piece, up to the b"" that ends them."""
+    """The raw bytes that `pull` returns, piece by piece, up to the b"" that ends them.
 
-    def __init__(self, pull: Callable[[], bytes]) -> None:
+    Where `pull` raises (Malformed, PeerGone) there is no more to be read, and whoever tries is told
+    by a BodyError; the log is told once.
+    """
+
+    def __init__(self, pull: Callable[[], bytes], connection: Connection) -> None:
         self._pull = pull
+        self._connection = connection
         self._piece = memoryview(b"")
+        self._error: BodyError | None = None
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        piece = self._piece or memoryview(self._pull())
+        piece = self._piece or memoryview(self._next())
         size = min(len(piece), len(buffer))
         buffer[:size] = piece[:size]
         self._piece = piece[size:]
         return size
 
+    def _next(self) -> bytes:
+        if self._error is not None:
+            raise self._error
+        try:
+            return self._pull()
+        except (Malformed, PeerGone) as error:
+            status = error.status if isinstance(error, Malformed) else "400 Bad Request"
+            self._error = BodyError(str(error), status)
+            log.say(
+                log.WARNING,
+                f"{self._connection.peer_name()}: {log.escape(error)}; "
+                "the application can't read on",
+            )
+            raise self._error from error
 
-def stream(pull: Callable[[], bytes]) -> BinaryIO:
-    """Return a file of the bytes that `pull` returns; reading it raises what `pull` raises."""
-    return cast(BinaryIO, io.BufferedReader(Stream(pull), 65536))
+
+def stream(pull: Callable[[], bytes], connection: Connection) -> BinaryIO:
+    """Return a file of the bytes that `pull` returns, which come from `connection`."""
+    return cast(BinaryIO, io.BufferedReader(Stream(pull, connection), 65536))

@@ -104,8 +104,11 @@ class Connection:
         """Leave the connection until its peer says more, for `seconds` at most."""
         self.deadline = monotonic() + seconds
         if self._lock is None:
-            self._lock = Lock()
-            self.server.watch(self)
+            self._lock = lock = Lock()
+            with lock:  # until the kernel knows the descriptor, nobody may close it
+                self.server.watch(self)
+            if self._again:
+                self.server.put_off(self)
 
     def wake(self) -> None:
         """Take the connection forward, unless another thread is at it, which then goes on."""
@@ -211,12 +214,17 @@ class Connection:
                 lock.release()
             self.server.put_off(self)  # what has come is for a thread of the pool to serve
 
-    def give_way(self) -> bool:
-        """Close the connection to make room, unless a thread is at it; whether it was closed."""
+    def give_way(self, why: str) -> bool:
+        """Close the connection to make room, unless a thread is at it; whether it was closed.
+
+        Who has begun a request is told that there is no room for it.
+        """
         lock = self._lock
         if lock is None or not lock.acquire(False):
             return False
         try:
+            if self.fd >= 0 and self._lingered < 0 and not self.idle:
+                self.refuse(Malformed(f"gives way to others: {why}", "503 Service Unavailable"))
             self.close()
         finally:
             lock.release()
@@ -252,7 +260,7 @@ class Connection:
         """Send a plain response of the server's own. Raises PeerGone."""
         body = f"{status}\n".encode("ascii")
         fields = f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
-        self.send(f"Status: {status}\r\n{fields}\r\n".encode("ascii") + body)
+        self.send_now(f"Status: {status}\r\n{fields}\r\n".encode("ascii") + body)
 
     def peer_name(self) -> str:
         """Who the peer is, for the log."""
@@ -273,6 +281,18 @@ class Connection:
             raise PeerGone from error
         if sent != len(data):
             self._send_rest(memoryview(data)[sent:])
+
+    def send_now(self, data: bytes) -> None:
+        """Send a few bytes that are not worth waiting for. Raises PeerGone if they can't go now.
+
+        For refusals: whoever looks after deadlines must not be held up.
+        """
+        try:
+            sent = _write(self.fd, data)
+        except OSError as error:
+            raise PeerGone from error
+        if sent != len(data):
+            raise PeerGone
 
     def send_both(self, head: bytes, body: bytes) -> None:
         """Send a head and a body together, without copying a long one. Raises PeerGone."""
@@ -299,7 +319,7 @@ class Connection:
             try:
                 sent = os.sendfile(self.fd, descriptor, offset, min(end - offset, 1 << 30))
             except BlockingIOError:
-                self._wait(select.POLLOUT, self.server.settings.write_timeout)
+                self._wait_to_write()
                 continue
             except OSError as error:
                 if error.errno in (errno.EPIPE, errno.ECONNRESET):
@@ -310,9 +330,8 @@ class Connection:
             offset += sent
 
     def _send_rest(self, data: memoryview) -> None:
-        timeout = self.server.settings.write_timeout
         while data:
-            self._wait(select.POLLOUT, timeout)
+            self._wait_to_write()
             try:
                 sent = _write(self.fd, data)
             except BlockingIOError:
@@ -322,24 +341,37 @@ class Connection:
             data = data[sent:]
 
     def read(self) -> bytes:
-        """Read some bytes for the application, waiting for them. b"" at the peer's end.
+        """Read some bytes of a body, waiting for them.
 
-        Raises PeerGone where the peer has vanished or says nothing for `body_timeout`.
+        Raises PeerGone where the peer has vanished or closed its side, Malformed where it says
+        nothing for `body_timeout`.
         """
+        timeout = self.server.settings.body_timeout
         while True:
             try:
-                return _read(self.fd, CHUNK)
+                data = _read(self.fd, CHUNK)
             except BlockingIOError:
-                self._wait(select.POLLIN, self.server.settings.body_timeout)
+                if not self._wait(select.POLLIN, timeout):
+                    raise Malformed(
+                        f"the body has stopped for {timeout:g} s", "408 Request Timeout"
+                    ) from None
+                continue
             except OSError as error:
-                raise PeerGone from error
+                raise PeerGone("the peer went away in the middle of the body") from error
+            if not data:
+                raise PeerGone("the peer closed the connection in the middle of the body")
+            return data
 
-    def _wait(self, events: int, seconds: float) -> None:
-        """Wait for the peer with the thread's place lent to another. Raises PeerGone."""
+    def _wait_to_write(self) -> None:
+        timeout = self.server.settings.write_timeout
+        if not self._wait(select.POLLOUT, timeout):
+            taking = f"{self.peer_name()}: takes nothing for {timeout:g} s"
+            log.say(log.WARNING, f"{taking}; connection closed")
+            raise PeerGone
+
+    def _wait(self, events: int, seconds: float) -> bool:
+        """Wait for the peer with the thread's place lent to another; whether it is ready."""
         poll = select.poll()
         poll.register(self.fd, events)
         with self.server.lending():
-            ready = poll.poll(seconds * 1000)
-        if not ready:
-            log.say(log.NOTICE, f"{self.peer_name()}: silent for {seconds:g} s; connection closed")
-            raise PeerGone
+            return bool(poll.poll(seconds * 1000))

@@ -46,8 +46,8 @@ class FastCgi(Persistent):
         environ["wsgi.errors"] = Errors(self)
         length = environ.get("CONTENT_LENGTH")
         if length is not None:
-            request.length = int(length)
-            self.server.check_length(request.length)
+            request.expect(int(length))
+            self.server.check_length(int(length))
 
     # Responses out
 
@@ -78,7 +78,7 @@ class FastCgi(Persistent):
                 self.linger()
 
     def answer(self, status: str) -> None:
-        request = self.request
+        request = self._parser.current
         if request is None:
             return  # there is nobody to answer: no request has begun
         body = f"{status}\n"
@@ -86,7 +86,8 @@ class FastCgi(Persistent):
             f"Status: {status}\r\nContent-Type: text/plain\r\n"
             f"Content-Length: {len(body)}\r\n\r\n{body}"
         )
-        self.send(self.frame(reply.encode("ascii")) + self.codec.end_response(request.id))
+        stdout: bytes = self.codec.stream(wire.STDOUT, request.id, reply.encode("ascii"))
+        self.send_now(stdout + self.codec.end_response(request.id))
 
 
 class Errors:

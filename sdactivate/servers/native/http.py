@@ -175,7 +175,7 @@ class Http(Persistent):
 
     def answer(self, status: str) -> None:
         body = f"{status}\n"
-        self.send(
+        self.send_now(
             f"HTTP/1.1 {status}\r\n{_server_and_date()}"
             f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
             f"Connection: close\r\n\r\n{body}".encode("ascii")

@@ -8,12 +8,13 @@ CONTENT_LENGTH and take a missing one for zero.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import tempfile
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
-from sdactivate.servers.native.body import BodyError, stream
+from sdactivate.servers.native.body import stream
 from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.wire import Malformed, Message
 from sdactivate.servers.native.wsgi import PeerGone, Response
@@ -118,37 +119,37 @@ class Persistent(Connection):
         if request.length == 0:
             environ["wsgi.input"] = BytesIO()
         elif request.complete:
-            body = b"".join(request.body)
-            request.body.clear()
-            if len(body) < request.length:
+            if request.received < request.length:
                 raise Malformed(f"{self.protocol}: the body is shorter than its CONTENT_LENGTH")
-            environ["wsgi.input"] = BytesIO(body[: request.length])
+            self.server.check_length(request.length)  # if it shows at the end only
+            environ["wsgi.input"] = BytesIO(b"".join(request.body))
+            request.body.clear()
             environ["CONTENT_LENGTH"] = str(request.length)
         elif request.length is None:
             environ["wsgi.input"] = self._collect(request)
             environ["CONTENT_LENGTH"] = str(request.length)
         else:
-            environ["wsgi.input"] = stream(self._pull)
+            environ["wsgi.input"] = stream(self._pull, self)
         self.server.respond(Response(self, environ))
         if not self.done:
             self.close()  # cut short, and the peer must not take it for the whole
 
     def _collect(self, request: Message) -> BinaryIO:
         """Take a body of unknown length to its end, and measure it."""
-        file = tempfile.TemporaryFile(prefix="sdactivate-body-")  # noqa: SIM115
-        size = 0
         try:
-            while piece := self._pull():
-                size += len(piece)
-                self.server.check_length(size)
-                file.write(piece)
-        except BodyError as error:
-            file.close()
-            raise PeerGone from error
-        except BaseException:
-            file.close()
-            raise
-        file.seek(0)
+            with contextlib.ExitStack() as kept:
+                file = kept.enter_context(tempfile.TemporaryFile(prefix="sdactivate-body-"))
+                size = 0
+                while piece := self._pull():
+                    size += len(piece)
+                    self.server.check_length(size)
+                    file.write(piece)
+                file.seek(0)
+                kept.pop_all()
+        except OSError as error:  # no space left on the device, no descriptor
+            raise Malformed(
+                f"the body can't be kept: {error.strerror}", "503 Service Unavailable"
+            ) from error
         request.length = size
         return cast(BinaryIO, file)
 
@@ -160,17 +161,14 @@ class Persistent(Connection):
                 if request.awaits_continue:
                     request.awaits_continue = False
                     self.send_continue()
-                data = self.read()
-                if not data:
-                    raise BodyError("the peer closed the connection in the middle of the body")
-                self.feed(data)
-        except Malformed as error:
+                self.feed(self.read())
+        except Malformed:
             request.keep_alive = False
-            raise BodyError(str(error)) from error
-        except PeerGone as error:
-            raise BodyError("the peer went away in the middle of the body") from error
+            raise
         if request.aborted:
-            raise BodyError("the peer has aborted the request")
+            raise PeerGone("the peer has aborted the request")
+        if request.complete and request.received < (request.length or 0):
+            raise Malformed(f"{self.protocol}: the body is shorter than its CONTENT_LENGTH")
         data = b"".join(request.body)
         request.body.clear()
         return data

@@ -6,10 +6,10 @@ from io import BytesIO
 from typing import Any
 
 from sdactivate.servers.native import cgi
-from sdactivate.servers.native.body import BodyError, stream
+from sdactivate.servers.native.body import stream
 from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.wire import Malformed, Variables, scgi, uwsgi
-from sdactivate.servers.native.wsgi import PeerGone, Response
+from sdactivate.servers.native.wsgi import Response
 
 
 class Plain(Connection):
@@ -65,7 +65,7 @@ class Plain(Connection):
             self._serve(environ)
         elif self._left > settings.body_buffer:
             self._data = data
-            environ["wsgi.input"] = stream(self._pull)
+            environ["wsgi.input"] = stream(self._pull, self)
             self._serve(environ)
         else:
             self._data = data
@@ -85,18 +85,13 @@ class Plain(Connection):
         """Return the next bytes of a body that is streamed to the application."""
         data, self._data = self._data, b""
         if not data and self._left:
-            try:
-                data = self.read()
-            except PeerGone as error:
-                raise BodyError("the peer went away in the middle of the body") from error
-            if not data:
-                raise BodyError("the peer closed the connection in the middle of the body")
+            data = self.read()
         data = data[: self._left]
         self._left -= len(data)
         return data
 
     def expired(self) -> None:
-        if self._data:
+        if self._data or self._environ is not None:
             self.refuse(Malformed(f"{self.protocol}: no complete request", "408 Request Timeout"))
         else:
             self.close()
@@ -132,7 +127,7 @@ class Uwsgi(Plain):
 
     def answer(self, status: str) -> None:
         body = f"{status}\n"
-        self.send(
+        self.send_now(
             f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\n"
             f"Content-Length: {len(body)}\r\n\r\n{body}".encode("ascii")
         )

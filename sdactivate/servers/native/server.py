@@ -25,6 +25,7 @@ protocol headers, which begin with the letters PROXY or with a line break, belon
 from __future__ import annotations
 
 import errno
+import math
 import os
 import resource
 import select
@@ -220,6 +221,10 @@ class Newcomer(Connection):
             self._successor.close()
             raise
 
+    @property
+    def idle(self) -> bool:
+        return True
+
     def retire(self) -> None:
         """The server takes no more requests, but this one is as good as taken.
 
@@ -312,7 +317,7 @@ class Server:
         self._waker = Waker()
         self._connections: dict[int, Connection] = {}
         self._resting_until = 0.0
-        self._complained = 0.0
+        self._complained = -math.inf
         self._swept = 0.0
         self.listeners = [
             Listener(self, inherited, self.pinned(inherited.name)) for inherited in sockets
@@ -554,12 +559,12 @@ class Server:
 
     def watch(self, connection: Connection) -> None:
         """Wake `connection` whenever its peer has said something."""
-        connections = self._connections
-        if len(connections) >= self.settings.connections:
-            self.evict()
+        connections, limit = self._connections, self.settings.connections
         fd = connection.fd
         connections[fd] = self._watched[fd] = connection
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
+        if len(connections) > limit:
+            self.evict(f"connections={limit}, and all are taken")
         if len(connections) == 1:
             self._poke()
 
@@ -574,15 +579,16 @@ class Server:
         """A watched descriptor is another object's from now on."""
         self._connections[connection.fd] = self._watched[connection.fd] = connection
 
-    def evict(self) -> bool:
-        """Close the connection that has waited longest; whether there was one."""
-        return any(connection.give_way() for connection in list(self._connections.values()))
+    def evict(self, why: str) -> bool:
+        """Close the connection whose time is up soonest; whether there was one."""
+        waiting = sorted(self._connections.values(), key=lambda connection: connection.deadline)
+        return any(connection.give_way(why) for connection in waiting)
 
     def bear(self, error: OSError) -> bool:
         """Take note that accept(2) failed; whether to try again at once."""
         if error.errno in _OF_THE_PEER:
             return True
-        if error.errno in _OUT_OF_RESOURCES and self.evict():
+        if error.errno in _OUT_OF_RESOURCES and self.evict(str(error.strerror)):
             return True
         self._rest(error)
         return False

@@ -73,6 +73,17 @@ class PeerGone(Exception):
     """The peer takes no more of the response: nothing is wrong here, and nobody is left to tell."""
 
 
+class BodyError(OSError):
+    """wsgi.input can't be read on: the peer left, fell silent, or broke its protocol.
+
+    status: the answer it is due where the application does not catch this.
+    """
+
+    def __init__(self, reason: str, status: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
 class FileWrapper:
     """wsgi.file_wrapper (PEP 3333, "Optional Platform-Specific File Handling")."""
 
@@ -190,8 +201,11 @@ class Response:
                 )
         except PeerGone:
             pass
+        except BodyError as error:  # not the application's fault, and in the log already
+            self._answer(error.status)
         except BaseException as error:  # SystemExit too: no request may end the worker
-            self._fail(error)
+            log.say_exception(self.where(), error)
+            self._answer("500 Internal Server Error")
         finally:
             close = getattr(result, "close", None)
             if close is not None:
@@ -301,18 +315,17 @@ class Response:
         """Return the line of an access log: method and path, peer, status, bytes, time."""
         return f"{self.where()}: {self._status[:3]}, {self.sent} bytes, {milliseconds:.1f} ms"
 
-    def _fail(self, error: BaseException) -> None:
-        """Log what the application raised, and tell the peer if nothing was sent yet."""
-        log.say_exception(self.where(), error)
+    def _answer(self, status: str) -> None:
+        """Answer with an error instead of the application, if nothing was sent yet."""
         self.connection.server.errors += 1
         if self.head_sent:
             return  # the connection is cut, and the peer sees a response that has no end
-        self._status = "500 Internal Server Error"
+        self._status = status
         self._headers = [("Content-Type", "text/plain; charset=utf-8")]
         self.length = self.left = None
         self.special = 0
         self.bodiless = False
         try:
-            self._send_whole(b"Internal Server Error\n")
+            self._send_whole(f"{status}\n".encode("ascii"))
         except PeerGone:
             pass

@@ -45,6 +45,10 @@ def joined(fields: list[str]) -> Variables:
     return dict(variables)
 
 
+# A piece is an object with some 40 bytes of its own, and a peer may send one byte in each
+_PIECES = 256
+
+
 class Message:
     """A request whose header is complete and whose body may still be arriving.
 
@@ -66,3 +70,21 @@ class Message:
     def __init__(self, keep_alive: bool) -> None:
         self.keep_alive = keep_alive
         self.body: list[bytes] = []
+
+    def expect(self, length: int) -> None:
+        """The body has `length` bytes, whatever the peer sends."""
+        self.length = length
+        if self.received > length:
+            self.body[:] = [b"".join(self.body)[:length]]
+            self.received = length
+
+    def take(self, data: bytes) -> None:
+        """Keep a piece of the body; what is over its length is dropped."""
+        if self.length is not None:
+            data = data[: self.length - self.received]
+        if data:
+            body = self.body
+            body.append(data)
+            self.received += len(data)
+            if len(body) > _PIECES:
+                body[:] = [b"".join(body)]

@@ -214,8 +214,7 @@ class Parser:
             if request.answered:
                 self._current = None
         elif not request.answered:
-            request.body.append(content)
-            request.received += len(content)
+            request.take(content)
 
     def _control(self, kind: int, request_id: int, content: bytes) -> None:
         """Take a record that is not a piece of the current request's streams."""
@@ -244,6 +243,12 @@ class Parser:
                     self.replies += end_request(request_id)
                 self._current = None
         # What belongs to a request that is not (or no longer) served is passed over
+
+    @property
+    def current(self) -> Request | None:
+        """The request that has begun and is not answered."""
+        current = self._current
+        return None if current is None or current.answered else current
 
     def answered(self, request: Request) -> None:
         """The response to `request` has been sent to its end."""

@@ -92,6 +92,7 @@ class Parser:
 
     __slots__ = (
         "_count",
+        "_dropped",
         "_environ",
         "_feed",
         "_forwarded",
@@ -122,6 +123,7 @@ class Parser:
         self._url = b""
         self._seen = 0  # bytes of the header under way
         self._count = 0  # fields of it that have no entry of their own
+        self._dropped = 0  # bytes of those that no application gets
         self._request: Request | None = None  # whose body is under way
         self._raw = False  # that body follows an upgrade: llhttp has let go of the connection
 
@@ -195,6 +197,7 @@ class Parser:
         variable = key(name)
         if variable is None:
             self._count += 1
+            self._dropped += len(name) + len(value)
             return
         text = value.decode("latin-1")
         variables = self._forwarded if variable in FORWARDED else self._environ
@@ -213,10 +216,7 @@ class Parser:
             raise TooLarge(f"HTTP: the header has over {self.header_count} fields")
         if len(url) > self.request_line:
             self._check_line()
-        if self._seen > self.header_bytes and (
-            sum(len(name) + len(environ[name]) for name in environ.keys() - self.base.keys())
-            > self.header_bytes
-        ):
+        if self._seen > self.header_bytes and self._size() > self.header_bytes:
             raise TooLarge(f"HTTP: the header has over {self.header_bytes} bytes")
         method = http.get_method().decode("ascii")
         version = http.get_http_version()
@@ -254,13 +254,20 @@ class Parser:
             self._forwarded = {}
         self._url = b""
         self._count = 0
+        self._dropped = 0
         self._seen = 0
+
+    def _size(self) -> int:
+        """Bytes of the fields: what else has come may be a body."""
+        environ = self._environ
+        fields = [(name, environ[name]) for name in environ.keys() - self.base.keys()]
+        fields += self._forwarded.items()
+        return self._dropped + sum(len(name) + len(value) for name, value in fields)
 
     def on_body(self, data: bytes) -> None:
         request = self._request
         assert request is not None
-        request.body.append(data)
-        request.received += len(data)
+        request.take(data)
 
     def on_message_complete(self) -> None:
         request = self._request
@@ -273,10 +280,11 @@ class Parser:
         self._request = None
         # A trailer section may have left something. What follows in the same bytes is the next
         # request's header, whose limits are checked when more of it comes.
-        if self._environ or self._forwarded:
+        if self._environ or self._forwarded or self._dropped:
             self._environ = {}
             self._forwarded = {}
             self._count = 0
+            self._dropped = 0
         self._seen = 0
 
 
