@@ -266,7 +266,7 @@ def _check_recipient(announced: Mapping[str, str | None]) -> None:
         raise WrongProcess(
             f"the sockets were passed to process {pid}, but this is process {os.getpid()}: "
             "something between the supervisor and this program forked instead of exec'ing "
-            "(`uv run`, `poetry run`, `sh -c 'a; b'`). Let ExecStart= name the interpreter "
+            "(`uv run`, `pdm run`, `sh -c 'a; b'`). Let ExecStart= name the interpreter "
             "itself, or let the wrapper `exec` the program"
         )
 
