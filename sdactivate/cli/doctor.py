@@ -43,9 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what is wrong. 0: nothing found, 1: something."""
     from sdactivate.doctor import report, units
-    from sdactivate.doctor.examine import check_ids, examine
+    from sdactivate.doctor.examine import check_ids, examine, misnamed
     from sdactivate.doctor.finding import Case
     from sdactivate.doctor.live import Facts
+    from sdactivate.doctor.words import say, visible
     from sdactivate.errors import UsageError
 
     ignored = {rule for text in args.ignore for rule in text.replace(",", " ").split()}
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         found = dict.fromkeys(units.live(name) for name in args.targets)
         cases = [Case(deployment, Facts(deployment)) for deployment in found]
+    for mistake in (it for case in cases for it in misnamed(case)):
+        print(f"sdactivate doctor: {visible(mistake)}", file=sys.stderr)
     findings = [finding for case in cases for finding in examine(case, ignored)]
     if args.html:
         from sdactivate.doctor.page import write
@@ -66,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         write(args.html, cases, findings)
         print(f"sdactivate doctor: wrote {args.html}", file=sys.stderr)
     if args.format == "text":
-        print(report.as_text(findings), end="")
+        say(report.as_text(findings), end="")
     else:
         as_data = report.as_json if args.format == "json" else report.as_sarif
         print(json.dumps(as_data(findings), indent=2))

@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.doctor import who, who_report
     from sdactivate.doctor.people import asked, of_interest
     from sdactivate.doctor.processes import running
+    from sdactivate.doctor.words import say
 
     addresses, service, site_user = _addresses(args.target)
     processes = [] if args.users else list(running())
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "json":
         print(json.dumps([who_report.as_json(report) for report in reports], indent=2))
     else:
-        print("\n".join(map(who_report.as_text, reports)), end="")
+        say("\n".join(map(who_report.as_text, reports)), end="")
     refused = args.users and any(
         answer.allowed is False for report in reports for _, answer in report.people
     )

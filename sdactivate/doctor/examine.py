@@ -1,9 +1,10 @@
 """Run the rules over a deployment, and leave out what was silenced."""
 
 from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 from typing import NamedTuple
 
-from sdactivate.doctor.finding import Case, Hit, Remedy
+from sdactivate.doctor.finding import Case, Hit, Lines, Remedy
 from sdactivate.doctor.rules import BY_ID, TABLE, Rule
 from sdactivate.doctor.unitfile import Entry, Unit
 from sdactivate.errors import UsageError
@@ -19,6 +20,7 @@ class Finding(NamedTuple):
     text: str  # the line at fault, "" where one is missing
     because: str
     remedy: Remedy
+    then: str = ""  # the command with which the remedy takes effect, where it needs one
 
 
 def examine(case: Case, ignored: Collection[str] = ()) -> list[Finding]:
@@ -46,15 +48,46 @@ def check_ids(ids: Iterable[str]) -> None:
     """Raise UsageError if one of `ids` is no rule."""
     for name in ids:
         if name not in BY_ID:
-            raise UsageError(f"{name}: there is no such rule; docs/doctor.md lists them")
+            raise UsageError(_no_such(name))
+
+
+def misnamed(case: Case) -> list[str]:
+    """Return what is to be said of comments in units that silence a rule which doesn't exist."""
+    return [
+        f"{ignore.file}:{ignore.line}: {_no_such(ignore.rule)}"
+        for unit in case.deployment.units
+        for ignore in unit.ignores
+        if ignore.rule not in BY_ID
+    ]
+
+
+def _no_such(name: str) -> str:
+    number = f"SDA{''.join(filter(str.isdecimal, name))[-3:]:0>3}"
+    near = number if number in BY_ID else next(iter(get_close_matches(name.upper(), BY_ID, 1)), "")
+    meant = f"did you mean {near}? " if near else ""
+    return f"{name}: there is no such rule; {meant}docs/doctor.md lists them"
+
+
+def _effect(unit: str, case: Case) -> str:
+    """The commands with which changed lines of a running system's unit take effect."""
+    # A socket unit isn't started while its service runs.
+    service = case.service.name if case.service and unit.endswith(".socket") else ""
+    stop = f"systemctl stop {service} && " if service else ""
+    return f"systemctl daemon-reload && {stop}systemctl restart {unit}"
 
 
 def _finding(rule: Rule, hit: Hit, case: Case) -> Finding:
-    if isinstance(hit.at, Entry):
-        entry = hit.at
-        unit = next(unit for unit in case.deployment.units if entry in unit.entries)
-        return Finding(rule, unit.name, entry.file, entry.line, str(entry), hit.because, hit.remedy)
-    if isinstance(hit.at, Unit):
-        file = hit.at.files[0] if hit.at.files else ""
-        return Finding(rule, hit.at.name, file, 0, "", hit.because, hit.remedy)
-    return Finding(rule, hit.at, "", 0, "", hit.because, hit.remedy)
+    subject, file, line, text = _place(hit.at, case)
+    then = hit.then
+    if isinstance(hit.remedy, Lines) and case.facts is not None:
+        then = _effect(hit.remedy.unit, case)
+    return Finding(rule, subject, file, line, text, hit.because, hit.remedy, then)
+
+
+def _place(at: Entry | Unit | str, case: Case) -> tuple[str, str, int, str]:
+    if isinstance(at, Entry):
+        unit = next(unit for unit in case.deployment.units if at in unit.entries)
+        return unit.name, at.file, at.line, str(at)
+    if isinstance(at, Unit):
+        return at.name, at.files[0] if at.files else "", 0, ""
+    return at, "", 0, ""

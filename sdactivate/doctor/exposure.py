@@ -52,8 +52,8 @@ def gaps(rows: str) -> tuple[Gap, ...]:
 def _ask(options: list[str]) -> str | None:
     argv = ["systemd-analyze", "security", *options]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+        done = subprocess.run(argv, capture_output=True, timeout=60, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return None
     # It exits 1 for a unit that it finds too exposed as well: what counts is what it prints.
-    return done.stdout or None
+    return done.stdout.decode(errors="replace") or None

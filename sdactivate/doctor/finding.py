@@ -84,13 +84,15 @@ class Hit(NamedTuple):
 
     `at` is the line at fault, or the unit where a line is missing, or the name of what it is
     about on a running system. `because` is one sentence. `unit` is the deployment's unit that
-    can silence it, "" where `at` is that unit.
+    can silence it, "" where `at` is that unit. `then` is the command that a remedy needs after it
+    to take effect; for lines of a unit it need not be said.
     """
 
     at: Entry | Unit | str
     because: str
     remedy: Remedy
     unit: str = ""
+    then: str = ""
 
 
 Check = Callable[[Case], Iterator[Hit]]

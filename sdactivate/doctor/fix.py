@@ -1,7 +1,8 @@
 """Apply what mends a finding, where that is safe: one by one, shown first.
 
-Lines go into a drop-in of our own, NAME.d/90-sdactivate-doctor.conf, so that nothing that
-somebody wrote is touched and removing that file undoes them all. Commands are run as shown.
+Lines go into a drop-in of our own, NAME.d/zz-sdactivate-doctor.conf, so that nothing that
+somebody wrote is touched and removing that file undoes them all. Its name comes after those that
+people give theirs (systemctl edit: override.conf): the last one holds. Commands are run as shown.
 """
 
 import subprocess
@@ -16,7 +17,9 @@ from sdactivate.doctor.words import visible
 from sdactivate.errors import Error
 
 _UNITS = Path("/etc/systemd/system")
-_DROP_IN = "90-sdactivate-doctor.conf"
+_RELOAD = ("systemctl", "daemon-reload")
+_PATIENCE = 300  # seconds; a restart waits for requests that are being served
+_DROP_IN = "zz-sdactivate-doctor.conf"
 _FIRST = "# Written by `sdactivate doctor --fix`; remove this file to undo it.\n"
 
 Ask = Callable[[str], bool]
@@ -30,7 +33,7 @@ def apply(findings: Sequence[Finding], ask: Ask, units: Path = _UNITS) -> int:
     Raises Error for a command that fails, and OSError where a drop-in can't be written.
     """
     applied: list[Remedy] = []
-    reload = False
+    changed: dict[str, str] = {}
     for finding in findings:
         remedy = finding.remedy
         if remedy in applied:
@@ -40,31 +43,37 @@ def apply(findings: Sequence[Finding], ask: Ask, units: Path = _UNITS) -> int:
             continue
         if isinstance(remedy, Lines):
             path, old, new = drop_in(remedy, units)
+            if new == old:
+                say(f"{finding.rule.id} {finding.subject}: {path} has it, but a later file differs")
+                continue
             say(f"{finding.rule.id} {finding.subject}:\n{diff(path, old, new)}")
             if ask("write it?"):
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(new, encoding="utf-8")
                 applied.append(remedy)
-                reload = True
+                changed[remedy.unit] = finding.then
         elif isinstance(remedy, Command):
             say(f"{finding.rule.id} {finding.subject}: {remedy}")
             if ask("run it?"):
                 run(remedy.argv)
                 applied.append(remedy)
-    if reload:
-        run(("systemctl", "daemon-reload"))
-        changed = dict.fromkeys(it.unit for it in applied if isinstance(it, Lines))
-        for unit in changed:
-            say(f"{unit} has changed; it takes effect with: {_effect(unit)}")
+    if changed:
+        run(_RELOAD)
+    for unit, then in changed.items():
+        effect = then.removeprefix(f"{Command(_RELOAD)} && ")
+        say(f"{unit} has changed; it takes effect with: {effect}")
     return len(applied)
 
 
 def drop_in(remedy: Lines, units: Path = _UNITS) -> tuple[Path, str, str]:
-    """Return the drop-in for `remedy`, what it holds now, and what it would hold."""
+    """Return the drop-in for `remedy`, what it holds now, and what it would hold.
+
+    The two are equal where it has these lines already: another file, read later, overrides them.
+    """
     path = units / f"{remedy.unit}.d" / _DROP_IN
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     section = f"[{remedy.section}]\n" + "".join(f"{line}\n" for line in remedy.lines)
-    return path, old, (old or _FIRST) + "\n" + section
+    return path, old, old if section in old else (old or _FIRST) + "\n" + section
 
 
 def diff(path: Path, old: str, new: str) -> str:
@@ -76,9 +85,16 @@ def diff(path: Path, old: str, new: str) -> str:
 
 def run(argv: Sequence[str]) -> None:
     """Run a command; Error with its own words where it fails."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)  # noqa: S603
+    command = Command(tuple(argv))
+    try:
+        done = subprocess.run(argv, capture_output=True, check=False, timeout=_PATIENCE)  # noqa: S603
+    except FileNotFoundError:
+        raise Error(f"{command}: {argv[0]} isn't installed here; install it, then again") from None
+    except subprocess.TimeoutExpired:
+        raise Error(f"{command}: it has not ended within {_PATIENCE} seconds") from None
     if done.returncode:
-        raise Error(f"{Command(tuple(argv))}: {done.stderr.strip() or f'exit {done.returncode}'}")
+        said = done.stderr.decode(errors="replace").strip()
+        raise Error(f"{command}: {said or f'exit {done.returncode}'}")
 
 
 def say(text: str) -> None:
@@ -93,11 +109,9 @@ def asker(*, yes: bool) -> Ask:
     if not sys.stdin.isatty():
         say("there is no terminal to ask at: nothing is changed without --yes")
         return lambda _: False
-    return lambda question: input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    return _asked
 
 
-def _effect(unit: str) -> str:
-    if unit.endswith(".socket"):
-        service = unit.removesuffix(".socket") + ".service"
-        return f"systemctl stop {service} && systemctl restart {unit}"
-    return f"systemctl restart {unit}"
+def _asked(question: str) -> bool:
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,5 +1,6 @@
 """What systemd says: `systemctl show` and nothing else, so that no D-Bus library is needed."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 
@@ -21,7 +22,7 @@ def show(unit: str, *properties: str) -> Properties:
 def ask(argv: list[str]) -> str:
     """Return what a command of systemd's prints; Error with its own words where it fails."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+        done = subprocess.run(argv, capture_output=True, timeout=30, check=False)  # noqa: S603
     except FileNotFoundError:
         raise Error(
             f"{argv[0]} isn't installed: there is no systemd to ask; name files with --offline"
@@ -29,8 +30,9 @@ def ask(argv: list[str]) -> str:
     except subprocess.TimeoutExpired:
         raise Error(f"{' '.join(argv)}: no answer within 30 seconds") from None
     if done.returncode:
-        raise Error(f"{' '.join(argv)}: {done.stderr.strip() or f'exit {done.returncode}'}")
-    return done.stdout
+        said = done.stderr.decode(errors="replace").strip()
+        raise Error(f"{' '.join(argv)}: {said or f'exit {done.returncode}'}")
+    return os.fsdecode(done.stdout)  # paths are in it
 
 
 def parse_show(text: str) -> Properties:

@@ -1,7 +1,7 @@
 """One page that draws the way of a request: each door, who stands at it, and what is wrong.
 
 Self-contained and readable without scripts, in print and without colours. Everything that comes
-from the system goes through `escape`.
+from the system goes through `_shown`.
 """
 
 import socket
@@ -33,8 +33,8 @@ def page(cases: Sequence[Case], findings: Sequence[Finding]) -> str:
     place = socket.gethostname() if any(case.facts for case in cases) else "unit files"
     body = [
         "<header>",
-        f"<h1>{escape(names)}</h1>",
-        f"<p>{escape(report.count(findings) or 'nothing found')} · {escape(place)}</p>",
+        f"<h1>{_shown(names)}</h1>",
+        f"<p>{_shown(report.count(findings) or 'nothing found')} · {_shown(place)}</p>",
         "</header>",
         "<main>",
     ]
@@ -46,7 +46,7 @@ def page(cases: Sequence[Case], findings: Sequence[Finding]) -> str:
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(names)}: the way of a request</title>",
+            f"<title>{_shown(names)}: the way of a request</title>",
             f"<style>\n{_STYLE.read_text(encoding='utf-8')}</style></head><body>",
             *body,
             "</body></html>\n",
@@ -54,11 +54,15 @@ def page(cases: Sequence[Case], findings: Sequence[Finding]) -> str:
     )
 
 
+def _shown(text: str) -> str:
+    return escape(words.visible(text))
+
+
 def _case(case: Case, findings: Sequence[Finding], *, several: bool) -> Iterable[str]:
-    name = f" of {escape(case.deployment.name)}" if several else ""
+    name = f" of {_shown(case.deployment.name)}" if several else ""
     yield f"<section><h2>The way of a request{name}</h2>"
     for address in _addresses(case):
-        yield f"<h3><code>{escape(address)}</code></h3>"
+        yield f"<h3><code>{_shown(address)}</code></h3>"
         yield '<ol class="way">'
         yield from _door("Client", ["anybody who reaches the front"])
         yield from _front(case, address)
@@ -83,8 +87,8 @@ def _addresses(case: Case) -> list[str]:
 
 
 def _door(title: str, lines: Iterable[str], people: Iterable[str] = (), *, shut: bool = False):  # type: ignore[no-untyped-def]
-    yield f'<li class="door{" shut" if shut else ""}"><h3>{escape(title)}</h3>'
-    yield from (f"<p>{escape(line)}</p>" for line in lines)
+    yield f'<li class="door{" shut" if shut else ""}"><h3>{_shown(title)}</h3>'
+    yield from (f"<p>{_shown(line)}</p>" for line in lines)
     if people := list(people):
         yield "<ul>"
         yield from people
@@ -94,7 +98,7 @@ def _door(title: str, lines: Iterable[str], people: Iterable[str] = (), *, shut:
 
 def _stands(allowed: bool, text: str) -> str:
     word = "may pass" if allowed else "may not pass"
-    return f'<li class="{"yes" if allowed else "no"}" title="{word}">{escape(text)}</li>'
+    return f'<li class="{"yes" if allowed else "no"}" title="{word}">{_shown(text)}</li>'
 
 
 def _front(case: Case, address: str) -> Iterable[str]:
@@ -191,15 +195,16 @@ def _service(case: Case) -> Iterable[str]:
 
 def _finding(finding: Finding) -> str:
     place = report.where(finding)
-    at = f"<p><code>{escape(place)}</code></p>" if place else ""
-    text = f"<pre>{escape(finding.text)}</pre>" if finding.text else ""
+    at = f"<p><code>{_shown(place)}</code></p>" if place else ""
+    text = f"<pre>{_shown(finding.text)}</pre>" if finding.text else ""
+    then = f"<p>Then:</p><pre>{_shown(finding.then)}</pre>" if finding.then else ""
     rule = finding.rule
     return (
         f'<article class="finding {rule.severity}" id="{rule.id}">'
-        f'<h3><span class="tag">{rule.severity} {rule.id}</span> {escape(rule.what)}: '
-        f"{escape(finding.subject)}</h3>{at}{text}<p>{escape(finding.because)}.</p>"
-        f"<p>{escape(rule.why)} <cite>{escape(rule.source)}</cite></p>"
-        f"<p>Mend it:</p><pre>{escape(str(finding.remedy))}</pre></article>"
+        f'<h3><span class="tag">{rule.severity} {rule.id}</span> {_shown(rule.what)}: '
+        f"{_shown(finding.subject)}</h3>{at}{text}<p>{_shown(finding.because)}.</p>"
+        f"<p>{_shown(rule.why)} <cite>{_shown(rule.source)}</cite></p>"
+        f"<p>Mend it:</p><pre>{_shown(str(finding.remedy))}</pre>{then}</article>"
     )
 
 
@@ -216,7 +221,7 @@ def _exposure(case: Case, name: str) -> Iterable[str]:
     for gap in found.gaps:
         meter = f'<meter min="0" max="1" value="{gap.points:g}">{gap.points:g}</meter>'
         yield (
-            f"<tr><td><code>{escape(gap.name)}</code></td><td>{escape(gap.what)}</td>"
+            f"<tr><td><code>{_shown(gap.name)}</code></td><td>{_shown(gap.what)}</td>"
             f"<td>{gap.points:g} {meter}</td></tr>"
         )
     yield "</table></section>"

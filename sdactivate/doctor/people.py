@@ -42,9 +42,9 @@ def account(name: str, only: Iterable[str] | None = None) -> Identity:
     supplementary ones. Raises UsageError where there is no such user or group.
     """
     try:
-        entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
-    except KeyError:
-        raise UsageError(f"{name}: there is no such user on this host") from None
+        entry = pwd.getpwuid(int(name)) if _is_number(name) else pwd.getpwnam(name)
+    except (KeyError, ValueError):  # no name at all, such as one with a NUL
+        raise UsageError(f"{name!r}: there is no such user on this host") from None
     groups = (
         os.getgrouplist(entry.pw_name, entry.pw_gid)
         if only is None
@@ -54,11 +54,15 @@ def account(name: str, only: Iterable[str] | None = None) -> Identity:
     return Identity(entry.pw_uid, entry.pw_gid, frozenset(groups) - {entry.pw_gid}, powers, powers)
 
 
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
+
+
 def _gid(name: str) -> int:
     try:
-        return grp.getgrgid(int(name)).gr_gid if name.isdigit() else grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise UsageError(f"{name}: there is no such group on this host") from None
+        return grp.getgrgid(int(name)).gr_gid if _is_number(name) else grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):
+        raise UsageError(f"{name!r}: there is no such group on this host") from None
 
 
 def asked(text: str) -> Person:

@@ -93,7 +93,7 @@ def running(proc: str = "/proc") -> Iterator[Process]:
                 uids=parse_ranges(_read(f"{directory}/uid_map")),
                 gids=parse_ranges(_read(f"{directory}/gid_map")),
             )
-        except (FileNotFoundError, ProcessLookupError, ValueError):
+        except (OSError, ValueError):  # it has left, or may not be looked at (proc(5), hidepid)
             continue
         view = _view(directory)
         root = "/" if view == ours else f"{directory}/root"

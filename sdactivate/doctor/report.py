@@ -1,9 +1,11 @@
 """Findings as text for people, as JSON for programs, as SARIF for code review tools."""
 
+import os
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sdactivate import __version__
 from sdactivate.doctor import words
@@ -29,6 +31,7 @@ def _block(finding: Finding) -> str:
     if place := where(finding):
         lines.append(f"    at    {place}" + (f": {finding.text}" if finding.text else ""))
     lines += [f"    why   {finding.because}", f"    mend  {finding.remedy}"]
+    lines += [f"    then  {finding.then}"] if finding.then else []
     return "\n".join(map(words.visible, lines))
 
 
@@ -61,6 +64,7 @@ def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
             "text": it.text or None,
             "because": it.because,
             "fix": str(it.remedy),
+            "then": it.then or None,
             "safe": it.remedy.safe,
         }
         for it in findings
@@ -85,8 +89,8 @@ def as_sarif(findings: Sequence[Finding]) -> dict[str, Any]:
             "ruleId": it.rule.id,
             "ruleIndex": places[it.rule.id],
             "level": it.rule.severity,
-            "message": {"text": f"{it.subject}: {it.because}. Mend it: {it.remedy}"},
-            **({"locations": [_location(it)]} if it.file else {}),
+            "message": {"text": words.visible(_message(it))},
+            "locations": [_location(it)],
         }
         for it in findings
     ]
@@ -95,9 +99,16 @@ def as_sarif(findings: Sequence[Finding]) -> dict[str, Any]:
     return {"$schema": _SARIF, "version": "2.1.0", "runs": [run]}
 
 
+def _message(finding: Finding) -> str:
+    then = f", then: {finding.then}" if finding.then else ""
+    return f"{finding.subject}: {finding.because}. Mend it: {finding.remedy}{then}"
+
+
 def _location(finding: Finding) -> dict[str, Any]:
+    if not finding.file:
+        return {"logicalLocations": [{"fullyQualifiedName": words.visible(finding.subject)}]}
     path = Path(finding.file)
-    uri = path.as_uri() if path.is_absolute() else path.as_posix()
+    uri = path.as_uri() if path.is_absolute() else quote(os.fsencode(path))
     # A missing line is a finding about the file as a whole: its first line stands for it.
     region = {"startLine": finding.line or 1}
     return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}

@@ -107,7 +107,7 @@ def behind(path: str, found: list[Listener] | None = None) -> Listener | None:
         return next((one for one in found if one.name == path), None)
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # not there, or no path at all: it has a NUL
         return None
     # The kernel's 32-bit device number (20 bits of minor) is not userspace's; inodes are cut too.
     # overlayfs and btrfs show stat(2) another device than the kernel's own: there the name helps.

@@ -8,13 +8,25 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-_IGNORE = re.compile(r"sdactivate:\s*ignore=([A-Z0-9, ]*[A-Z0-9])(?:\s+(.*))?$", re.ASCII)
+_IGNORE = re.compile(r"sdactivate:\s*ignore=([^\s,]+(?:\s*,\s*[^\s,]+)*)(?:\s+(.*))?$")
 _MARK = re.compile("^\ufeff", re.MULTILINE)
 _SPACE = " \t\r"  # what systemd strips; no other control character is one
 _ESCAPES = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
     "\\": "\\", '"': '"', "'": "'", "s": " ",
 }  # fmt: skip
+# What systemd can read of a directive. A value that it can't, the empty one included, is passed
+# over with a warning: the one before holds. The others are emptied by an empty value.
+_BOOLEAN = re.compile("1|yes|true|on|y|t|0|no|false|off|n|f", re.IGNORECASE)
+_OCTAL = re.compile("0*[0-7]{1,4}")
+_NUMBER = re.compile("0|[1-9][0-9]{0,9}")
+_READABLE = {
+    **dict.fromkeys(("Accept", "FlushPending", "RemoveOnStop", "DynamicUser"), _BOOLEAN),
+    **dict.fromkeys(("SocketMode", "DirectoryMode"), _OCTAL),
+    **dict.fromkeys(
+        ("Backlog", "MaxConnections", "MaxConnectionsPerSource", "TriggerLimitBurst"), _NUMBER
+    ),
+}
 _NUMBERED = re.compile(r"x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})")
 
 
@@ -72,7 +84,7 @@ def _logical(text: str, file: str, ignores: list[Ignore]) -> Iterator[tuple[int,
     pending, start = "", 0
     # A byte order mark is taken off the first line that begins with one, wherever that is.
     text = _MARK.sub("", text, count=1)
-    for number, raw in enumerate(text.split("\n"), 1):
+    for number, raw in _physical(text):
         line = raw.lstrip(_SPACE)
         if line[:1] in ("#", ";"):
             ignores += _ignores(line, file, number)
@@ -88,6 +100,13 @@ def _logical(text: str, file: str, ignores: list[Ignore]) -> Iterator[tuple[int,
             yield start, line
     if pending := pending.strip(_SPACE):
         yield start, pending
+
+
+def _physical(text: str) -> Iterator[tuple[int, str]]:
+    """Yield lines, numbered as editors do. A lone CR or NUL ends one too, for systemd."""
+    for number, line in enumerate(text.split("\n"), 1):
+        for piece in re.split("[\r\0]", line.strip("\r\0")):
+            yield number, piece
 
 
 def _is_continued(line: str) -> bool:
@@ -169,16 +188,22 @@ class Unit:
     def entry(self, key: str, section: str = "") -> Entry | None:
         """Return the assignment that holds for a directive with one value: the last.
 
-        None where there is none, or where the last is empty, which restores the default.
+        None where there is none, or where the last is empty, which restores the default. What
+        systemd couldn't read doesn't count.
         """
         entries = self._all(key, section)
+        if readable := _READABLE.get(key):
+            entries = [entry for entry in entries if readable.fullmatch(entry.value)]
         return entries[-1] if entries and entries[-1].value else None
 
     def entries_of(self, key: str, section: str = "") -> list[Entry]:
         """Return the assignments that hold for a list: those since the last empty one."""
         held: list[Entry] = []
         for entry in self._all(key, section):
-            held = [*held, entry] if entry.value else []
+            if entry.value:
+                held.append(entry)
+            else:
+                held.clear()
         return held
 
     def value(self, key: str, default: str = "", section: str = "") -> str:

@@ -5,6 +5,8 @@ systemd itself (`live`), which says what it has loaded for a name, templates, al
 drop-ins included.
 """
 
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +16,8 @@ from sdactivate.doctor.unitfile import Unit, parse
 from sdactivate.errors import Error, UsageError
 
 _KINDS = (".socket", ".service")
+_NULL = os.makedev(1, 3)
+_MOST = 1 << 20  # bytes; systemd reads no longer line (LONG_LINE_MAX), and we no longer file
 
 
 class Deployment(NamedTuple):
@@ -59,10 +63,23 @@ def read(name: str, files: Iterable[Path]) -> Unit:
     parts = []
     for file in files:
         try:
-            parts.append(parse(file.read_text(encoding="utf-8", errors="replace"), str(file)))
+            parts.append(parse(_text(file), str(file)))
         except OSError as error:
             raise Error(f"{file}: it can't be read: {error.strerror}") from None
     return Unit(name, parts, [str(file) for file in files])
+
+
+def _text(file: Path) -> str:
+    """What a file holds: nothing for /dev/null, which masks; Error for what is no unit file."""
+    # A FIFO without a writer would not even let itself be opened.
+    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+        status = os.fstat(opened.fileno())
+        if status.st_rdev != _NULL and not stat.S_ISREG(status.st_mode):
+            raise Error(f"{file}: it is no regular file")
+        raw = opened.read(_MOST + 1)
+    if len(raw) > _MOST:
+        raise Error(f"{file}: no unit file has more than {_MOST >> 20} MiB")
+    return raw.decode("utf-8", "replace")
 
 
 def pair(units: Iterable[Unit]) -> list[Deployment]:
@@ -137,18 +154,25 @@ def _read_live(name: str) -> Unit:
 
 def _expand(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        inside = [it for it in sorted(path.rglob("*")) if it.is_file() and _is_part(it)]
+        inside = [it for it in sorted(path.rglob("*")) if _is_part(it) and _counts(it)]
         if not inside:
             raise UsageError(f"{path}: there is no .socket or .service file in this directory")
         yield from inside
     elif not path.exists():
         raise Error(f"{path}: there is no such file")
+    elif path.is_char_device() and path.suffix != ".conf":
+        raise Error(f"{path}: it is masked, by a link to a device")
     elif _is_part(path):
         yield path
     else:
         raise UsageError(
             f"{path}: a .socket or .service file is wanted, or a drop-in NAME.socket.d/X.conf"
         )
+
+
+def _counts(path: Path) -> bool:
+    """Whether it is a file; a drop-in may also be /dev/null, and then hides another."""
+    return path.is_file() or (path.suffix == ".conf" and path.is_char_device())
 
 
 def _is_part(path: Path) -> bool:

@@ -86,12 +86,19 @@ def walk(path: str, root: str = "/", need: int = WRITE) -> Way:
 
     A walk that ends early (nothing there, a loop of links) is a Way with that error and the
     steps up to it. Raises Error if `path` is not absolute, or if a directory on the way can't be
-    searched by ourselves: then nothing certain can be said.
+    searched by ourselves: then nothing certain can be said. FileNotFoundError: there is no `root`.
     """
     if not path.startswith("/"):
         raise Error(f"{path!r}: an absolute path is wanted")
+    if "\0" in path:
+        return Way(path, (), errno.EINVAL)
+    found = _Walk(root.rstrip("/"))
     try:
-        return _Walk(root.rstrip("/")).to(path, need)
+        return found.to(path, need)
+    except FileNotFoundError:  # a directory that was there a moment ago
+        if not os.path.lexists(root):
+            raise
+        return Way(path, tuple(found.steps), errno.ENOENT)
     except PermissionError as error:
         raise Error(
             f"{path}: {error.filename} can't be looked at by uid {os.geteuid()}: run as root"

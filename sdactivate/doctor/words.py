@@ -3,6 +3,7 @@
 import grp
 import os
 import pwd
+import sys
 
 from sdactivate.doctor.access import READ, SEARCH, WRITE, Node, Verdict
 
@@ -19,6 +20,12 @@ def visible(text: str) -> str:
     """Return `text` as one line that is safe to show: names and log lines are other people's."""
     known = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return known.translate(_ESCAPES)
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print `text`, in an encoding that hasn't all of its letters too."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), end=end)
 
 
 def user(uid: int) -> str:
@@ -84,10 +91,11 @@ def because(verdict: Verdict) -> str:
     """Return the reason of a verdict: the component that decides and what it says."""
     if verdict.node is None or verdict.by == "error":
         return os.strerror(verdict.error)
-    return f"{verdict.node.path}: {_answer(verdict)}"
+    return f"{verdict.node.path}: {answer(verdict)}"
 
 
-def _answer(verdict: Verdict) -> str:
+def answer(verdict: Verdict) -> str:
+    """Return what the deciding component says, without its name; it must have one."""
     assert verdict.node is not None
     has = bits(verdict.has)
     wanted = "" if verdict.allowed else f", {_NEED.get(verdict.need, '')} is wanted"

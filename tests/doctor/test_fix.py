@@ -1,6 +1,5 @@
 """--fix: what is shown, what is asked, and what is written."""
 
-import io
 import os
 import pty
 import sys
@@ -55,12 +54,14 @@ def test_a_command_that_fails_is_an_error_with_its_own_words() -> None:
     remedy = Command(("sh", "-c", "echo too bad >&2; exit 3"), safe=True)
     with pytest.raises(Error, match="too bad"):
         apply([finding(remedy)], lambda _: True)
+    with pytest.raises(Error, match="no-such-program isn't installed here"):
+        apply([finding(Command(("no-such-program", "-x"), safe=True))], lambda _: True)
 
 
 def test_a_drop_in_keeps_what_it_has(tmp_path: Path) -> None:
     remedy = Lines("web.socket", "Socket", ("Backlog=4096",), safe=True)
     path, old, new = drop_in(remedy, tmp_path)
-    assert (path, old) == (tmp_path / "web.socket.d" / "90-sdactivate-doctor.conf", "")
+    assert (path, old) == (tmp_path / "web.socket.d" / "zz-sdactivate-doctor.conf", "")
     path.parent.mkdir()
     path.write_text(new)
     _, old, both = drop_in(remedy._replace(lines=("FlushPending=no",)), tmp_path)
@@ -69,14 +70,38 @@ def test_a_drop_in_keeps_what_it_has(tmp_path: Path) -> None:
     assert both.endswith("[Socket]\nFlushPending=no\n")
 
 
-@pytest.mark.parametrize(("typed", "answer"), [("y\n", True), ("\n", False), ("nonsense\n", False)])
-def test_a_terminal_is_asked(typed: str, answer: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_that_a_later_file_overrides_are_not_written_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remedy = Lines("web.socket", "Socket", ("Backlog=4096",), safe=True)
+    path, _, new = drop_in(remedy, tmp_path)
+    path.parent.mkdir()
+    path.write_text(new)
+    assert apply([finding(remedy)], lambda _: True, tmp_path) == 0
+    assert f"{path} has it, but a later file differs" in capsys.readouterr().err
+    assert path.read_text() == new
+
+
+_EOF = "\x04"
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"), [("y\n", True), ("\n", False), ("nonsense\n", False), (_EOF, False)]
+)
+def test_a_terminal_is_asked(
+    typed: str,
+    answer: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The question is talk: standard output is the report's."""
     leader, follower = pty.openpty()
     with open(follower) as terminal, open(leader, "wb", buffering=0) as keyboard:
         monkeypatch.setattr(sys, "stdin", terminal)
-        monkeypatch.setattr(sys, "stdout", io.StringIO())
         keyboard.write(typed.encode())
         assert asker(yes=False)("write it?") is answer
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "write it? [y/N] ")
 
 
 def test_without_a_terminal_the_answer_is_no(

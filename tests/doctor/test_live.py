@@ -62,3 +62,16 @@ def test_denials_of_this_socket_are_told_from_others() -> None:
         'audit: avc:  denied  { write } name="other-mysite.sock" ',
     ]
     assert denials(lines, _PATH) == lines[:2]
+
+
+def test_what_selinux_says_of_connecting_is_a_denial_too() -> None:
+    """httpd_t may write to the file, but not connect to what has made the socket."""
+    line = (
+        'AVC avc:  denied  { connectto } for  pid=9 comm="nginx" path="/run/mysite.sock" '
+        "scontext=system_u:system_r:httpd_t:s0 tcontext=system_u:system_r:init_t:s0 "
+        "tclass=unix_stream_socket permissive=0"
+    )
+    assert denials([line], _PATH) == [line]
+    assert denials([line], "/run/mysite") == []
+    spaced = 'AVC avc:  denied  { connectto } comm="nginx" path=2F72756E2F6D7920736F636B'
+    assert denials([spaced], "/run/my sock") == [spaced]

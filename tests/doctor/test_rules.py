@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -20,6 +22,7 @@ from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import Target
 from sdactivate.site import Site
 from tests.doctor import broken
+from tests.doctor.sarif import SCHEMA
 from tests.doctor.test_unitfile import TEXT
 from tests.generate.strategies import sites
 
@@ -44,6 +47,7 @@ def findings(directory: Path, files: dict[str, str]) -> list[Finding]:
 )
 def test_a_broken_setup_is_found(rule: str, setup: broken.Broken, tmp_path: Path) -> None:
     found = findings(tmp_path, broken.units(setup))
+    jsonschema.validate(report.as_sarif(found), SCHEMA)
     assert {it.rule.id for it in found} == {rule}
     assert {it.text for it in found} == {setup.at}
     for it in found:
@@ -196,6 +200,24 @@ def test_json_and_sarif_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert place["region"] == {"startLine": 8}
 
 
+def test_sarif_has_a_place_for_every_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path is one, whatever is in it; what has no file is named."""
+    monkeypatch.chdir(tmp_path)
+    name = "a: b%é#?.socket"
+    write(Path(), {name: "[Socket]\nListenStream=/run/a\n"})
+    (found,) = examine(Case(units.offline([name])[0]))
+    live = found._replace(subject="nginx.service", file="", line=0, text="", then="go on")
+    sarif = report.as_sarif([found, live])
+    jsonschema.validate(sarif, SCHEMA)
+    first, second = sarif["runs"][0]["results"]
+    uri = first["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert unquote(uri) == name
+    assert second["locations"] == [{"logicalLocations": [{"fullyQualifiedName": "nginx.service"}]}]
+    assert second["message"]["text"].endswith(", then: go on")
+
+
 def test_a_rule_s_row_is_complete_and_in_the_documentation() -> None:
     text = (ROOT / "docs" / "doctor.md").read_text()
     assert len(BY_ID) == len(TABLE)
@@ -207,8 +229,31 @@ def test_a_rule_s_row_is_complete_and_in_the_documentation() -> None:
 
 def test_ignoring_what_is_no_rule_is_misuse(tmp_path: Path) -> None:
     write(tmp_path, broken.units(broken.Broken()))
-    with pytest.raises(UsageError):
-        examine(Case(units.offline([str(tmp_path)])[0]), ["SDA12"])
+    (deployment,) = units.offline([str(tmp_path)])
+    with pytest.raises(UsageError, match="SDA12: there is no such rule; did you mean SDA012"):
+        examine(Case(deployment), ["SDA12"])
+    with pytest.raises(UsageError, match="no such rule; docs"):
+        examine(Case(deployment), ["everything"])
+
+
+def test_a_comment_that_silences_no_rule_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comment = "# sdactivate: ignore=SDA0115, sda015 ONLY a tiny box"
+    (path, _) = write(tmp_path, broken.units(broken.Broken(socket=f"Backlog=16\n{comment}")))
+    assert main(["doctor", "--offline", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert "SDA015" in said.out
+    assert f"{path}:9: SDA0115: there is no such rule; did you mean SDA115?" in said.err
+    assert f"{path}:9: sda015: there is no such rule; did you mean SDA015?" in said.err
+    assert said.err.count("no such rule") == 2
+
+
+def test_what_systemd_can_t_read_leaves_what_was_before(tmp_path: Path) -> None:
+    """It passes over it with a warning; an empty value is no value of a mode or a number."""
+    wrong = "SocketMode=\nSocketMode=rw\nBacklog=64\nBacklog=many\nFlushPending=maybe"
+    found = findings(tmp_path, broken.units(broken.Broken(socket=wrong)))
+    assert [(it.rule.id, it.text) for it in found] == [("SDA015", "Backlog=64")]
 
 
 @settings(suppress_health_check=list(HealthCheck), deadline=None)

@@ -5,9 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from sdactivate.doctor.finding import Case
 from sdactivate.doctor.unitfile import Entry, Unit
-from sdactivate.errors import UsageError
-from sdactivate.site import parse_mode
 
 _LISTENS = ("ListenStream", "ListenSequentialPacket", "ListenDatagram")
 _LOOPBACK = re.compile(r"(127\.|\[::1\]|localhost:)")
@@ -44,8 +43,12 @@ def addresses(socket: Unit) -> list[Address]:
     """Return what a socket unit listens on (systemd.socket(5)); an empty line resets them all."""
     held: list[Address] = []
     for entry in socket.entries:
-        if entry.section == "Socket" and entry.key in _LISTENS:
-            held = [*held, Address(entry, resolve(entry.value, socket))] if entry.value else []
+        if entry.section != "Socket" or entry.key not in _LISTENS:
+            continue
+        if entry.value:
+            held.append(Address(entry, resolve(entry.value, socket)))
+        else:
+            held.clear()
     return held
 
 
@@ -71,10 +74,7 @@ def resolve(value: str, unit: Unit) -> str:
 
 def mode(socket: Unit) -> int:
     """Return the mode that a socket unit gives its files: SocketMode=, 0666 where unset."""
-    try:
-        return parse_mode(socket.value("SocketMode", "0666"))
-    except UsageError:
-        return 0o666
+    return int(socket.value("SocketMode", "0666"), 8)
 
 
 def user(service: Unit) -> str:
@@ -94,6 +94,12 @@ def has_private_tmp(service: Unit) -> bool:
     """Whether it has a /tmp of its own; DynamicUser= implies it."""
     value = service.value("PrivateTmp")
     return value == "disconnected" or service.is_on("PrivateTmp") or is_dynamic(service)
+
+
+def front_group(case: Case) -> str:
+    """Return SocketGroup='s value for a remedy: the running front's group where one is known."""
+    running = case.facts.fronts if case.facts else []
+    return next((here.packaging.group for here in running if here.workers), "THE FRONT'S GROUP")
 
 
 def under(path: str, *directories: str) -> bool:

@@ -69,10 +69,26 @@ def front_refused(case: Case) -> Iterator[Hit]:
         yield Hit(
             here.packaging.unit,
             f"{here.front.title} ({here.packaging.user}) can't connect to {path}: "
-            f"{words.because(verdict)}",
-            _opens(unit, here, verdict),
+            f"{_because(path, verdict)}",
+            (remedy := _opens(unit, here, verdict)),
             unit,
+            _start_anew(remedy, here),
         )
+
+
+def _because(path: str, verdict: Verdict) -> str:
+    """The component that decides, if it isn't the socket itself, and how it stands there."""
+    node = verdict.node
+    assert node is not None
+    where = "" if node.path == path else f"{node.path}: "
+    stands = f"{words.user(node.uid)}:{words.group(node.gid)} {words.mode(node)}"
+    return f"{where}{words.answer(verdict)} ({stands})"
+
+
+def _start_anew(remedy: Remedy, here: Here) -> str:
+    """A process that runs does not get a group that its account is given."""
+    is_new_group = isinstance(remedy, Command) and remedy.argv[0] == "usermod"
+    return str(restart(here.packaging.unit)) if is_new_group else ""
 
 
 def _opens(unit: str, here: Here, verdict: Verdict) -> Remedy:
@@ -96,7 +112,7 @@ def masked(case: Case) -> Iterator[Hit]:
         need = "x" if verdict.node.kind == "directory" else "rw"
         yield Hit(
             here.packaging.unit,
-            f"{here.front.title} can't connect to {path}: {words.because(verdict)}",
+            f"{here.front.title} can't connect to {path}: {_because(path, verdict)}",
             Command(("setfacl", "-m", f"m::{need}", verdict.node.path), True),
             unit,
         )
@@ -148,15 +164,14 @@ def front_log(case: Case) -> Iterator[Hit]:
                 if "SOCKET" not in template and here.front.name not in ("apache",):
                     continue  # the same words for every socket and every failure
                 if hits:
+                    times = f"{len(hits)} times" if len(hits) > 1 else "once"
                     yield Hit(
                         here.packaging.unit,
-                        f"{here.front.title} could not connect to "
-                        f"{path} {len(hits)} times in the last hour, because {meaning}: its "
-                        f"clients got {failures.status}. The last: {hits[-1].strip()}",
-                        Advice(
-                            "the findings above say what is wrong now; where there is "
-                            "none, it is over"
-                        ),
+                        f"{here.front.title} could not connect to {path} {times} in the last "
+                        f"hour, because {meaning}: its clients got {failures.status}. The last: "
+                        f"{_shortened(hits[-1], template, path)}",
+                        Advice("what else is found; if nothing is, it is over and soon forgotten"),
+                        unit,
                     )
 
 
@@ -167,6 +182,15 @@ def says(line: str, template: str, path: str) -> bool:
     """
     about = re.search(re.escape(path) + r"(?![\w./-]*[\w/-])", line)
     return about is not None and template.replace("SOCKET", path) in line
+
+
+def _shortened(line: str, template: str, path: str) -> str:
+    """A front's line without what follows the failure: the request, the client."""
+    found = template.replace("SOCKET", path)
+    end = line.index(found) + len(found)
+    about = re.search(re.escape(path), line)
+    end = max(end, about.end() if about else 0)
+    return line[:end].strip() + (" …" if line[end:].strip() else "")
 
 
 def others_connect(case: Case) -> Iterator[Hit]:

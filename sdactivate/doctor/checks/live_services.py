@@ -13,29 +13,37 @@ from sdactivate.doctor.live import Facts
 from sdactivate.doctor.people import STRANGER, account
 from sdactivate.errors import Error
 
+_RESULTS = {
+    "exit-code": "it left with exit code",
+    "signal": "it was killed by signal",
+    "core-dump": "it crashed with signal",
+    "timeout": "it was not ready, or did not stop, in time (TimeoutStartSec=, TimeoutStopSec=)",
+    "watchdog": "it stopped telling that it is alive (WatchdogSec=)",
+    "oom-kill": "the kernel killed it for want of memory (MemoryMax=)",
+    "protocol": "it left before it had said that it is ready (Type=)",
+    "start-limit-hit": "it was started too often in too short a time (StartLimitBurst=)",
+    "resources": "systemd couldn't start it",
+}
 _DENIED = ('apparmor="DENIED"', "avc:  denied")
 _STATUS = {
-    200: "CHDIR: WorkingDirectory= isn't there, or its user may not enter it",
-    203: "EXEC: the program isn't there, or its user may not run it",
-    216: "GROUP: Group= or SupplementaryGroups= names none",
-    217: "USER: User= names none",
-    226: "NAMESPACE: a directory of the sandbox isn't there (ReadWritePaths=, BindPaths=)",
-    228: "SECCOMP: the kernel has no system call filter",
-    233: "RUNTIME_DIRECTORY: it couldn't be made",
-    238: "STATE_DIRECTORY: it couldn't be made",
-    243: "CREDENTIALS: a credential isn't there",
+    "200": "CHDIR: WorkingDirectory= isn't there, or its user may not enter it",
+    "203": "EXEC: the program isn't there, or its user may not run it",
+    "216": "GROUP: Group= or SupplementaryGroups= names none",
+    "217": "USER: User= names none",
+    "226": "NAMESPACE: a directory of the sandbox isn't there (ReadWritePaths=, BindPaths=)",
+    "228": "SECCOMP: the kernel has no system call filter",
+    "233": "RUNTIME_DIRECTORY: it couldn't be made",
+    "238": "STATE_DIRECTORY: it couldn't be made",
+    "243": "CREDENTIALS: a credential isn't there",
 }
 
 
 def service_failed(case: Case) -> Iterator[Hit]:
     facts = case.running
     for service in common.services(case.service):
-        result = facts.property(service.name, "Result")
-        if "@." in service.name or result in ("success", ""):
+        reason = _failure(facts, service.name) if "@." not in service.name else ""
+        if not reason:
             continue
-        status = facts.property(service.name, "ExecMainStatus")
-        number = int(status) if status.isdigit() else 0
-        reason = _STATUS.get(number, f"{result}, exit {status}")
         lines = [
             line
             for line in facts.journal("--unit", service.name, "--lines=20")
@@ -45,6 +53,23 @@ def service_failed(case: Case) -> Iterator[Hit]:
         said = f"; its last words: {ours[-1].strip()}" if ours else ""
         argv = ("journalctl", "--unit", service.name, "--lines=50")
         yield Hit(service.name, f"{reason}{said}", Command(argv))
+
+
+def _failure(facts: Facts, service: str) -> str:
+    """What went wrong with a service the last time, "" for nothing."""
+    result = facts.property(service, "Result")
+    status = facts.property(service, "ExecMainStatus")
+    if result not in ("success", ""):
+        if result == "exit-code" and status in _STATUS:
+            return f"status={status}/{_STATUS[status]}"
+        said = _RESULTS.get(result, result)
+        return f"{said} {status}" if said.endswith((" code", " signal")) else said
+    if facts.property(service, "StatusErrno") not in ("0", ""):  # sd_notify(3): ERRNO=
+        return f"it says: {facts.property(service, 'StatusText')}"
+    restarts = facts.property(service, "NRestarts")
+    if restarts not in ("0", "") and facts.property(service, "ActiveState") == "activating":
+        return f"it does not stay: systemd has started it again {restarts} times"
+    return ""
 
 
 def _is_systemds(line: str) -> bool:
@@ -58,7 +83,7 @@ def not_compiled(case: Case) -> Iterator[Hit]:
         strict = service.value("ProtectSystem") == "strict" or common.is_dynamic(service)
         if not directory.startswith("/") or not strict:
             continue
-        sources = [path for path in _sources(Path(directory)) if path.stat().st_size]
+        sources = [path for path in _sources(Path(directory)) if _has_text(path)]
         missing = [path for path in sources if not _compiled(path)]
         if missing:
             python = _interpreter(service.value("ExecStart"))
@@ -81,6 +106,13 @@ def _sources(directory: Path, most: int = 2000) -> list[Path]:
         if len(found) >= most:
             break
     return found[:most]
+
+
+def _has_text(source: Path) -> bool:
+    try:
+        return source.stat().st_size > 0
+    except OSError:  # a link to nothing, or it has just been removed
+        return False
 
 
 def _compiled(source: Path) -> bool:
@@ -112,7 +144,7 @@ def program_unreadable(case: Case) -> Iterator[Hit]:
                 status = "203/EXEC" if entry.key == "ExecStart" else "200/CHDIR"
                 yield Hit(
                     entry,
-                    f"{words.user(identity.uid)} can't reach {path}: "
+                    f"{common.user(service)} can't reach {path}: "
                     f"{words.because(verdict)} (status={status})",
                     _reach(verdict),
                 )
@@ -136,7 +168,8 @@ def _runs_as(case: Case, facts: Facts) -> Identity | None:
 
 def denied(case: Case) -> Iterator[Hit]:
     facts = case.running
-    lines = facts.journal("--dmesg", "--since=-1h")
+    # journald gets them from the kernel's log, or straight from its auditing.
+    lines = facts.journal("--since=-1h", "_TRANSPORT=kernel", "_TRANSPORT=audit")
     for unit, path in facts.paths():
         if found := denials(lines, path):
             yield Hit(
@@ -151,8 +184,15 @@ def denied(case: Case) -> Iterator[Hit]:
 
 
 def denials(lines: list[str], path: str) -> list[str]:
-    """Return the lines in which AppArmor (by path) or SELinux (by name) denies `path`."""
-    names = (f'name="{path}"', f'name="{path.rpartition("/")[2]}"')
+    """Return the lines in which AppArmor or SELinux denies `path`.
+
+    AppArmor has it as name; SELinux has a file's last component as name (write), and a socket's
+    address as path (connectto). What holds a space or a quote is in hexadecimal digits.
+    """
+    last = path.rpartition("/")[2]
+    known = (("name", path), ("path", path), ("name", last))
+    names = [f'{key}="{value}"' for key, value in known]
+    names += [f"{key}={os.fsencode(value).hex().upper()}" for key, value in known]
     return [
         line
         for line in lines

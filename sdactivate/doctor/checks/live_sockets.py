@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from sdactivate.doctor import words
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, restart
+from sdactivate.doctor.live import Facts
 
 _SMALL = 1024
+_SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 
 def not_listening(case: Case) -> Iterator[Hit]:
@@ -58,8 +61,8 @@ def socket_differs(case: Case) -> Iterator[Hit]:
                 Command(("systemctl", "daemon-reload"), True),
             )
             continue
-        node = facts.way(path).end
-        if node is None or facts.listener(path) is None:
+        node, listener = facts.way(path).end, facts.listener(path)
+        if node is None or listener is None:
             continue
         mode = facts.property(unit, "SocketMode")
         owner = facts.property(unit, "SocketUser") or "root"
@@ -75,6 +78,8 @@ def socket_differs(case: Case) -> Iterator[Hit]:
             for what, (found, wanted) in have.items()
             if wanted and found != wanted
         ]
+        if listener.backlog < (asked := min(_backlog(facts, unit), _most())):
+            wrong.append(f"room for {listener.backlog} waiting connections instead of {asked}")
         if wrong:
             yield Hit(
                 unit,
@@ -100,11 +105,22 @@ def somaxconn(case: Case) -> Iterator[Hit]:
     facts = case.running
     for unit, path in facts.paths():
         listener = facts.listener(path)
-        asked = facts.property(unit, "Backlog")
-        if listener and asked.isdigit() and listener.backlog < min(int(asked), _SMALL):
+        if listener and _most() < min(_backlog(facts, unit), _SMALL):
             yield Hit(
                 unit,
                 f"{path} holds {listener.backlog} waiting connections: "
                 f"net.core.somaxconn allows no more",
                 Command(("sysctl", "-w", "net.core.somaxconn=4096")),
+                then=str(restart(unit)),
             )
+
+
+def _backlog(facts: Facts, unit: str) -> int:
+    """How many waiting connections a socket unit asks for."""
+    asked = facts.property(unit, "Backlog")
+    return int(asked) if asked.isdecimal() else 0
+
+
+def _most() -> int:
+    """How many the kernel grants."""
+    return int(_SOMAXCONN.read_text())

@@ -19,7 +19,7 @@ def mode_unset(case: Case) -> Iterator[Hit]:
             yield Hit(
                 socket,
                 "SocketMode= is not set, so it is 0666: every user of this host can connect",
-                _mode(socket),
+                _mode(case, socket),
             )
 
 
@@ -31,14 +31,14 @@ def open_to_others(case: Case) -> Iterator[Hit]:
                 entry,
                 f"mode {entry.value} lets others write, and connect() needs no more: "
                 "every user of this host can connect",
-                _mode(socket),
+                _mode(case, socket),
             )
 
 
-def _mode(socket: Unit) -> Lines:
+def _mode(case: Case, socket: Unit) -> Lines:
     lines = ["SocketMode=0660"]
     if socket.entry("SocketGroup") is None:
-        lines.append("SocketGroup=THE FRONT'S GROUP")
+        lines.append(f"SocketGroup={common.front_group(case)}")
     return Lines(socket.name, "Socket", tuple(lines))
 
 
@@ -49,7 +49,7 @@ def group_by_default(case: Case) -> Iterator[Hit]:
             yield Hit(
                 owner,
                 f"without SocketGroup= the group is {owner.value}'s default one, whatever that is",
-                Lines(socket.name, "Socket", ("SocketGroup=THE FRONT'S GROUP",)),
+                Lines(socket.name, "Socket", (f"SocketGroup={common.front_group(case)}",)),
             )
 
 
@@ -76,7 +76,7 @@ def abstract(case: Case) -> Iterator[Hit]:
                     "every process of the network namespace can connect",
                     Advice(
                         f"ListenStream=/run/{socket.prefix}.sock, SocketMode=0660 and "
-                        "SocketGroup=THE FRONT'S GROUP"
+                        f"SocketGroup={common.front_group(case)}"
                     ),
                 )
 
@@ -91,7 +91,7 @@ def loopback(case: Case) -> Iterator[Hit]:
                     "and shell accounts included, and go round the front",
                     Advice(
                         f"ListenStream=/run/{socket.prefix}.sock, SocketMode=0660 and "
-                        "SocketGroup=THE FRONT'S GROUP"
+                        f"SocketGroup={common.front_group(case)}"
                     ),
                 )
 
@@ -115,7 +115,7 @@ def temporary_directory(case: Case) -> Iterator[Hit]:
 def closed_directory(case: Case) -> Iterator[Hit]:
     for socket in case.sockets:
         entry = socket.entry("DirectoryMode")
-        if entry is None or not entry.value.isdigit():
+        if entry is None:
             continue
         for address in common.paths(socket):
             parent = posixpath.dirname(address.text)
@@ -184,7 +184,7 @@ def low_trigger_limit(case: Case) -> Iterator[Hit]:
     for socket in case.sockets:
         burst = socket.entry("TriggerLimitBurst")
         span = socket.entry("TriggerLimitIntervalSec")
-        count = int(burst.value) if burst and burst.value.isdigit() else _USUAL_TRIGGERS
+        count = int(burst.value) if burst else _USUAL_TRIGGERS
         seconds = common.seconds(span.value) if span else _USUAL_INTERVAL
         if socket.is_on("Accept") or not count or not seconds:
             continue  # per connection, or no limit at all
@@ -209,7 +209,7 @@ def low_trigger_limit(case: Case) -> Iterator[Hit]:
 def small_backlog(case: Case) -> Iterator[Hit]:
     for socket in case.sockets:
         entry = socket.entry("Backlog")
-        if entry and entry.value.isdigit() and int(entry.value) < _SMALL_BACKLOG:
+        if entry and int(entry.value) < _SMALL_BACKLOG:
             yield Hit(
                 entry,
                 f"with {entry.value} connections waiting, nginx and Caddy answer 502 "
