@@ -179,12 +179,12 @@ class Parser(flup.Connection):  # type: ignore[misc]
         request = self._requests.get(record.requestId)
         if request is None:
             return
+        if request.variables is None:
+            raise Malformed("FastCGI: the body began before the end of the parameters")
         if record.contentLength:
             if not request.answered:
                 request.take(record.contentData)
             return
-        if request.variables is None:
-            raise Malformed("FastCGI: the body ended before the parameters")
         request.complete = True
         if request.answered:
             self._forget(request)
@@ -198,7 +198,8 @@ class Parser(flup.Connection):  # type: ignore[misc]
         request.complete = True
         if request.answered:
             self._forget(request)
-        elif request.variables is None:
+        elif request.variables is None or self.requests:
+            self.requests.clear()  # nobody has begun to serve it, and nobody will
             self.end_request(request)
 
     def _do_get_values(self, record: Any) -> None:

@@ -33,15 +33,12 @@ class _Received:
 def parse(data: bytes, limit: int) -> tuple[Variables, int] | None:
     """Read the header of a request: see `servers.native.wire.scgi.parse`, which it stands for."""
     found = _LENGTH.match(data)
-    digits = found or _BEGINNING.fullmatch(data)
-    if digits is None:
-        if not data:
+    if found is None:
+        if not data or _BEGINNING.fullmatch(data):
             return None
         raise Malformed("SCGI: the header's length is not a decimal number and a colon")
-    if int(digits[digits.lastindex or 0]) > limit:
+    if int(found[1]) > limit:
         raise TooLarge(f"SCGI: the header has over {limit} bytes")
-    if found is None:
-        return None
     end = found.end() + int(found[1]) + 1
     if len(data) < end:
         return None

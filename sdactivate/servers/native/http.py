@@ -69,12 +69,13 @@ class Http(Persistent):
     def _first_bytes(self, data: bytes) -> None:
         """Take the PROXY header off the first bytes; only trusted peers may send one."""
         data = self._head + data
-        if not proxy.may_begin(data):
+        begins = proxy.begins(data)
+        if begins is False:
             self._pass_on(data)
             return
-        if not self._trusted:
+        if begins and not self._trusted:
             raise Malformed("HTTP: a PROXY header from a peer that is not trusted")
-        found = proxy.parse(data)
+        found = proxy.parse(data) if begins else None
         if found is None:
             self._head = data
             return

@@ -152,8 +152,8 @@ class Parser:
 
     limit: the most bytes a PARAMS stream may have. known: the answers to GET_VALUES.
     `requests` gets each request whose parameters are complete; `replies` is what the
-    connection must send in answer to records that are no application's affair; `idle` tells
-    whether no request is under way and no record has begun.
+    connection must send in answer to records that are no application's affair; `current` is the
+    request under way; `idle` tells whether there is none and no record has begun.
     """
 
     __slots__ = ("_current", "_rest", "idle", "known", "limit", "replies", "requests")
@@ -207,9 +207,9 @@ class Parser:
             self.requests.append(request)
 
     def _stdin(self, request: Request, content: bytes) -> None:
+        if request.variables is None:
+            raise Malformed("FastCGI: the body began before the end of the parameters")
         if not content:
-            if request.variables is None:
-                raise Malformed("FastCGI: the body ended before the parameters")
             request.complete = True
             if request.answered:
                 self._current = None
@@ -238,9 +238,11 @@ class Parser:
                 self._current = Request(request_id, bool(flags & KEEP_CONN))
         elif kind == ABORT_REQUEST and current is not None and request_id == current.id:
             current.aborted = current.complete = True
-            if current.variables is None or current.answered:
-                if not current.answered:
-                    self.replies += end_request(request_id)
+            if current.answered:
+                self._current = None
+            elif current.variables is None or self.requests:
+                self.requests.clear()  # nobody has begun to serve it, and nobody will
+                self.replies += end_request(request_id)
                 self._current = None
         # What belongs to a request that is not (or no longer) served is passed over
 

@@ -94,6 +94,7 @@ class Parser:
         "_count",
         "_dropped",
         "_environ",
+        "_fed",
         "_feed",
         "_forwarded",
         "_http",
@@ -121,19 +122,21 @@ class Parser:
         self._environ: dict[str, Any] = {}
         self._forwarded: Variables = {}
         self._url = b""
-        self._seen = 0  # bytes of the header under way
+        self._fed = 0  # bytes of the last piece
+        self._seen = 0  # bytes since a header began, or since the last piece of a body
         self._count = 0  # fields of it that have no entry of their own
         self._dropped = 0  # bytes of those that no application gets
         self._request: Request | None = None  # whose body is under way
-        self._raw = False  # that body follows an upgrade: llhttp has let go of the connection
+        # llhttp has let go of the connection: that body follows an upgrade, or it was the last
+        self._raw = False
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
         if self._raw:
             self._feed_raw(data)
             return
-        if self._request is None:
-            self._seen += len(data)
+        self._fed = len(data)
+        self._seen += self._fed
         try:
             self._feed(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -147,14 +150,21 @@ class Parser:
                 raise error.__context__ from None
             raise
         except httptools.HttpParserError as error:
-            raise Malformed(f"HTTP: {error}") from None
+            if not self._raw:
+                raise Malformed(f"HTTP: {error}") from None
+            # Nothing is taken from a peer after it has said that it would close
         if self._request is not None:
             self.idle = False
-        elif not self._seen:
+            if self._seen > self.header_bytes:
+                # A chunk's extensions or a trailer section, which has no other limit
+                raise TooLarge(f"HTTP: over {self.header_bytes} bytes between a body's")
+        elif not (self._seen or self._url):
             self.idle = True
         else:
             # A header that has not ended is held to its limits as it grows
             self.idle = False
+            if not self._seen:
+                self._seen = self._size()  # it began behind another message
             self._check_line()
             if self._seen > self.header_bytes:
                 raise TooLarge(f"HTTP: the header has over {self.header_bytes} bytes")
@@ -173,6 +183,7 @@ class Parser:
             if request.received == request.length:
                 request.complete = True
                 self._request = None
+        self.idle = self._request is None
 
     # What llhttp calls
 
@@ -190,7 +201,7 @@ class Parser:
         if variable is None or variable in variables:
             self._unusual(name, value)
         else:
-            variables[variable] = value.decode("latin-1")
+            variables[variable] = value.decode("latin-1").rstrip(" \t")
 
     def _unusual(self, name: bytes, value: bytes) -> None:
         """Take a field whose name is new, or not for applications, or repeated."""
@@ -199,7 +210,7 @@ class Parser:
             self._count += 1
             self._dropped += len(name) + len(value)
             return
-        text = value.decode("latin-1")
+        text = value.decode("latin-1").rstrip(" \t")
         variables = self._forwarded if variable in FORWARDED else self._environ
         if variable in variables:
             self._count += 1
@@ -216,8 +227,9 @@ class Parser:
             raise TooLarge(f"HTTP: the header has over {self.header_count} fields")
         if len(url) > self.request_line:
             self._check_line()
-        if self._seen > self.header_bytes and self._size() > self.header_bytes:
-            raise TooLarge(f"HTTP: the header has over {self.header_bytes} bytes")
+        limit = self.header_bytes
+        if (self._seen > limit or self._fed > limit) and self._size() > limit:
+            raise TooLarge(f"HTTP: the header has over {limit} bytes")
         method = http.get_method().decode("ascii")
         version = http.get_http_version()
         if version not in ("1.1", "1.0"):
@@ -233,6 +245,8 @@ class Parser:
         keep_alive = http.should_keep_alive() and not upgrade
         request = Request(keep_alive, version, environ, self._forwarded)
         if "HTTP_TRANSFER_ENCODING" in environ:
+            if version == "1.0":  # its framing is not to be relied on (RFC 9112, section 6.1)
+                raise Malformed("HTTP: Transfer-Encoding in HTTP/1.0")
             if environ.pop("HTTP_TRANSFER_ENCODING").lower() != "chunked":
                 raise Malformed("HTTP: the only transfer coding is chunked", "501 Not Implemented")
             if "CONTENT_LENGTH" in environ:
@@ -241,6 +255,8 @@ class Parser:
                 raise Malformed("HTTP: a chunked body behind an Upgrade", "501 Not Implemented")
         else:
             length = environ.get("CONTENT_LENGTH")
+            if length and length[0] == "0":  # or it may have more digits than int() reads
+                environ["CONTENT_LENGTH"] = length = length.lstrip("0") or "0"
             request.length = int(length) if length else 0
         if "HTTP_EXPECT" in environ and version == "1.1":
             if environ["HTTP_EXPECT"].lower() != "100-continue":
@@ -268,6 +284,7 @@ class Parser:
         request = self._request
         assert request is not None
         request.take(data)
+        self._seen = 0
 
     def on_message_complete(self) -> None:
         request = self._request
@@ -286,6 +303,8 @@ class Parser:
             self._count = 0
             self._dropped = 0
         self._seen = 0
+        if not request.keep_alive:
+            self._raw = True
 
 
 def _locate(environ: dict[str, Any], target: bytes, method: str) -> None:
@@ -298,6 +317,8 @@ def _locate(environ: dict[str, Any], target: bytes, method: str) -> None:
         elif path[:7].lower() == "http://" or path[:8].lower() == "https://":
             # The absolute form outranks Host (RFC 9112, section 3.2.2)
             authority, slash, rest = path[path.index("//") + 2 :].partition("/")
+            if not authority or "@" in authority:  # RFC 9110, sections 4.2.1 and 4.2.4
+                raise Malformed("HTTP: the request's target names no host")
             environ["HTTP_HOST"] = authority
             path = slash + rest or "/"
         else:

@@ -19,11 +19,15 @@ _INET, _INET6 = 1, 2
 Client = tuple[str, int]
 
 
-def may_begin(data: bytes) -> bool:
-    """Whether `data`, the first bytes of a connection, begin a PROXY header, or may do so."""
-    return (
-        SIGNATURE.startswith(data[: len(SIGNATURE)]) or _LINE.startswith(data[: len(_LINE)])
-    ) and bool(data)
+def begins(data: bytes) -> bool | None:
+    """Whether `data`, the first bytes of a connection, begin a PROXY header.
+
+    None while more must come to tell: POST begins like PROXY, and an empty line, which may
+    stand before a request (RFC 9112, section 2.2), like version 2.
+    """
+    if data.startswith((SIGNATURE, _LINE)):
+        return True
+    return None if SIGNATURE.startswith(data) or _LINE.startswith(data) else False
 
 
 def parse(data: bytes) -> tuple[int, Client | None] | None:

@@ -26,10 +26,10 @@ def parse(data: bytes, limit: int) -> tuple[Variables, int] | None:
         if not data:
             return None
         raise Malformed("SCGI: the header's length is not a decimal number and a colon")
-    if int(digits) > limit:
-        raise TooLarge(f"SCGI: the header has over {limit} bytes")
     if colon < 0:
         return None
+    if int(digits) > limit:
+        raise TooLarge(f"SCGI: the header has over {limit} bytes")
     end = colon + 1 + int(digits)
     if len(data) <= end:
         return None

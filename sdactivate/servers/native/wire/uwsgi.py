@@ -3,16 +3,16 @@
     modifier1 (u8) | size (u16, little-endian) | modifier2 (u8) | vars | body
     vars: length (u16) name length (u16) value …
 
-Modifier1 0 is a WSGI request; 100 is a ping, answered with 100 and no vars. One request a
-connection; the response is CGI's with an HTTP status line, and ends where the connection
-does. See https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html.
+Modifier1 0 is a WSGI request; 100 is a ping, answered with 100, modifier2 1 and no vars. One
+request a connection; the response is CGI's with an HTTP status line, and ends where the
+connection does. See https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html.
 """
 
 from sdactivate.servers.native.wire import Joined, Malformed, TooLarge, Variables
 
 WSGI = 0
 PING = 100
-PONG = b"\x64\x00\x00\x00"
+PONG = b"\x64\x00\x00\x01"
 
 
 def parse(data: bytes, limit: int) -> tuple[Variables, int] | None:
@@ -31,6 +31,8 @@ def parse(data: bytes, limit: int) -> tuple[Variables, int] | None:
         return {}, 4
     if modifier1 != WSGI:
         raise Malformed(f"uwsgi: modifier1 {modifier1} is not served here, only 0 (WSGI)")
+    if not size:
+        raise Malformed("uwsgi: a request without vars")
     if size > limit:
         raise TooLarge(f"uwsgi: the vars have over {limit} bytes")
     end = 4 + size
