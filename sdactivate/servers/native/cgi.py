@@ -19,6 +19,9 @@ Environ = dict[str, Any]
 # what has variables without HTTP_ (RFC 3875, section 4.1.18)
 _DROPPED = FORWARDED | {"HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"}
 
+# Digits of a length: more would be more than there are bytes in the world, and int() has a limit
+_LONGEST_LENGTH = 19
+
 _TRUE = ("on", "1", "yes", "true", "https")
 
 
@@ -43,7 +46,7 @@ def environ(variables: Variables, base: Environ) -> Environ:
             found.pop(name, None)
     length = found["CONTENT_LENGTH"]
     # Empty from nginx (fastcgi, uwsgi), -1 from Caddy where the body is chunked
-    if not (length.isascii() and length.isdigit()):
+    if not (length.isascii() and length.isdigit() and len(length) <= _LONGEST_LENGTH):
         if length not in ("", "-1"):
             raise Malformed(f"CONTENT_LENGTH={length!r} is not a number of bytes")
         del found["CONTENT_LENGTH"]

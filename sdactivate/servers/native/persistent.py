@@ -66,13 +66,19 @@ class Persistent(Connection):
 
     def received(self, data: bytes) -> None:
         parser = self._parser
+        malformed: Malformed | None = None
         try:
-            self.feed(data)
+            try:
+                self.feed(data)
+            except Malformed as error:
+                malformed = error  # what has come whole before it is served first
             while parser.requests:
                 request = parser.requests[0]
                 if request is not self.request:
                     self.request = request
                     self.prepare(request)
+                if not request.complete and malformed is not None:
+                    break
                 if not request.complete and not self._is_ready(request):
                     self.wait(self.server.settings.body_timeout)
                     return
@@ -81,6 +87,8 @@ class Persistent(Connection):
                 self._serve(request)
                 if self.fd < 0 or self._lingered >= 0:
                     return
+            if malformed is not None:
+                raise malformed
         except Malformed as error:
             self.refuse(error)
             return

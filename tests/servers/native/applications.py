@@ -1,5 +1,6 @@
 """What the tests of the native server let it serve; the path says what is wanted."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -22,6 +23,16 @@ def meet(count: int) -> bytes:
         return b"met" if _met.wait(20) else b"alone"
 
 
+def told(environ: Environ) -> bytes:
+    """All that is known of the request, its body under "body", as JSON."""
+    try:
+        body = environ["wsgi.input"].read().decode("latin-1")
+    except OSError as error:
+        body = f"error: {error}"
+    found = {name: value for name, value in environ.items() if isinstance(value, str)}
+    return json.dumps({**found, "body": body}).encode()
+
+
 def application(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
     """A WSGI application."""
     name, *words = environ["PATH_INFO"].strip("/").split("/")
@@ -37,4 +48,6 @@ def application(environ: Environ, start_response: Callable[..., Any]) -> Iterabl
         return [f"{size} {environ.get('CONTENT_LENGTH')}".encode()]
     if name == "big":
         return (b"x" * 65536 for _ in range(int(words[0])))
+    if name == "told":
+        return [told(environ)]
     return [b"hello"]
