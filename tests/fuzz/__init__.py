@@ -1,0 +1,1 @@
+"""The fuzz targets, for a few seconds each."""
