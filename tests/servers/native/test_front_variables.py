@@ -1,5 +1,10 @@
 """What fronts send, as the application gets it. Every case was seen with the front it names."""
 
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +12,11 @@ import pytest
 from sdactivate import fronts
 from sdactivate.servers.native import cgi, forwarded
 from sdactivate.servers.native.wire.http import FORWARDED
+from tests.conftest import CHECKOUT
+from tests.servers.peers import PROTOCOLS, Answer, Request, record, size
+from tests.servers.service import Service, listener, serving
+
+APPLICATION = "tests.servers.native.applications:application"
 
 BASE = {
     "CONTENT_LENGTH": "",
@@ -75,3 +85,216 @@ def test_a_user_is_believed_only_where_the_setting_says_that_the_front_sets_it()
 def test_the_mount_is_cut_off_the_path() -> None:
     environ = http_environ(HTTP_X_SCRIPT_NAME="/app")
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/app", "/x")
+
+
+# The nine points that fronts ask a backend to bear, each in the very bytes that a front sends
+
+CGI_LIKE = ("scgi", "fastcgi", "uwsgi")
+Pairs = list[tuple[str, str]]
+GET: Pairs = [
+    ("REQUEST_METHOD", "GET"),
+    ("SCRIPT_NAME", ""),
+    ("PATH_INFO", "/told"),
+    ("REMOTE_ADDR", "203.0.113.9"),
+]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    directory = tmp_path_factory.mktemp("fronts")
+    with serving(directory, APPLICATION, body_bytes=1 << 20) as started:
+        yield started
+        assert "a fault in sdactivate" not in started.log
+        assert started.stop() == 0
+
+
+def encoded(protocol: str, pairs: Pairs, body: bytes = b"") -> bytes:
+    """A request as the front's own code writes it: pairs in their order, also repeated ones."""
+    texts = [text.encode("latin-1") for pair in pairs for text in pair]
+    if protocol == "scgi":
+        block = b"".join(text + b"\0" for text in texts)
+        return b"%d:%b,%b" % (len(block), block, body)
+    if protocol == "uwsgi":
+        block = b"".join(len(text).to_bytes(2, "little") + text for text in texts)
+        return b"\0" + len(block).to_bytes(2, "little") + b"\0" + block + body
+    block = b"".join(
+        size(name) + size(value) + (name + value).encode("latin-1") for name, value in pairs
+    )
+    bodies = [body[at : at + 32768] for at in range(0, len(body), 32768)]
+    return (
+        record(1, bytes((0, 1, 0, 0, 0, 0, 0, 0)))
+        + (record(4, block) if block else b"")
+        + record(4, b"")
+        + b"".join(record(5, piece) for piece in [*bodies, b""])
+    )
+
+
+def told(service: Service, protocol: str, pairs: Pairs, body: bytes = b"") -> dict[str, Any]:
+    """What the application is told of a request that has these variables."""
+    answer = answered(service, protocol, encoded(protocol, pairs, body))
+    assert answer.status == 200, service.log
+    found: dict[str, Any] = json.loads(answer.body)
+    return found
+
+
+def answered(service: Service, protocol: str, data: bytes) -> Answer:
+    with service.connect() as peer:
+        peer.sendall(data)
+        return PROTOCOLS[protocol].read(peer, Request())
+
+
+def without(pairs: Pairs, *names: str) -> Pairs:
+    return [pair for pair in pairs if pair[0] not in names]
+
+
+@pytest.mark.parametrize("protocol", ["fastcgi", "uwsgi"])
+def test_point_1_content_length_is_empty(service: Service, protocol: str) -> None:
+    """nginx, of a request without a body."""
+    found = told(service, protocol, [*GET, ("CONTENT_LENGTH", "")])
+    assert (found["body"], found.get("CONTENT_LENGTH")) == ("", None)
+
+
+def test_point_1_content_length_is_minus_one(service: Service) -> None:
+    """Caddy over FastCGI, of a chunked body, which goes on as records up to an empty one."""
+    found = told(service, "fastcgi", [*GET, ("CONTENT_LENGTH", "-1")], b"a chunked body")
+    assert (found["body"], found["CONTENT_LENGTH"]) == ("a chunked body", "14")
+
+
+def test_point_1_content_length_is_absent(service: Service) -> None:
+    """nginx and Apache over FastCGI, of a chunked body."""
+    found = told(service, "fastcgi", GET, b"a chunked body")
+    assert (found["body"], found["CONTENT_LENGTH"]) == ("a chunked body", "14")
+    for protocol in ("scgi", "uwsgi"):
+        assert told(service, protocol, GET)["body"] == ""
+
+
+def test_point_1_content_length_comes_twice(service: Service) -> None:
+    """nginx over SCGI with buffering off: 0 first, then what the client said."""
+    pairs = [("CONTENT_LENGTH", "0"), ("SCGI", "1"), *GET, ("CONTENT_LENGTH", "4")]
+    found = told(service, "scgi", pairs, b"body")
+    assert (found["body"], found["CONTENT_LENGTH"]) == ("body", "4")
+
+
+@pytest.mark.parametrize("protocol", CGI_LIKE)
+def test_point_2_https_is_off(service: Service, protocol: str) -> None:
+    """Cherokee says so; that it is there at all means nothing."""
+    found = told(service, protocol, [*GET, ("HTTPS", "off")])
+    assert (found["wsgi.url_scheme"], found.get("HTTPS")) == ("http", None)
+    assert told(service, protocol, [*GET, ("HTTPS", "")])["wsgi.url_scheme"] == "http"
+    assert told(service, protocol, [*GET, ("HTTPS", "on")])["wsgi.url_scheme"] == "https"
+
+
+@pytest.mark.parametrize("protocol", CGI_LIKE)
+def test_point_3_a_cookie_comes_as_several_variables(service: Service, protocol: str) -> None:
+    """nginx 1.22, HAProxy, Cherokee: a field of the client's for each."""
+    cookies = [("HTTP_COOKIE", "a=1"), ("HTTP_ACCEPT", "x"), ("HTTP_COOKIE", "b=2; c=3")]
+    assert told(service, protocol, GET + cookies)["HTTP_COOKIE"] == "a=1; b=2; c=3"
+
+
+@pytest.mark.parametrize("protocol", CGI_LIKE)
+def test_point_4_script_name_is_absent(service: Service, protocol: str) -> None:
+    """HAProxy at the root."""
+    found = told(service, protocol, without(GET, "SCRIPT_NAME"))
+    assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == ("", "/told")
+
+
+@pytest.mark.parametrize("protocol", CGI_LIKE)
+def test_point_4_path_info_is_absent(service: Service, protocol: str) -> None:
+    """lighttpd and HAProxy at exactly the prefix: /told is where the site is mounted."""
+    pairs = [*without(GET, "SCRIPT_NAME", "PATH_INFO"), ("SCRIPT_NAME", "/told")]
+    answer = answered(service, protocol, encoded(protocol, pairs))
+    assert (answer.status, answer.body) == (200, b"hello"), "the application's root"
+    found = told(service, protocol, [*pairs, ("PATH_INFO", "/told")])
+    assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == ("/told", "/told")
+
+
+@pytest.mark.parametrize("protocol", CGI_LIKE)
+def test_point_4_script_name_ends_with_a_slash(service: Service, protocol: str) -> None:
+    """Apache over uwsgi: SCRIPT_NAME=/app/; and its PATH_INFO may have lost its own."""
+    for mount, path in (("/app/", "/told"), ("/app/", "told"), ("/", "/told")):
+        pairs = [*without(GET, "SCRIPT_NAME", "PATH_INFO"), ("SCRIPT_NAME", mount)]
+        found = told(service, protocol, [*pairs, ("PATH_INFO", path)])
+        assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == (mount.rstrip("/"), "/told")
+
+
+@pytest.mark.parametrize("protocol", CGI_LIKE)
+@pytest.mark.parametrize("uri", ["/told/a b/\xc3\xa4?x=%20", "/told/a%20b/%C3%A4?x=%20", "/other"])
+def test_point_5_request_uri_says_nothing_about_the_path(
+    service: Service, protocol: str, uri: str
+) -> None:
+    """Cherokee decodes it, the others don't; and the front may have rewritten the path."""
+    pairs = [*without(GET, "PATH_INFO"), ("REQUEST_URI", uri), ("PATH_INFO", "/told/a b/\xc3\xa4")]
+    found = told(service, protocol, pairs)
+    assert (found["PATH_INFO"], found["REQUEST_URI"]) == ("/told/a b/\xc3\xa4", uri)
+
+
+@pytest.mark.parametrize("protocol", CGI_LIKE)
+def test_point_6_what_the_client_says_of_itself_is_not_believed(
+    service: Service, protocol: str
+) -> None:
+    """lighttpd and Cherokee fold X_Forwarded_Proto, and lighttpd X.Forwarded.Proto, into it."""
+    claims = [
+        ("HTTP_X_FORWARDED_PROTO", "https"),
+        ("HTTP_X_FORWARDED_FOR", "127.0.0.1"),
+        ("HTTP_X_FORWARDED_HOST", "evil.example"),
+        ("HTTP_FORWARDED", "for=127.0.0.1;proto=https"),
+        ("HTTP_PROXY", "http://evil.example"),
+    ]
+    found = told(service, protocol, GET + claims)
+    assert (found["wsgi.url_scheme"], found["REMOTE_ADDR"]) == ("http", "203.0.113.9")
+    assert not {name for name, _ in claims} & found.keys()
+    assert "evil" not in json.dumps(found)
+
+
+def test_point_7_names_that_fold_into_one_variable_are_dropped(service: Service) -> None:
+    """Apache, Caddy, lighttpd and h2o let some of them pass over HTTP."""
+    data = (
+        b"GET /told HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n"
+        b"X_Forwarded_For: 127.0.0.1\r\nX.Forwarded.For: 127.0.0.1\r\nX_Forwarded_Proto: https\r\n"
+        b"X-Forwarded-For: 203.0.113.9\r\nX_Real_Name: evil\r\nX.Real.Name: evil\r\n\r\n"
+    )
+    answer = answered(service, "http", data)
+    found = json.loads(answer.body)
+    assert (answer.status, found["REMOTE_ADDR"]) == (200, "203.0.113.9")
+    assert found["wsgi.url_scheme"] == "http"
+    assert "evil" not in answer.body.decode()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(("path", "status"), [("/told", 413), ("/unread", 200)])
+def test_point_8_the_body_is_read_to_its_end_after_an_early_answer(
+    service: Service, protocol: str, path: str, status: int
+) -> None:
+    """A front that sends all of it before it reads must find the answer, and no reset."""
+    length = (4 << 20) if status == 413 else (1 << 20)
+    with service.connect() as peer:
+        peer.sendall(PROTOCOLS[protocol].encode(Request(path, "POST", body=b"x" * length)))
+        answer = PROTOCOLS[protocol].read(peer, Request())
+    assert (answer.status, answer.whole) == (status, True)
+
+
+def test_point_9_who_connects_before_the_server_is_there_is_served(tmp_path: Path) -> None:
+    """A cold start: the requests of every protocol wait in the backlog, and none is lost."""
+    with listener(tmp_path) as listening:
+        waiting = []
+        for number in range(200):
+            protocol = list(PROTOCOLS)[number % len(PROTOCOLS)]
+            peer = socket.socket(socket.AF_UNIX)
+            peer.settimeout(60)
+            peer.connect(listening.getsockname())
+            peer.sendall(PROTOCOLS[protocol].encode(Request(f"/told/{number}")))
+            waiting.append((protocol, number, peer))
+        with serving(tmp_path, APPLICATION, listeners=[listening], threads=2):
+            for protocol, number, peer in waiting:
+                with peer:
+                    answer = PROTOCOLS[protocol].read(peer, Request())
+                    assert json.loads(answer.body)["PATH_INFO"] == f"/told/{number}"
+
+
+def test_point_9_the_backlog_that_units_ask_for_is_large() -> None:
+    """A full one is a 502 at once from nginx and Caddy, a 503 from HAProxy."""
+    sockets = [*(CHECKOUT / "units").rglob("*.socket")]
+    assert sockets
+    for unit in sockets:
+        (backlog,) = re.findall(r"(?m)^Backlog=(\d+)$", unit.read_text())
+        assert int(backlog) >= 2048, unit
