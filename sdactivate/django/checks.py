@@ -7,6 +7,7 @@ say already (security.W018, W020 and the like) is not said again.
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -87,11 +88,21 @@ def _static_files() -> Iterator[str]:
         yield f"STATIC_ROOT, {root}, is empty or not there: pages will come without their styles."
 
 
-def _connections_outlive() -> Iterator[str]:
+def _idle_timeout() -> float:
+    """What this process leaves after: the environment's, else that of `manage.py serve`."""
+    given = "0"
+    for word, following in zip(sys.argv, [*sys.argv[1:], "0"], strict=True):
+        option, equals, value = word.partition("=")
+        if option == "--idle-timeout":
+            given = value if equals else following
     try:
-        idle = seconds(os.environ.get("SDACTIVATE_IDLE_TIMEOUT", "0"))
-    except ValueError:
-        return
+        return seconds(os.environ.get("SDACTIVATE_IDLE_TIMEOUT", given))
+    except ValueError:  # the server refuses it, and says so
+        return 0
+
+
+def _connections_outlive() -> Iterator[str]:
+    idle = _idle_timeout()
     for alias, database in settings.DATABASES.items():
         age = database.get("CONN_MAX_AGE", 0)
         if idle and (age is None or age > idle):
@@ -121,6 +132,7 @@ CHECKS = (
         "sdactivate.W006",
         _connections_outlive,
         "Set CONN_MAX_AGE to less than the idle timeout, or to 0.",
+        deploy=False,
     ),
 )
 

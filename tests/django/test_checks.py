@@ -29,10 +29,10 @@ def check(tmp_path: Path) -> Callable[..., list[str]]:
     (tmp_path / "static").mkdir()
     (tmp_path / "static" / "style.css").touch()
 
-    def run(extra: str = "", *options: str, **environ: str) -> list[str]:
+    def run(extra: str = "", *options: str, verb: str = "check", **environ: str) -> list[str]:
         (tmp_path / "project.py").write_text(GOOD.format(home=tmp_path) + extra + "\n")
         done = subprocess.run(
-            [sys.executable, "-m", "django", "check", *(options or ("--deploy",))],
+            [sys.executable, "-m", "django", verb, *(options or ("--deploy",))],
             cwd=tmp_path,
             env={
                 **os.environ,
@@ -44,7 +44,8 @@ def check(tmp_path: Path) -> Callable[..., list[str]]:
             text=True,
             timeout=60,
         )
-        assert done.returncode == 0, done.stderr
+        # `serve` has no socket to serve here: it ends after its checks
+        assert (done.returncode == 0) == (verb == "check"), done.stderr
         return re.findall(r"\(sdactivate\.(W\d+)\)", done.stderr)
 
     return run
@@ -97,3 +98,13 @@ def test_connections_that_are_kept_longer_than_the_site(check, age, found):
     )
     assert check(extra, SDACTIVATE_IDLE_TIMEOUT="10min") == found
     assert check(extra) == []
+
+
+def test_serve_asks_of_the_idle_timeout_that_it_has(check):
+    extra = (
+        "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', "
+        "'NAME': ':memory:', 'CONN_MAX_AGE': 700}}"
+    )
+    assert check(extra, "--idle-timeout", "10min", verb="serve") == ["W006"]
+    unit = {"SDACTIVATE_IDLE_TIMEOUT": "0"}  # which wins over the option
+    assert check(extra, "--idle-timeout=10min", verb="serve", **unit) == []
