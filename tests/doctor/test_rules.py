@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import jsonschema
@@ -91,11 +92,24 @@ def test_nothing_is_found_on_generated_units(
     """But for what the site itself asked for: open modes, TCP, /tmp, a home, another owner."""
     asked = {"SDA002", "SDA005", "SDA006", "SDA008", "SDA007", "SDA022"}
     target = Target(252)
-    files = {
-        file.name: file.text
-        for kind in ("socket", "service", *(() if site.listen else ("template",)))
-        for file in KINDS[kind].load()(site, target).files
+    more: dict[str, dict[str, Any]] = {
+        "timer-service": {"command": (("clearsessions",),)},
+        "quadlet": {"image": "registry.test/mysite:1"},
     }
+    kinds = ("socket", "service", *more, *(() if site.listen else ("template",)))
+    files = {}
+    for kind in kinds:
+        try:
+            made = KINDS[kind].load()(site, target, **more.get(kind, {}))
+        except UsageError:  # not every site can be a container
+            continue
+        files |= {f"{kind}/{file.name}": file.text for file in made.files}
+    # The template and the quadlet have sockets of the same name: a directory each.
+    for kind in ("template", "quadlet"):
+        one = {name: text for name, text in files.items() if name.startswith(kind)}
+        found = findings(tmp_path_factory.mktemp(kind), one) if one else []
+        assert {it.rule.id for it in found} <= asked, kind
+    files = {name: text for name, text in files.items() if not name.startswith(("temp", "quad"))}
     found = findings(tmp_path_factory.mktemp("units"), files)
     assert {it.rule.id for it in found} <= asked
 
