@@ -10,10 +10,12 @@ import re
 import shlex
 import sys
 
+from sdactivate import hosts
 from sdactivate.errors import UsageError
 from sdactivate.generate import units
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
+from sdactivate.settings import resolve
 from sdactivate.site import Site
 from sdactivate.systemd import Escaped, word
 
@@ -37,10 +39,11 @@ def runit(site: Site, target: Target, *, on_demand: bool = False) -> Output:
 def s6(site: Site, target: Target, *, on_demand: bool = False) -> Output:
     """Return the service directory of s6: run, log/run and, for readiness, notification-fd.
 
-    An activator that waits for connections (`on_demand`) has no readiness to tell of.
+    An activator that waits for connections (`on_demand`) has no readiness to tell of, and a
+    server that is a program of its own does not know how.
     """
-    if on_demand:
-        return _service_directory(site, target, "s6", _launch(site, on_demand=True))
+    if on_demand or _host(site):
+        return _service_directory(site, target, "s6", _launch(site, on_demand=on_demand))
     command = _launch(site, keep=READY_FD)
     output = _service_directory(site, target, "s6", command)
     ready = File(f"{site.name}/notification-fd", f"{READY_FD}\n")
@@ -111,6 +114,7 @@ def dockerfile(site: Site, target: Target) -> Output:
         target.comments,
         site=site,
         version=Escaped(f"{sys.version_info[0]}.{sys.version_info[1]}"),
+        packages=Escaped(" ".join(["sdactivate", *_package(site)])),
         user=CONTAINER_USER,
         directory=Escaped(_docker(site.chdir or f"/srv/{site.name}")),
         state=Escaped(shlex.quote(f"/var/lib/{site.name}")),
@@ -123,6 +127,7 @@ def dockerfile(site: Site, target: Target) -> Output:
 
 def quadlet(site: Site, target: Target, *, image: str = "") -> Output:
     """Return NAME.socket and NAME.container: a container without a network, given the socket."""
+    host = _host(site)
     text = render(
         "quadlet.container.j2",
         target.comments,
@@ -130,6 +135,7 @@ def quadlet(site: Site, target: Target, *, image: str = "") -> Output:
         app=Escaped(_app(site, "quadlet")),
         image=Escaped(image or f"localhost/{site.name}:latest"),
         user=CONTAINER_USER,
+        notify=host is None or host.notifies,
         # podman's generator puts them into ExecStart=, where systemd would replace $WORD
         environment=[Escaped(word(v).replace("$", "$$")) for v in units.environment(site)],
         stop=units.stop_timeout(site),
@@ -175,7 +181,28 @@ def _serve(site: Site) -> list[str]:
 def _app(site: Site, kind: str) -> str:
     if not site.app:
         raise UsageError(f"--kind {kind} needs --app, such as --app mysite.wsgi:application")
+    if host := _host(site):
+        hosts.interface(host, site.app)
+        hosts.check_settings(host, resolve({}, site.settings, {}))
+    else:
+        hosts.check_interface(_server(site), site.app)
     return site.app
+
+
+def _server(site: Site) -> str:
+    return site.settings.get("server", "native")
+
+
+def _host(site: Site) -> hosts.Host | None:
+    """The server that is a program of its own, if it is one."""
+    return hosts.find(_server(site))
+
+
+def _package(site: Site) -> list[str]:
+    """What pip installs for a server that sdactivate itself does not bring."""
+    if host := _host(site):
+        return [host.package]
+    return ["waitress"] if _server(site) == "waitress" else []
 
 
 def _named(name: str, address: str) -> str:

@@ -130,6 +130,31 @@ def test_s6_is_told_of_readiness_by_the_runtime():
     assert "--on-demand" in file(waiting, "mysite/run")
 
 
+def test_a_server_that_is_a_program_of_its_own():
+    """It knows no notification-fd, is installed by its name, and may know no sd_notify(3)."""
+    gunicorn = site(settings={"server": "gunicorn"})
+    uvicorn = site(settings={"server": "uvicorn"}, app="mysite.asgi:application")
+    output = supervisors.s6(gunicorn, TARGET)
+    assert [each.name for each in output.files] == ["mysite/run", "mysite/log/run"]
+    assert "NOTIFY" not in output.files[0].text
+    text = file(supervisors.dockerfile(gunicorn, TARGET), "Dockerfile")
+    assert "-r requirements.txt sdactivate gunicorn\n" in text
+    waitress = site(settings={"server": "waitress"})
+    text = file(supervisors.dockerfile(waitress, TARGET), "Dockerfile")
+    assert "-r requirements.txt sdactivate waitress\n" in text
+    assert "Notify=true" in file(supervisors.quadlet(gunicorn, TARGET), "mysite.container")
+    assert "Notify" not in file(supervisors.quadlet(uvicorn, TARGET), "mysite.container")
+
+
+@pytest.mark.parametrize("kind", [*SUPERVISORS, "dockerfile", "quadlet"])
+def test_what_its_server_does_not_know_is_refused(kind):
+    make = getattr(supervisors, kind)
+    with pytest.raises(UsageError, match="gunicorn has no such setting"):
+        make(site(settings={"server": "gunicorn", "header_bytes": "9"}), TARGET)
+    with pytest.raises(UsageError, match="asgi"):
+        make(site(app="mysite.asgi:application"), TARGET)
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("A", "$HOME"), ("A", " x"), ("A", "$(circus.sockets.x)")]
 )
@@ -152,7 +177,7 @@ QUADLET = next(
 )
 CONTAINER_KEYS = {  # podman-systemd.unit(5), Container units [Container]
     *("DropCapability", "Environment", "Exec", "Group", "Image", "Network", "NoNewPrivileges"),
-    *("Notify", "ReadOnly", "User", "Volume"),
+    *("Notify", "PodmanArgs", "ReadOnly", "User", "Volume"),
 }
 
 
