@@ -63,7 +63,7 @@ def _addresses(target: str) -> tuple[list[str], str, str]:
         return [target], "", ""
     unit = target if target.endswith(".socket") else f"{target}.socket"
     if not (addresses := list(listening(unit))):
-        raise Error(f"{unit}: it listens on no socket, only on FIFOs or special files")
+        raise Error(f"{unit}: it takes no connections: datagrams, FIFOs or special files only")
     triggers = one(show(unit, "Triggers"), "Triggers").split()
     service = triggers[0] if triggers else ""
     return addresses, service, one(show(service, "User"), "User") if service else ""

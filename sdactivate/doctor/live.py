@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sdactivate.doctor import people, processes, sockdiag
 from sdactivate.doctor.access import Identity, Verdict, Way, judge
-from sdactivate.doctor.manager import Properties, show
+from sdactivate.doctor.manager import Properties, addresses, show
 from sdactivate.doctor.processes import Process
 from sdactivate.doctor.units import Deployment
 from sdactivate.doctor.walk import walk
@@ -59,8 +59,7 @@ class Facts:
     def addresses(self, socket: str) -> list[str]:
         """Return what a socket unit listens on, specifiers resolved: paths, @names, ports."""
         self.property(socket, "Listen")
-        values = self._properties[socket].get("Listen", [])
-        return [value.rpartition(" (")[0] for value in values]
+        return list(addresses(self._properties[socket]))
 
     def paths(self) -> Iterator[tuple[str, str]]:
         """Yield each socket unit that is active and each path that it listens on."""

@@ -4,7 +4,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 
-from sdactivate.errors import Error
+from sdactivate.errors import Error, UsageError
 
 Properties = dict[str, list[str]]
 """Values by property, in order: Listen= and the like come more than once."""
@@ -13,8 +13,11 @@ Properties = dict[str, list[str]]
 def show(unit: str, *properties: str) -> Properties:
     """Return what `systemctl show` says of `unit` (systemctl(1)).
 
-    Raises Error where systemd isn't there to be asked, or doesn't answer within 30 seconds.
+    Raises Error where systemd isn't there to be asked, or doesn't answer within 30 seconds;
+    UsageError for a pattern, which systemctl would take for all the units that it fits.
     """
+    if any(letter in unit for letter in "*?["):
+        raise UsageError(f"{unit}: a pattern fits many units; name one")
     argv = ["systemctl", "show", "--no-pager", *(f"--property={name}" for name in properties)]
     return parse_show(ask([*argv, "--", unit]))
 
@@ -61,7 +64,12 @@ def listening(socket_unit: str) -> Iterator[str]:
             f"{socket_unit}: systemd has no such unit ({one(properties, 'LoadState')}): "
             f"name another, or the path of a socket"
         )
+    yield from addresses(properties)
+
+
+def addresses(properties: Properties) -> Iterator[str]:
+    """Yield the addresses that a socket unit takes connections at: no datagrams, no FIFOs."""
     for value in properties.get("Listen", []):
         address, _, kind = value.rpartition(" (")
-        if kind in ("Stream)", "SequentialPacket)", "Datagram)"):
+        if kind in ("Stream)", "SequentialPacket)"):
             yield address

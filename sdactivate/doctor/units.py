@@ -110,12 +110,13 @@ def service_of(unit: Unit) -> str:
 def live(name: str) -> Deployment:
     """Return what systemd has loaded for `name`: a unit's name, or one without suffix.
 
-    Raises Error where it has no such unit, or can't be asked.
+    Raises Error where it has no such unit, or can't be asked; UsageError for a pattern.
     """
     candidates = [name] if name.endswith(_KINDS) else [f"{name}{kind}" for kind in _KINDS]
     found = next((it for it in candidates if _loaded(it)), None)
     if found is None:
-        raise Error(f"{' and '.join(candidates)}: systemd has loaded no such unit")
+        file = "; --offline reads the file of that name" if os.path.exists(name) else ""
+        raise Error(f"{' and '.join(candidates)}: systemd has loaded no such unit{file}")
     properties = show(found, "Triggers", "TriggeredBy")
     if found.endswith(".socket"):
         service = next(iter(one(properties, "Triggers").split()), "")

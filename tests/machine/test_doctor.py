@@ -504,10 +504,25 @@ def test_the_page_shows_each_door_of_the_running_system(site: Machine) -> None:
     assert page.addresses == []
 
 
+def test_what_takes_no_connections_is_left_out(site: Machine) -> None:
+    """journald's sockets of datagrams: nothing listens behind their files."""
+    done = site.run(*site.sdactivate, "doctor", "systemd-journald", "--format", "json", check=False)
+    assert "SDA101" not in {it["rule"] for it in json.loads(done.stdout)}
+    done = site.run(*site.sdactivate, "who", "systemd-journald-dev-log", check=False)
+    assert done.returncode == 1
+    assert "it takes no connections" in done.stderr
+
+
 def test_what_systemd_doesn_t_know_is_said(site: Machine) -> None:
     done = site.run(*site.sdactivate, "doctor", "no-such-site", check=False)
     assert done.returncode == 1
     assert "no-such-site.socket and no-such-site.service: systemd has loaded no" in done.stderr
+    for verb in ("doctor", "who"):
+        done = site.run(*site.sdactivate, verb, "my*", check=False)
+        assert done.returncode == 2
+        assert "a pattern fits many units; name one" in done.stderr
+    done = site.run(*site.sdactivate, "doctor", f"{UNITS}/mysite.socket", check=False)
+    assert "--offline reads the file" in done.stderr
     done = site.run(*site.sdactivate, "doctor", "mysite", user="nobody", check=False)
     assert done.returncode == 1
     assert "Use sudo, or --offline" in done.stderr
