@@ -2,7 +2,7 @@
 
 import pytest
 
-from sdactivate.doctor.checks.live_fronts import says
+from sdactivate.doctor.checks.live_fronts import allowing, allows_peers, says
 from sdactivate.doctor.checks.live_services import denials
 from sdactivate.doctor.live import stamp
 from sdactivate.fronts import FRONTS
@@ -75,3 +75,26 @@ def test_what_selinux_says_of_connecting_is_a_denial_too() -> None:
     assert denials([line], "/run/mysite") == []
     spaced = 'AVC avc:  denied  { connectto } comm="nginx" path=2F72756E2F6D7920736F636B'
     assert denials([spaced], "/run/my sock") == [spaced]
+
+
+@pytest.mark.parametrize(
+    ("line", "has"),
+    [
+        ("SDACTIVATE_ALLOW_PEER=unit:nginx.service", True),
+        ('"SDACTIVATE_ALLOW_PEER=user:a group:b" A=b', True),
+        ("/usr/bin/sdactivate serve a:b --allow-peer unit:nginx.service", True),
+        ("/usr/bin/sdactivate serve a:b --allow-peer='user:x'", True),
+        ("SDACTIVATE_ALLOW_PEER=", False),
+        ('"SDACTIVATE_ALLOW_PEER="', False),
+        ("/usr/bin/sdactivate serve a:b", False),
+    ],
+)
+def test_a_rule_for_peers_is_seen_however_it_is_given(line: str, has: bool) -> None:
+    assert allows_peers(line) is has
+
+
+def test_an_older_kernel_needs_a_line_less_of_the_sandbox() -> None:
+    fronts = ["nginx.service", "caddy.service"]
+    line = "Environment=SDACTIVATE_ALLOW_PEER=unit:nginx.service,unit:caddy.service"
+    assert allowing(fronts, (6, 13)) == (line,)
+    assert allowing(fronts, (6, 12)) == (line, "ProtectProc=default")

@@ -84,7 +84,7 @@ def test_a_browser_shows_every_door_and_finding(
     """Every box is there, none is squeezed or cut off, and nothing has to be scrolled to."""
     page = made(broken.Broken(socket="Backlog=16\nSocketMode=0666"))
     with tempfile.TemporaryDirectory() as profile:
-        shown = _measure(page, profile, width)
+        shown = measure(page, profile, width)
     # the way of offline units: client, socket, service, sandbox
     assert shown["doors"] == "4"
     assert shown["findings"] == "2"
@@ -92,7 +92,7 @@ def test_a_browser_shows_every_door_and_finding(
     assert shown["hidden"] == "0"
 
 
-def _measure(page: Path, profile: str, width: int) -> dict[str, str]:
+def measure(page: Path, profile: str, width: int) -> dict[str, str]:
     """What the browser makes of it: a script that is ours, in a copy, counts boxes."""
     counts = """
       const boxes = name => [...document.querySelectorAll(name)];

@@ -1,5 +1,6 @@
 """The front, and who else is at the door, on the running system."""
 
+import os
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,7 +10,9 @@ from sdactivate.doctor.access import Verdict, judge
 from sdactivate.doctor.bypass import goes_round
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, Lines, Remedy, restart
 from sdactivate.doctor.live import Facts, Here
+from sdactivate.peer_rules import PeerRule, kernel_version, needs
 
+_ALLOW_PEER = re.compile(r"allow[-_]peer[=\s]+[\"']?\w", re.IGNORECASE)
 _WRITE_OF_GROUP = 0o020
 
 
@@ -204,13 +207,14 @@ def others_connect(case: Case) -> Iterator[Hit]:
         for process in facts.processes if facts.listener(path) else ():
             verdict = facts.verdict(path, process)
             if verdict and goes_round(process.unit, process.identity, verdict, own):
-                how = f"{words.user(process.identity.uid)}: {words.because(verdict)}"
+                how = f"{words.user(process.identity.uid)}: {_because(path, verdict)}"
                 found.setdefault(process.unit, []).append(how)
         for service, ways in found.items():
+            number = f"{len(ways)} of its processes" if len(ways) > 1 else "its process"
             yield Hit(
                 service,
-                f"{len(ways)} of its processes can connect to {path} as {ways[0]}, and go "
-                "round the front's authentication",
+                f"{number} can connect to {path} and go round the front's authentication, "
+                f"as {ways[0]}",
                 _shut(case, unit, running),
                 unit,
             )
@@ -218,11 +222,15 @@ def others_connect(case: Case) -> Iterator[Hit]:
 
 def _checks_its_peers(case: Case) -> bool:
     return case.service is not None and any(
-        "ALLOW_PEER=" in entry.value.upper().replace("-", "_")
-        and not entry.value.rstrip("\"'").endswith("=")
+        allows_peers(entry.value)
         for key in ("Environment", "ExecStart")
         for entry in case.service.entries_of(key)
     )
+
+
+def allows_peers(value: str) -> bool:
+    """Whether a line of a service has a rule for peers, as a variable or as an option."""
+    return _ALLOW_PEER.search(value) is not None
 
 
 def _shut(case: Case, unit: str, fronts: list[str]) -> Remedy:
@@ -230,10 +238,17 @@ def _shut(case: Case, unit: str, fronts: list[str]) -> Remedy:
         "sdactivate" in entry.value for entry in case.service.entries_of("ExecStart")
     )
     if ours and case.service is not None and fronts:
-        rules = ",".join(f"unit:{front}" for front in fronts)
-        line = f"Environment=SDACTIVATE_ALLOW_PEER={rules}"
-        return Lines(case.service.name, "Service", (line,))
+        lines = allowing(fronts, kernel_version(os.uname().release))
+        return Lines(case.service.name, "Service", lines)
     return Advice(
         f"give {unit} a group that only the front is in, or let the other service run "
         "as a user of its own"
     )
+
+
+def allowing(fronts: list[str], kernel: tuple[int, int]) -> tuple[str, ...]:
+    """Return the lines with which a service of ours serves these units only, on Linux `kernel`."""
+    rules = [PeerRule("unit", front) for front in fronts]
+    line = f"Environment=SDACTIVATE_ALLOW_PEER={','.join(map(str, rules))}"
+    # An older kernel doesn't tell a peer's unit itself: it is read from /proc.
+    return (line, "ProtectProc=default") if needs(rules, kernel) else (line,)
