@@ -6,7 +6,10 @@ say already (security.W018, W020 and the like) is not said again.
 """
 
 import os
+import re
+import shlex
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +19,7 @@ from django.conf import settings
 from django.core.checks import Warning as CheckWarning
 from django.core.checks import register
 
-from sdactivate.settings import seconds
+from sdactivate.settings import BY_NAME, seconds
 
 TAG = "sdactivate"
 
@@ -89,16 +92,41 @@ def _static_files() -> Iterator[str]:
 
 
 def _idle_timeout() -> float:
-    """What this process leaves after: the environment's, else that of `manage.py serve`."""
-    given = "0"
+    """What this process leaves after: the environment's, else that of `manage.py serve`.
+
+    `manage.py check --deploy` is run by hand, in another environment: the service's is asked for.
+    """
+    given = _of_service("idle_timeout") if "--deploy" in sys.argv else ""
     for word, following in zip(sys.argv, [*sys.argv[1:], "0"], strict=True):
         option, equals, value = word.partition("=")
         if option == "--idle-timeout":
             given = value if equals else following
     try:
-        return seconds(os.environ.get("SDACTIVATE_IDLE_TIMEOUT", given))
+        return seconds(os.environ.get("SDACTIVATE_IDLE_TIMEOUT", given or "0"))
     except ValueError:  # the server refuses it, and says so
         return 0
+
+
+def _of_service(setting: str) -> str:
+    """What the site's service says of a setting, drop-ins and all; "" where it says nothing."""
+    unit = Path(_socket()).with_suffix(".service").name
+    show = ["systemctl", "show", "--property=Environment", "--property=ExecStart", "--", unit]
+    try:
+        shown = subprocess.run(show, capture_output=True, text=True, timeout=10).stdout  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    fields = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    row = BY_NAME[setting]
+    try:
+        variables = shlex.split(fields.get("Environment", ""))
+    except ValueError:
+        variables = []
+    for variable in variables:
+        name, _, value = variable.partition("=")
+        if name == row.variable:
+            return value
+    option = re.search(rf" {row.option}[ =](\S+)", fields.get("ExecStart", ""))
+    return option[1] if option else ""
 
 
 def _connections_outlive() -> Iterator[str]:
