@@ -15,7 +15,6 @@ successor keeps silent until its predecessor has handed over (handover.py).
 from __future__ import annotations
 
 import os
-import random
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -23,17 +22,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sdactivate.errors import Error
 from sdactivate.runtime import handover, log, outcome
+from sdactivate.runtime.ending import end_by
 from sdactivate.runtime.notify import notify, reloading
+from sdactivate.runtime.recycling import Recycling
+from sdactivate.runtime.status import Status
 from sdactivate.runtime.steward import Steward
 
 if TYPE_CHECKING:
     from sdactivate.runtime.activation import InheritedSocket
-    from sdactivate.runtime.serving import Figures, Serving
+    from sdactivate.runtime.serving import Serving
     from sdactivate.settings import Settings
 
 
 # Seconds for which a process that can't start answers the clients that wait
 _APOLOGY = 0.2
+# Seconds beyond graceful_timeout that the process before has to leave
+_OVERTIME = 10.0
 
 
 class Plan(NamedTuple):
@@ -56,35 +60,16 @@ def run(plan: Plan) -> int:
 
     Raises Error where the server can't be started; the supervisor has then been told why.
     """
-    return Life(plan).live()
-
-
-class Recycling:
-    """Tells when a serving process has done enough: max_requests, max_memory."""
-
-    def __init__(self, settings: Settings) -> None:
-        jitter = random.randint(0, settings.max_requests_jitter)  # noqa: S311
-        self._requests = settings.max_requests and settings.max_requests + jitter
-        self._memory = settings.max_memory
-        self.wanted = bool(self._requests or self._memory)
-
-    def reason(self, figures: Figures) -> str | None:
-        """Return why the process is to be replaced, None if it is not."""
-        if self._requests and figures.requests >= self._requests:
-            return f"it has served {figures.requests} requests (max_requests)"
-        if self._memory and (memory := resident_memory()) >= self._memory:
-            return f"it has grown to {memory >> 20} MiB (max_memory)"
-        return None
-
-
-def resident_memory() -> int:
-    """Bytes of memory that are this process's own: resident, but not shared (proc(5), statm)."""
+    life = Life(plan)
+    code = 1
     try:
-        with open("/proc/self/statm", "rb") as file:
-            _, resident, shared, *_ = map(int, file.read().split())
-    except (OSError, ValueError):
-        return 0
-    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+        code = life.live()
+    finally:
+        end_by(life.deadline, code)
+    return code
+
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Life:
@@ -95,22 +80,32 @@ class Life:
         self._settings = plan.settings
         self._steward = Steward()
         self._leaving: str | None = None  # why
+        self._stopped = False  # told to
         self._cut = False
-        self._predecessor = handover.predecessor()
+        self.deadline = 0.0  # when what has not ended by itself is cut
+        self._predecessor = handover.Predecessor.find()
+        self._is_main = self._predecessor is None  # the one that the supervisor knows
+        self._wants_reload = False  # as soon as it is
         self._successor: handover.Successor | None = None
         self._reload_began = 0.0
         self._askers: list[int] = []  # who waits to hear how the reload went
         self._again = False  # leave, and become a fresh interpreter
         self._server: Serving
-        self._status = Status()
+        self._status = Status(plan.settings.protocol)
 
     def live(self) -> int:
         settings, steward = self._settings, self._steward
         _dump_stacks_on_crash()
         outcome.prepare()
-        for number, action in SIGNALS.items():
-            steward.on_signal(number, lambda action=action: action(self))  # type: ignore[misc]
+        for number in SIGNALS:
+            if number in _STOPS:
+                signal.signal(number, signal.SIG_DFL)  # nothing is accepted yet: leave at once
+            else:
+                self._arm(number)
         try:
+            if settings.workers == 1 or settings.preload:
+                self._plan.load()
+            self._arm_again()
             self._server = self._make()
             self._server.start()
         except Error as error:
@@ -119,7 +114,7 @@ class Life:
             short = first if last == first else f"{first} {last}"
             self._tell(STATUS=f"failed to start: {short}", ERRNO=1)
             if self._predecessor is not None:
-                self._predecessor.send(short.encode("utf-8", "replace"))
+                self._predecessor.say(short.encode("utf-8", "replace"))
             else:
                 self._apologise()
             raise
@@ -133,20 +128,34 @@ class Life:
                 steward.add(self._recycle)
             if settings.worker_timeout:
                 steward.add(self._replace_if_stuck)
-        self._begin()
+        if not steward.signalled(*_STOPS):
+            self._begin()
         while self._leaving is None:
             steward.turn()
             if self._server.failed is not None:
-                raise Error(self._server.failed)
+                log.say(log.ERROR, self._server.failed)
+                self._leaving = self._leaving or self._server.failed
         return self._leave(self._leaving)
 
     def _make(self) -> Serving:
         if self._settings.workers == 1:
-            self._plan.load()
             return self._plan.make(self._steward.poke)
         from sdactivate.runtime.workers import Workers
 
         return Workers(self._plan, self._steward)
+
+    def _arm(self, number: int) -> None:
+        self._steward.on_signal(number, lambda: SIGNALS[number](self))
+
+    def _arm_again(self) -> None:
+        """The application may have taken or blocked signals while it was imported: take them back.
+
+        Those that mean nothing here are left to it.
+        """
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        for number, action in SIGNALS.items():
+            if action is not Life.more_workers:
+                self._arm(number)
 
     def _apologise(self) -> None:
         """Answer the clients that wait with 503, rather than let them wait for their timeouts."""
@@ -165,30 +174,43 @@ class Life:
 
     def _begin(self) -> None:
         """Say that requests are served: to the supervisor, or to the predecessor first."""
-        channel = self._predecessor
-        if channel is None:
-            self._become_main()
+        predecessor = self._predecessor
+        if predecessor is None:
+            self._serve_as_main()
             return
-        try:
-            channel.sendall(handover.READY)
-        except OSError:
-            pass  # it has gone: the end of the channel says so too
-        self._steward.watch(channel.fileno(), self._become_main)
+        predecessor.say(handover.READY)
+        # The channel first: both are readable where the predecessor leaves at once
+        self._steward.watch(predecessor.channel.fileno(), self._hear_predecessor)
+        if predecessor.process >= 0:
+            self._steward.watch(predecessor.process, self._hear_predecessor)
 
-    def _become_main(self) -> None:
-        """This is the process that the supervisor knows."""
-        if self._predecessor is not None:
-            self._steward.forget(self._predecessor.fileno())
-            self._predecessor.close()
+    def _hear_predecessor(self) -> None:
+        predecessor = self._predecessor
+        assert predecessor is not None
+        self._steward.forget(predecessor.channel.fileno())
+        self._steward.forget(predecessor.process)
+        if predecessor.hear():
+            self._status.since = predecessor.since
+            self._status.reloaded = time.time()
+            self._is_main = True
+            self._began = time.monotonic()
+            self._steward.add(self._bury_predecessor)
+            self._serve_as_main()
+        else:
             self._predecessor = None
-            self._status.reloaded = True
+            self._leaving = "the process before has given this one up, or has died"
+
+    def _serve_as_main(self) -> None:
+        """This is the process that the supervisor knows."""
         self._tell(READY=1, STATUS=self._status.line(self._server.figures()))
         watchdog = _watchdog_seconds()
         if watchdog:
             self._steward.add(lambda: self._answer_watchdog(watchdog))
+        if self._wants_reload:
+            self.reload()
 
     def _tell(self, **fields: object) -> None:
-        if self._predecessor is None:
+        if self._is_main:
             try:
                 notify(**fields)
             except OSError as error:
@@ -211,14 +233,14 @@ class Life:
     def _leave_if_idle(self) -> float:
         figures = self._server.figures()
         timeout = self._settings.idle_timeout
-        if figures.busy or self._successor is not None or self._predecessor is not None:
+        if figures.busy or self._successor is not None or not self._is_main:
             return timeout
         if figures.idle >= timeout:
             self._leaving = f"no request for {timeout:g} s (idle_timeout)"
         return timeout - figures.idle
 
     def _recycle(self) -> float:
-        if self._successor is None and self._predecessor is None:
+        if self._successor is None and self._is_main:
             reason = self._recycling.reason(self._server.figures())
             if reason:
                 log.say(log.NOTICE, f"handing over to a fresh process: {reason}")
@@ -228,7 +250,7 @@ class Life:
 
     def _replace_if_stuck(self) -> float:
         timeout = self._settings.worker_timeout
-        if self._successor is None and self._predecessor is None:
+        if self._successor is None and self._is_main:
             stacks = self._server.stacks(timeout)
             if stacks:
                 for stack in stacks:
@@ -237,6 +259,21 @@ class Life:
                 self.reload()
                 return timeout
         return max(0.1, min(1.0, timeout / 4))
+
+    def _bury_predecessor(self) -> float | None:
+        """Forget the process before when it has left; end it if it does not."""
+        predecessor = self._predecessor
+        if predecessor is None:
+            return None
+        if predecessor.is_gone:
+            predecessor.close()
+            self._predecessor = None
+            return None
+        left = self._began + self._settings.graceful_timeout + _OVERTIME - time.monotonic()
+        if left <= 0:
+            log.say(log.WARNING, "the process before has not left: it is killed")
+            predecessor.kill()
+        return max(1.0, left)
 
     def _answer_watchdog(self, seconds: float) -> float:
         if not self._server.stalled(self._settings.worker_timeout or seconds):
@@ -247,13 +284,19 @@ class Life:
 
     def stop(self) -> None:
         """TERM, INT: finish what was accepted and leave; the second time: leave at once."""
-        self._cut = self._leaving is not None
-        self._leaving = "told to stop"
+        self._cut = self._stopped
+        self._stopped = True
+        self._again = False
+        self._leaving = self._leaving or "told to stop"
 
     def reload(self) -> None:
         """HUP: bring new code in. A reload under way is given up for the newer one."""
+        if not self._is_main and self._leaving is None:
+            self._wants_reload = True
+            return
         self._askers += outcome.askers()
         if self._leaving is not None:
+            self._answer(False)
             return
         if not os.environ.get("NOTIFY_SOCKET"):
             # A supervisor that knows us by our PID alone
@@ -264,7 +307,7 @@ class Life:
             self._steward.forget(self._successor.channel.fileno())
             self._successor.kill()
             self._successor = None
-        elif self._predecessor is None:
+        else:
             reloading(STATUS="reloading: a successor imports the application")
         self._reload_began = time.monotonic()
         try:
@@ -295,11 +338,14 @@ class Life:
         self._steward.forget(successor.channel.fileno())
         if not ready:
             self._successor = None
-            successor.close()
+            successor.channel.close()
             self._reload_failed(successor.said.strip() or "the successor's own words are above")
             return
         took = time.monotonic() - self._reload_began
         self._tell(MAINPID=successor.pid, READY=1, STATUS=f"reloaded in {took:.2f} s")
+        self._is_main = False
+        successor.confirm(self._status.since)
+        self._successor = None
         self._answer(True)
         self._leaving = "a successor serves"
 
@@ -331,22 +377,20 @@ class Life:
     # The end
 
     def _leave(self, why: str) -> int:
-        settings, server = self._settings, self._server
-        handed_over = self._successor is not None and why == "a successor serves"
+        server = self._server
         if self._successor is not None:
-            if handed_over:
-                self._successor.close()
-            else:
-                self._steward.forget(self._successor.channel.fileno())
-                self._successor.kill()
-                self._answer(False)
-        if not handed_over and not self._again:
+            self._steward.forget(self._successor.channel.fileno())
+            self._successor.kill()
+            self._answer(False)
+        if server.failed is not None:
+            self._tell(STOPPING=1, STATUS=f"failed: {why}", ERRNO=1)
+        elif not self._again:
             self._tell(STOPPING=1, STATUS=f"stopping: {why}")
         log.say(log.INFO, f"leaving: {why}")
         server.drain()
-        deadline = time.monotonic() + settings.graceful_timeout
-        while not server.join(0.0):
-            if self._cut or time.monotonic() >= deadline:
+        self.deadline = time.monotonic() + self._settings.graceful_timeout
+        while not (server.join(0.0) and self._was_left_alone()):
+            if self._cut or time.monotonic() >= self.deadline:
                 busy = server.figures().busy
                 log.say(log.WARNING, f"cut off {busy} requests that had not ended")
                 server.cut()
@@ -354,7 +398,11 @@ class Life:
             self._steward.turn(0.02)
         if self._again:
             handover.exec_again(self._plan.origin, self._plan.sockets)
-        return 0
+        return 0 if server.failed is None else 1
+
+    def _was_left_alone(self) -> bool:
+        """Whether the process before has left: it would be killed when the main one does."""
+        return self._predecessor is None or self._predecessor.is_gone
 
 
 # What each signal does to the main process; see docs/lifecycle.md
@@ -366,49 +414,6 @@ SIGNALS: dict[int, Callable[[Life], None]] = {
     signal.SIGUSR2: Life.retire,
     signal.SIGWINCH: Life.more_workers,
 }
-
-
-class Status:
-    """What `systemctl status` shows."""
-
-    def __init__(self) -> None:
-        self.reloaded = False
-        self.failed_reloads = 0
-        self._began = time.time()
-        self._requests = 0
-        self._at = time.monotonic()
-        self._rate = 0.0
-        self._said = ""
-
-    def line(self, figures: Figures) -> str:
-        """Return it, as of now."""
-        parts = [
-            f"ready: {figures.busy} of {figures.threads} threads busy"
-            + (f" in {figures.workers} workers" if figures.workers > 1 else ""),
-            f"{self._rate:.0f} requests/s",
-            f"{figures.requests} served",
-            f"{figures.errors} failed",
-        ]
-        if figures.backlog is not None:
-            parts.append(f"{figures.backlog} waiting")
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._began))
-        parts.append(f"{'reloaded' if self.reloaded else 'started'} {since}")
-        return ", ".join(parts)
-
-    def due(self, figures: Figures) -> str | None:
-        """Return the line if it has changed, "" if not, None if nothing goes on any more."""
-        now = time.monotonic()
-        elapsed = now - self._at
-        if elapsed < 0.9:
-            return ""
-        rate = (figures.requests - self._requests) / elapsed
-        quiet = rate == 0 == self._rate and not figures.busy
-        self._at, self._requests, self._rate = now, figures.requests, rate
-        line = self.line(figures)
-        if line == self._said:
-            return None if quiet else ""
-        self._said = line
-        return line
 
 
 def _watchdog_seconds() -> float:

@@ -129,7 +129,7 @@ def find(name: str) -> Callable[..., Any]:
         sys.path.insert(0, os.getcwd())
     try:
         found: Any = import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and module_name.startswith(str(error.name)):
             raise ImportFailed(
                 f"there is no module {error.name!r} to import {name} from, in {os.getcwd()} or "

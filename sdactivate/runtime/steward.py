@@ -33,15 +33,13 @@ class Steward:
 
     def on_signal(self, number: int, action: Callable[[], None]) -> None:
         """Call `action`, in the loop, after signal `number` has come."""
-        if not self._actions:
-            signal.set_wakeup_fd(self._outside.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._outside.fileno(), warn_on_full_buffer=False)
         self._actions[number] = action
         signal.signal(number, lambda caught, frame: self._caught.append(caught))
 
-    @property
-    def signalled(self) -> bool:
-        """Whether a signal has come and waits for its action."""
-        return bool(self._caught)
+    def signalled(self, *numbers: int) -> bool:
+        """Whether one of these signals has come and waits for its action."""
+        return not set(numbers).isdisjoint(self._caught)
 
     def watch(self, fd: int, action: Callable[[], None]) -> None:
         """Call `action`, in the loop, whenever `fd` is readable or at its end."""

@@ -1,9 +1,10 @@
 """Several processes that share the sockets, made to look like one server.
 
 The parent serves nothing. It forks its workers once the application is imported (or lets each
-import it: --no-preload), hears how they are doing on a channel each, and replaces those that die,
-have done enough, or are stuck. A replacement is ready before the worker it replaces is told to
-stop. A service whose workers can't live fails visibly instead of spinning.
+import it: preload=no), hears how they are doing on a channel each, asks those that say nothing,
+and replaces those that die, have done enough, are stuck, or do not answer. A replacement is ready
+before the worker it replaces is told to stop. A service whose workers can't live fails visibly
+instead of spinning.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING
 
 from sdactivate.errors import Error
 from sdactivate.runtime import log
+from sdactivate.runtime.ending import end_by
+from sdactivate.runtime.recycling import Recycling
 from sdactivate.runtime.serving import Figures
 from sdactivate.runtime.steward import Steward
 
@@ -28,8 +31,11 @@ if TYPE_CHECKING:
 # So many deaths of each worker, within so many seconds, are a service that can't live
 _DEATHS = 3
 _DEATHS_WITHIN = 10.0
-# A worker whose steward says nothing for so many times the worker_timeout hangs in C
+# A worker that does not answer for so many times the worker_timeout hangs where no other thread
+# of it can run
 _SILENT = 2.0
+# What the parent asks: how are you doing?
+_ASK = b"?"
 
 
 class WorkersFailed(Error):
@@ -47,7 +53,18 @@ class Worker:
         self.replaced_by: Worker | None = None
         self.figures = Figures()
         self.heard = time.monotonic()
+        self.asked = 0.0  # since when it owes an answer, 0: it owes none
+        self.aborted = False
         self.failure = ""
+
+    def ask(self, now: float) -> None:
+        """Let it say how it is doing."""
+        if self.ready and not self.asked:
+            self.asked = now
+            try:
+                self.channel.send(_ASK)
+            except OSError:
+                pass  # it is about to be reaped
 
     def kill(self, number: int) -> None:
         try:
@@ -75,7 +92,7 @@ class Workers:
         """Fork the workers and wait until each can accept. Raises WorkersFailed."""
         settings = self._plan.settings
         if settings.preload:
-            self._plan.load()
+            _warn_of_threads()
         self._steward.on_signal(signal.SIGCHLD, self._reap)
         deadline = time.monotonic() + settings.start_timeout
         for _ in range(settings.workers):
@@ -88,7 +105,7 @@ class Workers:
                     raise WorkersFailed(
                         worker.failure or "a worker ended before it was ready; its words are above"
                     )
-            if self._steward.signalled:
+            if self._steward.signalled(signal.SIGTERM, signal.SIGINT):
                 return  # told to stop meanwhile: that comes next
             if time.monotonic() > deadline:
                 self.cut()
@@ -123,12 +140,18 @@ class Workers:
         timeout = self._plan.settings.worker_timeout
         if not timeout:
             return None
+        self._abort_silent(timeout * _SILENT)
+        return timeout / 2
+
+    def _abort_silent(self, seconds: float) -> None:
         now = time.monotonic()
         for worker in self._workers.values():
-            if worker.figures.busy and now - worker.heard > timeout * _SILENT:
-                log.say(log.ERROR, f"worker {worker.pid} hangs (worker_timeout); it is aborted:")
-                worker.kill(signal.SIGABRT)  # faulthandler shows the Python stacks
-        return timeout / 2
+            if worker.asked and now - worker.asked > seconds:
+                log.say(log.ERROR, f"worker {worker.pid} hangs; it is aborted:")
+                # With ABRT faulthandler shows the Python stacks
+                worker.kill(signal.SIGKILL if worker.aborted else signal.SIGABRT)
+                worker.aborted = True
+            worker.ask(now)
 
     def figures(self) -> Figures:
         workers = list(self._workers.values())
@@ -147,6 +170,7 @@ class Workers:
         )
 
     def stalled(self, seconds: float) -> bool:
+        self._abort_silent(seconds)
         now = time.monotonic()
         return bool(self._workers) and all(
             w.figures.busy
@@ -196,6 +220,7 @@ class Workers:
         if not message:
             return False
         worker.heard = time.monotonic()
+        worker.asked = 0.0
         kind, _, text = message.decode("utf-8", "replace").partition(" ")
         if kind == "figures":
             worker.figures = _parse(text)
@@ -301,27 +326,33 @@ def serve(plan: Plan, channel: socket.socket) -> int:
         signal.signal(number, signal.SIG_IGN)  # they are the parent's affair
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     child = _Child(plan, channel, steward)
-    steward.on_signal(signal.SIGTERM, child.stop)
-    return child.live()
+    code = 1
+    try:
+        code = child.live()
+    finally:
+        end_by(child.deadline, code)
+    return code
 
 
 class _Child:
     """One worker's life: shorter than its parent's, and told to that one only."""
 
     def __init__(self, plan: Plan, channel: socket.socket, steward: Steward) -> None:
-        from sdactivate.runtime.lifecycle import Recycling
-
         self._plan = plan
         self._channel = channel
         self._steward = steward
         self._recycling = Recycling(plan.settings)
         self._leaving = False
+        self.deadline = 0.0
         self._replacing = False
         self._said = Figures()
 
     def live(self) -> int:
         try:
             self._plan.load()
+            # Not before: until then TERM is death at once, for nothing has been accepted
+            self._steward.on_signal(signal.SIGTERM, self.stop)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             self._server = self._plan.make(self._steward.poke)
             self._server.start()
         except Error as error:
@@ -329,15 +360,18 @@ class _Child:
             self._say(f"failed {error}")
             return error.exit_code
         self._say("ready")
-        self._steward.watch(self._channel.fileno(), self._orphaned)
+        self._steward.watch(self._channel.fileno(), self._hear_parent)
         self._steward.add(self._server.tick)
         self._steward.add(self._report)
         while not self._leaving:
             self._steward.turn()
+            if self._server.failed is not None:
+                log.say(log.ERROR, self._server.failed)
+                return 1
         self._server.drain()
-        deadline = time.monotonic() + self._plan.settings.graceful_timeout
+        self.deadline = time.monotonic() + self._plan.settings.graceful_timeout
         while not self._server.join(0.0):
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= self.deadline:
                 self._server.cut()
                 break
             self._steward.turn(0.02)
@@ -347,9 +381,12 @@ class _Child:
     def stop(self) -> None:
         self._leaving = True
 
-    def _orphaned(self) -> None:
-        self._steward.forget(self._channel.fileno())
-        self._leaving = True
+    def _hear_parent(self) -> None:
+        if self._channel.recv(16):
+            self._say_figures()
+        else:  # it has died
+            self._steward.forget(self._channel.fileno())
+            self._leaving = True
 
     def _say(self, message: str) -> None:
         try:
@@ -384,3 +421,17 @@ class _Child:
             return None
         self._server.unobserved = False
         return min(1.0, settings.worker_timeout / 4 or 1.0)
+
+
+def _warn_of_threads() -> None:
+    """A fork has one thread: those that the application has started stay with the parent."""
+    import threading
+
+    threads = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+    if threads:
+        log.say(
+            log.WARNING,
+            f"the application has started threads while it was imported ({', '.join(threads)}), "
+            "which workers do not have: start them at the first request, or let each worker "
+            "import the application (SDACTIVATE_PRELOAD=no)",
+        )

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.conftest import CHECKOUT
@@ -53,6 +53,7 @@ class Service:
     application: "module:attribute", importable from the checkout or from `directory`.
     settings: those of sdactivate.settings. listeners: its sockets, by default one on a unix path;
     names: what each is called. nofile: the limit of descriptors, soft and hard, 0: as it is.
+    supervised: whether anybody listens to what it has to tell (sd_notify(3)).
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Service:
         listeners: Sequence[socket.socket] = (),
         names: Sequence[str] = (),
         nofile: int = 0,
+        supervised: bool = True,
         **settings: object,
     ) -> None:
         self.listeners = list(listeners) or [listener(directory)]
@@ -72,9 +74,9 @@ class Service:
         numbers = [sock.fileno() for sock in self.listeners]
         words = [nofile, len(numbers), *numbers, "-m", "sdactivate", "serve", application]
         environ = {
-            **os.environ,
+            **{name: text for name, text in os.environ.items() if name != "NOTIFY_SOCKET"},
             "PYTHONPATH": f"{CHECKOUT}:{directory}",
-            "NOTIFY_SOCKET": str(directory / "notify"),
+            **({"NOTIFY_SOCKET": str(directory / "notify")} if supervised else {}),
             **{f"SDACTIVATE_{name.upper()}": str(value) for name, value in settings.items()},
         }
         if names:
@@ -94,14 +96,23 @@ class Service:
 
     def told(self, wanted: str) -> None:
         """Wait for one assignment of sd_notify(3)."""
+        self.told_by(lambda line: line == wanted, wanted)
+
+    def told_by(self, is_it: Callable[[str], bool], wanted: str) -> str:
+        """Wait for the assignment that `is_it`, and return it."""
         until = time.monotonic() + PATIENCE
         heard: list[str] = []
-        while wanted not in heard:
+        while not any(map(is_it, heard)):
             try:
                 heard = self._notify.recv(4096).decode().splitlines()
             except TimeoutError:
-                alive = self.process.poll() is None and time.monotonic() < until
+                alive = self.runs() and time.monotonic() < until
                 assert alive, f"never heard {wanted}; the log: {self.log}"
+        return next(filter(is_it, heard))
+
+    def runs(self) -> bool:
+        """Whether there is anybody to be heard."""
+        return self.process.poll() is None
 
     def connect(self, which: int = 0, timeout: float = PATIENCE) -> socket.socket:
         """A connection to one of its sockets."""

@@ -76,6 +76,7 @@ _OF_THE_PEER = frozenset(
         *(errno.EPERM, errno.ETIMEDOUT),
     }
 )
+_NO_SOCKET = (errno.EBADF, errno.ENOTSOCK, errno.EINVAL)
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # How long accepting rests when there are no descriptors left
 _REST = 0.1
@@ -370,7 +371,10 @@ class Server:
         self.draining = True
         for listener in self.listeners:
             self._watched.pop(listener.fd, None)
-            self._epoll.unregister(listener.fd)
+            try:
+                self._epoll.unregister(listener.fd)
+            except OSError:
+                pass  # the application has closed it
         self.pool.stop()
         for connection in list(self._connections.values()):
             connection.retire()
@@ -473,7 +477,20 @@ class Server:
                 self.pool.asleep.pop(worker, None)
                 worker.response = None
                 log.say_exception("a fault in sdactivate itself; please report it", error)
+                self._check_epoll()
         self._waker.write()  # and the next one
+
+    def _check_epoll(self) -> None:
+        """End a process that can hear of nothing any more."""
+        try:
+            self._epoll.poll(0)
+        except OSError:
+            log.say(
+                log.ERROR,
+                "The application has closed descriptors that are not its own, as os.closerange() "
+                "and daemonising libraries do. This process can serve no longer",
+            )
+            os._exit(1)
 
     def _take_turns(self, worker: Worker) -> None:
         pool, ready, watched, more = self.pool, self._ready, self._watched, self.more
@@ -590,6 +607,11 @@ class Server:
             return True
         if error.errno in _OUT_OF_RESOURCES and self.evict(str(error.strerror)):
             return True
+        if error.errno in _NO_SOCKET:
+            self.failed = (
+                f"cannot accept: {error.strerror}. The application has closed or replaced the "
+                "listening socket, as os.closerange() and daemonising libraries do"
+            )
         self._rest(error)
         return False
 

@@ -1,0 +1,39 @@
+"""When a serving process has done enough: max_requests, max_memory."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sdactivate.runtime.serving import Figures
+    from sdactivate.settings import Settings
+
+
+class Recycling:
+    """Tells when one serving process has."""
+
+    def __init__(self, settings: Settings) -> None:
+        jitter = random.randint(0, settings.max_requests_jitter)  # noqa: S311
+        self._requests = settings.max_requests and settings.max_requests + jitter
+        self._memory = settings.max_memory
+        self.wanted = bool(self._requests or self._memory)
+
+    def reason(self, figures: Figures) -> str | None:
+        """Return why the process is to be replaced, None if it is not."""
+        if self._requests and figures.requests >= self._requests:
+            return f"it has served {figures.requests} requests (max_requests)"
+        if self._memory and (memory := resident_memory()) >= self._memory:
+            return f"it has grown to {memory >> 20} MiB (max_memory)"
+        return None
+
+
+def resident_memory() -> int:
+    """Bytes of memory that are this process's own: resident, but not shared (proc(5), statm)."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            _, resident, shared, *_ = map(int, file.read().split())
+    except (OSError, ValueError):
+        return 0
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,66 @@
+"""What `systemctl status` shows: STATUS= of sd_notify(3)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sdactivate.runtime.serving import Figures
+
+# Seconds between two lines, at least
+_PACE = 0.9
+
+
+class Status:
+    """The line, and when it is due.
+
+    protocol: what is spoken. since: when the service began, reloaded: when this process took it
+    over, both in seconds of the epoch.
+    """
+
+    def __init__(self, protocol: str) -> None:
+        self.protocol = protocol
+        self.since = time.time()
+        self.reloaded = 0.0
+        self.failed_reloads = 0
+        self._requests = 0
+        self._at = time.monotonic()
+        self._rate = 0.0
+        self._said = ""
+
+    def line(self, figures: Figures) -> str:
+        """Return it, as of now."""
+        parts = [
+            f"ready: {figures.busy} of {figures.threads} threads busy"
+            + (f" in {figures.workers} workers" if figures.workers > 1 else ""),
+            f"{self._rate:.0f} requests/s",
+            f"{figures.requests} served",
+            f"{figures.errors} failed",
+        ]
+        if figures.backlog is not None:
+            parts.append(f"{figures.backlog} waiting")
+        parts.append(f"protocol {self.protocol}")
+        parts.append(f"up since {_local(self.since)}")
+        if self.reloaded:
+            parts.append(f"reloaded {_local(self.reloaded)}")
+        return ", ".join(parts)
+
+    def due(self, figures: Figures) -> str | None:
+        """Return the line if it has changed, "" if not, None if nothing goes on any more."""
+        now = time.monotonic()
+        elapsed = now - self._at
+        if elapsed < _PACE:
+            return ""
+        rate = (figures.requests - self._requests) / elapsed
+        quiet = rate == 0 == self._rate and not figures.busy
+        self._at, self._requests, self._rate = now, figures.requests, rate
+        line = self.line(figures)
+        if line == self._said:
+            return None if quiet else ""
+        self._said = line
+        return line
+
+
+def _local(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
