@@ -1,6 +1,7 @@
-"""Fixtures that boot a real systemd. Root only; MACHINE_ROOT=DIR boots another root file system.
+"""Fixtures that boot a real systemd. Root only; the system is the one that the tests run on.
 
-mmdebstrap --variant=minbase --include="$(script/setup packages)" trixie DIR
+MACHINE_ROOT=trixie script/test tests/machine: that Debian release instead, made once by mmdebstrap
+with all packages of script/setup; MACHINE_ROOT=DIR: the root file system in DIR.
 """
 
 import os
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.machine.machine import Installation, Machine, install
+from tests.machine.machine import Installation, Machine, asked_for, install
 
 HERE = Path(__file__).parent
 
@@ -40,7 +41,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 @pytest.fixture(scope="session")
 def installation(wheel: Path) -> Installation:
     """The wheel and the example site, installed for machines."""
-    return install(wheel, Path(os.environ.get("MACHINE_ROOT", "/")).resolve())
+    return install(wheel, asked_for())
 
 
 @pytest.fixture(scope="module")

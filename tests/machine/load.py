@@ -1,10 +1,11 @@
 """Keep asking a site for a page, over a unix socket or nginx, and say what became of every request.
 
-    python load.py PROTOCOL ADDRESS CLIENTS SECONDS
+    python load.py PROTOCOL ADDRESS CLIENTS SECONDS PAUSE
 
 PROTOCOL is scgi, fastcgi, uwsgi or http; ADDRESS the socket's path, or a TCP port on 127.0.0.1.
 Runs inside the machine, with nothing but the standard library, until SECONDS have passed or its
-standard input ends. Prints one JSON object: requests, failed, longest (seconds), wrong (examples).
+standard input ends. Each client pauses up to PAUSE seconds after a request. Prints one JSON object:
+requests, failed, longest (seconds), wrong (examples).
 
 A client does what a front does: it keeps an http or fastcgi connection for its next request, and
 where such a connection turns out to have been closed before a byte of the answer has come, asks
@@ -12,6 +13,7 @@ again on a new one.
 """
 
 import json
+import random
 import socket
 import struct
 import sys
@@ -53,13 +55,16 @@ ENDS = {"fastcgi": struct.pack(">BBHHBx", 1, 3, 1, 8, 0) + bytes(8), "http": PAG
 
 
 class Client(threading.Thread):
-    def __init__(self, protocol: str, address: str, until: float, gone: threading.Event) -> None:
+    def __init__(
+        self, protocol: str, address: str, until: float, gone: threading.Event, pause: float
+    ) -> None:
         super().__init__(daemon=True)
         self.request = REQUESTS[protocol]
         self.end = ENDS.get(protocol)
         self.address = address
         self.until = until
         self.gone = gone
+        self.pause = pause
         self.connection: socket.socket | None = None
         self.requests = self.failed = 0
         self.longest = 0.0
@@ -78,6 +83,7 @@ class Client(threading.Thread):
                 self.wrong.append(repr(answer[:200]))
                 self.drop()
             self.longest = max(self.longest, time.monotonic() - began)
+            time.sleep(random.uniform(0, self.pause))
 
     def connect(self) -> socket.socket:
         if self.address.isdigit():
@@ -118,10 +124,10 @@ class Client(threading.Thread):
         return answer
 
 
-def main(protocol: str, address: str, clients: str, seconds: str) -> None:
+def main(protocol: str, address: str, clients: str, seconds: str, pause: str) -> None:
     gone = threading.Event()
     until = time.monotonic() + float(seconds)
-    crowd = [Client(protocol, address, until, gone) for _ in range(int(clients))]
+    crowd = [Client(protocol, address, until, gone, float(pause)) for _ in range(int(clients))]
     for client in crowd:
         client.start()
 

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from email.parser import Parser
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,12 +93,41 @@ def install(wheel: Path, root: Path, extras: Sequence[str] = EXTRAS) -> Installa
         """
         _install_step(root, directory, "sh", "-ec", command)
 
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _lock():
         base = _kept(f"base-{base_key}", make_base)
         made = _kept(f"made-{key}", make)
     return Installation(root, made / "prefix", made / "mysite")
+
+
+def debian(suite: str, packages: Sequence[str]) -> Path:
+    """Return a root file system of another Debian release, with these packages: another systemd."""
+    words = ",".join(packages)
+
+    def make(directory: Path) -> None:
+        argv = ["mmdebstrap", "--variant=minbase", f"--include={words}", suite, str(directory)]
+        _run(argv, timeout=900, env={**os.environ, **ENVIRON})
+
+    with _lock():
+        return _kept(f"root-{_key(suite, words)}", make)
+
+
+def asked_for() -> Path:
+    """The root file system that MACHINE_ROOT asks for: a directory, or a Debian release."""
+    name = os.environ.get("MACHINE_ROOT", "/")
+    if "/" in name:
+        return Path(name).resolve()
+    packages = subprocess.run(
+        [CHECKOUT / "script" / "setup", "packages"], check=True, capture_output=True, text=True
+    ).stdout
+    return debian(name, packages.split())
+
+
+@contextlib.contextmanager
+def _lock() -> Iterator[None]:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _requirements(wheel: Path, extras: Sequence[str]) -> list[str]:

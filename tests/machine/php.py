@@ -1,13 +1,10 @@
 """php-fpm as Debian packages it, beside nginx and as the same user."""
 
-import os
-from pathlib import Path
-
 import pytest
 
-from tests.machine.machine import Machine
+from tests.machine.machine import Machine, asked_for
 
-_SBIN = Path(os.environ.get("MACHINE_ROOT", "/"), "usr/sbin")
+_SBIN = asked_for() / "usr/sbin"
 FPM = next(iter(sorted(_SBIN.glob("php-fpm[0-9]*"))), None)
 VERSION = FPM.name.removeprefix("php-fpm") if FPM else ""
 UNIT = f"php{VERSION}-fpm.service"

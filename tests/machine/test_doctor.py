@@ -1,7 +1,6 @@
 """Broken deployments, each made for real, found, explained and, where it is safe, mended."""
 
 import json
-import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,12 +14,12 @@ from sdactivate.fronts import FRONTS
 from tests.doctor.test_page import CHROMIUM, Strict, measure
 from tests.machine import php
 from tests.machine.fronts import PROGRAM, SETUP
-from tests.machine.machine import Machine
+from tests.machine.machine import Machine, asked_for
 
 SOCKET = ("--kind", "socket", "--group", "web")
 SERVICE = ("--kind", "service", "--app", "mysite.wsgi:application", "--chdir", "/srv/mysite")
 UNITS = "/etc/systemd/system"
-ROOT = Path(os.environ.get("MACHINE_ROOT", "/"))
+ROOT = asked_for()
 
 
 @pytest.fixture(scope="module")

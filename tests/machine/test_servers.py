@@ -1,6 +1,5 @@
 """Every server that can be generated, on the same socket: the Django site behind nginx."""
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sdactivate import hosts
-from tests.machine.machine import EXTRAS, CommandFailed, Installation, Machine, install
+from tests.machine.machine import EXTRAS, CommandFailed, Installation, Machine, asked_for, install
 
 UNITS = "/etc/systemd/system"
 SOCKET = "/run/mysite.sock"
@@ -25,8 +24,7 @@ CASES = [
 @pytest.fixture(scope="module")
 def installation(wheel: Path) -> Installation:
     """With all the servers, which no other test needs."""
-    root = Path(os.environ.get("MACHINE_ROOT", "/")).resolve()
-    return install(wheel, root, (*EXTRAS, "servers"))
+    return install(wheel, asked_for(), (*EXTRAS, "servers"))
 
 
 @pytest.fixture(scope="module")

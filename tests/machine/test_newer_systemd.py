@@ -1,0 +1,47 @@
+"""What comes from systemd itself, on a newer one than this system's: of the current Debian.
+
+A handful of the tests of the lifecycle; MACHINE_ROOT=trixie runs all tests there.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.machine import test_lifecycle as lifecycle
+from tests.machine.machine import Installation, Machine, debian, install
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("mmdebstrap"), reason="mmdebstrap makes the other system; script/setup has it"
+)
+
+# What builds the wheels, boots, and is used by these tests
+PACKAGES = (
+    *("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev", "pkg-config", "libsystemd-dev"),
+    *("systemd", "systemd-sysv", "libnss-systemd", "dbus", "util-linux", "iproute2", "procps"),
+    *("nginx-light", "curl"),
+)
+
+
+@pytest.fixture(scope="session")
+def installation(wheel: Path) -> Installation:
+    """The same wheel, over Debian 13: systemd 257, Python 3.13."""
+    return install(wheel, debian("trixie", PACKAGES))
+
+
+site = lifecycle.site
+
+
+def test_it_is_newer(machine: Machine) -> None:
+    assert int(machine.run("systemctl", "--version").stdout.split()[1]) >= 257
+
+
+test_a_reload_that_systemd_asks_for_itself = lifecycle.test_a_reload_that_systemd_asks_for_itself
+test_a_reload_that_fails = lifecycle.test_a_reload_that_fails_changes_nothing_and_says_why
+test_a_second_reload = lifecycle.test_a_second_reload_overtakes_the_first_and_a_stop_ends_it
+test_a_stop_soon_after_a_reload = lifecycle.test_a_stop_soon_after_a_reload_loses_no_request
+test_a_kill_in_the_middle_of_a_reload = lifecycle.test_a_kill_in_the_middle_of_a_reload
+test_a_kill_after_a_reload = lifecycle.test_a_kill_of_the_process_after_a_reload_is_noticed
+test_an_idle_site = lifecycle.test_an_idle_site_leaves_and_comes_back
+test_the_watchdog = lifecycle.test_the_watchdog_kills_what_makes_no_progress
+test_status = lifecycle.test_status_tells
