@@ -45,8 +45,9 @@ def test_directories_are_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="needs systemd-sysusers")
-def test_accounts_are_made(tmp_path: Path) -> None:
-    site = Site("my-site", group="my-front", run_as="my-app")
+@pytest.mark.parametrize("name", ["my-site", r"my\x2dsite\x2f"])
+def test_accounts_are_made(name: str, tmp_path: Path) -> None:
+    site = Site(name, group="my-front", run_as="my-app")
     (file,) = prepare.sysusers(site, TARGET, member=("www-data",)).files
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text("www-data:x:33:33::/var/www:/usr/sbin/nologin\n")
@@ -58,7 +59,7 @@ def test_accounts_are_made(tmp_path: Path) -> None:
     assert groups["my-front"].endswith(":www-data")
     users = (tmp_path / "etc/passwd").read_text().splitlines()
     (app,) = (line for line in users if line.startswith("my-app:"))
-    assert app.split(":")[4:] == ["my-site", "/var/lib/my-site", "/usr/sbin/nologin"]
+    assert app.split(":")[4:] == [name, f"/var/lib/{name}", "/usr/sbin/nologin"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from sdactivate.cli import main
 from sdactivate.errors import Error, UsageError
 from sdactivate.generate import options
 from sdactivate.generate.tables import Entry, Tables, line_of
-from tests.generate.strategies import HOSTILE
+from tests.generate.strategies import HOSTILE, toml
 
 GOOD = """\
 [defaults]
@@ -207,17 +207,6 @@ _VALUES = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.booleans(),
 )
-
-
-def toml(value: object) -> str:
-    """The value as TOML: a basic string escapes whatever could end it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return '"' + "".join(f"\\U{ord(char):08x}" for char in value) + '"'
-    if isinstance(value, list):
-        return "[" + ", ".join(map(toml, value)) + "]"
-    return repr(value)
 
 
 @settings(

@@ -1,111 +1,11 @@
-"""The generated units in a real systemd: read as meant, run as meant."""
-
-import codecs
-import json
-import re
-import sys
-from typing import Any
+"""The generated units in a real systemd run as meant. That they are read so: test_read_back.py."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 
 from sdactivate.generate import options
-from sdactivate.generate.kinds import KINDS
-from sdactivate.generate.output import Target
-from sdactivate.site import Site
-from sdactivate.systemd import parse_version
-from tests.generate.strategies import sites
 from tests.machine.machine import Machine
 
 UNITS = "/etc/systemd/system"
-
-
-def properties(machine: Machine, unit: str, interface: str, *names: str) -> dict[str, Any]:
-    """Return what systemd has understood of the unit, exactly: by D-Bus, not `systemctl show`."""
-    path = re.sub("[^A-Za-z0-9]", lambda found: f"_{ord(found[0]):02x}", unit)
-    said = machine.run(
-        *("busctl", "--json=short", "get-property", "org.freedesktop.systemd1"),
-        *(f"/org/freedesktop/systemd1/unit/{path}", f"org.freedesktop.systemd1.{interface}"),
-        *names,
-    ).stdout.splitlines()
-    return {name: json.loads(line)["data"] for name, line in zip(names, said, strict=True)}
-
-
-def check_socket(machine: Machine, site: Site) -> None:
-    for stem, addresses in site.socket_units.items():
-        names = ("Listen", "SocketUser", "SocketGroup", "SocketMode", "FileDescriptorName")
-        read = properties(machine, f"{stem}.socket", "Socket", *names)
-        # Addresses are shown with C escapes.
-        read["Listen"] = [
-            [kind, codecs.escape_decode(shown.encode())[0].decode()]  # type: ignore[attr-defined]
-            for kind, shown in read["Listen"]
-        ]
-        assert read == {
-            "Listen": [["Stream", str(address)] for address in addresses],
-            "SocketUser": site.user,
-            "SocketGroup": site.group,
-            "SocketMode": site.mode,
-            "FileDescriptorName": addresses[0].name or site.name,
-        }
-
-
-def check_service(machine: Machine, site: Site) -> None:
-    names = ["ExecStart", "Environment", "EnvironmentFiles", "WorkingDirectory", "ReadWritePaths"]
-    names += ["User", "LoadCredential", "LoadCredentialEncrypted", "DeviceAllow", "StateDirectory"]
-    read = properties(machine, f"{site.name}.service", "Service", *names)
-    (command,) = read.pop("ExecStart")
-    python = site.python or sys.executable
-    assert command[:2] == [python, [python, "-m", "sdactivate", "serve", site.app]]
-    environment = dict(entry.split("=", 1) for entry in read.pop("Environment"))
-    where = {"PWD": site.chdir} if site.chdir else {}
-    assert environment == where | dict(site.env) | {
-        f"SDACTIVATE_{name.upper()}": text for name, text in site.settings.items()
-    }
-    # ProtectClock= and encrypted credentials add devices of theirs; the order means nothing.
-    implied = (["char-rtc", "r"], ["/dev/tpmrm0", "rw"])
-    devices = [entry for entry in read.pop("DeviceAllow") if entry not in implied]
-    assert sorted(devices) == sorted([path, "rw"] for path in site.device)
-    for name in ("LoadCredential", "LoadCredentialEncrypted"):
-        read[name].sort()
-    assert read == {
-        "EnvironmentFiles": [[path, False] for path in site.env_file],
-        "WorkingDirectory": site.chdir,
-        "ReadWritePaths": list(site.writable),
-        "User": site.service_user,
-        "LoadCredential": sorted(list(pair) for pair in site.credential),
-        "LoadCredentialEncrypted": sorted(list(pair) for pair in site.encrypted_credential),
-        "StateDirectory": [site.name],
-    }
-
-
-def test_systemd_reads_what_was_asked(machine: Machine) -> None:
-    """Many sites at once, since it is the reload that takes time."""
-    asked: list[Site] = []
-
-    @settings(
-        max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
-    @given(sites())
-    def collect(site: Site) -> None:
-        fields = {name: getattr(site, name) for name in site.__dataclass_fields__}
-        asked.append(Site(**{**fields, "name": f"site-{len(asked)}"}))
-
-    collect()
-    version = parse_version(machine.run("systemctl", "--version").stdout)
-    files = [
-        file
-        for site in asked
-        for kind in ("socket", "service")
-        for file in KINDS[kind].load()(site, Target(version)).files
-    ]
-    script = "import sys, json\nfor n, t in json.load(sys.stdin): open(n, 'w').write(t)"
-    everything = json.dumps([(f"{UNITS}/{file.name}", file.text) for file in files])
-    machine.run("python3", "-c", script, input=everything)
-    machine.run("systemctl", "daemon-reload")
-    for site in asked:
-        check_socket(machine, site)
-        check_service(machine, site)
-    assert "ignoring" not in machine.journal("init.scope")
 
 
 @pytest.fixture(scope="module")
