@@ -8,13 +8,14 @@ One table, `OPTIONS`. What people meant by them is kept; three things are not:
 - The pool grew and shrank by itself. Now it has a size.
 """
 
+import fcntl
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from sdactivate.errors import UsageError
+from sdactivate.errors import Error, UsageError
 from sdactivate.launch import Launch
 from sdactivate.site import parse_listen, parse_mode
 
@@ -184,26 +185,46 @@ def modern(meaning: Meaning, command: Sequence[str]) -> str:
     for option in ("user", "group", "run_as"):
         if value := getattr(meaning, option):
             words += [f"--{option.replace('_', '-')}", value]
+    if meaning.umask is not None:
+        words += ["--umask", f"{meaning.umask:04o}"]
+    if meaning.workdir != OPTIONS["workdir"].default:
+        words += ["--chdir", meaning.workdir]
     settings = [f"--{name.replace('_', '-')}={value}" for name, value in meaning.settings.items()]
     return shlex.join([*words, "--", *command, *settings])
 
 
-def daemonize(logs: tuple[str, str]) -> None:
-    """Go to the background, as daemon(7) calls the old way: fork, setsid, fork.
+def in_background(logs: tuple[str, str], run: Callable[[int], object]) -> None:
+    """Go to the background, as daemon(7) calls the old way, and `run` there: fork, setsid, fork.
 
-    The process that was started leaves with 0. Standard input becomes /dev/null, standard
-    output and error are appended to `logs`, or go to /dev/null.
+    logs: files that standard output and error are appended to; "": /dev/null, which standard input
+    becomes as well. run: is given a descriptor that is to stay open until it executes the site.
+
+    The process that was started leaves with 0 when that has happened. Raises Error, here, for what
+    `run` raises there, and OSError for a log that can't be written.
     """
+    null = os.open(os.devnull, os.O_RDWR)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    streams = [null, *(os.open(log, flags, 0o640) if log else null for log in logs)]
+    hear, say = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     if os.fork():
-        os._exit(0)
+        os.close(say)
+        with open(hear, "rb") as channel:
+            code, _, text = channel.read().decode().partition(" ")
+        if not code:  # closed by exec
+            os._exit(0)
+        raise UsageError(text) if code == "2" else Error(text)
     os.setsid()
     if os.fork():
         os._exit(0)
-    for target, path in ((0, ""), (1, logs[0]), (2, logs[1])):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND if path else os.O_RDWR
-        fd = os.open(path or os.devnull, flags, 0o640)
-        os.dup2(fd, target)
-        if fd > 2:
-            os.close(fd)
+    for target, stream in enumerate(streams):
+        os.dup2(stream, target)
+    say = fcntl.fcntl(say, fcntl.F_DUPFD_CLOEXEC, 100)  # out of the way of the sockets
+    try:
+        run(say)
+    except Exception as error:
+        code = str(getattr(error, "exit_code", 1))
+        os.write(say, f"{code} {error}".encode(errors="replace"))
+    finally:
+        os._exit(1)

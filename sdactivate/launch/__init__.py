@@ -44,7 +44,8 @@ class Launch:
     LISTEN_FDNAMES, if it has one. `user`, `group` and `mode` are the unix sockets' (default: the
     launcher's own IDs, 0660), `run_as` is who the command runs as, USER or USER:GROUP; only a
     launcher that is not root can do without. `umask`: None leaves it. `limits` and `env` are
-    assignments as on the command line. `keep` are further descriptors that survive.
+    assignments as on the command line. `keep` are further descriptors that survive, `hold` such
+    as stay open until exec closes them.
     """
 
     listen: Sequence[ListenAddress]
@@ -61,6 +62,7 @@ class Launch:
     env: Sequence[str] = ()
     clear_env: bool = False
     keep: Sequence[int] = ()
+    hold: Sequence[int] = ()
     on_demand: bool = False
 
 
@@ -83,7 +85,7 @@ def launch(plan: Launch) -> int:
     with _sockets(plan, access) as made:
         if who != _identity(plan):
             raise Error(f"--run-as {plan.run_as}: the user or its groups changed at this moment")
-        descriptors = process.place(made, plan.keep)
+        descriptors = process.place(made, plan.keep, plan.hold)
         process.set_limits(limits)
         if plan.chroot:
             _enter_root(plan.chroot)

@@ -36,11 +36,11 @@ def open_standard_descriptors() -> None:
             os.set_inheritable(fd, True)
 
 
-def place(sockets: Sequence[socket.socket], keep: Sequence[int]) -> range:
+def place(sockets: Sequence[socket.socket], keep: Sequence[int], hold: Sequence[int] = ()) -> range:
     """Put `sockets` on the descriptors from 3 on, inheritable, and close all others but `keep`.
 
-    The socket objects are used up. Returns the descriptors. Raises UsageError where a
-    descriptor of `keep` is in the way or is not open.
+    Those of `hold` stay open here, and are not inherited. The socket objects are used up. Returns
+    the descriptors. Raises UsageError where a descriptor of `keep` is in the way or is not open.
     """
     placed = range(FIRST, FIRST + len(sockets))
     for fd in keep:
@@ -53,12 +53,12 @@ def place(sockets: Sequence[socket.socket], keep: Sequence[int]) -> range:
         except OSError:
             raise UsageError(f"--keep-fd {fd}: descriptor {fd} is not open") from None
     # First out of each other's way, then into place
-    above = max((*placed, *keep, FIRST)) + 1
+    above = max((*placed, *keep, *hold, FIRST)) + 1
     parked = [fcntl.fcntl(sock.detach(), fcntl.F_DUPFD_CLOEXEC, above) for sock in sockets]
     for fd, target in zip(parked, placed, strict=True):
         os.dup2(fd, target, inheritable=True)
     for fd in map(int, os.listdir("/proc/self/fd")):
-        if fd >= FIRST and fd not in placed and fd not in keep:
+        if fd >= FIRST and fd not in (*placed, *keep, *hold):
             with suppress(OSError):  # the descriptor that listed the directory
                 os.close(fd)
     return placed

@@ -97,10 +97,15 @@ def test_any_words_mean_something_or_are_refused(words):
 
 
 def test_the_modern_form():
-    meaning = understand(["socket=/run/x", "group=www-data", "protocol=scgi", "method=threaded"])
-    assert modern(meaning, ["sdactivate", "serve", "m:a"]) == (
-        "sdactivate launch --listen /run/x --mode 0660 --group www-data -- "
-        "sdactivate serve m:a --protocol=scgi --workers=1"
+    words = "socket=/run/x group=www-data protocol=scgi method=threaded"
+    serve = "-- sdactivate serve m:a --protocol=scgi --workers=1"
+    assert modern(understand(words.split()), ["sdactivate", "serve", "m:a"]) == (
+        f"sdactivate launch --listen /run/x --mode 0660 --group www-data {serve}"
+    )
+    words += " umask=007 workdir=/srv"
+    assert modern(understand(words.split()), ["sdactivate", "serve", "m:a"]) == (
+        "sdactivate launch --listen /run/x --mode 0770 --group www-data "
+        f"--umask 0007 --chdir /srv {serve}"
     )
 
 
@@ -178,6 +183,27 @@ def _alive(pid: int) -> bool:
         return False
     time.sleep(0.01)
     return state != "Z"
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["user=nosuchuser"], 2, "there is no user 'nosuchuser'"),
+        (["outlog=/nowhere/log"], 1, "/nowhere/log"),
+        (["pidfile=/nowhere/pid"], 1, "/nowhere/pid"),
+        (["workdir=/root"], 1, "--chdir /root"),
+        (["socket=/tmp/site.sock"], 1, "/tmp can be written"),
+    ],
+)
+def test_what_goes_wrong_on_the_way_to_the_background_is_said(runfcgi, house, words, code, said):
+    if words == ["workdir=/root"] and Path("/root").stat().st_mode & 0o005:
+        words, said = ["workdir=/nowhere"], "--chdir /nowhere"
+    process = runfcgi(f"socket={house.socket}", f"run-as={USER}", "daemonize=true", *words)
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert said in talk
+    assert "Traceback" not in talk
 
 
 @needs_root

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.core.management import call_command
@@ -48,13 +49,18 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
             raise UsageError(
                 "run-as=USER is needed: this was started as root, and the site must not run as it"
             )
+
         # Opened and written as who we are now; from launch on there are fewer rights.
+        def run(*hold: int) -> None:
+            if meaning.pidfile:
+                with open(meaning.pidfile, "w") as file:
+                    file.write(f"{os.getpid()}\n")
+            launch(replace(plan, hold=hold))
+
         if meaning.daemonize:
-            runfcgi.daemonize(meaning.logs)
-        if meaning.pidfile:
-            with open(meaning.pidfile, "w") as file:
-                file.write(f"{os.getpid()}\n")
-        launch(plan)
+            runfcgi.in_background(meaning.logs, run)
+        else:
+            run()
 
     def _warn(self, text: str) -> None:
         self.stderr.write(
