@@ -1,6 +1,9 @@
 """Completions and manual pages: made from the parser, right for their readers."""
 
 import importlib.util
+import os
+import pty
+import select
 import shutil
 import subprocess
 from pathlib import Path
@@ -52,18 +55,70 @@ def test_man_reads_the_pages_without_a_warning(files: dict[str, str], tmp_path: 
         assert "SYNOPSIS" in run.stdout
 
 
-def test_bash_completes_options(files: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "completion").write_text(files["share/bash-completion/completions/sdactivate"])
-    script = """
-        source "$1"
-        COMP_WORDS=(sdactivate gen mysite --cred); COMP_CWORD=3
-        _shtab_sdactivate sdactivate --cred mysite
-        echo "${COMPREPLY[@]}"
-    """
-    run = subprocess.run(
-        ["bash", "-c", script, "bash", str(tmp_path / "completion")], capture_output=True, text=True
-    )
-    assert (run.stdout, run.stderr) == ("--credential\n", "")
+# Typed, and what the line is after a TAB.
+TYPED = {
+    "sdactivate unin": "sdactivate uninstall",
+    "sdactivate gen mysite --cred": "sdactivate gen mysite --credential",
+    "sdactivate gen mysite --kind sys": "sdactivate gen mysite --kind sysusers",
+    "sdactivate install mysite --dry": "sdactivate install mysite --dry-run",
+}
+SHELLS = {
+    "bash": (["bash", "--norc", "--noprofile", "-i"], "source {}"),
+    "zsh": (["zsh", "-f", "-i"], "fpath=({.parent} $fpath); autoload -U compinit; compinit -u -D"),
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_tab_completes(shell: str, files: dict[str, str], tmp_path: Path) -> None:
+    """On a terminal, as one types: what the shell writes after the TAB is the rest of the word."""
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    (place,) = (place for place in files if f"/{shell}" in place)
+    (path := tmp_path / Path(place).name).write_text(files[place])
+    argv, prepare = SHELLS[shell]
+    environ = {"PATH": "/usr/bin:/bin", "TERM": "dumb", "LANG": "C.UTF-8", "HOME": str(tmp_path)}
+    for typed, completed in TYPED.items():
+        keys = f"{prepare.format(path)}\n{typed}\t\n"
+        # What is completed is a command line for this: it says what it got, and ends the shell.
+        keys = f'sdactivate() {{ echo "got: sdactivate $*"; exit; }}\n{keys}'
+        assert f"got: {completed}" in on_a_terminal(argv, environ, keys)
+
+
+def on_a_terminal(argv: list[str], environ: dict[str, str], keys: str) -> str:
+    """Run a shell on a terminal of its own, type, and return what is on it in the end."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        os.write(ours, keys.encode())
+        shown = b""
+        try:
+            while select.select([ours], [], [], 30)[0] and (piece := os.read(ours, 65536)):
+                shown += piece
+        except OSError:  # EIO: the shell has left the terminal
+            pass
+        finally:
+            os.close(ours)
+            process.kill()
+    return shown.decode(errors="replace").replace("\r", "")
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
+def test_fish_completes(files: dict[str, str], tmp_path: Path) -> None:
+    (place,) = (place for place in files if place.endswith(".fish"))
+    (path := tmp_path / "sdactivate.fish").write_text(files[place])
+    for typed, completed in TYPED.items():
+        run = subprocess.run(
+            ["fish", "--no-config", "-c", f"source {path}; complete -C '{typed}'"],
+            capture_output=True,
+            text=True,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"},
+            timeout=60,
+        )
+        assert run.stderr == ""
+        offered = [line.partition("\t")[0] for line in run.stdout.splitlines()]
+        assert offered == [completed.rpartition(" ")[2]]
 
 
 def test_roff_means_nothing_else(hook: ModuleType) -> None:

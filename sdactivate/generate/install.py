@@ -144,8 +144,11 @@ class Installation:
             self.say(f"{directory} can't be compiled from here: each cold start will take longer")
             return
         below = [] if self.host.runs else ["-s", str(self.host.root)]
-        with suppress(Error):  # a file that is no Python of this version is none of ours
+        try:
             self.host.run(python, "-m", "compileall", "-q", *below, str(directory))
+        except Error as error:  # a full disk, or a file that is no Python of this version
+            said = str(error).splitlines()[-1]
+            self.say(f"not all was compiled, each cold start will take longer: {said}")
 
     def _prepare(self) -> None:
         for folder, command in (

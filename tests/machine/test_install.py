@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.machine import Machine
+from tests.machine.machine import ENVIRON, Machine
 
 UNITS = "/etc/systemd/system"
 INSTALL = (
@@ -103,22 +103,64 @@ def test_a_failed_change_leaves_what_ran_before(machine: Machine) -> None:
         assert machine.run("systemctl", "is-enabled", "mysite.socket").stdout == "enabled\n"
 
 
-@pytest.mark.parametrize("path", ["/etc/systemd/system", "/var/lib/sdactivate"])
-def test_a_full_disk(path: str, machine: Machine) -> None:
-    machine.run("mkdir", "-p", path)
-    machine.run("mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", path)
+# Where the disk is full: what is mounted there, what fills it, at which step that shows.
+FULL = {
+    "verify": ("/tmp", "size=4k", "true", "let systemd check"),  # one of two units fits
+    "record": (
+        "/var/lib/sdactivate",
+        "size=4k",
+        "head -c 4096 /dev/zero >/var/lib/sdactivate/full",
+        "write /",
+    ),
+    "write": (UNITS, "size=4k", "true", "write /"),
+    "accounts": ("/etc", "size=64m", "cp -a /run/etc/. /etc", "make accounts"),
+    "enable": (UNITS, "nr_inodes=4", "true", "enable and start"),
+    "try": ("/var/lib/private", "nr_inodes=1", "true", "start the service once"),
+}
+
+
+@pytest.mark.parametrize("what", FULL)
+def test_a_full_disk(what: str, machine: Machine) -> None:
+    path, size, fill, step = FULL[what]
+    before = "mkdir -p /run/etc /etc/sysusers.d /var/lib/private; cp -a /etc/. /run/etc"
+    machine.run("sh", "-ec", f"{before}; mkdir -p {path}")
+    # A service gets a /tmp of its own: what is mounted on this one is not to be unmounted below it.
+    machine.run("mount", "-t", "tmpfs", "-o", f"mode=755,{size}", "tmpfs", path)
+    mounts = [path]
     try:
-        if "lib" in path:
-            machine.run("sh", "-c", f"head -c 4096 /dev/zero >{path}/full")
-        failed = machine.run(*INSTALL, check=False)
+        machine.run("sh", "-ec", fill)
+        if what == "accounts":  # the files of install have room, those of the accounts have not
+            for folder in ("/etc/systemd/system", "/etc/sysusers.d"):
+                machine.run("mount", "-t", "tmpfs", "tmpfs", folder)
+                mounts.append(folder)
+            machine.run("sh", "-c", "cat /dev/zero >/etc/full; true", check=False)
+        listing = ("find", path, "-not", "-type", "d")
+        left = machine.run(*listing).stdout
+        member = ("--group", "newfront", "--member", "www-data") if what == "accounts" else ()
+        failed = machine.run(*INSTALL, *member, check=False)
         assert failed.returncode == 1
-        assert "No space left" in failed.stderr
+        assert f"sdactivate install: {step}" in failed.stderr
         assert "Traceback" not in failed.stderr
-        left = machine.run("ls", "-A", path).stdout.split()
-        assert left == (["full"] if "lib" in path else [])
+        assert what in ("try", "accounts") or "No space left" in failed.stderr
+        assert machine.run(*listing).stdout == left
+        assert units(machine) == []
     finally:
-        machine.run("umount", path)
+        for mounted in reversed(mounts):
+            machine.run("umount", mounted)
         machine.run("systemctl", "daemon-reload")
+
+
+def test_a_full_disk_where_the_code_is_costs_no_more_than_a_slow_start(machine: Machine) -> None:
+    copy = "mount -t tmpfs -o size=4m tmpfs /srv/full; cp -r /srv/mysite/. /srv/full"
+    clear = "find /srv/full -name '*.pyc' -delete; cat /dev/zero >/srv/full/full || true"
+    machine.run("sh", "-ec", f"mkdir -p /srv/full; {copy}; {clear}")
+    try:
+        done = machine.run(*INSTALL, "--chdir", "/srv/full")
+        assert "each cold start will take longer" in done.stderr
+        assert fetch(machine) == 0
+    finally:
+        machine.run("systemctl", "stop", "mysite.socket", "mysite.service")
+        machine.run("umount", "/srv/full")
 
 
 def test_in_a_users_own_manager(machine: Machine) -> None:
@@ -144,6 +186,72 @@ def test_in_a_users_own_manager(machine: Machine) -> None:
     ]
 
 
+# Each command that install gives; together with the files it writes, that is all it does.
+COMMANDS = (
+    "systemd-analyze verify",
+    "systemd-sysusers /",
+    "systemd-tmpfiles --create",
+    "systemctl daemon-reload",
+    "systemctl enable --now",
+    "systemctl start",
+)
+OTHER_PLACE = ("--listen", "/run/mysite/mysite.sock", "--group", "newfront", "--member", "www-data")
+# Stands in front of a command: acts when its turn has come, and is the command otherwise.
+SHIM = """#!/bin/sh
+case "${0##*/} $*" in
+"$WHEN"*) [ -e /run/shim/done ] || { touch /run/shim/done; eval "$THEN"; } ;;
+esac
+exec "/usr/bin/${0##*/}" "$@"
+"""
+
+
+def interrupted(machine: Machine, when: str, then: str) -> subprocess.CompletedProcess[str]:
+    """Install, with something happening just before a command."""
+    for name in {command.split()[0] for command in COMMANDS}:
+        machine.write(f"/run/shim/{name}", SHIM, mode=0o755)
+    machine.run("rm", "-f", "/run/shim/done")
+    path = f"/run/shim:{ENVIRON['PATH']}"
+    done = machine.run(
+        *(*INSTALL, *OTHER_PLACE), check=False, env={"PATH": path, "WHEN": when, "THEN": then}
+    )
+    machine.run("test", "-e", "/run/shim/done")
+    return done
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_that_fails_is_named_and_all_is_taken_back(
+    command: str, machine: Machine
+) -> None:
+    failed = interrupted(machine, command, "echo 'out of order' >&2; exit 1")
+    assert failed.returncode == 1
+    assert f"`{command}" in failed.stderr
+    assert "failed: out of order" in failed.stderr
+    assert failed.stderr.endswith("; what had been done was undone\n")
+    assert failed.stdout == ""
+    assert units(machine) == []
+    assert records(machine) == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_killed_before_each_command(command: str, machine: Machine) -> None:
+    killed = interrupted(machine, command, "kill -KILL $PPID")
+    assert killed.returncode == -signal.SIGKILL
+    check_whole(machine)
+    if COMMANDS.index(command) % 2:  # otherwise the fixture's uninstall has to clean up
+        done = machine.run(*INSTALL, *OTHER_PLACE)
+        assert re.search("yes +:newfront", done.stdout)
+
+
+def check_whole(machine: Machine) -> None:
+    """Whatever is there is whole, and known to the record."""
+    names = [name for name in units(machine) if not name.startswith(".")]
+    if names:
+        files = json.loads(machine.read("/var/lib/sdactivate/mysite.json"))["files"]
+        assert {f"{UNITS}/{name}" for name in names} <= set(files)
+    for name in names:
+        assert machine.read(f"{UNITS}/{name}").endswith("\n")
+
+
 STEPS = ["write /", "compile", "enable and start", "start the service once", "prove"]
 
 
@@ -165,13 +273,7 @@ def test_killed_at_a_step(step: str, number: signal.Signals, machine: Machine) -
         assert units(machine) == []
         assert records(machine) == ""
         return
-    # Whatever is there is whole, and known to the record.
-    names = [name for name in units(machine) if not name.startswith(".")]
-    if names:
-        files = json.loads(machine.read("/var/lib/sdactivate/mysite.json"))["files"]
-        assert {f"{UNITS}/{name}" for name in names} <= set(files)
-    for name in names:
-        assert machine.read(f"{UNITS}/{name}").endswith("\n")
+    check_whole(machine)
     if step != "compile":  # otherwise the fixture's uninstall cleans up after the kill alone
         machine.run(*INSTALL)
         assert fetch(machine) == 0
