@@ -3,7 +3,11 @@
 Written from the specifications and not from the server's own modules, which it is there to try.
 """
 
+import array
+import fcntl
 import socket
+import termios
+import time
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
@@ -186,6 +190,20 @@ def size(text: str) -> bytes:
     """A length of FastCGI (section 3.4), in one byte or four."""
     length = len(text)
     return bytes((length,)) if length < 128 else (length | 1 << 31).to_bytes(4, "big")
+
+
+def send_apart(sock: socket.socket, *pieces: bytes) -> None:
+    """Send each piece when the other side of a unix socket has read the one before.
+
+    On TCP: when its kernel has them; they may be read together there.
+    """
+    unread = array.array("i", [0])
+    for piece in pieces:
+        sock.sendall(piece)
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, unread)
+        while unread[0]:
+            time.sleep(0.001)
+            fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, unread)
 
 
 def exactly(sock: socket.socket, count: int) -> bytes:

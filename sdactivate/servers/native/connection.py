@@ -135,6 +135,9 @@ class Connection:
                         self.expired()
                     else:
                         self.close()
+            except Exception as error:  # this thread looks after all the others
+                self.close()
+                self.server.fault(error)
             finally:
                 lock.release()
             if self._again:
@@ -225,8 +228,8 @@ class Connection:
         try:
             if self.fd >= 0 and self._lingered < 0 and not self.idle:
                 self.refuse(Malformed(f"gives way to others: {why}", "503 Service Unavailable"))
-            self.close()
         finally:
+            self.close()
             lock.release()
         return True
 

@@ -147,11 +147,15 @@ class Listener:
             more[self] = None
             was_last = bool(asleep) and not self._pass_on()
             protocol = pinned or by_first_byte.get(data[0]) or Newcomer
-            connection = protocol(server, fd, address)
+            connection: Connection | None = None
             try:
+                connection = protocol(server, fd, address)
                 connection.received(data)
             except BaseException:
-                connection.close()
+                if connection is None:
+                    os.close(fd)
+                else:
+                    connection.close()
                 raise
             if was_last:
                 return
@@ -472,11 +476,9 @@ class Server:
             try:
                 self._take_turns(worker)
             except Exception as error:
-                # A fault of this server's own must cost one connection, not a thread
-                self.errors += 1
                 self.pool.asleep.pop(worker, None)
                 worker.response = None
-                log.say_exception("a fault in sdactivate itself; please report it", error)
+                self.fault(error)
                 self._check_epoll()
         self._waker.write()  # and the next one
 
@@ -491,6 +493,11 @@ class Server:
                 "and daemonising libraries do. This process can serve no longer",
             )
             os._exit(1)
+
+    def fault(self, error: Exception) -> None:
+        """Say that this server itself has failed: it costs a connection, and no thread."""
+        self.errors += 1
+        log.say_exception("a fault in sdactivate itself; please report it", error)
 
     def _take_turns(self, worker: Worker) -> None:
         pool, ready, watched, more = self.pool, self._ready, self._watched, self.more

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from sdactivate.servers.native.server import BY_FIRST_BYTE
-from tests.servers.peers import PROTOCOLS, Answer, FastCgi, Request, ask, exactly, record, until_end
+from tests.servers.peers import (
+    PROTOCOLS,
+    Answer,
+    FastCgi,
+    Request,
+    ask,
+    exactly,
+    record,
+    send_apart,
+    until_end,
+)
 from tests.servers.service import Service, listener, serving
 
 APPLICATION = "tests.servers.native.applications:application"
@@ -36,22 +46,8 @@ def ask_for(service: Service, protocol: str) -> int:
 def said(service: Service, protocol: str, *pieces: bytes, which: int = 0) -> Answer:
     """The answer to these bytes, each piece sent when the one before must have been read."""
     with service.connect(which) as peer:
-        for piece in pieces:
-            send_and_settle(peer, piece)
+        send_apart(peer, *pieces)
         return PROTOCOLS[protocol].read(peer, Request())
-
-
-def send_and_settle(peer: socket.socket, piece: bytes) -> None:
-    """Send, and wait until the other side has read it: pieces must not become one again."""
-    import array
-    import fcntl
-    import time
-
-    peer.sendall(piece)
-    left = array.array("i", [1])
-    while left[0]:
-        fcntl.ioctl(peer.fileno(), 0x5411, left)  # SIOCOUTQ: what nobody has read
-        time.sleep(0.001)
 
 
 def told(answer: Answer) -> dict[str, Any]:
@@ -139,8 +135,7 @@ def test_a_header_over_the_limit(service: Service, protocol: str) -> None:
 def test_a_ping_is_answered(service: Service) -> None:
     for pieces in ([b"\x64\0\0\0"], [b"\x64", b"\0\0\0"]):
         with service.connect() as peer:
-            for piece in pieces:
-                send_and_settle(peer, piece)
+            send_apart(peer, *pieces)
             assert until_end(peer) == b"\x64\0\0\1"
 
 
@@ -206,8 +201,7 @@ def test_an_aborted_request_is_not_served(service: Service, sent: bytes) -> None
     """Half of an upload is not given to the application as if it were the whole."""
     for pieces in ([sent + record(ABORT, b"")], [sent, record(ABORT, b"")]):
         with service.connect() as peer:
-            for piece in pieces:
-                send_and_settle(peer, piece)
+            send_apart(peer, *pieces)
             assert next_record(peer) == (END, 1, bytes(8))
             assert ask(peer, "fastcgi", Request()).status == 200
 
@@ -215,7 +209,7 @@ def test_an_aborted_request_is_not_served(service: Service, sent: bytes) -> None
 def test_a_request_that_is_being_served_is_aborted(service: Service) -> None:
     with service.connect() as peer:
         start = begin() + params(CONTENT_LENGTH="10000") + record(STDIN, b"half")
-        send_and_settle(peer, start)
+        send_apart(peer, start)
         peer.sendall(record(ABORT, b""))
         found = told(FastCgi().read(peer, Request()))
         assert found["body"] == "error: the peer has aborted the request"
@@ -270,8 +264,7 @@ def test_what_comes_whole_before_what_is_refused_is_served(service: Service, bro
     """However they arrive: together, or one after the other."""
     for pieces in ([GET + GET + broken], [GET, GET + broken], [GET + GET, broken]):
         with service.connect() as peer:
-            for piece in pieces:
-                send_and_settle(peer, piece)
+            send_apart(peer, *pieces)
             statuses = [PROTOCOLS["http"].read(peer, Request()).status for _ in range(3)]
             assert statuses == [200, 200, 400]
             assert until_end(peer) == b""
@@ -319,6 +312,6 @@ def test_a_proxy_header(service: Service, head: bytes) -> None:
 def test_a_trailer_without_an_end(service: Service) -> None:
     head = b"POST /told HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n"
     with service.connect() as peer:
-        send_and_settle(peer, head)
+        send_apart(peer, head)
         peer.sendall((b"X: " + b"x" * 60 + b"\r\n") * 50)
         assert PROTOCOLS["http"].read(peer, Request()).status == 431
