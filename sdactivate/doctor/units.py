@@ -110,8 +110,11 @@ def service_of(unit: Unit) -> str:
 def live(name: str) -> Deployment:
     """Return what systemd has loaded for `name`: a unit's name, or one without suffix.
 
-    Raises Error where it has no such unit, or can't be asked; UsageError for a pattern.
+    Raises Error where it has no such unit, or can't be asked; UsageError for a pattern
+    or a template.
     """
+    if name.rpartition(".")[0].endswith("@") or name.endswith("@"):
+        raise UsageError(f"{name}: a template; name an instance of it")
     candidates = [name] if name.endswith(_KINDS) else [f"{name}{kind}" for kind in _KINDS]
     found = next((it for it in candidates if _loaded(it)), None)
     if found is None:

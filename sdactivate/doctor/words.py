@@ -13,7 +13,6 @@ _TURNING = (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
     code: f"\\u{code:04x}" for code in _TURNING
 }
-_NEED = {SEARCH: "x", WRITE: "w", READ: "r"}
 
 
 def visible(text: str) -> str:
@@ -98,7 +97,8 @@ def answer(verdict: Verdict) -> str:
     """Return what the deciding component says, without its name; it must have one."""
     assert verdict.node is not None
     has = bits(verdict.has)
-    wanted = "" if verdict.allowed else f", {_NEED.get(verdict.need, '')} is wanted"
+    need = bits(verdict.need).replace("-", "")
+    wanted = "" if verdict.allowed else f", {need} is wanted"
     if verdict.by == "link":
         return (
             f"a link of {user(verdict.node.uid)}'s in a sticky directory, which only its owner "

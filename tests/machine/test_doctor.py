@@ -57,7 +57,8 @@ def site(machine: Machine, units: dict[str, str]) -> Iterator[Machine]:
         gpasswd -d www-data web || true
         rm -rf {UNITS}/*.service.d {UNITS}/*.socket.d {UNITS}/other.service /srv/closed /run/mysite*
         rm -f /var/log/nginx/error.log
-        chmod 755 /srv/mysite
+        chmod 755 /srv /srv/mysite /srv/mysite/mysite
+        chmod 644 /srv/mysite/mysite/wsgi.py
         systemctl daemon-reload
     """
     machine.run("sh", "-c", script)
@@ -325,9 +326,33 @@ def test_a_program_that_its_user_can_t_reach(site: Machine) -> None:
     site.run("chmod", "750", "/srv/mysite")
     site.run("systemctl", "restart", "mysite.service", check=False)
     finding = doctor(site)["SDA113"]
-    assert finding["because"].startswith("mysite can't reach /srv/mysite: ")
-    assert "/srv/mysite: others have ---, x is wanted" in finding["because"]
-    assert finding["fix"] == "chmod o+x /srv/mysite"
+    assert "or not even enter it (status=200/CHDIR): /srv/mysite: others" in finding["because"]
+    assert finding["fix"] == "chmod o+rx /srv/mysite"
+    site.run("sh", "-ec", f"{finding['fix']}; systemctl reset-failed; systemctl start mysite")
+    assert doctor(site) == {}
+    # x alone lets the service start, but Python lists what it imports from
+    for path, rights, missing in (
+        ("/srv/mysite/mysite", "711", "rx"),
+        ("/srv/mysite/mysite/wsgi.py", "600", "r"),
+        ("/srv", "700", "x"),
+    ):
+        site.run("sh", "-ec", f"rm -f /srv/mysite/mysite/__pycache__/wsgi.*; chmod {rights} {path}")
+        assert site.run("systemctl", "restart", "mysite.service", check=False).returncode
+        finding = doctor(site)["SDA113"]
+        assert finding["fix"] == f"chmod o+{missing} {path}"
+        site.run("sh", "-ec", f"{finding['fix']}; systemctl reset-failed; systemctl start mysite")
+        assert "SDA113" not in doctor(site)
+        site.run("chmod", "a+r", path)
+
+
+def test_another_command_that_fails_is_told_from_the_program(site: Machine) -> None:
+    text = "[Service]\nExecStartPre=/bin/sh -c 'echo no moon tonight; exit 3'\n"
+    site.write(f"{UNITS}/mysite.service.d/override.conf", text)
+    site.run("systemctl", "daemon-reload")
+    site.run("systemctl", "start", "mysite.service", check=False)
+    because = doctor(site)["SDA110"]["because"]
+    assert "another of its commands than ExecStart= failed" in because
+    assert because.endswith("its last words: no moon tonight")
 
 
 def test_the_limit_of_triggers_takes_the_socket_with_it(site: Machine) -> None:
@@ -518,6 +543,8 @@ def test_what_systemd_doesn_t_know_is_said(site: Machine) -> None:
     done = site.run(*site.sdactivate, "doctor", "no-such-site", check=False)
     assert done.returncode == 1
     assert "no-such-site.socket and no-such-site.service: systemd has loaded no" in done.stderr
+    done = site.run(*site.sdactivate, "doctor", "mysite@", check=False)
+    assert (done.returncode, "name an instance" in done.stderr) == (2, True)
     for verb in ("doctor", "who"):
         done = site.run(*site.sdactivate, verb, "my*", check=False)
         assert done.returncode == 2

@@ -96,6 +96,12 @@ def has_private_tmp(service: Unit) -> bool:
     return value == "disconnected" or service.is_on("PrivateTmp") or is_dynamic(service)
 
 
+def usual_path(unit: Unit) -> str:
+    """Return where a site's socket usually lies: that of an instance has the instance's name."""
+    prefix, at, instance = unit.name.rpartition(".")[0].partition("@")
+    return f"/run/{prefix}-{instance or '%i'}.sock" if at else f"/run/{prefix}.sock"
+
+
 def front_group(case: Case) -> str:
     """Return SocketGroup='s value for a remedy: the running front's group where one is known."""
     running = case.facts.fronts if case.facts else []

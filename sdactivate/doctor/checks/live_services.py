@@ -2,15 +2,19 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from sdactivate.doctor import words
-from sdactivate.doctor.access import Identity, Verdict, judge
+from sdactivate.doctor.access import READ, SEARCH, Identity, Verdict, judge
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, Remedy
 from sdactivate.doctor.live import Facts
 from sdactivate.doctor.people import STRANGER, account
+from sdactivate.doctor.unitfile import Entry, Unit, split
+from sdactivate.doctor.walk import walk
 from sdactivate.errors import Error
 
 _RESULTS = {
@@ -24,6 +28,7 @@ _RESULTS = {
     "start-limit-hit": "it was started too often in too short a time (StartLimitBurst=)",
     "resources": "systemd couldn't start it",
 }
+_MODULE = re.compile(r"[A-Za-z_][\w.]*(:[\w.]+)?", re.ASCII)
 _DENIED = ('apparmor="DENIED"', "avc:  denied")
 _STATUS = {
     "200": "CHDIR: WorkingDirectory= isn't there, or its user may not enter it",
@@ -62,6 +67,8 @@ def _failure(facts: Facts, service: str) -> str:
     if result not in ("success", ""):
         if result == "exit-code" and status in _STATUS:
             return f"status={status}/{_STATUS[status]}"
+        if result == "exit-code" and status == "0":
+            return "another of its commands than ExecStart= failed (ExecStartPre=, ExecStartPost=)"
         said = _RESULTS.get(result, result)
         return f"{said} {status}" if said.endswith((" code", " signal")) else said
     if facts.property(service, "StatusErrno") not in ("0", ""):  # sd_notify(3): ERRNO=
@@ -126,34 +133,71 @@ def _interpreter(line: str) -> str:
 
 def program_unreadable(case: Case) -> Iterator[Hit]:
     facts = case.running
-    from sdactivate.doctor.access import SEARCH
-    from sdactivate.doctor.unitfile import split
-    from sdactivate.doctor.walk import walk
-
     for service in common.services(case.service):
         identity = _runs_as(case, facts)
         if identity is None or identity.override:
             continue
-        for entry in [*service.entries_of("ExecStart"), *service.entries_of("WorkingDirectory")]:
-            first = split(common.resolve(entry.value, service).lstrip("@-:+!"))[:1]
-            path = first[0] if first else ""
-            if not path.startswith("/"):
+        told: set[str] = set()
+        for wanted in _wanted(service):
+            verdict = judge(walk(wanted.path, need=wanted.need), identity)
+            node = verdict.node
+            place = wanted.path if node is None or verdict.error else node.path
+            if verdict.allowed or place in told:
                 continue
-            verdict = judge(walk(path, need=SEARCH), identity)
-            if not verdict.allowed:
-                status = "203/EXEC" if entry.key == "ExecStart" else "200/CHDIR"
-                yield Hit(
-                    entry,
-                    f"{common.user(service)} can't reach {path}: "
-                    f"{words.because(verdict)} (status={status})",
-                    _reach(verdict),
-                )
+            told.add(place)
+            yield Hit(
+                wanted.entry,
+                f"{common.user(service)} can't {wanted.what.format(wanted.path)}: "
+                f"{words.because(verdict)}",
+                _reach(verdict),
+            )
+
+
+class _Wanted(NamedTuple):
+    """What a service needs to start: the line, the path, the permission, and what it is for."""
+
+    entry: Entry
+    path: str
+    need: int
+    what: str
+
+
+def _wanted(service: Unit) -> Iterator[_Wanted]:
+    # Python lists the directories that it imports from: x alone is not enough for them.
+    listed = READ | SEARCH
+    directory = ""
+    for entry in service.entries_of("WorkingDirectory")[-1:]:
+        directory = common.resolve(entry.value.lstrip("-"), service)
+    for line in service.entries_of("ExecStart"):
+        program, *arguments = [*split(common.resolve(line.value, service).lstrip("@-:+!")), ""]
+        modules = [it for word in arguments if (it := _module(directory, word))]
+        if directory.startswith("/"):
+            enter = "enter {} (status=200/CHDIR)"
+            both = "import from {}, or not even enter it (status=200/CHDIR)"
+            yield _Wanted(entry, directory, *((listed, both) if modules else (SEARCH, enter)))
+        if program.startswith("/"):
+            yield _Wanted(line, program, SEARCH, "execute {} (status=203/EXEC)")
+        for file in modules:
+            for package in list(Path(file).parents)[::-1]:
+                if common.under(str(package), directory) and str(package) != directory:
+                    yield _Wanted(line, str(package), listed, "import from {}")
+            if not _compiled(Path(file)):  # else it is only looked at, not read
+                yield _Wanted(line, file, READ, "import {}")
+
+
+def _module(directory: str, word: str) -> str:
+    """The file that a word of a command line means, if it is a module: mysite.wsgi:application."""
+    if not directory.startswith("/") or not _MODULE.fullmatch(word):
+        return ""
+    path = f"{directory}/{word.partition(':')[0].replace('.', '/')}"
+    return next((it for it in (f"{path}.py", f"{path}/__init__.py") if os.path.isfile(it)), "")
 
 
 def _reach(verdict: Verdict) -> Remedy:
     if verdict.node is None or verdict.error in (errno.ENOENT, errno.ENOTDIR):
         return Advice("the path is wrong, or the program isn't installed there")
-    return Command(("chmod", "o+x", verdict.node.path))
+    letters = words.bits(verdict.need).replace("-", "")
+    return Command(("chmod", f"o+{letters}", verdict.node.path))
 
 
 def _runs_as(case: Case, facts: Facts) -> Identity | None:

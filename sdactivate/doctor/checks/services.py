@@ -76,8 +76,8 @@ def _eaten(entry: Entry, service: Unit, path: str, made: str, kept: str) -> Hit:
         entry,
         how,
         Advice(
-            f"let the socket lie outside: ListenStream=/run/"
-            f"{service.prefix}.sock in the socket unit"
+            f"let the socket lie outside: ListenStream={common.usual_path(service)} in the "
+            "socket unit"
         ),
     )
 

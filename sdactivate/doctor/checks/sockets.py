@@ -62,7 +62,7 @@ def path_too_long(case: Case) -> Iterator[Hit]:
                     address.entry,
                     f"the address has {length} bytes, of which a unix socket "
                     f"holds {PATH_MAX}: it can't be bound",
-                    Advice(f"ListenStream=/run/{socket.prefix}.sock"),
+                    Advice(f"ListenStream={common.usual_path(socket)}"),
                 )
 
 
@@ -75,7 +75,7 @@ def abstract(case: Case) -> Iterator[Hit]:
                     f"{address.text} has no file, so no owner and no mode: "
                     "every process of the network namespace can connect",
                     Advice(
-                        f"ListenStream=/run/{socket.prefix}.sock, SocketMode=0660 and "
+                        f"ListenStream={common.usual_path(socket)}, SocketMode=0660 and "
                         f"SocketGroup={common.front_group(case)}"
                     ),
                 )
@@ -90,7 +90,7 @@ def loopback(case: Case) -> Iterator[Hit]:
                     f"every local user can connect to {address.text}, PHP "
                     "and shell accounts included, and go round the front",
                     Advice(
-                        f"ListenStream=/run/{socket.prefix}.sock, SocketMode=0660 and "
+                        f"ListenStream={common.usual_path(socket)}, SocketMode=0660 and "
                         f"SocketGroup={common.front_group(case)}"
                     ),
                 )
@@ -108,7 +108,7 @@ def temporary_directory(case: Case) -> Iterator[Hit]:
                 f"{whose} a /tmp of its own (PrivateTmp=; Apache and Caddy "
                 "as packaged), where this socket doesn't exist; and in the shared one, "
                 "anybody may take the name first",
-                Advice(f"ListenStream=/run/{socket.prefix}.sock"),
+                Advice(f"ListenStream={common.usual_path(socket)}"),
             )
 
 
