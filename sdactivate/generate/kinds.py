@@ -25,7 +25,7 @@ from typing import NamedTuple
 from sdactivate.errors import UsageError
 from sdactivate.fronts import FRONTS
 from sdactivate.generate.front_options import FRONT
-from sdactivate.generate.options import SYSUSERS, TIMER, Option
+from sdactivate.generate.options import BY_HAND, SYSUSERS, TIMER, Option
 from sdactivate.generate.output import Output
 from sdactivate.settings import TABLE as SETTINGS
 
@@ -119,8 +119,8 @@ KINDS: dict[str, Kind] = {
             "timer-service",
             "sdactivate.generate.timers:service",
             "NAME-COMMAND.service, a command of manage.py",
-            options=TIMER,
-            when=("command",),
+            options=(*TIMER, BY_HAND),
+            when=("command", "by-hand"),
             units=True,
         ),
         Kind(

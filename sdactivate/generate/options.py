@@ -179,11 +179,20 @@ SITE: tuple[Option, ...] = (
     *(_setting(setting) for setting in SETTINGS),
 )
 
+BY_HAND = Option(
+    "by-hand",
+    schedule.command,
+    "the same without a timer, for `systemctl start NAME-COMMAND`: migrate",
+    "COMMAND",
+    "timer",
+    many=True,
+)
+
 TIMER: tuple[Option, ...] = (
     Option(
         "command",
         schedule.command,
-        "a command of manage.py that runs beside the site: clearsessions",
+        "a command of manage.py that a timer runs beside the site: clearsessions",
         "COMMAND",
         "timer",
         many=True,

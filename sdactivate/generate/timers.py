@@ -14,12 +14,19 @@ from sdactivate.site import Site
 Commands = tuple[tuple[str, ...], ...]
 
 
-def service(site: Site, target: Target, *, command: Commands = (), every: str = "") -> Output:
-    """Return NAME-COMMAND.service for each command: it runs once and ends, also by hand.
+def service(
+    site: Site, target: Target, *, command: Commands = (), by_hand: Commands = (), every: str = ""
+) -> Output:
+    """Return NAME-COMMAND.service for each command: it runs once and ends.
 
-    Raises UsageError without a command, or without the directory that manage.py is in.
+    Those in `by_hand` have no timer and are started by somebody. Raises UsageError without a
+    command, or without the directory that manage.py is in.
     """
-    stems = _stems(site, command, "timer-service")
+    if not command + by_hand:
+        raise UsageError(
+            "--kind timer-service needs --by-hand or --command, as in --by-hand migrate"
+        )
+    stems = _stems(site, command + by_hand)
     if not site.chdir:
         raise UsageError("--kind timer-service needs --chdir, the directory that manage.py is in")
     python = site.python or sys.executable
@@ -32,11 +39,12 @@ def service(site: Site, target: Target, *, command: Commands = (), every: str = 
                 site=site,
                 stem=stem,
                 command=words[0],
+                timed=words in command,
                 start=systemd.command([python, "manage.py", *words]),
                 **surroundings(site, target),
             ),
         )
-        for stem, words in zip(stems, command, strict=True)
+        for stem, words in zip(stems, command + by_hand, strict=True)
     ]
     return Output(tuple(files), advice.of_service(site, python))
 
@@ -46,6 +54,8 @@ def timer(site: Site, target: Target, *, command: Commands = (), every: str = "d
 
     Raises UsageError without a command.
     """
+    if not command:
+        raise UsageError("--kind timer needs --command, such as --command clearsessions")
     files = [
         File(
             f"{stem}.timer",
@@ -59,15 +69,13 @@ def timer(site: Site, target: Target, *, command: Commands = (), every: str = "d
                 span=is_span(every),
             ),
         )
-        for stem, words in zip(_stems(site, command, "timer"), command, strict=True)
+        for stem, words in zip(_stems(site, command), command, strict=True)
     ]
     return Output(tuple(files))
 
 
-def _stems(site: Site, command: Commands, kind: str) -> list[str]:
-    if not command:
-        raise UsageError(f"--kind {kind} needs --command, such as --command clearsessions")
-    stems = [f"{site.name}-{words[0]}" for words in command]
+def _stems(site: Site, commands: Commands) -> list[str]:
+    stems = [f"{site.name}-{words[0]}" for words in commands]
     if twice := {stem for stem in stems if stems.count(stem) > 1}:
-        raise UsageError(f"--command: two of them would both be {min(twice)}")
+        raise UsageError(f"--command, --by-hand: two of them would both be {min(twice)}")
     return stems

@@ -42,9 +42,23 @@ def test_the_timer_takes_events_and_spans() -> None:
     assert "OnCalendar" not in often
 
 
+def test_a_command_by_hand_has_no_timer() -> None:
+    both = {"command": (("clearsessions",),), "by_hand": (("migrate",),)}
+    cleared, migrated = timers.service(SITE, TARGET, **both).files
+    assert "mysite-clearsessions.timer starts it" in cleared.text
+    assert migrated.name == "mysite-migrate.service"
+    assert ".timer" not in migrated.text
+    (timer,) = timers.timer(SITE, TARGET, command=both["command"]).files
+    assert timer.name == "mysite-clearsessions.timer"
+
+
 def test_what_is_missing_is_said() -> None:
     with pytest.raises(UsageError, match="needs --command"):
         timers.timer(SITE, TARGET)
+    with pytest.raises(UsageError, match="needs --by-hand or --command"):
+        timers.service(SITE, TARGET)
+    with pytest.raises(UsageError, match="would both be mysite-migrate"):
+        timers.service(SITE, TARGET, command=(("migrate",),), by_hand=(("migrate",),))
     with pytest.raises(UsageError, match="needs --chdir"):
         timers.service(Site("mysite"), TARGET, command=(("migrate",),))
     with pytest.raises(UsageError, match="would both be mysite-migrate"):

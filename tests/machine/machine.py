@@ -28,7 +28,7 @@ NGINX = Path(__file__).with_name("nginx.conf")
 DAY = 86400
 
 # What is in every machine's /opt/sdactivate besides the wheel and what it requires.
-EXTRAS = ("demo",)
+EXTRAS = ("demo", "machine")
 
 # Users besides the distribution's own (root, www-data, nobody): name, number, further group.
 USERS = (("alice", 4201, None), ("bob", 4202, "web"))

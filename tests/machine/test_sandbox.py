@@ -91,7 +91,7 @@ def application(environ, start_response):
     return [json.dumps({name: attempt(what) for name, what in TRIES.items()}).encode()]
 """
 
-# Stands for a PostgreSQL and a mail server on their unix sockets.
+# Who answers on unix sockets outside; a real PostgreSQL and a real Postfix are in test_site.py.
 OUTSIDE = """
 import os, socket, threading
 def serve(path, greeting, answer):

@@ -34,7 +34,7 @@ def front(machine: Machine) -> Machine:
     commands = f"""
         sdactivate gen mysite --kind socket --group www-data >{UNITS}/mysite.socket
         sdactivate gen mysite --kind service {app} >{UNITS}/mysite.service
-        sdactivate gen mysite --kind timer-service --command migrate {app} --out {UNITS}
+        sdactivate gen mysite --kind timer-service --by-hand migrate {app} --out {UNITS}
         rm -f /etc/nginx/conf.d/*
         systemctl daemon-reload
         systemctl start mysite-migrate.service

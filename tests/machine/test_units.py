@@ -13,7 +13,7 @@ def site(machine: Machine) -> Machine:
     """The example site, by the commands that the README shows."""
     options = """--group www-data --app mysite.wsgi:application --chdir /srv/mysite
         --credential secret_key=/etc/mysite.key --memory-max 512M --threads 4
-        --command migrate --command clearsessions --every daily"""
+        --by-hand migrate --command clearsessions --every daily"""
     commands = f"""
         sdactivate gen mysite --kind all --out {UNITS} {" ".join(options.split())}
         echo not-so-secret >/etc/mysite.key

@@ -1,7 +1,9 @@
 import hashlib
 
 from django.contrib.auth.models import User
+from django.core import mail
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.signing import Signer
 from django.test import TestCase
 
 from guestbook.models import Entry
@@ -39,6 +41,14 @@ class Probe(TestCase):
 
     def test_stream(self):
         self.assertEqual(self.client.get("/stream?lines=2").getvalue(), b"line 1\nline 2\n")
+
+    def test_use(self):
+        sent = {"subject": "hello", "to": "ada@localhost"}
+        used = self.client.post("/use", sent).json()
+        self.assertEqual(used["database"], ["sqlite", 42])
+        self.assertEqual(Signer().unsign(used["signed"]), "mysite")
+        self.assertEqual(self.client.post("/use", sent).json()["state"], used["state"] + 1)
+        self.assertEqual([one.subject for one in mail.outbox], ["hello", "hello"])
 
     def test_slow(self):
         self.assertContains(self.client.get("/slow?ms=1"), "after 1 ms")

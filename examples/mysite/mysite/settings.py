@@ -2,6 +2,9 @@
 
 STATE_DIRECTORY         from StateDirectory=: the database (in development: here)
 CREDENTIALS_DIRECTORY   from LoadCredential=secret_key:…: the secret key
+CACHE_DIRECTORY         from CacheDirectory=: the cache (without it: in memory)
+PGDATABASE              a PostgreSQL database instead, by its unix socket and as the site's own user
+MAIL_SOCKET             a mail server's unix socket (without it: SMTP to this host)
 DJANGO_ALLOWED_HOSTS    host names, separated by spaces
 DJANGO_DEBUG            1 in development
 """
@@ -81,7 +84,22 @@ DATABASES = {
         "OPTIONS": {"timeout": 20},
     },
 }
+if database := os.environ.get("PGDATABASE"):
+    # No password: the server asks the kernel who connects. Where it is, PGHOST and PGPORT say.
+    DATABASES["default"] = {"ENGINE": "django.db.backends.postgresql", "NAME": database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+if directory := os.environ.get("CACHE_DIRECTORY"):
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+            "LOCATION": directory,
+        }
+    }
+
+if path := os.environ.get("MAIL_SOCKET"):
+    EMAIL_BACKEND = "mysite.mail.EmailBackend"
+    EMAIL_HOST = path
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

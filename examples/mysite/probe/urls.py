@@ -9,6 +9,7 @@ urlpatterns = [
     path("gate", views.gate),
     path("release", views.release),
     path("large", views.large),
+    path("use", views.use),
     path("status", views.status),
     path("environ", views.environ),
     re_path(r"^environ/[\s\S]*", views.environ),  # whatever the path, %0A included

@@ -5,6 +5,10 @@ import os
 import threading
 import time
 
+from django.conf import settings
+from django.core.cache import cache
+from django.core.signing import Signer
+from django.db import connection
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.templatetags.static import static
 from django.urls import get_script_prefix
@@ -91,6 +95,31 @@ def large(request):
 def status(request):
     """Answer with ?code= at once, without a look at what was sent."""
     return HttpResponse(status=int(request.GET["code"]))
+
+
+@csrf_exempt
+@require_POST
+def use(request):
+    """Use all that a site has: its database, state, cache, secret key and mail; say how it went."""
+    from django.core.mail import send_mail  # only here is the time spent to import it
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 6 * 7" if connection.vendor == "sqlite" else "SELECT current_user")
+        database = [connection.vendor, cursor.fetchone()[0]]
+    state = settings.STATE_DIR / "used"
+    with state.open("a") as file:
+        file.write("x")
+    cache.add("used", 0)
+    sent = send_mail(request.POST["subject"], "sent by the site", None, [request.POST["to"]])
+    return JsonResponse(
+        {
+            "database": database,
+            "state": len(state.read_text()),
+            "cache": cache.incr("used"),
+            "signed": Signer().sign("mysite"),
+            "mail": sent,
+        }
+    )
 
 
 def environ(request):
