@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 from sdactivate.doctor import people, processes, sockdiag
@@ -137,7 +136,7 @@ class Facts:
         """Return what a front has logged since then."""
         if not here.packaging.log:
             return self.journal("--unit", here.packaging.unit, f"--since=@{int(since)}")
-        return [line for line in _tail(here.packaging.log) if (stamp(line) or since) >= int(since)]
+        return [line for line in tail(here.packaging.log) if (stamp(line) or since) >= int(since)]
 
 
 def _lies_in(path: str, directory: str) -> bool:
@@ -164,11 +163,12 @@ def stamp(line: str) -> float | None:
     return None
 
 
-def _tail(path: str) -> list[str]:
+def tail(path: str) -> list[str]:
+    """Return the last lines of a log; none where there is none, or it is no file (a FIFO)."""
     try:
-        with Path(path).open("rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _LOG_TAIL))
-            return file.read().decode(errors="replace").splitlines()
+            return file.read(_LOG_TAIL).decode(errors="replace").splitlines()
     except OSError:
         return []

@@ -61,7 +61,7 @@ def listeners() -> list[Listener]:
                         number = -int.from_bytes(payload[:4], "little", signed=True)
                         raise OSError(number, os.strerror(number))
                     found.append(parse_listener(payload))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise Error(f"the kernel doesn't list its unix sockets (sock_diag): {error}") from None
 
 

@@ -19,7 +19,7 @@ from sdactivate.doctor.checks.live_fronts import says
 from sdactivate.doctor.checks.live_services import denials
 from sdactivate.doctor.examine import examine, misnamed
 from sdactivate.doctor.finding import Case
-from sdactivate.doctor.live import stamp
+from sdactivate.doctor.live import stamp, tail
 from sdactivate.doctor.manager import parse_show
 from sdactivate.doctor.people import asked
 from sdactivate.doctor.processes import running
@@ -189,6 +189,13 @@ def test_what_may_not_be_read_is_said(closed: Path, capfd: pytest.CaptureFixture
 def test_any_answer_of_systemd_s_is_read(text: str) -> None:
     parse_show(text)
     exposure.gaps(text)
+
+
+@pytest.mark.parametrize("make", ODD)
+def test_a_log_that_is_no_log_has_no_lines(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(path := tmp_path / "error.log")
+    assert sum(map(len, tail(str(path)))) <= 1 << 18
+    assert tail(str(tmp_path / "none")) == []
 
 
 @anything
