@@ -1,6 +1,7 @@
 """The example site on this very machine, without systemd: nginx in front, a supervisor behind."""
 
 import http.client
+import pwd
 import shutil
 import signal
 import socket
@@ -128,6 +129,21 @@ class _Nginx(subprocess.Popen):
 def _listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def processes() -> list[int]:
+    """The processes of the site: those that run its application as its user."""
+    uid = pwd.getpwnam(USER).pw_uid
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().split(b"\0")
+                if entry.stat().st_uid == uid and b"mysite.wsgi:application" in command:
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return sorted(found)
 
 
 class Load:

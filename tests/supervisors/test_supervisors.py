@@ -1,7 +1,6 @@
 """Real supervisors run the real site behind a real nginx: start, serve, restart, stop, log."""
 
 import os
-import pwd
 import shutil
 import signal
 import stat
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.supervisors.conftest import USER, House, Load, wait_until
+from tests.supervisors.conftest import House, Load, processes, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="supervisors change users as root")
 
@@ -108,24 +107,10 @@ class Running:
         path = Path(self._words(self._supervisor.log)[0])
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def processes(self) -> list[int]:
-        """The processes of the site: those that run as its user and were started here."""
-        uid = pwd.getpwnam(USER).pw_uid
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    command = (entry / "cmdline").read_bytes().split(b"\0")
-                    if entry.stat().st_uid == uid and b"mysite.wsgi:application" in command:
-                        found.append(int(entry.name))
-                except OSError:
-                    continue
-        return sorted(found)
-
     def end(self) -> None:
         try:
             self.tell("stop")
-            wait_until(lambda: not self.processes(), "the site to stop")
+            wait_until(lambda: not processes(), "the site to stop")
         finally:
             # supervise and its like don't die with their scanner: they are in its session
             self._daemon.send_signal(signal.SIGTERM)
@@ -175,7 +160,7 @@ def run(supervisor: Supervisor, house: House) -> Iterator[Callable[..., Running]
 def test_start_serve_restart_stop_log(run, house, supervisor):
     site = run()
     wait_until(house.serves, "a page")
-    (pid,) = site.processes()
+    (pid,) = processes()
     found = house.socket.stat()
     assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o660)
     status = Path(f"/proc/{pid}/status").read_text()
@@ -183,14 +168,22 @@ def test_start_serve_restart_stop_log(run, house, supervisor):
     assert "CapPrm:\t0000000000000000" in status
     assert site.house.get("/admin/login/")[0] == 200
 
+    with Load(house) as load:
+        load.wait_for(5)
+        site.tell("hangup")
+        wait_until(lambda: "leaving: reloading" in site.log, "a reload")
+        load.wait_for(10)
+    assert set(load.statuses) == {200}
+    assert processes() == [pid]
+
     site.tell("restart")
-    wait_until(lambda: site.processes() not in ([pid], []) and house.serves(), "a restart")
-    os.kill(site.processes()[0], signal.SIGKILL)  # it crashes, and is started again
-    killed = site.processes()
-    wait_until(lambda: site.processes() not in (killed, []) and house.serves(), "another start")
+    wait_until(lambda: processes() not in ([pid], []) and house.serves(), "a restart")
+    os.kill(processes()[0], signal.SIGKILL)  # it crashes, and is started again
+    killed = processes()
+    wait_until(lambda: processes() not in (killed, []) and house.serves(), "another start")
 
     site.tell("stop")
-    wait_until(lambda: not site.processes(), "a stop")
+    wait_until(lambda: not processes(), "a stop")
     assert house.get()[0] == 502
     site.tell("start")
     wait_until(house.serves, "a page after the stop")
@@ -202,13 +195,13 @@ def test_on_demand_a_restart_under_load_loses_nothing(run, house):
     site = run("--on-demand")
     wait_until(house.socket.exists, "the socket")
     wait_until(house.serves, "a page")
-    assert len(site.processes()) == 2  # the activator and the site
+    assert len(processes()) == 2  # the activator and the site
     with Load(house) as load:
         for _ in range(3):
-            before = site.processes()
+            before = processes()
             load.wait_for(10)
             site.tell("hangup")
-            wait_until(lambda old=before: len(set(site.processes()) - set(old)) == 1, "a new one")
+            wait_until(lambda old=before: len(set(processes()) - set(old)) == 1, "a new one")
             load.wait_for(10)
     assert set(load.statuses) == {200}
     assert len(load.statuses) >= 60
