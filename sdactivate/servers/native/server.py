@@ -485,7 +485,7 @@ class Server:
     def _check_epoll(self) -> None:
         """End a process that can hear of nothing any more."""
         try:
-            self._epoll.poll(0)
+            self._keep(self._epoll.poll(0))  # edge-triggered: nobody is told of them again
         except OSError:
             log.say(
                 log.ERROR,
