@@ -1,5 +1,6 @@
 """Fixtures for every test."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,10 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+# Users have none of them, and PYTHONUNBUFFERED, for one, hides what happens at exit.
+for _name in [name for name in os.environ if name.startswith("PYTHON")]:
+    del os.environ[_name]
 
 
 @pytest.fixture(scope="session")

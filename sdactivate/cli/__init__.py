@@ -84,6 +84,14 @@ def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     return top
 
 
+def _drop_output() -> None:
+    """Let what can't be written go nowhere: at exit it would fail once more, and say so."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's own) and return its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -101,10 +109,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output has left: nothing more to say, and nothing to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return 1
     except OSError as error:
         print(f"sdactivate {args.verb}: {error}", file=sys.stderr)
+        _drop_output()  # if it is the output that can't be written
         return 1
     except KeyboardInterrupt:
         return 130
