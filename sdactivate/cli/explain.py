@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sdactivate.errors import Error
 
 if TYPE_CHECKING:
     from sdactivate.doctor.unitfile import Unit
@@ -43,12 +46,25 @@ _TYPES = (".service", ".socket", ".timer", ".target", ".path", ".mount", ".slice
 
 
 def _units(asked: str) -> Iterable["Unit"]:
-    """Return what is meant: the unit in a file, a unit that is loaded, or a site's units."""
+    """Return what is meant: the unit in a file, a unit that is loaded, or a site's units.
+
+    Raises Error where there is neither. A file's name without a slash is a unit's name first.
+    """
     from sdactivate.doctor import units
 
     if "/" in asked:
-        path = Path(asked)
-        return [units.read(path.name, [path, *sorted(Path(f"{path}.d").glob("*.conf"))])]
+        return [_file(Path(asked))]
     if asked.endswith(_TYPES):
-        return [units.loaded(asked)]
+        try:
+            return [units.loaded(asked)]
+        except Error:
+            if not os.path.isfile(asked):
+                raise
+            return [_file(Path(asked))]
     return units.live(asked).units
+
+
+def _file(path: Path) -> "Unit":
+    from sdactivate.doctor import units
+
+    return units.read(path.name, [path, *sorted(Path(f"{path}.d").glob("*.conf"))])

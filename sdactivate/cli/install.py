@@ -34,20 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="overwrite files that sdactivate did not write or that were changed",
     )
-    add_root(parser)
+    add_root(parser, "an image's root: write and enable below it, start nothing")
     gen.add_target(parser)
     gen.add_options(parser)
 
 
-def add_root(parser: argparse.ArgumentParser) -> None:
+def add_root(parser: argparse.ArgumentParser, help: str) -> None:
     """Add the option that says below which root."""
-    parser.add_argument(
-        "--root",
-        metavar="DIR",
-        type=Path,
-        default=Path("/"),
-        help="an image's root: write and enable below it, start nothing",
-    )
+    parser.add_argument("--root", metavar="DIR", type=Path, default=Path("/"), help=help)
 
 
 def say(message: str) -> None:

@@ -9,6 +9,7 @@ SUMMARY = "remove what install wrote, and nothing else"
 EXAMPLES = """\
 examples:
   sudo sdactivate uninstall mysite
+  sdactivate uninstall mysite --root image
 """
 
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user-manager", action="store_true", help="from the calling user's own manager"
     )
-    add_root(parser)
+    add_root(parser, "an image's root, as it was given to install")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -91,6 +91,16 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["explain", str(tmp_path / "none.service")]) == 1
 
 
+def test_a_file_here_needs_no_slash_where_systemd_has_no_such_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("no-such-unit.timer").write_text("[Timer]\nOnCalendar=daily\n")
+    assert main(["explain", "no-such-unit.timer"]) == 0
+    assert "\nOnCalendar=daily\n" in capsys.readouterr().out
+    assert main(["explain", "no-such-unit.service"]) == 1
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze measures")
 def test_the_costs_are_as_measured(tmp_path: Path) -> None:
     """Each of 252's directives left out of the whole sandbox, by itself.
