@@ -28,7 +28,8 @@ def ask(argv: list[str]) -> str:
         done = subprocess.run(argv, capture_output=True, timeout=30, check=False)  # noqa: S603
     except FileNotFoundError:
         raise Error(
-            f"{argv[0]} isn't installed: there is no systemd to ask; name files with --offline"
+            f"{argv[0]} isn't installed: there is no systemd to ask. `sdactivate who` takes a "
+            "socket's path, `sdactivate doctor --offline` takes files"
         ) from None
     except subprocess.TimeoutExpired:
         raise Error(f"{' '.join(argv)}: no answer within 30 seconds") from None
