@@ -46,15 +46,21 @@ class Lines(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A remedy: a command. `doctor --fix` runs it where `safe`."""
+    """A remedy: a command. `doctor --fix` runs it where `safe`. `first` is run before it."""
 
     argv: tuple[str, ...]
     safe: bool = False
+    first: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> tuple[tuple[str, ...], ...]:
+        """What is run, in order."""
+        return (self.first, self.argv) if self.first else (self.argv,)
 
     def __str__(self) -> str:
         from shlex import join
 
-        return join(self.argv)
+        return " && ".join(map(join, self.steps))
 
 
 def restart(unit: str, *, safe: bool = True) -> Command:

@@ -55,7 +55,8 @@ def apply(findings: Sequence[Finding], ask: Ask, units: Path = _UNITS) -> int:
         elif isinstance(remedy, Command):
             say(f"{finding.rule.id} {finding.subject}: {remedy}")
             if ask("run it?"):
-                run(remedy.argv)
+                for argv in remedy.steps:
+                    run(argv)
                 applied.append(remedy)
     if changed:
         run(_RELOAD)

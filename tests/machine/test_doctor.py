@@ -273,6 +273,28 @@ def test_what_is_safe_is_mended(site: Machine, breaks, rule: str) -> None:  # ty
     assert status(site) == "200"
 
 
+def test_a_socket_is_restarted_though_its_service_runs_without_requiring_it(site: Machine) -> None:
+    """systemd starts no socket unit while its service runs; with Requires= it stops that first."""
+    socket = "[Socket]\nListenStream=/run/other.sock\nSocketMode=0660\nSocketGroup=web\n"
+    socket += "[Install]\nWantedBy=sockets.target\n"
+    site.write(f"{UNITS}/other.socket", socket)
+    site.write(f"{UNITS}/other.service", "[Service]\nUser=alice\nExecStart=/bin/sleep 600\n")
+    site.run("systemctl", "daemon-reload")
+    site.run("systemctl", "start", "other.socket", "other.service")
+    site.run("rm", "/run/other.sock")
+    argv = (*site.sdactivate, "doctor", "other", "--ignore", "SDA018")
+    try:
+        said = site.run(*argv, "--fix", "--yes", check=False)
+        assert "mend  systemctl stop other.service && systemctl restart other.socket" in said.stdout
+        assert site.run(*argv).stdout == "nothing found\n"
+        site.run("sh", "-ec", "systemctl stop other.socket; systemctl start other.service")
+        said = site.run(*argv, "--fix", "--yes", check=False)
+        assert "systemctl stop other.service && systemctl enable --now other.socket" in said.stdout
+        assert site.run(*argv).stdout == "nothing found\n"
+    finally:
+        site.run("sh", "-c", f"systemctl disable --now other.socket; rm {UNITS}/other.socket")
+
+
 def test_a_drop_in_is_shown_as_a_diff_and_written_with_yes(site: Machine) -> None:
     drop_in(site, "mysite.socket", "[Socket]\nBacklog=16\nFlushPending=yes\n")
     assert set(doctor(site)) == {"SDA011", "SDA015"}
@@ -371,6 +393,7 @@ def test_the_limit_of_triggers_takes_the_socket_with_it(site: Machine) -> None:
     assert "SDA014" in found
     finding = found["SDA109"]
     assert "started too often" in finding["because"]
+    assert "last words" not in found["SDA110"]["because"]  # /bin/false has none, earlier starts had
     assert finding["fix"] == "systemctl restart mysite.socket"
 
 

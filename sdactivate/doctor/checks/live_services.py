@@ -49,13 +49,8 @@ def service_failed(case: Case) -> Iterator[Hit]:
         reason = _failure(facts, service.name) if "@." not in service.name else ""
         if not reason:
             continue
-        lines = [
-            line
-            for line in facts.journal("--unit", service.name, "--lines=20")
-            if line.strip() and not line.startswith(service.name)
-        ]
-        ours = [line for line in lines if not _is_systemds(line)]
-        said = f"; its last words: {ours[-1].strip()}" if ours else ""
+        last = _last_words(facts, service.name)
+        said = f"; its last words: {last}" if last else ""
         argv = ("journalctl", "--unit", service.name, "--lines=50")
         yield Hit(service.name, f"{reason}{said}", Command(argv))
 
@@ -79,9 +74,18 @@ def _failure(facts: Facts, service: str) -> str:
     return ""
 
 
-def _is_systemds(line: str) -> bool:
-    starts = ("Starting ", "Started ", "Stopping ", "Stopped ", "Failed to start ", "Listening on ")
-    return line.startswith((*starts, "Closed "))
+def _last_words(facts: Facts, service: str) -> str:
+    """What the processes of a service have said last: of its last start, not of those before.
+
+    One that is started again and again may not have said anything yet this time.
+    """
+    invocation = facts.property(service, "InvocationID")
+    if not invocation or facts.property(service, "ActiveState") == "activating":
+        of = f"_SYSTEMD_UNIT={service}"
+    else:
+        of = f"_SYSTEMD_INVOCATION_ID={invocation}"
+    lines = [line.strip() for line in facts.journal(of, "--lines=20")]
+    return next((line for line in reversed(lines) if line), "")
 
 
 def not_compiled(case: Case) -> Iterator[Hit]:

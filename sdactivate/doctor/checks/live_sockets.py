@@ -12,11 +12,29 @@ _SMALL = 1024
 _SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 
+def _restart(case: Case, socket: str, *, safe: bool = True) -> Command:
+    return _without_service(case, socket, restart(socket, safe=safe))
+
+
+def _without_service(case: Case, socket: str, command: Command) -> Command:
+    """Start or restart a socket unit, which systemd refuses to do while its service runs.
+
+    With Requires= the service is stopped by it; without, it must be stopped first, and even one
+    systemctl restart for both is refused (tried).
+    """
+    service = case.service.name if case.service else ""
+    runs = service and case.running.property(service, "ActiveState") == "active"
+    if not runs or socket in case.running.property(service, "Requires").split():
+        return command
+    return command._replace(first=("systemctl", "stop", service))
+
+
 def not_listening(case: Case) -> Iterator[Hit]:
     for socket in case.sockets:
         if case.running.property(socket.name, "ActiveState") == "inactive":
-            argv = ("systemctl", "enable", "--now", socket.name)
-            yield Hit(socket, "it is not active: nothing listens", Command(argv, True))
+            start = Command(("systemctl", "enable", "--now", socket.name), True)
+            remedy = _without_service(case, socket.name, start)
+            yield Hit(socket, "it is not active: nothing listens", remedy)
 
 
 def file_lost(case: Case) -> Iterator[Hit]:
@@ -26,7 +44,9 @@ def file_lost(case: Case) -> Iterator[Hit]:
             there = os.path.lexists(path)
             how = "is not the file that it made" if there else "is gone"
             yield Hit(
-                unit, f"{unit} is active, but {path} {how}: nobody can connect", restart(unit)
+                unit,
+                f"{unit} is active, but {path} {how}: nobody can connect",
+                _restart(case, unit),
             )
 
 
@@ -47,7 +67,7 @@ def socket_failed(case: Case) -> Iterator[Hit]:
             yield Hit(
                 socket.name,
                 f"{reasons.get(result, result)}{said}",
-                restart(socket.name, safe=False),
+                _restart(case, socket.name, safe=False),
             )
 
 
@@ -85,7 +105,7 @@ def socket_differs(case: Case) -> Iterator[Hit]:
                 unit,
                 f"{path} has {', '.join(wrong)}: it was changed by hand, or its unit "
                 "was, and the socket was not restarted",
-                restart(unit),
+                _restart(case, unit),
             )
 
 
@@ -111,7 +131,7 @@ def somaxconn(case: Case) -> Iterator[Hit]:
                 f"{path} holds {listener.backlog} waiting connections: "
                 f"net.core.somaxconn allows no more",
                 Command(("sysctl", "-w", "net.core.somaxconn=4096")),
-                then=str(restart(unit)),
+                then=str(_restart(case, unit)),
             )
 
 
