@@ -30,10 +30,11 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sdactivate.runtime.activation import SOURCES, InheritedSocket
+from sdactivate.runtime.outcome import ASKERS
 
 CHANNEL = "_SDACTIVATE_CHANNEL"
 READY = b"ready\n"
@@ -89,7 +90,7 @@ class Origin(NamedTuple):
     @classmethod
     def now(cls) -> Origin:
         environ = _first_environ()
-        for name in (CHANNEL, *(name for source in SOURCES for name in source.variables)):
+        for name in (CHANNEL, ASKERS, *(name for source in SOURCES for name in source.variables)):
             environ.pop(name, None)
         return cls(list(sys.orig_argv), environ, _logical_directory(environ))
 
@@ -249,9 +250,10 @@ class Predecessor:
             pass  # it has left
 
 
-def exec_again(origin: Origin, sockets: Sequence[InheritedSocket]) -> None:
+def exec_again(origin: Origin, sockets: Sequence[InheritedSocket], more: Mapping[str, str]) -> None:
     """Become a fresh interpreter with the same command line and sockets; never returns.
 
+    more: what its environment has besides.
     For supervisors that know a service by its PID and nothing of MAINPID=: there is a pause of
     one start, in which connections wait in the backlog.
     """
@@ -264,6 +266,7 @@ def exec_again(origin: Origin, sockets: Sequence[InheritedSocket]) -> None:
     environ = {
         **origin.environ,
         **_SETTLED,
+        **more,
         "LISTEN_PID": str(os.getpid()),
         "LISTEN_FDS": str(len(fds)),
         "LISTEN_FDNAMES": ":".join(inherited.name for inherited in sockets),

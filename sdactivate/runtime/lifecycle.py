@@ -88,7 +88,7 @@ class Life:
         self._wants_reload = False  # as soon as it is
         self._successor: handover.Successor | None = None
         self._reload_began = 0.0
-        self._askers: list[int] = []  # who waits to hear how the reload went
+        self._askers = outcome.handed_on()  # who waits to hear how the reload went
         self._again = False  # leave, and become a fresh interpreter
         self._server: Serving
         self._status = Status(plan.settings.protocol)
@@ -113,6 +113,7 @@ class Life:
             last = str(error).rpartition("\n")[2]
             short = first if last == first else f"{first} {last}"
             self._tell(STATUS=f"failed to start: {short}", ERRNO=1)
+            self._answer(False)
             if self._predecessor is not None:
                 self._predecessor.say(short.encode("utf-8", "replace"))
             else:
@@ -203,6 +204,7 @@ class Life:
     def _serve_as_main(self) -> None:
         """This is the process that the supervisor knows."""
         self._tell(READY=1, STATUS=self._status.line(self._server.figures()))
+        self._answer(True)
         watchdog = _watchdog_seconds()
         if watchdog:
             self._steward.add(lambda: self._answer_watchdog(watchdog))
@@ -397,7 +399,8 @@ class Life:
                 break
             self._steward.turn(0.02)
         if self._again:
-            handover.exec_again(self._plan.origin, self._plan.sockets)
+            more = outcome.to_hand_on(self._askers)
+            handover.exec_again(self._plan.origin, self._plan.sockets, more)
         return 0 if server.failed is None else 1
 
     def _was_left_alone(self) -> bool:

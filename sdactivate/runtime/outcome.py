@@ -11,11 +11,13 @@ or FAILED. The reason of a failure is in the journal and in `systemctl status`.
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 ASK = signal.SIGRTMIN
 DONE = signal.SIGUSR1
 FAILED = signal.SIGUSR2
+# Where a process becomes a fresh interpreter, it is that one which answers
+ASKERS = "_SDACTIVATE_ASKERS"
 
 
 def prepare() -> None:
@@ -29,6 +31,16 @@ def askers() -> list[int]:
     while (info := signal.sigtimedwait({ASK}, 0)) is not None:
         found.append(info.si_pid)
     return found
+
+
+def handed_on() -> list[int]:
+    """Return the PIDs of those who asked this process before it became a fresh interpreter."""
+    return [int(pid) for pid in os.environ.pop(ASKERS, "").split() if pid.isdigit()]
+
+
+def to_hand_on(pids: Iterable[int]) -> Mapping[str, str]:
+    """Return the environment in which a fresh interpreter answers them."""
+    return {ASKERS: " ".join(map(str, pids))}
 
 
 def answer(pids: Iterable[int], succeeded: bool) -> None:

@@ -8,6 +8,8 @@ import os
 import select
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,6 +198,19 @@ def test_a_hangup_where_nobody_listens_starts_afresh(life, workers):
     service.logged("afresh")
     assert service.ask().startswith(b"HTTP/1.1 200")
     assert service.process.poll() is None
+
+
+@ONE_AND_MORE
+def test_who_asks_for_a_reload_where_nobody_listens_is_answered(life, workers):
+    service = life(supervised=False, workers=workers)
+    service.pid()
+    reload = [sys.executable, "-m", "sdactivate", "reload", str(service.process.pid)]
+    assert subprocess.run(reload, timeout=60).returncode == 0
+    service.release("import no_such_thing")
+    failed = subprocess.run(reload, timeout=60, capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert "the new code does not serve" in failed.stderr
+    assert service.process.wait(60) == 1
 
 
 @ONE_AND_MORE
