@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdactivate.errors import Error, UsageError
-    from sdactivate.runtime.activation import ActivationError, InheritedSocket, inherited_sockets
+    from sdactivate.runtime.activation import InheritedSocket, inherited_sockets
+    from sdactivate.runtime.descriptors import ActivationError
     from sdactivate.runtime.notify import notify
     from sdactivate.runtime.serve import serve
     from sdactivate.site import Site
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "ActivationError": "sdactivate.runtime.activation",
+    "ActivationError": "sdactivate.runtime.descriptors",
     "Error": "sdactivate.errors",
     "InheritedSocket": "sdactivate.runtime.activation",
     "Site": "sdactivate.site",

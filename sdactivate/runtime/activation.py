@@ -23,19 +23,9 @@ from typing import NamedTuple
 
 from systemd import daemon
 
-from sdactivate.errors import Error
+from sdactivate.runtime.descriptors import ActivationError, listening_socket
 
 VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
-FAMILIES = {
-    socket.AF_UNIX: "AF_UNIX",
-    socket.AF_INET: "AF_INET",
-    socket.AF_INET6: "AF_INET6",
-    socket.AF_VSOCK: "AF_VSOCK",
-}
-
-
-class ActivationError(Error):
-    """The supervisor passed no socket that can be served."""
 
 
 class NoSockets(ActivationError):
@@ -48,26 +38,6 @@ class WrongProcess(ActivationError):
 
 class MalformedEnvironment(ActivationError):
     """A LISTEN_ variable is not what sd_listen_fds(3) says."""
-
-
-class BadDescriptor(ActivationError):
-    """A descriptor that was announced is not open."""
-
-
-class NotASocket(ActivationError):
-    """A descriptor is a file, a pipe, a terminal."""
-
-
-class NotAStream(ActivationError):
-    """A socket is of type datagram or sequential packet."""
-
-
-class NotListening(ActivationError):
-    """A stream socket is not listening: it is a connection."""
-
-
-class WrongFamily(ActivationError):
-    """A socket of an address family that can't carry web requests."""
 
 
 class InheritedSocket(NamedTuple):
@@ -283,57 +253,3 @@ def _is_own_pidfd(inode: int) -> bool:
         os.close(pidfd)
     # Before pidfs, every pidfd shared one anonymous inode with no type bits
     return not stat.S_ISREG(found.st_mode) or found.st_ino == inode
-
-
-def listening_socket(fd: int, name: str) -> socket.socket:
-    """Return descriptor `fd`, called `name`, as a socket, having made sure it can be served.
-
-    Raises BadDescriptor, NotASocket, NotAStream, NotListening or WrongFamily; the descriptor
-    then stays open and unchanged.
-    """
-    label = f"descriptor {fd} ({name})"
-    try:
-        mode = os.fstat(fd).st_mode
-    except OSError:
-        raise BadDescriptor(
-            f"{label} is not open: it was announced in LISTEN_FDS, then closed on the way here"
-        ) from None
-    if not stat.S_ISSOCK(mode):
-        raise NotASocket(
-            f"{label} is not a socket but {_kind(mode)}. In the socket unit use ListenStream=; "
-            "ListenFIFO=, ListenSpecial= and the like can't carry web requests"
-        )
-    sock = socket.socket(fileno=fd)
-    try:
-        if (kind := sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)) != socket.SOCK_STREAM:
-            datagram = kind == socket.SOCK_DGRAM
-            setting = "ListenDatagram=" if datagram else "ListenSequentialPacket="
-            raise NotAStream(
-                f"{label} is not a stream socket: in the socket unit write ListenStream= "
-                f"instead of {setting}"
-            )
-        if sock.family not in FAMILIES:
-            raise WrongFamily(
-                f"{label} is of address family {int(sock.family)}; it must be one of "
-                f"{', '.join(FAMILIES.values())}: give ListenStream= a path or an address"
-            )
-        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise NotListening(
-                f"{label} is a connection, not a listening socket: in the socket unit write "
-                "Accept=no (one service for all connections)"
-            )
-    except ActivationError:
-        sock.detach()
-        raise
-    return sock
-
-
-def _kind(mode: int) -> str:
-    kinds = (
-        (stat.S_ISREG, "a regular file"),
-        (stat.S_ISDIR, "a directory"),
-        (stat.S_ISFIFO, "a pipe or FIFO"),
-        (stat.S_ISCHR, "a character device"),
-        (stat.S_ISBLK, "a block device"),
-    )
-    return next((text for test, text in kinds if test(mode)), "something else")

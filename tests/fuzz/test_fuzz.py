@@ -13,7 +13,7 @@ from tests.conftest import CHECKOUT
 
 CORPUS = CHECKOUT / "fuzz" / "corpus"
 SEEDS = sorted(CORPUS.glob("*/*"))
-SECONDS = 5
+SECONDS = 4
 # Of a run: a target that does nothing would be called often and reach little
 BROKEN = """
 import sys

@@ -1,6 +1,5 @@
 """Sockets from every supervisor that passes some: real descriptors, in a real child process."""
 
-import json
 import os
 import shutil
 import socket
@@ -11,24 +10,7 @@ from pathlib import Path
 
 import pytest
 
-TAKE = """\
-import json, os, sys, sdactivate
-from sdactivate.errors import Error
-fds = tuple(map(int, sys.argv[1:]))
-try:
-    taken = sdactivate.inherited_sockets(fds)
-except Error as error:
-    print(json.dumps({"error": type(error).__name__, "says": str(error)}))
-    sys.exit()
-print(json.dumps({
-    "names": [each.name for each in taken],
-    "addresses": [each.sock.getsockname() for each in taken],
-    "listening": [bool(each.sock.getsockopt(1, 30)) for each in taken],
-    "inheritable": [each.sock.get_inheritable() for each in taken],
-    "stdin": os.readlink("/proc/self/fd/0"),
-    "left": [name for name in os.environ if name.startswith(("LISTEN", "SERVER_S", "EINHORN"))],
-}))
-"""
+from tests.runtime.taking import TAKE, take
 
 
 @pytest.fixture
@@ -42,18 +24,6 @@ def listening(path: str) -> Iterator[socket.socket]:
         sock.bind(path)
         sock.listen()
         yield sock
-
-
-def take(*words: str, env: dict[str, str] | None = None, **options: object) -> dict:
-    done = subprocess.run(
-        [sys.executable, "-c", TAKE, *words],
-        env={**os.environ, **(env or {})},
-        stdout=subprocess.PIPE,
-        timeout=60,
-        check=True,
-        **{"stdin": subprocess.DEVNULL, **options},
-    )
-    return json.loads(done.stdout)
 
 
 def test_standard_input(listening, path):
