@@ -29,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.generate.host import Host
     from sdactivate.generate.install import uninstall
 
-    for path in uninstall(Host(args.root.resolve(), args.user_manager), args.name, args.force, say):
+    host = Host(args.root.resolve(), args.user_manager)
+    host.require_root()
+    for path in uninstall(host, args.name, args.force, say):
         print(path)
     return 0

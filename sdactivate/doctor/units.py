@@ -139,8 +139,10 @@ def live(name: str) -> Deployment:
 def loaded(name: str) -> Unit:
     """Return the one unit `name`, of any type, with its drop-ins, as systemd has loaded it.
 
-    Raises Error where it has no such unit, or can't be asked.
+    Raises Error where it has no such unit, or can't be asked; UsageError for a template.
     """
+    if "@." in name:
+        raise UsageError(f"{name}: a template; name an instance of it, or the path of its file")
     if not _loaded(name):
         raise Error(f"{name}: systemd has loaded no such unit")
     return _read_live(name)

@@ -46,6 +46,13 @@ class Host:
         if self.own and not self.runs:
             raise UsageError("--root: an image has no user's own manager; leave --user-manager out")
 
+    def require_root(self) -> None:
+        """Raise Error where the calling user may not write the system's units."""
+        if self.runs and not self.own and os.geteuid():
+            raise Error(
+                f"{self.units} is root's: use sudo, or --user-manager for a manager of your own"
+            )
+
     def place(self, name: str) -> Path:
         """Return where the file `name` of an Output belongs: units, or a folder below /etc."""
         return self.root / "etc" / name if "/" in name else self.units / name
@@ -69,8 +76,11 @@ class Host:
         return self.run("systemctl", *manager, *words)
 
     def state_of(self, unit: str) -> tuple[str, str]:
-        """Return ActiveState and UnitFileState of `unit`: ("inactive", "") where there is none."""
-        if not self.runs:
+        """Return ActiveState and UnitFileState of `unit`: ("inactive", "") where there is none.
+
+        A template is none: its instances are, and whether they run is nothing to it.
+        """
+        if not self.runs or "@." in unit:
             return "inactive", ""
         shown = self.systemctl("show", "--property=ActiveState,UnitFileState", "--", unit)
         properties = dict(line.partition("=")[::2] for line in shown.splitlines())

@@ -181,6 +181,9 @@ class Installation:
             )
         if self._running(self._named(".service", self.changed)):
             return "restart the service behind its socket: no connection is lost"
+        if not self._starting:  # a template: which instances there are is not ours to say
+            unit = next(iter(self._sockets), "NAME@.socket").replace("@.", "@INSTANCE.")
+            return f"reload systemd; an instance comes by: systemctl enable --now {unit}"
         return f"enable and start {', '.join(self._starting)}"
 
     def _start(self) -> None:
@@ -247,8 +250,8 @@ def uninstall(host: Host, name: str, force: bool, say: Say) -> list[Path]:
     # Sockets first: a service that stops before its socket would be started again.
     for suffix in (".timer", ".socket", ".service"):
         for unit in (unit for unit in units if unit.endswith(suffix)):
-            if suffix != ".service" and "@." not in unit:
-                host.systemctl("disable", "--", unit)
+            if suffix != ".service":
+                host.systemctl("disable", "--", unit)  # of a template: all its instances
             if host.runs and "@." not in unit:
                 host.systemctl("stop", "--", unit)
             elif host.runs:

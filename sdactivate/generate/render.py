@@ -32,6 +32,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        optimized=False,  # most templates are filled in once, and compiling them is what takes time
     )
     jinja.filters.update(plain=systemd.plain, literal=systemd.literal, word=systemd.word)
     return jinja

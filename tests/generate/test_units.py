@@ -202,7 +202,7 @@ def test_the_runtime_directory_is_nobodys() -> None:
 def test_without_comments_the_rest_is_the_same(kind: str) -> None:
     site = Site("mysite", app=APP)
     bare = text(kind, site, Target(252, comments=False))
-    assert bare.startswith(f"# mysite.{kind}, written by sdactivate. ")
+    assert bare.startswith(f"# mysite.{kind}, written by sdactivate.\n")
     assert bare.count("#") == 1
     with_comments = text(kind, site).splitlines()
     assert [x for x in with_comments if x and not x.startswith("#")] == [

@@ -74,6 +74,38 @@ def test_a_changed_socket_is_made_anew_and_a_changed_service_restarted(machine: 
     assert re.search("no +:www-data", changed.stdout)
 
 
+def test_a_template_is_installed_and_goes_with_its_instances(machine: Machine) -> None:
+    table = "".join(
+        f'{key} = "{value}"\n'
+        for key, value in {
+            "kind": "template",
+            "app": "mysite.wsgi:application",
+            "chdir": "/srv/mysite",
+            "group": "www-data",
+        }.items()
+    )
+    machine.write("/etc/sites.toml", f"[sites.mysite]\n{table}")
+    done = machine.run("sdactivate", "install", "mysite", "--from", "/etc/sites.toml")
+    assert "systemctl enable --now mysite@INSTANCE.socket" in done.stderr
+    machine.run("systemctl", "enable", "--now", "mysite@one.socket")
+    fetch = ("curl", "-sS", "--max-time", "30", "--unix-socket", "/run/mysite-one.sock")
+    machine.run(*fetch, "http://mysite.test/static/none", user="www-data")
+    said = machine.run("sdactivate", "explain", "mysite@.service", check=False).stderr
+    assert "name an instance of it" in said
+    machine.run("sdactivate", "uninstall", "mysite")
+    assert machine.run("find", UNITS, "-name", "mysite*").stdout == ""
+    active = machine.run("systemctl", "is-active", "mysite@one.socket", check=False)
+    assert active.stdout == "inactive\n"
+
+
+def test_only_root_installs_and_is_told_so_at_once(machine: Machine) -> None:
+    for command in (INSTALL, ("sdactivate", "uninstall", "mysite")):
+        refused = machine.run(*command, user="alice", check=False)
+        assert refused.returncode == 1
+        assert "is root's: use sudo" in refused.stderr
+    assert "+SocketGroup=www-data" in machine.run(*INSTALL, "--dry-run", user="alice").stdout
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
