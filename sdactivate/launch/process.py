@@ -27,12 +27,21 @@ LIMITS = {
 
 
 def open_standard_descriptors() -> None:
-    """Make sure that 0, 1 and 2 are open, so that no socket ever takes one of these numbers."""
+    """Make sure that 0, 1 and 2 are open for the command, so that no socket takes their numbers.
+
+    One that exec would close was not given to us: it was closed, and something in this process
+    has opened a file of its own since (libffi 3.5 keeps its library open).
+    """
     for fd in range(FIRST):
         try:
-            os.fstat(fd)
+            given = os.get_inheritable(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number: this one
+            given = False
+        if not given:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
             os.set_inheritable(fd, True)
 
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +125,23 @@ def test_closed_standard_descriptors_are_not_taken_by_a_socket(directory):
     )
     found = seen(done)
     assert found["descriptors"] == {"0": False, "1": False, "2": False, "3": True}
+
+
+@needs_root
+def test_a_file_of_the_interpreters_own_is_no_standard_descriptor(directory):
+    """As libffi 3.5 keeps its library open, on whatever number is free."""
+    arguments = ["launch", "--listen", f"{directory}/s", "--run-as", "games", "--", *PYTHON]
+    program = (
+        "import os, sys; os.close(0); os.open('/etc/passwd', os.O_RDONLY)\n"
+        "from sdactivate.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        timeout=PATIENCE,
+        text=True,
+    )
+    assert seen(done)["descriptors"] == {"0": False, "1": False, "2": False, "3": True}
 
 
 @needs_root
@@ -310,6 +328,8 @@ def test_without_root_it_does_what_needs_none(launch, directory, as_games):
 
 # An /etc of its own, with a user more; that of the machine stays as it is
 WITH_A_USER = """\
+# seen from where / is a mount point, as it is in no chroot
+nsenter --mount=/proc/self/ns/mnt mount --make-rprivate /
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work
 mount -t overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work overlay /etc
@@ -322,7 +342,7 @@ exec "$@"
 def test_a_user_removed_half_way_is_fatal(directory):
     """The launcher has looked the user up and waits for its turn at the path."""
     lock = directory / ".s.lock"
-    command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", WITH_A_USER, "sh"]
+    command = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-ec", WITH_A_USER, "sh"]
     command += [*LAUNCH, "--listen", f"{directory}/s", "--run-as", "sdactivate-gone"]
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -332,13 +352,19 @@ def test_a_user_removed_half_way_is_fatal(directory):
             stderr=subprocess.PIPE,
             text=True,
         )
-        wait_until(lambda: str(lock) in descriptors(process.pid), "the launcher at the lock")
-        inside = ["nsenter", "--mount", f"--target={process.pid}"]
+        wait_until(lambda: holds(process, lock), "the launcher at the lock")
+        inside = ["nsenter", "--mount", "--root", f"--target={process.pid}"]
         subprocess.run([*inside, "userdel", "sdactivate-gone"], check=True, capture_output=True)
     output, talk = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output) == (2, "")
     assert "no user 'sdactivate-gone'" in talk
     assert sorted(os.listdir(directory)) == []
+
+
+def holds(process: "subprocess.Popen[str]", path: Path) -> bool:
+    """Whether it has the file open; in another mount namespace, a chroot is part of the name."""
+    assert process.poll() is None, process.communicate()
+    return any(name.endswith(str(path)) for name in descriptors(process.pid))
 
 
 def descriptors(pid: int) -> list[str]:

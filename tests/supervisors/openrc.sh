@@ -1,11 +1,14 @@
 #!/bin/sh
 # openrc.sh DIRECTORY: be the first process of a machine that OpenRC runs, in namespaces of its own:
 #
-#   unshare --mount --pid --fork --kill-child --mount-proc --propagation private sh openrc.sh DIRECTORY
+#   unshare --mount --pid --fork --kill-child --propagation unchanged sh openrc.sh DIRECTORY
 #
 # DIRECTORY, below /run, is seen from both sides. The file "mysite" in it is its one init script.
 # Commands come on standard input, one on a line; the answer to each is its exit status on a line.
 set -e
+# Seen from where / is a mount point, as it is in no chroot.
+nsenter --mount=/proc/self/ns/mnt mount --make-rprivate /
+mount -t proc proc /proc
 mount --rbind "$1" /mnt
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p "$1"

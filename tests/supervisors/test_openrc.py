@@ -22,8 +22,8 @@ class OpenRC:
     """A first process that takes commands: openrc.sh."""
 
     def __init__(self, house: House) -> None:
-        command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        command += ["--propagation", "private", "sh"]
+        command = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+        command += ["--propagation", "unchanged", "sh"]
         command += [str(Path(__file__).with_name("openrc.sh")), str(house.home)]
         self._talk = (house.home / "openrc.talk").open("w+")
         self._process = subprocess.Popen(
