@@ -178,8 +178,7 @@ class Parser:
     def _feed_raw(self, data: bytes) -> None:
         request = self._request
         if request is not None and request.length is not None:
-            if data := data[: request.length - request.received]:
-                self.on_body(data)
+            self.on_body(data)
             if request.received == request.length:
                 request.complete = True
                 self._request = None

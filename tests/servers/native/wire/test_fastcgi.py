@@ -325,6 +325,17 @@ def test_what_comes_after_the_answer_is_not_kept() -> None:
     assert parser.idle
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_next_request_does_not_wait_for_a_body_that_nobody_reads(number: int) -> None:
+    """The front has the answer, gives the rest of the body up, and uses the connection again."""
+    parser = fed(begin(1, flags=1) + record(PARAMS, b"") + record(STDIN, b"half"))
+    parser.answered(parser.requests.pop())
+    parser.feed(request(pair(b"A", b"x"), b"body", number))
+    (found,) = parser.requests
+    assert (found.variables, b"".join(found.body), found.complete) == ({"A": "x"}, b"body", True)
+    assert parser.replies == b""
+
+
 def test_stray_records_of_other_requests_are_passed_over() -> None:
     parser = fed(
         record(STDIN, b"x", 9)

@@ -288,6 +288,7 @@ def test_names_that_no_variable_tells_apart_are_dropped() -> None:
         )
     )
     assert request.environ["HTTP_X_A"] == "3"
+    assert not any("." in name for name in request.environ)
     assert request.forwarded == {"HTTP_X_FORWARDED_FOR": "192.0.2.1"}
     assert not {"HTTP_PROXY", "HTTP_X_FORWARDED_FOR", "CONTENT_LENGTH"} & request.environ.keys()
 
@@ -475,6 +476,17 @@ def test_an_upgrade_is_passed_over() -> None:
         (request,) = parser.requests
         assert (b"".join(request.body), request.complete) == (b"body", True)
     assert status(post(fields + b"Transfer-Encoding: chunked\r\n")) == "501 Not Implemented"
+
+
+def test_a_header_behind_another_request_is_not_idle() -> None:
+    """Its deadline runs, and a stop does not cut it off."""
+    assert fed(get()).idle
+    for part in (b"GET /part", get()[:-2]):
+        parser = fed(get() + part)
+        assert not parser.idle
+        parser.feed(get()[len(part) :] if part == get()[:-2] else b" HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert parser.idle
+        assert len(parser.requests) == 2
 
 
 # Limits
