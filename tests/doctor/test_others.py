@@ -1,10 +1,16 @@
 """Other people's units, as their documentation and tutorials have them (directives only)."""
 
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
+from sdactivate.cli import main
+from tests.doctor.sarif import SCHEMA
 from tests.doctor.test_rules import findings
+
+PACKAGED = Path("/usr/lib/systemd/system")
 
 OTHERS = {
     # gunicorn's documentation today
@@ -69,3 +75,23 @@ def test_what_is_found_in_them(name: str, tmp_path: Path) -> None:
         f"[Service]\n{service}\n\n[Install]\nWantedBy=multi-user.target\n",
     }
     assert {it.rule.id for it in findings(tmp_path, files)} == rules
+
+
+def test_php_fpm_s_packaged_unit(tmp_path: Path) -> None:
+    """As Debian has it: its master is root, and its pool is the front's user."""
+    unit = (
+        "[Unit]\nDescription=The PHP 8.2 FastCGI Process Manager\nAfter=network.target\n\n"
+        "[Service]\nType=notify\nExecStart=/usr/sbin/php-fpm8.2 --nodaemonize "
+        "--fpm-config /etc/php/8.2/fpm/php-fpm.conf\nExecReload=/bin/kill -USR2 $MAINPID\n\n"
+        "[Install]\nWantedBy=multi-user.target\n"
+    )
+    (found,) = findings(tmp_path, {"php8.2-fpm.service": unit})
+    assert found.rule.id == "SDA020"
+
+
+@pytest.mark.skipif(not PACKAGED.is_dir(), reason="a distribution's units are what is read")
+def test_every_unit_that_is_packaged_here_is_examined(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--offline", str(PACKAGED), "--format", "sarif"]) in (0, 1)
+    said = capsys.readouterr()
+    jsonschema.validate(json.loads(said.out), SCHEMA)
+    assert said.err == ""
