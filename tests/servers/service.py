@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.conftest import CHECKOUT
@@ -70,7 +71,9 @@ class Service:
         self._log = directory / "log"
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(directory / "notify"))
-        self._notify.settimeout(0.2)
+        self._heard: list[str] = []
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
         numbers = [sock.fileno() for sock in self.listeners]
         words = [nofile, len(numbers), *numbers, "-m", "sdactivate", "serve", application]
         environ = {
@@ -96,23 +99,17 @@ class Service:
 
     def told(self, wanted: str) -> None:
         """Wait for one assignment of sd_notify(3)."""
-        self.told_by(lambda line: line == wanted, wanted)
-
-    def told_by(self, is_it: Callable[[str], bool], wanted: str) -> str:
-        """Wait for the assignment that `is_it`, and return it."""
         until = time.monotonic() + PATIENCE
-        heard: list[str] = []
-        while not any(map(is_it, heard)):
-            try:
-                heard = self._notify.recv(4096).decode().splitlines()
-            except TimeoutError:
-                alive = self.runs() and time.monotonic() < until
-                assert alive, f"never heard {wanted}; the log: {self.log}"
-        return next(filter(is_it, heard))
+        while wanted not in self._heard:
+            alive = self.process.poll() is None and time.monotonic() < until
+            assert alive, f"never heard {wanted}; the log: {self.log}"
+            time.sleep(0.01)
+        del self._heard[: self._heard.index(wanted) + 1]
 
-    def runs(self) -> bool:
-        """Whether there is anybody to be heard."""
-        return self.process.poll() is None
+    def _listen(self) -> None:
+        """Take all messages: where nobody does, the sender is held up with all its threads."""
+        while message := self._notify.recv(4096):
+            self._heard += message.decode().splitlines()
 
     def connect(self, which: int = 0, timeout: float = PATIENCE) -> socket.socket:
         """A connection to one of its sockets."""
@@ -151,6 +148,28 @@ class Service:
         rollup = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
         return sum(int(kib) << 10 for kib in re.findall(r"(?m)^Private_\w+: *(\d+) kB", rollup))
 
+    def forget_peak(self) -> int:
+        """Let `peak` begin anew; bytes of memory that the process has now."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        return self.peak
+
+    @property
+    def peak(self) -> int:
+        """The most bytes of memory that the process has had at a time (proc(5), status)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
+    @property
+    def threads(self) -> int:
+        """How many threads the process has."""
+        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What the process has run so far."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
     @property
     def soft_limit(self) -> int:
         """How many descriptors it may have."""
@@ -165,6 +184,9 @@ class Service:
         """End the process, whatever it does."""
         self.process.kill()
         self.process.wait()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.sendto(b"", self._notify.getsockname())
+        self._listener.join()
         self._notify.close()
         for sock in self.listeners:
             sock.close()

@@ -47,7 +47,8 @@ class Connection:
     """One accepted connection; the protocols derive from it.
 
     server: whose it is. fd: its descriptor, -1 once closed. address: the peer's, as accept(2)
-    gives it. deadline: when the wait for the peer ends, on the monotonic clock; 0: none was set.
+    gives it. since, deadline: when the wait for the peer began and when it ends, on the monotonic
+    clock; 0: none did.
     done: the response under way has been sent to its end.
     """
 
@@ -56,6 +57,7 @@ class Connection:
     raw_body = False
 
     # Until something else is said
+    since = 0.0
     deadline = 0.0
     done = False
     _lock: Lock | None = None
@@ -102,7 +104,8 @@ class Connection:
 
     def wait(self, seconds: float) -> None:
         """Leave the connection until its peer says more, for `seconds` at most."""
-        self.deadline = monotonic() + seconds
+        self.since = monotonic()
+        self.deadline = self.since + seconds
         if self._lock is None:
             self._lock = lock = Lock()
             with lock:  # until the kernel knows the descriptor, nobody may close it
@@ -226,7 +229,9 @@ class Connection:
         if lock is None or not lock.acquire(False):
             return False
         try:
-            if self.fd >= 0 and self._lingered < 0 and not self.idle:
+            if self.fd < 0:
+                return False  # it has been closed meanwhile, or has become another
+            if self._lingered < 0 and not self.idle:
                 self.refuse(Malformed(f"gives way to others: {why}", "503 Service Unavailable"))
         finally:
             self.close()
@@ -235,6 +240,7 @@ class Connection:
 
     def hand_over(self, successor: Connection) -> None:
         """Let `successor` have the descriptor, and the wait that is under way."""
+        successor.since = self.since
         successor.deadline = self.deadline
         successor._lock = self._lock
         successor._again = self._again

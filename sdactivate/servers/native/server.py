@@ -82,7 +82,8 @@ _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _REST = 0.1
 # Deadlines are looked at so often, seconds
 _SWEEP = 1.0
-# How long a connection that is already accepted may take to speak once the server is to stop
+# How long a connection that was accepted may take to speak: once the server is to stop, and before
+# it makes room for others
 _TO_SPEAK = 1.0
 
 
@@ -173,6 +174,7 @@ class Listener:
         except BlockingIOError:
             return False
         except OSError:
+            self.server.put_off(self)  # whatever it is, it must not wait for this thread
             return True
         self.server.put_off(Accepted(self, accepted))
         return True
@@ -587,8 +589,8 @@ class Server:
         fd = connection.fd
         connections[fd] = self._watched[fd] = connection
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
-        if len(connections) > limit:
-            self.evict(f"connections={limit}, and all are taken")
+        while len(connections) > limit and self.evict(f"connections={limit}, and all are taken"):
+            pass
         if len(connections) == 1:
             self._poke()
 
@@ -603,16 +605,19 @@ class Server:
         """A watched descriptor is another object's from now on."""
         self._connections[connection.fd] = self._watched[connection.fd] = connection
 
-    def evict(self, why: str) -> bool:
-        """Close the connection whose time is up soonest; whether there was one."""
-        waiting = sorted(self._connections.values(), key=lambda connection: connection.deadline)
-        return any(connection.give_way(why) for connection in waiting)
+    def evict(self, why: str, until: float = math.inf) -> bool:
+        """Close the connection that has waited longest, if since before `until`; whether it was."""
+        waiting = list(self._connections.values())  # others change it meanwhile
+        waiting.sort(key=lambda each: each.since)
+        return any(each.since < until and each.give_way(why) for each in waiting)
 
     def bear(self, error: OSError) -> bool:
         """Take note that accept(2) failed; whether to try again at once."""
         if error.errno in _OF_THE_PEER:
             return True
-        if error.errno in _OUT_OF_RESOURCES and self.evict(str(error.strerror)):
+        # Who has come just now is about to say something; the next one can wait in the backlog
+        until = monotonic() - _TO_SPEAK
+        if error.errno in _OUT_OF_RESOURCES and self.evict(str(error.strerror), until):
             return True
         if error.errno in _NO_SOCKET:
             self.failed = (

@@ -1,6 +1,8 @@
 """What the tests of the native server let it serve; the path says what is wanted."""
 
 import json
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -33,6 +35,18 @@ def told(environ: Environ) -> bytes:
     return json.dumps({**found, "body": body}).encode()
 
 
+def hold(until: str) -> None:
+    """Take all descriptors there are, until there is a file of that name."""
+    taken = []
+    while not os.path.exists(until):
+        try:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            time.sleep(0.01)
+    for fd in taken:
+        os.close(fd)
+
+
 def application(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
     """A WSGI application."""
     name, *words = environ["PATH_INFO"].strip("/").split("/")
@@ -46,6 +60,12 @@ def application(environ: Environ, start_response: Callable[..., Any]) -> Iterabl
         while piece := environ["wsgi.input"].read(65536):
             size += len(piece)
         return [f"{size} {environ.get('CONTENT_LENGTH')}".encode()]
+    if name == "file":
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+        file.truncate(int(words[0]))
+        return environ["wsgi.file_wrapper"](file, 65536)
+    if name == "hold":
+        hold("/" + "/".join(words))
     if name == "big":
         return (b"x" * 65536 for _ in range(int(words[0])))
     if name == "told":

@@ -285,24 +285,29 @@ class TestTooManyConnections:
 
     @pytest.fixture
     def crowded(self, tmp_path: Path) -> Iterator[Service]:
-        with serving(tmp_path, APPLICATION, connections=8) as service:
+        with serving(tmp_path, APPLICATION, connections=8, threads=2) as service:
             yield service
 
     @pytest.mark.parametrize("protocol", PROTOCOLS)
     def test_half_a_request_is_answered_503(self, crowded: Service, protocol: str) -> None:
         half = PROTOCOLS[protocol].encode(Request())[:60]
+        who = re.escape(f"unix peer ({protocol})")
+        refusal = rf"warning: {who}: .*connections=8.*; answered 503 "
         with contextlib.ExitStack() as stack:
             peers = []
-            for _ in range(9):
+            # (One whose bytes have not been read yet has not begun, and leaves without a word)
+            while not re.search(refusal, crowded.log):
                 peers.append(stack.enter_context(crowded.connect()))
-                peers[-1].sendall(half)
-            who = re.escape(f"unix peer ({protocol})")
-            crowded.logged(rf"warning: {who}: .*connections=8.*; answered 503 ")
-            (refused,) = (peer for peer in peers if not is_open(peer, socket.MSG_PEEK))
-            answer = PROTOCOLS[protocol].read(refused, Request())
-            assert (answer.status, answer.whole) == (503, True)
-            assert refused.recv(1) == b""
-            assert len(crowded.log.splitlines()) == 1
+                with contextlib.suppress(BrokenPipeError):
+                    peers[-1].sendall(half)
+                assert len(peers) < 1000
+            eventually(lambda: sum(map(is_open, peers)) <= 8, "the rest to be closed")
+            gone = [peer for peer in peers if not is_open(peer)]
+            answers = [PROTOCOLS[protocol].read(peer, Request()) for peer in gone]
+            refused = [answer for answer in answers if answer.status]
+            assert {(answer.status, answer.whole) for answer in refused} == {(503, True)}
+            assert len(re.findall(refusal, crowded.log)) == len(refused)
+            assert len(crowded.log.splitlines()) == len(refused)
 
     @pytest.mark.parametrize("protocol", ["http", "fastcgi"])
     def test_a_connection_that_is_used_stays(self, crowded: Service, protocol: str) -> None:
@@ -318,18 +323,20 @@ class TestTooManyConnections:
 
     def test_silent_ones_make_room(self, crowded: Service) -> None:
         with crowded.crowd(20) as peers:
-            eventually(lambda: sum(map(is_open, peers)) == 8, "the rest to be closed")
+            eventually(lambda: sum(map(is_open, peers)) <= 8, "the rest to be closed")
             with crowded.connect() as peer:
                 assert ask(peer, "scgi", Request()).body == b"hello"
 
 
-def is_open(peer: socket.socket, flags: int = 0) -> bool:
+def is_open(peer: socket.socket) -> bool:
     """Whether the server has said nothing and not closed this connection."""
     peer.settimeout(0)
     try:
-        peer.recv(1, flags)
+        peer.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
         return True
+    except ConnectionResetError:
+        return False
     finally:
         peer.settimeout(60)
     return False
