@@ -3,13 +3,16 @@
 import argparse
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdactivate import systemd
 from sdactivate.errors import UsageError
 from sdactivate.generate.kinds import KINDS
-from sdactivate.generate.make import ALL, chosen, known_options, make
+from sdactivate.generate.make import ALL, Claims, chosen, known_options, make
 from sdactivate.generate.output import File, Output, Target
+
+if TYPE_CHECKING:
+    from sdactivate.generate.tables import Tables
 
 SUMMARY = "print the units of a site"
 
@@ -120,8 +123,8 @@ def target(args: argparse.Namespace) -> Target:
 
 def run(args: argparse.Namespace) -> int:
     """Write the kind's text, whole or not at all, and its warnings on standard error."""
-    wanted = target(args)
-    outputs = [_made(site, wanted) for site in sites(args)]
+    wanted, claims = target(args), Claims()
+    outputs = [_made(site, wanted, claims) for site in sites(args)]
     # Several kinds of one site warn of the same things: once is enough.
     for warning in dict.fromkeys(warning for output in outputs for warning in output.warnings):
         print(f"sdactivate gen: warning: {warning}", file=sys.stderr)
@@ -144,8 +147,8 @@ class Asked(NamedTuple):
     name: str
     kinds: tuple[str, ...]
     given: dict[str, Any]
-    where: str = ""
-    """The file and the line that describe it, if any."""
+    tables: "Tables | None" = None
+    """The file that describes it, if any."""
 
 
 def sites(args: argparse.Namespace) -> Iterator[Asked]:
@@ -169,20 +172,27 @@ def sites(args: argparse.Namespace) -> Iterator[Asked]:
     from sdactivate.generate.tables import Tables
 
     tables = Tables(Path(args.sites))
+    if not tables.names:
+        raise UsageError(
+            f"{tables.path}: there is no site in it, such as [{tables.header('mysite')}]"
+        )
     if args.name is None and args.out is None and len(tables.names) > 1:
         raise UsageError("--from without NAME: the files of several sites need a directory, --out")
     for name in tables.names if args.name is None else [args.name]:
         entry = tables.entry(name)
         merged = {**entry.given, **given}
-        yield Asked(name, kinds or entry.kinds or (ALL,), merged, f"{tables.path}: sites.{name}")
+        yield Asked(name, kinds or entry.kinds or (ALL,), merged, tables)
 
 
-def _made(site: Asked, wanted: Target) -> Output:
+def _made(site: Asked, wanted: Target, claims: Claims) -> Output:
     try:
         kinds = [row for kind in site.kinds for row in chosen(kind, site.given)]
-        return make(site.name, kinds, site.given, wanted)
+        output = make(site.name, kinds, site.given, wanted)
+        claims.add(site.name, site.given, output.files)
+        return output
     except UsageError as error:
-        raise UsageError(f"{site.where}: {error}" if site.where else str(error)) from None
+        where = f"{site.tables.place(site.name)}: " if site.tables else ""
+        raise UsageError(f"{where}{error}") from None
 
 
 def printed(files: list[File]) -> str:

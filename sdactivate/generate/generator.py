@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sdactivate.errors import Error
-from sdactivate.generate.make import ALL, chosen, make
+from sdactivate.generate.make import ALL, Claims, chosen, make
 from sdactivate.generate.output import File, Target
 from sdactivate.generate.tables import Tables
 
@@ -27,8 +27,9 @@ def generate(config: Path, normal: Path, target: Target, log: Callable[[str], No
     Never raises: `log` gets a sentence for each file and each site that is left out.
     """
     written: dict[str, Path] = {}
+    claims = Claims()
     for path in sorted(config.glob("*.toml")):
-        for name, files in _sites(path, target, log):
+        for name, files in _sites(path, target, log, claims):
             if name in written:
                 log(f"{path}: sites.{name}: {written[name]} has this site already; left out")
                 continue
@@ -41,7 +42,7 @@ def generate(config: Path, normal: Path, target: Target, log: Callable[[str], No
 
 
 def _sites(
-    path: Path, target: Target, log: Callable[[str], None]
+    path: Path, target: Target, log: Callable[[str], None], claims: Claims
 ) -> Iterator[tuple[str, tuple[File, ...]]]:
     try:
         tables = Tables(path)
@@ -57,9 +58,11 @@ def _sites(
                 for row in chosen(kind, entry.given)
                 if row.units
             ]
-            yield name, make(name, kinds, entry.given, target).files
+            files = make(name, kinds, entry.given, target).files
+            claims.add(name, entry.given, files)
+            yield name, files
         except Error as error:
-            place = "" if str(error).startswith(str(path)) else f"{path}: sites.{name}: "
+            place = "" if str(error).startswith(str(path)) else f"{tables.place(name)}: "
             log(f"{place}{error}; this site is left out")
 
 

@@ -67,3 +67,17 @@ def make(name: str, kinds: list[Kind], given: Mapping[str, Any], target: Target)
         what = " ".join(["--kind", *(kind.name for kind in kinds)])
         warnings.append([f"{', '.join(unread)}: {what} has no use for it"])
     return Output(tuple(files), chain.from_iterable(warnings))
+
+
+class Claims:
+    """What no two sites of a machine can both have: a file, an address."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, str] = {}
+
+    def add(self, name: str, given: Mapping[str, Any], files: Iterable[File]) -> None:
+        """Note what the site `name` has. Raises UsageError if another one has it already."""
+        addresses = [f"--listen {address}" for address in given.get("listen", ())]
+        for claim in (*addresses, *(file.name for file in files)):
+            if (other := self._taken.setdefault(claim, name)) != name:
+                raise UsageError(f"{claim}: the site {other} has it already")

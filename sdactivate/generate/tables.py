@@ -103,6 +103,14 @@ class Tables:
         own = self._read(at, self._table(self._sites, name, at[:-1]))
         return Entry(own.kinds or self._defaults.kinds, {**self._defaults.given, **own.given})
 
+    def header(self, name: str) -> str:
+        """Return how the table of the site `name` is called in this file."""
+        return ".".join((*self._at, "sites", name))
+
+    def place(self, name: str) -> str:
+        """Return where the site `name` is described, for a message: the file, the line, the key."""
+        return f"{self.path}:{self._line((*self._at, 'sites', name))}: {self.header(name)}"
+
     def _read(self, at: Keys, table: Mapping[str, Any]) -> Entry:
         known = _by_name()
         given: dict[str, Any] = {}

@@ -65,11 +65,21 @@ def test_the_others_come_up(tmp_path: Path) -> None:
     assert said[0].startswith(f"{config}/a.toml:1: ")
     assert said[1].startswith(f"{config}/b.toml:4: sites.b.grup: there is no such key")
     assert said[2] == (
-        f"{config}/c.toml: sites.c: --kind service needs --app, such as "
+        f"{config}/c.toml:1: sites.c: --kind service needs --app, such as "
         "--app mysite.wsgi:application; this site is left out"
     )
     assert "d.toml has this site already" in said[3]
     assert "'nonsense': there is no such kind" in said[4]
+
+
+def test_what_another_site_has_is_left_alone(tmp_path: Path) -> None:
+    first = GOOD.format("a") + 'command = "x"\n'
+    normal, said = generated(tmp_path, a=first, b=GOOD.format("a-x") + GOOD.format("b"))
+    assert "manage.py x" in (normal / "a-x.service").read_text()
+    assert not (normal / "a-x.socket").exists()
+    assert (normal / "b.socket").exists()
+    (sentence,) = said
+    assert "b.toml:1: sites.a-x: a-x.service: the site a has it already; this" in sentence
 
 
 def test_nobody_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,10 +193,34 @@ def test_a_site_that_cannot_be_leaves_nothing_written(
     (tmp_path / "sites.toml").write_text(GOOD + '[sites.bad]\nkind = "service"\n')
     argv = ["gen", "--from", str(tmp_path / "sites.toml"), "--out", str(tmp_path / "out")]
     assert main(argv) == 2
-    assert "sites.toml: sites.bad: --kind service needs --app" in capsys.readouterr().err
+    assert "sites.toml:20: sites.bad: --kind service needs --app" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert main(argv[:3]) == 2
     assert "need a directory, --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "there is no site in it, such as [sites.mysite]"),
+        (
+            '[sites.a]\nlisten = "/run/x"\n[sites.b]\nlisten = "/run/x"\n',
+            ":3: sites.b: --listen /run/x: the site a has it already",
+        ),
+        (
+            '[sites.a]\napp = "a:b"\nchdir = "/srv"\ncommand = "x"\n[sites.a-x]\napp = "a:b"\n',
+            ":5: sites.a-x: a-x.service: the site a has it already",
+        ),
+    ],
+)
+def test_what_no_two_sites_can_have(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sites.toml").write_text(text)
+    argv = ["gen", "--from", str(tmp_path / "sites.toml"), "--out", str(tmp_path / "out")]
+    assert main([*argv, "--systemd=252"]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 _NAMES = st.sampled_from([row.name for row in options.SITE]) | st.text("abc-_.")

@@ -21,7 +21,7 @@ from sdactivate import settings as runtime
 from sdactivate.errors import UsageError
 from sdactivate.generate import options
 from sdactivate.generate.kinds import KINDS
-from sdactivate.generate.make import ALL, SITE_FIELDS, chosen, make
+from sdactivate.generate.make import ALL, SITE_FIELDS, Claims, chosen, make
 from sdactivate.generate.output import Target
 from sdactivate.generate.schedule import is_span
 from sdactivate.generate.tables import Tables
@@ -61,7 +61,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Asked]]:
     parts: list[str] = []
     asked: list[Asked] = []
     print("seed", seed := random.randrange(1 << 32))  # shown if a test fails
-    dice = random.Random(seed)
+    dice, claims = random.Random(seed), Claims()
     for table in tables(400, dice):
         name = f"{dice.choice(NAMES)}{len(asked)}"
         lines = "".join(f"{key} = {toml(value)}\n" for key, value in table.items())
@@ -70,7 +70,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Asked]]:
         try:
             kinds, values = Tables(path).entry(name)
             rows = [row for kind in kinds or (ALL,) for row in chosen(kind, values)]
-            make(name, rows, values, Target(252))
+            files = make(name, rows, values, Target(252)).files
+            claims.add(name, values, files)
         except UsageError:
             continue  # what does not go together: a template with one address, say
         site = options.site(name, {key: values[key] for key in values if key in SITE_FIELDS})
@@ -254,7 +255,9 @@ def prepared(machine: Machine, file: tuple[str, list[Asked]]) -> list[Asked]:
     machine.write("/root/many.toml", text)
     out = "/root/out"
     machine.run("sdactivate", "gen", "--from", "/root/many.toml", "--out", out, "--systemd=252")
-    machine.run("sh", "-ec", f"mkdir -p {ROOT}/etc; cp /etc/passwd /etc/group {ROOT}/etc")
+    there = "shop-app:x:4300:4300::/:/bin/false"  # whether or not a site makes it, too
+    copy = f"cp /etc/passwd /etc/group {ROOT}/etc; echo {there} >>{ROOT}/etc/passwd"
+    machine.run("sh", "-ec", f"mkdir -p {ROOT}/etc; {copy}")
     machine.run("sh", "-c", f"systemd-sysusers --root={ROOT} {out}/sysusers.d/*.conf")
     machine.run("sh", "-c", f"systemd-tmpfiles --root={ROOT} --create {out}/tmpfiles.d/*.conf")
     return asked
