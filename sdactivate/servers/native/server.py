@@ -162,6 +162,8 @@ class Listener:
                 return
             if server.pool.running > server.pool.allowed:
                 break  # this thread is to park: another goes on
+        # Where the backlog never empties nobody sleeps, and so nobody hears of kept connections
+        server.hear(self.fd)
         server.put_off(self)
 
     def _pass_on(self) -> bool:
@@ -576,6 +578,10 @@ class Server:
     def lending(self) -> AbstractContextManager[None]:
         """See Pool.lending."""
         return self.pool.lending()
+
+    def hear(self, but: int) -> None:
+        """Note what has happened meanwhile, other than to descriptor `but`."""
+        self._keep([event for event in self._epoll.poll(0) if event[0] != but])
 
     def put_off(self, target: Any) -> None:
         """Let a thread that is or becomes free wake `target`."""
