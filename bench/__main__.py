@@ -43,8 +43,8 @@ def run_start(options: argparse.Namespace) -> None:
 
 def run_restart(options: argparse.Namespace) -> None:
     with bench() as place:
-        times = 2 if options.quick else options.times
-        result = restart.runs(place, times, options.app, options.servers)
+        times, own = (2, 2) if options.quick else (options.times, options.own_times)
+        result = restart.runs(place, times, own, options.app, options.servers)
     save(options.out, "restart", result)
 
 
@@ -125,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
     asleep.add_argument("--sites", type=int, default=1000)
     written.add_argument("--many", type=int, default=10000, help="sites in gen's file")
     written.add_argument("--sites", type=int, default=1000, help="sites of a daemon-reload")
+    again.add_argument("--own-times", type=int, default=100, help="of this project's server")
     again.add_argument("--app", default="djmw", choices=[*matrix.APPS, "sleep"])
     return top
 

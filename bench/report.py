@@ -159,12 +159,12 @@ def restart_section(result: Row) -> str:
     rows = result["rows"]
     parts = [
         f"{CLIENTS} clients on the socket and {CLIENTS} through nginx, each pausing {PAUSE_MS} ms "
-        f"between requests; {result['times']} restarts or reloads. Longest: the longest wait of "
-        "any request. Took: the median of one restart or reload, from the signal to an answer.\n"
+        "between requests. Longest: the longest wait of any request. Took: the median of one "
+        "restart or reload, from the signal to an answer.\n"
     ]
     for action in dict.fromkeys(row["action"] for row in rows):
         parts.append(f"### {TITLES[action]}\n")
-        heads = ["", "requests", "failed", "p99, ms", "longest, ms", "took, ms"]
+        heads = ["", "times", "requests", "failed", "p99, ms", "longest, ms", "took, ms"]
         parts.append(table(heads, map(_restart_line, select(rows, action=action))))
     parts += [f"- {name}: {why}\n" for name, why in result["failed"].items()]
     return "\n".join(parts)
@@ -182,6 +182,7 @@ def _restart_line(row: Row) -> list[str]:
     together = " (all four at once)" if row["together"] else ""
     return [
         f"{label(row['server'], row['protocol'])}{together}, {row['via']}",
+        str(row["times"] or ""),
         str(row["requests"]),
         f"{row['failed']} ({kinds})" if kinds else "0",
         number(row["p99_us"] / 1000),
