@@ -14,7 +14,10 @@ from tests.supervisors.conftest import House, Load, processes, wait_until
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="mounts and changes users, which only root can"),
-    pytest.mark.skipif(not shutil.which("supervise-daemon"), reason="openrc is not installed"),
+    pytest.mark.skipif(
+        not shutil.which("supervise-daemon"),
+        reason="openrc is not installed; from Debian 13 on it can't be, beside systemd",
+    ),
 ]
 
 
