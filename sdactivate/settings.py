@@ -243,7 +243,12 @@ TABLE: tuple[Setting, ...] = (
         "",
         "peers that are served, others are not: unit:nginx.service, user:www-data, group:web",
     ),
-    Setting("access_log", yes_or_no, "", "log every request"),
+    Setting(
+        "access_log",
+        yes_or_no,
+        "",
+        "log every request: to the journal with fields of its own, elsewhere as a line",
+    ),
     Setting(
         "fd",
         descriptors,

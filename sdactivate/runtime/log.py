@@ -5,7 +5,13 @@ begins with its priority in the form of sd-daemon(3), `<3>`, which the journal t
 peers and applications send is shown escaped: nobody can forge a line or steer a terminal.
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 _NAMES = {ERROR: "error", WARNING: "warning", NOTICE: "notice", INFO: "info"}
@@ -50,6 +56,24 @@ def say(level: int, message: str) -> None:
         pass
 
 
+def record(message: str, fields: Mapping[str, object]) -> None:
+    """Write `message` at INFO; the journal gets `fields` beside it (systemd.journal-fields(7)).
+
+    Elsewhere the message is a line like any other. What is in the fields is escaped as it is.
+    """
+    if is_journal():
+        from systemd import journal
+
+        own = {"MESSAGE": message, "PRIORITY": INFO, "SYSLOG_IDENTIFIER": "sdactivate"}
+        pairs = [f"{name}={escape(value)}" for name, value in (*own.items(), *fields.items())]
+        try:
+            journal.sendv(*[pair.encode("utf-8", "backslashreplace") for pair in pairs])
+            return
+        except OSError:
+            pass  # its socket is out of reach; standard error is not
+    say(INFO, escape(message))
+
+
 def say_exception(message: str, error: BaseException) -> None:
     """Write `message` and the traceback of `error`."""
     import traceback
@@ -70,7 +94,7 @@ def install_excepthook() -> None:
     """Let an exception that ends a thread be said like everything else."""
     import threading
 
-    def hook(args: "threading.ExceptHookArgs") -> None:
+    def hook(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is not None:
             name = args.thread.name if args.thread else "?"
             say_exception(f"the thread {name} has ended", args.exc_value)

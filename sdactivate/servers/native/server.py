@@ -365,7 +365,10 @@ class Server:
         if soft == resource.RLIM_INFINITY or soft >= wanted:
             return
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        except (OSError, ValueError):
+            limit = soft  # a sandbox forbids it
         if limit < connections:
             log.say(
                 log.WARNING,
@@ -567,7 +570,7 @@ class Server:
         worker.served += 1
         worker.since = monotonic()
         if self.settings.access_log:
-            log.say(log.INFO, response.line((worker.since - began) * 1000))
+            response.record((worker.since - began) * 1000)
 
     def http_base(self, address: Any) -> dict[str, Any]:
         """The variables of an HTTP connection whose peer, or its client, is at `address`."""

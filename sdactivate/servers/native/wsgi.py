@@ -307,13 +307,32 @@ class Response:
         return data
 
     def where(self) -> str:
-        environ = self.environ
-        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        return log.escape(f"{environ['REQUEST_METHOD']} {path} from {self.connection.peer_name()}")
+        """What was asked, and by whom, for the log. (The environ is the application's by now.)"""
+        method, path = self._asked()
+        return log.escape(f"{method} {path} from {self.connection.peer_name()}")
 
-    def line(self, milliseconds: float) -> str:
-        """Return the line of an access log: method and path, peer, status, bytes, time."""
-        return f"{self.where()}: {self._status[:3]}, {self.sent} bytes, {milliseconds:.1f} ms"
+    def _asked(self) -> tuple[str, str]:
+        environ = self.environ
+        path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
+        return str(environ.get("REQUEST_METHOD", "?")), path
+
+    def record(self, milliseconds: float) -> None:
+        """Write this exchange's entry in the access log; docs/server.md has its fields."""
+        method, path = self._asked()
+        status = self._status[:3]
+        log.record(
+            f"{self.where()}: {status}, {self.sent} bytes, {milliseconds:.1f} ms",
+            {
+                "REQUEST_METHOD": method,
+                "REQUEST_PATH": path,
+                "REQUEST_PROTOCOL": self.connection.protocol,
+                "REQUEST_MSEC": f"{milliseconds:.1f}",
+                "RESPONSE_STATUS": status,
+                "RESPONSE_BYTES": self.sent,
+                "REMOTE_ADDR": self.environ.get("REMOTE_ADDR", ""),
+                "PEER": self.connection.peer_name(),
+            },
+        )
 
     def _answer(self, status: str) -> None:
         """Answer with an error instead of the application, if nothing was sent yet."""
