@@ -204,28 +204,6 @@ def test_a_stop_soon_after_a_reload_loses_no_request(site: Site, workers: int) -
     assert site.show("Result") == "success"
 
 
-def test_a_reload_that_systemd_asks_for_itself(site: Site) -> None:
-    # Type=notify-reload is not what gen writes, for it can't fail; but it works
-    version = int(site.machine.run("systemctl", "--version").stdout.split()[1])
-    if version < 253:
-        pytest.skip("Type=notify-reload begins with systemd 253; test_newer_systemd has it")
-    site.deploy()
-    site.get("/")
-    dropin = "[Service]\nType=notify-reload\nExecReload=\n"
-    site.machine.write("/etc/systemd/system/life.service.d/reload.conf", dropin)
-    site.machine.run("systemctl", "daemon-reload")
-    try:
-        site.machine.run("systemctl", "restart", "life.service")
-        site.release("second")
-        site.machine.run("systemctl", "reload", "life.service")
-        site.machine.wait(lambda: site.get("/release") == "second", "the new release")
-        assert site.show("ActiveState") == "active"
-        assert site.show("NRestarts") == "0"
-    finally:
-        site.machine.run("rm", "-r", "/etc/systemd/system/life.service.d")
-        site.machine.run("systemctl", "daemon-reload")
-
-
 def test_a_reload_that_fails_changes_nothing_and_says_why(site: Site) -> None:
     site.deploy()
     before = site.get("/pid")

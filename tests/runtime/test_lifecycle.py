@@ -94,7 +94,7 @@ class Life(Service):
         return found
 
     def runs(self) -> bool:
-        return bool(self.processes())
+        return super().runs() or bool(self.processes())
 
     def all_leave(self) -> None:
         eventually(lambda: self.process.poll() is not None, "the end of the first process")
@@ -192,7 +192,7 @@ def test_a_hangup_where_nobody_listens_starts_afresh(life, workers):
     service = life(supervised=False, workers=workers)
     slow = service.send("/slow")
     service.logged("slowly")
-    service.release("sys.stderr.write('afresh')")
+    service.release("print('afresh', file=sys.stderr)")
     service.signal(signal.SIGHUP)
     assert answer(slow).startswith(b"HTTP/1.1 200")
     service.logged("afresh")
@@ -218,7 +218,7 @@ def test_a_stop_while_it_is_to_start_afresh_is_a_stop(life, workers):
     service = life(supervised=False, workers=workers)
     slow = service.send("/slow")
     service.logged("slowly")
-    service.release("sys.stderr.write('afresh')")
+    service.release("print('afresh', file=sys.stderr)")
     service.signal(signal.SIGHUP)
     service.logged("leaving")
     service.signal(signal.SIGTERM)
@@ -282,7 +282,7 @@ def test_a_stop_that_reaches_the_process_before_cuts_nothing(life, workers):
 
 def test_a_successor_whose_predecessor_dies_leaves(life):
     service = life().ready()
-    service.release("sys.stderr.write('importing'); time.sleep(1)")
+    service.release("print('importing', file=sys.stderr); time.sleep(1)")
     service.signal(signal.SIGHUP)
     service.logged("importing")
     service.signal(signal.SIGKILL)
@@ -293,7 +293,7 @@ def test_a_successor_whose_predecessor_dies_leaves(life):
 def test_a_successor_that_is_killed_changes_nothing(life):
     service = life().ready()
     before = service.pid()
-    service.release("sys.stderr.write('importing'); time.sleep(600)")
+    service.release("print('importing', file=sys.stderr); time.sleep(600)")
     service.signal(signal.SIGHUP)
     service.logged("importing")
     (successor,) = service.processes() - {before}
@@ -326,7 +326,7 @@ def _parents(pids: set[int]) -> set[int]:
 
 def test_a_hangup_for_a_successor_waits_until_it_is_the_main_process(life):
     service = life().ready()
-    service.release("sys.stderr.write('importing'); time.sleep(1)")
+    service.release("print('importing', file=sys.stderr); time.sleep(1)")
     service.signal(signal.SIGHUP)
     service.logged("importing")
     (successor,) = service.processes() - {service.process.pid}
@@ -422,7 +422,7 @@ def test_an_application_that_leaves_while_it_is_imported(life):
 
 @ONE_AND_MORE
 def test_a_stop_while_the_application_is_imported(life, workers):
-    service = life("sys.stderr.write('importing'); time.sleep(600)", workers=workers)
+    service = life("print('importing', file=sys.stderr); time.sleep(600)", workers=workers)
     service.logged("importing")
     service.signal(signal.SIGTERM)
     assert service.process.wait(60) == -signal.SIGTERM

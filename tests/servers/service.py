@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.conftest import CHECKOUT
@@ -71,7 +72,7 @@ class Service:
         self._log = directory / "log"
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(directory / "notify"))
-        self._heard: list[str] = []
+        self._heard: deque[str] = deque()
         self._listener = threading.Thread(target=self._listen)
         self._listener.start()
         numbers = [sock.fileno() for sock in self.listeners]
@@ -99,17 +100,28 @@ class Service:
 
     def told(self, wanted: str) -> None:
         """Wait for one assignment of sd_notify(3)."""
+        self.told_by(lambda line: line == wanted, wanted)
+
+    def told_by(self, is_it: Callable[[str], bool], wanted: str) -> str:
+        """Wait for the assignment that `is_it`, and return it; what came until then is past."""
         until = time.monotonic() + PATIENCE
-        while wanted not in self._heard:
-            alive = self.process.poll() is None and time.monotonic() < until
+        while True:
+            while self._heard:
+                lines = self._heard.popleft().splitlines()
+                if any(map(is_it, lines)):
+                    return next(filter(is_it, lines))
+            alive = self.runs() and time.monotonic() < until
             assert alive, f"never heard {wanted}; the log: {self.log}"
             time.sleep(0.01)
-        del self._heard[: self._heard.index(wanted) + 1]
+
+    def runs(self) -> bool:
+        """Whether there is anybody to be heard."""
+        return self.process.poll() is None
 
     def _listen(self) -> None:
         """Take all messages: where nobody does, the sender is held up with all its threads."""
         while message := self._notify.recv(4096):
-            self._heard += message.decode().splitlines()
+            self._heard.append(message.decode())
 
     def connect(self, which: int = 0, timeout: float = PATIENCE) -> socket.socket:
         """A connection to one of its sockets."""

@@ -10,13 +10,6 @@ EPOLLEXCLUSIVE wakes one of them at a time.
 Nothing is accepted unless a thread is free to serve it: the kernel's backlog is the only queue.
 A connection that is accepted and has not said enough yet costs a descriptor and no thread.
 
-Listening sockets are watched edge-triggered: connections that come together may be one event to
-one thread. So a thread that is about to serve, perhaps for long, sees to it that the backlog is
-not forgotten meanwhile. Where others sleep it accepts once more: as a rule nothing is left, which
-it would have had to find out afterwards anyway, and otherwise it wakes one of them with the
-connection, which goes on likewise. Where nobody sleeps it notes that there may be `more`, and
-whoever becomes free looks there before it sleeps.
-
 The first byte of a connection tells its protocol: a digit begins an SCGI netstring, 1 is
 FastCGI's version, 0 (or 100, a ping) uwsgi's modifier, and a letter begins an HTTP method. PROXY
 protocol headers, which begin with the letters PROXY or with a line break, belong to HTTP.
@@ -36,19 +29,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from threading import get_ident
 from time import monotonic
-from typing import Any, ClassVar, TextIO
+from typing import Any, ClassVar
 
 from sdactivate.runtime import log
 from sdactivate.runtime.activation import InheritedSocket
 from sdactivate.runtime.serving import Figures
 from sdactivate.servers.native import forwarded
-from sdactivate.servers.native.connection import CHUNK, Connection
+from sdactivate.servers.native.base import base_environ
+from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.fastcgi import FastCgi
 from sdactivate.servers.native.http import Http
+from sdactivate.servers.native.listener import Listener
 from sdactivate.servers.native.plain import Scgi, Uwsgi
 from sdactivate.servers.native.pool import Pool, Worker
 from sdactivate.servers.native.wire import Malformed
-from sdactivate.servers.native.wsgi import Application, FileWrapper, Response
+from sdactivate.servers.native.wsgi import Application, Response
 from sdactivate.settings import Settings
 
 PROTOCOLS: dict[str, type[Connection]] = {
@@ -66,184 +61,10 @@ BY_FIRST_BYTE: dict[int, type[Connection]] = {
     **dict.fromkeys(_LETTERS, Http),
     **dict.fromkeys((0x0D, 0x0A), Http),
 }
-# While a thread accepts one connection after the other, the rest is looked at every so often
-_IN_A_ROW = 32
-# accept(2) passes on what has happened to a connection while it waited
-_OF_THE_PEER = frozenset(
-    {
-        *(errno.ECONNABORTED, errno.EPROTO, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EINTR),
-        *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENONET),
-        *(errno.EPERM, errno.ETIMEDOUT),
-    }
-)
-_NO_SOCKET = (errno.EBADF, errno.ENOTSOCK, errno.EINVAL)
-_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # How long accepting rests when there are no descriptors left
 _REST = 0.1
 # Deadlines are looked at so often, seconds
 _SWEEP = 1.0
-# How long a connection that was accepted may take to speak: once the server is to stop, and before
-# it makes room for others
-_TO_SPEAK = 1.0
-
-
-class Listener:
-    """A listening socket, and the protocol its connections speak (None: see each)."""
-
-    def __init__(
-        self, server: Server, inherited: InheritedSocket, protocol: type[Connection] | None
-    ) -> None:
-        self.server = server
-        self.name = inherited.name
-        self.sock = inherited.sock
-        self.fd = self.sock.fileno()
-        self.is_tcp = self.sock.family in (socket.AF_INET, socket.AF_INET6)
-        # accept(2) without the cost of a socket object: the descriptor and the peer's address
-        self._accept = self.sock._accept  # type: ignore[attr-defined]
-        self._pinned = protocol
-
-    def wake(self, accepted: tuple[int, Any] | None = None) -> None:
-        """Accept and serve until nothing is left, or until the rest must have its turn.
-
-        `accepted`: the first connection, where there is one already.
-        """
-        server, accept, pinned, is_tcp = self.server, self._accept, self._pinned, self.is_tcp
-        by_first_byte, asleep, more = server.by_first_byte, server.pool.asleep, server.more
-        read, set_blocking = os.read, os.set_blocking
-        for _ in range(_IN_A_ROW):
-            if accepted is None:
-                if not server.accepting:
-                    return
-                # Before, and not after: what others note meanwhile must stay
-                more.pop(self, None)
-                try:
-                    fd, address = accept()
-                except BlockingIOError:
-                    return
-                except OSError as error:
-                    if server.bear(error):
-                        continue
-                    return
-            else:
-                fd, address = accepted
-                accepted = None
-            set_blocking(fd, False)
-            if is_tcp:
-                _without_delay(fd)
-            if server.gate is not None and not server.gate.admits(fd):
-                os.close(fd)
-                continue
-            try:
-                data = read(fd, CHUNK)  # as a rule the request has come with the connection
-            except BlockingIOError:
-                newcomer = Newcomer(server, fd, address, pinned)
-                newcomer.wait(server.settings.header_timeout)
-                continue
-            except OSError:
-                data = b""
-            if not data:
-                os.close(fd)
-                continue
-            # Who is about to sleep says so first, then looks at `more`: the other way round
-            more[self] = None
-            was_last = bool(asleep) and not self._pass_on()
-            protocol = pinned or by_first_byte.get(data[0]) or Newcomer
-            connection: Connection | None = None
-            try:
-                connection = protocol(server, fd, address)
-                connection.received(data)
-            except BaseException:
-                if connection is None:
-                    os.close(fd)
-                else:
-                    connection.close()
-                raise
-            if was_last:
-                return
-            if server.pool.running > server.pool.allowed:
-                break  # this thread is to park: another goes on
-        # Where the backlog never empties nobody sleeps, and so nobody hears of kept connections
-        server.hear(self.fd)
-        server.put_off(self)
-
-    def _pass_on(self) -> bool:
-        """Let a thread that sleeps go on with the next connection; whether there may be one."""
-        self.server.more.pop(self, None)
-        if not self.server.accepting:
-            return False
-        try:
-            accepted = self._accept()
-        except BlockingIOError:
-            return False
-        except OSError:
-            self.server.put_off(self)  # whatever it is, it must not wait for this thread
-            return True
-        self.server.put_off(Accepted(self, accepted))
-        return True
-
-
-class Accepted:
-    """A connection that one thread has accepted for another to serve, and then to go on."""
-
-    def __init__(self, listener: Listener, accepted: tuple[int, Any]) -> None:
-        self._listener = listener
-        self._accepted = accepted
-
-    def wake(self) -> None:
-        """Serve the connection, then accept further ones."""
-        self._listener.wake(self._accepted)
-
-
-class Newcomer(Connection):
-    """A connection that has not said which protocol it speaks."""
-
-    __slots__ = ("_pinned", "_successor")
-
-    def __init__(
-        self,
-        server: Server,
-        fd: int,
-        address: Any,
-        pinned: type[Connection] | None = None,
-    ) -> None:
-        super().__init__(server, fd, address)
-        self._pinned = pinned
-        self._successor: Connection | None = None
-
-    def wake(self) -> None:
-        super().wake()
-        # An event that came to the old name is the new one's
-        if self._successor is not None:
-            self._successor.wake()
-
-    def received(self, data: bytes) -> None:
-        protocol = self._pinned or self.server.by_first_byte.get(data[0])
-        if protocol is None:
-            hint = "; is it TLS? That is the front's work" if data[0] == 0x16 else ""
-            self.refuse(Malformed(f"no protocol begins with the byte 0x{data[0]:02x}{hint}"))
-            return
-        self._successor = protocol(self.server, self.fd, self.address)
-        self.hand_over(self._successor)
-        try:
-            self._successor.received(data)
-        except BaseException:
-            self._successor.close()
-            raise
-
-    @property
-    def idle(self) -> bool:
-        return True
-
-    def retire(self) -> None:
-        """The server takes no more requests, but this one is as good as taken.
-
-        Its peer has connected and writes a moment later. Were it cut off, a front would not try
-        again but answer 502.
-        """
-        self.deadline = min(self.deadline, monotonic() + _TO_SPEAK)
-
-    def expired(self) -> None:
-        self.shutdown(socket.SHUT_RD)  # a request that was sent just now is still read
 
 
 class Waker:
@@ -257,23 +78,6 @@ class Waker:
 
     def write(self) -> None:
         os.eventfd_write(self.fd, 1)
-
-
-class ErrorLog:
-    """wsgi.errors: what an application writes there goes to the log, line by line."""
-
-    def write(self, text: str) -> int:
-        for line in text.splitlines():
-            if line:
-                log.say(log.ERROR, line)
-        return len(text)
-
-    def writelines(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
 
 
 class Server:
@@ -620,23 +424,7 @@ class Server:
         waiting.sort(key=lambda each: each.since)
         return any(each.since < until and each.give_way(why) for each in waiting)
 
-    def bear(self, error: OSError) -> bool:
-        """Take note that accept(2) failed; whether to try again at once."""
-        if error.errno in _OF_THE_PEER:
-            return True
-        # Who has come just now is about to say something; the next one can wait in the backlog
-        until = monotonic() - _TO_SPEAK
-        if error.errno in _OUT_OF_RESOURCES and self.evict(str(error.strerror), until):
-            return True
-        if error.errno in _NO_SOCKET:
-            self.failed = (
-                f"cannot accept: {error.strerror}. The application has closed or replaced the "
-                "listening socket, as os.closerange() and daemonising libraries do"
-            )
-        self._rest(error)
-        return False
-
-    def _rest(self, error: OSError) -> None:
+    def rest(self, error: OSError) -> None:
         """Accept nothing for a moment: there are no descriptors or no memory left."""
         now = monotonic()
         if now - self._complained > 60:
@@ -657,40 +445,6 @@ class Server:
             raise Malformed(
                 f"a body of {length} bytes, over the limit of {limit}", "413 Content Too Large"
             )
-
-
-def base_environ(settings: Settings) -> dict[str, Any]:
-    """The variables that are the same for every request, and the defaults of others."""
-    errors: TextIO | ErrorLog = ErrorLog()
-    return {
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.errors": errors,
-        "wsgi.multithread": settings.threads > 1,
-        "wsgi.multiprocess": settings.workers > 1,
-        "wsgi.run_once": False,
-        "wsgi.input_terminated": True,
-        "wsgi.file_wrapper": FileWrapper,
-        "SCRIPT_NAME": "",
-        "PATH_INFO": "",
-        "QUERY_STRING": "",
-        "CONTENT_LENGTH": "",
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.0",
-        "SERVER_SOFTWARE": "sdactivate",
-    }
-
-
-def _without_delay(fd: int) -> None:
-    """A response goes out at once, though it is shorter than a TCP segment."""
-    sock = socket.socket(fileno=fd)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError:
-        pass
-    finally:
-        sock.detach()
 
 
 def _sooner(a: float | None, b: float) -> float:
