@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import gate, hosts, machine, matrix, plots, report, restart, start
+from bench import gate, hosts, machine, matrix, plots, ratios, report, restart, start
 from bench.load import bench
 from bench.servers import SERVERS
 
@@ -33,6 +33,20 @@ def run_load(options: argparse.Namespace) -> None:
             options.apps,
         )
     save(options.out, "load", result)
+
+
+def run_ratios(options: argparse.Namespace) -> None:
+    with bench() as place:
+        turns, known = 4 if options.quick else options.turns, ratios.COMPARISONS
+        result = ratios.measure(place, known, turns, options.seconds)
+    save(options.out, "ratios", result)
+
+
+def run_threads(options: argparse.Namespace) -> None:
+    with bench() as place:
+        turns, seconds = (2, 0.5) if options.quick else (options.turns, options.seconds)
+        result = ratios.threads(place, turns, seconds)
+    save(options.out, "threads", result)
 
 
 def run_start(options: argparse.Namespace) -> None:
@@ -105,6 +119,8 @@ def parser() -> argparse.ArgumentParser:
         of.add_argument(f"--{name}", nargs="+", default=known, choices=known, metavar="NAME")
 
     load = verb("load", run_load, "CPU per request, throughput, latencies, memory")
+    beside = verb("ratios", run_ratios, "costs in terms of a peer's, side by side")
+    several = verb("threads", run_threads, "what several threads do to each other")
     cold = verb("start", run_start, "cold start, memory of one worker, imports")
     again = verb("restart", run_restart, "restarts and reloads under load")
     others = verb("hosts", run_hosts, "restarts under load of what --server offers")
@@ -116,6 +132,9 @@ def parser() -> argparse.ArgumentParser:
         some(made, "servers", list(SERVERS))
     for made in (load, cold, costs, written):
         made.add_argument("--rounds", type=int, default=5)
+    for made, turns, seconds in ((beside, 24, 0.25), (several, 8, 2.0)):
+        made.add_argument("--turns", type=int, default=turns, help="of each in a comparison")
+        made.add_argument("--seconds", type=float, default=seconds, help="of one turn")
     load.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     some(load, "suites", list(matrix.SUITES))
     some(load, "apps", [*matrix.APPS, "sleep"])

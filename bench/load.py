@@ -23,12 +23,19 @@ READY_S = 30
 class Bench:
     """A place for sockets and logs, and the load generator, compiled."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, generator: Path | None = None) -> None:
         self.directory = directory
-        self.generator = directory / "load"
-        subprocess.run(["cc", "-O2", "-o", self.generator, SOURCE], check=True)
+        self.generator = generator or directory / "load"
+        if generator is None:
+            subprocess.run(["cc", "-O2", "-o", self.generator, SOURCE], check=True)
         for name, protocol in PROTOCOLS.items():
             (directory / f"{name}.request").write_bytes(protocol.request(PARAMS))
+
+    def beside(self, name: str) -> "Bench":
+        """A place of its own for one of several servers at a time."""
+        directory = self.directory / name
+        directory.mkdir(mode=0o755, exist_ok=True)
+        return Bench(directory, self.generator)
 
     @property
     def socket(self) -> Path:

@@ -129,6 +129,51 @@ def sleeping(rows: list[Row]) -> str:
     return table(["", *heads], (line(*name) for name in names(rows)))
 
 
+def ratios_section(result: Row) -> str:
+    def line(row: Row) -> list[str]:
+        ours, peer = row["ours"], row["peer"]
+        unit = 1000 if row["figure"] == "p99_us" else 1
+        low, high = row["quartiles"]
+        return [
+            _what(ours),
+            _what(peer),
+            ours["app"],
+            number(row["ours_median"] / unit),
+            number(row["peer_median"] / unit),
+            f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})",
+            f"{row['most']:.2f}" if row["most"] else "",
+        ]
+
+    heads = ["", "against", "application", "ours", "theirs", "ratio (quartiles)", "wanted at most"]
+    parts = [
+        f"Servers side by side, in {result['turns']} turns of {result['seconds']} s each; a ratio "
+        "is the median of those of neighbours in time. Under 1: this server does better.\n",
+        table(heads, map(line, result["rows"])),
+        *(f"- {name}: {why}\n" for name, why in result["failed"].items()),
+    ]
+    return "\n".join(parts)
+
+
+def threads_section(result: Row) -> str:
+    parts = ["p99, ms, of a Django site under saturation, on one core.\n", ratios_section(result)]
+    parts.append(f"An application that sleeps {SECONDS * 1000:g} ms: the share of the ideal.\n")
+    shares = [
+        [
+            _what(row["ours"]),
+            f"{row['share']:.3f} ({row['quartiles'][0]:.3f} to {row['quartiles'][1]:.3f})",
+            f"{row['least']:.2f}",
+        ]
+        for row in result["sleeping"]
+    ]
+    parts.append(table(["", "share (quartiles)", "wanted at least"], shares))
+    return "\n".join(parts)
+
+
+def _what(case: Row) -> str:
+    threads = f", {case['threads']} threads" if case["threads"] > 1 else ""
+    return label(case["server"], case["protocol"]) + threads
+
+
 def start_section(result: Row) -> str:
     rows = result["rows"]
     cold, memory = select(rows, what="cold"), select(rows, what="memory")
@@ -244,6 +289,8 @@ def generate_section(result: Row) -> str:
 
 # File name without .json: heading, and what makes its text.
 SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
+    "ratios": ("CPU per request, µs, side by side", ratios_section),
+    "threads": ("Threads", threads_section),
     "load": ("Serving", load_section),
     "start": ("Starting", start_section),
     "restart": ("Restarting", restart_section),

@@ -1,0 +1,177 @@
+"""What serving costs here in terms of a peer: side by side, in turns of a quarter of a second.
+
+A machine that others use too is faster at one time and slower at another, by half as much and more,
+so two figures taken a minute apart say little about each other. Here every server of a comparison
+is running, and they are loaded in turns, one after the other and back again, again and again.
+Each turn gives one ratio of neighbours in time; what is told is the median of these ratios, and
+the quartiles. Where threads are compared a turn takes longer, for the server finds out in the
+first moments of a load how many of them it wants.
+"""
+
+import contextlib
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from bench.apps.sleep import SECONDS
+from bench.load import Bench, Running, running
+from bench.matrix import NO_SERVER, handler_loop
+from bench.process import Failed
+from bench.servers import Case, version
+
+Figures = dict[str, float]
+Measure = Callable[[], Figures]
+
+
+class Comparison(NamedTuple):
+    """One server against others: `figure` of its answer, and what the ratio should be at most."""
+
+    ours: Case
+    peers: dict[Case, float | None]
+    figure: str = "cpu_us"
+
+
+def _case(server: str, protocol: str, app: str, threads: int = 1) -> Case:
+    return Case(server, protocol, app, 1, threads)
+
+
+def _against(protocol: str, app: str, threads: int = 1, **peers: float | None) -> Comparison:
+    """`peers`: SERVER__PROTOCOL=most."""
+    found = {}
+    for name, most in peers.items():
+        server, _, other = name.partition("__")
+        found[_case(server.replace("_", "-"), other.replace("_", "-"), app, threads)] = most
+    return Comparison(_case("sdactivate", protocol, app, threads), found)
+
+
+def _django(app: str) -> list[Comparison]:
+    """A Django site, against no server at all and against the strongest of the others."""
+    comparisons = []
+    for protocol in ("scgi", "fastcgi", "uwsgi", "http"):
+        peers: dict[Case, float | None] = {_case(NO_SERVER, "", app): 1.08}
+        for server, other in (("uwsgi", "uwsgi"), ("granian", "http"), ("bjoern", "http")):
+            peers[_case(server, other, app)] = None if server == "bjoern" else 1.0
+        if protocol == "http":
+            peers[_case("gunicorn-gthread", "http", app)] = 1.0
+        comparisons.append(Comparison(_case("sdactivate", protocol, app), peers))
+    return comparisons
+
+
+COMPARISONS = [
+    _against("scgi", "trivial", uwsgi__scgi=1.0, flup__scgi=0.3, flup_quiet__scgi=None),
+    _against("uwsgi", "trivial", uwsgi__uwsgi=1.0, gunicorn_sync__uwsgi=0.15),
+    _against("fastcgi", "trivial", uwsgi__fastcgi_close=1.0, flup__fastcgi_close=0.3),
+    _against("fastcgi-close", "trivial", uwsgi__fastcgi_close=None, flup__fastcgi_close=None),
+    _against("http", "trivial", granian__http=0.8, bjoern__http=1.2, gunicorn_gthread__http=0.15),
+    *_django("djmw"),
+    *_django("page"),
+]
+# Eight threads that compute, against one; eight that wait, against what they could do
+THREADED = [
+    Comparison(
+        _case("sdactivate", protocol, "djmw", 8),
+        {_case("sdactivate", protocol, "djmw"): 1.5, _case("uwsgi", "uwsgi", "djmw", 8): None},
+        "p99_us",
+    )
+    for protocol in ("scgi", "http")
+]
+SLEEPING = [
+    _case(server, protocol, "sleep", 8)
+    for server, protocol in (("sdactivate", "scgi"), ("sdactivate", "http"), ("uwsgi", "uwsgi"))
+]
+
+
+@contextlib.contextmanager
+def ready(bench: Bench, case: Case, seconds: float) -> Iterator[Measure]:
+    """A server that is running, or the loop without one: what one turn of it gives."""
+    if case.server == NO_SERVER:
+        yield lambda: handler_loop(case.app, seconds)
+        return
+    with running(bench.beside(str(case).replace(" ", "-")), case) as server:
+        yield lambda: turn(server, seconds)
+
+
+def turn(server: Running, seconds: float) -> Figures:
+    load = {"t": str(seconds), "c": "8"}
+    return server.measured(lambda: server.bench.load(server.case.protocol, **load))
+
+
+def compare(
+    bench: Bench, wanted: Comparison, turns: int, seconds: float
+) -> Iterator[dict[str, Any]]:
+    """Measure one comparison; a row for each peer."""
+    cases = [wanted.ours, *(case for case in wanted.peers if _is_here(case))]
+    figures: dict[Case, list[float]] = {case: [] for case in cases}
+    with contextlib.ExitStack() as stack:
+        measures = {case: stack.enter_context(ready(bench, case, seconds)) for case in cases}
+        for measure in measures.values():
+            measure()  # to warm up
+        for number in range(turns):
+            order = cases if number % 2 else cases[::-1]
+            for case in order:
+                figures[case].append(measures[case]()[wanted.figure])
+    ours = figures[wanted.ours]
+    for case in cases[1:]:
+        ratios = [mine / its for mine, its in zip(ours, figures[case], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        yield {
+            "figure": wanted.figure,
+            "ours": wanted.ours._asdict(),
+            "peer": case._asdict(),
+            "ours_median": statistics.median(ours),
+            "peer_median": statistics.median(figures[case]),
+            "ratio": middle,
+            "quartiles": [low, high],
+            "most": wanted.peers[case],
+        }
+
+
+def _is_here(case: Case) -> bool:
+    return case.server == NO_SERVER or version(case.server) is not None
+
+
+def asleep(bench: Bench, case: Case, turns: int, seconds: float) -> dict[str, Any]:
+    """The share of what its threads allow that an application reaches which sleeps."""
+    with running(bench.beside(str(case).replace(" ", "-")), case) as server:
+        turn(server, seconds)
+        rates = [turn(server, seconds)["requests_per_s"] for _ in range(turns)]
+    shares = [rate * SECONDS / case.threads for rate in rates]
+    low, middle, high = statistics.quantiles(shares, n=4)
+    return {"ours": case._asdict(), "share": middle, "quartiles": [low, high], "least": 0.95}
+
+
+def measure(
+    bench: Bench, comparisons: list[Comparison], turns: int, seconds: float
+) -> dict[str, Any]:
+    """Every comparison; the rows, and what could not be measured and why."""
+    rows: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    for wanted in comparisons:
+        for case in wanted.peers:
+            if not _is_here(case):
+                failed[case.server] = "not installed"
+        try:
+            for row in compare(bench, wanted, turns, seconds):
+                rows.append(row)
+                say(row)
+        except Failed as error:
+            failed[str(wanted.ours)] = str(error)
+    return {"turns": turns, "seconds": seconds, "rows": rows, "failed": failed}
+
+
+def threads(bench: Bench, turns: int, seconds: float) -> dict[str, Any]:
+    """What several threads do to each other."""
+    result = measure(bench, THREADED, turns, seconds)
+    here = [case for case in SLEEPING if _is_here(case)]
+    return result | {"sleeping": [asleep(bench, case, turns, seconds) for case in here]}
+
+
+def say(row: dict[str, Any]) -> None:
+    ours, peer = Case(**row["ours"]), Case(**row["peer"])
+    print(
+        f"{ours!s:34} {row['ours_median']:8.1f}  {peer!s:34} {row['peer_median']:8.1f}  "
+        f"{row['figure']} ratio {row['ratio']:.2f}",
+        file=sys.stderr,
+        flush=True,
+    )

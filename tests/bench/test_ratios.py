@@ -1,0 +1,36 @@
+"""Servers side by side: a comparison of this one with itself has a ratio of about one."""
+
+import shutil
+
+import pytest
+
+from bench import ratios, report
+from bench.load import bench
+from bench.matrix import NO_SERVER
+from bench.servers import SERVERS, Case
+
+pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="the load generator is compiled")
+
+
+def test_a_comparison_has_a_row_for_each_that_is_here() -> None:
+    ours = Case("sdactivate", "scgi", "trivial")
+    peers = {Case("sdactivate", "http", "trivial"): 1.0, Case(NO_SERVER, "", "trivial"): None}
+    with bench() as place:
+        rows = list(ratios.compare(place, ratios.Comparison(ours, peers), 4, 0.25))
+        asleep = ratios.asleep(place, Case("sdactivate", "scgi", "sleep", 1, 2), 2, 0.25)
+    kept, bare = rows
+    assert kept["peer"] == Case("sdactivate", "http", "trivial")._asdict()
+    assert 1 < kept["peer_median"] < kept["ours_median"] < 1e6  # a connection for each costs more
+    assert kept["quartiles"][0] <= kept["ratio"] <= kept["quartiles"][1]
+    assert bare["ratio"] > 5  # the application itself is next to nothing
+    assert 0 < asleep["share"] <= 1.1
+    told = report.threads_section(
+        {"turns": 4, "seconds": 0.25, "rows": rows, "sleeping": [asleep], "failed": {}}
+    )
+    assert f"**{kept['ratio']:.2f}** ({kept['quartiles'][0]:.2f}" in told
+
+
+def test_everything_compared_is_a_server_with_that_protocol() -> None:
+    for comparison in [*ratios.COMPARISONS, *ratios.THREADED]:
+        for case in (comparison.ours, *comparison.peers):
+            assert case.server == NO_SERVER or case.protocol in SERVERS[case.server].protocols
