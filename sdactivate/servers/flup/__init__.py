@@ -39,6 +39,7 @@ class Unspoken(Connection):
     """A connection in a protocol that flup does not speak."""
 
     title = ""
+    status_line = "HTTP/1.1 "
 
     def received(self, data: bytes) -> None:
         self.refuse(
@@ -50,11 +51,7 @@ class Unspoken(Connection):
         )
 
     def answer(self, status: str) -> None:
-        body = f"{status}\n"
-        self.send_now(
-            f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nConnection: close\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n{body}".encode("ascii")
-        )
+        self.send_now(self.plain(status, "Connection: close\r\n"))
 
 
 class Http(Unspoken):

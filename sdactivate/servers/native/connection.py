@@ -53,6 +53,8 @@ class Connection:
     """
 
     protocol = "?"
+    # What stands in front of a response's status
+    status_line = "Status: "
     # Whether a body goes over the wire as it is, so that a file may be copied by sendfile(2)
     raw_body = False
 
@@ -78,7 +80,7 @@ class Connection:
 
     def head(self, status: str, fields: str, response: Response) -> bytes:
         """Return the head of a response: its status and fields, each with its line break."""
-        return f"Status: {status}\r\n{fields}\r\n".encode("latin-1")
+        return f"{self.status_line}{status}\r\n{fields}\r\n".encode("latin-1")
 
     def frame(self, data: bytes) -> bytes:
         """Return a piece of a response's body as it goes over the wire."""
@@ -266,10 +268,14 @@ class Connection:
         self.linger()
 
     def answer(self, status: str) -> None:
-        """Send a plain response of the server's own. Raises PeerGone."""
-        body = f"{status}\n".encode("ascii")
-        fields = f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
-        self.send_now(f"Status: {status}\r\n{fields}\r\n".encode("ascii") + body)
+        """Send a response of the server's own. Raises PeerGone."""
+        self.send_now(self.plain(status))
+
+    def plain(self, status: str, fields: str = "") -> bytes:
+        """Return a response that says its status, with `fields` besides."""
+        body = f"{status}\n"
+        fields += f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
+        return f"{self.status_line}{status}\r\n{fields}\r\n{body}".encode("ascii")
 
     def peer_name(self) -> str:
         """Who the peer is, for the log."""

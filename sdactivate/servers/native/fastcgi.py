@@ -46,8 +46,9 @@ class FastCgi(Persistent):
         environ["wsgi.errors"] = Errors(self)
         length = environ.get("CONTENT_LENGTH")
         if length is not None:
-            request.expect(int(length))
-            self.server.check_length(int(length))
+            size = int(length)
+            request.expect(size)
+            self.server.check_length(size)
 
     # Responses out
 
@@ -81,12 +82,7 @@ class FastCgi(Persistent):
         request = self._parser.current
         if request is None:
             return  # there is nobody to answer: no request has begun
-        body = f"{status}\n"
-        reply = (
-            f"Status: {status}\r\nContent-Type: text/plain\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n{body}"
-        )
-        stdout: bytes = self.codec.stream(wire.STDOUT, request.id, reply.encode("ascii"))
+        stdout: bytes = self.codec.stream(wire.STDOUT, request.id, self.plain(status))
         self.send_now(stdout + self.codec.end_response(request.id))
 
 

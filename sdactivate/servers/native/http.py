@@ -47,6 +47,7 @@ class Http(Persistent):
     """A connection's requests, pipelined or not."""
 
     protocol = "http"
+    status_line = "HTTP/1.1 "
     raw_body = True
 
     _chunked = False  # the response under way is
@@ -175,9 +176,4 @@ class Http(Persistent):
                 self.linger()
 
     def answer(self, status: str) -> None:
-        body = f"{status}\n"
-        self.send_now(
-            f"HTTP/1.1 {status}\r\n{_server_and_date()}"
-            f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
-            f"Connection: close\r\n\r\n{body}".encode("ascii")
-        )
+        self.send_now(self.plain(status, f"{_server_and_date()}Connection: close\r\n"))

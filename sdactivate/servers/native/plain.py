@@ -119,18 +119,9 @@ class Uwsgi(Plain):
     """A connection that speaks uwsgi."""
 
     protocol = "uwsgi"
+    # Apache's mod_proxy_uwsgi wants a status line; nginx takes either
+    status_line = "HTTP/1.1 "
     parse = staticmethod(uwsgi.parse)
-
-    def head(self, status: str, fields: str, response: Response) -> bytes:
-        # Apache's mod_proxy_uwsgi wants a status line; nginx takes either
-        return f"HTTP/1.1 {status}\r\n{fields}\r\n".encode("latin-1")
-
-    def answer(self, status: str) -> None:
-        body = f"{status}\n"
-        self.send_now(
-            f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n{body}".encode("ascii")
-        )
 
     def _empty(self) -> None:
         self.send(uwsgi.PONG)

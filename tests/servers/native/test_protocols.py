@@ -70,6 +70,22 @@ def test_every_byte_begins_one_protocol_or_none() -> None:
     }
 
 
+# A response's first line: CGI's, or HTTP's, which Apache wants over uwsgi, too
+
+
+@pytest.mark.parametrize(
+    ("protocol", "line"), [("scgi", b"Status: "), ("uwsgi", b"HTTP/1.1 "), ("http", b"HTTP/1.1 ")]
+)
+@pytest.mark.parametrize(("length", "status"), [(0, b"200"), (3000, b"431")])
+def test_the_first_line(
+    service: Service, protocol: str, line: bytes, length: int, status: bytes
+) -> None:
+    request = Request(fields=[("X-Long", "x" * length)])
+    with service.connect() as peer:
+        peer.sendall(PROTOCOLS[protocol].encode(request))
+        assert until_end(peer).startswith(line + status)
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("which", [0, 1])
 def test_the_first_byte_tells_the_protocol(service: Service, protocol: str, which: int) -> None:

@@ -142,9 +142,8 @@ class Request(Message):
     answered = False
 
     def __init__(self, request_id: int, keep_alive: bool) -> None:
+        super().__init__(keep_alive)
         self.id = request_id
-        self.keep_alive = keep_alive
-        self.body = []
 
 
 class Parser:
