@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from typing import Protocol
 
 from sdactivate.runtime import log
 
@@ -18,6 +19,24 @@ from sdactivate.runtime import log
 _LEAST = 5.0
 
 _guarded = 0  # the process that has its guard
+
+
+class Life(Protocol):
+    """What a process does until it leaves. deadline: for its exit, on the monotonic clock."""
+
+    deadline: float
+
+    def live(self) -> int: ...
+
+
+def live(life: Life) -> int:
+    """Live it, and return the exit code; from then on the process is held to its deadline."""
+    code = 1
+    try:
+        code = life.live()
+    finally:
+        end_by(life.deadline, code)
+    return code
 
 
 def end_by(deadline: float, code: int = 1) -> None:

@@ -21,8 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from sdactivate.errors import Error
-from sdactivate.runtime import handover, log, outcome
-from sdactivate.runtime.ending import end_by
+from sdactivate.runtime import ending, handover, log, outcome
 from sdactivate.runtime.notify import notify, reloading
 from sdactivate.runtime.recycling import Recycling
 from sdactivate.runtime.status import Status
@@ -60,13 +59,7 @@ def run(plan: Plan) -> int:
 
     Raises Error where the server can't be started; the supervisor has then been told why.
     """
-    life = Life(plan)
-    code = 1
-    try:
-        code = life.live()
-    finally:
-        end_by(life.deadline, code)
-    return code
+    return ending.live(Life(plan))
 
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)

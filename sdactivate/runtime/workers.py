@@ -19,8 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from sdactivate.errors import Error
-from sdactivate.runtime import log
-from sdactivate.runtime.ending import end_by
+from sdactivate.runtime import ending, log
 from sdactivate.runtime.recycling import Recycling
 from sdactivate.runtime.serving import Figures
 from sdactivate.runtime.steward import Steward
@@ -325,13 +324,7 @@ def serve(plan: Plan, channel: socket.socket) -> int:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH):
         signal.signal(number, signal.SIG_IGN)  # they are the parent's affair
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    child = _Child(plan, channel, steward)
-    code = 1
-    try:
-        code = child.live()
-    finally:
-        end_by(child.deadline, code)
-    return code
+    return ending.live(_Child(plan, channel, steward))
 
 
 class _Child:
