@@ -8,6 +8,8 @@ the quartiles. Where threads are compared a turn takes longer, for the server fi
 first moments of a load how many of them it wants.
 """
 
+from __future__ import annotations
+
 import contextlib
 import statistics
 import sys
@@ -36,36 +38,35 @@ def _case(server: str, protocol: str, app: str, threads: int = 1) -> Case:
     return Case(server, protocol, app, 1, threads)
 
 
-def _against(protocol: str, app: str, threads: int = 1, **peers: float | None) -> Comparison:
-    """`peers`: SERVER__PROTOCOL=most."""
-    found = {}
-    for name, most in peers.items():
-        server, _, other = name.partition("__")
-        found[_case(server.replace("_", "-"), other.replace("_", "-"), app, threads)] = most
-    return Comparison(_case("sdactivate", protocol, app, threads), found)
+def _against(protocol: str, app: str, peers: Peers) -> Comparison:
+    found = {_case(server, other, app): most for (server, other), most in peers.items()}
+    return Comparison(_case("sdactivate", protocol, app), found)
 
 
-def _django(app: str) -> list[Comparison]:
-    """A Django site, against no server at all and against the strongest of the others."""
-    comparisons = []
-    for protocol in ("scgi", "fastcgi", "uwsgi", "http"):
-        peers: dict[Case, float | None] = {_case(NO_SERVER, "", app): 1.08}
-        for server, other in (("uwsgi", "uwsgi"), ("granian", "http"), ("bjoern", "http")):
-            peers[_case(server, other, app)] = None if server == "bjoern" else 1.0
-        if protocol == "http":
-            peers[_case("gunicorn-gthread", "http", app)] = 1.0
-        comparisons.append(Comparison(_case("sdactivate", protocol, app), peers))
-    return comparisons
-
-
+# By server and protocol: what this server's cost should be at most in terms of theirs
+Peers = dict[tuple[str, str], float | None]
+TRIVIAL: dict[str, Peers] = {
+    "scgi": {("uwsgi", "scgi"): 1.0, ("flup", "scgi"): 0.3, ("flup-quiet", "scgi"): None},
+    "uwsgi": {("uwsgi", "uwsgi"): 1.0, ("gunicorn-sync", "uwsgi"): 0.15},
+    "fastcgi": {("uwsgi", "fastcgi-close"): 1.0, ("flup", "fastcgi-close"): 0.3},
+    "fastcgi-close": {("uwsgi", "fastcgi-close"): None, ("flup", "fastcgi-close"): None},
+    "http": {("granian", "http"): 0.8, ("bjoern", "http"): 1.2, ("gunicorn-gthread", "http"): 0.15},
+}
+# A Django site: no server at all, and the strongest of the others
+STRONGEST: Peers = {
+    (NO_SERVER, ""): 1.08,
+    ("uwsgi", "uwsgi"): 1.0,
+    ("granian", "http"): 1.0,
+    ("bjoern", "http"): None,
+}
+DJANGO: dict[str, Peers] = {
+    **dict.fromkeys(("scgi", "fastcgi", "uwsgi"), STRONGEST),
+    "http": {**STRONGEST, ("gunicorn-gthread", "http"): 1.0},
+}
 COMPARISONS = [
-    _against("scgi", "trivial", uwsgi__scgi=1.0, flup__scgi=0.3, flup_quiet__scgi=None),
-    _against("uwsgi", "trivial", uwsgi__uwsgi=1.0, gunicorn_sync__uwsgi=0.15),
-    _against("fastcgi", "trivial", uwsgi__fastcgi_close=1.0, flup__fastcgi_close=0.3),
-    _against("fastcgi-close", "trivial", uwsgi__fastcgi_close=None, flup__fastcgi_close=None),
-    _against("http", "trivial", granian__http=0.8, bjoern__http=1.2, gunicorn_gthread__http=0.15),
-    *_django("djmw"),
-    *_django("page"),
+    _against(protocol, app, peers)
+    for app, table in (("trivial", TRIVIAL), ("djmw", DJANGO), ("page", DJANGO))
+    for protocol, peers in table.items()
 ]
 # Eight threads that compute, against one; eight that wait, against what they could do
 THREADED = [

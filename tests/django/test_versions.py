@@ -4,7 +4,6 @@ The suite's own is the newest that there is for this Python; beside it the two l
 For another Python: `PYTHON=python3.13 script/test tests/django`.
 """
 
-import http.client
 import os
 import socket
 import subprocess
@@ -17,6 +16,8 @@ import django
 import pytest
 
 from tests.conftest import CHECKOUT
+from tests.servers.peers import Request, ask
+from tests.servers.service import listener
 
 # The last Python that each runs on (docs.djangoproject.com, faq/install)
 SERIES = {"": (9, 9), "4.2": (3, 12), "5.2": (3, 14)}
@@ -69,22 +70,16 @@ def environ(installed: str, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def listening(tmp_path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(str(tmp_path / "s"))
-        sock.listen()
+    with listener(tmp_path) as sock:
         yield sock
 
 
-def ask(path: Path) -> str:
-    connection = http.client.HTTPConnection("localhost", timeout=60)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(60)
-    connection.sock.connect(str(path))
-    try:
-        connection.request("GET", "/")
-        return connection.getresponse().read().decode()
-    finally:
-        connection.close()
+def answer(listening: socket.socket) -> str:
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(60)
+        peer.connect(listening.getsockname())
+        body = ask(peer, "http", Request()).body
+    return body.decode()
 
 
 def test_the_checks(installed, environ):
@@ -102,7 +97,7 @@ def test_it_serves(installed, environ, listening, tmp_path, words):
         [sys.executable, "-m", "django", *words], env=environ, stdin=listening, cwd=tmp_path
     )
     try:
-        found = ask(tmp_path / "s")
+        found = answer(listening)
     finally:
         process.terminate()
         assert process.wait(60) == 0

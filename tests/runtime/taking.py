@@ -57,9 +57,14 @@ os.execv(sys.executable, [sys.executable, "-c", *sys.argv[2:]])
 """
 
 
-def take(*words: str, env: dict[str, str] | None = None, **options: object) -> dict:
-    """Let a child take what it is passed by `options` of subprocess and by `env`."""
-    return _said([TAKE, *words], env or {}, **options)
+def take(
+    *words: str, env: dict[str, str] | None = None, before: str = "", **options: object
+) -> dict:
+    """Let a child take what it is passed by `options` of subprocess and by `env`.
+
+    before: lines of Python that it runs first.
+    """
+    return _said([before + TAKE, *words], env or {}, **options)
 
 
 def inherit(*fds: int, **env: str) -> dict:

@@ -4,14 +4,12 @@ import contextlib
 import fcntl
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.runtime.taking import TAKE, inherit, take
+from tests.runtime.taking import inherit, take
 from tests.servers.peers import PROTOCOLS, Request, ask
 from tests.servers.service import Service, listener, serving
 
@@ -83,24 +81,16 @@ def test_nothing_about_the_socket_is_changed(listening: socket.socket, tmp_path:
 
 def test_the_right_pidfd(listening: socket.socket) -> None:
     """systemd 258: the inode of the child's own pidfd, where the kernel gives each its own."""
-    child = (
-        "import os; fd = os.pidfd_open(os.getpid());"
+    fd = listening.fileno()
+    before = (
+        f"import os; os.dup2({fd}, 3)\n"
+        "fd = os.pidfd_open(os.getpid())\n"
         "os.environ['LISTEN_PIDFDID'] = str(os.fstat(fd).st_ino); os.close(fd)\n"
         "os.environ['LISTEN_PID'] = str(os.getpid())\n"
     )
-    fd = listening.fileno()
-    passed = f"import os; os.dup2({fd}, 3)\n" + child + TAKE
-    done = subprocess.run(
-        [sys.executable, "-c", passed],
-        env={**os.environ, "LISTEN_FDS": "1"},
-        pass_fds=[fd, 3] if fd != 3 else [3],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert '"names": ["unknown"]' in done.stdout
+    passed = [fd, 3] if fd != 3 else [3]
+    found = take(env={"LISTEN_FDS": "1"}, before=before, pass_fds=passed)
+    assert found["names"] == ["unknown"]
 
 
 # Refused: what the descriptor is
@@ -208,22 +198,14 @@ def test_a_descriptor_that_is_closed(listening: socket.socket, fds: list[int | N
 
 def test_another_family(listening: socket.socket) -> None:
     """Few kernels have another with streams: here AF_UNIX is made to be one, in the child."""
-    child = (
+    before = (
         "import socket\nfrom sdactivate.runtime import descriptors\n"
-        "descriptors.FAMILIES.pop(socket.AF_UNIX)\n" + TAKE
+        "descriptors.FAMILIES.pop(socket.AF_UNIX)\n"
     )
     fd = listening.fileno()
-    done = subprocess.run(
-        [sys.executable, "-c", child, str(fd)],
-        pass_fds=[fd],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert '"error": "WrongFamily"' in done.stdout
-    assert "it must be one of AF_INET, AF_INET6, AF_VSOCK" in done.stdout
+    found = take(str(fd), before=before, pass_fds=[fd])
+    assert found["error"] == "WrongFamily"
+    assert "it must be one of AF_INET, AF_INET6, AF_VSOCK" in found["says"]
 
 
 # Refused: what the variables say

@@ -1,6 +1,5 @@
 """HUP where nobody understands MAINPID=: a fresh interpreter, however the sockets came."""
 
-import http.client
 import os
 import signal
 import socket
@@ -10,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers.peers import Request, ask
+from tests.servers.service import listener
 
 APPLICATION = """\
 import time
@@ -23,22 +25,16 @@ def application(environ, start_response):
 @pytest.fixture
 def listening(tmp_path: Path) -> Iterator[socket.socket]:
     (tmp_path / "hello.py").write_text(APPLICATION)
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(str(tmp_path / "s"))
-        sock.listen()
+    with listener(tmp_path) as sock:
         yield sock
 
 
-def ask(path: str) -> int:
-    connection = http.client.HTTPConnection("localhost", timeout=60)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(60)
-    connection.sock.connect(path)
-    try:
-        connection.request("GET", "/")
-        return int(connection.getresponse().read())
-    finally:
-        connection.close()
+def answer(listening: socket.socket) -> int:
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(60)
+        peer.connect(listening.getsockname())
+        body = ask(peer, "http", Request()).body
+    return int(body)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +66,9 @@ def test_twice_by_the_same_process(listening, tmp_path, options, environ):
     os.close(ready)
     try:
         for _ in range(2):
-            before = ask(f"{tmp_path}/s")
+            before = answer(listening)
             process.send_signal(signal.SIGHUP)
-            while ask(f"{tmp_path}/s") == before:  # it may not have been told yet
+            while answer(listening) == before:  # it may not have been told yet
                 assert process.poll() is None
     finally:
         process.terminate()

@@ -69,6 +69,12 @@ class Life(Service):
         peer.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
         return peer
 
+    def slow(self) -> socket.socket:
+        """A request that is being served, and takes a while."""
+        peer = self.send("/slow")
+        self.logged("slowly")
+        return peer
+
     def ask(self, path: str = "/") -> bytes:
         return answer(self.send(path))
 
@@ -135,8 +141,7 @@ def answer(peer: socket.socket) -> bytes:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_finishes_what_was_accepted(life, number, supervised, workers):
     service = life(supervised=supervised, workers=workers)
-    slow = service.send("/slow")
-    service.logged("slowly")
+    slow = service.slow()
     service.signal(number)
     if supervised:
         service.told("STOPPING=1")
@@ -177,8 +182,7 @@ def test_some_signals_mean_nothing(life, supervised, workers):
 @ONE_AND_MORE
 def test_a_hangup_reloads_by_a_successor(life, workers):
     service = life(workers=workers).ready()
-    slow = service.send("/slow")
-    service.logged("slowly")
+    slow = service.slow()
     before = service.processes()
     service.signal(signal.SIGHUP)
     assert service.main() not in before
@@ -190,8 +194,7 @@ def test_a_hangup_reloads_by_a_successor(life, workers):
 @ONE_AND_MORE
 def test_a_hangup_where_nobody_listens_starts_afresh(life, workers):
     service = life(supervised=False, workers=workers)
-    slow = service.send("/slow")
-    service.logged("slowly")
+    slow = service.slow()
     service.release("print('afresh', file=sys.stderr)")
     service.signal(signal.SIGHUP)
     assert answer(slow).startswith(b"HTTP/1.1 200")
@@ -216,8 +219,7 @@ def test_who_asks_for_a_reload_where_nobody_listens_is_answered(life, workers):
 @ONE_AND_MORE
 def test_a_stop_while_it_is_to_start_afresh_is_a_stop(life, workers):
     service = life(supervised=False, workers=workers)
-    slow = service.send("/slow")
-    service.logged("slowly")
+    slow = service.slow()
     service.release("print('afresh', file=sys.stderr)")
     service.signal(signal.SIGHUP)
     service.logged("leaving")
@@ -255,8 +257,7 @@ def test_quit_is_the_end(life, supervised, workers):
 def test_a_stop_after_a_reload_waits_for_the_process_before(life, workers):
     # systemd kills all that is left of a service when its main process has ended
     service = life(workers=workers).ready()
-    slow = service.send("/slow")
-    service.logged("slowly")
+    slow = service.slow()
     service.signal(signal.SIGHUP)
     main = service.main()
     watched = os.pidfd_open(main)
@@ -271,8 +272,7 @@ def test_a_stop_after_a_reload_waits_for_the_process_before(life, workers):
 @ONE_AND_MORE
 def test_a_stop_that_reaches_the_process_before_cuts_nothing(life, workers):
     service = life(workers=workers).ready()
-    slow = service.send("/slow")
-    service.logged("slowly")
+    slow = service.slow()
     service.signal(signal.SIGHUP)
     service.main()
     service.logged("leaving: a successor serves")
