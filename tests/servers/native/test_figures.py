@@ -32,6 +32,7 @@ def test_whoever_is_woken_by_a_request_sees_it(tmp_path: Path) -> None:
         peer.connect(listening.getsockname())
         peer.sendall(REQUEST)
         assert b"204" in peer.recv(4096)
-        assert busy == [1]
+        # A connection that came before its request has been told of as well
+        assert busy[-1:] == [1]
         server.drain()
         assert server.join(60)
