@@ -113,7 +113,7 @@ class Connection:
             with lock:  # until the kernel knows the descriptor, nobody may close it
                 self.server.watch(self)
             if self._again:
-                self.server.put_off(self)
+                self.server.loop.put_off(self)
 
     def wake(self) -> None:
         """Take the connection forward, unless another thread is at it, which then goes on."""
@@ -146,7 +146,7 @@ class Connection:
             finally:
                 lock.release()
             if self._again:
-                self.server.put_off(self)
+                self.server.loop.put_off(self)
 
     def _advance(self) -> None:
         """Read what there is and take it."""
@@ -182,7 +182,7 @@ class Connection:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             if self._lock is not None:
-                self.server.forget(fd)
+                self.server.loop.forget(fd)
             _close(fd)
 
     def linger(self) -> None:
@@ -220,7 +220,7 @@ class Connection:
                     self.shutdown(socket.SHUT_RD)
             finally:
                 lock.release()
-            self.server.put_off(self)  # what has come is for a thread of the pool to serve
+            self.server.loop.put_off(self)  # what has come is for a thread of the pool to serve
 
     def give_way(self, why: str) -> bool:
         """Close the connection to make room, unless a thread is at it; whether it was closed.
@@ -248,7 +248,7 @@ class Connection:
         successor._again = self._again
         successor.half_closed = self.half_closed
         if self._lock is not None:
-            self.server.replace(successor)
+            self.server.loop.replace(successor)
         self.fd = -1
 
     @property
@@ -388,5 +388,5 @@ class Connection:
         """Wait for the peer with the thread's place lent to another; whether it is ready."""
         poll = select.poll()
         poll.register(self.fd, events)
-        with self.server.lending():
+        with self.server.pool.lending():
             return bool(poll.poll(seconds * 1000))

@@ -61,7 +61,7 @@ class Listener:
         `accepted`: the first connection, where there is one already.
         """
         server, accept, pinned, is_tcp = self.server, self._accept, self._pinned, self.is_tcp
-        by_first_byte, asleep, more = server.by_first_byte, server.pool.asleep, server.more
+        by_first_byte, asleep, more = server.by_first_byte, server.pool.asleep, server.loop.more
         read, set_blocking = os.read, os.set_blocking
         for _ in range(_IN_A_ROW):
             if accepted is None:
@@ -116,12 +116,12 @@ class Listener:
             if server.pool.running > server.pool.allowed:
                 break  # this thread is to park: another goes on
         # Where the backlog never empties nobody sleeps, and so nobody hears of kept connections
-        server.hear(self.fd)
-        server.put_off(self)
+        server.loop.hear(self.fd)
+        server.loop.put_off(self)
 
     def _pass_on(self) -> bool:
         """Let a thread that sleeps go on with the next connection; whether there may be one."""
-        self.server.more.pop(self, None)
+        self.server.loop.more.pop(self, None)
         if not self.server.accepting:
             return False
         try:
@@ -129,9 +129,9 @@ class Listener:
         except BlockingIOError:
             return False
         except OSError:
-            self.server.put_off(self)  # whatever it is, it must not wait for this thread
+            self.server.loop.put_off(self)  # whatever it is, it must not wait for this thread
             return True
-        self.server.put_off(Accepted(self, accepted))
+        self.server.loop.put_off(Accepted(self, accepted))
         return True
 
     def _bear(self, error: OSError) -> bool:

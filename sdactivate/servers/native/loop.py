@@ -1,0 +1,210 @@
+"""The loop of the native server: one epoll set, and threads that each take what is ready.
+
+    thread: take an event -> accept or read -> call the application -> write -> next
+
+There is no thread that only accepts or only dispatches: whoever is free sleeps in epoll_wait,
+and the kernel wakes the one that slept last, whose caches are warm. A small request is accepted,
+read, served, written and closed by one thread in five system calls. With several worker processes
+EPOLLEXCLUSIVE wakes one of them at a time.
+
+Everything is watched edge-triggered, once and for all, so nobody is told twice: an event that
+its thread does not see to at once must be kept. What was kept is in `_ready`, listeners whose
+backlog may not be empty are in `more`, and who is free looks at both before it sleeps. In what
+order it looks, and says that it sleeps, is what makes this right: see `_take_turns`.
+
+Whatever is watched has a `fd` and a `wake()`, which any thread may call at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sdactivate.runtime import log
+from sdactivate.servers.native.pool import Pool, Worker
+
+if TYPE_CHECKING:
+    from sdactivate.servers.native.connection import Connection
+    from sdactivate.servers.native.listener import Listener
+
+
+class Wakeable(Protocol):
+    """What can be watched, or kept for later."""
+
+    def wake(self) -> None: ...
+
+
+class Waker:
+    """An eventfd in the epoll set: each write to it wakes one sleeping thread."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def wake(self) -> None:
+        """Nothing to be done: the thread is awake, and looks round."""
+
+    def write(self) -> None:
+        os.eventfd_write(self.fd, 1)
+
+
+class Loop:
+    """What the threads of a server wait for, and take in turns.
+
+    threads, poke: see `Pool`. fault: called with what a turn has raised, which is never an
+    application's doing.
+
+    pool: the threads. connections: those that wait for their peers, by descriptor. more:
+    listeners whose backlog may not be empty. draining: the threads end with the last connection.
+    """
+
+    def __init__(
+        self, threads: int, poke: Callable[[], None], fault: Callable[[Exception], None]
+    ) -> None:
+        self.pool = Pool(threads, self._run, poke)
+        self.connections: dict[int, Connection] = {}
+        self.more: dict[Listener, None] = {}
+        self.draining = False
+        self._fault = fault
+        self._epoll = select.epoll()
+        self._ready: deque[Wakeable] = deque()
+        self._watched: dict[int, Any] = {}
+        self._waker = Waker()
+
+    def start(self) -> None:
+        """Start the threads. Raises RuntimeError where the system gives none."""
+        self._watched[self._waker.fd] = self._waker
+        self._epoll.register(self._waker.fd, select.EPOLLIN | select.EPOLLET)
+        self.pool.start()
+
+    def drain(self) -> None:
+        """Let the threads end when no connection is left."""
+        self.draining = True
+        self.pool.stop()
+        self._waker.write()
+
+    # What is watched
+
+    def listen(self, listener: Listener) -> None:
+        """Wake `listener` whenever somebody has connected."""
+        self._watched[listener.fd] = listener
+        self._epoll.register(listener.fd, select.EPOLLIN | select.EPOLLET | select.EPOLLEXCLUSIVE)
+
+    def stop_listening(self, listener: Listener) -> None:
+        """Leave the backlog of `listener` to others."""
+        self._watched.pop(listener.fd, None)
+        try:
+            self._epoll.unregister(listener.fd)
+        except OSError:
+            pass  # the application has closed it
+
+    def watch(self, connection: Connection) -> None:
+        """Wake `connection` whenever its peer has said something, or has left."""
+        self.replace(connection)
+        self._epoll.register(connection.fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
+
+    def replace(self, connection: Connection) -> None:
+        """A watched descriptor is this connection's from now on."""
+        self.connections[connection.fd] = self._watched[connection.fd] = connection
+
+    def forget(self, fd: int) -> None:
+        """A watched connection is about to be closed, and its descriptor with it."""
+        self.connections.pop(fd, None)
+        self._watched.pop(fd, None)
+        if self.draining and not self.connections:
+            self._waker.write()
+
+    # What is kept for later
+
+    def put_off(self, target: Wakeable) -> None:
+        """Let a thread that is or becomes free wake `target`."""
+        self._ready.append(target)
+        if self.pool.asleep:
+            self._waker.write()
+
+    def hear(self, but: int) -> None:
+        """Keep what has happened meanwhile, other than to descriptor `but`."""
+        self._keep([event for event in self._epoll.poll(0) if event[0] != but])
+
+    def rouse(self) -> None:
+        """See that what was kept is not slept through: somebody may have been allowed since."""
+        if self.pool.asleep and (self._ready or self.more):
+            self._waker.write()
+
+    def _keep(self, events: list[tuple[int, int]]) -> None:
+        for fd, mask in events:
+            target = self._watched.get(fd)
+            if target is not None:
+                if mask != select.EPOLLIN:
+                    target.half_closed = True
+                self._ready.append(target)
+
+    # What threads do
+
+    def _run(self, worker: Worker) -> None:
+        """Take turns until the server stops: the life of a thread."""
+        while not (self.draining and self._is_empty()):
+            try:
+                self._take_turns(worker)
+            except Exception as error:
+                self.pool.asleep.pop(worker, None)
+                worker.response = None
+                self._fault(error)
+                self._check_epoll()
+        self._waker.write()  # and the next one
+
+    def _is_empty(self) -> bool:
+        return not self.connections and not self._ready
+
+    def _take_turns(self, worker: Worker) -> None:
+        pool, ready, watched, more = self.pool, self._ready, self._watched, self.more
+        asleep = pool.asleep
+        wait = self._epoll.poll
+        target: Any
+        while not (self.draining and self._is_empty()):
+            if pool.running > pool.allowed:
+                pool.park(worker)  # not at a stop: what is left must be served
+            if ready:
+                try:
+                    target = ready.popleft()
+                except IndexError:
+                    continue
+                if ready and asleep:
+                    self._waker.write()  # what was left at the same time may have woken one only
+            elif more:
+                try:
+                    target, _ = more.popitem()
+                except KeyError:
+                    continue
+            else:
+                asleep[worker] = None
+                # Who puts something into `ready` or `more` looks at `asleep` next
+                idle = not (ready or more)
+                events = wait(-1, 1 if pool.allowed > 1 else 16) if idle else []
+                del asleep[worker]
+                if not events:
+                    continue
+                fd, mask = events[0]
+                target = watched.get(fd)
+                if mask != select.EPOLLIN and target is not None:
+                    target.half_closed = True
+                if len(events) > 1:
+                    self._keep(events[1:])
+                if not pool.watched and pool.running - len(asleep) > 1:
+                    pool.overlap()
+            if target is not None:
+                target.wake()
+
+    def _check_epoll(self) -> None:
+        """End a process that can hear of nothing any more."""
+        try:
+            self._keep(self._epoll.poll(0))  # edge-triggered: nobody is told of them again
+        except OSError:
+            log.say(
+                log.ERROR,
+                "The application has closed descriptors that are not its own, as os.closerange() "
+                "and daemonising libraries do. This process can serve no longer",
+            )
+            os._exit(1)
