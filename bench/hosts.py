@@ -12,7 +12,7 @@ from bench import restart
 from bench.load import Bench
 from bench.process import Failed, python
 from bench.servers import SERVERS, Case, Server, version
-from sdactivate import hosts
+from sdactivate import backends, hosts
 
 PREFIX = "serve "
 # The Django site, whose answers take a fraction of a millisecond; and one that is always waiting
@@ -22,19 +22,16 @@ APPS = {"djmw": "Django", "sleep": "waits 5 ms"}
 def _rows() -> dict[str, Server]:
     """Rows for `bench.servers.SERVERS`: the servers by the names that --server knows."""
     found = {}
-    for name in hosts.NAMES:
-        if name in hosts.REFUSED:
-            continue
-        host = hosts.find(name)
-        attribute = "application" if host is None or hosts.WSGI in host.interfaces else "asgi"
+    for name, backend in backends.BACKENDS.items():
+        attribute = "application" if backends.WSGI in backend.interfaces else "asgi"
 
         def argv(case: Case, name: str = name, attribute: str = attribute) -> list[str]:
             app = f"bench.apps.{case.app}:{attribute}"
             return python("-m", "sdactivate", "serve", "--server", name, app)
 
-        package = host.package if host else {"native": "sdactivate"}.get(name, name)
-        protocol = hosts.front_protocol(name, "auto", ("scgi", "http"))
-        reload = host.reload if host else "HUP"
+        package = backend.package or {"native": "sdactivate"}.get(name, name)
+        protocol = backend.front_protocol("auto", ("scgi", "http"))
+        reload = "HUP" if backend.in_process else hosts.HOSTS[name].reload
         found[PREFIX + name] = Server(package, (protocol,), argv, 1, 64, reload)
     return found
 

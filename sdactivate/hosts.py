@@ -1,9 +1,9 @@
-"""Other servers on the same socket unit: one row a server, with the command line that inherits.
+"""Other makers' servers on the same socket unit: a row each, with the command line that inherits.
 
 `gen --server gunicorn` writes that command line into a unit, `sdactivate serve --server gunicorn`
 executes it, and docs/servers.md lists it. A server keeps its own ways of working: of the settings
-it is told those that it has an option for, and no others can be given. `native`, `flup` and
-`waitress` are not here: these run inside this project's own process.
+it is told those that it has an option for, and no others can be given. What it speaks is in
+`backends`, beside the servers that run inside this project's own process and are not here.
 
 Every row was tried on sockets of systemd's; what a comment says of a server was seen.
 """
@@ -13,14 +13,12 @@ from __future__ import annotations
 import math
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from sdactivate import backends
+from sdactivate.backends import ASGI, BACKENDS, WSGI, Backend
 from sdactivate.errors import UsageError
-
-if TYPE_CHECKING:
-    from sdactivate.settings import Settings
-
-WSGI, ASGI = "wsgi", "asgi"
+from sdactivate.settings import TABLE, Settings
 
 Words = list[str]
 
@@ -49,23 +47,19 @@ def _switch(on: Sequence[str] = (), off: Sequence[str] = ()) -> Callable[[Any], 
 class Host(NamedTuple):
     """One row."""
 
-    name: str
-    package: str
-    """What pip installs."""
+    backend: Backend
     program: str
     """The module for `python -m`, or the "bin/NAME" that is beside the interpreter."""
     fixed: tuple[str, ...]
     """What it must always be told."""
     socket: tuple[str, ...]
     """What it is told of each descriptor, with {fd}, {index} and {domain}; (): it looks itself."""
-    interfaces: Mapping[str, tuple[str, ...]]
-    """WSGI, ASGI: how it is told the application, with {app}."""
+    application: Mapping[str, tuple[str, ...]]
+    """How it is told an application of each interface that it speaks, with {app}."""
     options: Mapping[str, Callable[[Any], Words]]
     """The settings that it has, and how it is told them."""
     several: bool = True
     """Whether it serves more than one socket."""
-    protocols: tuple[str, ...] = ("http",)
-    """What fronts may speak to it; the first, where nothing is said."""
     notifies: bool = False
     """Whether it tells systemd when it is ready: Type=notify."""
     reload: str = ""
@@ -78,19 +72,23 @@ class Host(NamedTuple):
     """The option that names the virtual environment, for a program that is no Python."""
 
     @property
+    def name(self) -> str:
+        """What it is called; so are its package's program and module."""
+        return self.backend.name
+
+    @property
     def is_program(self) -> bool:
         """Whether it is no module, but a program beside the interpreter."""
         return self.program.startswith("bin/")
 
 
 GUNICORN = Host(
-    "gunicorn",
-    "gunicorn",
+    BACKENDS["gunicorn"],
     "gunicorn",
     # It would open a second socket for gunicornc
     fixed=("--no-control-socket",),
     socket=(),
-    interfaces={WSGI: ("{app}",), ASGI: ("--worker-class", "asgi", "{app}")},
+    application={WSGI: ("{app}",), ASGI: ("--worker-class", "asgi", "{app}")},
     options={
         "workers": _value("--workers"),
         "threads": _value("--threads"),
@@ -102,7 +100,6 @@ GUNICORN = Host(
         "access_log": _switch(on=("--access-logfile", "-")),
         "protocol": lambda value: ["--protocol", "uwsgi"] if value == "uwsgi" else [],
     },
-    protocols=("http", "uwsgi"),
     notifies=True,
     reload="HUP",
     why=(
@@ -112,8 +109,7 @@ GUNICORN = Host(
 )
 
 UWSGI = Host(
-    "uwsgi",
-    "uWSGI",
+    BACKENDS["uwsgi"],
     "bin/uwsgi",
     # TERM means a brutal reload to it, with --die-on-term a stop that cuts requests off
     fixed=(
@@ -121,7 +117,7 @@ UWSGI = Host(
         *("--hook-master-start", "unix_signal:15 gracefully_kill_them_all"),
     ),
     socket=(),
-    interfaces={WSGI: ("--module", "{app}")},
+    application={WSGI: ("--module", "{app}")},
     options={
         "workers": _value("--processes"),
         "threads": _value("--threads"),
@@ -134,7 +130,6 @@ UWSGI = Host(
         "preload": _switch(off=("--lazy-apps",)),
         "access_log": _switch(off=("--disable-logging",)),
     },
-    protocols=("uwsgi", "http", "scgi", "fastcgi"),
     notifies=True,
     why=(
         "uWSGI finds the sockets by LISTEN_FDS, and by no --socket option. Its own reload (HUP)",
@@ -144,13 +139,12 @@ UWSGI = Host(
 )
 
 UVICORN = Host(
-    "uvicorn",
-    "uvicorn",
+    BACKENDS["uvicorn"],
     "uvicorn",
     # It calls listen() again on what it inherits; the backlog stays the socket unit's
     fixed=("--backlog", "4096"),
     socket=("--fd", "{fd}"),
-    interfaces={ASGI: ("{app}",)},
+    application={ASGI: ("{app}",)},
     options={
         "workers": lambda value: ["--workers", str(value)] if value > 1 else [],
         "graceful_timeout": _whole("--timeout-graceful-shutdown"),
@@ -165,12 +159,11 @@ UVICORN = Host(
 )
 
 HYPERCORN = Host(
-    "hypercorn",
-    "hypercorn",
+    BACKENDS["hypercorn"],
     "hypercorn",
     fixed=("--backlog", "4096"),  # as uvicorn
     socket=("--bind", "fd://{fd}"),
-    interfaces={ASGI: ("{app}",), WSGI: ("wsgi:{app}",)},
+    application={ASGI: ("{app}",), WSGI: ("wsgi:{app}",)},
     options={
         "workers": _value("--workers"),
         "graceful_timeout": _whole("--graceful-timeout"),
@@ -182,14 +175,13 @@ HYPERCORN = Host(
 )
 
 DAPHNE = Host(
-    "daphne",
-    "daphne",
+    BACKENDS["daphne"],
     # Twisted would open the socket's file to the world and delete it: see there
     "sdactivate.servers.daphne",
     fixed=("--proxy-headers", "--no-server-name"),
     # Not --fd: it takes every descriptor for TCP, and a unix socket's connections are then reset
     socket=("-e", "systemd:domain={domain}:index={index}"),
-    interfaces={ASGI: ("{app}",)},
+    application={ASGI: ("{app}",)},
     options={"access_log": _switch(on=("--access-log", "-"))},
     finishes=False,
     why=(
@@ -200,19 +192,6 @@ DAPHNE = Host(
 
 HOSTS: dict[str, Host] = {host.name: host for host in (GUNICORN, UWSGI, UVICORN, HYPERCORN, DAPHNE)}
 
-REFUSED = {
-    "granian": "granian (seen: 2.8) has no option to inherit a socket: it always makes its own, "
-    "with an owner and a mode of its own. Take uvicorn or hypercorn for ASGI, and the native "
-    "server for WSGI",
-}
-"""Servers that can't serve a socket of somebody else's, and why."""
-
-IN_PROCESS = ("native", "flup", "waitress")
-"""Servers that run in this project's own process, with all of its lifecycle."""
-
-NAMES = (*IN_PROCESS, *HOSTS, *REFUSED)
-"""What the setting `server` may be."""
-
 # Settings that are about this project's own doing, whoever serves
 _OURS = frozenset({"server", "fd", "protocol"})
 
@@ -222,70 +201,7 @@ def find(name: str) -> Host | None:
 
     Raises UsageError for a server that can't inherit a socket, with the reason.
     """
-    if name in REFUSED:
-        raise UsageError(f"--server {name}: {REFUSED[name]}")
-    return HOSTS.get(name)
-
-
-_SPOKEN = {
-    "native": ("scgi", "fastcgi", "uwsgi", "http"),
-    "flup": ("scgi", "fastcgi"),
-    "waitress": ("http",),
-}
-
-
-def front_protocol(server: str, asked: str, offered: Sequence[str]) -> str:
-    """Return what a front is to speak to `server`.
-
-    asked: the setting `protocol`. offered: what the front speaks, best first.
-
-    Raises UsageError where the server does not speak what is asked.
-    """
-    if host := find(server):
-        check_protocol(host, asked)
-        return host.protocols[0] if asked == "auto" else asked
-    spoken = _SPOKEN[server]
-    if asked == "auto":
-        return next((protocol for protocol in offered if protocol in spoken), spoken[0])
-    if asked not in spoken:
-        raise UsageError(f"--protocol {asked}: {server} speaks {', '.join(spoken)} only")
-    return asked
-
-
-def interface(host: Host, app: str) -> str:
-    """Return what `host` takes the application `app` (MODULE:NAME) for: WSGI or ASGI.
-
-    Django and most others call the module of an ASGI application asgi, that of a WSGI one wsgi.
-    Any other name is taken for what the server speaks, and for WSGI where it speaks both.
-
-    Raises UsageError where the server does not speak what the name says.
-    """
-    said = app.partition(":")[0].rpartition(".")[2]
-    if said in (WSGI, ASGI) and said not in host.interfaces:
-        other = "asgi" if said == WSGI else "wsgi"
-        raise UsageError(
-            f"{app}: {host.name} speaks {other.upper()}, not {said.upper()}; name the site's "
-            f"{other.upper()} application, such as mysite.{other}:application, or choose a server "
-            f"that speaks {said.upper()}: {', '.join(speakers(said))}"
-        )
-    if said in (WSGI, ASGI):
-        return said
-    return WSGI if WSGI in host.interfaces else ASGI
-
-
-def speakers(wanted: str) -> list[str]:
-    """Return the names of the servers that speak WSGI or ASGI."""
-    ours = IN_PROCESS if wanted == WSGI else ()
-    return [*ours, *(host.name for host in HOSTS.values() if wanted in host.interfaces)]
-
-
-def check_interface(server: str, app: str) -> None:
-    """Raise UsageError where `app` is an ASGI application by its name and `server` is ours."""
-    if app.partition(":")[0].rpartition(".")[2] == ASGI and server in IN_PROCESS:
-        raise UsageError(
-            f"{app}: the {server} server speaks WSGI; name mysite.wsgi:application, or choose a "
-            f"server that speaks ASGI: {', '.join(speakers(ASGI))}"
-        )
+    return HOSTS.get(backends.find(name).name)
 
 
 def command(
@@ -323,7 +239,7 @@ def command(
     values = settings._replace(trust=trust)
     for name, words in host.options.items():
         argv += words(getattr(values, name))
-    return argv + [word.format(app=app) for word in host.interfaces[interface(host, app)]]
+    return argv + [word.format(app=app) for word in host.application[host.backend.interface(app)]]
 
 
 _NO_PREFIX = ("/", "/usr", "/usr/local")
@@ -336,8 +252,6 @@ def program(host: Host, python: str) -> str:
 
 def check_settings(host: Host, settings: Settings) -> None:
     """Raise UsageError for a setting that `host` has no option for, or can't do."""
-    from sdactivate.settings import TABLE
-
     for setting in TABLE:
         given = getattr(settings, setting.name) != setting.default
         if given and setting.name not in host.options and setting.name not in _OURS:
@@ -345,18 +259,4 @@ def check_settings(host: Host, settings: Settings) -> None:
             raise UsageError(
                 f"{setting.option}: {host.name} has no such setting; it can be told {known}"
             )
-    check_protocol(host, settings.protocol)
-
-
-def check_protocol(host: Host, protocol: str) -> None:
-    """Raise UsageError where `host` does not speak `protocol`."""
-    if protocol != "auto" and protocol not in host.protocols:
-        raise UsageError(
-            f"--protocol {protocol}: {host.name} speaks {', '.join(host.protocols)} only; the "
-            "native server speaks all four at once"
-        )
-
-
-def install_command(package: str, python: str) -> str:
-    """Return the command that installs `package` for `python`."""
-    return f"{python} -m pip install {package}"
+    host.backend.check_protocol(settings.protocol)

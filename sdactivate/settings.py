@@ -13,7 +13,7 @@ command line and the documentation list them. It imports neither.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sdactivate import hosts
+from sdactivate import backends
 from sdactivate.errors import UsageError
 from sdactivate.peer_rules import parse_rule
 
@@ -174,7 +174,7 @@ def descriptors(value: str) -> tuple[int, ...]:
 DEFAULTS = Settings()
 
 TABLE: tuple[Setting, ...] = (
-    Setting("server", text, "", "what serves the socket; see docs/servers.md", hosts.NAMES),
+    Setting("server", text, "", "what serves the socket; see docs/servers.md", backends.NAMES),
     Setting(
         "protocol",
         text,

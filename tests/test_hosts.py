@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from sdactivate import hosts
+from sdactivate import backends, hosts
 from sdactivate.errors import UsageError
+from sdactivate.runtime.serve import SERVERS
 from sdactivate.settings import TABLE, Setting, resolve
 
 PYTHON = "/srv/mysite/.venv/bin/python"
@@ -17,10 +18,21 @@ def line(
     server: str, app: str = "", families: Sequence[str] = ("unix",), **given: object
 ) -> list[str]:
     host = hosts.HOSTS[server]
-    kind = "wsgi" if hosts.WSGI in host.interfaces else "asgi"
+    kind = "wsgi" if "wsgi" in host.application else "asgi"
     return hosts.command(
         host, PYTHON, app or f"mysite.{kind}:application", resolve(given, {}, {}), families
     )
+
+
+def test_every_server_has_a_row_that_starts_it_or_runs_in_our_process() -> None:
+    others = {name for name, backend in backends.BACKENDS.items() if not backend.in_process}
+    assert set(hosts.HOSTS) == others
+    assert set(SERVERS) == set(backends.BACKENDS) - others
+
+
+@pytest.mark.parametrize("host", hosts.HOSTS.values(), ids=hosts.HOSTS)
+def test_every_server_can_be_told_each_application_that_it_takes(host: hosts.Host) -> None:
+    assert set(host.application) == set(host.backend.interfaces)
 
 
 @pytest.mark.parametrize("server", hosts.HOSTS)
@@ -103,13 +115,6 @@ def test_an_application_of_the_other_kind_is_refused(server: str, app: str) -> N
         line(server, app)
 
 
-@pytest.mark.parametrize("server", hosts.IN_PROCESS)
-def test_our_own_servers_speak_wsgi(server: str) -> None:
-    hosts.check_interface(server, "mysite.wsgi:application")
-    with pytest.raises(UsageError, match="speaks ASGI: gunicorn, uvicorn, hypercorn, daphne"):
-        hosts.check_interface(server, "mysite.asgi:application")
-
-
 def test_the_virtual_environment_is_named_where_there_is_one() -> None:
     assert "/srv/mysite/.venv" in line("uwsgi")
     argv = hosts.command(
@@ -117,37 +122,6 @@ def test_the_virtual_environment_is_named_where_there_is_one() -> None:
     )
     assert argv[0] == "/usr/bin/uwsgi"
     assert "--virtualenv" not in argv
-
-
-def test_one_that_can_not_inherit_is_refused_with_the_reason() -> None:
-    with pytest.raises(UsageError, match="no option to inherit a socket"):
-        hosts.find("granian")
-
-
-@pytest.mark.parametrize(
-    ("server", "asked", "offered", "spoken"),
-    [
-        ("native", "auto", ("scgi", "http"), "scgi"),
-        ("native", "uwsgi", ("scgi", "http"), "uwsgi"),
-        ("flup", "auto", ("http", "fastcgi"), "fastcgi"),
-        ("waitress", "auto", ("scgi", "http"), "http"),
-        ("gunicorn", "auto", ("scgi", "http"), "http"),
-        ("uwsgi", "auto", ("scgi", "http"), "uwsgi"),
-        ("uwsgi", "scgi", ("scgi", "http"), "scgi"),
-    ],
-)
-def test_a_front_speaks_what_the_server_does(
-    server: str, asked: str, offered: tuple[str, ...], spoken: str
-) -> None:
-    assert hosts.front_protocol(server, asked, offered) == spoken
-
-
-@pytest.mark.parametrize(
-    ("server", "asked"), [("flup", "http"), ("waitress", "scgi"), ("gunicorn", "fastcgi")]
-)
-def test_a_front_can_not_be_made_to_speak_another(server: str, asked: str) -> None:
-    with pytest.raises(UsageError, match=f"--protocol {asked}: {server} speaks"):
-        hosts.front_protocol(server, asked, ("scgi",))
 
 
 DOCUMENT = (Path(__file__).resolve().parent.parent / "docs" / "servers.md").read_text()
@@ -172,8 +146,3 @@ def told(host: hosts.Host, name: str) -> str:
 def test_the_document_shows_what_each_server_is_told(setting: Setting) -> None:
     cells = [f"`{setting.option}`", *(told(host, setting.name) for host in hosts.HOSTS.values())]
     assert f"| {' | '.join(cells)} |" in DOCUMENT
-
-
-@pytest.mark.parametrize("server", hosts.NAMES)
-def test_the_document_has_every_server(server: str) -> None:
-    assert f"| `{server}` |" in DOCUMENT

@@ -30,7 +30,10 @@ MODULES = {
 TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in MODULES.items()}
 
 # Room: what it must not import, at the top of a module or inside a function.
-COMMON = ("errors", "settings", "site", "systemd", "directives", "fronts")
+COMMON = (
+    *("errors", "settings", "site", "systemd", "directives", "vocabulary", "fronts", "backends"),
+    *("hosts", "peer_rules"),
+)
 RUNTIME = ("sdactivate.runtime", "sdactivate.servers")
 BEFORE = ("sdactivate.generate", "jinja2")
 AFTER = ("sdactivate.doctor",)
@@ -116,6 +119,7 @@ SERVING = {
 }
 NOT_WHILE_SERVING = {
     *("jinja2", "sdactivate.generate", "sdactivate.doctor", "sdactivate.launch"),
+    *("sdactivate.hosts", "sdactivate.site"),
     *("asyncio", "email", "http.server", "logging", "multiprocessing", "socketserver"),
     *("urllib.request", "unittest", "wsgiref.simple_server", "xml", "django"),
 }

@@ -108,7 +108,7 @@ def of_server(site: Site, python: str) -> Iterator[str]:
     if os.path.exists(python) and not os.path.exists(hosts.program(host, python)):
         yield (
             f"--server {host.name}: it does not seem to be installed for {python}; install it "
-            f"with `{hosts.install_command(host.package, python)}`"
+            f"with `{host.backend.install_command(python)}`"
         )
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from sdactivate import fronts, hosts
+from sdactivate import backends, fronts
 from sdactivate.errors import Error, UsageError
 from sdactivate.generate import front_options as grammar
 from sdactivate.generate.front_options import Files, Tls
@@ -300,10 +300,8 @@ def frontage(front: fronts.Front, site: Site, **options: Any) -> Frontage:
     Raises UsageError where the site has no socket in the file system, and what Frontage does.
     """
     distribution = options.pop("distribution", None) or fronts.distribution()
-    server = site.settings.get("server", "native")
-    protocol = hosts.front_protocol(
-        server, site.settings.get("protocol", "auto"), (front.recommended, *front.protocols)
-    )
+    backend = backends.find(site.settings.get("server", "native"))
+    protocol = backend.front_protocol(site.settings.get("protocol", "auto"), tuple(front.protocols))
     packaging = front.packaging.get(distribution)
     if not site.listen and packaging:
         socket = packaging.default_socket(site.name)

@@ -10,7 +10,8 @@ import re
 import shlex
 import sys
 
-from sdactivate import hosts
+from sdactivate import backends, hosts
+from sdactivate.backends import Backend
 from sdactivate.errors import UsageError
 from sdactivate.generate import units
 from sdactivate.generate.output import File, Output, Target
@@ -42,7 +43,7 @@ def s6(site: Site, target: Target, *, on_demand: bool = False) -> Output:
     An activator that waits for connections (`on_demand`) has no readiness to tell of, and a
     server that is a program of its own does not know how.
     """
-    if on_demand or _host(site):
+    if on_demand or not _backend(site).in_process:
         return _service_directory(site, target, "s6", _launch(site, on_demand=on_demand))
     command = _launch(site, keep=READY_FD)
     output = _service_directory(site, target, "s6", command)
@@ -127,7 +128,7 @@ def dockerfile(site: Site, target: Target) -> Output:
 
 def quadlet(site: Site, target: Target, *, image: str = "") -> Output:
     """Return NAME.socket and NAME.container: a container without a network, given the socket."""
-    host = _host(site)
+    host = hosts.HOSTS.get(_backend(site).name)
     text = render(
         "quadlet.container.j2",
         target.comments,
@@ -181,28 +182,21 @@ def _serve(site: Site) -> list[str]:
 def _app(site: Site, kind: str) -> str:
     if not site.app:
         raise UsageError(f"--kind {kind} needs --app, such as --app mysite.wsgi:application")
-    if host := _host(site):
-        hosts.interface(host, site.app)
+    backend = _backend(site)
+    backend.interface(site.app)
+    if host := hosts.HOSTS.get(backend.name):
         hosts.check_settings(host, resolve({}, site.settings, {}))
-    else:
-        hosts.check_interface(_server(site), site.app)
     return site.app
 
 
-def _server(site: Site) -> str:
-    return site.settings.get("server", "native")
-
-
-def _host(site: Site) -> hosts.Host | None:
-    """The server that is a program of its own, if it is one."""
-    return hosts.find(_server(site))
+def _backend(site: Site) -> Backend:
+    return backends.find(site.settings.get("server", "native"))
 
 
 def _package(site: Site) -> list[str]:
     """What pip installs for a server that sdactivate itself does not bring."""
-    if host := _host(site):
-        return [host.package]
-    return ["waitress"] if _server(site) == "waitress" else []
+    package = _backend(site).package
+    return [package] if package else []
 
 
 def _named(name: str, address: str) -> str:

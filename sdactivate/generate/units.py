@@ -8,7 +8,7 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sdactivate import directives, hosts, peer_rules, systemd
+from sdactivate import backends, directives, hosts, peer_rules, systemd
 from sdactivate.errors import UsageError
 from sdactivate.generate import advice
 from sdactivate.generate.output import File, Output, Target
@@ -137,7 +137,7 @@ def _service(site: Site, target: Target, instances: bool) -> File:
         families = [address.family for address in site.addresses]
         start = hosts.command(host, python, site.app, resolve({}, site.settings, {}), families)
     else:
-        hosts.check_interface(server, site.app)
+        backends.find(server).interface(site.app)
     text = render(
         "service.j2",
         target.comments,

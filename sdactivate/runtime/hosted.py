@@ -48,13 +48,13 @@ def become(host: Host, application: Any, settings: Settings) -> NoReturn:
             f"--server {host.name} is a program of its own and imports the application itself: "
             "give serve() its name, such as 'mysite.wsgi:application'"
         )
-    hosts.interface(host, application)
+    host.backend.interface(application)
     hosts.check_settings(host, settings)
     python = sys.executable
     if not is_installed(host, python):
         raise NotInstalled(
             f"{host.name} is not installed for {python}; install it with "
-            f"`{hosts.install_command(host.package, python)}`"
+            f"`{host.backend.install_command(python)}`"
         )
     sockets = inherited_sockets(settings.fd)
     families = [_FAMILIES[inherited.sock.family] for inherited in sockets]

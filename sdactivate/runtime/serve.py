@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sdactivate import hosts
+from sdactivate import backends
 from sdactivate.errors import Error, UsageError
 from sdactivate.runtime import notify
 from sdactivate.runtime.activation import inherited_sockets
@@ -82,12 +82,14 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
 
     origin = handover.Origin.now()
     settings = resolve(code, options, os.environ)
-    if host := hosts.find(settings.server):
+    backend = backends.find(settings.server)
+    if not backend.in_process:
+        from sdactivate.hosts import HOSTS
         from sdactivate.runtime.hosted import become
 
-        become(host, application, settings)
+        become(HOSTS[backend.name], application, settings)
     if isinstance(application, str):
-        hosts.check_interface(settings.server, application)
+        backend.interface(application)
     sockets = inherited_sockets(settings.fd)
     if settings.notify_fd:
         notify.write_ready_to(settings.notify_fd)

@@ -20,8 +20,8 @@ from threading import Lock, Thread, get_ident
 from time import monotonic
 from typing import Any
 
+from sdactivate.backends import BACKENDS
 from sdactivate.errors import Error, UsageError
-from sdactivate.hosts import install_command
 from sdactivate.runtime import log
 from sdactivate.runtime.activation import InheritedSocket
 from sdactivate.runtime.serving import Figures
@@ -37,7 +37,7 @@ except ModuleNotFoundError as error:
         raise
     raise Error(
         f"waitress is not installed for {sys.executable}; install it with "
-        f"`{install_command('waitress', sys.executable)}`"
+        f"`{BACKENDS['waitress'].install_command(sys.executable)}`"
     ) from None
 
 # The settings that waitress has a use for; those of the lifecycle are everybody's

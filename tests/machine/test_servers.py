@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sdactivate import hosts
+from sdactivate.backends import BACKENDS
 from tests.machine.machine import EXTRAS, CommandFailed, Installation, Machine, asked_for, install
 
 UNITS = "/etc/systemd/system"
@@ -17,7 +18,7 @@ CASES = [
     ("flup", "scgi"),
     ("flup", "fastcgi"),
     ("waitress", "auto"),
-    *((host.name, protocol) for host in hosts.HOSTS.values() for protocol in host.protocols),
+    *((name, protocol) for name in hosts.HOSTS for protocol in BACKENDS[name].protocols),
 ]
 
 
@@ -44,11 +45,13 @@ def front(machine: Machine) -> Machine:
     return machine
 
 
+def _interface(server: str) -> str:
+    return "wsgi" if "wsgi" in BACKENDS[server].interfaces else "asgi"
+
+
 def deploy(machine: Machine, server: str, protocol: str) -> None:
     """Give the socket to another server; the socket itself is not touched."""
-    interface = "wsgi"
-    if (host := hosts.find(server)) and "wsgi" not in host.interfaces:
-        interface = "asgi"
+    interface = _interface(server)
     said = f"--server {server} --protocol {protocol}"
     commands = f"""
         systemctl stop mysite.service
@@ -96,10 +99,7 @@ def test_the_site_is_served_on_the_socket_that_stays(
     assert "<form" in get(front)  # and the next request starts it again
 
 
-SERVERS = [name for name in hosts.NAMES if name not in hosts.REFUSED]
-
-
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", BACKENDS)
 def test_a_request_under_way_survives_a_restart(front: Machine, server: str) -> None:
     """Or the table says that it does not: the document's column "stop"."""
     deploy(front, server, "auto")
@@ -161,12 +161,11 @@ def test_a_server_without_a_sound_reload_has_none(front: Machine, server: str) -
     assert done.stdout == "no\n"
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", BACKENDS)
 def test_the_units_command_can_be_tried_by_hand(front: Machine, server: str) -> None:
     """`sdactivate serve --server NAME` on a socket of systemd-socket-activate's."""
     front.run("systemctl", "stop", "mysite.service")
-    host = hosts.find(server)
-    interface = "wsgi" if host is None or "wsgi" in host.interfaces else "asgi"
+    interface = _interface(server)
     protocol = "http" if server != "flup" else "auto"
     by_hand = f"""
         cd /srv/mysite

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from sdactivate.backends import Backend
+
 # A server that says what it has been given, beside a row that describes it
 SERVER = """
 import json, os, socket, stat, sys
@@ -36,12 +38,14 @@ if wanted != "stdin":
     for at, fd in enumerate(map(int, wanted.split(","))):
         os.dup2(fd, 3 + at)
     os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(at + 1))
+from sdactivate.backends import Backend
 from sdactivate.errors import Error
 from sdactivate.hosts import Host
 from sdactivate.runtime.hosted import become
 from sdactivate.settings import resolve
-host = Host("announced", "announced", "announced", ("--fixed",), ("--fd", "{fd}"),
-            {"wsgi": ("{app}",)}, {}, several=False)
+backend = Backend("announced", ("wsgi",), ("http",), "announced")
+host = Host(backend, "announced", ("--fixed",), ("--fd", "{fd}"), {"wsgi": ("{app}",)}, {},
+            several=False)
 host = host._replace(**eval(sys.argv[2]))
 application = eval(sys.argv[3])
 try:
@@ -114,7 +118,7 @@ def test_a_socket_that_would_not_be_served_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_that_is_not_installed_says_how_to_install_it(tmp_path: Path) -> None:
-    done = start(tmp_path, name="no_such_server", package="its-package")
+    done = start(tmp_path, backend=Backend("no_such_server", ("wsgi",), ("http",), "its-package"))
     assert f"`{sys.executable} -m pip install its-package`" in done.stderr
 
 
