@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
@@ -48,8 +49,8 @@ FORBIDDEN = {
 }
 
 
-def imports(tree: ast.Module, module: str) -> Iterator[str]:
-    """Every module that `tree` imports, by full name; `from a import b` is a and a.b."""
+def imports(tree: ast.AST, module: str) -> Iterator[str]:
+    """Every module that `tree` imports, by full name; `from a import b` is a.b if that is ours."""
     package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -57,8 +58,8 @@ def imports(tree: ast.Module, module: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - node.level + 1]
             base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            named = (f"{base}.{alias.name}" for alias in node.names)
+            yield from {name if name in MODULES else base for name in named}
 
 
 def is_in(name: str, room: str) -> bool:
@@ -75,6 +76,33 @@ def test_wings_do_not_import_each_other(room: str) -> None:
         if any(is_in(name, wing) for wing in FORBIDDEN[room])
     ]
     assert found == []
+
+
+class Executed(ast.NodeTransformer):
+    """A module without what only a type checker imports."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else node
+
+
+# A connection names its server and a server its connections: the parts of one thing.
+ONE = "sdactivate.servers.native"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Neither at the top nor inside a function; and for no annotation, but within one server."""
+    executed: dict[str, set[str]] = {}
+    named: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        tree = ast.parse(path.read_text())
+        room = ONE if is_in(module, ONE) else module
+        for name in imports(tree, module):
+            if name in MODULES:
+                named.setdefault(room, set()).add(ONE if is_in(name, ONE) else name)
+        executed[module] = MODULES.keys() & set(imports(Executed().visit(tree), module))
+    named[ONE].discard(ONE)
+    for graph in (executed, named):
+        TopologicalSorter(graph).prepare()  # a CycleError names the modules
 
 
 # Calls by which a socket is made, given away or taken away, and by which privileges are dropped.

@@ -17,8 +17,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sdactivate.errors import Error
 from sdactivate.runtime import ending, handover, log, outcome
@@ -28,30 +28,13 @@ from sdactivate.runtime.status import Status
 from sdactivate.runtime.steward import Steward
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.activation import InheritedSocket
+    from sdactivate.runtime.plan import Plan
     from sdactivate.runtime.serving import Serving
-    from sdactivate.settings import Settings
-
 
 # Seconds for which a process that can't start answers the clients that wait
 _APOLOGY = 0.2
 # Seconds beyond graceful_timeout that the process before has to leave
 _OVERTIME = 10.0
-
-
-class Plan(NamedTuple):
-    """What a process is to serve: a server to be made, its sockets, how it was all started.
-
-    load: imports the application if that has not been done; raises Error where it can't be.
-    make: makes the server of one process, given the function that wakes its steward, and
-    another application than the one that was loaded if there is to be one.
-    """
-
-    load: Callable[[], None]
-    make: Callable[..., Serving]
-    sockets: Sequence[InheritedSocket]
-    settings: Settings
-    origin: handover.Origin
 
 
 def run(plan: Plan) -> int:

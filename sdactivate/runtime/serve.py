@@ -79,6 +79,7 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
     checked in this sandbox.
     """
     from sdactivate.runtime import handover, lifecycle
+    from sdactivate.runtime.plan import Plan
 
     origin = handover.Origin.now()
     settings = resolve(code, options, os.environ)
@@ -108,7 +109,7 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
     def make(poke: Callable[[], None], other: Application | None = None) -> Serving:
         return server(other or loaded[0], sockets, settings, poke, gate)
 
-    return lifecycle.run(lifecycle.Plan(load, make, sockets, settings, origin))
+    return lifecycle.run(Plan(load, make, sockets, settings, origin))
 
 
 def find(name: str) -> Callable[..., Any]:

@@ -25,7 +25,7 @@ from sdactivate.runtime.serving import Figures
 from sdactivate.runtime.steward import Steward
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.lifecycle import Plan
+    from sdactivate.runtime.plan import Plan
 
 # So many deaths of each worker, within so many seconds, are a service that can't live
 _DEATHS = 3
