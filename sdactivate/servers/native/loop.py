@@ -87,7 +87,7 @@ class Loop:
 
     # What is watched
 
-    def listen(self, listener: Listener) -> None:
+    def start_listening(self, listener: Listener) -> None:
         """Wake `listener` whenever somebody has connected."""
         self._watched[listener.fd] = listener
         self._epoll.register(listener.fd, select.EPOLLIN | select.EPOLLET | select.EPOLLEXCLUSIVE)

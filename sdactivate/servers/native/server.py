@@ -121,7 +121,7 @@ class Server:
         self.accepting = True
         for listener in self.listeners:
             listener.sock.setblocking(False)
-            self.loop.listen(listener)
+            self.loop.start_listening(listener)
         self.loop.start()
 
     def _make_room(self) -> None:
