@@ -92,27 +92,38 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
+def _said(error: OSError) -> str:
+    """What the system said, without the number that says nothing more."""
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's own) and return its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    asked = [argv[0]] if argv and argv[0] in VERBS else VERBS
+    verb = argv[0] if argv and argv[0] in VERBS else ""
+    name = f"sdactivate {verb}".rstrip()
+    for stream in ("stdout", "stderr"):
+        # Closed (>&-), Python has none: print would take the other one for it.
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
     try:
-        args = parser(asked).parse_args(argv)
-    except SystemExit as leaving:  # argparse has printed help (0) or the mistake (2)
-        return leaving.code if isinstance(leaving.code, int) else 2
-    try:
+        try:
+            args = parser([verb] if verb else VERBS).parse_args(argv)
+        except SystemExit as leaving:  # argparse has printed help (0) or the mistake (2)
+            sys.stdout.flush()
+            return leaving.code if isinstance(leaving.code, int) else 2
         code: int = args.run(args)
         sys.stdout.flush()
         return code
     except Error as error:
-        print(f"sdactivate {args.verb}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output has left: nothing more to say, and nothing to say it to.
         _drop_output()
         return 1
     except OSError as error:
-        print(f"sdactivate {args.verb}: {error}", file=sys.stderr)
+        print(f"{name}: {_said(error)}", file=sys.stderr)
         _drop_output()  # if it is the output that can't be written
         return 1
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -114,19 +115,47 @@ def test_several_files_are_printed_with_their_names(capsys: pytest.CaptureFixtur
     assert "\n# --- mysite@.service\n" in out
 
 
-def test_a_full_disk_is_an_error() -> None:
+def typed(*argv: str, **streams: Any) -> subprocess.CompletedProcess[str]:
+    """The command as a process of its own."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    command = [sys.executable, "-m", "sdactivate", *argv]
+    return subprocess.run(command, text=True, timeout=60, **pipes)
+
+
+@pytest.mark.parametrize(
+    "argv", [("gen", "mysite", "--group=www-data"), ("gen", "--help"), ("--version",)]
+)
+def test_a_full_disk_is_an_error(argv: tuple[str, ...]) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     with open("/dev/full", "w") as full:
-        run = subprocess.run(
-            [sys.executable, "-m", "sdactivate", "gen", "mysite"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        run = typed(*argv, stdout=full)
     assert run.returncode == 1
-    assert "No space left" in run.stderr
-    assert "Traceback" not in run.stderr
+    assert run.stderr.endswith(": No space left on device\n")
+    assert len(run.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("argv", [("gen", "mysite", "--group=www-data"), ("gen", "--help")])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_left_is_no_reason_for_words(
+    argv: tuple[str, ...], unbuffered: str
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = typed(*argv, stdout=writer, env={**os.environ, "PYTHONUNBUFFERED": unbuffered})
+    os.close(writer)
+    assert (run.returncode, run.stderr) == (1, "")
+
+
+def test_a_closed_stream_is_not_the_other_one() -> None:
+    argv = [sys.executable, "-m", "sdactivate", "gen", "mysite", "--group", "no-such-group"]
+    for closed, left in (("1", "stderr"), ("2", "stdout")):
+        shell = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", *argv]
+        run = subprocess.run(shell, capture_output=True, text=True, timeout=60)
+        assert run.returncode == 0
+        words = {"stdout": run.stdout, "stderr": run.stderr}
+        assert ("warning" in words[left]) is (left == "stderr")
+        assert ("ListenStream=" in words[left]) is (left == "stdout")
 
 
 def test_the_example_site_is_as_generated(capsys: pytest.CaptureFixture[str]) -> None:
