@@ -22,7 +22,7 @@ from sdactivate.settings import resolve
 from tests.servers.service import Service, eventually
 
 APPLICATION = """
-import os, signal, sys, threading, time
+import gc, os, signal, sys, threading, time
 {more}
 def application(environ, start_response):
     path = environ["PATH_INFO"]
@@ -42,6 +42,8 @@ def application(environ, start_response):
         os.closerange(3, 500)
     elif path == "/grow":
         grown.append(b"grown" * (16 << 20))
+    elif path == "/collect":
+        gc.collect()
     elif path == "/daemon" and not os.fork():
         time.sleep(300)
     body = b"%d" % os.getpid()
@@ -347,6 +349,15 @@ def test_a_process_that_has_grown_is_replaced(life, workers):
     eventually(lambda: before not in service.processes(), "the end of the process that has grown")
     assert service.ask().startswith(b"HTTP/1.1 200")
     assert len(service.processes()) == len(first)
+
+
+def test_workers_share_what_was_imported(life):
+    # An application of a hundred MiB; the collector writes to each object that it looks at
+    service = life("ballast = [[n] for n in range(1_000_000)]", workers=2)
+    worker = int(service.ask("/collect").rpartition(b"\r\n")[2])
+    rollup = Path(f"/proc/{worker}/smaps_rollup").read_text()
+    own = next(line for line in rollup.splitlines() if line.startswith("Private_Dirty:"))
+    assert int(own.split()[1]) < 30 << 10
 
 
 def test_the_number_of_requests_varies():
