@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdactivate import systemd
 from sdactivate.errors import UsageError
+from sdactivate.generate import options
 from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.make import ALL, Claims, chosen, known_options, make
 from sdactivate.generate.output import File, Output, Target
@@ -124,7 +125,7 @@ def target(args: argparse.Namespace) -> Target:
 def run(args: argparse.Namespace) -> int:
     """Write the kind's text, whole or not at all, and its warnings on standard error."""
     wanted, claims = target(args), Claims()
-    outputs = [_made(site, wanted, claims) for site in sites(args)]
+    outputs = [_made(asked, wanted, claims) for asked in sites(args)]
     # Several kinds of one site warn of the same things: once is enough.
     for warning in dict.fromkeys(warning for output in outputs for warning in output.warnings):
         print(f"sdactivate gen: warning: {warning}", file=sys.stderr)
@@ -184,14 +185,14 @@ def sites(args: argparse.Namespace) -> Iterator[Asked]:
         yield Asked(name, kinds or entry.kinds or (ALL,), merged, tables)
 
 
-def _made(site: Asked, wanted: Target, claims: Claims) -> Output:
+def _made(asked: Asked, wanted: Target, claims: Claims) -> Output:
     try:
-        kinds = [row for kind in site.kinds for row in chosen(kind, site.given)]
-        output = make(site.name, kinds, site.given, wanted)
-        claims.add(site.name, site.given, output.files)
+        site = options.site(asked.name, asked.given)
+        output = make(site, chosen(asked.kinds, asked.given), asked.given, wanted)
+        claims.add(site, output.files)
         return output
     except UsageError as error:
-        where = f"{site.tables.place(site.name)}: " if site.tables else ""
+        where = f"{asked.tables.place(asked.name)}: " if asked.tables else ""
         raise UsageError(f"{where}{error}") from None
 
 

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.generate import options
     from sdactivate.generate.host import Host
     from sdactivate.generate.install import Installation
-    from sdactivate.generate.make import SITE_FIELDS, chosen, make
+    from sdactivate.generate.make import ALL, chosen, make
     from sdactivate.generate.steps import Step, carry_out
 
     args.kind = None if args.sites else "all"
@@ -62,12 +62,12 @@ def run(args: argparse.Namespace) -> int:
     if "app" not in asked.given:
         raise UsageError("--app is missing, such as --app mysite.wsgi:application")
     given: dict[str, Any] = {"python": sys.executable, **asked.given}
-    kinds = [row for kind in asked.kinds or ("all",) for row in chosen(kind, given)]
+    site = options.site(asked.name, given)
+    kinds = chosen(asked.kinds or (ALL,), given)
     installed = [row for row in kinds if row.units or (row.folder and not args.user_manager)]
-    output = make(asked.name, installed, given, gen.target(args))
+    output = make(site, installed, given, gen.target(args))
     for warning in dict.fromkeys(output.warnings):
         say(f"warning: {warning}")
-    site = options.site(asked.name, {key: given[key] for key in given if key in SITE_FIELDS})
     host = Host(args.root.resolve(), args.user_manager)
     if not args.dry_run:
         host.require_root()

@@ -7,10 +7,12 @@ with its file and line, and the other sites come up.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from sdactivate.errors import Error
+from sdactivate.errors import Error, UsageError
+from sdactivate.generate import options
 from sdactivate.generate.make import ALL, Claims, chosen, make
 from sdactivate.generate.output import File, Target
 from sdactivate.generate.tables import Tables
@@ -21,49 +23,43 @@ WANTED_BY = {".socket": "sockets.target.wants", ".timer": "timers.target.wants"}
 """What `systemctl enable` would do for each type of unit: systemd.unit(5), [Install]."""
 
 
-def generate(config: Path, normal: Path, target: Target, log: Callable[[str], None]) -> int:
-    """Write the units of every site in `config`/*.toml into `normal`; return how many sites.
+def generate(config: Path, normal: Path, target: Target, log: Callable[[str], None]) -> None:
+    """Write the units of every site in `config`/*.toml into `normal`.
 
-    Never raises: `log` gets a sentence for each file and each site that is left out.
+    Never raises: `log` gets a sentence for each file and each site that is left out, whatever the
+    reason is.
     """
     written: dict[str, Path] = {}
     claims = Claims()
-    for path in sorted(config.glob("*.toml")):
-        for name, files in _sites(path, target, log, claims):
-            if name in written:
-                log(f"{path}: sites.{name}: {written[name]} has this site already; left out")
-                continue
-            try:
-                _write(normal, files)
-                written[name] = path
-            except OSError as error:
-                log(f"{path}: sites.{name}: {error}; left out")
-    return len(written)
-
-
-def _sites(
-    path: Path, target: Target, log: Callable[[str], None], claims: Claims
-) -> Iterator[tuple[str, tuple[File, ...]]]:
-    try:
-        tables = Tables(path)
-    except Error as error:
-        log(f"{error}; this file is left out")
-        return
-    for name in tables.names:
+    for path in sorted(config.glob("[!.]*.toml")):  # what an editor keeps beside it has a dot
         try:
-            entry = tables.entry(name)
-            kinds = [
-                row
-                for kind in entry.kinds or (ALL,)
-                for row in chosen(kind, entry.given)
-                if row.units
-            ]
-            files = make(name, kinds, entry.given, target).files
-            claims.add(name, entry.given, files)
-            yield name, files
-        except Error as error:
-            place = "" if str(error).startswith(str(path)) else f"{tables.place(name)}: "
-            log(f"{place}{error}; this site is left out")
+            tables = Tables(path)
+        except Exception as error:
+            log(f"{_told(path, error)}; this file is left out")
+            continue
+        for name in tables.names:
+            try:
+                if name in written:
+                    raise UsageError(f"{written[name]} has this site already")
+                _write(normal, _units(tables, name, target, claims))
+                written[name] = path
+            except Exception as error:
+                log(f"{_told(path, error, tables.place(name))}; this site is left out")
+
+
+def _told(path: Path, error: Exception, place: str = "") -> str:
+    """What went wrong, and where: the `place`, unless the message begins with that itself."""
+    said = str(error) if isinstance(error, Error) else f"{type(error).__name__}: {error}"
+    return said if said.startswith(str(path)) else f"{place or path}: {said}"
+
+
+def _units(tables: Tables, name: str, target: Target, claims: Claims) -> tuple[File, ...]:
+    entry = tables.entry(name)
+    site = options.site(name, entry.given)
+    kinds = [row for row in chosen(entry.kinds or (ALL,), entry.given) if row.units]
+    files = make(site, kinds, entry.given, target).files
+    claims.add(site, files)
+    return files
 
 
 def _write(normal: Path, files: tuple[File, ...]) -> None:
@@ -73,7 +69,8 @@ def _write(normal: Path, files: tuple[File, ...]) -> None:
         stem, dot, suffix = file.name.rpartition(".")
         if (wants := WANTED_BY.get(dot + suffix)) and not stem.endswith("@"):
             (normal / wants).mkdir(exist_ok=True)
-            (normal / wants / file.name).symlink_to(f"../{file.name}")
+            with suppress(FileExistsError):  # by hand, and not the first time
+                (normal / wants / file.name).symlink_to(f"../{file.name}")
 
 
 def kernel_log(message: str) -> None:

@@ -1,6 +1,6 @@
 """A site's name and options become files: the way that gen, sites.toml and install share."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -10,12 +10,10 @@ from sdactivate.generate import options
 from sdactivate.generate.kinds import KINDS, Kind
 from sdactivate.generate.options import Option
 from sdactivate.generate.output import File, Output, Target
+from sdactivate.site import Site
 
 ALL = "all"
 """The kind that stands for every kind that a site has a use for."""
-
-SITE_FIELDS = frozenset(row.field for row in options.SITE)
-"""The options that describe the site itself."""
 
 
 @cache
@@ -25,32 +23,41 @@ def known_options() -> dict[str, Option]:
     return {row.field: row for row in rows}
 
 
-def chosen(kind: str, given: Mapping[str, Any]) -> list[Kind]:
-    """Return the row of `kind`; of "all", the rows that `given` options give a reason for.
+def kind_name(text: str) -> str:
+    """Return `text` if it names a kind, or all. Raises UsageError, with the nearest, otherwise."""
+    if text in KINDS or text == ALL:
+        return text
+    from difflib import get_close_matches
 
-    Raises UsageError where there is no such kind.
+    known = [*KINDS, ALL]
+    near = get_close_matches(text, known, 1)
+    meant = f"is {near[0]} meant?" if near else f"there are {', '.join(known)}"
+    raise UsageError(f"{text!r}: there is no such kind; {meant}")
+
+
+def chosen(kinds: Iterable[str], given: Mapping[str, Any]) -> list[Kind]:
+    """Return the rows of `kinds`, each once; for "all", those that `given` options ask for."""
+    names: dict[str, None] = {}
+    for kind in kinds:
+        names.update(dict.fromkeys(_reasoned(given) if kind == ALL else [kind]))
+    return [KINDS[name] for name in names]
+
+
+def _reasoned(given: Mapping[str, Any]) -> Iterator[str]:
+    front = given.get("front")
+    for row in KINDS.values():
+        named = any(name.replace("-", "_") in given for name in row.when or ())
+        if row.when == () or named or (front and row.name == front.name):
+            yield row.name
+
+
+def make(site: Site, kinds: list[Kind], given: Mapping[str, Any], target: Target) -> Output:
+    """Return the files of `kinds` for `site`, each below its kind's folder.
+
+    `given` are values by field, as the options' readers made them: those that the site was made
+    of, and those that kinds read. An option that none of the kinds reads is warned of. Raises
+    UsageError for what can't be written.
     """
-    if kind == ALL:
-        front = given.get("front")
-        return [
-            row
-            for row in KINDS.values()
-            if row.when == ()
-            or any(name.replace("-", "_") in given for name in row.when or ())
-            or (front and row.name == front.name)
-        ]
-    if kind not in KINDS:
-        raise UsageError(f"{kind!r}: there is no such kind; there are {', '.join(KINDS)}, {ALL}")
-    return [KINDS[kind]]
-
-
-def make(name: str, kinds: list[Kind], given: Mapping[str, Any], target: Target) -> Output:
-    """Return the files of `kinds` for the site `name`, each below its kind's folder.
-
-    `given` are values by field, as the options' readers made them. An option that none of the
-    kinds reads is warned of. Raises UsageError for what can't be written.
-    """
-    site = options.site(name, {key: value for key, value in given.items() if key in SITE_FIELDS})
     files: list[File] = []
     warnings: list[Iterable[str]] = []
     read: set[str] = set()
@@ -61,7 +68,7 @@ def make(name: str, kinds: list[Kind], given: Mapping[str, Any], target: Target)
         files += (file._replace(name=folder + file.name) for file in made.files)
         warnings.append(made.warnings)
         read |= own | (
-            SITE_FIELDS if kind.reads is None else {r.replace("-", "_") for r in kind.reads}
+            options.FIELDS if kind.reads is None else {r.replace("-", "_") for r in kind.reads}
         )
     if unread := [f"--{known_options()[key].name}" for key in given if key not in read]:
         what = " ".join(["--kind", *(kind.name for kind in kinds)])
@@ -75,9 +82,12 @@ class Claims:
     def __init__(self) -> None:
         self._taken: dict[str, str] = {}
 
-    def add(self, name: str, given: Mapping[str, Any], files: Iterable[File]) -> None:
-        """Note what the site `name` has. Raises UsageError if another one has it already."""
-        addresses = [f"--listen {address}" for address in given.get("listen", ())]
-        for claim in (*addresses, *(file.name for file in files)):
-            if (other := self._taken.setdefault(claim, name)) != name:
+    def add(self, site: Site, files: Iterable[File]) -> None:
+        """Note what `site` has. Raises UsageError if another one has it already."""
+        names = [file.name for file in files]
+        # Where no socket unit is made by its name, it has the usual address with another: @.socket
+        made = site.listen or f"{site.name}.socket" in names
+        addresses = [f"--listen {address}" for address in site.addresses] if made else []
+        for claim in (*addresses, *names):
+            if (other := self._taken.setdefault(claim, site.name)) != site.name:
                 raise UsageError(f"{claim}: the site {other} has it already")

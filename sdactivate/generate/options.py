@@ -219,6 +219,9 @@ SYSUSERS: tuple[Option, ...] = (
 )
 """Options of the sysusers kind."""
 
+FIELDS = frozenset(row.field for row in SITE)
+"""The options that describe the site itself."""
+
 _SETTINGS = frozenset(setting.name for setting in SETTINGS)
 
 
@@ -226,11 +229,11 @@ def site(name: str, values: Mapping[str, Any]) -> Site:
     """Return the site called `name` with `values`, by field, as the options' readers made them.
 
     `front` (see `sdactivate.fronts`) and `distribution` are no fields of it: they say what its
-    group and its address are where these are not given.
+    group and its address are where these are not given. What only kinds read is left to them.
 
     Raises UsageError where they don't fit together.
     """
-    fields = {key: value for key, value in values.items() if key not in _SETTINGS}
+    fields = {key: values[key] for key in values if key in FIELDS and key not in _SETTINGS}
     front, distribution = fields.pop("front", None), fields.pop("distribution", None)
     if front:
         packaging = front.packaging.get(distribution := distribution or fronts.distribution())

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from sdactivate import systemd
 from sdactivate.errors import Error, UsageError
-from sdactivate.generate.make import known_options
+from sdactivate.generate.make import kind_name, known_options
 from sdactivate.generate.options import Option
 
 if sys.version_info >= (3, 11):
@@ -65,6 +65,8 @@ class Tables:
             raise Error(f"{path}: {error.strerror}") from None
         except UnicodeDecodeError:
             raise UsageError(f"{path}: this is not UTF-8, which TOML is written in") from None
+        except RecursionError:
+            raise UsageError(f"{path}: its values lie too deep in one another") from None
         except tomllib.TOMLDecodeError as error:
             what, _, where = str(error).partition(" (at line ")
             line = where.partition(",")[0] or len(self._text.splitlines())
@@ -101,7 +103,10 @@ class Tables:
         except UsageError as error:
             raise self._error(at, str(error)) from None
         own = self._read(at, self._table(self._sites, name, at[:-1]))
-        return Entry(own.kinds or self._defaults.kinds, {**self._defaults.given, **own.given})
+        given = {**self._defaults.given, **own.given}
+        # A flag that is off has done its work: it has outranked one that is on among the defaults.
+        given = {field: value for field, value in given.items() if value is not False}
+        return Entry(own.kinds or self._defaults.kinds, given)
 
     def header(self, name: str) -> str:
         """Return how the table of the site `name` is called in this file."""
@@ -118,11 +123,11 @@ class Tables:
         for key, value in table.items():
             try:
                 if key == "kind":
-                    kinds = tuple(_texts(value, (str,), many=True))
+                    kinds = tuple(map(kind_name, _texts(value, (str,), many=True)))
                 elif (option := known.get(key)) is None:
                     raise UsageError(self._unknown(key, [*known, "kind"]))
-                elif (parsed := _parse(option, value)) is not None:
-                    given[option.field] = parsed
+                else:
+                    given[option.field] = _parse(option, value)
             except UsageError as error:
                 raise self._error((*at, key), str(error)) from None
         return Entry(kinds, given)
@@ -150,11 +155,11 @@ def _by_name() -> dict[str, Option]:
 
 
 def _parse(option: Option, value: object) -> Any:
-    """Return what `value` means to `option`; None for a flag that is not set."""
+    """Return what `value` means to `option`: True or False for a flag."""
     if option.flag:
         if not isinstance(value, bool):
             raise UsageError("true or false is wanted")
-        return value or None
+        return value
     texts = _texts(value, option.types, option.many or option.words)
     if option.many:
         return tuple(option.read(text) for text in texts)

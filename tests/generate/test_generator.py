@@ -54,13 +54,16 @@ def test_the_others_come_up(tmp_path: Path) -> None:
         d=GOOD.format("d"),
         e=GOOD.format("d") + GOOD.format("e"),
         f='[sites.f]\nkind = "nonsense"\n',
+        g=f"[sites.g]\nlisten = {'[' * 5000}{']' * 5000}\n",
+        h=GOOD.format("h"),
     )
     assert sorted(path.name for path in normal.glob("*.service")) == [
         "b2.service",
         "d.service",
         "e.service",
+        "h.service",
     ]
-    assert len(said) == 5
+    assert len(said) == 6
     config = tmp_path / "config"
     assert said[0].startswith(f"{config}/a.toml:1: ")
     assert said[1].startswith(f"{config}/b.toml:4: sites.b.grup: there is no such key")
@@ -68,8 +71,24 @@ def test_the_others_come_up(tmp_path: Path) -> None:
         f"{config}/c.toml:1: sites.c: --kind service needs --app, such as "
         "--app mysite.wsgi:application; this site is left out"
     )
-    assert "d.toml has this site already" in said[3]
-    assert "'nonsense': there is no such kind" in said[4]
+    assert said[3] == (
+        f"{config}/e.toml:1: sites.d: {config}/d.toml has this site already; this site is left out"
+    )
+    assert said[4].startswith(f"{config}/f.toml:2: sites.f.kind: 'nonsense': there is no such kind")
+    assert said[5].startswith(f"{config}/g.toml")
+
+
+def test_what_an_editor_keeps_beside_a_file_is_none(tmp_path: Path) -> None:
+    normal, said = generated(tmp_path, **{".#a": GOOD.format("draft"), "a": GOOD.format("a")})
+    assert said == []
+    assert sorted(path.name for path in normal.glob("*.service")) == ["a.service"]
+
+
+def test_by_hand_a_second_time(tmp_path: Path) -> None:
+    normal, _ = generated(tmp_path, a=GOOD.format("a"))
+    said: list[str] = []
+    generate(tmp_path / "config", normal, Target(252), said.append)
+    assert said == []
 
 
 def test_what_another_site_has_is_left_alone(tmp_path: Path) -> None:

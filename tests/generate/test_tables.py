@@ -63,6 +63,18 @@ def test_every_option_by_its_long_name(tmp_path: Path) -> None:
     assert read.entry("example.org").given["group"] == "web"
 
 
+def test_a_flag_that_is_off_outranks_the_defaults(tmp_path: Path) -> None:
+    text = "[defaults]\nnetwork = true\n[sites.a]\n[sites.b]\nnetwork = false\n"
+    read = tables(tmp_path, text)
+    assert read.entry("a").given == {"network": True}
+    assert read.entry("b").given == {}
+
+
+def test_values_too_deep_in_one_another(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"too deep|nested"):
+        tables(tmp_path, f"[sites.a]\nlisten = {'[' * 5000}{']' * 5000}\n")
+
+
 def test_the_same_in_a_pyproject(tmp_path: Path) -> None:
     text = "[project]\nname = 'x'\n" + GOOD.replace("[sites", "[tool.sdactivate.sites").replace(
         "[defaults", "[tool.sdactivate.defaults"
@@ -95,6 +107,10 @@ def test_the_same_in_a_pyproject(tmp_path: Path) -> None:
         ("[defaults]\nx = 1\n", "2: defaults.x: there is no such key"),
         ("[site.a]\n", "1: site: there is no such key; is sites meant?"),
         ("[sites.a]\nx = \n", "2: Invalid value"),
+        (
+            "[sites.a]\n\nkind = 'servic'\n",
+            "3: sites.a.kind: 'servic': there is no such kind; is se",
+        ),
         ("[sites.a\n", "1: "),
         ("[sites.a]\napp = 'x\n", "2: "),
     ],
@@ -177,6 +193,14 @@ def test_many_sites_cost_no_look_up_each(tmp_path: Path) -> None:
     assert sum("/etc/passwd" in line for line in many) == sum("/etc/passwd" in line for line in few)
 
 
+def test_a_kind_that_is_asked_for_twice_is_written_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sites.toml").write_text('[sites.a]\nkind = ["socket", "all", "socket"]\n')
+    assert main(["gen", "--from", str(tmp_path / "sites.toml")]) == 0
+    assert capsys.readouterr().out.count("[Socket]") == 1
+
+
 def test_one_site_is_printed_and_the_command_line_wins(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +230,10 @@ def test_a_site_that_cannot_be_leaves_nothing_written(
         (
             '[sites.a]\nlisten = "/run/x"\n[sites.b]\nlisten = "/run/x"\n',
             ":3: sites.b: --listen /run/x: the site a has it already",
+        ),
+        (
+            '[sites.a]\n[sites.b]\nlisten = "/run/a.sock"\n',
+            ":2: sites.b: --listen /run/a.sock: the site a has it already",
         ),
         (
             '[sites.a]\napp = "a:b"\nchdir = "/srv"\ncommand = "x"\n[sites.a-x]\napp = "a:b"\n',

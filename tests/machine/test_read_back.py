@@ -21,7 +21,7 @@ from sdactivate import settings as runtime
 from sdactivate.errors import UsageError
 from sdactivate.generate import options
 from sdactivate.generate.kinds import KINDS
-from sdactivate.generate.make import ALL, SITE_FIELDS, Claims, chosen, make
+from sdactivate.generate.make import ALL, Claims, chosen, make
 from sdactivate.generate.output import Target
 from sdactivate.generate.schedule import is_span
 from sdactivate.generate.tables import Tables
@@ -69,12 +69,11 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Asked]]:
         path.write_text(part)
         try:
             kinds, values = Tables(path).entry(name)
-            rows = [row for kind in kinds or (ALL,) for row in chosen(kind, values)]
-            files = make(name, rows, values, Target(252)).files
-            claims.add(name, values, files)
+            site = options.site(name, values)
+            files = make(site, chosen(kinds or (ALL,), values), values, Target(252)).files
+            claims.add(site, files)
         except UsageError:
             continue  # what does not go together: a template with one address, say
-        site = options.site(name, {key: values[key] for key in values if key in SITE_FIELDS})
         if "template" in kinds and not site.listen:
             address = parse_listen(f"/run/{name}-{INSTANCE}.sock")
             site = Site(**{**vars_of(site), "listen": (address,)})
@@ -270,7 +269,7 @@ def test_systemd_analyze_has_no_word_to_say(machine: Machine, prepared: list[Ask
 
 
 def has(one: Asked, kind: str) -> bool:
-    return not one.template and KINDS[kind] in chosen(ALL, one.given)
+    return not one.template and KINDS[kind] in chosen([ALL], one.given)
 
 
 def test_accounts(machine: Machine, prepared: list[Asked]) -> None:
