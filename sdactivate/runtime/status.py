@@ -41,9 +41,9 @@ class Status:
         if figures.backlog is not None:
             parts.append(f"{figures.backlog} waiting")
         parts.append(f"protocol {self.protocol}")
-        parts.append(f"up since {_local(self.since)}")
+        parts.append(f"up since {_utc(self.since)}")
         if self.reloaded:
-            parts.append(f"reloaded {_local(self.reloaded)}")
+            parts.append(f"reloaded {_utc(self.reloaded)}")
         return ", ".join(parts)
 
     def due(self, figures: Figures) -> str | None:
@@ -62,5 +62,6 @@ class Status:
         return line
 
 
-def _local(moment: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+def _utc(moment: float) -> str:
+    # What is local is the application's to say: Django sets the process's zone to its TIME_ZONE.
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
