@@ -124,7 +124,7 @@ class Installation:
                 write.replace(path, File(path.name, data.decode()), sync=True)
         self.record.save()
         if self.host.runs:
-            self.host.systemctl("daemon-reload")
+            self._reload()
             self._revive()
 
     def _revive(self) -> None:
@@ -186,9 +186,20 @@ class Installation:
             return f"reload systemd; an instance comes by: systemctl enable --now {unit}"
         return f"enable and start {', '.join(self._starting)}"
 
+    def _reload(self) -> None:
+        """Let systemd read the files, and forget how often their units were started.
+
+        From systemd 255 on a reload alone keeps that count, and a sixth start within ten seconds is
+        refused (systemd.unit(5), StartLimitBurst=): of a socket that an earlier install started.
+        """
+        self.host.systemctl("daemon-reload")
+        if units := [unit for unit in self.units if "@." not in unit]:  # without any it means all
+            with suppress(Error):  # one that systemd has not loaded has no count
+                self.host.systemctl("reset-failed", "--", *units)
+
     def _start(self) -> None:
         systemctl = self.host.systemctl
-        systemctl("daemon-reload")
+        self._reload()
         services = self._running(self._named(".service", self.new))
         sockets = self._running(self._named(".socket", self.changed))
         if sockets:

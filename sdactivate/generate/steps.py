@@ -20,7 +20,7 @@ def carry_out(steps: Iterable[Step], say: Say) -> None:
     """Do the steps in their order.
 
     Raises Error, which names the step that failed and why, after it and those before it have
-    been undone; an interruption is passed on after the same.
+    been undone, or `say` has told what could not be; an interruption is passed on after the same.
     """
     begun: list[Step] = []
     for step in steps:
@@ -29,11 +29,13 @@ def carry_out(steps: Iterable[Step], say: Say) -> None:
             say(step.name)
             step.do()
         except BaseException as error:
+            end = "what had been done was undone"
             for back in reversed(begun):
                 try:
                     back.undo()
                 except (Error, OSError) as trouble:
                     say(f"could not undo '{back.name}': {trouble}")
+                    end = "not all that had been done could be undone: see above"
             if isinstance(error, Error | OSError):
-                raise Error(f"{step.name}: {error}; what had been done was undone") from error
+                raise Error(f"{step.name}: {error}; {end}") from error
             raise

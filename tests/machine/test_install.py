@@ -135,6 +135,21 @@ def test_a_failed_change_leaves_what_ran_before(machine: Machine) -> None:
         assert machine.run("systemctl", "is-enabled", "mysite.socket").stdout == "enabled\n"
 
 
+def test_a_start_limit_does_not_stand_in_the_way(machine: Machine) -> None:
+    """Of the socket, which counts each install: from systemd 255 on beyond a daemon-reload."""
+    limit = "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n"
+    machine.write(f"{UNITS}/mysite.socket.d/limit.conf", limit)
+    try:
+        machine.run(*INSTALL)
+        machine.run(*INSTALL, "--mode", "0666")
+        failed = machine.run(*INSTALL, "--group", "no-such-group", check=False)
+        assert failed.stderr.endswith("; what had been done was undone\n")
+        assert machine.run("stat", "-c", "%a", "/run/mysite.sock").stdout == "666\n"
+        assert fetch(machine) == 0
+    finally:
+        machine.run("rm", "-r", f"{UNITS}/mysite.socket.d")
+
+
 # Where the disk is full: what is mounted there, what fills it, at which step that shows.
 FULL = {
     "verify": ("/tmp", "size=4k", "true", "let systemd check"),  # one of two units fits

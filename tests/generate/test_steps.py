@@ -1,0 +1,39 @@
+"""Steps are undone in reverse order, and what could not be undone is not called undone."""
+
+import pytest
+
+from sdactivate.errors import Error
+from sdactivate.generate.steps import Step, carry_out
+
+
+def test_undone_in_reverse_and_the_failed_step_too() -> None:
+    log: list[str] = []
+
+    def fail() -> None:
+        raise Error("no room")
+
+    steps = [
+        Step("one", lambda: log.append("one"), lambda: log.append("back one")),
+        Step("two", fail, lambda: log.append("back two")),
+        Step("three", lambda: log.append("three"), lambda: log.append("back three")),
+    ]
+    with pytest.raises(Error, match=r"^two: no room; what had been done was undone$"):
+        carry_out(steps, log.append)
+    assert log == ["one", "one", "two", "back two", "back one"]
+
+
+def test_what_could_not_be_undone_is_told() -> None:
+    said: list[str] = []
+    log: list[str] = []
+
+    def fail() -> None:
+        raise OSError("stuck")
+
+    steps = [
+        Step("one", lambda: None, lambda: log.append("back one")),
+        Step("two", fail, fail),
+    ]
+    with pytest.raises(Error, match=r"^two: stuck; not all that had been done could be undone: "):
+        carry_out(steps, said.append)
+    assert said == ["one", "two", "could not undo 'two': stuck"]
+    assert log == ["back one"]
