@@ -19,6 +19,7 @@ def test_its_console_blocks(machine: Machine) -> None:
     shown = squeezed(machine.run("sh", "-ec", "".join(blocks_of(readme, "console"))).stdout)
     assert "<h1>Guestbook</h1>" in shown
     assert 'Status: "ready' in shown
+    assert "\nnothing found\n" in shown  # by the doctor
     for line in blocks_of(readme, "text")[1].splitlines():
         assert squeezed(line) in shown
     assert "body {" in machine.curl("/static/guestbook/style.css")
