@@ -158,8 +158,9 @@ def check_surroundings(machine: Machine, one: Asked, unit: str) -> list[str]:
     assert environment == where | {name: said(value) for name, value in site.env} | {
         f"SDACTIVATE_{name.upper()}": text for name, text in site.settings.items()
     }
-    # ProtectClock= and encrypted credentials add devices of theirs; the order means nothing.
-    implied = (["char-rtc", "r"], ["/dev/tpmrm0", "rw"])
+    # ProtectClock= and encrypted credentials add devices of theirs (two for the latter by systemd
+    # 257, one by 252); the order means nothing.
+    implied = (["char-rtc", "r"], ["/dev/tpmrm0", "rw"], ["char-tpm", "rw"])
     devices = [entry for entry in read.pop("DeviceAllow") if entry not in implied]
     assert sorted(devices) == sorted([said(path), "rw"] for path in site.device)
     for name in ("LoadCredential", "LoadCredentialEncrypted"):
@@ -262,10 +263,18 @@ def prepared(machine: Machine, file: tuple[str, list[Asked]]) -> list[Asked]:
     return asked
 
 
+# A template is checked as an instance of it, "i" for systemd 252, "test_instance" for 257, with
+# which the names of some users are longer than the 31 characters that utmp has room for.
+STAND_IN = re.compile(
+    r"Accepting user/group name '(?=.{32})[\w-]+-test_instance', which does not match strict .*"
+)
+
+
 def test_systemd_analyze_has_no_word_to_say(machine: Machine, prepared: list[Asked]) -> None:
     units = " ".join(f"/root/out/*.{suffix}" for suffix in ("socket", "service", "timer"))
     done = machine.run("sh", "-c", f"systemd-analyze verify --man=no {units}", timeout=180)
-    assert done.stdout + done.stderr == ""
+    said = (done.stdout + done.stderr).splitlines()
+    assert [line for line in said if not STAND_IN.fullmatch(line)] == []
 
 
 def has(one: Asked, kind: str) -> bool:
