@@ -12,18 +12,22 @@ and counts as a failure too.
 
 TERM and INT are passed to the command, and the activator leaves when the command has. HUP is a
 restart that loses nothing: the command is told TERM, finishes what it has accepted, and the next
-connection, which has waited in the socket, starts it anew. USR1, USR2 and WINCH are passed on.
-If the activator is killed, the kernel sends the command TERM.
+connection, which has waited in the socket, starts it anew; a pause ends at once. USR1, USR2 and
+WINCH are passed on. If the activator is killed, the kernel sends the command TERM.
+
+From fork until the child has handlers of its own, both block these signals: the child would
+write what it is told to the pipe that the activator reads.
 """
 
 import os
 import select
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 from sdactivate.launch import kernel
+from sdactivate.launch.talk import say
 
 FIRST_PAUSE = 1.0  # seconds, after the first failure
 LONGEST_PAUSE = 60.0
@@ -31,6 +35,7 @@ SERVED = 1.0  # a run shorter than this has served nobody
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 _FORWARD = (*_STOP, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
+_HANDLED = (*_FORWARD, signal.SIGCHLD)
 
 
 class Activator:
@@ -49,35 +54,45 @@ class Activator:
     def run(self) -> int:
         """Serve until TERM or INT; returns the exit code."""
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
-        for number in (*_FORWARD, signal.SIGCHLD):
+        for number in _HANDLED:
             signal.signal(number, lambda *_: None)
         pause = 0.0
         while True:
             self._wait(self._descriptors, None)
             if self._stopping:
                 return 0
-            began = time.monotonic()
-            self._start()
-            status = self._finish()
-            lasted = time.monotonic() - began
+            self._restarting = False
+            served, how = self._run_once()
             if self._stopping:
                 return 0
-            failed = (status != 0 or lasted < SERVED) and not self._restarting
-            self._restarting = False
-            pause = min(max(FIRST_PAUSE, pause * 2), LONGEST_PAUSE) if failed else 0.0
-            _say(
-                f"process ended {_how(status)} after {lasted:.1f} s; "
-                + (f"no new start for {pause:g} s" if failed else "waiting for a connection")
-            )
-            if failed:
-                self._wait((), time.monotonic() + pause)
+            if served or self._restarting:
+                pause = 0.0
+                say(f"{how}; waiting for a connection")
+                continue
+            pause = min(max(FIRST_PAUSE, pause * 2), LONGEST_PAUSE)
+            say(f"{how}; no new start for {pause:g} s")
+            self._wait((), time.monotonic() + pause)
+            if self._restarting:
+                pause = 0.0
+
+    def _run_once(self) -> tuple[bool, str]:
+        """Start the command and wait for its end; returns whether it served, and how it ended."""
+        began = time.monotonic()
+        try:
+            self._start()
+        except OSError as error:  # no memory, or as many processes as the user may have
+            return False, f"no process could be started ({error.strerror})"
+        status = self._finish()
+        lasted = time.monotonic() - began
+        served = status == 0 and lasted >= SERVED
+        return served, f"process ended {_how(status)} after {lasted:.1f} s"
 
     def _wait(self, descriptors: Iterable[int], until: float | None) -> None:
-        """Sleep until a descriptor is readable, `until` is reached, or it is time to stop."""
+        """Sleep until a descriptor is readable, `until` is reached or HUP ends it, or a stop."""
         poll = select.poll()
         for fd in (*descriptors, self._signals):
             poll.register(fd, select.POLLIN)
-        while not self._stopping:
+        while not (self._stopping or (until and self._restarting)):
             left = None if until is None else max(0.0, until - time.monotonic()) * 1000
             ready = [fd for fd, _ in poll.poll(left)]
             if self._signals in ready:
@@ -89,25 +104,33 @@ class Activator:
         """Handle the signals that have come: each byte of the pipe is one's number."""
         for number in os.read(self._signals, 4096):
             self._stopping |= number in _STOP
+            self._restarting |= number == signal.SIGHUP
             if self._child and number in _FORWARD:
-                self._restarting |= number == signal.SIGHUP
                 os.kill(self._child, signal.SIGTERM if number == signal.SIGHUP else number)
 
     def _start(self) -> None:
         parent = os.getpid()
-        self._child = os.fork()
-        if self._child:
-            _say(f"a connection is waiting: started process {self._child}")
-            return
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        try:
+            self._child = os.fork()
+            if not self._child:
+                self._become(parent, mask)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        say(f"a connection is waiting: started process {self._child}")
+
+    def _become(self, parent: int, mask: Iterable[int]) -> NoReturn:
+        """In the child: be the command, with the signals as the activator found them."""
         try:
             os.setpgid(0, 0)  # a ^C at the terminal reaches it through the activator, once
             kernel.signal_at_parents_death(signal.SIGTERM)
+            for number in _HANDLED:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if os.getppid() == parent:
-                for number in (*_FORWARD, signal.SIGCHLD):
-                    signal.signal(number, signal.SIG_DFL)
                 self._execute()
         except BaseException as error:
-            _say(str(error))
+            say(str(error))
         finally:
             os._exit(1)
 
@@ -126,7 +149,3 @@ class Activator:
 
 def _how(status: int) -> str:
     return f"with status {status}" if status >= 0 else f"by signal {signal.Signals(-status).name}"
-
-
-def _say(text: str) -> None:
-    print(f"sdactivate launch: {text}", file=sys.stderr, flush=True)

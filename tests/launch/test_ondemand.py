@@ -1,10 +1,11 @@
 """The activator: started at the first connection, and again after it has left."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -40,16 +41,23 @@ while True:
 class Activator:
     """A running `sdactivate launch --on-demand`."""
 
-    def __init__(self, directory: Path, kind: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        kind: str,
+        *options: str,
+        wrapper: Sequence[str] = (),
+        talk: str = "",
+    ) -> None:
         self.path, self.log = directory / "s", directory / "log"
         self.log.touch(mode=0o666)
         self.log.chmod(0o666)
         account = ["--run-as", "games"] if os.geteuid() == 0 else []
-        self.talk = directory / "talk"
-        command = [*LAUNCH, "--on-demand", "--listen", str(self.path), *account, "--"]
-        command += ["/usr/bin/python3", "-I", "-c", SERVER, kind, str(self.log)]
-        with self.talk.open("w") as talk:
-            self.process = subprocess.Popen(command, stderr=talk)
+        self.talk = Path(talk or directory / "talk")
+        command = [*wrapper, *LAUNCH, "--on-demand", "--listen", str(self.path), *account]
+        command += [*options, "--", "/usr/bin/python3", "-I", "-c", SERVER, kind, str(self.log)]
+        with self.talk.open("w") as file:
+            self.process = subprocess.Popen(command, stderr=file)
         wait_until(lambda: self.handles(signal.SIGTERM), "the activator")
 
     def handles(self, number: signal.Signals) -> bool:
@@ -73,11 +81,11 @@ class Activator:
 
 
 @pytest.fixture
-def activator(directory: Path) -> Iterator[Callable[[str], Activator]]:
+def activator(directory: Path) -> Iterator[Callable[..., Activator]]:
     started: list[Activator] = []
 
-    def start(kind: str) -> Activator:
-        started.append(Activator(directory, kind))
+    def start(kind: str, *options: str, **further: object) -> Activator:
+        started.append(Activator(directory, kind, *options, **further))
         return started[-1]
 
     yield start
@@ -159,6 +167,47 @@ def test_a_hangup_restarts_without_a_pause(activator):
     assert site.ask() != first
     assert site.told() == ["started", "SIGTERM", "started"]
     assert "no new start" not in site.talk.read_text()
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_a_hangup_while_the_command_is_being_started(activator, directory):
+    """The child is there already, but has the activator's handlers still."""
+    trace = directory / "trace"
+    wrapper = ["strace", "-D", "-f", "-qq", "-o", str(trace), "-e", "trace=setpgid"]
+    site = activator("serve", wrapper=[*wrapper, "-e", "inject=setpgid:delay_enter=1000000"])
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        client.connect(str(site.path))
+        wait_until(lambda: "setpgid" in trace.read_text(), "the child")
+        site.process.send_signal(signal.SIGHUP)
+        assert [int(client.recv(100))] == site.children()
+    assert "ended by signal SIGTERM" in site.talk.read_text()
+    assert site.told() == ["started"]
+
+
+def test_a_hangup_ends_a_pause(activator):
+    site = activator("crash")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(site.path))
+        wait_until(lambda: "no new start for 2 s" in site.talk.read_text(), "the second pause")
+        site.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: site.talk.read_text().count("start for 1 s") == 2, "a first one again")
+
+
+def test_a_log_that_is_full_stops_nobody(activator):
+    site = activator("once", talk="/dev/full")
+    assert site.ask() != site.ask()
+    assert site.process.poll() is None
+
+
+def test_a_process_that_cant_be_had_is_waited_for(activator):
+    site = activator("serve", "--limit", "nproc=0")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(site.path))
+        wait_until(lambda: "no new start for 2 s" in site.talk.read_text(), "the second pause")
+    assert "no process could be started (Resource temporarily unav" in site.talk.read_text()
+    site.process.terminate()
+    assert site.process.wait(PATIENCE) == 0
 
 
 def test_a_stop_while_nothing_runs(activator):

@@ -1,0 +1,13 @@
+"""What the launcher has to say: lines on standard error, written whole or not at all."""
+
+import os
+from contextlib import suppress
+
+
+def say(text: str) -> None:
+    """Write a line to standard error, if there is one that takes it.
+
+    A full disk, or a logger that has left, is no reason for a site to stay away.
+    """
+    with suppress(OSError):
+        os.write(2, f"sdactivate launch: {text}\n".encode(errors="backslashreplace"))
