@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="/path, 127.0.0.1:80, [::1]:80, vsock:CID:PORT or @abstract, with NAME= in front if "
         "the descriptor is to have a name; may be given several times: descriptors 3, 4, …",
     )
-    sockets.add_argument("--user", default="", help="owner of unix sockets (default: root)")
-    sockets.add_argument("--group", default="", help="group of unix sockets (default: root's)")
+    sockets.add_argument("--user", help="owner of unix sockets (default: root)")
+    sockets.add_argument("--group", help="group of unix sockets (default: root's)")
     sockets.add_argument("--mode", default="0660", help="mode of unix sockets (default: 0660)")
     sockets.add_argument(
         "--backlog",
@@ -42,11 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="connections that may wait to be accepted (default: 4096)",
     )
-    process.add_argument(
-        "--run-as", default="", metavar="USER[:GROUP]", help="who the command runs as"
-    )
-    process.add_argument("--chroot", default="", metavar="DIR", help="its root directory")
-    process.add_argument("--chdir", default="", metavar="DIR", help="its working directory")
+    process.add_argument("--run-as", metavar="USER[:GROUP]", help="who the command runs as")
+    process.add_argument("--chroot", metavar="DIR", help="its root directory")
+    process.add_argument("--chdir", metavar="DIR", help="its working directory")
     process.add_argument("--umask", metavar="MODE", help="its umask, octal")
     process.add_argument(
         "--limit",
@@ -78,23 +76,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from sdactivate.launch import Launch, launch
+    from sdactivate.launch import Launch, launch, process
     from sdactivate.site import parse_listen, parse_mode
 
+    for option in ("user", "group", "run_as", "chroot", "chdir"):
+        if getattr(args, option) == "":  # as a script's unset variable makes it
+            raise UsageError(f"--{option.replace('_', '-')} has an empty value; leave it out")
     if not 0 < args.backlog < 1 << 31:
         raise UsageError(f"--backlog {args.backlog}: a whole number, one or more, is wanted")
     return launch(
         Launch(
             listen=[parse_listen(text) for text in args.listen],
             command=args.command,
-            run_as=args.run_as,
-            user=args.user,
-            group=args.group,
+            run_as=args.run_as or "",
+            user=args.user or "",
+            group=args.group or "",
             mode=parse_mode(args.mode),
             backlog=args.backlog,
-            chroot=args.chroot,
-            chdir=args.chdir,
-            umask=None if args.umask is None else _umask(args.umask),
+            chroot=args.chroot or "",
+            chdir=args.chdir or "",
+            umask=None if args.umask is None else process.parse_umask(args.umask),
             limits=args.limit,
             env=args.env,
             clear_env=args.clear_env,
@@ -102,12 +103,3 @@ def run(args: argparse.Namespace) -> int:
             on_demand=args.on_demand,
         )
     )
-
-
-def _umask(text: str) -> int:
-    try:
-        if 0 <= (value := int(text, 8)) <= 0o777:
-            return value
-    except ValueError:
-        pass
-    raise UsageError(f"--umask {text}: an octal number from 0000 to 0777 is wanted")

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from sdactivate.errors import Error, UsageError
 from sdactivate.launch import Launch
+from sdactivate.launch.process import parse_umask
 from sdactivate.site import parse_listen, parse_mode
 
 
@@ -96,7 +97,7 @@ def understand(words: Sequence[str]) -> Meaning:
         given["user"],
         given["group"],
         _mode(given),
-        _octal("umask", given["umask"]) if given["umask"] else None,
+        parse_umask(given["umask"]) if given["umask"] else None,
         given["run-as"],
         given["workdir"],
     )
@@ -138,13 +139,7 @@ def _settings(given: Mapping[str, str]) -> dict[str, str]:
 def _mode(given: Mapping[str, str]) -> int:
     if given["mode"]:
         return parse_mode(given["mode"])
-    return 0o777 & ~_octal("umask", given["umask"]) if given["umask"] else 0o660
-
-
-def _octal(name: str, text: str) -> int:
-    if text and len(text) <= 5 and set(text) <= set("01234567") and int(text, 8) <= 0o777:
-        return int(text, 8)
-    raise UsageError(f"{name}={text}: an octal number from 000 to 777 is wanted")
+    return 0o777 & ~parse_umask(given["umask"]) if given["umask"] else 0o660
 
 
 def _count(name: str, text: str) -> str:

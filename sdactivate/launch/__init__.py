@@ -9,16 +9,16 @@ privileges, and each of its modules holds one of these ideas:
     kernel.py       the system calls that Python has no name for
     process.py      what the application is given at exec, and nothing else
     ondemand.py     start at the first connection, and again after the application has left
+    talk.py         lines on standard error, which may be full or gone
 
 `launch` does it all in one order: everything is read and resolved first, so that mistakes
-are found while nothing has happened; then the sockets, which need root; then chroot, limits
-and umask; then root goes; then the descriptors are put in place; then exec. A failure at any
-step ends the process, and nothing has been started.
+are found while nothing has happened; then the sockets, which need root; then the descriptors
+are put in place; then limits, chroot and umask; then root goes; then exec. A failure at any step
+ends the process, and nothing has been started.
 """
 
 import os
 import stat
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from sdactivate.launch import identity, process, sockets
 from sdactivate.launch.identity import Identity
 from sdactivate.launch.ondemand import Activator
 from sdactivate.launch.sockets import Access
+from sdactivate.launch.talk import say
 from sdactivate.site import ListenAddress
 
 BACKLOG = 4096  # SOMAXCONN, as systemd has it; the kernel's net.core.somaxconn is the ceiling
@@ -78,10 +79,15 @@ def launch(plan: Launch) -> int:
     if os.path.isabs(plan.chdir):  # by the name that was given: a release may be a symbolic link
         env["PWD"] = plan.chdir
     _check(plan)
+    if not os.path.isdir("/proc/self/fd"):
+        raise Error(
+            "/proc is not mounted, and sockets are changed, descriptors found through it; "
+            "`mount -t proc proc /proc` first"
+        )
     if os.geteuid() != 0 and (obstacles := list(_needs_root(plan, who, access))):
         raise Error(f"nothing was done, because this is not root: {'; '.join(obstacles)}")
     for warning in _warnings(plan, who, access):
-        print(f"sdactivate launch: warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}")
     with _sockets(plan, access) as made:
         if who != _identity(plan):
             raise Error(f"--run-as {plan.run_as}: the user or its groups changed at this moment")
@@ -153,9 +159,11 @@ def _names(plan: Launch) -> list[str]:
 
 def _needs_root(plan: Launch, who: Identity, access: Access) -> Iterator[str]:
     """What of `plan` only root can do; the rest any user can."""
-    own_groups = {os.getegid(), *os.getgroups()}
+    own_groups = identity.held_groups()
     if who.uid != os.getuid() or who.gid != os.getgid():
         yield f"--run-as {plan.run_as} is another user than the one who runs this"
+    elif sorted({who.gid, *who.groups}) != own_groups:
+        yield f"--run-as {plan.run_as}: its groups are others than this process has; leave it out"
     if access.uid != os.geteuid():
         yield f"--user {plan.user}: a socket can't be given to another user"
     if access.gid not in own_groups:

@@ -64,8 +64,9 @@ def current() -> Identity:
 def find(text: str) -> Identity:
     """Return the identity that --run-as names: USER, or USER:GROUP, by name or number.
 
-    The groups are those of the user in the group database, as at a log-in. Raises UsageError
-    for a user or group that is not there, and for root itself.
+    The groups are those of the user in the group database, as at a log-in; a number that has no
+    account needs its group said. Raises UsageError for a user or group that is not there, and for
+    root itself.
     """
     user, _, group = text.partition(":")
     number = _number(user, "--run-as", text)
@@ -73,13 +74,17 @@ def find(text: str) -> Identity:
     try:
         entry = pwd.getpwnam(user) if number is None else pwd.getpwuid(number)
     except KeyError:
-        if number is None or not group:
+        if number is None:
             raise UsageError(
                 f"--run-as {text}: there is no user {user!r} here. Make one with `useradd --system "
-                f"--no-create-home {user or 'NAME'}`, or give numbers: UID:GID"
+                "--no-create-home NAME`, or give numbers: UID:GID"
+            ) from None
+        if not group:
+            raise UsageError(
+                f"--run-as {text}: no user has this number here, so give its group, too: UID:GID"
             ) from None
     uid = entry.pw_uid if entry else number or 0
-    gid = group_id(group, "--run-as") if group else entry.pw_gid if entry else uid
+    gid = group_id(group, "--run-as", text) if group else entry.pw_gid if entry else uid
     if uid == 0 or gid == 0:
         raise UsageError(
             f"--run-as {text}: that is root{'' if uid == 0 else chr(39) + 's group'}, and nothing "
@@ -103,15 +108,17 @@ def user_id(text: str, option: str) -> int:
         ) from None
 
 
-def group_id(text: str, option: str) -> int:
-    """Return the number of the group `text`, a name or a number. Raises UsageError."""
-    if (number := _number(text, option, text)) is not None:
+def group_id(group: str, option: str, text: str = "") -> int:
+    """Return the number of `group`, a name or a number, that `option` has in `text` (default:
+    alone). Raises UsageError.
+    """
+    if (number := _number(group, option, text or group)) is not None:
         return number
     try:
-        return grp.getgrnam(text).gr_gid
+        return grp.getgrnam(group).gr_gid
     except KeyError:
         raise UsageError(
-            f"{option} {text}: there is no group {text!r} here (`getent group`)"
+            f"{option} {text or group}: there is no group {group!r} here (`getent group`)"
         ) from None
 
 
@@ -148,6 +155,11 @@ def drop(identity: Identity) -> None:
     verify(identity, no_bounding_set=was_root)
 
 
+def held_groups() -> list[int]:
+    """Return the groups of this process: its own and the supplementary ones."""
+    return sorted({os.getegid(), *os.getgroups()})
+
+
 def verify(identity: Identity, *, no_bounding_set: bool) -> None:
     """Read back from the kernel that nothing is left, and try to become root again.
 
@@ -156,7 +168,7 @@ def verify(identity: Identity, *, no_bounding_set: bool) -> None:
     ids: tuple[tuple[str, object, object], ...] = (
         ("user IDs", os.getresuid(), (identity.uid,) * 3),
         ("group IDs", os.getresgid(), (identity.gid,) * 3),
-        ("supplementary groups", tuple(sorted(os.getgroups())), identity.groups),
+        ("supplementary groups", held_groups(), sorted({identity.gid, *identity.groups})),
         ("file system IDs", kernel.file_system_ids(), (identity.uid, identity.gid)),
         ("capabilities", kernel.capabilities(), 0),
         ("ambient capabilities", kernel.ambient_set(), []),
@@ -167,7 +179,7 @@ def verify(identity: Identity, *, no_bounding_set: bool) -> None:
     ways_back: tuple[tuple[str, Callable[[], None]], ...] = (
         ("setresuid", lambda: os.setresuid(0, 0, 0)),
         ("setuid", lambda: os.setuid(0)),
-        ("setresgid", lambda: os.setresgid(-1, identity.gid + 1, -1)),
+        ("setresgid", lambda: os.setresgid(-1, 0 if identity.gid else 1, -1)),
         ("setgroups", lambda: os.setgroups([])),
     )
     for name, way_back in ways_back:

@@ -111,7 +111,8 @@ def no_new_privileges() -> bool:
 def file_system_ids() -> tuple[int, int]:
     """The user and the group ID by which files are opened (setfsuid(2), setfsgid(2))."""
     nobody = ctypes.c_uint32(_NOBODY)
-    return int(_libc.setfsuid(nobody)), int(_libc.setfsgid(nobody))
+    # C's int: IDs above half of the range come back negative
+    return int(_libc.setfsuid(nobody)) & _NOBODY, int(_libc.setfsgid(nobody)) & _NOBODY
 
 
 def signal_at_parents_death(number: int) -> None:

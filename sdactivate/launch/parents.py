@@ -80,9 +80,9 @@ def _step(parent: int, path: str, name: str) -> tuple[int, str]:
     try:
         return os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=parent), here
     except OSError as error:
-        raise Error(
-            f"{here}: {error.strerror}; a socket's directory must be there already"
-        ) from None
+        missing = isinstance(error, FileNotFoundError)
+        hint = "; a socket's directory must be there already" if missing else ""
+        raise Error(f"{here}: {error.strerror}{hint}") from None
 
 
 def _link(fd: int, path: str) -> str:

@@ -5,14 +5,16 @@ sd_listen_fds(3) wants them; 0, 1 and 2 stay; every other descriptor is closed, 
 named by --keep-fd.
 """
 
+import errno
 import fcntl
 import os
+import re
 import resource
 import signal
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from sdactivate.errors import Error, UsageError
 
@@ -73,10 +75,26 @@ def place(sockets: Sequence[socket.socket], keep: Sequence[int], hold: Sequence[
     return placed
 
 
-def limits(assignments: Sequence[str]) -> list[tuple[int, int, int]]:
+def parse_umask(text: str) -> int:
+    """Return the umask that `text` is, 0 to 777 in octal. Raises UsageError for all else."""
+    if re.fullmatch("0?[0-7]{1,3}", text):
+        return int(text, 8)
+    raise UsageError(f"{text!r}: a umask is octal, from 000 to 777")
+
+
+class Limit(NamedTuple):
+    """A limit of setrlimit(2), as it was written and as it was read."""
+
+    text: str
+    resource: int
+    values: tuple[int, int]
+    """Soft and hard."""
+
+
+def limits(assignments: Sequence[str]) -> list[Limit]:
     """Read NAME=VALUE or NAME=SOFT:HARD as `ulimit` and setrlimit(2) understand them.
 
-    Returns (resource, soft, hard). Raises UsageError for a name or value that means nothing.
+    Raises UsageError for a name or value that means nothing.
     """
     found = []
     for text in assignments:
@@ -84,7 +102,7 @@ def limits(assignments: Sequence[str]) -> list[tuple[int, int, int]]:
         soft, _, hard = value.partition(":")
         try:
             number = LIMITS[name.lower().removeprefix("rlimit_")]
-            found.append((number, _limit(soft), _limit(hard or soft)))
+            found.append(Limit(text, number, (_limit(soft), _limit(hard or soft))))
         except (KeyError, ValueError):
             raise UsageError(
                 f"--limit {text}: write NAME=NUMBER, NAME=SOFT:HARD or NAME=infinity, with NAME "
@@ -101,16 +119,15 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def set_limits(wanted: Sequence[tuple[int, int, int]]) -> None:
+def set_limits(wanted: Sequence[Limit]) -> None:
     """Set the limits that `limits` has read. Raises Error where the kernel refuses one."""
-    for number, soft, hard in wanted:
+    for limit in wanted:
         try:
-            resource.setrlimit(number, (soft, hard))
-            if resource.getrlimit(number) != (soft, hard):
+            resource.setrlimit(limit.resource, limit.values)
+            if resource.getrlimit(limit.resource) != limit.values:
                 raise ValueError("it is not what was set")
         except (OSError, ValueError, OverflowError) as error:
-            name = next(name for name, value in LIMITS.items() if value == number)
-            raise Error(f"--limit {name}: the kernel refuses {soft}:{hard} ({error})") from None
+            raise Error(f"--limit {limit.text}: the kernel refuses it ({error})") from None
 
 
 def environment(
@@ -160,12 +177,17 @@ def execute(
     try:
         os.execvpe(command[0], list(command), announced)  # noqa: S606  # no shell, on purpose
     except OSError as error:
+        searched = "" if "/" in command[0] else f" (looked for in {env['PATH']})"
         raise Error(
-            f"{command[0]} can't be executed: {error.strerror}{_searched(command[0], env)}. The "
-            "application's own user must be able to reach it: an interpreter under /root, for "
-            "example, is closed to it"
+            f"{command[0]} can't be executed: {error.strerror}{searched}"
+            f"{_WHY_NOT.get(error.errno or 0, '')}"
         ) from None
 
 
-def _searched(program: str, env: Mapping[str, str]) -> str:
-    return "" if "/" in program else f" (looked for in {env['PATH']})"
+_WHY_NOT = {
+    errno.EACCES: ". The application's own user must be able to reach it: an interpreter under "
+    "/root, for example, is closed to it",
+    errno.ENOENT: ". If it is there, the interpreter that its first line names is not",
+    errno.ENOEXEC: ". It is neither a program for this machine nor a script that begins with #!",
+}
+"""What the usual errors of execve(2) come from."""

@@ -116,7 +116,11 @@ def listen_other(family: int, address: object, backlog: int, label: str) -> sock
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise SocketInUse(f"{label}: another process listens there; stop it first") from None
+            internet = family in (socket.AF_INET, socket.AF_INET6)
+            wider = ", maybe for all addresses ([::] takes IPv4's, too)" if internet else ""
+            raise SocketInUse(
+                f"{label}: somebody listens there already{wider}; stop it first"
+            ) from None
         raise Error(f"{label}: can't listen there: {error.strerror}") from None
     return sock
 
@@ -161,8 +165,8 @@ def _clear_the_way(directory: int, name: str, path: str) -> None:
     try:
         if not stat.S_ISSOCK(os.fstat(node).st_mode):
             raise PathTaken(
-                f"{path} exists and is not a socket; nothing was changed. Remove it, or listen "
-                "elsewhere"
+                f"{path} exists and is not a socket; nothing was changed. Listen elsewhere, or "
+                "remove it if you know what it is"
             )
         if _lives(node, path):
             raise SocketInUse(

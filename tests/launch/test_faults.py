@@ -53,8 +53,11 @@ def test_a_step_that_fails_or_does_not_hold_is_fatal(launch, directory, what, wo
     done = launch(
         *("--listen", f"{directory}/s", "--run-as", "games", "--limit", "nofile=64"),
         *("--chroot", str(root) if what.startswith("chroot") else "/", *STARTED),
-        # what a change of user leaves, so that capset(2) has something to do
-        command=("setpriv", "--inh-caps=+net_raw", *inject(what, directory), *LAUNCH),
+        # what a change of user leaves, so that setgroups(2) and capset(2) have something to do
+        command=(
+            *("setpriv", "--groups=www-data", "--inh-caps=+net_raw"),
+            *(*inject(what, directory), *LAUNCH),
+        ),
     )
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     assert words in done.stderr

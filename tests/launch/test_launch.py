@@ -177,8 +177,10 @@ def test_environment_umask_and_directory(launch, directory):
 
 @needs_root
 def test_numbers_without_an_account_will_do(launch, directory):
-    found = seen(launch("--listen", f"{directory}/s", "--run-as", "61234:61235", "--", *PYTHON))
-    assert (found["uids"][0], found["gids"][0], found["groups"]) == (61234, 61235, [61235])
+    for uid, gid in ((61234, 61235), (2**32 - 2, 2**32 - 2)):  # the last ones that there are
+        path = directory / str(uid)
+        found = seen(launch("--listen", str(path), "--run-as", f"{uid}:{gid}", "--", *PYTHON))
+        assert (found["uids"][0], found["gids"][0], found["groups"]) == (uid, gid, [gid])
 
 
 @needs_root
@@ -220,15 +222,20 @@ def test_signals_that_python_ignores_are_not_ignored_by_the_command(launch, dire
         (("--run-as", "root"), 2, "that is root"),
         (("--run-as", "0:0"), 2, "that is root"),
         (("--run-as", "games:root"), 2, "root's group"),
-        (("--run-as", "4000000000"), 2, "no user"),
+        (("--run-as", "4000000000"), 2, "give its group, too: UID:GID"),
+        (("--run-as", "games:5:6"), 2, "--run-as games:5:6: there is no group '5:6'"),
+        (("--run-as", ""), 2, "--run-as has an empty value"),
+        (("--run-as", "games", "--chroot", ""), 2, "--chroot has an empty value"),
+        (("--run-as", "games", "--group", ""), 2, "--group has an empty value"),
         ((), 2, "--run-as USER is needed"),
         (("--run-as", "games", "--group", "nosuchgroup"), 2, "no group 'nosuchgroup'"),
         (("--run-as", "games", "--user", "nosuchuser"), 2, "no user 'nosuchuser'"),
         (("--run-as", "games", "--mode", "4660"), 2, "4660"),
-        (("--run-as", "games", "--umask", "9"), 2, "--umask 9"),
+        (("--run-as", "games", "--umask", "9"), 2, "'9': a umask is octal"),
+        (("--run-as", "games", "--umask", "0o22"), 2, "'0o22': a umask is octal"),
         (("--run-as", "games", "--limit", "nofiles=3"), 2, "nofile"),
         (("--run-as", "games", "--limit", "nofile=many"), 2, "--limit nofile=many"),
-        (("--run-as", "games", "--limit", "nofile=9:3"), 1, "--limit nofile"),
+        (("--run-as", "games", "--limit", "nofile=9:3"), 1, "--limit nofile=9:3"),
         (("--run-as", "games", "--env", "=x"), 2, "--env =x"),
         (("--run-as", "games", "--keep-fd", "3"), 2, "--keep-fd 3"),
         (("--run-as", "games", "--keep-fd", "99"), 2, "not open"),
@@ -269,19 +276,28 @@ def test_a_command_that_cant_be_executed_is_said(launch, directory):
     done = launch("--listen", f"{directory}/s", "--run-as", "games", "--", "no-such-program")
     assert "no-such-program can't be executed" in done.stderr
     assert "looked for in /" in done.stderr
+    text = directory / "text"
+    text.write_text("echo no")
+    text.chmod(0o755)
+    done = launch("--listen", f"{directory}/s", "--run-as", "games", "--", str(text))
+    assert "neither a program for this machine nor a script that begins with #!" in done.stderr
     assert launch("--listen", f"{directory}/s", "--run-as", "games", "--", "").returncode == 2
 
 
 @needs_root
 def test_warnings(launch, directory):
-    done = launch(
+    arguments = (
         *("--listen", f"{directory}/s", "--listen", "@sdactivate-test", "--mode", "0666"),
-        *("--user", "games", "--run-as", "games", "--", "/bin/true"),
+        *("--user", "games", "--run-as", "games", "--", "/bin/echo", "started"),
     )
+    done = launch(*arguments)
     assert done.returncode == 0
     assert "lets every user of this machine connect" in done.stderr
     assert "it could change who may connect" in done.stderr
     assert "@sdactivate-test has no owner and no mode" in done.stderr
+    with open("/dev/full", "w") as full:  # where they can't be written, it starts all the same
+        done = launch(*arguments, capture_output=False, stdout=subprocess.PIPE, stderr=full)
+    assert (done.returncode, done.stdout) == (0, "started\n")
 
 
 @pytest.fixture
@@ -316,6 +332,28 @@ def test_without_root_it_says_what_it_cant_do(launch, directory, as_games):
     for what in ("--run-as nobody", "--user root", "--group www-data", "--chroot", "127.0.0.1:81"):
         assert what in done.stderr
     assert os.listdir(directory) == []
+
+
+@needs_root
+def test_without_root_its_groups_are_those_it_has(launch, directory, as_games):
+    """--run-as oneself is nothing that needs root, unless the groups are others."""
+    arguments = ("--listen", f"{directory}/s", "--run-as", "games", "--", "/bin/echo", "started")
+    done = launch(*arguments, **as_games)
+    assert (done.returncode, done.stdout) == (0, "started\n"), done.stderr
+    done = launch(*arguments, **{**as_games, "extra_groups": ["www-data"]})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "not root: --run-as games: its groups are others" in done.stderr
+
+
+@needs_root
+def test_without_proc_it_says_so(launch, directory):
+    hidden = 'nsenter --mount=/proc/self/ns/mnt mount -t tmpfs tmpfs /proc; exec "$@"'
+    command = ["unshare", "--mount", "sh", "-ec", hidden, "sh", *LAUNCH]
+    done = launch(
+        "--listen", f"{directory}/s", "--run-as", "games", "--", "/bin/true", command=command
+    )
+    assert (done.returncode, os.listdir(directory)) == (1, [])
+    assert "/proc is not mounted" in done.stderr
 
 
 def test_without_root_it_does_what_needs_none(launch, directory, as_games):
