@@ -152,6 +152,14 @@ class Asked(NamedTuple):
     """The file that describes it, if any."""
 
 
+def checked_name(text: str) -> str:
+    """Return NAME, as it was typed. Raises UsageError where no site can be called so."""
+    try:
+        return systemd.unit_name(text)
+    except UsageError as error:
+        raise UsageError(f"NAME {error}") from None
+
+
 def sites(args: argparse.Namespace) -> Iterator[Asked]:
     """Yield what is asked for; what is said on the command line outranks the file.
 
@@ -162,11 +170,7 @@ def sites(args: argparse.Namespace) -> Iterator[Asked]:
     if args.sites is None:
         if args.name is None:
             raise UsageError("NAME is missing: what the site's units are called")
-        try:
-            systemd.unit_name(args.name)
-        except UsageError as error:
-            raise UsageError(f"NAME {error}") from None
-        yield Asked(args.name, kinds or ("socket",), given)
+        yield Asked(checked_name(args.name), kinds or ("socket",), given)
         return
     from pathlib import Path
 

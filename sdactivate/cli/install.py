@@ -65,27 +65,30 @@ def run(args: argparse.Namespace) -> int:
     site = options.site(asked.name, given)
     kinds = chosen(asked.kinds or (ALL,), given)
     installed = [row for row in kinds if row.units or (row.folder and not args.user_manager)]
+    if not any(row.units for row in installed):
+        named = ", ".join(row.name for row in kinds)
+        raise UsageError(f"kind {named}: there is no unit in it to install; gen writes the rest")
     output = make(site, installed, given, gen.target(args))
     for warning in dict.fromkeys(output.warnings):
         say(f"warning: {warning}")
     host = Host(args.root.resolve(), args.user_manager)
     if not args.dry_run:
         host.require_root()
-    work = Installation(host, site, output.files, args.force, say)
     if args.dry_run:
-        sys.stdout.writelines(work.diff())
+        sys.stdout.writelines(Installation(host, site, output.files, args.force, say).diff())
         return 0
     # Ended by a signal, it undoes what it has done, too.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    steps = list(work.steps())
     table: list[str] = []
-    # To be somebody else takes root; and a template has no socket of its own.
-    made = any(kind.name == "socket" for kind in installed)
-    if host.runs and site.path and not host.own and made:
-        name = "prove who can connect"
-        steps.append(Step(name, lambda: table.append(prove(site)), lambda: None))
-    carry_out(steps, say)
+    with host.alone(say):
+        steps = list(Installation(host, site, output.files, args.force, say).steps())
+        # To be somebody else takes root; and a template has no socket of its own.
+        made = any(kind.name == "socket" for kind in installed)
+        if host.runs and site.path and not host.own and made:
+            name = "prove who can connect"
+            steps.append(Step(name, lambda: table.append(prove(site)), lambda: None))
+        carry_out(steps, say)
     print("".join(table), end="")
     return 0
 

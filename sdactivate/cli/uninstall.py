@@ -2,6 +2,7 @@
 
 import argparse
 
+from sdactivate.cli.gen import checked_name
 from sdactivate.cli.install import add_root
 
 SUMMARY = "remove what install wrote, and nothing else"
@@ -31,6 +32,9 @@ def run(args: argparse.Namespace) -> int:
 
     host = Host(args.root.resolve(), args.user_manager)
     host.require_root()
-    for path in uninstall(host, args.name, args.force, say):
+    name = checked_name(args.name)
+    with host.alone(say):
+        removed = uninstall(host, name, args.force, say)
+    for path in removed:
         print(path)
     return 0

@@ -4,8 +4,12 @@ Everything goes by the commands that an administrator would use: systemctl(1), s
 systemd-sysusers(8), systemd-tmpfiles(8).
 """
 
+import fcntl
 import os
+import re
 import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +57,24 @@ class Host:
                 f"{self.units} is root's: use sudo, or --user-manager for a manager of your own"
             )
 
+    @contextmanager
+    def alone(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Keep every other install and uninstall waiting, in the manner of flock(1).
+
+        Raises OSError where the directory of the records can't be made.
+        """
+        self.state.mkdir(parents=True, exist_ok=True)
+        directory = os.open(self.state, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("wait for another install or uninstall to end")
+                fcntl.flock(directory, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(directory)
+
     def place(self, name: str) -> Path:
         """Return where the file `name` of an Output belongs: units, or a folder below /etc."""
         return self.root / "etc" / name if "/" in name else self.units / name
@@ -85,3 +107,22 @@ class Host:
         shown = self.systemctl("show", "--property=ActiveState,UnitFileState", "--", unit)
         properties = dict(line.partition("=")[::2] for line in shown.splitlines())
         return properties.get("ActiveState", ""), properties.get("UnitFileState", "")
+
+    def listening(self) -> dict[str, str]:
+        """Return the addresses that socket units listen on now, as they are written, each with
+        its unit."""
+        shown = self.systemctl("list-sockets", "--no-legend", "--full")
+        lines = (re.match(r"(.*?)\s+(\S+\.socket)\s", f"{line} ") for line in shown.splitlines())
+        return {line[1]: line[2] for line in lines if line}
+
+    def reload(self, units: Iterable[str]) -> None:
+        """Let systemd read the files, and forget how often `units` were started or have failed.
+
+        From systemd 255 on a reload alone keeps that count, and a sixth start within ten seconds is
+        refused (systemd.unit(5), StartLimitBurst=): of a socket that an earlier install started. A
+        unit that has failed is listed by systemctl --failed even when its file is gone.
+        """
+        self.systemctl("daemon-reload")
+        if names := list(units):  # without any it means all
+            with suppress(Error):  # one that systemd has not loaded has no count
+                self.systemctl("reset-failed", "--", *names)

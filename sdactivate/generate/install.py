@@ -21,7 +21,7 @@ from sdactivate.errors import Error
 from sdactivate.generate import write
 from sdactivate.generate.host import Host
 from sdactivate.generate.output import File
-from sdactivate.generate.record import Record, digest, read, refuse_changed
+from sdactivate.generate.record import Record, digest, of_others, refuse_changed
 from sdactivate.generate.steps import Say, Step
 from sdactivate.site import Site
 
@@ -34,8 +34,11 @@ class Installation:
         self.record = Record.load(host, site.name)
         self.new = {host.place(file.name): file for file in files}
         recorded = {Path(path): known for path, known in self.record.files.items()}
-        self.old = {path: read(path) for path in {*self.new, *recorded}}
+        self.old = {path: write.read(path) for path in {*self.new, *recorded}}
         """What lies there now."""
+        for path, owner in of_others(host, site.name).items():
+            if path in self.new:
+                raise Error(f"{path} is the site {owner}'s; give one of the two another name")
         if not force:
             for path, data in self.old.items():
                 if path in self.new and data == self.new[path].text.encode():
@@ -82,9 +85,10 @@ class Installation:
                 for unit in self._named(".service", self.new)
                 if unit == f"{self.site.name}.service"
             ]:
-                yield nothing._replace(
-                    name="start the service once, to see that it can",
-                    do=lambda: self._try(services[0]),
+                yield Step(
+                    "start the service once, to see that it can",
+                    lambda: self._bring("start", services),
+                    lambda: self._leave(services),
                 )
         else:
             yield Step("enable the units", self._enable, self._disable)
@@ -97,6 +101,11 @@ class Installation:
                 names.append(f"{directory}/{path.name}")
             manager = ["--user"] if self.host.own else []
             self.host.run("systemd-analyze", *manager, "verify", "--man=no", *names)
+        own = {path.name for path in self.old}
+        listening = self.host.listening()
+        for address in map(str, self.site.addresses):
+            if (other := listening.get(address)) and other not in own:
+                raise Error(f"--listen {address}: {other} listens there; stop it, or take another")
 
     def _write(self) -> None:
         written = {str(path): digest(file.text.encode()) for path, file in self.new.items()}
@@ -120,7 +129,7 @@ class Installation:
             data = self.old[path]
             if data is None:
                 write.remove(path)
-            elif read(path) != data:
+            elif write.read(path) != data:
                 write.replace(path, File(path.name, data.decode()), sync=True)
         self.record.save()
         if self.host.runs:
@@ -187,15 +196,7 @@ class Installation:
         return f"enable and start {', '.join(self._starting)}"
 
     def _reload(self) -> None:
-        """Let systemd read the files, and forget how often their units were started.
-
-        From systemd 255 on a reload alone keeps that count, and a sixth start within ten seconds is
-        refused (systemd.unit(5), StartLimitBurst=): of a socket that an earlier install started.
-        """
-        self.host.systemctl("daemon-reload")
-        if units := [unit for unit in self.units if "@." not in unit]:  # without any it means all
-            with suppress(Error):  # one that systemd has not loaded has no count
-                self.host.systemctl("reset-failed", "--", *units)
+        self.host.reload(unit for unit in self.units if "@." not in unit)
 
     def _start(self) -> None:
         systemctl = self.host.systemctl
@@ -207,19 +208,26 @@ class Installation:
                 systemctl("stop", "--", *services)
             systemctl("restart", "--", *sockets)
             if services:
-                systemctl("start", "--", *services)
+                self._bring("start", services)
         elif again := self._running(self._named(".service", self.changed)):
-            systemctl("restart", "--", *again)
+            self._bring("restart", again)
         if self._starting:
             systemctl("enable", "--now", "--", *self._starting)
 
-    def _try(self, service: str) -> None:
+    def _bring(self, verb: str, services: list[str]) -> None:
+        """Start or restart services. Raises Error, with their last words, where they can't."""
         try:
-            self.host.systemctl("start", "--", service)
+            self.host.systemctl(verb, "--", *services)
         except Error as error:
-            unit = f"--{'user-' if self.host.own else ''}unit={service}"
-            said = self.host.run("journalctl", "-q", unit, "-n", "5", "-o", "cat")
+            option = "--user-unit" if self.host.own else "--unit"
+            units = [f"{option}={service}" for service in services]
+            said = self.host.run("journalctl", "-q", *units, "-n", "5", "-o", "cat")
             raise Error(f"{error}\n{said.rstrip()}") from None
+
+    def _leave(self, services: list[str]) -> None:
+        """Undo: what did not run before has no reason to, nor to be tried again and again."""
+        if idle := set(services) - set(self._running(services)):
+            self.host.systemctl("stop", "--", *idle)
 
     def _stop(self) -> None:
         """Undo: what did not run before is stopped; what did is started by `_revive`."""
@@ -256,20 +264,22 @@ def uninstall(host: Host, name: str, force: bool, say: Say) -> list[Path]:
     paths = [Path(path) for path in record.files]
     if not force:
         for path in paths:
-            refuse_changed(path, read(path), record.files[str(path)])
-    units = [path.name for path in paths if path.parent == host.units and path.exists()]
+            refuse_changed(path, write.read(path), record.files[str(path)])
+    units = [path.name for path in paths if path.parent == host.units]
     # Sockets first: a service that stops before its socket would be started again.
     for suffix in (".timer", ".socket", ".service"):
         for unit in (unit for unit in units if unit.endswith(suffix)):
-            if suffix != ".service":
+            if suffix != ".service" and (host.units / unit).exists():
                 host.systemctl("disable", "--", unit)  # of a template: all its instances
-            if host.runs and "@." not in unit:
-                host.systemctl("stop", "--", unit)
-            elif host.runs:
+            for wants in host.units.glob("*.wants"):  # where the unit's file was gone already
+                (wants / unit).unlink(missing_ok=True)
+            if host.runs and "@." in unit:
                 host.systemctl("stop", "--", unit.replace("@.", "@*."))
+            elif host.runs and host.state_of(unit)[0] != "inactive":
+                host.systemctl("stop", "--", unit)
     removed = [path for path in paths if write.remove(path)]
     record._replace(files={}).save()
     if host.runs:
-        host.systemctl("daemon-reload")
+        host.reload(unit.replace("@.", "@*.") for unit in units)
         say(f"{name} is gone; what it has kept is still there")
     return removed

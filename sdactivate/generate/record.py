@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,17 +41,19 @@ class Record(NamedTuple):
         write.replace(self.path, File(self.path.name, text), sync=True)
 
 
+def of_others(host: Host, name: str) -> dict[Path, str]:
+    """Return the files that were installed for other sites than `name`, each with its site."""
+    found: dict[Path, str] = {}
+    for path in host.state.glob("*.json"):
+        if path.stem != name:
+            with suppress(Error):  # a broken one is not this site's concern
+                found |= dict.fromkeys(map(Path, Record.load(host, path.stem).files), path.stem)
+    return found
+
+
 def digest(data: bytes) -> str:
     """Return the digest that a record keeps of a file."""
     return hashlib.sha256(data).hexdigest()
-
-
-def read(path: Path) -> bytes | None:
-    """Return what is at `path`; None where nothing is."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
 
 
 def refuse_changed(path: Path, data: bytes | None, known: str | None) -> None:

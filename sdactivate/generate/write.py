@@ -2,6 +2,7 @@
 
 import glob
 import os
+import stat
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,10 +17,11 @@ def write(directory: Path, files: Iterable[File], force: bool = False) -> list[F
     """Write `files` below `directory` and return those that were not there like this before.
 
     What has not changed is not touched. Each file appears under its name complete, or not; and
-    before the first one does, all are looked at. None is synced: should the power fail, the next
-    run sees what is missing and writes it again, as it can all be made anew.
+    before the first one does, all are looked at, and all are on this file system: a full disk
+    changes nothing. None is synced: should the power fail, the next run sees what is missing and
+    writes it again, as it can all be made anew.
 
-    Raises Error for an existing file that sdactivate did not write, unless `force`, and OSError
+    Raises Error for what is there and was not written by sdactivate, unless `force`, and OSError
     where the file system refuses.
     """
     changed = {path: file for file in files if not _is_there(path := directory / file.name, file)}
@@ -28,34 +30,57 @@ def write(directory: Path, files: Iterable[File], force: bool = False) -> list[F
             refuse_foreign(path)
     for folder in {path.parent for path in changed}:
         folder.mkdir(parents=True, exist_ok=True)
-    for path, file in changed.items():
-        replace(path, file)
+    drafts: dict[Path, str] = {}
+    try:
+        for path, file in changed.items():
+            drafts[path] = _draft(path, file)
+        for path in changed:
+            os.replace(drafts[path], path)
+            del drafts[path]
+    finally:
+        for draft in drafts.values():
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
     return list(changed.values())
 
 
 def _is_there(path: Path, file: File) -> bool:
     try:
-        return path.read_bytes() == file.text.encode() and path.stat().st_mode & 0o777 == file.mode
+        same = path.lstat().st_mode == stat.S_IFREG | file.mode
+        return same and path.read_bytes() == file.text.encode()
     except FileNotFoundError:
         return False
 
 
+def read(path: Path) -> bytes | None:
+    """Return what is in the file at `path`; None where nothing is.
+
+    Raises Error for what is no regular file: what a symbolic link leads to is somebody else's.
+    """
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise Error(f"{path} is there and is no regular file; move it away")
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
 def refuse_foreign(path: Path) -> None:
-    """Raise Error if there is a file at `path` that sdactivate did not write."""
-    with suppress(FileNotFoundError), open(path, "rb") as existing:
-        if SIGNATURE.encode() not in existing.read(512):
-            raise Error(
-                f"{path} is there and was not written by sdactivate; "
-                f"move it away, or overwrite it with --force"
-            )
+    """Raise Error if there is anything at `path` that sdactivate did not write."""
+    data = read(path)
+    if data is not None and SIGNATURE.encode() not in data[:512]:
+        raise Error(
+            f"{path} is there and was not written by sdactivate; "
+            f"move it away, or overwrite it with --force"
+        )
 
 
-_DRAFT = ".sdactivate-draft"
+_SUFFIX = ".sdactivate-draft"
 
 
 def remove(path: Path) -> bool:
     """Remove the file at `path`, and drafts of it that a killed process has left; say if it was."""
-    for draft in path.parent.glob(f".{glob.escape(path.name[:64])}.*{_DRAFT}"):
+    for draft in path.parent.glob(f".{glob.escape(path.name[:64])}.*{_SUFFIX}"):
         draft.unlink(missing_ok=True)
     try:
         path.unlink()
@@ -69,14 +94,8 @@ def replace(path: Path, file: File, sync: bool = False) -> None:
 
     With `sync` it is on the disk before it has the name. Raises OSError.
     """
-    descriptor, draft = tempfile.mkstemp(_DRAFT, f".{path.name[:64]}.", path.parent)
+    draft = _draft(path, file, sync)
     try:
-        with open(descriptor, "wb") as stream:
-            stream.write(file.text.encode())
-            stream.flush()
-            os.fchmod(descriptor, file.mode)
-            if sync:
-                os.fsync(descriptor)
         os.replace(draft, path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -88,6 +107,26 @@ def replace(path: Path, file: File, sync: bool = False) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _draft(path: Path, file: File, sync: bool = False) -> str:
+    """Write `file` beside `path`; return by what name. Raises OSError, which names `path`."""
+    draft = ""
+    try:
+        descriptor, draft = tempfile.mkstemp(_SUFFIX, f".{path.name[:64]}.", path.parent)
+        with open(descriptor, "wb") as stream:
+            stream.write(file.text.encode())
+            stream.flush()
+            os.fchmod(descriptor, file.mode)
+            if sync:
+                os.fsync(descriptor)
+    except BaseException as error:
+        if draft:
+            os.unlink(draft)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    return draft
 
 
 def link(path: Path, target: str) -> None:

@@ -3,9 +3,12 @@
 What systemd makes of it is in tests/machine.
 """
 
+import fcntl
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,6 +119,61 @@ def test_what_others_wrote_or_changed_is_refused(
         assert socket.exists()
     assert install(tmp_path, "--mode=0600", "--force") == 0
     assert "SocketMode=0600" in socket.read_text()
+
+
+def test_a_link_is_somebody_elses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    units = tmp_path / "etc/systemd/system"
+    units.mkdir(parents=True)
+    (units / "mysite.socket").symlink_to("/dev/null")  # systemctl mask
+    assert install(tmp_path, "--force") == 1
+    assert "mysite.socket is there and is no regular file" in capsys.readouterr().err
+    assert files(tmp_path) == {"etc/systemd/system/mysite.socket"}
+
+
+def test_what_another_site_has_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert install(tmp_path, "--chdir=/srv/mysite", "--command=x") == 0
+    before = files(tmp_path)
+    assert main(["install", "mysite-x", f"--root={tmp_path}", *SITE, "--force"]) == 1
+    assert "mysite-x.service is the site mysite's" in capsys.readouterr().err
+    assert files(tmp_path) == before
+
+
+def test_what_has_no_unit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sites.toml").write_text('[sites.mysite]\nkind = "nginx"\napp = "a:b"\n')
+    argv = ["install", "mysite", "--from", f"{tmp_path}/sites.toml", f"--root={tmp_path}/root"]
+    assert main(argv) == 2
+    assert "kind nginx: there is no unit in it to install" in capsys.readouterr().err
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    state = tmp_path / "var/lib/sdactivate"
+    state.mkdir(parents=True)
+    argv = [sys.executable, "-m", "sdactivate", "install", "mysite", f"--root={tmp_path}", *SITE]
+    held = os.open(state, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = iter(process.stderr.readline, "")
+        assert any("wait for another install" in line for line in said)
+        assert files(tmp_path) == set()
+        os.close(held)
+        process.stderr.read()
+    assert process.returncode == 0
+    assert files(tmp_path) == ALL
+
+
+def test_what_was_removed_by_hand_is_no_obstacle(tmp_path: Path) -> None:
+    assert install(tmp_path) == 0
+    (tmp_path / "etc/systemd/system/mysite.socket").unlink()
+    assert main(["uninstall", "mysite", f"--root={tmp_path}"]) == 0
+    assert files(tmp_path) == set()
+
+
+def test_uninstall_takes_names_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["uninstall", "../mysite", f"--root={tmp_path}"]) == 2
+    assert "NAME '../mysite': a name is made of" in capsys.readouterr().err
 
 
 def test_what_was_never_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

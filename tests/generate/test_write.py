@@ -37,8 +37,26 @@ def test_what_others_wrote_is_not_overwritten_and_nothing_else_is_written(tmp_pa
     assert write(tmp_path, files, force=True) == files
 
 
-def test_no_file_is_ever_half_there(tmp_path: Path) -> None:
-    """The process may write 4 KiB to a file, and dies of it: the old text stands."""
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_no_file_is_not_written_through(force: bool, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text(OURS.text)
+    (tmp_path / "a.socket").symlink_to("elsewhere")
+    (tmp_path / "b.socket").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "c.socket")
+    for name in ("a.socket", "b.socket", "c.socket"):
+        file = File(name, OURS.text.replace("new", "newer"))
+        if force:
+            assert write(tmp_path, [file], force) == [file]
+            assert (tmp_path / name).read_text() == file.text
+            continue
+        with pytest.raises(Error, match=f"{name} is there and is no regular file"):
+            write(tmp_path, [file])
+    assert (tmp_path / "elsewhere").read_text() == OURS.text
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_all_of_them_or_none(tmp_path: Path) -> None:
+    """The process may write 4 KiB to a file, and fails at the second one of two."""
     write(tmp_path, [OURS])
     code = f"""
 import resource, signal
@@ -47,9 +65,10 @@ from sdactivate.generate.output import File
 from sdactivate.generate.write import write
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-write(Path({str(tmp_path)!r}), [File("a.socket", "# written by sdactivate" + "x" * 10000)])
+files = [File("a.socket", "# written by sdactivate"), File("b.socket", "x" * 10000)]
+write(Path({str(tmp_path)!r}), files)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "File too large" in run.stderr
+    assert f"File too large: '{tmp_path}/b.socket'" in run.stderr
     assert (tmp_path / "a.socket").read_text() == OURS.text
     assert os.listdir(tmp_path) == ["a.socket"]

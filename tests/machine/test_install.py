@@ -122,13 +122,19 @@ def test_what_cannot_run_is_taken_back(options: list[str], said: str, machine: M
     assert "what had been done was undone" in failed.stderr
     assert units(machine) == []
     assert records(machine) == ""
+    assert "mysite" not in machine.run("systemctl", "--failed", "--plain").stdout
 
 
 def test_a_failed_change_leaves_what_ran_before(machine: Machine) -> None:
     machine.run(*INSTALL)
     before = machine.read(f"{UNITS}/mysite.service"), machine.read(f"{UNITS}/mysite.socket")
-    for options in (["--app", "mysite.nothing:application"], ["--group", "no-such-group"]):
-        assert machine.run(*INSTALL, *options, check=False).returncode == 1
+    for options, said in (
+        (["--app", "mysite.nothing:application"], "there is no module 'mysite.nothing'"),
+        (["--group", "no-such-group"], "`systemctl restart -- mysite.socket` failed"),
+    ):
+        failed = machine.run(*INSTALL, *options, check=False)
+        assert failed.returncode == 1
+        assert said in failed.stderr
         now = machine.read(f"{UNITS}/mysite.service"), machine.read(f"{UNITS}/mysite.socket")
         assert now == before
         assert fetch(machine) == 0
@@ -148,6 +154,35 @@ def test_a_start_limit_does_not_stand_in_the_way(machine: Machine) -> None:
         assert fetch(machine) == 0
     finally:
         machine.run("rm", "-r", f"{UNITS}/mysite.socket.d")
+
+
+def test_a_failed_change_starts_nothing_that_did_not_run(machine: Machine) -> None:
+    machine.run(*INSTALL)
+    machine.run("systemctl", "stop", "mysite.service")
+    failed = machine.run(*INSTALL, "--app", "mysite.nothing:application", check=False)
+    assert "there is no module 'mysite.nothing'" in failed.stderr
+    active = ("systemctl", "is-active", "mysite.service", "mysite.socket")
+    assert machine.run(*active, check=False).stdout.split() == ["inactive", "active"]
+
+
+def test_no_other_socket_is_taken_over(machine: Machine) -> None:
+    machine.run(*INSTALL)
+    other = (*INSTALL[:2], "other", *INSTALL[3:], "--listen", "/run/mysite.sock")
+    failed = machine.run(*other, check=False)
+    assert failed.returncode == 1
+    assert "--listen /run/mysite.sock: mysite.socket listens there" in failed.stderr
+    assert fetch(machine) == 0
+    assert machine.run(*INSTALL).returncode == 0  # its own it may
+
+
+def test_what_was_removed_by_hand_is_stopped_all_the_same(machine: Machine) -> None:
+    machine.run(*INSTALL)
+    machine.run("rm", f"{UNITS}/mysite.socket", f"{UNITS}/mysite.service")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("sdactivate", "uninstall", "mysite")
+    active = ("systemctl", "is-active", "mysite.socket", "mysite.service")
+    assert machine.run(*active, check=False).stdout.split() == ["inactive", "inactive"]
+    assert machine.run("find", UNITS, "-name", "mysite*").stdout == ""
 
 
 # Where the disk is full: what is mounted there, what fills it, at which step that shows.
