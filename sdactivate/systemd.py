@@ -143,6 +143,10 @@ def command(argv: Iterable[str]) -> Escaped:
 # --- unit names -----------------------------------------------------------------------------
 
 _NAME = re.compile(r"(?:[A-Za-z0-9_.-]|\\x[0-9a-f]{2})+")
+_TYPES = (
+    *(".service", ".socket", ".target", ".timer", ".path", ".mount", ".automount", ".swap"),
+    *(".device", ".slice", ".scope"),
+)
 
 
 def escape(text: str) -> str:
@@ -163,8 +167,8 @@ def unit_name(name: str) -> str:
 
     That is narrower than systemd.unit(5): the same word names a descriptor (LISTEN_FDNAMES is
     separated by colons), a directory under /var/lib and a dynamic user. Letters, digits, "-",
-    "_", "." and systemd's escapes (\\x2d) are left; it starts with none of "-" and ".", and
-    leaves room for a suffix.
+    "_", "." and systemd's escapes (\\x2d) are left; it starts with none of "-" and ".", leaves
+    room for a suffix, and has none: mysite.service would make mysite.service.socket.
 
     Raises UsageError otherwise, with the name as systemd-escape(1) would write it.
     """
@@ -176,6 +180,9 @@ def unit_name(name: str) -> str:
             f"{name!r}: a name is made of letters, digits and '-', '_', '.', "
             f"and starts with a letter, a digit or '_'{meant}"
         )
+    stem, dot, suffix = name.rpartition(".")
+    if dot + suffix in _TYPES:
+        raise UsageError(f"{name!r}: a site is named without {dot + suffix}; is {stem} meant?")
     if len(name) > UNIT_NAME_MAX - len("@.service") - 64:
         raise UsageError(f"{name!r}: a name has at most {UNIT_NAME_MAX - 9 - 64} characters")
     return name

@@ -93,6 +93,11 @@ def test_what_is_no_name(name: str) -> None:
         systemd.unit_name(name)
 
 
+def test_a_site_is_not_called_like_a_unit() -> None:
+    with pytest.raises(UsageError, match=r"a site is named without \.socket; is my\.site meant"):
+        systemd.unit_name("my.site.socket")
+
+
 def test_a_refused_name_comes_with_what_systemd_would_write() -> None:
     with pytest.raises(UsageError, match=r"systemd would write it my\\x20site$"):
         systemd.unit_name("my site")

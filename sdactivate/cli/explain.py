@@ -48,7 +48,7 @@ _TYPES = (".service", ".socket", ".timer", ".target", ".path", ".mount", ".slice
 def _units(asked: str) -> Iterable["Unit"]:
     """Return what is meant: the unit in a file, a unit that is loaded, or a site's units.
 
-    Raises Error where there is neither. A file's name without a slash is a unit's name first.
+    Raises Error where there is none of them. A file's name without a slash is a unit's name first.
     """
     from sdactivate.doctor import units
 
@@ -67,4 +67,9 @@ def _units(asked: str) -> Iterable["Unit"]:
 def _file(path: Path) -> "Unit":
     from sdactivate.doctor import units
 
-    return units.read(path.name, [path, *sorted(Path(f"{path}.d").glob("*.conf"))])
+    unit = units.read(path.name, [path, *sorted(Path(f"{path}.d").glob("*.conf"))])
+    if not unit.entries:
+        raise Error(
+            f"{path}: this is no unit; there is no line such as [Service] with one below it"
+        )
+    return unit

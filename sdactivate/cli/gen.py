@@ -130,6 +130,8 @@ def run(args: argparse.Namespace) -> int:
     for warning in dict.fromkeys(warning for output in outputs for warning in output.warnings):
         print(f"sdactivate gen: warning: {warning}", file=sys.stderr)
     files = [file for output in outputs for file in output.files]
+    if not files:
+        print(f"sdactivate gen: warning: --kind {args.kind}: none is needed", file=sys.stderr)
     if args.out is None:
         sys.stdout.write(printed(files))
     else:

@@ -90,11 +90,14 @@ def of_service(site: Site, python: str) -> Iterator[str]:
             f"this host has a user {site.service_user}: the service will run as that one, "
             f"not as a dynamic user"
         )
-    for option, path in (("--python", python), ("--chdir", site.chdir)):
+    for option, path, what in (
+        ("--python", python, "file"),
+        ("--chdir", site.chdir, "directory"),
+    ):
         if path.startswith(("/home/", "/root/", "/run/user/")) and not site.home:
             yield f"{option} {path}: the sandbox hides it (ProtectHome=); move it, or give --home"
         elif path and not os.path.exists(path):
-            yield f"{option} {path}: this host has no such file"
+            yield f"{option} {path}: this host has no such {what}"
         elif path.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108 - that is what is warned of
             yield f"{option} {path}: the service has a /tmp of its own (PrivateTmp=), move it"
 

@@ -12,13 +12,13 @@ from sdactivate.site import Site
 def tmpfiles(site: Site, target: Target) -> Output:
     """Return NAME.conf for /etc/tmpfiles.d: directories of the sockets and of --writable.
 
-    /run itself is always there, so that a site with the usual socket needs none, and there is
-    no file. A directory of a socket is root's, like /run: who may write there may replace it.
+    /run itself is always there, so that a site with the usual socket needs none: there is no file
+    then. A directory of a socket is root's, like /run: who may write there may replace it.
     """
     sockets = {posixpath.dirname(address.path) for address in site.addresses if address.path}
     sockets -= {"/run", "/"}
     if not sockets and not (site.run_as and site.writable):
-        return Output((), ("--kind tmpfiles: every directory of this site is there already",))
+        return Output(())
     text = render(
         "tmpfiles.j2", target.comments, site=site, sockets=sorted(sockets), writable=site.writable
     )

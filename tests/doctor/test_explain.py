@@ -89,6 +89,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["explain", str(file), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["unit"] == "a.timer"
     assert main(["explain", str(tmp_path / "none.service")]) == 1
+    file.write_text("root:x:0:0\n")
+    assert main(["explain", str(file)]) == 1
+    assert "a.timer: this is no unit" in capsys.readouterr().err
 
 
 def test_a_file_here_needs_no_slash_where_systemd_has_no_such_unit(

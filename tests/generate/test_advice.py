@@ -54,7 +54,7 @@ def test_the_service() -> None:
         in about(python="/home/me/bin/python")[0]
     )
     assert "--chdir /root/x: the sandbox hides it" in about(chdir="/root/x")[0]
-    assert "no such file" in about(chdir="/no/such/directory")[0]
+    assert "no such directory" in about(chdir="/no/such/directory")[0]
     assert "give --home" not in "".join(about(chdir="/root/x", home=True))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sdactivate.cli import main
 from sdactivate.errors import UsageError
 from sdactivate.generate import prepare
 from sdactivate.generate.output import Target
@@ -16,10 +17,11 @@ TARGET = Target(252)
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 
 
-def test_the_usual_socket_needs_no_directory() -> None:
-    output = prepare.tmpfiles(Site("mysite"), TARGET)
-    assert output.files == ()
-    assert "is there already" in output.warnings[0]
+def test_the_usual_socket_needs_no_directory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare.tmpfiles(Site("mysite"), TARGET) == ((), ())
+    assert main(["gen", "mysite", "--kind", "tmpfiles"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "sdactivate gen: warning: --kind tmpfiles: none is needed\n")
 
 
 @root_only
