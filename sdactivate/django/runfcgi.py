@@ -8,6 +8,7 @@ One table, `OPTIONS`. What people meant by them is kept; three things are not:
 - The pool grew and shrank by itself. Now it has a size.
 """
 
+import errno
 import fcntl
 import os
 import shlex
@@ -17,7 +18,9 @@ from typing import NamedTuple
 
 from sdactivate.errors import Error, UsageError
 from sdactivate.launch import Launch
+from sdactivate.launch.parents import holding_parent
 from sdactivate.launch.process import parse_umask
+from sdactivate.settings import Settings
 from sdactivate.site import parse_listen, parse_mode
 
 
@@ -54,6 +57,10 @@ OPTIONS: dict[str, Option] = {
 _PROTOCOLS = {"fcgi": "fastcgi", "scgi": "scgi", "uwsgi": "uwsgi", "http": "http", "auto": "auto"}
 _METHODS = ("prefork", "fork", "threaded", "thread")
 _TRUE, _FALSE = ("true", "yes", "t", "1"), ("false", "no", "f", "0")
+_FLAGS = ("daemonize", "debug")  # words that may stand without a value
+
+# Old scripts say `kill`, then start: seconds in which the process before finishes and leaves.
+_PATIENCE = Settings().graceful_timeout + 10.0
 
 
 class Meaning(NamedTuple):
@@ -85,7 +92,9 @@ def understand(words: Sequence[str]) -> Meaning:
         key, equals, value = word.partition("=")
         key = key.lower().replace("_", "-")
         if key not in OPTIONS:
-            raise UsageError(f"{word}: runfcgi has {', '.join(OPTIONS)}")
+            raise UsageError(f"{word!r} is none of the words of runfcgi: {', '.join(OPTIONS)}")
+        if not equals and key not in _FLAGS:
+            raise UsageError(f"{word}: it needs a value, {key}=…")
         given[key] = value if equals else "true"
     listen = _listen(given)
     return Meaning(
@@ -117,13 +126,13 @@ def _listen(given: Mapping[str, str]) -> str:
 def _settings(given: Mapping[str, str]) -> dict[str, str]:
     if given["protocol"] not in _PROTOCOLS:
         raise UsageError(
-            f"protocol={given['protocol']}: it can be {', '.join(_PROTOCOLS)}. AJP never worked on "
-            "a socket; every web server that spoke it speaks http or fcgi"
+            f"protocol={given['protocol']}: it can be {', '.join(_PROTOCOLS)}. What spoke ajp "
+            "speaks http or fcgi, too"
         )
     if given["method"] not in _METHODS:
         raise UsageError(f"method={given['method']}: it can be prefork or threaded")
     settings = {"protocol": _PROTOCOLS[given["protocol"]]}
-    size = _count("maxchildren", given["maxchildren"]) if given["maxchildren"] else ""
+    size = _count("maxchildren", given["maxchildren"], 1) if given["maxchildren"] else ""
     if given["method"].startswith("thread"):
         settings["workers"] = "1"
         if size:
@@ -142,10 +151,10 @@ def _mode(given: Mapping[str, str]) -> int:
     return 0o777 & ~parse_umask(given["umask"]) if given["umask"] else 0o660
 
 
-def _count(name: str, text: str) -> str:
-    if text.isascii() and text.isdigit():
+def _count(name: str, text: str, least: int = 0) -> str:
+    if text.isascii() and text.isdigit() and int(text) >= least:
         return str(int(text))
-    raise UsageError(f"{name}={text}: a whole number is wanted")
+    raise UsageError(f"{name}={text}: a whole number from {least} on is wanted")
 
 
 def _yes_or_no(name: str, text: str) -> bool:
@@ -166,7 +175,36 @@ def plan(meaning: Meaning, command: Sequence[str], environ: Mapping[str, str]) -
         chdir=meaning.workdir,
         umask=meaning.umask,
         env=[f"{name}={value}" for name, value in {**environ, **variables(meaning)}.items()],
+        patience=_PATIENCE,
+        made=lambda: _write_number(meaning.pidfile),
     )
+
+
+def _write_number(pidfile: str) -> None:
+    """Not before the socket is ours: a start that was one too many leaves the file as it is."""
+    if pidfile:
+        fd = _open("pidfile", pidfile, os.O_TRUNC, 0o644)
+        os.write(fd, f"{os.getpid()}\n".encode())
+        os.close(fd)
+
+
+def _open(word: str, path: str, flags: int, mode: int) -> int:
+    """Open for writing what `word` names, and make it if it is not there.
+
+    Root goes no way that others laid: a site could have its log, or its number, written to any
+    file of root's by a link. Raises Error.
+    """
+    flags |= os.O_WRONLY | os.O_CREAT
+    try:
+        if os.geteuid() != 0:
+            return os.open(path, flags, mode)
+        with holding_parent(os.path.abspath(path), writers=True) as (directory, name):
+            return os.open(name, flags | os.O_NOFOLLOW, mode, dir_fd=directory)
+    except Error as error:
+        raise Error(f"{word}={path}: {error}") from None
+    except OSError as error:
+        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise Error(f"{word}={path}: {why}") from None
 
 
 def variables(meaning: Meaning) -> dict[str, str]:
@@ -176,7 +214,9 @@ def variables(meaning: Meaning) -> dict[str, str]:
 
 def modern(meaning: Meaning, command: Sequence[str]) -> str:
     """The command line that says the same today."""
-    words = ["sdactivate", "launch", "--listen", meaning.listen, "--mode", f"{meaning.mode:04o}"]
+    words = ["sdactivate", "launch", "--listen", meaning.listen]
+    if meaning.listen.startswith("/"):
+        words += ["--mode", f"{meaning.mode:04o}"]
     for option in ("user", "group", "run_as"):
         if value := getattr(meaning, option):
             words += [f"--{option.replace('_', '-')}", value]
@@ -195,11 +235,13 @@ def in_background(logs: tuple[str, str], run: Callable[[int], object]) -> None:
     becomes as well. run: is given a descriptor that is to stay open until it executes the site.
 
     The process that was started leaves with 0 when that has happened. Raises Error, here, for what
-    `run` raises there, and OSError for a log that can't be written.
+    `run` raises there, and for a log that can't be written.
     """
     null = os.open(os.devnull, os.O_RDWR)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    streams = [null, *(os.open(log, flags, 0o640) if log else null for log in logs)]
+    streams = [null] + [
+        _open(word, log, os.O_APPEND, 0o640) if log else null
+        for word, log in zip(("outlog", "errlog"), logs, strict=True)
+    ]
     hear, say = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()

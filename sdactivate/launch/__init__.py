@@ -19,7 +19,8 @@ ends the process, and nothing has been started.
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from sdactivate.errors import Error, UsageError
 from sdactivate.launch import identity, process, sockets
 from sdactivate.launch.identity import Identity
 from sdactivate.launch.ondemand import Activator
-from sdactivate.launch.sockets import Access
+from sdactivate.launch.sockets import Access, SocketInUse
 from sdactivate.launch.talk import say
 from sdactivate.site import ListenAddress
 
@@ -46,7 +47,8 @@ class Launch:
     launcher's own IDs, 0660), `run_as` is who the command runs as, USER or USER:GROUP; only a
     launcher that is not root can do without. `umask`: None leaves it. `limits` and `env` are
     assignments as on the command line. `keep` are further descriptors that survive, `hold` such
-    as stay open until exec closes them.
+    as stay open until exec closes them. `patience`: seconds to wait for the process that still has
+    an address. `made` is called once the sockets are there, with all rights still.
     """
 
     listen: Sequence[ListenAddress]
@@ -65,6 +67,8 @@ class Launch:
     keep: Sequence[int] = ()
     hold: Sequence[int] = ()
     on_demand: bool = False
+    patience: float = 0.0
+    made: Callable[[], object] = lambda: None
 
 
 def launch(plan: Launch) -> int:
@@ -91,6 +95,7 @@ def launch(plan: Launch) -> int:
     with _sockets(plan, access) as made:
         if who != _identity(plan):
             raise Error(f"--run-as {plan.run_as}: the user or its groups changed at this moment")
+        plan.made()
         descriptors = process.place(made, plan.keep, plan.hold)
         process.set_limits(limits)
         if plan.chroot:
@@ -196,7 +201,7 @@ def _sockets(plan: Launch, access: Access) -> Iterator[list[socket]]:
     made: list[tuple[ListenAddress, socket]] = []
     try:
         for address in plan.listen:
-            made.append((address, _listen(address, access, plan.backlog)))
+            made.append((address, _listen_at_last(address, access, plan)))
         yield [sock for _, sock in made]
     except BaseException:
         for _, sock in made:
@@ -207,6 +212,18 @@ def _sockets(plan: Launch, access: Access) -> Iterator[list[socket]]:
                 with suppress(OSError, Error):
                     sockets.remove_unix(address.path)
         raise
+
+
+def _listen_at_last(address: ListenAddress, access: Access, plan: Launch) -> socket:
+    """Listen, or wait for whoever does until the plan's patience ends."""
+    deadline = time.monotonic() + plan.patience
+    while True:
+        try:
+            return _listen(address, access, plan.backlog)
+        except SocketInUse:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.1)
 
 
 def _listen(address: ListenAddress, access: Access, backlog: int) -> socket:

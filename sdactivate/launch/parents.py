@@ -29,32 +29,35 @@ class UnsafeDirectory(Error):
 
 
 @contextmanager
-def holding_parent(path: str) -> Iterator[tuple[int, str]]:
+def holding_parent(path: str, *, writers: bool = False) -> Iterator[tuple[int, str]]:
     """Yield an O_PATH descriptor of the directory that `path` is in, and the last name.
 
     `path` must be absolute. Raises UnsafeDirectory where others could replace what we make
-    there, and OSError where the directory is not there or can't be searched.
+    there, and Error where there is no such directory or it can't be searched.
+
+    writers: others may write the directories. That is for a file which nobody has to find
+    again, such as a log: what leads there is still in trusted hands, for no link is theirs.
     """
     directory, name = os.path.split(path)
     if not directory.startswith("/") or name in ("", ".", ".."):
         raise Error(
             f"{path!r} is not the absolute path of a file: write for example /run/NAME.sock"
         )
-    fd = _walk(directory)
+    fd = _walk(directory, writers=writers)
     try:
         yield fd, name
     finally:
         os.close(fd)
 
 
-def _walk(directory: str) -> int:
+def _walk(directory: str, *, writers: bool) -> int:
     """Return an O_PATH descriptor of `directory`, every step of the way having been trusted."""
     way = [(os.open("/", os.O_PATH | os.O_DIRECTORY), "/")]
     names, links = directory.split("/")[::-1], 0
     try:
         while names:
             parent, path = way[-1]
-            _check(parent, path, on_the_way=True)
+            _check(parent, path, sticky=True, writers=writers)
             name = names.pop()
             if name == "..":
                 if len(way) > 1:
@@ -68,7 +71,7 @@ def _walk(directory: str) -> int:
                     while len(way) > 1 and (target.startswith("/") or way[-1][0] != parent):
                         os.close(way.pop()[0])
                     names += target.split("/")[::-1]
-        _check(*way[-1], on_the_way=False)
+        _check(*way[-1], sticky=False, writers=writers)
         return os.dup(way[-1][0])
     finally:
         for fd, _ in way:
@@ -96,28 +99,28 @@ def _link(fd: int, path: str) -> str:
     return os.readlink("", dir_fd=fd)
 
 
-def _check(fd: int, directory: str, *, on_the_way: bool) -> None:
+def _check(fd: int, directory: str, *, sticky: bool, writers: bool) -> None:
+    """Raise UnsafeDirectory unless it is in trusted hands; `sticky`, `writers`: that will do."""
     found = os.fstat(fd)
     _check_owner(found, directory)
-    writers = [
+    others = [
         who
         for bit, who in ((stat.S_IWGRP, "its group"), (stat.S_IWOTH, "everybody"))
         if found.st_mode & bit
     ]
-    sticky = bool(found.st_mode & stat.S_ISVTX)
-    if writers and not (on_the_way and sticky):
-        mend = "" if sticky else f", or mend this one: chmod go-w {directory}"  # never /tmp
+    is_sticky = bool(found.st_mode & stat.S_ISVTX)
+    if others and not (writers or (sticky and is_sticky)):
+        mend = "" if is_sticky else f", or mend this one: chmod go-w {directory}"  # never /tmp
         raise UnsafeDirectory(
-            f"{directory} can be written by {' and '.join(writers)} "
-            f"(mode {stat.S_IMODE(found.st_mode):04o}), who could then put a socket of their own "
-            "in the place of this one. Use a directory that only root can write, such as "
-            f"/run{mend}"
+            f"{directory} can be written by {' and '.join(others)} "
+            f"(mode {stat.S_IMODE(found.st_mode):04o}), who could then put something of their own "
+            f"in its place. Use a directory that only root can write, such as /run{mend}"
         )
 
 
 def _check_owner(found: os.stat_result, path: str) -> None:
     if found.st_uid not in (0, os.geteuid()):
         raise UnsafeDirectory(
-            f"{path} belongs to user {found.st_uid}, who could then put a socket of their own in "
-            "the place of this one. Use a directory that belongs to root, such as /run"
+            f"{path} belongs to user {found.st_uid}, who could then put something of their own "
+            "in its place. Use a directory that belongs to root, such as /run"
         )

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from sdactivate.django.runfcgi import OPTIONS, Meaning, modern, understand
 from sdactivate.errors import UsageError
 from tests.reachable import as_user
-from tests.supervisors.conftest import USER, House, house, wait_until
+from tests.supervisors.conftest import PATIENCE, USER, House, house, wait_until
 
 __all__ = ["house"]
 
@@ -77,6 +78,9 @@ def test_prefork_is_processes_of_one_thread():
         "umask=-1",
         "mode=4755",
         "maxchildren=many",
+        "maxchildren=0",
+        "socket",
+        "pidfile",
         "daemonize=maybe",
         "sockets=/x",
     ],
@@ -106,6 +110,10 @@ def test_the_modern_form():
     assert modern(understand(words.split()), ["sdactivate", "serve", "m:a"]) == (
         "sdactivate launch --listen /run/x --mode 0770 --group www-data "
         f"--umask 0007 --chdir /srv {serve}"
+    )
+    words = "host=127.0.0.1 port=8000 protocol=scgi method=threaded"
+    assert modern(understand(words.split()), ["sdactivate", "serve", "m:a"]) == (
+        f"sdactivate launch --listen 127.0.0.1:8000 {serve}"
     )
 
 
@@ -176,6 +184,20 @@ def test_it_goes_to_the_background_and_writes_its_number(runfcgi, house):
     wait_until(lambda: not _alive(pid), "its end")
 
 
+def _connections(house: House, pid: int) -> list[str]:
+    """The connections that the process has accepted; see proc(5), /proc/net/unix."""
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    inodes = {fields[6] for fields in lines if fields[7:] == [str(house.socket)]}
+    inodes -= {fields[6] for fields in lines if fields[3] == "00010000"}  # it listens
+    found = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found.append(os.readlink(fd))
+        except OSError:
+            continue
+    return [name for name in found if name.removeprefix("socket:[").rstrip("]") in inodes]
+
+
 def _alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
@@ -183,6 +205,68 @@ def _alive(pid: int) -> bool:
         return False
     time.sleep(0.01)
     return state != "Z"
+
+
+@needs_root
+def test_a_restart_as_old_scripts_do_it(runfcgi, house):
+    """kill `cat PIDFILE`, and start at once: while the old process finishes what it has begun."""
+    pidfile = house.home / "pid"
+    words = ("protocol=scgi", f"socket={house.socket}", f"pidfile={pidfile}", "method=threaded")
+    words += ("group=www-data", f"run-as={USER}")
+    numbers = []
+    with ThreadPoolExecutor() as threads:
+        for _ in range(2):
+            process = runfcgi(*words)
+            _, talk = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0, talk
+            wait_until(house.serves, "a page")
+            numbers.append(int(pidfile.read_text()))
+            wait_until(lambda: not _connections(house, numbers[-1]), "the page's end")
+            slow = threads.submit(house.get, "/slow?ms=3000")
+            wait_until(lambda: _connections(house, numbers[-1]), "the slow request")
+            os.kill(numbers[-1], signal.SIGTERM)
+            pidfile.unlink()
+    assert slow.result()[0] == 200
+    assert numbers[0] != numbers[1]
+    wait_until(lambda: not any(map(_alive, numbers)), "their end")
+
+
+@needs_root
+def test_a_start_that_fails_leaves_the_number_of_the_one_that_serves(runfcgi, house):
+    pidfile = house.home / "pid"
+    pidfile.write_text("1\n")
+    process = runfcgi(
+        *(f"socket={house.home}/mysite/manage.py", f"pidfile={pidfile}", f"run-as={USER}"),
+    )
+    _, talk = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, pidfile.read_text()) == (1, "1\n"), talk
+
+
+@needs_root
+@pytest.mark.parametrize("word", ["pidfile", "outlog", "errlog"])
+def test_root_writes_where_no_link_of_others_leads(runfcgi, house, word):
+    precious = house.home / "precious"
+    precious.write_text("root's")
+    (house.home / "link").symlink_to(precious)
+    for path, said in (
+        (house.home / "link", "it is a symbolic link"),
+        (house.state / "file", f"belongs to user {pwd.getpwnam(USER).pw_uid}"),
+    ):
+        process = runfcgi(f"socket={house.socket}", f"run-as={USER}", f"{word}={path}")
+        _, talk = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 1
+        assert f"{word}={path}: " in talk
+        assert said in talk
+    assert precious.read_text() == "root's"
+    assert not (house.state / "file").exists()
+    (house.home / "link").unlink()
+
+
+def test_help_as_of_old(runfcgi):
+    process = runfcgi("help", stdout=subprocess.PIPE)
+    shown, _ = process.communicate(timeout=PATIENCE)
+    lines = [line.split(":")[0].strip() for line in shown.splitlines()]
+    assert [word for word in OPTIONS if word not in lines] == []
 
 
 @needs_root

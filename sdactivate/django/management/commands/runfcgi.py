@@ -2,16 +2,26 @@
 
 import os
 import sys
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    DjangoHelpFormatter,
+)
 
 from sdactivate.django import runfcgi
 from sdactivate.errors import Error, UsageError
 from sdactivate.launch import launch
+
+
+class _Lines(DjangoHelpFormatter, RawDescriptionHelpFormatter):  # type: ignore[misc]
+    """One word a line."""
 
 
 class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
@@ -25,7 +35,13 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("words", nargs="*", metavar="KEY=VALUE")
 
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return super().create_parser(prog_name, subcommand, formatter_class=_Lines, **kwargs)
+
     def handle(self, *args: Any, **options: Any) -> None:
+        if "help" in options["words"]:  # as the words of old had it
+            self.print_help(os.path.basename(sys.argv[0]), "runfcgi")
+            return
         try:
             self._run(runfcgi.understand(options["words"]))
         except Error as error:
@@ -39,28 +55,20 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
             os.environ.update(runfcgi.variables(meaning))
             call_command("serve")
             return
+        if os.geteuid() == 0 and not meaning.run_as:
+            raise UsageError(
+                "run-as=USER is needed: this was started as root, and the site must not run as it"
+            )
         command = manage("serve")
         self._warn(f"in the words of today, without systemd:\n  {runfcgi.modern(meaning, command)}")
         # `python -m django` found the site in the directory that workdir= leaves
         path = [os.path.abspath(sys.path[0]), *filter(None, [os.environ.get("PYTHONPATH")])]
         environ = {"PYTHONPATH": os.pathsep.join(path)}
         plan = runfcgi.plan(meaning, command, environ)
-        if os.geteuid() == 0 and not meaning.run_as:
-            raise UsageError(
-                "run-as=USER is needed: this was started as root, and the site must not run as it"
-            )
-
-        # Opened and written as who we are now; from launch on there are fewer rights.
-        def run(*hold: int) -> None:
-            if meaning.pidfile:
-                with open(meaning.pidfile, "w") as file:
-                    file.write(f"{os.getpid()}\n")
-            launch(replace(plan, hold=hold))
-
         if meaning.daemonize:
-            runfcgi.in_background(meaning.logs, run)
+            runfcgi.in_background(meaning.logs, lambda fd: launch(replace(plan, hold=[fd])))
         else:
-            run()
+            launch(plan)
 
     def _warn(self, text: str) -> None:
         self.stderr.write(
