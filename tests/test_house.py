@@ -115,6 +115,8 @@ PRIVILEGED = {
 ELSEWHERE = {
     # A child that becomes the account that is asked about, connects, reports and exits.
     "sdactivate.doctor.prove": {"chroot", "setgroups", "setresgid", "setresuid", "capset"},
+    # A link to a unit that is gone, in a .wants directory.
+    "sdactivate.generate.install": {"unlink"},
     # A unit or a configuration file is written aside and put in its place whole.
     "sdactivate.generate.write": {"fchmod", "replace", "unlink"},
 }
