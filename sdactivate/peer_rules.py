@@ -14,8 +14,9 @@ from sdactivate.errors import UsageError
 KERNEL_KNOWS_UNITS = (6, 13)
 """The first Linux that tells a peer's control group itself: SO_PEERPIDFD and PIDFD_GET_INFO."""
 
-_UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|scope)\Z", re.ASCII)
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?\Z", re.ASCII)
+# Compiled when there is a rule to be read: a serving process without any imports this, too
+_UNIT = r"[A-Za-z0-9:_.\\@-]+\.(service|scope)"
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?"
 
 
 class PeerRule(NamedTuple):
@@ -38,7 +39,7 @@ def parse_rule(text: str) -> PeerRule:
     good = {"unit": _UNIT, "user": _NAME, "group": _NAME}.get(kind)
     if not colon or good is None:
         raise UsageError(f"{text!r}: unit:nginx.service, user:www-data or group:web is wanted")
-    if not good.match(name):
+    if not re.fullmatch(good, name, re.ASCII):
         hint = ", with its suffix: unit:nginx.service" if kind == "unit" else ""
         raise UsageError(f"{text!r}: {name!r} is no name of a {kind}{hint}")
     return PeerRule(kind, name)
