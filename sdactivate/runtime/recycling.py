@@ -1,4 +1,4 @@
-"""When a serving process has done enough: max_requests, max_memory."""
+"""When a serving process is to be replaced: by max_requests, max_memory, worker_timeout."""
 
 from __future__ import annotations
 
@@ -6,27 +6,43 @@ import os
 import random
 from typing import TYPE_CHECKING
 
+from sdactivate.runtime import log
+
 if TYPE_CHECKING:
-    from sdactivate.runtime.serving import Figures
+    from sdactivate.runtime.serving import Figures, Serving
     from sdactivate.settings import Settings
 
 
 class Recycling:
-    """Tells when one serving process has."""
+    """Tells when one serving process has done enough, or is stuck.
+
+    wanted: whether there is a limit to what it may do.
+    """
 
     def __init__(self, settings: Settings) -> None:
         jitter = random.randint(0, settings.max_requests_jitter)  # noqa: S311
         self._requests = settings.max_requests and settings.max_requests + jitter
         self._memory = settings.max_memory
+        self._timeout = settings.worker_timeout
         self.wanted = bool(self._requests or self._memory)
 
     def reason(self, figures: Figures) -> str | None:
-        """Return why the process is to be replaced, None if it is not."""
+        """Return why the process has done enough, None if it has not."""
         if self._requests and figures.requests >= self._requests:
             return f"it has served {figures.requests} requests (max_requests)"
         if self._memory and (memory := resident_memory()) >= self._memory:
             return f"it has grown to {memory >> 20} MiB (max_memory)"
         return None
+
+    def stuck(self, server: Serving, figures: Figures) -> str | None:
+        """Return why the process is stuck, None if it is not; the log shows where it is."""
+        if not self._timeout or figures.oldest <= self._timeout:
+            return None
+        reason = f"a request has taken over {self._timeout:g} s"
+        stacks = server.stacks(self._timeout)
+        for stack in stacks:
+            log.say(log.ERROR, f"{reason}:\n{stack}")
+        return f"{reason} (worker_timeout)" if stacks else None
 
 
 def resident_memory() -> int:

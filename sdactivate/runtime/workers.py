@@ -20,13 +20,13 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from sdactivate.errors import Error
-from sdactivate.runtime import ending, log
-from sdactivate.runtime.recycling import Recycling
+from sdactivate.runtime import log
 from sdactivate.runtime.serving import Figures
-from sdactivate.runtime.steward import Steward
+from sdactivate.runtime.worker import ASK, parse_figures, serve
 
 if TYPE_CHECKING:
     from sdactivate.runtime.plan import Plan
+    from sdactivate.runtime.steward import Steward
 
 # So many deaths of each worker, within so many seconds, are a service that can't live
 _DEATHS = 3
@@ -34,8 +34,6 @@ _DEATHS_WITHIN = 10.0
 # A worker that does not answer for so many times the worker_timeout hangs where no other thread
 # of it can run
 _SILENT = 2.0
-# What the parent asks: how are you doing?
-_ASK = b"?"
 
 
 class WorkersFailed(Error):
@@ -62,7 +60,7 @@ class Worker:
         if self.ready and not self.asked:
             self.asked = now
             try:
-                self.channel.send(_ASK)
+                self.channel.send(ASK)
             except OSError:
                 pass  # it is about to be reaped
 
@@ -224,7 +222,7 @@ class Workers:
         worker.asked = 0.0
         kind, _, text = message.decode("utf-8", "replace").partition(" ")
         if kind == "figures":
-            worker.figures = _parse(text)
+            worker.figures = parse_figures(text)
         elif kind == "ready":
             worker.ready = True
             self._retire_replaced(worker)
@@ -301,121 +299,6 @@ def _how(status: int) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
-
-
-def _parse(text: str) -> Figures:
-    requests, errors, busy, threads, workers, oldest, idle, backlog = text.split()
-    return Figures(
-        int(requests),
-        int(errors),
-        int(busy),
-        int(threads),
-        int(workers),
-        float(oldest),
-        float(idle),
-        int(backlog) if backlog != "None" else None,
-    )
-
-
-# In the child
-
-
-def serve(plan: Plan, channel: socket.socket) -> int:
-    """Serve as one worker until told to stop, or until the parent is gone; the exit code."""
-    steward = Steward()
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH):
-        signal.signal(number, signal.SIG_IGN)  # they are the parent's affair
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    return ending.live(_Child(plan, channel, steward))
-
-
-class _Child:
-    """One worker's life: shorter than its parent's, and told to that one only."""
-
-    def __init__(self, plan: Plan, channel: socket.socket, steward: Steward) -> None:
-        self._plan = plan
-        self._channel = channel
-        self._steward = steward
-        self._recycling = Recycling(plan.settings)
-        self._leaving = False
-        self.deadline = 0.0
-        self._replacing = False
-        self._said = Figures()
-
-    def live(self) -> int:
-        try:
-            self._plan.load()
-            # Not before: until then TERM is death at once, for nothing has been accepted
-            self._steward.on_signal(signal.SIGTERM, self.stop)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-            self._server = self._plan.make(self._steward.poke)
-            self._server.start()
-        except Error as error:
-            log.say(log.ERROR, str(error))
-            self._say(f"failed {error}")
-            return error.exit_code
-        self._say("ready")
-        self._steward.watch(self._channel.fileno(), self._hear_parent)
-        self._steward.add(self._server.tick)
-        self._steward.add(self._report)
-        while not self._leaving:
-            self._steward.turn()
-            if self._server.failed is not None:
-                log.say(log.ERROR, self._server.failed)
-                return 1
-        self._server.drain()
-        self.deadline = time.monotonic() + self._plan.settings.graceful_timeout
-        while not self._server.join(0.0):
-            if time.monotonic() >= self.deadline:
-                self._server.cut()
-                break
-            self._steward.turn(0.02)
-        self._say_figures()
-        return 0
-
-    def stop(self) -> None:
-        self._leaving = True
-
-    def _hear_parent(self) -> None:
-        if self._channel.recv(16):
-            self._say_figures()
-        else:  # it has died
-            self._steward.forget(self._channel.fileno())
-            self._leaving = True
-
-    def _say(self, message: str) -> None:
-        try:
-            self._channel.send(message.encode("utf-8", "replace")[:60000])
-        except OSError:
-            pass  # the parent is gone: its end of the channel says so too
-
-    def _say_figures(self) -> Figures:
-        figures = self._server.figures()
-        self._say("figures " + " ".join(map(str, figures)))
-        return figures
-
-    def _report(self) -> float | None:
-        self._server.unobserved = True
-        figures = self._say_figures()
-        settings = self._plan.settings
-        if not self._replacing:
-            reason = self._recycling.reason(figures)
-            if settings.worker_timeout and figures.oldest > settings.worker_timeout:
-                for stack in self._server.stacks(settings.worker_timeout):
-                    log.say(
-                        log.ERROR,
-                        f"a request has taken over {settings.worker_timeout:g} s:\n{stack}",
-                    )
-                reason = f"a request has taken over {settings.worker_timeout:g} s (worker_timeout)"
-            if reason:
-                self._replacing = True
-                self._say(f"replace {reason}")
-        quiet = figures.requests == self._said.requests and not figures.busy
-        self._said = figures
-        if quiet and not self._recycling.wanted:
-            return None
-        self._server.unobserved = False
-        return min(1.0, settings.worker_timeout / 4 or 1.0)
 
 
 def _share_what_is_imported() -> None:

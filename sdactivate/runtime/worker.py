@@ -1,0 +1,136 @@
+"""One of several workers: a life shorter than its parent's, and told to that one only.
+
+Parent and worker talk on a channel that keeps messages apart (SOCK_SEQPACKET, unix(7)). The worker
+says:
+
+    ready               it can accept
+    failed REASON       it can't, and ends
+    figures N N …       how it is doing: while it serves, when it ends, and when the parent asks
+    replace REASON      it has done enough, or is stuck: another should take its place
+
+The parent asks, and says no more than that; when its end of the channel is closed it has died, and
+the worker leaves. To stop, it sends TERM.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from sdactivate.errors import Error
+from sdactivate.runtime import ending, log
+from sdactivate.runtime.recycling import Recycling
+from sdactivate.runtime.serving import Figures
+from sdactivate.runtime.steward import Steward
+
+if TYPE_CHECKING:
+    from sdactivate.runtime.plan import Plan
+
+ASK = b"?"
+"""What the parent says: how are you doing?"""
+
+
+def serve(plan: Plan, channel: socket.socket) -> int:
+    """Serve as one worker until told to stop, or until the parent is gone; the exit code."""
+    steward = Steward()
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH):
+        signal.signal(number, signal.SIG_IGN)  # they are the parent's affair
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return ending.live(_Life(plan, channel, steward))
+
+
+def parse_figures(text: str) -> Figures:
+    """Return the figures that a worker has said, as N N …."""
+    requests, errors, busy, threads, workers, oldest, idle, backlog = text.split()
+    return Figures(
+        int(requests),
+        int(errors),
+        int(busy),
+        int(threads),
+        int(workers),
+        float(oldest),
+        float(idle),
+        int(backlog) if backlog != "None" else None,
+    )
+
+
+class _Life:
+    def __init__(self, plan: Plan, channel: socket.socket, steward: Steward) -> None:
+        self._plan = plan
+        self._channel = channel
+        self._steward = steward
+        self._recycling = Recycling(plan.settings)
+        self._leaving = False
+        self.deadline = 0.0
+        self._replacing = False
+        self._said = Figures()
+
+    def live(self) -> int:
+        try:
+            self._plan.load()
+            # Not before: until then TERM is death at once, for nothing has been accepted
+            self._steward.on_signal(signal.SIGTERM, self.stop)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            self._server = self._plan.make(self._steward.poke)
+            self._server.start()
+        except Error as error:
+            log.say(log.ERROR, str(error))
+            self._say(f"failed {error}")
+            return error.exit_code
+        self._say("ready")
+        self._steward.watch(self._channel.fileno(), self._hear_parent)
+        self._steward.add(self._server.tick)
+        self._steward.add(self._report)
+        while not self._leaving:
+            self._steward.turn()
+            if self._server.failed is not None:
+                log.say(log.ERROR, self._server.failed)
+                return 1
+        self._server.drain()
+        self.deadline = time.monotonic() + self._plan.settings.graceful_timeout
+        while not self._server.join(0.0):
+            if time.monotonic() >= self.deadline:
+                self._server.cut()
+                break
+            self._steward.turn(0.02)
+        self._say_figures()
+        return 0
+
+    def stop(self) -> None:
+        self._leaving = True
+
+    def _hear_parent(self) -> None:
+        if self._channel.recv(16):
+            self._say_figures()
+        else:  # it has died
+            self._steward.forget(self._channel.fileno())
+            self._leaving = True
+
+    def _say(self, message: str) -> None:
+        try:
+            self._channel.send(message.encode("utf-8", "replace")[:60000])
+        except OSError:
+            pass  # the parent is gone: its end of the channel says so too
+
+    def _say_figures(self) -> Figures:
+        figures = self._server.figures()
+        self._say("figures " + " ".join(map(str, figures)))
+        return figures
+
+    def _report(self) -> float | None:
+        self._server.unobserved = True
+        figures = self._say_figures()
+        if not self._replacing:
+            recycling = self._recycling
+            reason = recycling.stuck(self._server, figures) or recycling.reason(figures)
+            if reason:
+                self._replacing = True
+                self._say(f"replace {reason}")
+        quiet = figures.requests == self._said.requests and not figures.busy
+        self._said = figures
+        if quiet and not self._recycling.wanted:
+            return None
+        self._server.unobserved = False
+        return min(1.0, self._plan.settings.worker_timeout / 4 or 1.0)
