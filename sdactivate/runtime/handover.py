@@ -16,9 +16,6 @@ The serving process replaces itself; there is no permanent master.
 The fresh interpreter is started by way of a relay, an interpreter without modules that forks
 and leaves, so that the successor is a child of PID 1, as systemd expects of a main process.
 Nothing is forked here: this process has threads, and a fork of it might inherit a lock.
-
-The directory is the one that $PWD names, if it is the one we are in: where a release is a
-symbolic link, the successor finds the new one. The command is looked up again in the same way.
 """
 
 from __future__ import annotations
@@ -28,23 +25,19 @@ import select
 import signal
 import socket
 import struct
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from sdactivate.runtime.activation import SOURCES, InheritedSocket
-from sdactivate.runtime.outcome import ASKERS
+if TYPE_CHECKING:
+    from sdactivate.runtime.activation import InheritedSocket
+    from sdactivate.runtime.origin import Origin
 
 CHANNEL = "_SDACTIVATE_CHANNEL"
 READY = b"ready\n"
 MAIN = "main"
 # Seconds, ample, for an interpreter without modules to fork and leave
 _RELAY_S = 30.0
-
-# However the sockets came to this process, they go on announced; and whoever waits to hear that
-# the service is ready has heard it. The environment outranks what the command line says of both.
-_SETTLED = {"SDACTIVATE_FD": "", "SDACTIVATE_NOTIFY_FD": "0"}
 
 # Runs in an interpreter of its own, with descriptors as they were here, from argv: the channel,
 # the listening sockets, and behind "--" the command.
@@ -80,43 +73,6 @@ except OSError as error:
 """
 
 
-class Origin(NamedTuple):
-    """How this process was started, to be taken down before anything changes it."""
-
-    argv: list[str]
-    environ: dict[str, str]
-    directory: str
-
-    @classmethod
-    def now(cls) -> Origin:
-        environ = _first_environ()
-        for name in (CHANNEL, ASKERS, *(name for source in SOURCES for name in source.variables)):
-            environ.pop(name, None)
-        return cls(list(sys.orig_argv), environ, _logical_directory(environ))
-
-
-def _first_environ() -> dict[str, str]:
-    """The environment that exec gave this process: os.environ may have been changed since."""
-    try:
-        with open("/proc/self/environ", "rb") as file:
-            entries = file.read().split(b"\0")
-    except OSError:
-        return dict(os.environ)
-    pairs = (os.fsdecode(entry).partition("=") for entry in entries if entry)
-    return {name: value for name, _, value in pairs}
-
-
-def _logical_directory(environ: dict[str, str]) -> str:
-    """The working directory by the name it was asked for, symbolic links and all."""
-    named = environ.get("PWD", "")
-    try:
-        if named.startswith("/") and os.path.samefile(named, "."):
-            return named
-    except OSError:
-        pass
-    return os.getcwd()
-
-
 class Successor:
     """A successor that has been started and is not ready yet.
 
@@ -136,7 +92,7 @@ class Successor:
             subprocess.run(  # noqa: S603
                 relay,
                 cwd=origin.directory,
-                env={**origin.environ, **_SETTLED, "LISTEN_FDNAMES": names},
+                env={**origin.environ, "LISTEN_FDNAMES": names},
                 pass_fds=fds,
                 stdin=subprocess.DEVNULL,
                 check=True,
@@ -248,29 +204,3 @@ class Predecessor:
             signal.pidfd_send_signal(self.process, signal.SIGKILL)
         except OSError:
             pass  # it has left
-
-
-def exec_again(origin: Origin, sockets: Sequence[InheritedSocket], more: Mapping[str, str]) -> None:
-    """Become a fresh interpreter with the same command line and sockets; never returns.
-
-    more: what its environment has besides.
-    For supervisors that know a service by its PID and nothing of MAINPID=: there is a pause of
-    one start, in which connections wait in the backlog.
-    """
-    fds = [inherited.sock.fileno() for inherited in sockets]
-    parked = [os.dup(fd) for fd in fds]
-    while any(fd < 3 + len(fds) for fd in parked):
-        parked = [os.dup(fd) for fd in parked]
-    for place, fd in enumerate(parked, 3):
-        os.dup2(fd, place, inheritable=True)
-    environ = {
-        **origin.environ,
-        **_SETTLED,
-        **more,
-        "LISTEN_PID": str(os.getpid()),
-        "LISTEN_FDS": str(len(fds)),
-        "LISTEN_FDNAMES": ":".join(inherited.name for inherited in sockets),
-    }
-    sys.stdout.flush()
-    os.chdir(origin.directory)
-    os.execvpe(origin.argv[0], origin.argv, environ)  # noqa: S606

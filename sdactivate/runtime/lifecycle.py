@@ -9,7 +9,7 @@ clients see of each transition.
 
 The same class lives a process that serves and the parent of several that do; `workers.py` makes
 the latter look like the former. Only the main process talks to the supervisor (sd_notify(3)); a
-successor keeps silent until its predecessor has handed over (handover.py).
+successor keeps silent until its predecessor has handed over (`reload.py`, `handover.py`).
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sdactivate.errors import Error
-from sdactivate.runtime import ending, handover, log, outcome
-from sdactivate.runtime.notify import notify, reloading
+from sdactivate.runtime import ending, log
+from sdactivate.runtime.notify import notify, reloading, watchdog_seconds
+from sdactivate.runtime.outcome import Askers
 from sdactivate.runtime.recycling import Recycling
+from sdactivate.runtime.reload import Reload, Succession
 from sdactivate.runtime.status import Status
 from sdactivate.runtime.steward import Steward
 
 if TYPE_CHECKING:
+    from sdactivate.runtime.handover import Successor
     from sdactivate.runtime.plan import Plan
     from sdactivate.runtime.serving import Serving
 
 # Seconds for which a process that can't start answers the clients that wait
 _APOLOGY = 0.2
-# Seconds beyond graceful_timeout that the process before has to leave
-_OVERTIME = 10.0
 
 
 def run(plan: Plan) -> int:
@@ -59,20 +60,20 @@ class Life:
         self._stopped = False  # told to
         self._cut = False
         self.deadline = 0.0  # when what has not ended by itself is cut
-        self._predecessor = handover.Predecessor.find()
-        self._is_main = self._predecessor is None  # the one that the supervisor knows
+        grace = plan.settings.graceful_timeout
+        self._succession = Succession(self._steward, grace, self._become_main, self._be_given_up)
+        self._is_main = not self._succession.has_predecessor  # the one that the supervisor knows
         self._wants_reload = False  # as soon as it is
-        self._successor: handover.Successor | None = None
-        self._reload_began = 0.0
-        self._askers = outcome.handed_on()  # who waits to hear how the reload went
+        self._reload = Reload(plan, self._steward, self._hand_over, self._reload_failed)
+        self._askers = Askers()
+        self._recycling = Recycling(plan.settings)
         self._again = False  # leave, and become a fresh interpreter
         self._server: Serving
         self._status = Status(plan.settings.protocol)
 
     def live(self) -> int:
         settings, steward = self._settings, self._steward
-        _dump_stacks_on_crash()
-        outcome.prepare()
+        log.dump_stacks_on_crash()
         for number in SIGNALS:
             if number in _STOPS:
                 signal.signal(number, signal.SIG_DFL)  # nothing is accepted yet: leave at once
@@ -85,28 +86,22 @@ class Life:
             self._server = self._make()
             self._server.start()
         except Error as error:
-            first, _, _ = str(error).partition("\n")
-            last = str(error).rpartition("\n")[2]
-            short = first if last == first else f"{first} {last}"
-            self._tell(STATUS=f"failed to start: {short}", ERRNO=1)
-            self._answer(False)
-            if self._predecessor is not None:
-                self._predecessor.say(short.encode("utf-8", "replace"))
-            else:
-                self._apologise()
+            self._fail(str(error))
             raise
         steward.add(self._server.tick)
         steward.add(self._report)
         if settings.idle_timeout:
             steward.add(self._leave_if_idle)
         if settings.workers == 1:
-            self._recycling = Recycling(settings)
             if self._recycling.wanted:
                 steward.add(self._recycle)
             if settings.worker_timeout:
                 steward.add(self._replace_if_stuck)
         if not steward.signalled(*_STOPS):
-            self._begin()
+            if self._is_main:
+                self._serve_as_main()
+            else:
+                self._succession.ready()
         while self._leaving is None:
             steward.turn()
             if self._server.failed is not None:
@@ -134,6 +129,17 @@ class Life:
             if action is not Life.more_workers:
                 self._arm(number)
 
+    def _fail(self, reason: str) -> None:
+        """Say why requests can't be served: to the supervisor, or to the process that serves."""
+        first, last = reason.partition("\n")[0], reason.rpartition("\n")[2]
+        short = first if last == first else f"{first} {last}"
+        self._tell(STATUS=f"failed to start: {short}", ERRNO=1)
+        self._askers.answer(False)
+        if self._is_main:
+            self._apologise()
+        else:
+            self._succession.failed(short)
+
     def _apologise(self) -> None:
         """Answer the clients that wait with 503, rather than let them wait for their timeouts."""
 
@@ -149,39 +155,11 @@ class Life:
         if not server.join(1.0):
             server.cut()
 
-    def _begin(self) -> None:
-        """Say that requests are served: to the supervisor, or to the predecessor first."""
-        predecessor = self._predecessor
-        if predecessor is None:
-            self._serve_as_main()
-            return
-        predecessor.say(handover.READY)
-        # The channel first: both are readable where the predecessor leaves at once
-        self._steward.watch(predecessor.channel.fileno(), self._hear_predecessor)
-        if predecessor.process >= 0:
-            self._steward.watch(predecessor.process, self._hear_predecessor)
-
-    def _hear_predecessor(self) -> None:
-        predecessor = self._predecessor
-        assert predecessor is not None
-        self._steward.forget(predecessor.channel.fileno())
-        self._steward.forget(predecessor.process)
-        if predecessor.hear():
-            self._status.since = predecessor.since
-            self._status.reloaded = time.time()
-            self._is_main = True
-            self._began = time.monotonic()
-            self._steward.add(self._bury_predecessor)
-            self._serve_as_main()
-        else:
-            self._predecessor = None
-            self._leaving = "the process before has given this one up, or has died"
-
     def _serve_as_main(self) -> None:
         """This is the process that the supervisor knows."""
         self._tell(READY=1, STATUS=self._status.line(self._server.figures()))
-        self._answer(True)
-        watchdog = _watchdog_seconds()
+        self._askers.answer(True)
+        watchdog = watchdog_seconds()
         if watchdog:
             self._steward.add(lambda: self._answer_watchdog(watchdog))
         if self._wants_reload:
@@ -211,47 +189,24 @@ class Life:
     def _leave_if_idle(self) -> float:
         figures = self._server.figures()
         timeout = self._settings.idle_timeout
-        if figures.busy or self._successor is not None or not self._is_main:
+        if figures.busy or not self._is_settled:
             return timeout
         if figures.idle >= timeout:
             self._leaving = f"no request for {timeout:g} s (idle_timeout)"
         return timeout - figures.idle
 
     def _recycle(self) -> float:
-        if self._successor is None and self._is_main:
-            reason = self._recycling.reason(self._server.figures())
-            if reason:
-                log.say(log.NOTICE, f"handing over to a fresh process: {reason}")
-                self.reload()
-                return 60.0
+        if self._is_settled and (reason := self._recycling.reason(self._server.figures())):
+            self._renew(reason)
+            return 60.0
         return 1.0
 
     def _replace_if_stuck(self) -> float:
-        timeout = self._settings.worker_timeout
-        if self._successor is None and self._is_main:
-            stacks = self._server.stacks(timeout)
-            if stacks:
-                for stack in stacks:
-                    log.say(log.ERROR, f"a request has taken over {timeout:g} s:\n{stack}")
-                log.say(log.NOTICE, "handing over to a fresh process (worker_timeout)")
-                self.reload()
-                return timeout
+        timeout, server = self._settings.worker_timeout, self._server
+        if self._is_settled and (reason := self._recycling.stuck(server, server.figures())):
+            self._renew(reason)
+            return timeout
         return max(0.1, min(1.0, timeout / 4))
-
-    def _bury_predecessor(self) -> float | None:
-        """Forget the process before when it has left; end it if it does not."""
-        predecessor = self._predecessor
-        if predecessor is None:
-            return None
-        if predecessor.is_gone:
-            predecessor.close()
-            self._predecessor = None
-            return None
-        left = self._began + self._settings.graceful_timeout + _OVERTIME - time.monotonic()
-        if left <= 0:
-            log.say(log.WARNING, "the process before has not left: it is killed")
-            predecessor.kill()
-        return max(1.0, left)
 
     def _answer_watchdog(self, seconds: float) -> float:
         if not self._server.stalled(self._settings.worker_timeout or seconds):
@@ -272,29 +227,18 @@ class Life:
         if not self._is_main and self._leaving is None:
             self._wants_reload = True
             return
-        self._askers += outcome.askers()
+        self._askers.look()
         if self._leaving is not None:
-            self._answer(False)
+            self._askers.answer(False)
             return
         if not os.environ.get("NOTIFY_SOCKET"):
             # A supervisor that knows us by our PID alone
             self._again = True
             self._leaving = "reloading: a fresh interpreter takes this process over"
             return
-        if self._successor is not None:
-            self._steward.forget(self._successor.channel.fileno())
-            self._successor.kill()
-            self._successor = None
-        else:
+        if not self._reload.is_under_way:
             reloading(STATUS="reloading: a successor imports the application")
-        self._reload_began = time.monotonic()
-        try:
-            self._successor = handover.Successor(self._plan.origin, self._plan.sockets)
-        except OSError as error:
-            self._reload_failed(str(error))
-            return
-        self._steward.watch(self._successor.channel.fileno(), self._hear_successor)
-        self._steward.add(self._give_successor_up)
+        self._reload.begin()
 
     def retire(self) -> None:
         """USR2: einhorn's word to the workers of the old code. From nobody else, so no second."""
@@ -306,43 +250,30 @@ class Life:
 
     # Reload
 
-    def _hear_successor(self) -> None:
-        successor = self._successor
-        if successor is None:
-            return
-        ready = successor.hear()
-        if ready is None:
-            return
-        self._steward.forget(successor.channel.fileno())
-        if not ready:
-            self._successor = None
-            successor.channel.close()
-            self._reload_failed(successor.said.strip() or "the successor's own words are above")
-            return
-        took = time.monotonic() - self._reload_began
+    @property
+    def _is_settled(self) -> bool:
+        """Whether this is the main process and means to remain it."""
+        return self._is_main and not self._reload.is_under_way
+
+    def _renew(self, reason: str) -> None:
+        log.say(log.NOTICE, f"handing over to a fresh process: {reason}")
+        self.reload()
+
+    def _become_main(self, since: float) -> None:
+        self._status.since = since
+        self._status.reloaded = time.time()
+        self._is_main = True
+        self._serve_as_main()
+
+    def _be_given_up(self) -> None:
+        self._leaving = "the process before has given this one up, or has died"
+
+    def _hand_over(self, successor: Successor, took: float) -> None:
         self._tell(MAINPID=successor.pid, READY=1, STATUS=f"reloaded in {took:.2f} s")
         self._is_main = False
         successor.confirm(self._status.since)
-        self._successor = None
-        self._answer(True)
+        self._askers.answer(True)
         self._leaving = "a successor serves"
-
-    def _give_successor_up(self) -> float | None:
-        successor = self._successor
-        if successor is None or self._leaving is not None:
-            return None
-        left = self._reload_began + self._settings.start_timeout - time.monotonic()
-        if left > 0:
-            return left
-        self._steward.forget(successor.channel.fileno())
-        self._successor = None
-        successor.kill()
-        self._reload_failed(f"not ready after {self._settings.start_timeout:g} s (start_timeout)")
-        return None
-
-    def _answer(self, succeeded: bool) -> None:
-        askers, self._askers = self._askers, []
-        outcome.answer(askers, succeeded)
 
     def _reload_failed(self, reason: str) -> None:
         log.say(log.ERROR, f"reload failed, the old code serves on: {reason}")
@@ -350,16 +281,15 @@ class Life:
         figures = self._server.figures()
         failure = f"reload failed ({self._status.failed_reloads}): {log.escape(reason)}"
         self._tell(READY=1, STATUS=f"{failure}; {self._status.line(figures)}")
-        self._answer(False)
+        self._askers.answer(False)
 
     # The end
 
     def _leave(self, why: str) -> int:
         server = self._server
-        if self._successor is not None:
-            self._steward.forget(self._successor.channel.fileno())
-            self._successor.kill()
-            self._answer(False)
+        if self._reload.is_under_way:
+            self._reload.give_up()
+            self._askers.answer(False)
         if server.failed is not None:
             self._tell(STOPPING=1, STATUS=f"failed: {why}", ERRNO=1)
         elif not self._again:
@@ -367,7 +297,8 @@ class Life:
         log.say(log.INFO, f"leaving: {why}")
         server.drain()
         self.deadline = time.monotonic() + self._settings.graceful_timeout
-        while not (server.join(0.0) and self._was_left_alone()):
+        # Not before the process before: it would be killed with the main one
+        while not (server.join(0.0) and self._succession.is_over):
             if self._cut or time.monotonic() >= self.deadline:
                 busy = server.figures().busy
                 log.say(log.WARNING, f"cut off {busy} requests that had not ended")
@@ -375,13 +306,8 @@ class Life:
                 break
             self._steward.turn(0.02)
         if self._again:
-            more = outcome.to_hand_on(self._askers)
-            handover.exec_again(self._plan.origin, self._plan.sockets, more)
+            self._plan.origin.become(self._plan.sockets, self._askers.handed_on())
         return 0 if server.failed is None else 1
-
-    def _was_left_alone(self) -> bool:
-        """Whether the process before has left: it would be killed when the main one does."""
-        return self._predecessor is None or self._predecessor.is_gone
 
 
 # What each signal does to the main process; see docs/lifecycle.md
@@ -393,22 +319,3 @@ SIGNALS: dict[int, Callable[[Life], None]] = {
     signal.SIGUSR2: Life.retire,
     signal.SIGWINCH: Life.more_workers,
 }
-
-
-def _watchdog_seconds() -> float:
-    """The interval of WatchdogSec= for this process, 0: none; see sd_watchdog_enabled(3)."""
-    usec = os.environ.get("WATCHDOG_USEC", "")
-    pid = os.environ.get("WATCHDOG_PID")
-    if not usec.isdigit() or pid not in (None, str(os.getpid())):
-        return 0.0
-    return int(usec) / 1e6
-
-
-def _dump_stacks_on_crash() -> None:
-    """Let a crash in C, and SIGABRT, leave the Python stacks in the log."""
-    import faulthandler
-
-    try:
-        faulthandler.enable(all_threads=True)
-    except (OSError, ValueError, RuntimeError):
-        pass  # no standard error to write to

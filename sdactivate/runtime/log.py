@@ -100,3 +100,13 @@ def install_excepthook() -> None:
             say_exception(f"the thread {name} has ended", args.exc_value)
 
     threading.excepthook = hook
+
+
+def dump_stacks_on_crash() -> None:
+    """Let a crash in C, and SIGABRT, leave the Python stacks on standard error."""
+    import faulthandler
+
+    try:
+        faulthandler.enable(all_threads=True)
+    except (OSError, ValueError, RuntimeError):
+        pass  # there is none

@@ -48,6 +48,15 @@ def notify(**fields: object) -> bool:
     return bool(daemon.notify("\n".join(lines)))
 
 
+def watchdog_seconds() -> float:
+    """Return the interval of WatchdogSec= for this process, 0: none; see sd_watchdog_enabled(3)."""
+    usec = os.environ.get("WATCHDOG_USEC", "")
+    pid = os.environ.get("WATCHDOG_PID")
+    if not usec.isdigit() or pid not in (None, str(os.getpid())):
+        return 0.0
+    return int(usec) / 1e6
+
+
 def reloading(**fields: object) -> bool:
     """Say that a reload has begun, in the form that Type=notify-reload wants as well."""
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000

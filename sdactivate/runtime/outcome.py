@@ -11,7 +11,7 @@ or FAILED. The reason of a failure is in the journal and in `systemctl status`.
 import os
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 ASK = signal.SIGRTMIN
 DONE = signal.SIGUSR1
@@ -20,36 +20,31 @@ FAILED = signal.SIGUSR2
 ASKERS = "_SDACTIVATE_ASKERS"
 
 
-def prepare() -> None:
-    """In the serving process, before it has threads: let ASK wait until it is looked for."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {ASK})
+class Askers:
+    """Those who wait, in the serving process, to hear how the reload went."""
 
+    def __init__(self) -> None:
+        """Make one before there are threads: from now on ASK waits until it is looked for."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {ASK})
+        pids = os.environ.pop(ASKERS, "").split()
+        self._pids = [int(pid) for pid in pids if pid.isdigit()]
 
-def askers() -> list[int]:
-    """Return the PIDs of those who have asked since the last time."""
-    found = []
-    while (info := signal.sigtimedwait({ASK}, 0)) is not None:
-        found.append(info.si_pid)
-    return found
+    def look(self) -> None:
+        """See who has asked."""
+        while (info := signal.sigtimedwait({ASK}, 0)) is not None:
+            self._pids.append(info.si_pid)
 
+    def answer(self, succeeded: bool) -> None:
+        """Tell those who have."""
+        while self._pids:
+            try:
+                os.kill(self._pids.pop(), DONE if succeeded else FAILED)
+            except OSError:
+                pass  # it has stopped waiting
 
-def handed_on() -> list[int]:
-    """Return the PIDs of those who asked this process before it became a fresh interpreter."""
-    return [int(pid) for pid in os.environ.pop(ASKERS, "").split() if pid.isdigit()]
-
-
-def to_hand_on(pids: Iterable[int]) -> Mapping[str, str]:
-    """Return the environment in which a fresh interpreter answers them."""
-    return {ASKERS: " ".join(map(str, pids))}
-
-
-def answer(pids: Iterable[int], succeeded: bool) -> None:
-    """Tell those who asked."""
-    for pid in pids:
-        try:
-            os.kill(pid, DONE if succeeded else FAILED)
-        except OSError:
-            pass  # it has stopped waiting
+    def handed_on(self) -> Mapping[str, str]:
+        """Return the environment in which a fresh interpreter answers them."""
+        return {ASKERS: " ".join(map(str, self._pids))}
 
 
 def ask(pid: int, seconds: float) -> bool | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from sdactivate.runtime.activation import InheritedSocket
-    from sdactivate.runtime.handover import Origin
+    from sdactivate.runtime.origin import Origin
     from sdactivate.runtime.serving import Serving
     from sdactivate.settings import Settings
 

@@ -78,10 +78,11 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
     where there is nothing to serve or nothing to serve it on, and where --allow-peer can't be
     checked in this sandbox.
     """
-    from sdactivate.runtime import handover, lifecycle
+    from sdactivate.runtime import lifecycle
+    from sdactivate.runtime.origin import Origin
     from sdactivate.runtime.plan import Plan
 
-    origin = handover.Origin.now()
+    origin = Origin.now()
     settings = resolve(code, options, os.environ)
     backend = backends.find(settings.server)
     if not backend.in_process:
