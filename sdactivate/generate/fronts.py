@@ -17,8 +17,7 @@ import jinja2
 
 from sdactivate import backends, fronts
 from sdactivate.errors import Error, UsageError
-from sdactivate.generate import front_options as grammar
-from sdactivate.generate.front_options import Files, Tls
+from sdactivate.generate.front_options import Files, Tls, file_path
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import SIGNATURE, environment
 from sdactivate.site import Site
@@ -312,7 +311,7 @@ def frontage(front: fronts.Front, site: Site, **options: Any) -> Frontage:
             f"--listen {site.addresses[0]}: a front is pointed at a socket in the file system"
         )
     try:
-        grammar.file_path(socket)
+        file_path(socket)
     except UsageError as error:
         raise UsageError(f"--listen {error}") from None
     return Frontage(

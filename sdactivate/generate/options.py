@@ -9,8 +9,7 @@ generated unit sets them, so that an operator finds them all in one place and in
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sdactivate import fronts, settings, systemd
-from sdactivate import site as grammar
+from sdactivate import fronts, grammar, settings, systemd
 from sdactivate.errors import UsageError
 from sdactivate.generate import schedule
 from sdactivate.settings import TABLE as SETTINGS

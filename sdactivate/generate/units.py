@@ -13,9 +13,10 @@ from sdactivate.errors import UsageError
 from sdactivate.generate import advice
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
+from sdactivate.grammar import ListenAddress, parse_listen
 from sdactivate.peer_rules import kernel_version, parse_rule
 from sdactivate.settings import DEFAULTS, resolve, seconds, words
-from sdactivate.site import ListenAddress, Site, parse_listen
+from sdactivate.site import Site
 from sdactivate.systemd import Escaped
 
 STOP_MARGIN = 10

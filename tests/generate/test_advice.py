@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from sdactivate.generate import advice
-from sdactivate.site import Site, parse_listen
+from sdactivate.grammar import parse_listen
+from sdactivate.site import Site
 
 
 def socket_advice(**fields: object) -> list[str]:

@@ -14,7 +14,8 @@ from sdactivate.generate import front_options
 from sdactivate.generate.fronts import Frontage, config, frontage, warnings
 from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import Target
-from sdactivate.site import Site, parse_listen
+from sdactivate.grammar import parse_listen
+from sdactivate.site import Site
 from tests.generate.strategies import HOSTILE
 
 FRONTS = list(fronts.FRONTS.values())

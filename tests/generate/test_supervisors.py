@@ -16,7 +16,8 @@ from sdactivate.errors import UsageError
 from sdactivate.generate import supervisors
 from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import Output, Target
-from sdactivate.site import Site, parse_listen
+from sdactivate.grammar import parse_listen
+from sdactivate.site import Site
 
 TARGET = Target(252)
 SUPERVISORS = ("daemontools", "runit", "s6", "supervisord", "circus", "openrc")

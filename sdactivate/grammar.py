@@ -1,0 +1,286 @@
+"""The grammar of what people write of a site: modes, addresses, paths, variables, limits.
+
+The generator's options, the launcher's and a `Site` are read by the same functions. Each takes
+what was written, returns what it means, and raises UsageError with the value and what is allowed.
+The names that are systemd's to judge are in `systemd`.
+"""
+
+import re
+from typing import Literal, NamedTuple
+
+from sdactivate import systemd
+from sdactivate.errors import UsageError
+from sdactivate.settings import PREFIX
+
+PATH_MAX = 107
+"""Bytes of a unix socket's address, without the NUL that ends it: unix(7)."""
+
+# --- modes ----------------------------------------------------------------------------------
+
+_OCTAL = re.compile("0?[0-7]{3}")
+_CLAUSE = re.compile("([ugoa]+)=([rwx]*)")
+_SHIFT = {"u": 6, "g": 3, "o": 0}
+_BITS = {"r": 4, "w": 2, "x": 1}
+
+
+def parse_mode(text: str) -> int:
+    """Return the permission bits that `text` names: "0660", "660" or "u=rw,g=rw,o=".
+
+    The symbolic form is chmod(1)'s with "=" only: a socket that is yet to be made has no bits
+    to add to or to take from. Whoever it does not name gets nothing.
+
+    Raises UsageError for setuid, setgid and sticky bits (they mean nothing on a socket), for
+    "+" and "-", and for anything unreadable.
+    """
+    if _OCTAL.fullmatch(text):
+        return int(text, 8)
+    mode = 0
+    seen = ""
+    for clause in text.split(","):
+        found = _CLAUSE.fullmatch(clause)
+        who = found[1].replace("a", "ugo") if found else ""
+        if not found or any(seen.count(one) + who.count(one) > 1 for one in who):
+            raise UsageError(
+                f"{text!r}: a mode is octal such as 0660, or u=rw,g=rw,o= ; "
+                f"setuid, setgid and sticky bits, '+' and '-' mean nothing on a socket"
+            )
+        seen += who
+        for one in who:
+            mode |= sum(_BITS[bit] for bit in set(found[2])) << _SHIFT[one]
+    return mode
+
+
+# --- listen addresses -----------------------------------------------------------------------
+
+Family = Literal["unix", "abstract", "inet", "inet6", "vsock"]
+
+
+class ListenAddress(NamedTuple):
+    """Where a site is reached. `str()` of it is how ListenStream= takes it: systemd.socket(5)."""
+
+    family: Family
+    host: str
+    """The path of a unix socket; the name of an abstract one, without "@"; the IP address; the
+    CID, which may be empty for any."""
+    port: int = 0
+    """The port of inet, inet6 and vsock; 0 otherwise."""
+    name: str = ""
+    """The descriptor's name (LISTEN_FDNAMES); empty: the site's."""
+
+    def __str__(self) -> str:
+        match self.family:
+            case "unix":
+                return self.host
+            case "abstract":
+                return f"@{self.host}"
+            case "inet":
+                return f"{self.host}:{self.port}"
+            case "inet6":
+                return f"[{self.host}]:{self.port}"
+            case "vsock":
+                return f"vsock:{self.host}:{self.port}"
+
+    @property
+    def path(self) -> str:
+        """The path of a unix socket in the file system; empty for every other address."""
+        return self.host if self.family == "unix" else ""
+
+
+_NAMED = re.compile(r"([^/@\[=:]+)=(.*)", re.DOTALL)
+_INET = re.compile(r"\[(?P<v6>[^\]]*)\]:(?P<port6>\d+)|(?P<v4>[^:]*):(?P<port4>\d+)", re.ASCII)
+_VSOCK = re.compile(r"vsock:(?P<cid>\d*):(?P<port>\d+)", re.ASCII)
+
+
+def parse_listen(text: str) -> ListenAddress:
+    """Return the address that `text` names.
+
+    It is an absolute path (at most 107 bytes), "@abstract", "192.0.2.1:8000", "[::1]:8000" or
+    "vsock:CID:PORT" (an empty CID: any). "localhost" is 127.0.0.1; other host names are not
+    looked up, as systemd looks up none. In front of it may stand the name of the descriptor:
+    "admin=/run/mysite-admin.sock".
+
+    Raises UsageError for anything else, and for a path with "." or ".." in it.
+    """
+    if (named := _NAMED.fullmatch(text)) and not _NAMED.fullmatch(named[2]):
+        return parse_listen(named[2])._replace(name=descriptor_name(named[1]))
+    if text.startswith(("/", "@")):
+        return _parse_unix(text)
+    if found := _VSOCK.fullmatch(text):
+        if (cid := int(found["cid"] or 0)) < 1 << 32 and 0 < (port := int(found["port"])) < 1 << 32:
+            return ListenAddress("vsock", str(cid) if found["cid"] else "", port)
+    elif (found := _INET.fullmatch(text)) and (address := _parse_inet(found)):
+        return address
+    raise UsageError(
+        f"{text!r}: a listen address is an absolute path, @abstract, 127.0.0.1:8000, "
+        f"[::1]:8000 or vsock:CID:PORT; host names are not looked up"
+    )
+
+
+def _parse_inet(found: re.Match[str]) -> ListenAddress | None:
+    from ipaddress import AddressValueError, IPv4Address, IPv6Address
+
+    port = int(found["port4"] or found["port6"])
+    if not 0 < port < 1 << 16:
+        return None
+    try:
+        if found["v6"] is None:
+            host = "127.0.0.1" if found["v4"] == "localhost" else found["v4"]
+            return ListenAddress("inet", str(IPv4Address(host)), port)
+        if "%" not in found["v6"]:  # a zone: fe80::1%eth0 would need the interface at boot
+            return ListenAddress("inet6", str(IPv6Address(found["v6"])), port)
+    except AddressValueError:
+        pass
+    return None
+
+
+def _parse_unix(text: str) -> ListenAddress:
+    systemd.one_line(text)
+    if len(text.encode()) > PATH_MAX:
+        raise UsageError(f"{text!r}: a unix socket's address has at most {PATH_MAX} bytes: unix(7)")
+    if text.startswith("@"):
+        if text == "@":
+            raise UsageError("'@': an abstract socket has a name, such as @mysite")
+        return ListenAddress("abstract", text[1:])
+    if text.endswith("/"):
+        raise UsageError(f"{text!r}: this is a directory; a socket's path ends with its name")
+    return ListenAddress("unix", absolute_path(text))
+
+
+_DESCRIPTOR = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+
+
+def descriptor_name(text: str) -> str:
+    """Return `text` if it can name a descriptor and a part of a socket unit's name.
+
+    Raises UsageError otherwise.
+    """
+    if not _DESCRIPTOR.fullmatch(text):
+        raise UsageError(
+            f"{text!r}: a descriptor's name has at most 64 letters, digits, '-', '_' and '.'"
+        )
+    return text
+
+
+# --- paths, applications --------------------------------------------------------------------
+
+
+def absolute_path(text: str) -> str:
+    """Return `text`, an absolute path, without doubled or trailing slashes.
+
+    Raises UsageError for a relative path, for "." and ".." (a unit's directories are compared
+    by their names), for a component over 255 bytes or a path over 4095, and for what no line of
+    a unit can hold.
+    """
+    systemd.one_line(text)
+    parts = [part for part in text.split("/") if part]
+    if not text.startswith("/") or any(part in (".", "..") for part in parts):
+        raise UsageError(f"{text!r}: an absolute path without '.' and '..' is wanted")
+    path = "/" + "/".join(parts)
+    if len(path.encode()) > 4095 or any(len(part.encode()) > 255 for part in parts):
+        raise UsageError(f"{text!r}: the kernel takes no path as long as this")
+    return systemd.one_line(path)
+
+
+def device_node(text: str) -> str:
+    """Return `text`, the path of a device under /dev: systemd.resource-control(5), DeviceAllow=.
+
+    Raises UsageError for any other path.
+    """
+    if not (path := absolute_path(text)).startswith("/dev/"):
+        raise UsageError(f"{text!r}: a device is named by its path under /dev")
+    return path
+
+
+def program(text: str) -> str:
+    """Return `text`, the absolute path of a program that ExecStart= can name.
+
+    Raises UsageError otherwise; see `systemd.program`.
+    """
+    return systemd.program(absolute_path(text))
+
+
+_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+
+
+def application(text: str) -> str:
+    """Return `text` if it names an application: "mysite.wsgi:application".
+
+    Raises UsageError for anything but dotted identifiers around one colon.
+    """
+    module, colon, name = text.partition(":")
+    if not (colon and _DOTTED.fullmatch(module) and _DOTTED.fullmatch(name)):
+        raise UsageError(
+            f"{text!r}: an application is MODULE:NAME, such as mysite.wsgi:application"
+        )
+    return text
+
+
+_VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+
+
+def variable(text: str) -> tuple[str, str]:
+    """Return the name and the value of `text`, "NAME=VALUE", for the environment.
+
+    Raises UsageError for a name that is no variable's, for a name that begins with SDACTIVATE_
+    (the option is the one way), for LISTEN_… and NOTIFY_SOCKET (systemd's to set), and for
+    control characters in the value.
+    """
+    name, equals, value = text.partition("=")
+    if not (equals and _VARIABLE.fullmatch(name)):
+        raise UsageError(f"{text!r}: a variable is NAME=VALUE; a name has letters, digits and '_'")
+    if name.startswith(PREFIX):
+        option = "--" + name[len(PREFIX) :].lower().replace("_", "-")
+        raise UsageError(f"{text!r}: the runtime's settings are options; is {option} meant?")
+    if name.startswith("LISTEN_") or name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        raise UsageError(f"{text!r}: {name} is systemd's to set")
+    systemd.word(value)
+    return name, value
+
+
+_CREDENTIAL = re.compile("[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}")
+
+
+def credential(text: str) -> tuple[str, str]:
+    """Return the name and the path of `text`, "NAME=PATH": systemd.exec(5), LoadCredential=.
+
+    Raises UsageError for a name that no file could have and for a path that is not absolute.
+    """
+    name, equals, path = text.partition("=")
+    if not (equals and _CREDENTIAL.fullmatch(name)):
+        raise UsageError(
+            f"{text!r}: a credential is NAME=PATH; a name has letters, digits, '-', '_' and '.'"
+        )
+    return name, absolute_path(path)
+
+
+_MEMORY = re.compile("[1-9][0-9]{0,15}[KMGT]?|(?:[1-9][0-9]?|100)%")
+
+
+def memory(text: str) -> str:
+    """Return `text`, a limit for MemoryMax=: bytes, with K, M, G or T, or a percentage.
+
+    Raises UsageError for anything else.
+    """
+    if not _MEMORY.fullmatch(text):
+        raise UsageError(f"{text!r}: an amount of memory is bytes such as 512M or 2G, or 25%")
+    return text
+
+
+def cpu_quota(text: str) -> str:
+    """Return `text`, a limit for CPUQuota=: a percentage of one processor.
+
+    Raises UsageError for anything else.
+    """
+    if not re.fullmatch("[1-9][0-9]{0,5}%", text):
+        raise UsageError(f"{text!r}: processor time is a percentage such as 50%; 200% is two")
+    return text
+
+
+def tasks(text: str) -> str:
+    """Return `text`, a limit for TasksMax=: a number of processes and threads.
+
+    Raises UsageError for anything else.
+    """
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise UsageError(f"{text!r}: a number of processes and threads, one or more, is wanted")
+    return text
