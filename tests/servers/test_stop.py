@@ -124,6 +124,36 @@ def test_one_that_was_not_accepted_waits_for_the_next_process(service: Service) 
             assert accepted.recv(4096) == REQUEST
 
 
+@pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\n", REQUEST[:20]], ids=["http", "scgi"])
+def test_one_that_has_begun_to_speak_may_go_on(tmp_path: Path, head: bytes) -> None:
+    # Nobody has listened yet: the only thread is busy for longer than the silent have to speak
+    rest = b"Host: localhost\r\n\r\n" if head[:1] == b"G" else REQUEST[20:]
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    with (
+        serving(tmp_path, "sleeping:application", threads=1) as service,
+        service.connect() as begun,
+        service.connect() as busy,
+    ):
+        busy.sendall(b"GET /sleep HTTP/1.0\r\n\r\n")
+        service.logged("sleeping")  # so begun, in front of it, is accepted
+        begun.sendall(head)
+        service.process.send_signal(signal.SIGTERM)
+        assert answer(busy).endswith(b"hello")
+        begun.sendall(rest)
+        assert answer(begun).endswith(b"hello")
+        assert service.process.wait(20) == 0
+
+
+SLEEPING = """
+import time
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/sleep":
+        environ["wsgi.errors"].write("sleeping")
+        time.sleep(4)
+    start_response("200 OK", [("Content-Length", "5")])
+    return [b"hello"]
+"""
 BURNING = """
 import time
 

@@ -131,15 +131,18 @@ class Connection:
                 lock.release()
 
     def expire(self, now: float) -> None:
-        """End the connection if its deadline has passed and no thread is at it."""
+        """End the connection if its deadline has passed and no thread is at it.
+
+        Unless its peer has spoken in time and no thread has been free to listen.
+        """
         lock = self._lock
         if lock is not None and lock.acquire(False):
             try:
                 if self.fd >= 0 and 0 < self.deadline <= now:
-                    if self._lingered < 0:
-                        self.expired()
-                    else:
+                    if self._lingered >= 0:
                         self.close()
+                    elif not self._has_spoken():
+                        self.expired()
             except Exception as error:  # this thread looks after all the others
                 self.close()
                 self.server.fault(error)
@@ -147,6 +150,12 @@ class Connection:
                 lock.release()
             if self._again:
                 self.server.loop.put_off(self)
+
+    def _has_spoken(self) -> bool:
+        """Whether there is something to read, which a thread will be told of, or has been."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _advance(self) -> None:
         """Read what there is and take it."""
@@ -241,9 +250,8 @@ class Connection:
         return True
 
     def hand_over(self, successor: Connection) -> None:
-        """Let `successor` have the descriptor, and the wait that is under way."""
+        """Let `successor` have the descriptor; the time that its peer has begins anew."""
         successor.since = self.since
-        successor.deadline = self.deadline
         successor._lock = self._lock
         successor._again = self._again
         successor.half_closed = self.half_closed

@@ -1,10 +1,11 @@
-"""Kept connections and new ones share the threads."""
+"""Connections share the threads, and none is to blame for what the others take."""
 
 import threading
 from pathlib import Path
 
 import pytest
 
+from tests.servers.peers import PROTOCOLS, Request, ask
 from tests.servers.service import Service, serving
 
 APPLICATION = """
@@ -13,6 +14,9 @@ import time
 def application(environ, start_response):
     if environ["PATH_INFO"] == "/new":
         time.sleep(0.005)
+    elif environ["PATH_INFO"] == "/long":
+        environ["wsgi.errors"].write("long")
+        time.sleep(3)
     start_response("200 OK", [("Content-Length", "5")])
     return [b"hello"]
 """
@@ -47,3 +51,27 @@ def test_a_kept_connection_has_its_turn_while_the_backlog_never_empties(
                 enough.set()
                 for client in clients:
                     client.join()
+
+
+@pytest.mark.parametrize("protocol", ["http", "fastcgi"])
+def test_no_deadline_passes_while_it_is_the_server_that_is_late(
+    tmp_path: Path, protocol: str
+) -> None:
+    # The only thread is busy for longer than an idle connection is kept, and than a header may take
+    (tmp_path / "fair.py").write_text(APPLICATION)
+    codec = PROTOCOLS[protocol]
+    request = codec.encode(Request(keep=True))
+    timeouts = {"keepalive_timeout": 0.2, "header_timeout": 0.2}
+    with (
+        serving(tmp_path, "fair:application", threads=1, **timeouts) as service,
+        service.connect() as early,
+        service.connect() as kept,
+        service.connect() as busy,
+    ):
+        assert ask(kept, protocol, Request(keep=True)).body == b"hello"
+        busy.sendall(codec.encode(Request("/long")))
+        service.logged("long")
+        kept.sendall(request)
+        early.sendall(request)
+        for peer in (kept, early):
+            assert codec.read(peer, Request(keep=True)).body == b"hello"
