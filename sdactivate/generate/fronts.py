@@ -2,22 +2,22 @@
 
 One template a front, in forms that were verified line by line. What they are filled in with
 comes from `front_options`, whose grammar lets nothing through that any front could take for
-its own; `Frontage` refuses what can't go together, with the reason.
+its own, by way of a `Frontage`, which has refused what can't go together.
 """
 
 import hashlib
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
 
-from sdactivate import backends, fronts
-from sdactivate.errors import Error, UsageError
-from sdactivate.generate.front_options import Files, Tls, file_path
+from sdactivate import fronts
+from sdactivate.errors import Error
+from sdactivate.generate.frontage import Frontage, frontage, warnings
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import SIGNATURE, environment
 from sdactivate.site import Site
@@ -30,122 +30,6 @@ _TEMPLATES = {
     "haproxy": "haproxy.cfg.j2",
     "cherokee": "cherokee.conf.j2",
 }
-
-
-@dataclass(frozen=True)
-class Frontage:
-    """What a front is to do for one site.
-
-    Raises UsageError for values that can't go together, or that this front can't do, with the
-    reason and what to do instead.
-    """
-
-    front: fronts.Front
-    name: str
-    """The site's name, of letters, digits and . _ -."""
-    socket: str
-    """The socket's path."""
-    protocol: str = ""
-    """What the front speaks to it; "": what is recommended for this front."""
-    server_name: tuple[str, ...] = ()
-    """The host names that are served, the canonical one first; (): all."""
-    mount: str = ""
-    """The URL path that the application is mounted at, such as /app; "": the root."""
-    static: tuple[Files, ...] = ()
-    media: tuple[Files, ...] = ()
-    """Files that users sent: a browser must not guess what they are, and PHP not run them."""
-    tls: Tls | None = None
-    """HTTPS, and a redirect to it from HTTP; None: HTTP only."""
-    max_body: int = 100 << 20
-    """The largest request body in bytes; 0: no limit."""
-    timeout: float = 60.0
-    """Seconds that the application may be silent."""
-    auth_file: str = ""
-    """An htpasswd file: everybody has to log in; "": nobody has to."""
-    php: str = ""
-    """The socket of PHP-FPM, which runs the .php files under `php_root`; "": no PHP."""
-    php_root: str = "/var/www/html"
-    distribution: str = "debian"
-    """A key of `fronts.DISTRIBUTIONS`."""
-
-    def __post_init__(self) -> None:
-        _check_protocol(self.front, self.speaks)
-        for option, why in _conflicts(self):
-            raise UsageError(f"{option}: {why}")
-
-    @property
-    def speaks(self) -> str:
-        """The protocol between front and application."""
-        return self.protocol or self.front.recommended
-
-    @property
-    def packaging(self) -> fronts.Packaging | None:
-        """How the distribution runs the front; None where it does not package it."""
-        return self.front.packaging.get(self.distribution)
-
-    @property
-    def seen_socket(self) -> str | None:
-        """The socket's path as the front's own processes see it; None where they can't."""
-        return self.packaging.path_inside(self.socket) if self.packaging else self.socket
-
-
-def _check_protocol(front: fronts.Front, protocol: str) -> None:
-    if protocol not in front.protocols:
-        why = front.refused.get(protocol, "there is no such protocol")
-        raise UsageError(
-            f"--protocol {protocol}: {why}; with {front.title} it can be "
-            + ", ".join(front.protocols)
-        )
-
-
-def _conflicts(asked: Frontage) -> list[tuple[str, str]]:
-    """What can't go together, as option and reason."""
-    front, packaging = asked.front, asked.packaging
-    title = front.title
-    found = []
-    if asked.tls and not asked.server_name:
-        found.append(
-            ("--tls", "the redirect to HTTPS goes to a fixed host; name it with --server-name")
-        )
-    if asked.php and not asked.mount:
-        found.append(
-            ("--php", "the application has every path; mount it below one, such as --mount /app")
-        )
-    if not front.static and (asked.static or asked.media or asked.php):
-        option = "--php" if asked.php else "--static" if asked.static else "--media"
-        found.append(
-            (
-                option,
-                f"{title} serves no files; let the application do it (WhiteNoise), or another "
-                "front",
-            )
-        )
-    if asked.auth_file and (front.name, asked.speaks) == ("lighttpd", "http"):
-        found.append(
-            (
-                "--auth-file",
-                "lighttpd does not tell an http backend who logged in; use --protocol scgi",
-            )
-        )
-    if asked.tls and front.name == "haproxy":
-        certificate, key = asked.tls
-        if key not in (certificate, f"{certificate}.key"):
-            found.append(
-                (
-                    f"--tls {certificate},{key}",
-                    f"HAProxy looks for the key in the certificate's own file or in "
-                    f"{certificate}.key",
-                )
-            )
-    if asked.seen_socket is None and packaging:
-        found.append(
-            (
-                f"--listen {asked.socket}",
-                f"{title} makes {packaging.chroot} its root directory and can't see a socket "
-                f"outside; use {packaging.default_socket(asked.name)}",
-            )
-        )
-    return found
 
 
 def config(asked: Frontage, comments: bool = True) -> str:
@@ -175,47 +59,6 @@ def config(asked: Frontage, comments: bool = True) -> str:
         return text
     lines = [line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("#")]
     return "".join(lines).lstrip("\n")
-
-
-def warnings(asked: Frontage) -> list[str]:
-    """Return what the administrator has to know about this front here, a sentence each."""
-    front, packaging, title = asked.front, asked.packaging, asked.front.title
-    said = []
-    if packaging is None:
-        said.append(f"{title} is in no current distribution: no test of ours runs this text")
-    elif packaging.private_tmp and asked.socket.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108
-        said.append(
-            f"--listen {asked.socket}: {packaging.unit} has PrivateTmp=yes, a /tmp and /var/tmp "
-            "of its own, and can't see the socket; use /run"
-        )
-    if packaging and front.drops_groups:
-        said.append(
-            f"{title} keeps only its primary group, {packaging.group}: it has to be the socket's "
-            f"(--front {front.name}, or --group {packaging.group})"
-        )
-    if asked.distribution == "fedora":
-        said.append(
-            "where SELinux is enforcing, the front (httpd_t) has to be allowed to use the socket: "
-            f"`semanage fcontext -a -t httpd_var_run_t '{asked.socket}'`, restart the socket "
-            "unit, and look for what else is denied with `ausearch -m avc -ts recent`"
-        )
-    if asked.php and packaging and packaging.user == fronts.PHP_USER[asked.distribution]:
-        said.append(
-            f"--php: PHP-FPM runs as {packaging.user}, as {title} does: PHP code can connect to "
-            "the application's socket and go round what the front checks. Give the socket a group "
-            "of its own that only the front is in, or run the PHP pool as another user"
-        )
-    if asked.auth_file and asked.speaks == "http":
-        said.append(
-            "--auth-file: over HTTP the service has to be told that this front sets Remote-User, "
-            "or the user does not reach the application: generate it with --remote-user yes"
-        )
-    if asked.auth_file and not front.reads_htpasswd:
-        said.append(
-            f"--auth-file {asked.auth_file}: {title} reads no htpasswd file, its lines are copied. "
-            "Generate again when they change, and keep the result from others (mode 0640)"
-        )
-    return said
 
 
 class _Directory(NamedTuple):
@@ -288,40 +131,6 @@ def _environment() -> jinja2.Environment:
         "prefix": lambda text, prefix: prefix + text,
     }
     return jinja
-
-
-# --- the kinds ------------------------------------------------------------------------------
-
-
-def frontage(front: fronts.Front, site: Site, **options: Any) -> Frontage:
-    """Return what `options` (keywords of `front_options.FRONT`) ask of `front` for `site`.
-
-    Raises UsageError where the site has no socket in the file system, and what Frontage does.
-    """
-    distribution = options.pop("distribution", None) or fronts.distribution()
-    backend = backends.find(site.settings.get("server", "native"))
-    protocol = backend.front_protocol(site.settings.get("protocol", "auto"), tuple(front.protocols))
-    packaging = front.packaging.get(distribution)
-    if not site.listen and packaging:
-        socket = packaging.default_socket(site.name)
-    elif site.path:
-        socket = site.path
-    else:
-        raise UsageError(
-            f"--listen {site.addresses[0]}: a front is pointed at a socket in the file system"
-        )
-    try:
-        file_path(socket)
-    except UsageError as error:
-        raise UsageError(f"--listen {error}") from None
-    return Frontage(
-        front,
-        re.sub("[^A-Za-z0-9._-]", "-", site.name),
-        socket,
-        protocol=protocol,
-        distribution=distribution,
-        **options,
-    )
 
 
 def _generate(front: fronts.Front, site: Site, target: Target, **options: Any) -> Output:

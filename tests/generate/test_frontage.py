@@ -1,0 +1,74 @@
+"""What a front is asked to do: refused where it can't, with what to know where it can."""
+
+import pytest
+
+from sdactivate import fronts
+from sdactivate.cli import main
+from sdactivate.generate.frontage import Frontage, frontage, warnings
+from sdactivate.site import Site
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["caddy", "--protocol", "scgi"], "--protocol scgi: Caddy has no scgi transport; with"),
+        (["apache", "--protocol", "uwsgi"], "--protocol uwsgi: Apache's mod_proxy_uwsgi"),
+        (["cherokee", "--protocol", "http"], "--protocol http: Cherokee's HTTP proxy"),
+        (["nginx", "--server-name", "a b"], "--server-name 'a b': a host name"),
+        (["nginx", "--mount", "/"], "--mount '/': a URL path below the root"),
+        (["nginx", "--mount", "/../x"], "--mount '/../x': a URL path"),
+        (["nginx", "--static", "/static/"], "--static '/static/': URL=DIR is wanted"),
+        (["nginx", "--static", "/s=relative"], "--static 'relative': an absolute path"),
+        (["nginx", "--media", "/m=/a;b"], "--media '/a;b': an absolute path"),
+        (["nginx", "--tls", "/a"], "--tls '/a': CERT,KEY is wanted"),
+        (["nginx", "--tls", "/a,/b"], "--tls: the redirect to HTTPS goes to a fixed host"),
+        (["nginx", "--timeout", "9"], "--timeout '9': an application may take 10 s to start"),
+        (["nginx", "--max-body", "x"], "--max-body 'x': a size in bytes"),
+        (["nginx", "--php", "/run/php.sock"], "--php: the application has every path"),
+        (["nginx", "--listen", "127.0.0.1:80"], "--listen 127.0.0.1:80: a front is pointed at"),
+        (["nginx", "--listen", "/run/a b"], "--listen '/run/a b': an absolute path"),
+        (["haproxy", "--static", "/s=/srv"], "--static: HAProxy serves no files"),
+        (["haproxy", "--listen", "/run/a.sock"], "use /var/lib/haproxy/mysite.sock"),
+        (
+            ["haproxy", "--server-name", "a.b", "--tls", "/c.pem,/k.pem"],
+            "HAProxy looks for the key in the certificate's own file or in /c.pem.key",
+        ),
+        (
+            ["lighttpd", "--protocol", "http", "--auth-file", "/etc/htpasswd"],
+            "--auth-file: lighttpd does not tell an http backend who logged in",
+        ),
+        (["caddy", "--auth-file", "/nonexistent"], "--auth-file /nonexistent: Caddy reads no such"),
+    ],
+)
+def test_what_a_front_cannot_do_is_refused_with_the_reason(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gen", "mysite", "--distribution", "debian", "--kind", *argv]) in (1, 2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("front", "options", "said"),
+    [
+        (fronts.CHEROKEE, {}, "no current distribution"),
+        (fronts.HAPROXY, {}, "keeps only its primary group, haproxy"),
+        (fronts.NGINX, {"distribution": "fedora"}, "SELinux"),
+        (fronts.NGINX, {"mount": "/app", "php": "/run/php.sock"}, "PHP-FPM runs as www-data"),
+        (fronts.CADDY, {"auth_file": "/etc/htpasswd"}, "reads no htpasswd file"),
+        (fronts.CADDY, {"auth_file": "/etc/htpasswd"}, "--remote-user yes"),
+    ],
+)
+def test_traps_are_warned_of(front: fronts.Front, options: dict[str, str], said: str) -> None:
+    asked = frontage(front, Site("mysite"), **{"distribution": "debian", **options})
+    assert any(said in warning for warning in warnings(asked))
+    plain = Frontage(fronts.NGINX, "mysite", "/run/mysite.sock")
+    assert warnings(plain) == []
+
+
+@pytest.mark.parametrize("directory", ["/tmp", "/var/tmp"])
+def test_a_socket_in_a_private_tmp_is_warned_of(directory: str) -> None:
+    asked = Frontage(fronts.APACHE, "mysite", f"{directory}/mysite.sock")
+    assert any("PrivateTmp" in warning for warning in warnings(asked))
+    assert not warnings(Frontage(fronts.NGINX, "mysite", f"{directory}/mysite.sock"))
