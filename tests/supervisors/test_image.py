@@ -7,6 +7,7 @@ in it: its apt knows no archive, but finds the compiler installed.
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,16 @@ class Buildah:
         self._command += ["--root", f"{directory}/root", "--runroot", f"{directory}/run"]
         self._inside = ["--isolation", "chroot", "--network", "host"]
         self._inside += ["--volume", "/usr:/usr:ro", "--volume", f"{wheels}:/wheels:ro"]
+        # None above our own: Debian 13's buildah raises them, which root may not be allowed to.
+        # (Debian 12's has lowered that of processes before it looks.)
+        self.limits = []
+        for name, which, most in (
+            ("nofile", resource.RLIMIT_NOFILE, 1 << 20),
+            ("nproc", resource.RLIMIT_NPROC, 1 << 15),
+        ):
+            hard = resource.getrlimit(which)[1]
+            most = most if hard == resource.RLIM_INFINITY else min(hard, most)
+            self.limits += ["--ulimit", f"{name}={most}:{most}"]
 
     def __call__(self, *arguments: str, inside: bool = False) -> str:
         verb, *rest = arguments
@@ -97,12 +108,13 @@ def test_the_image_is_built_and_serves_as_its_own_user(buildah: Buildah, tmp_pat
     generate += ["--app", "mysite.wsgi:application", "--listen", f"127.0.0.1:{port}"]
     with (context / "Dockerfile").open("w") as file:
         subprocess.run(generate, check=True, stdout=file)
-    buildah("build", "--pull-never", "--tag", "localhost/mysite", str(context), inside=True)
+    build = ("build", "--pull-never", *buildah.limits, "--tag", "localhost/mysite", str(context))
+    buildah(*build, inside=True)
 
     image = json.loads(buildah("inspect", "--type", "image", "localhost/mysite"))
     config = image["OCIv1"]["config"]
     assert config["User"] == f"{IMAGE_USER}:{IMAGE_USER}"
-    container = buildah("from", "localhost/mysite")
+    container = buildah("from", *buildah.limits, "localhost/mysite")
     python = config["Entrypoint"][0]
     buildah("run", container, python, "manage.py", "migrate", "--verbosity=0", inside=True)
     probe = (
