@@ -234,7 +234,8 @@ class Connection:
     def give_way(self, why: str) -> bool:
         """Close the connection to make room, unless a thread is at it; whether it was closed.
 
-        Who has begun a request is told that there is no room for it.
+        Not if its peer has said what nobody has heard yet. Who has begun a request, and is slow
+        to go on, is told that there is no room for it.
         """
         lock = self._lock
         if lock is None or not lock.acquire(False):
@@ -242,10 +243,14 @@ class Connection:
         try:
             if self.fd < 0:
                 return False  # it has been closed meanwhile, or has become another
-            if self._lingered < 0 and not self.idle:
-                self.refuse(Malformed(f"gives way to others: {why}", "503 Service Unavailable"))
+            if self._lingered < 0 and self._has_spoken():
+                return False
+            try:
+                if self._lingered < 0 and not self.idle:
+                    self.refuse(Malformed(f"gives way to others: {why}", "503 Service Unavailable"))
+            finally:
+                self.close()
         finally:
-            self.close()
             lock.release()
         return True
 

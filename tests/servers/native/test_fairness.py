@@ -75,3 +75,24 @@ def test_no_deadline_passes_while_it_is_the_server_that_is_late(
         early.sendall(request)
         for peer in (kept, early):
             assert codec.read(peer, Request(keep=True)).body == b"hello"
+
+
+@pytest.mark.parametrize("protocol", ["http", "fastcgi"])
+def test_who_has_asked_again_does_not_make_room(tmp_path: Path, protocol: str) -> None:
+    # More connections than there may be, and the oldest has said what nobody has heard yet
+    (tmp_path / "fair.py").write_text(APPLICATION)
+    codec = PROTOCOLS[protocol]
+    with (
+        serving(tmp_path, "fair:application", threads=1, connections=4) as service,
+        service.connect() as kept,
+        service.connect() as idle,
+        service.connect() as busy,
+    ):
+        for peer in (kept, idle):
+            assert ask(peer, protocol, Request(keep=True)).body == b"hello"
+        busy.sendall(codec.encode(Request("/long")))
+        service.logged("long")
+        kept.sendall(codec.encode(Request(keep=True)))
+        with service.crowd(6):
+            assert codec.read(kept, Request(keep=True)).body == b"hello"
+            assert idle.recv(1) == b""
