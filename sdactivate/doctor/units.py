@@ -7,7 +7,7 @@ drop-ins included.
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from sdactivate.doctor.unitfile import Unit, parse
 from sdactivate.errors import Error, UsageError
 
 _KINDS = (".socket", ".service")
+_LINKS = (".wants", ".requires", ".upholds")
 _NULL = os.makedev(1, 3)
 _MOST = 1 << 20  # bytes; systemd reads no longer line (LONG_LINE_MAX), and we no longer file
 
@@ -44,7 +45,28 @@ def offline(paths: Iterable[str]) -> list[Deployment]:
     such. Drop-ins beside a named unit count as well. Raises UsageError for a path that is none
     of these, Error for one that can't be read.
     """
-    files = list(dict.fromkeys(file for path in paths for file in _expand(Path(path))))
+    files = dict.fromkeys(file for path in paths for file in _expand(Path(path)))
+    made = [it for together in _apart(files) for it in pair(_merged(together))]
+    return sorted(made, key=lambda it: it.name)
+
+
+def _apart(files: Collection[Path]) -> Iterable[Collection[Path]]:
+    """Part `files` by their directories where two units have one name: staging and production.
+
+    Otherwise they all belong together, wherever they lie.
+    """
+    units = [file.name for file in files if file.name.endswith(_KINDS)]
+    if len(set(units)) == len(units):
+        return [files]
+    places: dict[Path, list[Path]] = {}
+    for file in files:
+        place = file.parent if file.name.endswith(_KINDS) else file.parent.parent
+        places.setdefault(place, []).append(file)
+    return places.values()
+
+
+def _merged(files: Collection[Path]) -> Iterable[Unit]:
+    """Return the units that `files` make, each with its drop-ins."""
     units = {}
     for file in files:
         if file.name.endswith(_KINDS):
@@ -54,7 +76,7 @@ def offline(paths: Iterable[str]) -> list[Deployment]:
     for name in dict.fromkeys(file.parent.name.removesuffix(".d") for file in alone):
         if name not in units:
             units[name] = read(name, _drop_ins(name, alone))
-    return pair(units.values())
+    return units.values()
 
 
 def read(name: str, files: Iterable[Path]) -> Unit:
@@ -95,8 +117,7 @@ def pair(units: Iterable[Unit]) -> list[Deployment]:
         Deployment(service, tuple(unit for unit in sockets if owner[unit.name] == name))
         for name, service in services.items()
     ]
-    made += [Deployment(None, (unit,)) for unit in sockets if owner[unit.name] not in services]
-    return sorted(made, key=lambda it: it.name)
+    return made + [Deployment(None, (it,)) for it in sockets if owner[it.name] not in services]
 
 
 def service_of(unit: Unit) -> str:
@@ -160,7 +181,9 @@ def _read_live(name: str) -> Unit:
 
 def _expand(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        inside = [it for it in sorted(path.rglob("*")) if _is_part(it) and _counts(it)]
+        # What WantedBy= and Also= have made is links to what lies here as well.
+        files = [it for it in sorted(path.rglob("*")) if it.parent.suffix not in _LINKS]
+        inside = [it for it in files if _is_part(it) and _counts(it)]
         if not inside:
             raise UsageError(f"{path}: there is no .socket or .service file in this directory")
         yield from inside

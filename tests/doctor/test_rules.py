@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 def write(directory: Path, files: dict[str, str]) -> list[Path]:
     for name, text in files.items():
-        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(text)
     return [directory / name for name in files]
 
@@ -153,6 +153,28 @@ def test_a_socket_finds_its_service_by_name_and_by_service(tmp_path: Path) -> No
     write(tmp_path, files)
     pairs = {it.name: [unit.name for unit in it.units] for it in units.offline([str(tmp_path)])}
     assert pairs == {"b": ["a.socket", "b.service"], "c": ["c.service"]}
+
+
+def test_units_of_one_name_in_two_directories_are_two_deployments(tmp_path: Path) -> None:
+    good = broken.units(broken.Broken())
+    bad = broken.units(broken.Broken(socket="Backlog=16"))
+    files = {f"production/{name}": text for name, text in bad.items()}
+    files |= {f"staging/{name}": text for name, text in good.items()}
+    files["staging/web.socket.d/mode.conf"] = "[Socket]\nSocketMode=0666\n"
+    write(tmp_path, files)
+    wants = tmp_path / "staging" / "sockets.target.wants"
+    wants.mkdir()
+    (wants / "web.socket").symlink_to("../web.socket")
+    found = findings(tmp_path, {})
+    places = [(it.rule.id, str(Path(it.file).relative_to(tmp_path))) for it in found]
+    assert places == [
+        ("SDA015", "production/web.socket"),
+        ("SDA002", "staging/web.socket.d/mode.conf"),
+    ]
+    # Units with names of their own belong together, wherever they lie.
+    socket, service = tmp_path / "production/web.socket", tmp_path / "staging/web.service"
+    (deployment,) = units.offline([str(socket), str(service)])
+    assert [unit.name for unit in deployment.units] == ["web.socket", "web.service"]
 
 
 def test_what_a_unit_says_steers_no_terminal(tmp_path: Path) -> None:
