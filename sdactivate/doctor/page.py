@@ -180,7 +180,7 @@ def _service(case: Case) -> Iterable[str]:
     lines = [f"{case.service.name} as {user}{dynamic}"]
     if case.facts:
         lines.append(case.facts.property(case.service.name, "ActiveState"))
-    yield from _door("Service", lines, shut=user in ("root", "0"))
+    yield from _door("Service", lines, shut=common.is_root(case.service))
     sandbox = [
         f"{label}: {'yes' if case.service.is_on(key) else 'no'}"
         for key, label in (

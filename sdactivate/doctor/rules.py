@@ -71,7 +71,7 @@ TABLE: tuple[Rule, ...] = (
          SOCKET, "FlushPending=no", sockets.flush_pending),
     Rule("SDA012", "error", "Accept=yes for a web application",
          "One process is started for each connection.",
-         SOCKET, "Accept=no", sockets.accept),
+         SOCKET, "Accept=no, and a service that is no template", sockets.accept),
     Rule("SDA013", "note", "MaxConnections= with Accept=no",
          "It has no effect.",
          SOCKET, "take it out", sockets.limits_without_effect),

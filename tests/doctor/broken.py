@@ -71,6 +71,8 @@ OFFLINE: dict[str, list[Broken]] = {
         Broken(socket="ListenStream=\nListenStream=/run/web/s",
                service="RuntimeDirectory=web\nRuntimeDirectoryPreserve=yes",
                at="RuntimeDirectory=web"),
+        Broken(socket="ListenStream=\nListenStream=/var/run/web/s",
+               service="RuntimeDirectory=web", at="RuntimeDirectory=web"),
     ],
     "SDA010": [Broken(socket="RemoveOnStop=yes", at="RemoveOnStop=yes")],
     "SDA011": [Broken(socket="FlushPending=on", at="FlushPending=on")],
@@ -128,6 +130,18 @@ FINE = [
     Broken(service="WorkingDirectory=/home/bob/site\nUser=bob"),
     Broken(service="WorkingDirectory=/homework"),
     Broken(socket="DirectoryMode=0700"),  # /run itself is not made
+    Broken(
+        socket="ListenFIFO=\nListenDatagram=/run/web.sock\nSocketMode=0666"
+    ),  # takes no connections
+    Broken(without=("Requires=web.socket",), socket="ListenStream=\nListenNetlink=route"),
+    Broken(service="User=\nType=oneshot"),
+    Broken(service="User=\nType=dbus"),
+    Broken(service="User=\nStandardInput=tty"),
+    Broken(service="User=\nExecStart=\nExecStart=-/usr/sbin/php-fpm8.2 --nodaemonize"),
+    Broken(
+        socket="ListenStream=\nListenStream=/run/web/s",
+        service="User=\nType=oneshot\nRuntimeDirectory=web\nRuntimeDirectoryPreserve=yes",
+    ),
     Broken(socket="Accept=no\nBacklog=1024\nFlushPending=no\nRemoveOnStop=no"),
     Broken(
         service="ExecStart=\nExecStart=/home/b/python x\nProtectHome=yes\nBindReadOnlyPaths=/home/b"

@@ -85,8 +85,32 @@ def test_php_fpm_s_packaged_unit(tmp_path: Path) -> None:
         "--fpm-config /etc/php/8.2/fpm/php-fpm.conf\nExecReload=/bin/kill -USR2 $MAINPID\n\n"
         "[Install]\nWantedBy=multi-user.target\n"
     )
-    (found,) = findings(tmp_path, {"php8.2-fpm.service": unit})
-    assert found.rule.id == "SDA020"
+    assert findings(tmp_path, {"php8.2-fpm.service": unit}) == []
+
+
+def test_uwsgi_s_documented_emperor(tmp_path: Path) -> None:
+    """Its directory is the sockets', both by the old name of /run and by the new."""
+    socket = (
+        "[Socket]\nListenStream=/var/run/uwsgi/%i.socket\nSocketUser=www-%i\n"
+        "SocketGroup=www-data\nSocketMode=0660\n"
+    )
+    service = (
+        "[Unit]\nDescription=uWSGI Emperor\n\n[Service]\nRuntimeDirectory=uwsgi\nRestart=always\n"
+        "ExecStart=/root/uwsgi/uwsgi --ini /etc/uwsgi/emperor.ini\nType=notify\nNotifyAccess=all\n"
+    )
+    found = findings(tmp_path, {"e.socket": socket, "e.service": service})
+    assert {it.rule.id for it in found} == {"SDA009", "SDA018", "SDA020"}
+
+
+def test_a_service_for_each_connection_has_one_finding(tmp_path: Path) -> None:
+    """As sshd's: its template is started by nothing but the socket, and would have to change."""
+    files = {
+        "ssh.socket": "[Socket]\nListenStream=22\nAccept=yes\n",
+        "ssh@.service": "[Service]\nExecStart=-/usr/sbin/sshd -i\nUser=s\nStandardInput=socket\n",
+    }
+    (found,) = findings(tmp_path, files)
+    assert found.rule.id == "SDA012"
+    assert "whose service is then ssh.service" in str(found.remedy)
 
 
 @pytest.mark.skipif(not PACKAGED.is_dir(), reason="a distribution's units are what is read")
@@ -95,3 +119,19 @@ def test_every_unit_that_is_packaged_here_is_examined(capsys: pytest.CaptureFixt
     said = capsys.readouterr()
     jsonschema.validate(json.loads(said.out), SCHEMA)
     assert said.err == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nginx", "apache2", "lighttpd", "haproxy", "caddy", "dbus-org.freedesktop.login1", "getty@",
+     "apt-daily", "systemd-journald", "systemd-networkd", "systemd-rfkill"],
+)  # fmt: skip
+def test_what_is_packaged_as_it_must_be_is_no_finding(name: str, tmp_path: Path) -> None:
+    """They are root to begin with, are asked over the bus, at a terminal, by a timer or by FIFO."""
+    if not (unit := PACKAGED / f"{name}.service").exists():
+        pytest.skip(f"{unit.name} is what is read; this system has none")
+    files = {unit.name: unit.read_text()}
+    socket = unit.with_suffix(".socket")
+    if socket.exists() and "0666" not in socket.read_text():
+        files[socket.name] = socket.read_text()
+    assert findings(tmp_path, files) == []

@@ -17,6 +17,7 @@ from sdactivate.doctor.checks.services import forking_wrapper
 from sdactivate.doctor.examine import Finding, examine
 from sdactivate.doctor.finding import Case
 from sdactivate.doctor.rules import BY_ID, TABLE
+from sdactivate.doctor.unitfile import split
 from sdactivate.errors import UsageError
 from sdactivate.generate import units as generated
 from sdactivate.generate.kinds import KINDS
@@ -326,11 +327,10 @@ def test_what_is_said_to_fork_forks(line: str, forks: bool) -> None:
     if line.startswith("sh ") and Path("/bin/sh").resolve().name != "dash":
         pytest.skip("what is known of sh is known of dash")
     command = line.format(f'{sys.executable} -c "import os; print(os.getpid())"')
-    assert bool(forking_wrapper(command)) is forks
+    argv = split(command)
+    assert bool(forking_wrapper(argv)) is forks
     # A shell would do to start it, but not one that is in the way itself.
-    from sdactivate.doctor.unitfile import split
-
-    with subprocess.Popen(split(command), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         pid = int(process.stdout.read())
     assert (pid != process.pid) is forks

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sdactivate.doctor.finding import Case
-from sdactivate.doctor.unitfile import Entry, Unit
+from sdactivate.doctor.unitfile import Entry, Unit, split
 
-_LISTENS = ("ListenStream", "ListenSequentialPacket", "ListenDatagram")
+_LISTENS = ("ListenStream", "ListenSequentialPacket")
 _LOOPBACK = re.compile(r"(127\.|\[::1\]|localhost:)")
 
 
@@ -40,15 +40,19 @@ class Address(NamedTuple):
 
 
 def addresses(socket: Unit) -> list[Address]:
-    """Return what a socket unit listens on (systemd.socket(5)); an empty line resets them all."""
+    """Return what a socket unit takes connections at (systemd.socket(5)): no datagrams, no FIFOs.
+
+    An empty line of any kind resets all that are before it.
+    """
     held: list[Address] = []
     for entry in socket.entries:
-        if entry.section != "Socket" or entry.key not in _LISTENS:
+        if entry.section != "Socket" or not entry.key.startswith("Listen"):
             continue
-        if entry.value:
-            held.append(Address(entry, resolve(entry.value, socket)))
-        else:
+        if not entry.value:
             held.clear()
+        elif entry.key in _LISTENS:
+            text = resolve(entry.value, socket)
+            held.append(Address(entry, re.sub("^/var/run/", "/run/", text)))  # so does systemd
     return held
 
 
@@ -77,12 +81,25 @@ def mode(socket: Unit) -> int:
     return int(socket.value("SocketMode", "0666"), 8)
 
 
+def command(entry: Entry, service: Unit) -> list[str]:
+    """Return the words of ExecStart= and the like, without systemd's prefixes of the program.
+
+    See systemd.service(5), "Command lines".
+    """
+    return split(resolve(entry.value, service).lstrip("@-:+!|"))
+
+
 def user(service: Unit) -> str:
     """Return whom a service runs as: root where nobody is named (systemd.exec(5))."""
     named = service.value("User")
     if named:
         return resolve(named, service)
     return service.prefix if is_dynamic(service) else "root"
+
+
+def is_root(service: Unit) -> bool:
+    """Whether a service runs as root, because it says so or says nothing."""
+    return user(service) in ("root", "0")
 
 
 def is_dynamic(service: Unit) -> bool:

@@ -13,7 +13,7 @@ from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, Remedy
 from sdactivate.doctor.live import Facts
 from sdactivate.doctor.people import STRANGER, account
-from sdactivate.doctor.unitfile import Entry, Unit, split
+from sdactivate.doctor.unitfile import Entry, Unit
 from sdactivate.doctor.walk import walk
 from sdactivate.errors import Error
 
@@ -97,8 +97,7 @@ def not_compiled(case: Case) -> Iterator[Hit]:
         sources = [path for path in _sources(Path(directory)) if _has_text(path)]
         missing = [path for path in sources if not _compiled(path)]
         if missing:
-            python = _interpreter(service.value("ExecStart"))
-            argv = (python, "-m", "compileall", "-q", directory)
+            argv = (_interpreter(service), "-m", "compileall", "-q", directory)
             yield Hit(
                 service.name,
                 f"{len(missing)} of {len(sources)} modules in {directory} have "
@@ -130,9 +129,10 @@ def _compiled(source: Path) -> bool:
     return any(source.parent.glob(f"__pycache__/{source.stem}.*.pyc"))
 
 
-def _interpreter(line: str) -> str:
-    first = line.lstrip("@-:+!").split(" ", 1)[0].strip("\"'")
-    return first if "python" in first.rpartition("/")[2] else "python3"
+def _interpreter(service: Unit) -> str:
+    commands = [common.command(it, service) for it in service.entries_of("ExecStart")]
+    programs = [argv[0] for argv in commands if argv and "python" in os.path.basename(argv[0])]
+    return next(iter(programs), "python3")
 
 
 def program_unreadable(case: Case) -> Iterator[Hit]:
@@ -173,7 +173,7 @@ def _wanted(service: Unit) -> Iterator[_Wanted]:
     for entry in service.entries_of("WorkingDirectory")[-1:]:
         directory = common.resolve(entry.value.lstrip("-"), service)
     for line in service.entries_of("ExecStart"):
-        program, *arguments = [*split(common.resolve(line.value, service).lstrip("@-:+!")), ""]
+        program, *arguments = [*common.command(line, service), ""]
         modules = [it for word in arguments if (it := _module(directory, word))]
         if directory.startswith("/"):
             enter = "enter {} (status=200/CHDIR)"

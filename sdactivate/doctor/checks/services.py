@@ -8,6 +8,7 @@ from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Hit, Lines
 from sdactivate.doctor.unitfile import Entry, Unit, split
 
+_KEPT = ("yes", "restart", "true", "1", "on")
 _HOMES = ("/home", "/root", "/run/user")
 # Measured: which of these start the program as their child. `sh` is dash here, which forks even
 # for a lone command; bash becomes the last command of a list. poetry, pipenv, env, nice, setsid,
@@ -27,6 +28,18 @@ _FORKS = {
 }
 
 
+# What no web application's unit has: it does one thing and ends, has a terminal, is on the bus, or
+# is needed before the system is up. Most of what a distribution brings runs as root for this.
+_NO_SERVER = {
+    ("Unit", "DefaultDependencies"): "no|false|off|0",
+    ("Service", "Type"): "oneshot|dbus|idle",
+    ("Service", "BusName"): ".+",
+    ("Service", "StandardInput"): "tty.*",
+}
+# Servers that give root up for all that is asked of them, and can't start without it
+_DROP_ROOT = re.compile(r"nginx|apache2|apachectl|httpd|lighttpd|haproxy|cherokee|php-fpm[\d.]*")
+
+
 def socket_not_required(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
         named = {
@@ -36,6 +49,9 @@ def socket_not_required(case: Case) -> Iterator[Hit]:
         } | set(service.words("Sockets"))
         named = {common.resolve(word, service) for word in named}
         for socket in case.sockets:
+            # With Accept=yes it can't; and what takes no connections serves no requests.
+            if socket.is_on("Accept") or not common.addresses(socket):
+                continue
             # A template's own socket is that of the same instance.
             name = socket.name.replace("@.", "@%i.")
             if name not in named:
@@ -53,7 +69,9 @@ def socket_not_required(case: Case) -> Iterator[Hit]:
 
 def runtime_directory(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
-        kept = service.value("RuntimeDirectoryPreserve", "no").lower()
+        kept = service.value("RuntimeDirectoryPreserve", "no").lower() in _KEPT
+        if kept and common.is_root(service):
+            continue  # it is root's as before
         for entry in service.entries_of("RuntimeDirectory"):
             for word in split(entry.value):
                 name = common.resolve(word, service).partition(":")[0]
@@ -64,8 +82,8 @@ def runtime_directory(case: Case) -> Iterator[Hit]:
                             yield _eaten(entry, service, address.text, made, kept)
 
 
-def _eaten(entry: Entry, service: Unit, path: str, made: str, kept: str) -> Hit:
-    if kept in ("yes", "restart", "true", "1", "on"):
+def _eaten(entry: Entry, service: Unit, path: str, made: str, kept: bool) -> Hit:
+    if kept:
         how = f"{made} becomes the service's user's when it starts, who can then replace {path}"
     else:
         how = (
@@ -87,7 +105,7 @@ def forks(case: Case) -> Iterator[Hit]:
         if not case.sockets:
             continue
         for entry in service.entries_of("ExecStart"):
-            if wrapper := forking_wrapper(common.resolve(entry.value, service)):
+            if wrapper := forking_wrapper(common.command(entry, service)):
                 yield Hit(
                     entry,
                     f"{wrapper} starts the program as its child, but LISTEN_PID names "
@@ -111,9 +129,8 @@ def forks(case: Case) -> Iterator[Hit]:
             )
 
 
-def forking_wrapper(line: str) -> str:
-    """Return what in a command line runs the program as a child, "" where nothing does."""
-    argv = split(line.lstrip("@-:+!"))
+def forking_wrapper(argv: list[str]) -> str:
+    """Return what in a command runs the program as a child, "" where nothing does."""
     while argv and posixpath.basename(argv[0]) in ("env", "nice", "setsid", "chrt", "ionice"):
         argv = argv[1:]
         while argv and (argv[0].startswith("-") or "=" in argv[0]):
@@ -134,7 +151,7 @@ def forking_wrapper(line: str) -> str:
 
 def root(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
-        if common.user(service) not in ("root", "0"):
+        if not common.is_root(service) or _needs_root(service):
             continue
         entry = service.entry("User")
         said = "User=root" if entry else "neither User= nor DynamicUser= is set, so root"
@@ -147,6 +164,15 @@ def root(case: Case) -> Iterator[Hit]:
                 ("User=", "DynamicUser=yes") if entry else ("DynamicUser=yes",),
             ),
         )
+
+
+def _needs_root(service: Unit) -> bool:
+    """Whether it is no web application, or a server that gives root up by itself."""
+    values = ((service.value(key, section=place), odd) for (place, key), odd in _NO_SERVER.items())
+    if any(re.fullmatch(odd, value) for value, odd in values):
+        return True
+    commands = [common.command(it, service) for it in service.entries_of("ExecStart")]
+    return any(_DROP_ROOT.fullmatch(posixpath.basename(argv[0])) for argv in commands if argv)
 
 
 def ip_lists(case: Case) -> Iterator[Hit]:
@@ -174,9 +200,9 @@ def ip_lists(case: Case) -> Iterator[Hit]:
 
 def owned_by_application(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
-        user = common.user(service)
-        if user in ("root", "0"):
+        if common.is_root(service):
             continue
+        user = common.user(service)
         for socket in case.sockets:
             entry = socket.entry("SocketUser")
             if entry is None or not common.paths(socket):
@@ -205,7 +231,7 @@ def hidden_home(case: Case) -> Iterator[Hit]:
         hides = home in ("yes", "true", "on", "1", "tmpfs")
         user = common.user(service)
         for entry in [*service.entries_of("ExecStart"), *service.entries_of("WorkingDirectory")]:
-            words = split(common.resolve(entry.value, service).lstrip("@-:+!"))
+            words = common.command(entry, service)
             bound = service.words("BindReadOnlyPaths") + service.words("BindPaths")
             for word in words:
                 if not common.under(word, *_HOMES) or common.under(

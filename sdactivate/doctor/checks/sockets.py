@@ -136,7 +136,10 @@ def accept(case: Case) -> Iterator[Hit]:
                 entry,
                 "a new process is started for every connection: the application is "
                 "imported for each request",
-                Lines(socket.name, "Socket", ("Accept=no",)),
+                Advice(
+                    f"Accept=no in {socket.name}, whose service is then {socket.prefix}.service, "
+                    f"no template, and accepts by itself"
+                ),
             )
 
 
