@@ -1,5 +1,6 @@
 """What the running system says of a deployment. Only reads; asks for each thing once."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -77,6 +78,23 @@ class Facts:
     def listeners(self) -> list[sockdiag.Listener]:
         """Every listening unix socket."""
         return sockdiag.listeners()
+
+    def is_systemds(self, listener: sockdiag.Listener) -> bool:
+        """Whether systemd holds a socket itself, as it does those of its active units."""
+        return self._held is None or listener.number in self._held
+
+    @cached_property
+    def _held(self) -> frozenset[int] | None:
+        """The sockets of PID 1 (proc_pid_fd(5)); None where they may not be looked at."""
+        found = set()
+        try:
+            for number in os.listdir("/proc/1/fd"):
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    link = os.readlink(f"/proc/1/fd/{number}")
+                    found |= {int(it) for it in re.findall(r"^socket:\[(\d+)\]$", link)}
+        except PermissionError:
+            return None
+        return frozenset(found)
 
     def listener(self, path: str) -> sockdiag.Listener | None:
         """Return the socket behind the file at `path`."""

@@ -31,10 +31,12 @@ _PAIR = struct.Struct("=II")
 class Listener(NamedTuple):
     """A listening unix socket of this network namespace.
 
-    `name` is as it was bound, @ first for an abstract one. `device` and `inode` are of its file,
-    0 where it has none. `waiting` connections are not accepted yet, of at most `backlog`.
+    `number` is its own, which /proc/PID/fd shows as socket:[number]. `name` is as it was bound, @
+    first for an abstract one. `device` and `inode` are of its file, 0 where it has none. `waiting`
+    connections are not accepted yet, of at most `backlog`.
     """
 
+    number: int
     name: str
     device: int
     inode: int
@@ -79,6 +81,9 @@ def messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
 
 def parse_listener(payload: bytes) -> Listener:
     """Return the socket that an answer (struct unix_diag_msg and attributes) describes."""
+    if len(payload) < _ANSWER.size:
+        raise ValueError(f"a socket is described in {len(payload)} bytes")
+    number = _ANSWER.unpack_from(payload)[4]
     name, device, inode, waiting, backlog = "", 0, 0, 0, 0
     rest = payload[_ANSWER.size :]
     while len(rest) >= _ATTRIBUTE.size:
@@ -93,7 +98,7 @@ def parse_listener(payload: bytes) -> Listener:
         elif kind == _UNIX_DIAG_RQLEN and len(value) == _PAIR.size:
             waiting, backlog = _PAIR.unpack(value)
         rest = rest[length + 3 & ~3 :]
-    return Listener(name, device, inode, waiting, backlog)
+    return Listener(number, name, device, inode, waiting, backlog)
 
 
 def behind(path: str, found: list[Listener] | None = None) -> Listener | None:
@@ -106,11 +111,40 @@ def behind(path: str, found: list[Listener] | None = None) -> Listener | None:
     if path.startswith("@"):
         return next((one for one in found if one.name == path), None)
     try:
-        status = os.stat(path)
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except (OSError, ValueError):  # not there, or no path at all: it has a NUL
         return None
-    # The kernel's 32-bit device number (20 bits of minor) is not userspace's; inodes are cut too.
-    # overlayfs and btrfs show stat(2) another device than the kernel's own: there the name helps.
-    device = (os.major(status.st_dev) << 20 | os.minor(status.st_dev)) & 0xFFFFFFFF
+    try:
+        status, device = os.fstat(descriptor), _device(descriptor)
+    finally:
+        os.close(descriptor)
     same = [one for one in found if one.inode == status.st_ino & 0xFFFFFFFF]
-    return next((one for one in same if one.device == device or one.name == path), None)
+    if device is not None:
+        return next((one for one in same if one.device == _kernels(device)), None)
+    number = _kernels(status.st_dev)
+    return next((one for one in same if one.device == number or one.name == path), None)
+
+
+def _kernels(device: int) -> int:
+    """The kernel's own 32-bit number of a device, which has 20 bits of minor."""
+    return (os.major(device) << 20 | os.minor(device)) & 0xFFFFFFFF
+
+
+def _device(descriptor: int) -> int | None:
+    """Return the device of the file system that a file lies on, None where its mount isn't told.
+
+    On overlayfs and btrfs stat(2) shows another one; proc_pid_mountinfo(5) has the kernel's own,
+    but in a chroot not of the mount that the root lies on.
+    """
+    try:
+        fields = dict(line.split(":", 1) for line in _lines(f"/proc/self/fdinfo/{descriptor}"))
+        mounts = (line.split() for line in _lines("/proc/self/mountinfo"))
+        major, minor = next(it[2] for it in mounts if it[0] == fields["mnt_id"].strip()).split(":")
+        return os.makedev(int(major), int(minor))
+    except (OSError, KeyError, StopIteration):
+        return None
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read().splitlines()

@@ -33,6 +33,18 @@ def test_a_file_made_anew_has_nothing_behind_it(tmp_path: Path) -> None:
         assert behind(path) is None
 
 
+def test_a_socket_is_found_by_whatever_name_its_file_has(tmp_path: Path) -> None:
+    """Through links and under a new name; on overlayfs stat(2) has another device."""
+    path, link, renamed = (str(tmp_path / name) for name in ("s", "link", "renamed"))
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen(5)
+        os.symlink("s", link)
+        os.link(path, renamed)
+        numbers = [one.number for it in (path, link, renamed) if (one := behind(it))]
+        assert numbers == [os.fstat(server.fileno()).st_ino] * 3
+
+
 def test_an_abstract_address_is_found_by_name() -> None:
     name = f"sdactivate-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as server:

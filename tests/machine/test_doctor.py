@@ -221,6 +221,15 @@ def replaced(machine: Machine) -> None:
     machine.run("chmod", "660", "/run/mysite.sock")
 
 
+def taken_over(machine: Machine) -> None:
+    script = "import grp, os, socket, time; os.unlink('/run/mysite.sock'); "
+    script += "s = socket.socket(socket.AF_UNIX); s.bind('/run/mysite.sock'); s.listen(4096); "
+    script += "os.chown('/run/mysite.sock', 0, grp.getgrnam('web').gr_gid); "
+    script += "os.chmod('/run/mysite.sock', 0o660); os.fork() and os._exit(0); "
+    script += "os.closerange(0, 3); time.sleep(600)"
+    machine.run(machine.python, "-c", script)
+
+
 def opened_by_hand(machine: Machine) -> None:
     machine.run("chmod", "666", "/run/mysite.sock")
 
@@ -247,6 +256,7 @@ def an_old_backlog(machine: Machine) -> None:
 MENDED: list[tuple[Callable[[Machine], None], str]] = [
     (removed, "SDA101"),
     (replaced, "SDA101"),
+    (taken_over, "SDA101"),
     (opened_by_hand, "SDA114"),
     (not_reloaded, "SDA114"),
     (stopped, "SDA116"),

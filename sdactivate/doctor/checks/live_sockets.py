@@ -40,14 +40,16 @@ def not_listening(case: Case) -> Iterator[Hit]:
 def file_lost(case: Case) -> Iterator[Hit]:
     facts = case.running
     for unit, path in facts.paths():
-        if facts.listener(path) is None:
-            there = os.path.lexists(path)
-            how = "is not the file that it made" if there else "is gone"
-            yield Hit(
-                unit,
-                f"{unit} is active, but {path} {how}: nobody can connect",
-                _restart(case, unit),
-            )
+        listener = facts.listener(path)
+        if listener and facts.is_systemds(listener):
+            continue
+        if listener:
+            how = "is another process's socket: whoever connects reaches that one"
+        elif os.path.lexists(path):
+            how = "is not the file that it made: nobody can connect"
+        else:
+            how = "is gone: nobody can connect"
+        yield Hit(unit, f"{unit} is active, but {path} {how}", _restart(case, unit))
 
 
 def socket_failed(case: Case) -> Iterator[Hit]:
