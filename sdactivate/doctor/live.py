@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
-from sdactivate.doctor import people, processes, sockdiag
+from sdactivate.doctor import people, processes, sockdiag, words
 from sdactivate.doctor.access import Identity, Verdict, Way, judge
 from sdactivate.doctor.manager import Properties, addresses, show
 from sdactivate.doctor.processes import Process
@@ -35,6 +35,16 @@ class Here(NamedTuple):
     front: Front
     packaging: Packaging
     workers: tuple[Process, ...]
+
+    @property
+    def user(self) -> str:
+        """Whom they run as: what its configuration says may not be what it is packaged with."""
+        return words.user(self.workers[0].identity.uid) if self.workers else self.packaging.user
+
+    @property
+    def group(self) -> str:
+        """Their primary group."""
+        return words.group(self.workers[0].identity.gid) if self.workers else self.packaging.group
 
 
 class Facts:
@@ -133,7 +143,7 @@ class Facts:
     def account(self, here: Here) -> Identity | None:
         """Return the identity that a front's processes would get if it were started now."""
         try:
-            return people.account(here.packaging.user, [] if here.front.drops_groups else None)
+            return people.account(here.user, [] if here.front.drops_groups else None)
         except Error:
             return None
 

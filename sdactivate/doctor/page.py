@@ -107,8 +107,7 @@ def _front(case: Case, address: str) -> Iterable[str]:
     for here in case.facts.fronts:
         if not here.workers:
             continue
-        who = words.user(here.workers[0].identity.uid)
-        lines = [f"{here.packaging.unit}, {len(here.workers)} processes as {who}"]
+        lines = [f"{here.packaging.unit}, {len(here.workers)} processes as {here.user}"]
         yield from _door(here.front.title, lines)
     if not any(here.workers for here in case.facts.fronts):
         yield from _door("Front", ["none that is known runs here"], shut=True)

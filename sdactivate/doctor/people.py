@@ -106,8 +106,12 @@ def of_interest(processes: Iterable[Process], site_user: str = "") -> list[Perso
             except UsageError:
                 return
 
+    processes = list(processes)
     for front, packaging in fronts():
-        add(packaging.user, f"{front.title}'s user", alone=front.drops_groups)
+        members = [it.identity for it in processes if it.unit == packaging.unit]
+        running = dict.fromkeys(user(it.uid) for it in members if not it.override)
+        for name in running or (packaging.user,):
+            add(name, f"{front.title}'s user", alone=front.drops_groups)
     add(site_user, "the site's own user")
     if site_user and site_user not in people:  # dynamic, and its service isn't running
         people[site_user] = Person(site_user, "the site's own user", STRANGER)

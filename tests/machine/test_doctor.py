@@ -128,6 +128,11 @@ def acl_mask(machine: Machine) -> None:
     machine.run("setfacl", "-m", "g:web:rw,m::r", "/run/mysite.sock")
 
 
+def acl_mask_of_a_directory(machine: Machine) -> None:
+    closed_directory(machine)
+    machine.run("setfacl", "-m", "g:www-data:x,u:alice:rw,m::rw", "/srv/closed")
+
+
 def older_than_its_group(machine: Machine) -> None:
     missing_group(machine)
     # systemctl returns before the workers have taken on their groups, and then their user
@@ -147,6 +152,7 @@ REFUSED: list[tuple[Callable[[Machine], None], str, str, str]] = [
     (roots_group, "SDA102", "others have ---, w is wanted", "SocketGroup=www-data"),
     (closed_directory, "SDA102", "/srv/closed: others have ---, x is wanted", "setfacl -m g:www-"),
     (acl_mask, "SDA103", "its mask leaves r--, w is wanted", "setfacl -m m::rw /run/mysite.sock"),
+    (acl_mask_of_a_directory, "SDA103", "its mask leaves", "setfacl -m m::rwx /srv/closed"),
     (older_than_its_group, "SDA104", "processes are older", "systemctl restart nginx.service"),
     (front_with_a_tmp_of_its_own, "SDA106", "don't see /tmp/mysite.sock", "/run/mysite.sock"),
 ]
@@ -204,6 +210,26 @@ def test_a_socket_that_isn_t_for_the_front_is_silenced_in_its_unit(site: Machine
         assert doctor(site) == {}
     finally:
         site.run("sh", "-c", f"systemctl stop mysite-admin.socket; rm {UNITS}/mysite-admin.socket")
+
+
+def test_a_front_that_runs_as_another_user_is_asked_as_that_one(site: Machine) -> None:
+    """What its configuration says counts, not what it is packaged with."""
+    site.run("sh", "-ec", "cp /etc/nginx/nginx.conf /root; sed -i '/^user/d' /etc/nginx/nginx.conf")
+    site.run("sh", "-ec", "sed -i '1i user alice;' /etc/nginx/nginx.conf; systemctl restart nginx")
+    try:
+        assert status(site) == "502"
+        finding = doctor(site)["SDA102"]
+        assert finding["because"].startswith("nginx (alice) can't connect")
+        assert finding["fix"] == "usermod -aG web alice"
+        site.run("sh", "-ec", finding["fix"])
+        assert doctor(site)["SDA104"]["because"].startswith("alice is in group web now")
+        site.run("sh", "-ec", finding["then"])
+        assert status(site) == "200"
+        assert doctor(site) == {}
+        accounts = site.run(*site.sdactivate, "who", "mysite").stdout
+        assert "  yes  alice     nginx's user " in accounts
+    finally:
+        site.run("sh", "-c", "gpasswd -d alice web; mv /root/nginx.conf /etc/nginx")
 
 
 # What is safe is mended

@@ -122,7 +122,7 @@ def usual_path(unit: Unit) -> str:
 def front_group(case: Case) -> str:
     """Return SocketGroup='s value for a remedy: the running front's group where one is known."""
     running = case.facts.fronts if case.facts else []
-    return next((here.packaging.group for here in running if here.workers), "THE FRONT'S GROUP")
+    return next((here.group for here in running if here.workers), "THE FRONT'S GROUP")
 
 
 def under(path: str, *directories: str) -> bool:

@@ -71,8 +71,7 @@ def front_refused(case: Case) -> Iterator[Hit]:
     for _, unit, path, here, verdict in _refusals(case, "refused"):
         yield Hit(
             here.packaging.unit,
-            f"{here.front.title} ({here.packaging.user}) can't connect to {path}: "
-            f"{_because(path, verdict)}",
+            f"{here.front.title} ({here.user}) can't connect to {path}: {_because(path, verdict)}",
             (remedy := _opens(unit, here, verdict)),
             unit,
             _start_anew(remedy, here),
@@ -99,24 +98,27 @@ def _opens(unit: str, here: Here, verdict: Verdict) -> Remedy:
     assert node is not None
     group = words.group(node.gid)
     if node.kind == "directory":
-        return Command(("setfacl", "-m", f"g:{here.packaging.group}:x", node.path))
+        return Command(("setfacl", "-m", f"g:{here.group}:x", node.path))
     if verdict.by == "group" and not node.mode & _WRITE_OF_GROUP:
         return Lines(unit, "Socket", ("SocketMode=0660",))
     if group == "root" or here.front.drops_groups:
-        return Lines(unit, "Socket", (f"SocketGroup={here.packaging.group}", "SocketMode=0660"))
+        return Lines(unit, "Socket", (f"SocketGroup={here.group}", "SocketMode=0660"))
     if verdict.by == "others":
-        return Command(("usermod", "-aG", group, here.packaging.user))
+        return Command(("usermod", "-aG", group, here.user))
     return Lines(unit, "Socket", ("SocketMode=0660",))
 
 
 def masked(case: Case) -> Iterator[Hit]:
     for _, unit, path, here, verdict in _refusals(case, "mask"):
-        assert verdict.node is not None
-        need = "x" if verdict.node.kind == "directory" else "rw"
+        node = verdict.node
+        assert node is not None
+        assert node.acl is not None
+        # What the mask leaves others already, it goes on leaving them.
+        mask = words.bits(node.acl.mask | verdict.need).replace("-", "")
         yield Hit(
             here.packaging.unit,
             f"{here.front.title} can't connect to {path}: {_because(path, verdict)}",
-            Command(("setfacl", "-m", f"m::{need}", verdict.node.path), True),
+            Command(("setfacl", "-m", f"m::{mask}", node.path), True),
             unit,
         )
 
@@ -126,7 +128,7 @@ def group_after_start(case: Case) -> Iterator[Hit]:
         group = words.group(verdict.node.gid) if verdict.node else ""
         yield Hit(
             here.packaging.unit,
-            f"{here.packaging.user} is in group {group} now, but {here.front.title}'s processes "
+            f"{here.user} is in group {group} now, but {here.front.title}'s processes "
             f"are older and aren't: they can't connect to {path}",
             restart(here.packaging.unit),
             unit,
@@ -156,6 +158,8 @@ def front_log(case: Case) -> Iterator[Hit]:
     for unit, path in facts.paths():
         for here in facts.fronts:
             failures = here.front.failures
+            if failures.missing == failures.refused:
+                continue  # the same words for every failure, and for every socket
             kinds = (
                 (failures.missing, "there was no socket"),
                 (failures.forbidden, "it was not allowed to"),
@@ -164,8 +168,6 @@ def front_log(case: Case) -> Iterator[Hit]:
             lines = facts.front_log(here, facts.since(unit, here.packaging.unit))
             for template, meaning in kinds:
                 hits = [line for line in lines if says(line, template, path)]
-                if "SOCKET" not in template and here.front.name not in ("apache",):
-                    continue  # the same words for every socket and every failure
                 if hits:
                     times = f"{len(hits)} times" if len(hits) > 1 else "once"
                     yield Hit(
