@@ -433,6 +433,39 @@ def test_the_limit_of_triggers_takes_the_socket_with_it(site: Machine) -> None:
     assert finding["fix"] == "systemctl restart mysite.socket"
 
 
+def test_a_socket_for_a_group_that_isn_t_there_says_which(site: Machine) -> None:
+    drop = "[Socket]\nSocketGroup=nowhere\n"
+    site.write(f"{UNITS}/mysite.socket.d/override.conf", drop)
+    site.run("systemctl", "daemon-reload")
+    site.run("systemctl", "stop", "mysite.service", check=False)
+    assert site.run("systemctl", "restart", "mysite.socket", check=False).returncode
+    finding = doctor(site)["SDA109"]
+    assert "Failed to resolve group nowhere" in finding["because"]
+    assert finding["fix"] == "groupadd --system nowhere"
+    site.run("sh", "-ec", _as_told(finding))
+    assert set(doctor(site)) == {"SDA102"}  # and nginx isn't in it
+
+
+def test_a_socket_without_its_service_is_not_told_to_start(site: Machine) -> None:
+    socket = "[Socket]\nListenStream=/run/lone.sock\nSocketMode=0660\nSocketGroup=web\n"
+    site.write(f"{UNITS}/lone.socket", f"{socket}[Install]\nWantedBy=sockets.target\n")
+    site.run("systemctl", "daemon-reload")
+    try:
+        done = site.run(*site.sdactivate, "doctor", "lone", "--format", "json", check=False)
+        (finding,) = json.loads(done.stdout)
+        assert finding["rule"] == "SDA116"
+        assert "there is no lone.service" in finding["because"]
+        assert not finding["safe"]
+        # what it says helps
+        site.write(f"{UNITS}/lone.service", "[Service]\nUser=alice\nExecStart=/bin/sleep 600\n")
+        _, _, then = finding["fix"].partition(", then ")
+        site.run("sh", "-ec", f"systemctl daemon-reload; {then}")
+        found = site.run(*site.sdactivate, "doctor", "lone", "--ignore", "SDA018")
+        assert found.stdout == "nothing found\n"
+    finally:
+        site.run("sh", "-c", f"systemctl disable --now lone.socket; rm {UNITS}/lone.*")
+
+
 def test_a_runtime_directory_eats_the_socket(site: Machine) -> None:
     text = "[Socket]\nListenStream=\nListenStream=/run/mysite/s\n"
     drop_in(site, "mysite.socket", text)

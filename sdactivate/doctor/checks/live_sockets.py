@@ -1,15 +1,32 @@
 """The sockets on the running system."""
 
+import grp
 import os
-from collections.abc import Iterator
+import pwd
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sdactivate.doctor import words
-from sdactivate.doctor.finding import Advice, Case, Command, Hit, restart
+from sdactivate.doctor.finding import Advice, Case, Command, Hit, Remedy, restart
 from sdactivate.doctor.live import Facts
+from sdactivate.doctor.units import service_of
 
 _SMALL = 1024
 _SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+_REASONS = {
+    "trigger-limit-hit": "the service was started too often in too short a time "
+    "(TriggerLimitBurst=)",
+    "service-start-limit-hit": "the service was started too often in too short a time "
+    "(StartLimitBurst=)",
+    "resources": "the socket couldn't be made",
+    "exit-code": "a command of its failed (ExecStartPre=), or its owner couldn't be set",
+}
+_ACCOUNTS: dict[str, tuple[Callable[[str], object], str]] = {
+    "SocketGroup": (grp.getgrnam, "groupadd"),
+    "SocketUser": (pwd.getpwnam, "useradd"),
+}
+_SUMMARY = re.compile(r": Failed with result |^Failed to listen on ")  # it says nothing of why
 
 
 def _restart(case: Case, socket: str, *, safe: bool = True) -> Command:
@@ -31,10 +48,19 @@ def _without_service(case: Case, socket: str, command: Command) -> Command:
 
 def not_listening(case: Case) -> Iterator[Hit]:
     for socket in case.sockets:
-        if case.running.property(socket.name, "ActiveState") == "inactive":
-            start = Command(("systemctl", "enable", "--now", socket.name), True)
+        if case.running.property(socket.name, "ActiveState") != "inactive":
+            continue
+        start = Command(("systemctl", "enable", "--now", socket.name), True)
+        if case.service is None and not socket.is_on("Accept"):
+            service = service_of(socket)
+            because = f"it is not active: there is no {service}, without which systemd starts none"
+            remedy: Remedy = Advice(
+                f"write {service} (sdactivate gen --kind service), then {start}"
+            )
+        else:
+            because = "it is not active: nothing listens"
             remedy = _without_service(case, socket.name, start)
-            yield Hit(socket, "it is not active: nothing listens", remedy)
+        yield Hit(socket, because, remedy)
 
 
 def file_lost(case: Case) -> Iterator[Hit]:
@@ -54,23 +80,27 @@ def file_lost(case: Case) -> Iterator[Hit]:
 
 def socket_failed(case: Case) -> Iterator[Hit]:
     facts = case.running
-    reasons = {
-        "trigger-limit-hit": "the service was started too often in too short a time "
-        "(TriggerLimitBurst=)",
-        "service-start-limit-hit": "the service was started too often in too short a time "
-        "(StartLimitBurst=)",
-        "resources": "the socket couldn't be made",
-    }
     for socket in case.sockets:
-        if facts.property(socket.name, "ActiveState") == "failed":
-            result = facts.property(socket.name, "Result")
-            last = facts.journal("--unit", socket.name, "--lines=3", "--priority=warning")
-            said = f"; its last words: {last[-1]}" if last else ""
-            yield Hit(
-                socket.name,
-                f"{reasons.get(result, result)}{said}",
-                _restart(case, socket.name, safe=False),
-            )
+        if facts.property(socket.name, "ActiveState") != "failed":
+            continue
+        result = facts.property(socket.name, "Result")
+        lines = facts.journal("--unit", socket.name, "--lines=10", "--priority=warning")
+        said = [line for line in lines if not _SUMMARY.search(line)][-1:]
+        because = "; its last words: ".join([_REASONS.get(result, result), *said])
+        again = _restart(case, socket.name, safe=False)
+        made = _unknown_owner(facts, socket.name)
+        yield Hit(socket.name, because, made or again, then=str(again) if made else "")
+
+
+def _unknown_owner(facts: Facts, socket: str) -> Command | None:
+    """Return what makes the group or the user that is to have the socket, where there is none."""
+    for key, (known, makes) in _ACCOUNTS.items():
+        name = facts.property(socket, key)
+        try:
+            known(name or "root")
+        except KeyError:
+            return None if name.isdigit() else Command((makes, "--system", name))
+    return None
 
 
 def socket_differs(case: Case) -> Iterator[Hit]:
