@@ -34,36 +34,43 @@ def apply(findings: Sequence[Finding], ask: Ask, units: Path = _UNITS) -> int:
     """
     applied: list[Remedy] = []
     changed: dict[str, str] = {}
-    for finding in findings:
-        remedy = finding.remedy
-        if remedy in applied:
-            continue
-        if not remedy.safe:
-            say(f"{finding.rule.id} {finding.subject}: left to you: {remedy}")
-            continue
-        if isinstance(remedy, Lines):
-            path, old, new = drop_in(remedy, units)
-            if new == old:
-                say(f"{finding.rule.id} {finding.subject}: {path} has it, but a later file differs")
-                continue
-            say(f"{finding.rule.id} {finding.subject}:\n{diff(path, old, new)}")
-            if ask("write it?"):
-                path.parent.mkdir(exist_ok=True)
-                path.write_text(new, encoding="utf-8")
-                applied.append(remedy)
-                changed[remedy.unit] = finding.then
-        elif isinstance(remedy, Command):
-            say(f"{finding.rule.id} {finding.subject}: {remedy}")
-            if ask("run it?"):
-                for argv in remedy.steps:
-                    run(argv)
-                applied.append(remedy)
-    if changed:
-        run(_RELOAD)
-    for unit, then in changed.items():
-        effect = then.removeprefix(f"{Command(_RELOAD)} && ")
-        say(f"{unit} has changed; it takes effect with: {effect}")
+    try:
+        for finding in findings:
+            if finding.remedy not in applied and _mend(finding, ask, units):
+                applied.append(finding.remedy)
+                if isinstance(finding.remedy, Lines):
+                    changed[finding.remedy.unit] = finding.then
+    finally:  # what was written holds, whatever has failed after it
+        if changed:
+            run(_RELOAD)
+        for unit, then in changed.items():
+            effect = then.removeprefix(f"{Command(_RELOAD)} && ")
+            say(f"{unit} has changed; it takes effect with: {effect}")
     return len(applied)
+
+
+def _mend(finding: Finding, ask: Ask, units: Path) -> bool:
+    """Show what mends one finding; apply it and return True if it is safe and agreed to."""
+    about, remedy = f"{finding.rule.id} {finding.subject}:", finding.remedy
+    if not remedy.safe:
+        say(f"{about} left to you: {remedy}")
+    elif isinstance(remedy, Lines):
+        path, old, new = drop_in(remedy, units)
+        if new == old:
+            say(f"{about} {path} has it, but a later file differs")
+            return False
+        say(f"{about}\n{diff(path, old, new)}")
+        if ask("write it?"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(new, encoding="utf-8")
+            return True
+    elif isinstance(remedy, Command):
+        say(f"{about} {remedy}")
+        if ask("run it?"):
+            for argv in remedy.steps:
+                run(argv)
+            return True
+    return False
 
 
 def drop_in(remedy: Lines, units: Path = _UNITS) -> tuple[Path, str, str]:

@@ -56,6 +56,7 @@ def site(machine: Machine, units: dict[str, str]) -> Iterator[Machine]:
         systemctl reset-failed
         gpasswd -d www-data web || true
         rm -rf {UNITS}/*.service.d {UNITS}/*.socket.d {UNITS}/other.service /srv/closed /run/mysite*
+        rm -rf /srv/mysite/mysite/conf
         rm -f /var/log/nginx/error.log
         chmod 755 /srv /srv/mysite /srv/mysite/mysite
         chmod 644 /srv/mysite/mysite/wsgi.py
@@ -268,6 +269,12 @@ def never_compiled(machine: Machine) -> None:
     machine.run("sh", "-c", "find /srv/mysite -name __pycache__ | xargs rm -rf")
 
 
+def never_compiled_beside_a_template(machine: Machine) -> None:
+    """Which no command could compile: it is left out of both the count and the command."""
+    never_compiled(machine)
+    machine.write("/srv/mysite/mysite/conf/page.py", "from {{ app_name }} import views\n")
+
+
 def not_reloaded(machine: Machine) -> None:
     # systemd notices a changed file, but no new directory of drop-ins
     machine.run("sh", "-c", f"echo Backlog=3000 >>{UNITS}/mysite.socket")
@@ -287,6 +294,7 @@ MENDED: list[tuple[Callable[[Machine], None], str]] = [
     (not_reloaded, "SDA114"),
     (stopped, "SDA116"),
     (never_compiled, "SDA112"),
+    (never_compiled_beside_a_template, "SDA112"),
     (acl_mask, "SDA103"),
     (older_than_its_group, "SDA104"),
     (an_old_backlog, "SDA114"),
@@ -305,6 +313,7 @@ def test_what_is_safe_is_mended(site: Machine, breaks, rule: str) -> None:  # ty
     assert rule in doctor(site)
     done = site.run(*argv, "--yes", check=False)
     assert found[rule]["fix"] in done.stderr
+    assert "mended " in done.stderr
     assert set(doctor(site)) <= {"SDA111"}
     assert status(site) == "200"
 
@@ -346,6 +355,19 @@ def test_a_drop_in_is_shown_as_a_diff_and_written_with_yes(site: Machine) -> Non
     site.run("sh", "-ec", effect)
     assert doctor(site) == {}
     assert site.run("systemctl", "show", "-P", "Backlog", "mysite.socket").stdout == "4096\n"
+
+
+def test_what_is_written_holds_though_something_fails_after_it(site: Machine) -> None:
+    drop_in(site, "mysite.socket", "[Socket]\nBacklog=16\n")
+    never_compiled(site)
+    site.run("touch", "/srv/mysite/mysite/__pycache__")  # where none can be made
+    try:
+        done = site.run(*site.sdactivate, "doctor", "mysite", "--fix", "--yes", check=False)
+        assert "mysite.socket has changed; it takes effect with: systemctl" in done.stderr
+        assert "sdactivate doctor: /opt/sdactivate/bin/python -m compileall" in done.stderr
+        assert site.show("mysite.socket", "Backlog") == "4096"
+    finally:
+        site.run("rm", "/srv/mysite/mysite/__pycache__")
 
 
 # The service

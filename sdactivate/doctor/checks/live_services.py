@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from warnings import catch_warnings, simplefilter
 
 from sdactivate.doctor import words
 from sdactivate.doctor.access import READ, SEARCH, Identity, Verdict, judge
@@ -94,10 +95,12 @@ def not_compiled(case: Case) -> Iterator[Hit]:
         strict = service.value("ProtectSystem") == "strict" or common.is_dynamic(service)
         if not directory.startswith("/") or not strict:
             continue
-        sources = [path for path in _sources(Path(directory)) if _has_text(path)]
-        missing = [path for path in sources if not _compiled(path)]
-        if missing:
-            argv = (_interpreter(service), "-m", "compileall", "-q", directory)
+        sources = _sources(Path(directory))
+        able = {path: _can_be_compiled(path) for path in sources if not _compiled(path)}
+        if missing := [path for path, can in able.items() if can]:
+            unable = "|".join(f"^{re.escape(str(path))}$" for path, can in able.items() if not can)
+            leave = ("-x", unable) if unable else ()
+            argv = (_interpreter(service), "-m", "compileall", "-q", *leave, directory)
             yield Hit(
                 service.name,
                 f"{len(missing)} of {len(sources)} modules in {directory} have "
@@ -118,11 +121,16 @@ def _sources(directory: Path, most: int = 2000) -> list[Path]:
     return found[:most]
 
 
-def _has_text(source: Path) -> bool:
+def _can_be_compiled(source: Path) -> bool:
+    """Whether it is worth it (an empty file isn't) and possible: a template or Python 2 isn't."""
     try:
-        return source.stat().st_size > 0
-    except OSError:  # a link to nothing, or it has just been removed
+        text = source.read_bytes()
+        with catch_warnings():
+            simplefilter("ignore")  # of another project's odd escapes
+            compile(text, source, "exec", dont_inherit=True)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return False
+    return bool(text)
 
 
 def _compiled(source: Path) -> bool:
