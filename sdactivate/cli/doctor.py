@@ -62,11 +62,12 @@ def run(args: argparse.Namespace) -> int:
         cases = [Case(deployment, Facts(deployment)) for deployment in found]
     for mistake in (it for case in cases for it in misnamed(case)):
         print(f"sdactivate doctor: {visible(mistake)}", file=sys.stderr)
-    findings = [finding for case in cases for finding in examine(case, ignored)]
+    examined = [(case, examine(case, ignored)) for case in cases]
+    findings = [finding for _, found in examined for finding in found]
     if args.html:
         from sdactivate.doctor.page import write
 
-        write(args.html, cases, findings)
+        write(args.html, examined)
         print(f"sdactivate doctor: wrote {args.html}", file=sys.stderr)
     if args.format == "text":
         say(report.as_text(findings), end="")

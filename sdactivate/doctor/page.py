@@ -22,15 +22,20 @@ _ORDER = ("error", "warning", "note")
 _STYLE = Path(__file__).with_name("page.css")
 
 
-def write(path: str, cases: Sequence[Case], findings: Sequence[Finding]) -> None:
-    """Write the page for `cases` to `path`. Raises OSError where it can't be written."""
-    Path(path).write_text(page(cases, findings), encoding="utf-8")
+Examined = Sequence[tuple[Case, Sequence[Finding]]]
+"""Each deployment with what was found in it."""
 
 
-def page(cases: Sequence[Case], findings: Sequence[Finding]) -> str:
-    """Return the page: for each case its way, then its findings, then its exposure."""
-    names = ", ".join(case.deployment.name for case in cases)
-    place = socket.gethostname() if any(case.facts for case in cases) else "unit files"
+def write(path: str, examined: Examined) -> None:
+    """Write the page for `examined` to `path`. Raises OSError where it can't be written."""
+    Path(path).write_text(page(examined), encoding="utf-8")
+
+
+def page(examined: Examined) -> str:
+    """Return the page: for each deployment its way, then its findings, then its exposure."""
+    names = ", ".join(case.deployment.name for case, _ in examined)
+    place = socket.gethostname() if any(case.facts for case, _ in examined) else "unit files"
+    findings = [finding for _, found in examined for finding in found]
     body = [
         "<header>",
         f"<h1>{_shown(names)}</h1>",
@@ -38,8 +43,8 @@ def page(cases: Sequence[Case], findings: Sequence[Finding]) -> str:
         "</header>",
         "<main>",
     ]
-    for case in cases:
-        body += _case(case, findings, several=len(cases) > 1)
+    for case, found in examined:
+        body += _case(case, found, several=len(examined) > 1)
     body += ["</main>", f"<footer>sdactivate doctor {__version__}</footer>"]
     return "\n".join(
         [
@@ -70,12 +75,9 @@ def _case(case: Case, findings: Sequence[Finding], *, several: bool) -> Iterable
         yield from _service(case)
         yield "</ol>"
     yield "</section>"
-    mine = {unit.name for unit in case.deployment.units}
-    others = [it for it in findings if it.subject in mine or not several or it.rule.is_live]
-    others.sort(key=lambda it: _ORDER.index(it.rule.severity))
     yield f"<section><h2>Findings{name}</h2>"
-    yield from (_finding(it) for it in others)
-    yield "" if others else "<p>Nothing found.</p>"
+    yield from map(_finding, sorted(findings, key=lambda it: _ORDER.index(it.rule.severity)))
+    yield "" if findings else "<p>Nothing found.</p>"
     yield "</section>"
     yield from _exposure(case, name)
 
@@ -86,7 +88,9 @@ def _addresses(case: Case) -> list[str]:
     return [it.text for unit in case.sockets for it in common.addresses(unit)]
 
 
-def _door(title: str, lines: Iterable[str], people: Iterable[str] = (), *, shut: bool = False):  # type: ignore[no-untyped-def]
+def _door(
+    title: str, lines: Iterable[str], people: Iterable[str] = (), *, shut: bool = False
+) -> Iterable[str]:
     yield f'<li class="door{" shut" if shut else ""}"><h3>{_shown(title)}</h3>'
     yield from (f"<p>{_shown(line)}</p>" for line in lines)
     if people := list(people):
@@ -199,7 +203,7 @@ def _finding(finding: Finding) -> str:
     then = f"<p>Then:</p><pre>{_shown(finding.then)}</pre>" if finding.then else ""
     rule = finding.rule
     return (
-        f'<article class="finding {rule.severity}" id="{rule.id}">'
+        f'<article class="finding {rule.severity}">'
         f'<h3><span class="tag">{rule.severity} {rule.id}</span> {_shown(rule.what)}: '
         f"{_shown(finding.subject)}</h3>{at}{text}<p>{_shown(finding.because)}.</p>"
         f"<p>{_shown(rule.why)} <cite>{_shown(rule.source)}</cite></p>"

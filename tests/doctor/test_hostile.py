@@ -35,8 +35,9 @@ def reported(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Report on all units in a directory, in every form."""
     monkeypatch.setattr(page, "measure", lambda *_, **__: None)  # systemd's own program
     cases = [Case(it) for it in units.offline([str(directory)])]
-    found = [finding for case in cases for finding in examine(case)]
-    text = "\n".join([report.as_text(found), page.page(cases, found), *map(str, found)])
+    examined = [(case, examine(case)) for case in cases]
+    found = [finding for _, its in examined for finding in its]
+    text = "\n".join([report.as_text(found), page.page(examined), *map(str, found)])
     assert "\x1b" not in report.as_text(found)
     text.encode()
     for case in cases:

@@ -31,9 +31,13 @@ class Strict(HTMLParser):
         self.open: list[str] = []
         self.text: list[str] = []
         self.addresses: list[str] = []
+        self.ids: set[str | None] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.addresses += [value or "" for key, value in attrs if key in ("src", "href")]
+        ids = [value for key, value in attrs if key == "id"]
+        assert not self.ids.intersection(ids)
+        self.ids.update(ids)
         assert tag != "script"
         if tag not in _VOID:
             self.open.append(tag)
@@ -74,6 +78,19 @@ def test_what_units_say_is_text_and_nothing_else(made: Callable[[broken.Broken],
     page = made(broken.Broken(socket=f"ListenStream=@{evil}", service=f"User={evil}"))
     assert "<script>" not in page.read_text()
     assert evil in "".join(read(page).text)
+
+
+def test_several_deployments_have_their_own_findings(tmp_path: Path) -> None:
+    """And two findings of one rule are no two places of one name."""
+    files = {}
+    for name, more in (("a", "FlushPending=yes"), ("b", "SocketMode=0666")):
+        for file, text in broken.units(broken.Broken(f"Backlog=16\n{more}")).items():
+            files[f"{name}/{file}"] = text
+    write(tmp_path, files)
+    main(["doctor", "--offline", str(tmp_path), "--html", str(tmp_path / "page.html")])
+    first, second = "".join(read(tmp_path / "page.html").text).split("Findings of web")[1:]
+    assert ("SDA011" in first, "SDA002" in first) == (True, False)
+    assert ("SDA011" in second, "SDA002" in second) == (False, True)
 
 
 @needs_chromium
