@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from os.path import abspath
 
 SUMMARY = "who can connect to a socket, and why not"
 EXAMPLES = """\
@@ -57,10 +58,14 @@ def run(args: argparse.Namespace) -> int:
 def _addresses(target: str) -> tuple[list[str], str, str]:
     """The addresses that are meant, and the service behind them and its user, where known."""
     from sdactivate.doctor.manager import listening, one, show
-    from sdactivate.errors import Error
+    from sdactivate.errors import Error, UsageError
 
     if target[:1] in ("/", "@"):
         return [target], "", ""
+    if "/" in target:
+        raise UsageError(f"{target}: a socket is named by its absolute path: {abspath(target)}")
+    if target.endswith(".service"):
+        raise UsageError(f"{target}: a socket unit is wanted, which a service may have several of")
     unit = target if target.endswith(".socket") else f"{target}.socket"
     if not (addresses := list(listening(unit))):
         raise Error(f"{unit}: it takes no connections: datagrams, FIFOs or special files only")

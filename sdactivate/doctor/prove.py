@@ -69,7 +69,8 @@ def _as_somebody_else(path: str, identity: Identity, root: str) -> int:
 
 
 def _ourselves() -> Identity:
-    return Identity(os.geteuid(), os.getegid(), frozenset(os.getgroups()))
+    gid = os.getegid()
+    return Identity(os.geteuid(), gid, frozenset(os.getgroups()) - {gid})
 
 
 def _become(identity: Identity) -> None:

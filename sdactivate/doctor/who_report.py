@@ -6,14 +6,13 @@ from typing import Any
 
 from sdactivate.doctor import words
 from sdactivate.doctor.access import Node, Verdict, Way
-from sdactivate.doctor.sockdiag import Listener
 from sdactivate.doctor.who import Answer, Report, Team, goes_round
 
 
 def as_text(report: Report) -> str:
     """Return the report for people: the way as a tree, then who may pass."""
     address = words.visible(report.address)
-    lines = [f"{address}{_listening(report.listener, report.address)}", ""]
+    lines = [f"{address}{_listening(report)}", ""]
     if report.way is None:
         verdicts = dict.fromkeys(answer.because for _, answer in report.people)
         return "\n".join([*lines, *verdicts]) + "\n"
@@ -47,12 +46,14 @@ def as_text(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _listening(listener: Listener | None, address: str) -> str:
-    if address[:1] not in ("/", "@"):
+def _listening(report: Report) -> str:
+    listener, end = report.listener, report.way.end if report.way else None
+    if report.address[:1] not in ("/", "@"):
         return ""
-    if listener is None:
-        return ": nothing listens here"
-    return f": listening, {listener.waiting} of {listener.backlog} waiting"
+    if listener:
+        return f": listening, {listener.waiting} of {listener.backlog} waiting"
+    what = f"it is no socket but a {end.kind}" if end and end.kind != "socket" else ""
+    return ": nothing listens here" + (f", {what}" if what else "")
 
 
 def _tree(way: Way) -> list[str]:

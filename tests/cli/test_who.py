@@ -31,3 +31,19 @@ def test_exit_codes_tell_scripts_whether_somebody_can_connect(
     assert report["way"][-1]["kind"] == "socket"
     assert next(it for it in report["accounts"] if it["name"] == "root")["allowed"] is True
     assert any(os.getpid() in team["pids"] for team in report["processes"])
+
+
+def test_what_is_no_socket_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["who", str(tmp_path), "--as", "root"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{tmp_path}: nothing listens here, it is no socket but a directory\n")
+
+
+def test_a_name_that_is_none_is_misuse_with_what_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["who", "./s"]) == 2
+    assert f"by its absolute path: {tmp_path}/s" in capsys.readouterr().err
+    assert main(["who", "mysite.service"]) == 2
+    assert "a socket unit is wanted" in capsys.readouterr().err

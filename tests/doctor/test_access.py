@@ -87,12 +87,18 @@ def test_a_process_that_may_not_become_somebody_says_so() -> None:
     if child := os.fork():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         return
-    os.setuid(20001)
+    code = 2
     try:
+        os.setgroups([20001, 20003])  # as login(1) has them: the primary one is among them
+        os.setresgid(20001, 20001, 20001)
+        os.setresuid(20001, 20001, 20001)
+        # but itself it is
+        code = 3 if prove("/", Identity(20001, 20001, frozenset({20003}))) != errno.EACCES else 4
         prove("/run", Identity(20002, 20002))
     except Error as error:
-        os._exit(0 if "run as root" in str(error) else 1)
-    os._exit(2)
+        code = 0 if code == 4 and "run as root" in str(error) else 1
+    finally:
+        os._exit(code)
 
 
 @given(st.binary(max_size=64))
