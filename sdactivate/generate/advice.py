@@ -82,10 +82,13 @@ def _loopback(host: str) -> bool:
     return host.startswith("127.") or host == "::1"
 
 
-def of_service(site: Site, python: str) -> Iterator[str]:
-    """Yield what should be known about the site's service, which `python` runs."""
+def of_service(site: Site, python: str, own: bool) -> Iterator[str]:
+    """Yield what should be known about the site's service, which `python` runs.
+
+    In a user's `own` manager it runs as that user.
+    """
     yield from _unknown("--run-as", "user", site.run_as)
-    if not site.run_as and site.service_user in _users():
+    if not own and not site.run_as and site.service_user in _users():
         yield (
             f"this host has a user {site.service_user}: the service will run as that one, "
             f"not as a dynamic user"

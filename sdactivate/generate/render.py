@@ -42,11 +42,15 @@ SIGNATURE = "written by sdactivate"
 """In the first line of every file: how a later run knows its own."""
 
 
+# What a later run looks for, and what silences a rule of the doctor's
+_KEPT = (SIGNATURE, "# sdactivate: ignore=")
+
+
 def render(template: str, comments: bool, **values: Any) -> str:
-    """Return the text of `template`; without `comments` only the signature's line is one."""
+    """Return the text of `template`; without `comments` only those that programs read are left."""
     text = environment().get_template(template).render(values)
     if comments:
         return text
     first, *rest = text.splitlines(keepends=True)
-    kept = (line for line in rest if SIGNATURE in line or not line.startswith(("#", ";")))
+    kept = (it for it in rest if not it.startswith(("#", ";")) or any(word in it for word in _KEPT))
     return "".join([first, *kept])

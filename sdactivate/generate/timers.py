@@ -46,7 +46,7 @@ def service(
         )
         for stem, words in zip(stems, command + by_hand, strict=True)
     ]
-    return Output(tuple(files), advice.of_service(site, python))
+    return Output(tuple(files), advice.of_service(site, python, target.own))
 
 
 def timer(site: Site, target: Target, *, command: Commands = (), every: str = "daily") -> Output:

@@ -63,7 +63,7 @@ def service(site: Site, target: Target) -> Output:
     does not know.
     """
     warnings = chain(
-        advice.of_service(site, site.python or sys.executable),
+        advice.of_service(site, site.python or sys.executable, target.own),
         advice.of_server(site, site.python or sys.executable),
         advice.of_peers(peer_needs(site)),
     )

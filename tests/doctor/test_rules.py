@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sdactivate.cli import main
 from sdactivate.doctor import report, units
@@ -86,13 +87,13 @@ def test_every_remedy_that_is_lines_mends_its_finding(tmp_path: Path) -> None:
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=50)
-@given(site=sites())
+@given(site=sites(), own=st.booleans(), comments=st.booleans())
 def test_nothing_is_found_on_generated_units(
-    site: Site, tmp_path_factory: pytest.TempPathFactory
+    site: Site, own: bool, comments: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """But for what the site itself asked for: open modes, TCP, /tmp, a home, another owner."""
     asked = {"SDA002", "SDA005", "SDA006", "SDA008", "SDA007", "SDA022"}
-    target = Target(252)
+    target = Target(252, comments=comments, own=own)
     more: dict[str, dict[str, Any]] = {
         "timer-service": {"command": (("clearsessions",),)},
         "quadlet": {"image": "registry.test/mysite:1"},
@@ -102,7 +103,7 @@ def test_nothing_is_found_on_generated_units(
     for kind in kinds:
         try:
             made = KINDS[kind].load()(site, target, **more.get(kind, {}))
-        except UsageError:  # not every site can be a container
+        except UsageError:  # not every site can be a container, or a user's own
             continue
         files |= {f"{kind}/{file.name}": file.text for file in made.files}
     # The template and the quadlet have sockets of the same name: a directory each.

@@ -44,11 +44,12 @@ def test_the_service() -> None:
     def about(
         name: str = "no-user", python: str = "/usr/bin/python3", **fields: object
     ) -> list[str]:
-        return list(advice.of_service(Site(name, **fields), python))  # type: ignore[arg-type]
+        return list(advice.of_service(Site(name, **fields), python, own=False))  # type: ignore[arg-type]
 
     assert about(chdir="/usr") == []
     assert "no such user" in about(run_as="no-such-user")[0]
     assert "has a user daemon" in about(name="daemon")[0]
+    assert list(advice.of_service(Site("daemon"), "/usr/bin/python3", own=True)) == []
     assert about(name="daemon", group="daemon") == []  # it runs as daemon-app
     assert (
         "--python /home/me/bin/python: the sandbox hides it"
@@ -62,4 +63,4 @@ def test_the_service() -> None:
 def test_a_site_under_tmp(tmp_path: Path) -> None:
     site = Site("no-user", chdir=str(tmp_path))
     if site.chdir.startswith("/tmp/"):
-        assert "PrivateTmp=" in next(advice.of_service(site, "/usr/bin/python3"))
+        assert "PrivateTmp=" in next(advice.of_service(site, "/usr/bin/python3", own=False))
