@@ -87,12 +87,12 @@ MEANINGS = {
     "missing": (
         "there is no socket at that path, or not where the front looks (PrivateTmp, chroot)",
         "systemctl status mysite.socket",
-        "systemctl enable --now mysite.socket",
+        "systemctl enable mysite.socket; systemctl restart mysite.socket",
     ),
     "forbidden": (
         "the front may not connect: group, mode, a directory above, SELinux",
         "sdactivate who mysite",
-        "sdactivate gen mysite --front {front}; systemctl restart mysite.socket",
+        "sdactivate doctor mysite",
     ),
     "refused": (
         "a socket file is there, and nobody listens behind it: it was left behind",
@@ -113,7 +113,7 @@ def log_lines() -> str:
             by_line.setdefault(getattr(front.failures, what), []).append(what)
         for line, whats in by_line.items():
             meanings = [
-                [part.format(front=front.name, socket=socket) for part in MEANINGS[what]]
+                [part.format(socket=socket) for part in MEANINGS[what]]
                 for what in whats
             ]
             means, shows, mends = (

@@ -125,6 +125,20 @@ def closed_directory(machine: Machine) -> None:
     machine.run("chmod", "750", "/srv/closed")
 
 
+def directory_of_its_own(machine: Machine) -> None:
+    closed_directory(machine)
+    machine.run("sh", "-ec", "chown www-data /srv/closed; chmod 077 /srv/closed")
+
+
+def named_in_an_acl(machine: Machine) -> None:
+    closed_directory(machine)
+    machine.run("sh", "-ec", "chmod 755 /srv/closed; setfacl -m u:www-data:r /srv/closed")
+
+
+def nobodys_group(machine: Machine) -> None:
+    drop_in(machine, "mysite.socket", "[Socket]\nSocketGroup=nogroup\n")
+
+
 def acl_mask(machine: Machine) -> None:
     machine.run("setfacl", "-m", "g:web:rw,m::r", "/run/mysite.sock")
 
@@ -151,6 +165,9 @@ REFUSED: list[tuple[Callable[[Machine], None], str, str, str]] = [
     (missing_group, "SDA102", "others have ---, w is wanted", "usermod -aG web www-data"),
     (owner_only, "SDA102", "group web has ---, w is wanted", "SocketMode=0660"),
     (roots_group, "SDA102", "others have ---, w is wanted", "SocketGroup=www-data"),
+    (nobodys_group, "SDA102", "others have ---, w is wanted", "SocketGroup=www-data"),
+    (directory_of_its_own, "SDA102", "owner www-data has ---", "chmod u+x /srv/closed"),
+    (named_in_an_acl, "SDA102", "ACL user www-data has r--", "setfacl -m u:www-data:rx /srv/"),
     (closed_directory, "SDA102", "/srv/closed: others have ---, x is wanted", "setfacl -m g:www-"),
     (acl_mask, "SDA103", "its mask leaves r--, w is wanted", "setfacl -m m::rw /run/mysite.sock"),
     (acl_mask_of_a_directory, "SDA103", "its mask leaves", "setfacl -m m::rwx /srv/closed"),

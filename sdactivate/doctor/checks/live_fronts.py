@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sdactivate.doctor import words
-from sdactivate.doctor.access import Verdict, judge
+from sdactivate.doctor.access import SEARCH, Verdict, judge
 from sdactivate.doctor.bypass import goes_round
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, Lines, Remedy, restart
 from sdactivate.doctor.live import Facts, Here
@@ -14,6 +14,7 @@ from sdactivate.peer_rules import PeerRule, kernel_version, needs
 
 _ALLOW_PEER = re.compile(r"allow[-_]peer[=\s]+[\"']?\w", re.IGNORECASE)
 _WRITE_OF_GROUP = 0o020
+_NOT_TO_JOIN = ("root", "nogroup", "nobody")  # groups that no front should join
 
 
 class _Refusal(NamedTuple):
@@ -98,10 +99,17 @@ def _opens(unit: str, here: Here, verdict: Verdict) -> Remedy:
     assert node is not None
     group = words.group(node.gid)
     if node.kind == "directory":
-        return Command(("setfacl", "-m", f"g:{here.group}:x", node.path))
+        # The class that refuses is the only one that is asked: it must be the one that is given x.
+        has = words.bits(verdict.has | SEARCH).replace("-", "")
+        by_class = {
+            "owner": ("chmod", "u+x"),
+            "user": ("setfacl", "-m", f"u:{here.user}:{has}"),
+        }
+        give = by_class.get(verdict.by, ("setfacl", "-m", f"g:{here.group}:x"))
+        return Command((*give, node.path))
     if verdict.by == "group" and not node.mode & _WRITE_OF_GROUP:
         return Lines(unit, "Socket", ("SocketMode=0660",))
-    if group == "root" or here.front.drops_groups:
+    if group in _NOT_TO_JOIN or here.front.drops_groups:
         return Lines(unit, "Socket", (f"SocketGroup={here.group}", "SocketMode=0660"))
     if verdict.by == "others":
         return Command(("usermod", "-aG", group, here.user))
