@@ -64,7 +64,7 @@ class Command(NamedTuple):
 
 
 def restart(unit: str, *, safe: bool = True) -> Command:
-    """The commonest command."""
+    """Return the commonest command: what restarts `unit`."""
     return Command(("systemctl", "restart", unit), safe)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sdactivate.doctor import people, processes, sockdiag, words
 from sdactivate.doctor.access import Identity, Verdict, Way, judge
-from sdactivate.doctor.manager import Properties, addresses, show
+from sdactivate.doctor.manager import Properties, active_since, addresses, show
 from sdactivate.doctor.processes import Process
 from sdactivate.doctor.units import Deployment
 from sdactivate.doctor.walk import walk
@@ -48,7 +48,10 @@ class Here(NamedTuple):
 
 
 class Facts:
-    """The running system, as far as it concerns one deployment."""
+    """The running system, as far as it concerns one deployment.
+
+    Raises Error where this process isn't root's: it could not see enough to say anything.
+    """
 
     def __init__(self, deployment: Deployment) -> None:
         if os.geteuid() != 0:
@@ -149,7 +152,7 @@ class Facts:
 
     def since(self, *units: str) -> float:
         """Return when what is logged begins to matter: an hour ago, or the last start of a unit."""
-        return max(time.time() - _RECENT, *map(show_stamp, units))
+        return max(time.time() - _RECENT, *map(active_since, units))
 
     def journal(self, *options: str) -> list[str]:
         """Return lines of the journal, the newest last; none where there is no journal."""
@@ -169,15 +172,6 @@ class Facts:
 
 def _lies_in(path: str, directory: str) -> bool:
     return path.startswith(directory.rstrip("/") + "/")
-
-
-def show_stamp(unit: str) -> float:
-    """Return when a unit became active, seconds since the epoch; 0 if it isn't."""
-    from sdactivate.doctor.manager import ask, one, parse_show
-
-    argv = ["systemctl", "show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--", unit]
-    text = one(parse_show(ask(argv)), "ActiveEnterTimestamp")
-    return float(text[1:]) if text.startswith("@") else 0.0
 
 
 def stamp(line: str) -> float | None:

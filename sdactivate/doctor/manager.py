@@ -54,6 +54,18 @@ def one(properties: Properties, name: str) -> str:
     return properties.get(name, [""])[-1]
 
 
+def load_state(unit: str) -> str:
+    """Return whether systemd has read a unit: loaded, or not-found, bad-setting, masked …"""
+    return one(show(unit, "LoadState"), "LoadState")
+
+
+def active_since(unit: str) -> float:
+    """Return when a unit became active, seconds since the epoch; 0 if it isn't."""
+    argv = ["systemctl", "show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--", unit]
+    text = one(parse_show(ask(argv)), "ActiveEnterTimestamp")
+    return float(text[1:]) if text.startswith("@") else 0.0
+
+
 def listening(socket_unit: str) -> Iterator[str]:
     """Yield the addresses of a socket unit as it has them now: /run/x.sock, @name, [::]:80.
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sdactivate.doctor.manager import one, show
+from sdactivate.doctor.manager import load_state, one, show
 from sdactivate.doctor.unitfile import Unit, parse
 from sdactivate.errors import Error, UsageError
 
@@ -140,7 +140,7 @@ def live(name: str) -> Deployment:
     found = next((it for it in candidates if _loaded(it)), None)
     if found is None:
         file = "; --offline reads the file of that name" if os.path.exists(name) else ""
-        raise Error(f"{' and '.join(candidates)}: systemd has loaded no such unit{file}")
+        raise Error(f"{' and '.join(map(_unloaded, candidates))}{file}")
     properties = show(found, "Triggers", "TriggeredBy")
     if found.endswith(".socket"):
         service = next(iter(one(properties, "Triggers").split()), "")
@@ -165,12 +165,16 @@ def loaded(name: str) -> Unit:
     if "@." in name:
         raise UsageError(f"{name}: a template; name an instance of it, or the path of its file")
     if not _loaded(name):
-        raise Error(f"{name}: systemd has loaded no such unit")
+        raise Error(_unloaded(name))
     return _read_live(name)
 
 
 def _loaded(name: str) -> bool:
-    return bool(name) and one(show(name, "LoadState"), "LoadState") == "loaded"
+    return bool(name) and load_state(name) == "loaded"
+
+
+def _unloaded(name: str) -> str:
+    return f"{name}: systemd has not loaded it ({load_state(name)})"
 
 
 def _read_live(name: str) -> Unit:

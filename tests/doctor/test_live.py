@@ -2,7 +2,7 @@
 
 import pytest
 
-from sdactivate.doctor.checks.live_fronts import allowing, allows_peers, says
+from sdactivate.doctor.checks.live_fronts import allowing, allows_peers, is_ours, says
 from sdactivate.doctor.checks.live_services import denials
 from sdactivate.doctor.live import stamp
 from sdactivate.fronts import FRONTS
@@ -91,6 +91,20 @@ def test_what_selinux_says_of_connecting_is_a_denial_too() -> None:
 )
 def test_a_rule_for_peers_is_seen_however_it_is_given(line: str, has: bool) -> None:
     assert allows_peers(line) is has
+
+
+@pytest.mark.parametrize(
+    ("command", "ours"),
+    [
+        ("/usr/bin/python3 -m sdactivate serve mysite.wsgi:application", True),
+        ("/opt/sdactivate/bin/sdactivate serve mysite.wsgi:application", True),
+        # a server of its own, in a directory of that name: the rule would change nothing
+        ("/opt/sdactivate/bin/python -m gunicorn mysite.wsgi:application", False),
+        ("/opt/sdactivate/serve", False),
+    ],
+)
+def test_only_what_knows_rules_for_peers_is_given_one(command: str, ours: bool) -> None:
+    assert is_ours(command) is ours
 
 
 def test_an_older_kernel_needs_a_line_less_of_the_sandbox() -> None:

@@ -112,10 +112,7 @@ def log_lines() -> str:
         for what in MEANINGS:
             by_line.setdefault(getattr(front.failures, what), []).append(what)
         for line, whats in by_line.items():
-            meanings = [
-                [part.format(socket=socket) for part in MEANINGS[what]]
-                for what in whats
-            ]
+            meanings = [[part.format(socket=socket) for part in MEANINGS[what]] for what in whats]
             means, shows, mends = (
                 list(dict.fromkeys(column)) for column in zip(*meanings, strict=True)
             )

@@ -490,11 +490,16 @@ def test_a_socket_without_its_service_is_not_told_to_start(site: Machine) -> Non
     site.write(f"{UNITS}/lone.socket", f"{socket}[Install]\nWantedBy=sockets.target\n")
     site.run("systemctl", "daemon-reload")
     try:
-        done = site.run(*site.sdactivate, "doctor", "lone", "--format", "json", check=False)
-        (finding,) = json.loads(done.stdout)
+        argv = (*site.sdactivate, "doctor", "lone", "--format", "json")
+        (finding,) = json.loads(site.run(*argv, check=False).stdout)
         assert finding["rule"] == "SDA116"
-        assert "there is no lone.service" in finding["because"]
+        assert "lone.service is not-found" in finding["because"]
         assert not finding["safe"]
+        site.write(f"{UNITS}/lone.service", "[Service]\nUser=alice\n")
+        site.run("systemctl", "daemon-reload")
+        (finding,) = json.loads(site.run(*argv, check=False).stdout)
+        assert "lone.service is bad-setting" in finding["because"]
+        assert "`systemd-analyze verify lone.service`" in finding["fix"]
         # what it says helps
         site.write(f"{UNITS}/lone.service", "[Service]\nUser=alice\nExecStart=/bin/sleep 600\n")
         _, _, then = finding["fix"].partition(", then ")
@@ -673,7 +678,8 @@ def test_what_takes_no_connections_is_left_out(site: Machine) -> None:
 def test_what_systemd_doesn_t_know_is_said(site: Machine) -> None:
     done = site.run(*site.sdactivate, "doctor", "no-such-site", check=False)
     assert done.returncode == 1
-    assert "no-such-site.socket and no-such-site.service: systemd has loaded no" in done.stderr
+    for unit in ("no-such-site.socket", "no-such-site.service"):
+        assert f"{unit}: systemd has not loaded it (not-found)" in done.stderr
     done = site.run(*site.sdactivate, "doctor", "mysite@", check=False)
     assert (done.returncode, "name an instance" in done.stderr) == (2, True)
     for verb in ("doctor", "who"):

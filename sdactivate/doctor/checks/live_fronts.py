@@ -13,6 +13,7 @@ from sdactivate.doctor.live import Facts, Here
 from sdactivate.peer_rules import PeerRule, kernel_version, needs
 
 _ALLOW_PEER = re.compile(r"allow[-_]peer[=\s]+[\"']?\w", re.IGNORECASE)
+_OURS = re.compile(r"(^|[\s/])sdactivate\s+serve\b")
 _WRITE_OF_GROUP = 0o020
 _NOT_TO_JOIN = ("root", "nogroup", "nobody")  # groups that no front should join
 
@@ -245,7 +246,7 @@ def allows_peers(value: str) -> bool:
 
 def _shut(case: Case, unit: str, fronts: list[str]) -> Remedy:
     ours = case.service is not None and any(
-        "sdactivate" in entry.value for entry in case.service.entries_of("ExecStart")
+        is_ours(entry.value) for entry in case.service.entries_of("ExecStart")
     )
     if ours and case.service is not None and fronts:
         lines = allowing(fronts, kernel_version(os.uname().release))
@@ -254,6 +255,11 @@ def _shut(case: Case, unit: str, fronts: list[str]) -> Remedy:
         f"give {unit} a group that only the front is in, or let the other service run "
         "as a user of its own"
     )
+
+
+def is_ours(command: str) -> bool:
+    """Whether a line of a service runs `sdactivate serve`, which alone knows rules for peers."""
+    return _OURS.search(command) is not None
 
 
 def allowing(fronts: list[str], kernel: tuple[int, int]) -> tuple[str, ...]:

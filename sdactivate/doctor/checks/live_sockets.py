@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sdactivate.doctor import words
-from sdactivate.doctor.finding import Advice, Case, Command, Hit, Remedy, restart
+from sdactivate.doctor.finding import Advice, Case, Command, Hit, restart
 from sdactivate.doctor.live import Facts
 from sdactivate.doctor.units import service_of
 
@@ -21,6 +21,11 @@ _REASONS = {
     "(StartLimitBurst=)",
     "resources": "the socket couldn't be made",
     "exit-code": "a command of its failed (ExecStartPre=), or its owner couldn't be set",
+}
+_LOADS = {
+    "not-found": "write {0} (sdactivate gen --kind service)",
+    "masked": "systemctl unmask {0}",
+    "error": "mend the line that `systemd-analyze verify {0}` shows",
 }
 _ACCOUNTS: dict[str, tuple[Callable[[str], object], str]] = {
     "SocketGroup": (grp.getgrnam, "groupadd"),
@@ -51,16 +56,13 @@ def not_listening(case: Case) -> Iterator[Hit]:
         if case.running.property(socket.name, "ActiveState") != "inactive":
             continue
         start = Command(("systemctl", "enable", "--now", socket.name), True)
+        because, remedy = "it is not active: nothing listens", None
         if case.service is None and not socket.is_on("Accept"):
             service = service_of(socket)
-            because = f"it is not active: there is no {service}, without which systemd starts none"
-            remedy: Remedy = Advice(
-                f"write {service} (sdactivate gen --kind service), then {start}"
-            )
-        else:
-            because = "it is not active: nothing listens"
-            remedy = _without_service(case, socket.name, start)
-        yield Hit(socket, because, remedy)
+            state = case.running.property(service, "LoadState")
+            because = f"systemd starts no socket without its service, and {service} is {state}"
+            remedy = Advice(f"{_LOADS.get(state, _LOADS['error']).format(service)}, then {start}")
+        yield Hit(socket, because, remedy or _without_service(case, socket.name, start))
 
 
 def file_lost(case: Case) -> Iterator[Hit]:
