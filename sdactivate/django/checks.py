@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from django.conf import settings
+from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.checks import Warning as CheckWarning
 from django.core.checks import register
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.storage import FileSystemStorage
 
 from sdactivate.settings import BY_NAME, seconds
 
@@ -50,9 +53,11 @@ def _world_connectable() -> Iterator[str]:
     path = _socket()
     try:
         found = os.stat(path)
+        directories = [os.stat(each).st_mode for each in Path(path).resolve().parents]
     except OSError:
         return
-    if stat.S_ISSOCK(found.st_mode) and found.st_mode & stat.S_IWOTH:
+    reached = all(mode & stat.S_IXOTH for mode in directories)
+    if stat.S_ISSOCK(found.st_mode) and found.st_mode & stat.S_IWOTH and reached:
         yield (
             f"{path} has mode {stat.S_IMODE(found.st_mode):04o}: every user of this machine can "
             "connect and say whatever a web server may say, a user's name included."
@@ -84,7 +89,12 @@ def _static_files() -> Iterator[str]:
         return
     if (settings.STATIC_URL or "").startswith(("http:", "https:", "//")):
         return
-    root: Any = settings.STATIC_ROOT
+    try:
+        if not isinstance(staticfiles_storage, FileSystemStorage):
+            return  # they are kept elsewhere
+        root: Any = staticfiles_storage.base_location
+    except (ImportError, ImproperlyConfigured):
+        return  # collectstatic says so
     if not root:
         yield "STATIC_ROOT is not set: there is no directory for the web server to serve."
     elif not Path(root).is_dir() or not any(Path(root).iterdir()):

@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,16 +71,31 @@ def test_findings(check, extra, found):
 
 
 @pytest.mark.parametrize("mode", [0o660, 0o666, 0o662])
-def test_a_socket_that_all_can_connect_to(check, tmp_path, mode):
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(str(tmp_path / "s"))
-        (tmp_path / "s").chmod(mode)
-        assert check() == (["W001"] if mode & 2 else [])
+def test_a_socket_that_all_can_connect_to(check, mode):
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as home,  # pytest's own is closed to others
+        socket.socket(socket.AF_UNIX) as sock,
+    ):
+        path = Path(home, "s")
+        sock.bind(str(path))
+        path.chmod(mode)
+        extra = f"SDACTIVATE_SOCKET = {str(path)!r}"
+        assert check(extra) == []  # the directory is closed, too
+        Path(home).chmod(0o711)
+        assert check(extra) == (["W001"] if mode & 2 else [])
 
 
-def test_static_files_elsewhere_are_not_missed(check):
+def test_static_files_elsewhere_are_not_missed(check, tmp_path):
     assert check("STATIC_ROOT = None\nSTATIC_URL = 'https://cdn.test/'") == []
     assert check("STATIC_ROOT = None\nINSTALLED_APPS = ['sdactivate.django']") == []
+    base = "import django.core.files.storage as s\nclass Remote(s.Storage): ...\n"
+    (tmp_path / "remote.py").write_text(base)
+    storage = "STATIC_ROOT = None\nSTORAGES = {{'staticfiles': {{'BACKEND': '{}', 'OPTIONS': {}}}}}"
+    assert check(storage.format("remote.Remote", {})) == []
+    here = "django.contrib.staticfiles.storage.StaticFilesStorage"
+    assert check(storage.format(here, {"location": f"{tmp_path}/static"})) == []
+    assert check(storage.format(here, {"location": f"{tmp_path}/elsewhere"})) == ["W005"]
+    assert check(storage.format("nowhere.Storage", {})) == []  # collectstatic says that
 
 
 def test_debug_is_asked_about_where_a_supervisor_has_started_it(check):
