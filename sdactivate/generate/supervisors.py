@@ -108,7 +108,7 @@ def dockerfile(site: Site, target: Target) -> Output:
     """Return a Dockerfile, whose image runs as a user that is not root."""
     python = "/opt/venv/bin/python"
     listen = [word for a in site.listen for word in ("--listen", _named(a.name, str(a)))]
-    serve = [python, "-m", "sdactivate", "serve", _app(site, "dockerfile")]
+    serve = [python, "-m", "sdactivate", "serve", _app(site, "--kind dockerfile")]
     launch = ["launch", *(listen or ["--listen", CONTAINER_PORT]), "--", *serve]
     text = render(
         "Dockerfile.j2",
@@ -133,7 +133,7 @@ def quadlet(site: Site, target: Target, *, image: str = "") -> Output:
         "quadlet.container.j2",
         target.comments,
         site=site,
-        app=Escaped(_app(site, "quadlet")),
+        app=Escaped(_app(site, "--kind quadlet")),
         image=Escaped(image or f"localhost/{site.name}:latest"),
         user=CONTAINER_USER,
         notify=host is None or host.notifies,
@@ -176,12 +176,12 @@ def _python(site: Site) -> list[str]:
 
 
 def _serve(site: Site) -> list[str]:
-    return [*_python(site), "serve", _app(site, "of a supervisor")]
+    return [*_python(site), "serve", _app(site, "a supervisor's file")]
 
 
 def _app(site: Site, kind: str) -> str:
     if not site.app:
-        raise UsageError(f"--kind {kind} needs --app, such as --app mysite.wsgi:application")
+        raise UsageError(f"{kind} needs --app, such as --app mysite.wsgi:application")
     backend = _backend(site)
     backend.interface(site.app)
     if host := hosts.HOSTS.get(backend.name):

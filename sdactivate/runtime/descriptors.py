@@ -36,7 +36,7 @@ class NotAStream(ActivationError):
 
 
 class NotListening(ActivationError):
-    """A stream socket is not listening: it is a connection."""
+    """A stream socket is not listening: it is a connection, or only bound."""
 
 
 class WrongFamily(ActivationError):
@@ -54,11 +54,11 @@ def listening_socket(fd: int, name: str) -> socket.socket:
         mode = os.fstat(fd).st_mode
     except OSError:
         raise BadDescriptor(
-            f"{label} is not open: it was announced in LISTEN_FDS, then closed on the way here"
+            f"{label} is not open: none of this number was passed, or it was closed on the way here"
         ) from None
     if not stat.S_ISSOCK(mode):
         raise NotASocket(
-            f"{label} is not a socket but {_kind(mode)}. In the socket unit use ListenStream=; "
+            f"{label} is not a socket but {_kind(mode)}. In a socket unit use ListenStream=; "
             "ListenFIFO=, ListenSpecial= and the like can't carry web requests"
         )
     sock = socket.socket(fileno=fd)
@@ -67,7 +67,7 @@ def listening_socket(fd: int, name: str) -> socket.socket:
             datagram = kind == socket.SOCK_DGRAM
             setting = "ListenDatagram=" if datagram else "ListenSequentialPacket="
             raise NotAStream(
-                f"{label} is not a stream socket: in the socket unit write ListenStream= "
+                f"{label} is not a stream socket: in a socket unit write ListenStream= "
                 f"instead of {setting}"
             )
         if sock.family not in FAMILIES:
@@ -77,8 +77,8 @@ def listening_socket(fd: int, name: str) -> socket.socket:
             )
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise NotListening(
-                f"{label} is a connection, not a listening socket: in the socket unit write "
-                "Accept=no (one service for all connections)"
+                f"{label} is not a listening socket: it is a connection, or only bound. In a "
+                "socket unit write Accept=no (one service for all connections)"
             )
     except ActivationError:
         sock.detach()

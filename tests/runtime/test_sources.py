@@ -122,7 +122,9 @@ def test_numbers_that_are_no_sockets():
     with open("/dev/null") as null:
         fd = null.fileno()
         assert take(str(fd), pass_fds=(fd,))["error"] == "NotASocket"
-    assert take("99")["error"] == "BadDescriptor"
+    closed = take("99")
+    assert closed["error"] == "BadDescriptor"
+    assert "descriptor 99 (fd99) is not open: none of this number was passed" in closed["says"]
 
 
 @pytest.mark.skipif(not shutil.which("spawn-fcgi"), reason="spawn-fcgi is not installed")
