@@ -2,7 +2,7 @@
 
 import sys
 
-from sdactivate.cli import main
+from sdactivate.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(entry())

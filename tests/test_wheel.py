@@ -49,7 +49,7 @@ def test_holds_every_file_of_the_package_and_nothing_else(wheel: Path) -> None:
         beside = (".dist-info/", ".data/data/share/")
         names = {n for n in archive.namelist() if not any(place in n for place in beside)}
         (entry_points,) = (n for n in archive.namelist() if n.endswith("/entry_points.txt"))
-        assert "sdactivate = sdactivate.cli:main" in archive.read(entry_points).decode()
+        assert "sdactivate = sdactivate.cli:entry" in archive.read(entry_points).decode()
     assert names == wanted
 
 

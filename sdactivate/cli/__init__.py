@@ -12,6 +12,7 @@ product, standard error is the talk. Exit codes: 0 done, 1 found wrong or failed
 """
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -128,3 +129,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def entry(argv: Sequence[str] | None = None) -> int:
+    """Be the command, in a process that ends with it: `main`, and a quick end."""
+    argv = sys.argv[1:] if argv is None else argv
+    code = main(argv)
+    if argv[:1] != ["serve"]:  # the application's last things are its own
+        # Python ends with a search of all that was imported for garbage: a fifth of `gen`'s time.
+        gc.freeze()
+    return code

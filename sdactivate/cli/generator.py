@@ -79,6 +79,6 @@ def _install(root: Path) -> int:
 
 def entry() -> int:
     """Be the command `sdactivate-generator`, which systemd calls with three directories."""
-    from sdactivate.cli import main
+    from sdactivate import cli
 
-    return main(["generator", *sys.argv[1:]])
+    return cli.entry(["generator", *sys.argv[1:]])

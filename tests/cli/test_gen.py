@@ -189,9 +189,20 @@ def test_it_imports_little_more_than_jinja() -> None:
     )
     loaded = {name for name in run.stderr.split() if not name.startswith("sdactivate")}
     assert loaded <= {
-        *("_locale", "argparse", "copy", "dataclasses", "gettext", "locale"),
+        *("_locale", "argparse", "copy", "dataclasses", "gc", "gettext", "locale"),
         *("grp", "pwd", "inspect", "dis", "opcode", "_opcode", "encodings.unicode_escape"),
     }
+
+
+def test_nothing_is_searched_for_garbage_at_the_end_but_an_applications_own() -> None:
+    program = (
+        "import gc, sys; from sdactivate.cli import entry; entry(sys.argv[1:]); "
+        "print(gc.get_freeze_count(), file=sys.stderr)"
+    )
+    for argv, frozen in ((["gen", "mysite", "--group=www-data"], True), (["serve"], False)):
+        command = [sys.executable, "-c", program, *argv]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (int(run.stderr.splitlines()[-1]) > 0) is frozen
 
 
 def test_the_verbs_fit_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
