@@ -277,10 +277,8 @@ class Life:
 
     def _reload_failed(self, reason: str) -> None:
         log.say(log.ERROR, f"reload failed, the old code serves on: {reason}")
-        self._status.failed_reloads += 1
-        figures = self._server.figures()
-        failure = f"reload failed ({self._status.failed_reloads}): {log.escape(reason)}"
-        self._tell(READY=1, STATUS=f"{failure}; {self._status.line(figures)}")
+        self._status.reload_failed(log.escape(reason))
+        self._tell(READY=1, STATUS=self._status.line(self._server.figures()))
         self._askers.answer(False)
 
     # The end

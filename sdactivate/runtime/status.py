@@ -23,11 +23,17 @@ class Status:
         self.protocol = protocol
         self.since = time.time()
         self.reloaded = 0.0
-        self.failed_reloads = 0
+        self._failed_reloads = 0
+        self._failure = ""
         self._requests = 0
         self._at = time.monotonic()
         self._rate = 0.0
         self._said = ""
+
+    def reload_failed(self, reason: str) -> None:
+        """From now on the line begins with the reason: only a later reload, which works, ends it."""
+        self._failed_reloads += 1
+        self._failure = f"reload failed ({self._failed_reloads}): {reason}; "
 
     def line(self, figures: Figures) -> str:
         """Return it, as of now."""
@@ -44,7 +50,7 @@ class Status:
         parts.append(f"up since {_utc(self.since)}")
         if self.reloaded:
             parts.append(f"reloaded {_utc(self.reloaded)}")
-        return ", ".join(parts)
+        return self._failure + ", ".join(parts)
 
     def due(self, figures: Figures) -> str | None:
         """Return the line if it has changed, "" if not, None if nothing goes on any more."""

@@ -303,6 +303,9 @@ def test_a_successor_that_is_killed_changes_nothing(life):
     service.logged("reload failed, the old code serves on")
     service.told_by(lambda line: "reload failed (1)" in line, "STATUS= of it")
     assert service.pid() == before
+    service.told_by(
+        lambda line: "reload failed (1)" in line and ", 2 served" in line, "it after a request"
+    )
 
 
 @ONE_AND_MORE

@@ -8,6 +8,14 @@ from sdactivate.runtime.serving import Figures
 from sdactivate.runtime.status import Status
 
 
+def test_a_reload_that_failed_stands_first_until_one_works() -> None:
+    status = Status("auto")
+    status.reload_failed("importing app failed")
+    assert status.line(Figures()).startswith("reload failed (1): importing app failed; ready: 0 of")
+    status.reload_failed("no room")
+    assert status.line(Figures(requests=7)).startswith("reload failed (2): no room; ready: 0 of")
+
+
 def test_its_times_do_not_depend_on_the_applications_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     status = Status("auto")
     status.since, status.reloaded = 1763889860.0, 1763892171.0
