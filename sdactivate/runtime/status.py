@@ -31,7 +31,7 @@ class Status:
         self._said = ""
 
     def reload_failed(self, reason: str) -> None:
-        """From now on the line begins with the reason: only a later reload, which works, ends it."""
+        """From now on the line begins with the reason; a later reload that works ends it."""
         self._failed_reloads += 1
         self._failure = f"reload failed ({self._failed_reloads}): {reason}; "
 
