@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.peers import PROTOCOLS, Request, ask
 from tests.servers.service import eventually, serving
 
 REQUEST = b"43:CONTENT_LENGTH\x000\x00SCGI\x001\x00REQUEST_METHOD\x00GET\x00,"
@@ -141,6 +142,46 @@ def test_one_that_has_begun_to_speak_may_go_on(tmp_path: Path, head: bytes) -> N
         assert answer(busy).endswith(b"hello")
         begun.sendall(rest)
         assert answer(begun).endswith(b"hello")
+        assert service.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("protocol", ["http", "fastcgi"])
+def test_a_kept_connection_that_has_begun_again_may_go_on(tmp_path: Path, protocol: str) -> None:
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    codec, kept_on = PROTOCOLS[protocol], Request(keep=True)
+    half = codec.encode(kept_on)[:30]
+    with (
+        serving(tmp_path, "sleeping:application", threads=1) as service,
+        service.connect() as kept,
+        service.connect() as busy,
+    ):
+        assert ask(kept, protocol, kept_on).body == b"hello"
+        busy.sendall(b"GET /sleep HTTP/1.0\r\n\r\n")
+        service.logged("sleeping")
+        kept.sendall(half)
+        service.process.send_signal(signal.SIGTERM)
+        assert answer(busy).endswith(b"hello")
+        kept.sendall(codec.encode(kept_on)[30:])
+        assert codec.read(kept, kept_on).body == b"hello"
+        assert service.process.wait(20) == 0
+
+
+def test_a_connection_that_goes_on_behind_its_last_response_is_served(tmp_path: Path) -> None:
+    # FastCGI has no word for: this is the last. (HTTP has, and its peers heed it)
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    codec, kept_on = PROTOCOLS["fastcgi"], Request(keep=True)
+    slow = Request("/sleep", keep=True)
+    with (
+        serving(tmp_path, "sleeping:application", threads=1) as service,
+        service.connect() as peer,
+    ):
+        peer.sendall(codec.encode(slow))
+        service.logged("sleeping")
+        service.process.send_signal(signal.SIGTERM)
+        peer.sendall(codec.encode(kept_on)[:30])
+        assert codec.read(peer, slow).body == b"hello"
+        peer.sendall(codec.encode(kept_on)[30:])
+        assert codec.read(peer, kept_on).body == b"hello"
         assert service.process.wait(20) == 0
 
 

@@ -141,7 +141,7 @@ class Connection:
                 if self.fd >= 0 and 0 < self.deadline <= now:
                     if self._lingered >= 0:
                         self.close()
-                    elif not self._has_spoken():
+                    elif not self.has_spoken():
                         self.expired()
             except Exception as error:  # this thread looks after all the others
                 self.close()
@@ -151,7 +151,7 @@ class Connection:
             if self._again:
                 self.server.loop.put_off(self)
 
-    def _has_spoken(self) -> bool:
+    def has_spoken(self) -> bool:
         """Whether there is something to read, which a thread will be told of, or has been."""
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
@@ -220,12 +220,13 @@ class Connection:
 
         On a unix socket SHUT_RD is atomic: a request that was sent before is still read and
         served, one sent after fails at once with EPIPE, and its sender knows that it was not
-        taken. A connection with a request under way ends with its response.
+        taken. One that was sent in part has begun, whether it has been read or not: the rest is
+        waited for. A connection with a request under way ends with its response.
         """
         lock = self._lock
         if lock is not None and lock.acquire(False):
             try:
-                if self.fd >= 0 and self.idle:
+                if self.fd >= 0 and self.idle and not self.has_spoken():
                     self.shutdown(socket.SHUT_RD)
             finally:
                 lock.release()
@@ -243,7 +244,7 @@ class Connection:
         try:
             if self.fd < 0:
                 return False  # it has been closed meanwhile, or has become another
-            if self._lingered < 0 and self._has_spoken():
+            if self._lingered < 0 and self.has_spoken():
                 return False
             try:
                 if self._lingered < 0 and not self.idle:

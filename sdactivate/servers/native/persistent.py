@@ -98,7 +98,7 @@ class Persistent(Connection):
         settings = self.server.settings
         if parser.idle:
             self._timed = False
-            if self.server.draining:
+            if self.server.draining and not self.has_spoken():
                 self.shutdown(socket.SHUT_RD)  # see `retire`
             self.wait(settings.keepalive_timeout)
         elif not self._timed:
