@@ -1,6 +1,7 @@
 """What comes from systemd itself, on a newer one than this system's: of the current Debian.
 
-A handful of the tests of the lifecycle; MACHINE_ROOT=trixie runs all tests there.
+A handful of the tests of the lifecycle, and what somebody new does first: install, the sandbox, the
+README with its front and the doctor's verdict. MACHINE_ROOT=trixie runs all tests there.
 """
 
 import shutil
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine import test_lifecycle as lifecycle
+from tests.machine import test_install, test_lifecycle, test_readme, test_sandbox
 from tests.machine.machine import Installation, Machine, debian, install
 
 pytestmark = pytest.mark.skipif(
@@ -29,14 +30,15 @@ def installation(wheel: Path) -> Installation:
     return install(wheel, debian("trixie", PACKAGES))
 
 
-site = lifecycle.site
+site = test_lifecycle.site
+outside = test_sandbox.outside
 
 
 def test_it_is_newer(machine: Machine) -> None:
     assert int(machine.run("systemctl", "--version").stdout.split()[1]) >= 257
 
 
-def test_a_reload_that_systemd_asks_for_itself(site: lifecycle.Site) -> None:
+def test_a_reload_that_systemd_asks_for_itself(site: test_lifecycle.Site) -> None:
     # Type=notify-reload (systemd 253) is not what gen writes, for it can't fail; but it works
     site.deploy()
     site.get("/")
@@ -55,11 +57,24 @@ def test_a_reload_that_systemd_asks_for_itself(site: lifecycle.Site) -> None:
         site.machine.run("systemctl", "daemon-reload")
 
 
-test_a_reload_that_fails = lifecycle.test_a_reload_that_fails_changes_nothing_and_says_why
-test_a_second_reload = lifecycle.test_a_second_reload_overtakes_the_first_and_a_stop_ends_it
-test_a_stop_soon_after_a_reload = lifecycle.test_a_stop_soon_after_a_reload_loses_no_request
-test_a_kill_in_the_middle_of_a_reload = lifecycle.test_a_kill_in_the_middle_of_a_reload
-test_a_kill_after_a_reload = lifecycle.test_a_kill_of_the_process_after_a_reload_is_noticed
-test_an_idle_site = lifecycle.test_an_idle_site_leaves_and_comes_back
-test_the_watchdog = lifecycle.test_the_watchdog_kills_what_makes_no_progress
-test_status = lifecycle.test_status_tells
+test_a_reload_that_fails = test_lifecycle.test_a_reload_that_fails_changes_nothing_and_says_why
+test_a_second_reload = test_lifecycle.test_a_second_reload_overtakes_the_first_and_a_stop_ends_it
+test_a_stop_soon_after_a_reload = test_lifecycle.test_a_stop_soon_after_a_reload_loses_no_request
+test_a_kill_in_the_middle_of_a_reload = test_lifecycle.test_a_kill_in_the_middle_of_a_reload
+test_a_kill_after_a_reload = test_lifecycle.test_a_kill_of_the_process_after_a_reload_is_noticed
+test_an_idle_site = test_lifecycle.test_an_idle_site_leaves_and_comes_back
+test_the_watchdog = test_lifecycle.test_the_watchdog_kills_what_makes_no_progress
+test_status = test_lifecycle.test_status_tells
+
+
+def test_the_sandbox(outside: Machine) -> None:
+    test_sandbox.test_each_option_gives_back_its_own_and_nothing_else((), {}, 0.2, outside)
+
+
+def test_an_installation(machine: Machine) -> None:
+    test_install.test_installed_started_and_proven(machine)
+    test_install.test_a_start_limit_does_not_stand_in_the_way(machine)
+    machine.run("sdactivate", "uninstall", "mysite")
+
+
+test_the_readme = test_readme.test_its_console_blocks
