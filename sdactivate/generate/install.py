@@ -154,7 +154,8 @@ class Installation:
             return
         below = [] if self.host.runs else ["-s", str(self.host.root)]
         try:
-            self.host.run(python, "-m", "compileall", "-q", *below, str(directory))
+            # -I: else a compileall.py where root happens to be would be run for Python's own
+            self.host.run(python, "-I", "-m", "compileall", "-q", *below, str(directory))
         except Error as error:  # a full disk, or a file that is no Python of this version
             said = str(error).splitlines()[-1]
             self.say(f"not all was compiled, each cold start will take longer: {said}")

@@ -176,6 +176,22 @@ def test_uninstall_takes_names_only(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "NAME '../mysite': a name is made of" in capsys.readouterr().err
 
 
+def test_nothing_of_the_working_directory_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "root/srv/mysite"
+    code.mkdir(parents=True)
+    (code / "a.py").write_text("")
+    (code / "compileall.py").write_text("open('run', 'w')")
+    monkeypatch.chdir(code)
+    assert install(tmp_path / "root", "--chdir=/srv/mysite", f"--python={sys.executable}") == 0
+    assert not (code / "run").exists()
+    assert sorted(path.name.partition(".")[0] for path in code.rglob("*.pyc")) == [
+        "a",
+        "compileall",
+    ]
+
+
 def test_what_was_never_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["uninstall", "mysite", f"--root={tmp_path}"]) == 1
     assert "nothing of this name was installed" in capsys.readouterr().err

@@ -381,7 +381,7 @@ def test_what_is_written_holds_though_something_fails_after_it(site: Machine) ->
     try:
         done = site.run(*site.sdactivate, "doctor", "mysite", "--fix", "--yes", check=False)
         assert "mysite.socket has changed; it takes effect with: systemctl" in done.stderr
-        assert "sdactivate doctor: /opt/sdactivate/bin/python -m compileall" in done.stderr
+        assert "sdactivate doctor: /opt/sdactivate/bin/python -I -m compileall" in done.stderr
         assert site.show("mysite.socket", "Backlog") == "4096"
     finally:
         site.run("rm", "/srv/mysite/mysite/__pycache__")

@@ -100,7 +100,7 @@ def not_compiled(case: Case) -> Iterator[Hit]:
         if missing := [path for path, can in able.items() if can]:
             unable = "|".join(f"^{re.escape(str(path))}$" for path, can in able.items() if not can)
             leave = ("-x", unable) if unable else ()
-            argv = (_interpreter(service), "-m", "compileall", "-q", *leave, directory)
+            argv = (_interpreter(service), "-I", "-m", "compileall", "-q", *leave, directory)
             yield Hit(
                 service.name,
                 f"{len(missing)} of {len(sources)} modules in {directory} have "
