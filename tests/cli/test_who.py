@@ -1,5 +1,6 @@
 """sdactivate who, as a command."""
 
+import errno
 import json
 import os
 import socket
@@ -31,6 +32,20 @@ def test_exit_codes_tell_scripts_whether_somebody_can_connect(
     assert report["way"][-1]["kind"] == "socket"
     assert next(it for it in report["accounts"] if it["name"] == "root")["allowed"] is True
     assert any(os.getpid() in team["pids"] for team in report["processes"])
+
+
+@as_root
+def test_a_proof_that_contradicts_its_verdict_is_an_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        assert main(["who", path, "--as", "root", "--prove"]) == 0
+        # what SELinux may say of it, which not every kernel has
+        monkeypatch.setattr("sdactivate.doctor.who.prove", lambda *_: errno.EACCES)
+        assert main(["who", path, "--as", "root", "--prove"]) == 1
 
 
 def test_what_is_no_socket_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

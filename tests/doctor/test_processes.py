@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -132,6 +133,20 @@ def test_the_unit_is_told_from_the_control_group(cgroup: str, unit: str) -> None
 def test_the_ids_of_a_user_namespace_are_ranges_and_the_first_one_knows_all() -> None:
     assert parse_ranges("         0          0 4294967295\n") is None
     assert parse_ranges("0 100000 65536\n70000 1000 1\n") == (Range(100000, 65536), Range(1000, 1))
+
+
+@as_root
+def test_what_counts_are_the_ids_for_files() -> None:
+    """setfsuid(2): still root otherwise, but to a file somebody else, and without its powers."""
+    script = "import ctypes, sys; libc = ctypes.CDLL(None); libc.setfsgid(20002); "
+    script += "libc.setfsuid(20001); print(flush=True); sys.stdin.read()"
+    argv = [sys.executable, "-c", script]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        identity = _find(process.pid).identity
+        process.communicate(b"")
+    assert (identity.uid, identity.gid, identity.override) == (20001, 20002, False)
 
 
 @given(st.text())

@@ -145,6 +145,14 @@ def test_a_template_s_drop_ins_and_a_type_s_hold_for_it(tmp_path: Path) -> None:
     assert (found.rule.id, Path(found.file).name, found.line) == ("SDA002", "10-mode.conf", 2)
 
 
+def test_drop_ins_hold_in_the_order_of_their_names_wherever_they_lie(tmp_path: Path) -> None:
+    files = broken.units(broken.Broken())
+    files["web.socket.d/20-own.conf"] = "[Socket]\nBacklog=4096\n"
+    files["socket.d/50-all.conf"] = "[Socket]\nBacklog=16\n"
+    (found,) = findings(tmp_path, files)
+    assert (found.rule.id, Path(found.file).name) == ("SDA015", "50-all.conf")
+
+
 def test_a_socket_finds_its_service_by_name_and_by_service(tmp_path: Path) -> None:
     root = "[Service]\nExecStart=/bin/x\n"
     files = {

@@ -561,6 +561,14 @@ def test_who_says_that_php_goes_round_the_front(site: Machine) -> None:
     assert "goes round" not in line
 
 
+def test_who_sees_what_listens_behind_a_link(site: Machine) -> None:
+    """On overlayfs too, where stat(2) shows another device than the kernel has of the socket."""
+    drop_in(site, "mysite.socket", "[Socket]\nListenStream=/srv/closed/mysite.sock\n")
+    site.run("ln", "-sfn", "/srv/closed", "/srv/closed/here")
+    text = site.run(*site.sdactivate, "who", "/srv/closed/here/mysite.sock").stdout
+    assert text.startswith("/srv/closed/here/mysite.sock: listening, ")
+
+
 def test_who_groups_running_processes_by_unit_and_proves_it(site: Machine) -> None:
     site.write(
         f"{UNITS}/other.service",
