@@ -37,6 +37,11 @@ def inject(what: str, directory: Path) -> list[str]:
         ("setresuid:error=EPERM", "could not be dropped"),
         ("setresuid:error=EAGAIN", "could not be dropped"),
         ("setresuid:retval=0", "privileges remain: user IDs"),
+        # what is tried when all is gone, and answered as if it worked
+        ("setresuid:retval=0:when=2", "privileges remain: setresuid still works"),
+        ("setuid:retval=0", "privileges remain: setuid still works"),
+        ("setresgid:retval=0:when=2", "privileges remain: setresgid still works"),
+        ("setgroups:retval=0:when=2", "privileges remain: setgroups still works"),
         ("capset:error=EPERM", "could not be dropped"),
         ("capset:retval=0", "privileges remain: capabilities"),
         ("prctl:error=EINVAL", "could not be dropped"),

@@ -371,17 +371,28 @@ nsenter --mount=/proc/self/ns/mnt mount --make-rprivate /
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work
 mount -t overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work overlay /etc
-useradd --system --no-create-home sdactivate-gone
+useradd --system --no-create-home --groups root,www-data sdactivate-gone
 exec "$@"
 """
+ITS_OWN_ETC = ("unshare", "--mount", "--propagation", "unchanged", "sh", "-ec", WITH_A_USER, "sh")
+
+
+@needs_root
+def test_the_group_of_root_is_left_out(launch, directory):
+    found = seen(
+        launch(
+            *("--listen", f"{directory}/s", "--run-as", "sdactivate-gone", "--", *PYTHON),
+            command=[*ITS_OWN_ETC, *LAUNCH],
+        )
+    )
+    assert found["groups"] == sorted({found["gids"][0], grp.getgrnam("www-data").gr_gid})
 
 
 @needs_root
 def test_a_user_removed_half_way_is_fatal(directory):
     """The launcher has looked the user up and waits for its turn at the path."""
     lock = directory / ".s.lock"
-    command = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-ec", WITH_A_USER, "sh"]
-    command += [*LAUNCH, "--listen", f"{directory}/s", "--run-as", "sdactivate-gone"]
+    command = [*ITS_OWN_ETC, *LAUNCH, "--listen", f"{directory}/s", "--run-as", "sdactivate-gone"]
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         process = subprocess.Popen(
