@@ -171,18 +171,31 @@ def test_a_hangup_restarts_without_a_pause(activator):
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 def test_a_hangup_while_the_command_is_being_started(activator, directory):
-    """The child is there already, but has the activator's handlers still."""
+    """The child is there already, but has the activator's handlers still: there it is stopped."""
     trace = directory / "trace"
+    trace.touch()
     wrapper = ["strace", "-D", "-f", "-qq", "-o", str(trace), "-e", "trace=setpgid"]
-    site = activator("serve", wrapper=[*wrapper, "-e", "inject=setpgid:delay_enter=1000000"])
+    site = activator("serve", wrapper=[*wrapper, "-e", "inject=setpgid:signal=STOP:when=1"])
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE)
         client.connect(str(site.path))
-        wait_until(lambda: "setpgid" in trace.read_text(), "the child")
-        site.process.send_signal(signal.SIGHUP)
-        assert [int(client.recv(100))] == site.children()
+        for count in (1, 2):  # the second one serves
+            wait_until(lambda n=count: trace.read_text().count("stopped by") == n, "the child")
+            (child,) = site.children()
+            if count == 1:
+                site.process.send_signal(signal.SIGHUP)
+                wait_until(lambda pid=child: pending(pid, signal.SIGTERM), "TERM")
+            os.kill(child, signal.SIGCONT)
+        assert [int(client.recv(100))] == site.children() == [child]
     assert "ended by signal SIGTERM" in site.talk.read_text()
     assert site.told() == ["started"]
+
+
+def pending(pid: int, number: signal.Signals) -> bool:
+    """Whether the signal has been sent to the process, and not arrived yet."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines())
+    return bool(int(fields["ShdPnd"], 16) >> (number - 1) & 1)
 
 
 def test_a_hangup_ends_a_pause(activator):

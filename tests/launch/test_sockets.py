@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -66,6 +67,13 @@ def test_a_symbolic_link_to_a_dead_socket_is_not_followed(path, directory):
     with pytest.raises(PathTaken):
         listen_unix(str(path), OWN, 1)
     assert (directory / "other").is_socket()
+
+
+def test_the_lock_is_no_link(path, directory):
+    (directory / ".s.lock").symlink_to("elsewhere")
+    with pytest.raises(Error, match="symbolic links"):
+        listen_unix(str(path), OWN, 1)
+    assert os.listdir(directory) == [".s.lock"]
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o757, 0o1777, 0o770])
@@ -210,33 +218,67 @@ class TestRaces:
         self.refused(process, "is not a socket")
         assert path.read_text() == "precious"
 
-    @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-    def test_a_link_appears_between_looking_and_binding(self, start, path, directory):
-        process = start(*self.delayed("bind", directory))
-        wait_until(lambda: "bind" in self.trace(directory), "bind")
-        path.symlink_to("/etc/passwd")
-        self.refused(process, "came to this path at this moment")
-        assert path.is_symlink()
-
-    @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-    def test_the_socket_is_exchanged_before_its_mode_is_set(self, start, path, directory):
+    @pytest.fixture
+    def precious(self, directory):
         precious = directory / "precious"
         precious.write_text("")
         precious.chmod(0o600)
-        process = start(*self.delayed("chown,fchownat,lchown", directory))
-        wait_until(lambda: "chown" in self.trace(directory), "chown")
+        return precious
+
+    @pytest.fixture
+    def stop_after(self, start, directory):
+        """Start a launcher and stop it right after its first call of one of these."""
+        if not shutil.which("strace"):
+            pytest.skip("strace is not installed")
+        trace = directory / "trace"
+        trace.touch()
+        stopped = []
+
+        def stop(calls: str) -> "subprocess.Popen[str]":
+            inject = f"inject={calls}:signal=STOP:when=1"
+            process = start("strace", "-qq", "-o", str(trace), "-e", f"trace={calls}", "-e", inject)
+            stopped.append(process)
+            wait_until(lambda: "stopped by" in trace.read_text(), calls)
+            return process
+
+        yield stop
+        for process in stopped:
+            self.go_on(process)  # it would stay for ever
+
+    def go_on(self, process: "subprocess.Popen[str]") -> None:
+        if process.poll() is None:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+            for pid in children.split():
+                os.kill(int(pid), signal.SIGCONT)
+
+    def test_a_link_appears_between_looking_and_binding(self, stop_after, path):
+        process = stop_after("umask")
+        path.symlink_to("/etc/passwd")
+        self.go_on(process)
+        self.refused(process, "came to this path at this moment")
+        assert path.is_symlink()
+
+    def test_the_socket_is_exchanged_before_it_is_held(self, stop_after, path, precious):
+        process = stop_after("bind")
+        path.unlink()
+        path.hardlink_to(precious)
+        self.go_on(process)
+        self.refused(process, "something else came to this path")
+        assert precious.stat().st_mode & 0o777 == 0o600
+
+    def test_the_socket_is_exchanged_before_its_mode_is_set(self, stop_after, path, precious):
+        process = stop_after("chown,fchownat,lchown")
         assert path.stat().st_mode == stat.S_IFSOCK
         path.unlink()
         path.hardlink_to(precious)
+        self.go_on(process)
         self.refused(process, "something else came to this path")
         assert precious.stat().st_mode & 0o777 == 0o600, "only what was held was changed"
         assert path.samefile(precious)
 
     @needs_root
-    @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-    def test_until_the_mode_is_set_nobody_gets_in(self, start, path, directory):
-        process = start(*self.delayed("chmod,fchmodat", directory))
-        wait_until(lambda: "chmod" in self.trace(directory), "chmod")
+    def test_until_the_mode_is_set_nobody_gets_in(self, stop_after, path):
+        process = stop_after("chown,fchownat,lchown")
         knock = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
         done = subprocess.run(
             ["/usr/bin/python3", "-I", "-c", knock, path],
@@ -247,21 +289,9 @@ class TestRaces:
             text=True,
         )
         assert "Permission denied" in done.stderr
+        self.go_on(process)
         assert process.wait(PATIENCE) == 0
         assert path.stat().st_mode & 0o777 == 0o660
-
-    def delayed(self, calls: str, directory: Path) -> list[str]:
-        """Enter these calls two seconds late, having said so in the trace."""
-        return [
-            *("strace", "-qq", "-o", f"{directory}/trace", "-e", f"trace={calls}"),
-            *("-e", f"inject={calls}:delay_enter=2000000"),
-        ]
-
-    def trace(self, directory: Path) -> str:
-        try:
-            return (directory / "trace").read_text()
-        except FileNotFoundError:
-            return ""
 
     def test_two_launchers_at_one_dead_socket(self, path, directory):
         """Eight start at once on a dead socket: one has it, the others say that it lives."""
