@@ -57,6 +57,7 @@ OPTIONS: dict[str, Option] = {
 _PROTOCOLS = {"fcgi": "fastcgi", "scgi": "scgi", "uwsgi": "uwsgi", "http": "http", "auto": "auto"}
 _METHODS = ("prefork", "fork", "threaded", "thread")
 _TRUE, _FALSE = ("true", "yes", "t", "1"), ("false", "no", "f", "0")
+_NEW = ("user", "group", "mode", "run-as")  # words that Django never had
 _FLAGS = ("daemonize", "debug")  # words that may stand without a value
 
 # Old scripts say `kill`, then start: seconds in which the process before finishes and leaves.
@@ -120,6 +121,11 @@ def _listen(given: Mapping[str, str]) -> str:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if socket or host or port:
         raise UsageError("say either socket=, or host= and port=")
+    if new := [word for word in _NEW if given[word]]:
+        raise UsageError(
+            f"{new[0]}={given[new[0]]}: it needs socket=; whoever starts this on standard input "
+            "has decided that already"
+        )
     return ""
 
 
@@ -176,12 +182,15 @@ def plan(meaning: Meaning, command: Sequence[str], environ: Mapping[str, str]) -
         umask=meaning.umask,
         env=[f"{name}={value}" for name, value in {**environ, **variables(meaning)}.items()],
         patience=_PATIENCE,
-        made=lambda: _write_number(meaning.pidfile),
+        made=lambda: write_number(meaning.pidfile),
     )
 
 
-def _write_number(pidfile: str) -> None:
-    """Not before the socket is ours: a start that was one too many leaves the file as it is."""
+def write_number(pidfile: str) -> None:
+    """Write this process's number to the file, if one is named. Raises Error.
+
+    Not before the socket is ours: a start that was one too many leaves the file as it is.
+    """
     if pidfile:
         fd = _open("pidfile", pidfile, os.O_TRUNC, 0o644)
         os.write(fd, f"{os.getpid()}\n".encode())

@@ -79,6 +79,8 @@ def test_prefork_is_processes_of_one_thread():
         "mode=4755",
         "maxchildren=many",
         "maxchildren=0",
+        "run-as=games",
+        "mode=0660",
         "socket",
         "pidfile",
         "daemonize=maybe",

@@ -53,6 +53,7 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
         if not meaning.listen:
             self._warn("a web server's child serves standard input with `manage.py serve`, too")
             os.environ.update(runfcgi.variables(meaning))
+            runfcgi.write_number(meaning.pidfile)
             call_command("serve")
             return
         if os.geteuid() == 0 and not meaning.run_as:
