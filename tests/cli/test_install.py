@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -223,6 +224,30 @@ def test_a_step_that_fails_takes_the_others_back(
     assert "what had been done was undone" in err
     assert {path: path.read_text() for path in regular} == before
     assert files(tmp_path) == ALL | {"bin/systemctl"}
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace kills it at a system call")
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_killed_at_each_rename(number: int, tmp_path: Path) -> None:
+    """Of the record, the two units, the record: what is there is whole, and on the record."""
+    root = tmp_path / "root"
+    argv = [sys.executable, "-m", "sdactivate", "install", "mysite", f"--root={root}", *SITE]
+    fault = f"inject=rename,renameat,renameat2:signal=KILL:when={number}"
+    strace = ["strace", "-qq", "-o", f"{tmp_path}/log", "-e", fault, *argv]
+    killed = subprocess.run(strace, capture_output=True, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    units = {path for path in root.glob("etc/systemd/system/*") if path.is_file()}
+    whole = {path for path in units if not path.name.startswith(".")}
+    record = root / "var/lib/sdactivate/mysite.json"
+    known = json.loads(record.read_text())["files"] if record.exists() else {}
+    assert whole <= {Path(path) for path in known}
+    assert all(path.read_text().endswith("\n") for path in whole)
+    if number % 2:
+        assert install(root) == 0
+        assert files(root) >= ALL
+    code = main(["uninstall", "mysite", f"--root={root}"])
+    assert code == (0 if known or number % 2 else 1)
+    assert {name for name in files(root) if name.startswith("etc/")} == set()
 
 
 def test_the_record_tells_what_was_written(tmp_path: Path) -> None:

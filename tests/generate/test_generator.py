@@ -91,6 +91,17 @@ def test_by_hand_a_second_time(tmp_path: Path) -> None:
     assert said == []
 
 
+def test_a_site_that_cannot_be_written_does_not_end_the_others(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/a.toml").write_text(GOOD.format("a") + GOOD.format("b"))
+    (tmp_path / "normal/a.service").mkdir(parents=True)
+    said: list[str] = []
+    generate(tmp_path / "config", tmp_path / "normal", Target(252), said.append)
+    (sentence,) = said
+    assert sentence.startswith(f"{tmp_path}/config/a.toml:1: sites.a: IsADirectoryError: ")
+    assert (tmp_path / "normal/b.service").is_file()
+
+
 def test_what_another_site_has_is_left_alone(tmp_path: Path) -> None:
     first = GOOD.format("a") + 'command = "x"\n'
     normal, said = generated(tmp_path, a=first, b=GOOD.format("a-x") + GOOD.format("b"))
