@@ -29,7 +29,7 @@ from typing import NoReturn
 
 from sdactivate.errors import Error, UsageError
 from sdactivate.grammar import ListenAddress
-from sdactivate.launch import identity, process, sockets
+from sdactivate.launch import identity, kernel, process, sockets
 from sdactivate.launch.identity import Identity
 from sdactivate.launch.ondemand import Activator
 from sdactivate.launch.sockets import Access, SocketInUse
@@ -176,6 +176,8 @@ def _needs_root(plan: Launch, who: Identity, access: Access) -> Iterator[str]:
     if plan.chroot:
         yield "--chroot can't be done"
     lowest = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if kernel.binds_low_ports():
+        lowest = 0
     for address in plan.listen:
         if address.family in ("inet", "inet6") and address.port < lowest:
             yield f"--listen {address}: ports below {lowest} are root's"

@@ -16,6 +16,7 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_IS_SET = 1
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
+_CAP_NET_BIND_SERVICE = 10
 _NOBODY = 0xFFFFFFFF  # setfsuid(-1) changes nothing and tells the present value
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -90,12 +91,21 @@ def clear_capabilities() -> None:
     _checked(_libc.capset(ctypes.byref(header), data), "capset")
 
 
-def capabilities() -> int:
-    """The union of the effective, permitted and inheritable capabilities, as a bit mask."""
+def _capability_words() -> tuple[_Data, _Data]:
     header, data = _Header(_CAPABILITY_VERSION_3, 0), (_Data * 2)()
     _checked(_libc.capget(ctypes.byref(header), data), "capget")
-    low, high = (word.effective | word.permitted | word.inheritable for word in data)
+    return data[0], data[1]
+
+
+def capabilities() -> int:
+    """The union of the effective, permitted and inheritable capabilities, as a bit mask."""
+    low, high = (w.effective | w.permitted | w.inheritable for w in _capability_words())
     return int(low | high << 32)
+
+
+def binds_low_ports() -> bool:
+    """Whether CAP_NET_BIND_SERVICE is in effect."""
+    return bool(_capability_words()[0].effective >> _CAP_NET_BIND_SERVICE & 1)
 
 
 def set_no_new_privileges() -> None:

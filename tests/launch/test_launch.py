@@ -346,6 +346,19 @@ def test_without_root_its_groups_are_those_it_has(launch, directory, as_games):
 
 
 @needs_root
+def test_without_root_a_capability_opens_low_ports_and_goes(launch, as_games):
+    capability = ("--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service")
+    command = ("setpriv", "--reuid=games", "--regid=games", "--clear-groups", *capability)
+    options = {name: as_games[name] for name in ("env", "cwd")}
+    listen = ("--listen", "127.0.0.1:81", "--")
+    done = launch(*listen, *PYTHON, command=(*command, *as_games["command"]), **options)
+    found = seen(done)
+    assert found["descriptors"]["3"]
+    sets = ("CapInh", "CapPrm", "CapEff", "CapAmb")
+    assert {name: int(found["status"][name], 16) for name in sets} == dict.fromkeys(sets, 0)
+
+
+@needs_root
 def test_without_proc_it_says_so(launch, directory):
     hidden = 'nsenter --mount=/proc/self/ns/mnt mount -t tmpfs tmpfs /proc; exec "$@"'
     command = ["unshare", "--mount", "sh", "-ec", hidden, "sh", *LAUNCH]
