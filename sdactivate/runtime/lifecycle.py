@@ -46,7 +46,7 @@ def run(plan: Plan) -> int:
     return ending.live(Life(plan))
 
 
-_STOPS = (signal.SIGTERM, signal.SIGINT)
+_STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
 class Life:
@@ -79,6 +79,7 @@ class Life:
                 signal.signal(number, signal.SIG_DFL)  # nothing is accepted yet: leave at once
             else:
                 self._arm(number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # what came before: see _leave
         try:
             if settings.workers == 1 or settings.preload:
                 self._plan.load()
@@ -304,6 +305,8 @@ class Life:
                 break
             self._steward.turn(0.02)
         if self._again:
+            # Until the next interpreter takes them they would end the process
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS.keys() - _STOPS)
             self._plan.origin.become(self._plan.sockets, self._askers.handed_on())
         return 0 if server.failed is None else 1
 

@@ -206,6 +206,21 @@ def test_a_hangup_where_nobody_listens_starts_afresh(life, workers):
 
 
 @ONE_AND_MORE
+def test_a_signal_that_comes_while_the_interpreter_starts_is_kept(life, workers):
+    service = life(supervised=False, workers=workers)
+    service.pid()
+    slowly = "import sys, time; print('early', file=sys.stderr, flush=True); time.sleep(1)"
+    (service.directory / "sitecustomize.py").write_text(slowly)
+    service.signal(signal.SIGHUP)
+    service.logged("early")
+    for number in (signal.SIGUSR1, signal.SIGHUP):  # nobody is there to take them
+        service.signal(number)
+    service.logged("early", 2)
+    assert service.ask().startswith(b"HTTP/1.1 200")
+    assert service.process.poll() is None
+
+
+@ONE_AND_MORE
 def test_who_asks_for_a_reload_where_nobody_listens_is_answered(life, workers):
     service = life(supervised=False, workers=workers)
     service.pid()
