@@ -297,6 +297,10 @@ def not_reloaded(machine: Machine) -> None:
     machine.run("sh", "-c", f"echo Backlog=3000 >>{UNITS}/mysite.socket")
 
 
+def service_not_reloaded(machine: Machine) -> None:
+    machine.run("sh", "-c", f"echo Nice=5 >>{UNITS}/mysite.service")
+
+
 def an_old_backlog(machine: Machine) -> None:
     drop_in(machine, "mysite.socket", "[Socket]\nBacklog=512\n")
     machine.run("rm", f"{UNITS}/mysite.socket.d/override.conf")
@@ -309,6 +313,7 @@ MENDED: list[tuple[Callable[[Machine], None], str]] = [
     (taken_over, "SDA101"),
     (opened_by_hand, "SDA114"),
     (not_reloaded, "SDA114"),
+    (service_not_reloaded, "SDA114"),
     (stopped, "SDA116"),
     (never_compiled, "SDA112"),
     (never_compiled_beside_a_template, "SDA112"),

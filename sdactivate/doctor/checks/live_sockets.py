@@ -105,16 +105,25 @@ def _unknown_owner(facts: Facts, socket: str) -> Command | None:
     return None
 
 
-def socket_differs(case: Case) -> Iterator[Hit]:
+def differs(case: Case) -> Iterator[Hit]:
+    facts = case.running
+    names = [unit.name for unit in case.deployment.units if "@." not in unit.name]
+    unread = [name for name in names if facts.property(name, "NeedDaemonReload") == "yes"]
+    for unit in unread:
+        # Whether a socket must be restarted is seen on it once systemd has read its unit.
+        runs = unit.endswith(".service") and facts.property(unit, "ActiveState") == "active"
+        yield Hit(
+            unit,
+            f"{unit} was changed on disk, and systemd has not read it again",
+            Command(("systemctl", "daemon-reload"), True),
+            then=str(restart(unit)) if runs else "",
+        )
+    yield from (hit for hit in _changed_by_hand(case) if hit.at not in unread)
+
+
+def _changed_by_hand(case: Case) -> Iterator[Hit]:
     facts = case.running
     for unit, path in facts.paths():
-        if facts.property(unit, "NeedDaemonReload") == "yes":
-            yield Hit(
-                unit,
-                f"{unit} was changed on disk, and systemd has not read it again",
-                Command(("systemctl", "daemon-reload"), True),
-            )
-            continue
         node, listener = facts.way(path).end, facts.listener(path)
         if node is None or listener is None:
             continue
