@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _addresses(target: str) -> tuple[list[str], str, str]:
     """The addresses that are meant, and the service behind them and its user, where known."""
-    from sdactivate.doctor.manager import listening, one, show
+    from sdactivate.doctor.manager import listed, listening, one, show
     from sdactivate.errors import Error, UsageError
 
     if target[:1] in ("/", "@"):
@@ -69,6 +69,6 @@ def _addresses(target: str) -> tuple[list[str], str, str]:
     unit = target if target.endswith(".socket") else f"{target}.socket"
     if not (addresses := list(listening(unit))):
         raise Error(f"{unit}: it takes no connections: datagrams, FIFOs or special files only")
-    triggers = one(show(unit, "Triggers"), "Triggers").split()
+    triggers = listed(one(show(unit, "Triggers"), "Triggers"))
     service = triggers[0] if triggers else ""
     return addresses, service, one(show(service, "User"), "User") if service else ""

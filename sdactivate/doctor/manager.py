@@ -1,6 +1,7 @@
 """What systemd says: `systemctl show` and nothing else, so that no D-Bus library is needed."""
 
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
 
@@ -52,6 +53,14 @@ def parse_show(text: str) -> Properties:
 def one(properties: Properties, name: str) -> str:
     """Return the last value of a property, "" where there is none."""
     return properties.get(name, [""])[-1]
+
+
+def listed(value: str) -> list[str]:
+    """Return the words of a property that is a list; systemctl quotes them as for a shell."""
+    try:
+        return shlex.split(value)
+    except ValueError:
+        return value.split()
 
 
 def load_state(unit: str) -> str:

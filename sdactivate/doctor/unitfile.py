@@ -215,6 +215,11 @@ class Unit:
         """Return the words of a list."""
         return [word for entry in self.entries_of(key, section) for word in split(entry.value)]
 
+    def names(self, key: str, section: str = "") -> list[str]:
+        """Return the units that a list names: an escape is part of a unit's name."""
+        values = (entry.value.replace("\\", "\\\\") for entry in self.entries_of(key, section))
+        return [word for value in values for word in split(value)]
+
     def is_on(self, key: str, default: bool = False) -> bool:
         """Return a boolean directive as systemd.syntax(7) reads it."""
         value = self.value(key).lower()

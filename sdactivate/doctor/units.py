@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sdactivate.doctor.manager import load_state, one, show
+from sdactivate.doctor.manager import listed, load_state, one, show
 from sdactivate.doctor.unitfile import Unit, parse
 from sdactivate.errors import Error, UsageError
 
@@ -111,7 +111,7 @@ def pair(units: Iterable[Unit]) -> list[Deployment]:
     sockets = [unit for unit in units if unit.kind == "socket"]
     owner = {unit.name: service_of(unit) for unit in sockets}
     for service in services.values():
-        for name in service.words("Sockets"):
+        for name in service.names("Sockets"):
             owner[name] = service.name
     made = [
         Deployment(service, tuple(unit for unit in sockets if owner[unit.name] == name))
@@ -143,14 +143,14 @@ def live(name: str) -> Deployment:
         raise Error(f"{' and '.join(map(_unloaded, candidates))}{file}")
     properties = show(found, "Triggers", "TriggeredBy")
     if found.endswith(".socket"):
-        service = next(iter(one(properties, "Triggers").split()), "")
+        service = next(iter(listed(one(properties, "Triggers"))), "")
         template = service.partition("@")[0] + "@.service" if "@" in service else service
         service = service if _loaded(service) else template if _loaded(template) else ""
     else:
         service = found
     sockets = {found} if found.endswith(".socket") else set()
     if service:
-        triggered = one(show(service, "TriggeredBy"), "TriggeredBy").split()
+        triggered = listed(one(show(service, "TriggeredBy"), "TriggeredBy"))
         sockets |= {it for it in triggered if it.endswith(".socket")}
     return Deployment(
         _read_live(service) if service else None, tuple(_read_live(it) for it in sorted(sockets))
@@ -179,7 +179,7 @@ def _unloaded(name: str) -> str:
 
 def _read_live(name: str) -> Unit:
     properties = show(name, "FragmentPath", "DropInPaths")
-    paths = [one(properties, "FragmentPath"), *one(properties, "DropInPaths").split()]
+    paths = [one(properties, "FragmentPath"), *listed(one(properties, "DropInPaths"))]
     return read(name, [Path(path) for path in paths if path])
 
 

@@ -20,7 +20,7 @@ from sdactivate.doctor.checks.live_services import denials
 from sdactivate.doctor.examine import examine, misnamed
 from sdactivate.doctor.finding import Case
 from sdactivate.doctor.live import stamp, tail
-from sdactivate.doctor.manager import parse_show
+from sdactivate.doctor.manager import listed, parse_show
 from sdactivate.doctor.people import asked
 from sdactivate.doctor.processes import running
 from sdactivate.errors import Error
@@ -189,6 +189,7 @@ def test_what_may_not_be_read_is_said(closed: Path, capfd: pytest.CaptureFixture
 @given(st.text() | st.binary().map(os.fsdecode))
 def test_any_answer_of_systemd_s_is_read(text: str) -> None:
     parse_show(text)
+    listed(text)
     exposure.gaps(text)
 
 

@@ -116,12 +116,11 @@ def test_nothing_is_found_on_generated_units(
     assert {it.rule.id for it in found} <= asked
 
 
-def test_nothing_is_found_on_the_units_of_the_example(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["mysite", r"my\x2dsite"])
+def test_nothing_is_found_on_the_units_of_the_example(name: str, tmp_path: Path) -> None:
     files = {
         file.name: file.text
-        for site in [
-            Site("mysite", group="www-data", app="mysite.wsgi:application", chdir="/srv/x")
-        ]
+        for site in [Site(name, group="www-data", app="mysite.wsgi:application", chdir="/srv/x")]
         for kind in (generated.socket, generated.service)
         for file in kind(site, Target(252)).files
     }

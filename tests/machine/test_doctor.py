@@ -653,6 +653,26 @@ def test_templates_and_drop_ins_are_merged_as_systemd_does(site: Machine) -> Non
         site.run("sh", "-c", f"systemctl stop 'many@*'; rm -r {UNITS}/many@*")
 
 
+def test_units_with_escapes_in_their_names_are_found_with_all_that_is_theirs(site: Machine) -> None:
+    """systemctl quotes these, but only in lists."""
+    name = r"my\x20site"
+    socket = "[Socket]\nListenStream=/run/my site/s\nSocketMode=0660\nSocketGroup=web\n"
+    service = "[Service]\nUser=alice\nExecStart=/bin/sleep 600\n"
+    site.write(f"{UNITS}/{name}.socket", socket)
+    site.write(f"{UNITS}/{name}.socket.d/a.conf", "[Socket]\nFlushPending=yes\n")
+    site.write(f"{UNITS}/{name}.service", f"[Unit]\nRequires={name}.socket\n{service}")
+    site.write(f"{UNITS}/{name}.service.d/a.conf", "[Service]\nUser=root\n")
+    site.run("systemctl", "daemon-reload")
+    site.run("systemctl", "start", f"{name}.socket")
+    try:
+        done = site.run(*site.sdactivate, "doctor", name, "--format", "json", check=False)
+        assert [it["rule"] for it in json.loads(done.stdout)] == ["SDA011", "SDA020"]
+        done = site.run(*site.sdactivate, "who", name, "--as", "bob", "--prove")
+        assert "/run/my site/s: group web has rw-; proven: connected" in done.stdout
+    finally:
+        site.run("sh", "-c", f"systemctl stop '{name}.socket'; rm -r {UNITS}/my?x20*")
+
+
 @php.needs_php
 def test_php_fpm_s_own_unit_is_examined_too(site: Machine) -> None:
     done = site.run(*site.sdactivate, "doctor", php.UNIT, "--format", "json", check=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 from sdactivate.doctor import words
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, restart
 from sdactivate.doctor.live import Facts
+from sdactivate.doctor.manager import listed
 from sdactivate.doctor.units import service_of
 
 _SMALL = 1024
@@ -46,7 +47,7 @@ def _without_service(case: Case, socket: str, command: Command) -> Command:
     """
     service = case.service.name if case.service else ""
     runs = service and case.running.property(service, "ActiveState") == "active"
-    if not runs or socket in case.running.property(service, "Requires").split():
+    if not runs or socket in listed(case.running.property(service, "Requires")):
         return command
     return command._replace(first=("systemctl", "stop", service))
 

@@ -45,8 +45,8 @@ def socket_not_required(case: Case) -> Iterator[Hit]:
         named = {
             word
             for key in ("Requires", "BindsTo", "Requisite")
-            for word in service.words(key, "Unit")
-        } | set(service.words("Sockets"))
+            for word in service.names(key, "Unit")
+        } | set(service.names("Sockets"))
         named = {common.resolve(word, service) for word in named}
         for socket in case.sockets:
             # With Accept=yes it can't; and what takes no connections serves no requests.
