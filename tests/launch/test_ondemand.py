@@ -100,6 +100,7 @@ def test_nothing_runs_until_somebody_connects_and_then_one_serves_all(activator)
     pid = site.ask()
     assert [site.ask() for _ in range(5)] == [pid] * 5
     assert site.children() == [pid]
+    assert os.getpgid(pid) == pid  # what is typed at the terminal comes from the activator only
 
 
 def test_it_starts_again_after_leaving(activator):
@@ -169,18 +170,35 @@ def test_a_hangup_restarts_without_a_pause(activator):
     assert "no new start" not in site.talk.read_text()
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-def test_a_hangup_while_the_command_is_being_started(activator, directory):
-    """The child is there already, but has the activator's handlers still: there it is stopped."""
-    trace = directory / "trace"
-    trace.touch()
-    wrapper = ["strace", "-D", "-f", "-qq", "-o", str(trace), "-e", "trace=setpgid"]
-    site = activator("serve", wrapper=[*wrapper, "-e", "inject=setpgid:signal=STOP:when=1"])
+class Held:
+    """strace, that holds each child up before it has handlers of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._trace = directory / "trace"
+        self._trace.touch()
+
+    def up(self, how: str) -> list[str]:
+        command = ["strace", "-D", "-f", "-qq", "-o", str(self._trace), "-e", "trace=setpgid"]
+        return [*command, "-e", f"inject=setpgid:{how}:when=1"]
+
+    def wait(self, words: str, count: int = 1) -> None:
+        wait_until(lambda: self._trace.read_text().count(words) == count, words)
+
+
+@pytest.fixture
+def held(directory: Path) -> Held:
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    return Held(directory)
+
+
+def test_a_hangup_while_the_command_is_being_started(activator, held):
+    site = activator("serve", wrapper=held.up("signal=STOP"))
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE)
         client.connect(str(site.path))
         for count in (1, 2):  # the second one serves
-            wait_until(lambda n=count: trace.read_text().count("stopped by") == n, "the child")
+            held.wait("stopped by", count)
             (child,) = site.children()
             if count == 1:
                 site.process.send_signal(signal.SIGHUP)
@@ -189,6 +207,25 @@ def test_a_hangup_while_the_command_is_being_started(activator, directory):
         assert [int(client.recv(100))] == site.children() == [child]
     assert "ended by signal SIGTERM" in site.talk.read_text()
     assert site.told() == ["started"]
+
+
+def test_an_activator_killed_while_it_starts_the_command_leaves_none(activator, held):
+    # not stopped: the kernel hangs up on a stopped process group that nobody minds any more
+    site = activator("serve", wrapper=held.up("delay_enter=2000000"))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(site.path))
+        held.wait("setpgid")
+        (child,) = site.children()
+        site.process.kill()
+        site.process.wait()
+        wait_until(lambda: is_gone(child), "the child's end")
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return site_state(pid) == "Z"
+    except FileNotFoundError:
+        return True
 
 
 def pending(pid: int, number: signal.Signals) -> bool:
@@ -235,7 +272,7 @@ def test_a_killed_activator_takes_its_command_with_it(activator):
     pid = site.ask()
     site.process.kill()
     site.process.wait()
-    wait_until(lambda: not Path(f"/proc/{pid}").exists() or site_state(pid) == "Z", "the command")
+    wait_until(lambda: is_gone(pid), "the command")
     assert site.told() == ["started", "SIGTERM"]
 
 
