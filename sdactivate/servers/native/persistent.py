@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import tempfile
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
@@ -144,6 +143,8 @@ class Persistent(Connection):
 
     def _collect(self, request: Message) -> BinaryIO:
         """Take a body of unknown length to its end, and measure it."""
+        import tempfile  # and with it all that can unpack an archive
+
         try:
             with contextlib.ExitStack() as kept:
                 file = kept.enter_context(tempfile.TemporaryFile(prefix="sdactivate-body-"))
