@@ -49,6 +49,19 @@ def say(message: str) -> None:
     print(f"sdactivate: {message}", file=sys.stderr, flush=True)
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def interrupt(number: int, frame: object) -> None:
+    """Raise KeyboardInterrupt: what has been done is undone. A second signal does not stop that.
+
+    Nor does it end the commands that undo it: they are started with it ignored.
+    """
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def run(args: argparse.Namespace) -> int:
     """Do it all, or nothing."""
     from sdactivate.generate import options
@@ -72,14 +85,12 @@ def run(args: argparse.Namespace) -> int:
     for warning in dict.fromkeys(output.warnings):
         say(f"warning: {warning}")
     host = Host(args.root.resolve(), args.user_manager)
-    if not args.dry_run:
-        host.require_root()
     if args.dry_run:
         sys.stdout.writelines(Installation(host, site, output.files, args.force, say).diff())
         return 0
-    # Ended by a signal, it undoes what it has done, too.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    host.require_root()
+    for number in SIGNALS:
+        signal.signal(number, interrupt)
     table: list[str] = []
     with host.alone(say):
         steps = list(Installation(host, site, output.files, args.force, say).steps())

@@ -20,7 +20,8 @@ def carry_out(steps: Iterable[Step], say: Say) -> None:
     """Do the steps in their order.
 
     Raises Error, which names the step that failed and why, after it and those before it have
-    been undone, or `say` has told what could not be; an interruption is passed on after the same.
+    been undone, or `say` has told what could not be; an interruption is told of and passed on
+    after the same.
     """
     begun: list[Step] = []
     for step in steps:
@@ -38,4 +39,5 @@ def carry_out(steps: Iterable[Step], say: Say) -> None:
                     end = "not all that had been done could be undone: see above"
             if isinstance(error, Error | OSError):
                 raise Error(f"{step.name}: {error}; {end}") from error
+            say(f"{step.name}: interrupted; {end}")
             raise

@@ -250,6 +250,23 @@ def test_killed_at_each_rename(number: int, tmp_path: Path) -> None:
     assert {name for name in files(root) if name.startswith("etc/")} == set()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_stop_the_undoing(number: signal.Signals, tmp_path: Path) -> None:
+    """A systemctl that gives one each time: at enable, and again at the disable that undoes it."""
+    shim, root = tmp_path / "bin/systemctl", tmp_path / "root"
+    shim.parent.mkdir()
+    shim.write_text(f"#!/bin/sh\necho $2 >>{tmp_path}/log\nkill -{number.value} $PPID\n")
+    shim.chmod(0o755)
+    argv = [sys.executable, "-m", "sdactivate", "install", "mysite", f"--root={root}", *SITE]
+    path = f"{shim.parent}{os.pathsep}{os.environ['PATH']}"
+    environ = {**os.environ, "PATH": path}
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environ)
+    assert done.returncode == 130
+    assert done.stderr.endswith("enable the units: interrupted; what had been done was undone\n")
+    assert (tmp_path / "log").read_text().split() == ["enable", "disable"]
+    assert files(root) == set()
+
+
 def test_the_record_tells_what_was_written(tmp_path: Path) -> None:
     install(tmp_path)
     record = json.loads((tmp_path / "var/lib/sdactivate/mysite.json").read_text())

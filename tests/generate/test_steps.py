@@ -22,6 +22,16 @@ def test_undone_in_reverse_and_the_failed_step_too() -> None:
     assert log == ["one", "one", "two", "back two", "back one"]
 
 
+def test_an_interruption_undoes_and_says_so() -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        carry_out([Step("one", interrupt, lambda: said.append("back one"))], said.append)
+    assert said == ["one", "back one", "one: interrupted; what had been done was undone"]
+
+
 def test_what_could_not_be_undone_is_told() -> None:
     said: list[str] = []
     log: list[str] = []
