@@ -4,6 +4,7 @@ A verb's module offers
 
     SUMMARY: str                         one line for `sdactivate --help`
     EXAMPLES: str                        shown under the verb's own help
+    USAGE: str                           where there are too many options to name each in it
     add_arguments(parser) -> None        its options
     run(args) -> int                     does the job, returns the exit code
 
@@ -77,6 +78,7 @@ def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
             help=module.SUMMARY,
             description=module.SUMMARY[0].upper() + module.SUMMARY[1:] + ".",
             epilog=module.EXAMPLES,
+            usage=getattr(module, "USAGE", None),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

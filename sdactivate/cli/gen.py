@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 SUMMARY = "print the units of a site"
 
+USAGE = """\
+sdactivate gen NAME [--kind KIND] [options of a site] [--out DIR [--force]]
+       sdactivate gen [NAME] --from FILE [--kind KIND] [options of a site]
+                      [--out DIR [--force]]"""
+
 EXAMPLES = """\
 examples:
   sdactivate gen mysite --group www-data > /etc/systemd/system/mysite.socket

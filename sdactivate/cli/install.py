@@ -11,6 +11,10 @@ from sdactivate.errors import Error, UsageError
 
 SUMMARY = "install a site's units, start them, prove who can connect"
 
+USAGE = """\
+sdactivate install NAME [options of a site] [--from FILE] [--dry-run]
+                          [--force] [--root DIR | --user-manager]"""
+
 EXAMPLES = """\
 examples:
   sudo sdactivate install mysite --group www-data --app mysite.wsgi:application \\

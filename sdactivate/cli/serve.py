@@ -6,6 +6,8 @@ from sdactivate.settings import TABLE
 
 SUMMARY = "serve a WSGI application on the inherited sockets"
 
+USAGE = "sdactivate serve [--SETTING VALUE]... application"
+
 EXAMPLES = """\
 examples:
   as ExecStart= of a service with a socket unit (`sdactivate gen` writes both):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sdactivate.cli import main
+from sdactivate.cli import VERBS, main
 from sdactivate.generate import options
 from tests.generate.strategies import HOSTILE
 
@@ -203,6 +203,14 @@ def test_nothing_is_searched_for_garbage_at_the_end_but_an_applications_own() ->
         command = [sys.executable, "-c", program, *argv]
         run = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert (int(run.stderr.splitlines()[-1]) > 0) is frozen
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_mistake_is_not_buried_under_options(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([verb, "--nonsense"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) <= 8
 
 
 def test_the_verbs_fit_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
