@@ -17,8 +17,6 @@ from sdactivate.generate.make import ALL, Claims, chosen, make
 from sdactivate.generate.output import File, Target
 from sdactivate.generate.tables import Tables
 
-CONFIG = Path("/etc/sdactivate")
-
 WANTED_BY = {".socket": "sockets.target.wants", ".timer": "timers.target.wants"}
 """What `systemctl enable` would do for each type of unit: systemd.unit(5), [Install]."""
 

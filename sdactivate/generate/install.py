@@ -27,7 +27,12 @@ from sdactivate.site import Site
 
 
 class Installation:
-    """What is to be done for one site: `files` of the site, and the removal of older ones."""
+    """What is to be done for one site: `files` of the site, and the removal of older ones.
+
+    Raises Error for what lies in their places and is not to be overwritten: another site's file, a
+    symbolic link and the like, and, unless `force`, what sdactivate did not write or was changed
+    since; and where the record can't be understood, or systemd can't be asked.
+    """
 
     def __init__(self, host: Host, site: Site, files: Iterable[File], force: bool, say: Say):
         self.host, self.site, self.say = host, site, say

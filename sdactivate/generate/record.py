@@ -20,10 +20,13 @@ class Record(NamedTuple):
 
     @classmethod
     def load(cls, host: Host, name: str) -> "Record":
-        """Return the record of the site; an empty one where there is none."""
+        """Return the record of the site; an empty one where there is none.
+
+        Raises Error for one that can't be understood.
+        """
         path = host.state / f"{name}.json"
         try:
-            return cls(path, json.loads(path.read_text())["files"])
+            return cls(path, dict(json.loads(path.read_text())["files"]))
         except FileNotFoundError:
             return cls(path, {})
         except (ValueError, KeyError, TypeError):

@@ -198,11 +198,12 @@ def test_what_was_never_installed(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "nothing of this name was installed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"files": 1}', '{"files": ["a", "b"]}'])
 def test_a_record_that_is_broken_is_not_guessed_at(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(tmp_path)
-    (tmp_path / "var/lib/sdactivate/mysite.json").write_text("{")
+    (tmp_path / "var/lib/sdactivate/mysite.json").write_text(text)
     assert install(tmp_path, "--mode=0600") == 1
     assert "is not as install left it" in capsys.readouterr().err
 
