@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sdactivate.doctor import people, processes, sockdiag, words
 from sdactivate.doctor.access import Identity, Verdict, Way, judge
-from sdactivate.doctor.manager import Properties, active_since, addresses, show
+from sdactivate.doctor.manager import Properties, addresses, one, show
 from sdactivate.doctor.processes import Process
 from sdactivate.doctor.units import Deployment
 from sdactivate.doctor.walk import walk
@@ -21,6 +21,9 @@ from sdactivate.fronts import Front, Packaging
 
 _LOG_TAIL = 256 * 1024  # bytes of a front's log that are looked at
 _RECENT = 3600  # seconds
+# systemd's lines about a failure that don't say why; with the last one it ends
+_END = re.compile("Failed to (start|listen on) ")
+_SUMMARY = re.compile(f": Failed with result |: Failed to run '|^{_END.pattern}")
 # How nginx, lighttpd and Apache begin their lines
 _STAMPS = (
     (re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d)"), "%Y/%m/%d %H:%M:%S"),
@@ -62,6 +65,7 @@ class Facts:
         self.deployment = deployment
         self._properties: dict[str, Properties] = {}
         self._ways: dict[tuple[str, str], Way] = {}
+        self._is_synced = False
 
     def property(self, unit: str, name: str) -> str:
         """Return a property of a unit as systemd has it now."""
@@ -152,22 +156,50 @@ class Facts:
 
     def since(self, *units: str) -> float:
         """Return when what is logged begins to matter: an hour ago, or the last start of a unit."""
-        return max(time.time() - _RECENT, *map(active_since, units))
+        starts = [self.property(unit, "ActiveEnterTimestampMonotonic") for unit in units]
+        return max(time.time() - _RECENT, *map(_seconds, starts))
+
+    @cached_property
+    def since_loading(self) -> str:
+        """The option of journalctl(1) for what was said of units since systemd has read them."""
+        name = "UnitsLoadTimestampMonotonic"
+        return f"--since=@{int(_seconds(one(show('', name), name)))}"
+
+    def complaint(self, unit: str) -> str:
+        """Return why systemd last didn't start a unit, in its own words; "" where it has none."""
+        # Not by --unit: journald can't tell the unit of a child that has ended before it looks.
+        which = (f"UNIT={unit}", "_UID=0")
+        lines = self.journal(*which, "--lines=20", "--priority=warning")
+        ends = [number for number, line in enumerate(lines) if _END.match(line)]
+        said = [it for it in lines[ends[-2] + 1 if ends[1:] else 0 :] if not _SUMMARY.search(it)]
+        return said[-1] if said else ""
 
     def journal(self, *options: str) -> list[str]:
         """Return lines of the journal, the newest last; none where there is no journal."""
-        argv = ["journalctl", "--no-pager", "--quiet", "--output=cat", *options]
-        try:
-            done = subprocess.run(argv, capture_output=True, timeout=30, check=False)  # noqa: S603
-        except (OSError, subprocess.TimeoutExpired):
-            return []
-        return done.stdout.decode(errors="replace").splitlines()
+        if not self._is_synced:
+            self._is_synced = True
+            _journalctl("--sync")  # what was said a moment ago may still be on its way
+        return _journalctl("--no-pager", "--quiet", "--output=cat", *options)
 
     def front_log(self, here: Here, since: float) -> list[str]:
         """Return what a front has logged since then."""
         if not here.packaging.log:
             return self.journal("--unit", here.packaging.unit, f"--since=@{int(since)}")
         return [line for line in tail(here.packaging.log) if (stamp(line) or since) >= int(since)]
+
+
+def _journalctl(*options: str) -> list[str]:
+    argv = ["journalctl", *options]
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=30, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.decode(errors="replace").splitlines()
+
+
+def _seconds(microseconds: str) -> float:
+    """Return the time of a ...TimestampMonotonic= property, in seconds since the epoch."""
+    return time.time() - time.monotonic() + int(microseconds or 0) / 1e6
 
 
 def _lies_in(path: str, directory: str) -> bool:

@@ -12,7 +12,7 @@ Properties = dict[str, list[str]]
 
 
 def show(unit: str, *properties: str) -> Properties:
-    """Return what `systemctl show` says of `unit` (systemctl(1)).
+    """Return what `systemctl show` says of `unit` (systemctl(1)), of itself where that is "".
 
     Raises Error where systemd isn't there to be asked, or doesn't answer within 30 seconds;
     UsageError for a pattern, which systemctl would take for all the units that it fits.
@@ -20,7 +20,7 @@ def show(unit: str, *properties: str) -> Properties:
     if any(letter in unit for letter in "*?["):
         raise UsageError(f"{unit}: a pattern fits many units; name one")
     argv = ["systemctl", "show", "--no-pager", *(f"--property={name}" for name in properties)]
-    return parse_show(ask([*argv, "--", unit]))
+    return parse_show(ask([*argv, "--", unit] if unit else argv))
 
 
 def ask(argv: list[str]) -> str:
@@ -66,13 +66,6 @@ def listed(value: str) -> list[str]:
 def load_state(unit: str) -> str:
     """Return whether systemd has read a unit: loaded, or not-found, bad-setting, masked …"""
     return one(show(unit, "LoadState"), "LoadState")
-
-
-def active_since(unit: str) -> float:
-    """Return when a unit became active, seconds since the epoch; 0 if it isn't."""
-    argv = ["systemctl", "show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--", unit]
-    text = one(parse_show(ask(argv)), "ActiveEnterTimestamp")
-    return float(text[1:]) if text.startswith("@") else 0.0
 
 
 def listening(socket_unit: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -455,6 +456,22 @@ def test_another_command_that_fails_is_told_from_the_program(site: Machine) -> N
     because = doctor(site)["SDA110"]["because"]
     assert "another of its commands than ExecStart= failed" in because
     assert because.endswith("its last words: no moon tonight")
+
+
+def test_what_was_said_before_the_last_change_is_no_last_word(site: Machine) -> None:
+    def broken(text: str) -> str:
+        site.run("systemctl", "stop", "mysite.service")  # it says no more
+        site.write(f"{UNITS}/mysite.service.d/override.conf", f"[Service]\n{text}")
+        time.sleep(1.1)  # the journal is asked for whole seconds
+        site.run("systemctl", "daemon-reload")
+        site.run("systemctl", "restart", "mysite.service", check=False)
+        return doctor(site)["SDA110"]["because"]
+
+    assert "Failed at step USER" in broken("User=nowhere\nDynamicUser=no\n")
+    assert "last words" not in broken("Type=exec\nExecStart=\nExecStart=/bin/false\n")
+    # where no process was started, systemd itself has the word
+    said = broken("EnvironmentFile=/nowhere\n")
+    assert "last words: mysite.service: Failed to load environment files: No such" in said
 
 
 def test_the_limit_of_triggers_takes_the_socket_with_it(site: Machine) -> None:

@@ -78,15 +78,23 @@ def _failure(facts: Facts, service: str) -> str:
 def _last_words(facts: Facts, service: str) -> str:
     """What the processes of a service have said last: of its last start, not of those before.
 
-    One that is started again and again may not have said anything yet this time.
+    One that is started again and again may not have said anything yet this time. Where the
+    program was never reached, systemd has the word.
     """
+    is_systemds = (
+        facts.property(service, "Result") == "resources"
+        or facts.property(service, "ExecMainStatus") in _STATUS
+    )
+    if is_systemds and (said := facts.complaint(service)):
+        return said
     invocation = facts.property(service, "InvocationID")
     if not invocation or facts.property(service, "ActiveState") == "activating":
-        of = f"_SYSTEMD_UNIT={service}"
+        of = [f"_SYSTEMD_UNIT={service}", facts.since_loading]
     else:
-        of = f"_SYSTEMD_INVOCATION_ID={invocation}"
-    lines = [line.strip() for line in facts.journal(of, "--lines=20")]
-    return next((line for line in reversed(lines) if line), "")
+        of = [f"_SYSTEMD_INVOCATION_ID={invocation}"]
+    # With --since, --lines are the first ones, unless the order is reversed.
+    lines = map(str.strip, facts.journal(*of, "--lines=20", "--reverse"))
+    return next(filter(None, lines), "")
 
 
 def not_compiled(case: Case) -> Iterator[Hit]:

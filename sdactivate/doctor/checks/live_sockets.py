@@ -3,7 +3,6 @@
 import grp
 import os
 import pwd
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,7 +31,6 @@ _ACCOUNTS: dict[str, tuple[Callable[[str], object], str]] = {
     "SocketGroup": (grp.getgrnam, "groupadd"),
     "SocketUser": (pwd.getpwnam, "useradd"),
 }
-_SUMMARY = re.compile(r": Failed with result |^Failed to listen on ")  # it says nothing of why
 
 
 def _restart(case: Case, socket: str, *, safe: bool = True) -> Command:
@@ -87,9 +85,8 @@ def socket_failed(case: Case) -> Iterator[Hit]:
         if facts.property(socket.name, "ActiveState") != "failed":
             continue
         result = facts.property(socket.name, "Result")
-        lines = facts.journal("--unit", socket.name, "--lines=10", "--priority=warning")
-        said = [line for line in lines if not _SUMMARY.search(line)][-1:]
-        because = "; its last words: ".join([_REASONS.get(result, result), *said])
+        said = facts.complaint(socket.name)
+        because = _REASONS.get(result, result) + (f"; its last words: {said}" if said else "")
         again = _restart(case, socket.name, safe=False)
         made = _unknown_owner(facts, socket.name)
         yield Hit(socket.name, because, made or again, then=str(again) if made else "")
