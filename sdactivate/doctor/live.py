@@ -23,7 +23,7 @@ _LOG_TAIL = 256 * 1024  # bytes of a front's log that are looked at
 _RECENT = 3600  # seconds
 # systemd's lines about a failure that don't say why; with the last one it ends
 _END = re.compile("Failed to (start|listen on) ")
-_SUMMARY = re.compile(f": Failed with result |: Failed to run '|^{_END.pattern}")
+_SUMMARY = re.compile(f": Failed with result |: Failed to (run|spawn) '|^{_END.pattern}")
 # How nginx, lighttpd and Apache begin their lines
 _STAMPS = (
     (re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d)"), "%Y/%m/%d %H:%M:%S"),
