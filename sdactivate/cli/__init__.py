@@ -51,7 +51,16 @@ class _Compact(argparse.HelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Knows that --option=-- has a value: argparse threw it away until Python 3.13."""
+    """Knows that --option=-- has a value: argparse threw it away until Python 3.13.
+
+    And that help which can't be printed is an error: newer ones pass over it.
+    """
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         if arg_strings == ["--"] and action.option_strings and action.nargs is None:
