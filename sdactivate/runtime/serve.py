@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdactivate import backends
 from sdactivate.errors import Error, UsageError
-from sdactivate.runtime import notify
+from sdactivate.runtime import garbage, notify
 from sdactivate.runtime.activation import inherited_sockets
 from sdactivate.settings import resolve
 
@@ -105,7 +105,8 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
 
     def load() -> None:
         if not loaded:
-            loaded.append(find(application) if isinstance(application, str) else application)
+            with garbage.later():
+                loaded.append(find(application) if isinstance(application, str) else application)
 
     def make(poke: Callable[[], None], other: Application | None = None) -> Serving:
         return server(other or loaded[0], sockets, settings, poke, gate)

@@ -9,7 +9,6 @@ instead of spinning.
 
 from __future__ import annotations
 
-import gc
 import os
 import select
 import signal
@@ -20,7 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from sdactivate.errors import Error
-from sdactivate.runtime import log
+from sdactivate.runtime import garbage, log
 from sdactivate.runtime.serving import Figures
 from sdactivate.runtime.worker import ASK, parse_figures, serve
 
@@ -91,7 +90,7 @@ class Workers:
         settings = self._plan.settings
         if settings.preload:
             _warn_of_threads()
-            _share_what_is_imported()
+            garbage.share()
         self._steward.on_signal(signal.SIGCHLD, self._reap)
         deadline = time.monotonic() + settings.start_timeout
         for _ in range(settings.workers):
@@ -299,16 +298,6 @@ def _how(status: int) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
-
-
-def _share_what_is_imported() -> None:
-    """Keep the garbage collector off all that there is before the fork.
-
-    It writes into each object that it looks at, and so each worker would come to have a copy of
-    nearly every page of the application.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def _warn_of_threads() -> None:
