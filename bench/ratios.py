@@ -93,8 +93,8 @@ def ready(bench: Bench, case: Case, seconds: float) -> Iterator[Measure]:
         yield lambda: turn(server, seconds)
 
 
-def turn(server: Running, seconds: float) -> Figures:
-    load = {"t": str(seconds), "c": "8"}
+def turn(server: Running, seconds: float, connections: int = 8) -> Figures:
+    load = {"t": str(seconds), "c": str(connections)}
     return server.measured(lambda: server.bench.load(server.case.protocol, **load))
 
 
@@ -132,14 +132,19 @@ def _is_here(case: Case) -> bool:
     return case.server == NO_SERVER or version(case.server) is not None
 
 
-def asleep(bench: Bench, case: Case, turns: int, seconds: float) -> dict[str, Any]:
-    """The share of what its threads allow that an application reaches which sleeps."""
+def asleep(bench: Bench, case: Case, turns: int, seconds: float) -> Iterator[dict[str, Any]]:
+    """The share of what its threads allow that an application reaches which sleeps.
+
+    With a connection for each thread, which then waits for the client as well, and with two.
+    """
     with running(bench.beside(str(case).replace(" ", "-")), case) as server:
         turn(server, seconds)
-        rates = [turn(server, seconds)["requests_per_s"] for _ in range(turns)]
-    shares = [rate * SECONDS / case.threads for rate in rates]
-    low, middle, high = statistics.quantiles(shares, n=4)
-    return {"ours": case._asdict(), "share": middle, "quartiles": [low, high], "least": 0.95}
+        for connections in (case.threads, 2 * case.threads):
+            rates = [turn(server, seconds, connections)["requests_per_s"] for _ in range(turns)]
+            shares = [rate * SECONDS / case.threads for rate in rates]
+            low, middle, high = statistics.quantiles(shares, n=4)
+            found = {"share": middle, "quartiles": [low, high], "least": 0.95}
+            yield {"ours": case._asdict(), "connections": connections, **found}
 
 
 def measure(
@@ -165,7 +170,9 @@ def threads(bench: Bench, turns: int, seconds: float) -> dict[str, Any]:
     """What several threads do to each other."""
     result = measure(bench, THREADED, turns, seconds)
     here = [case for case in SLEEPING if _is_here(case)]
-    return result | {"sleeping": [asleep(bench, case, turns, seconds) for case in here]}
+    return result | {
+        "sleeping": [row for case in here for row in asleep(bench, case, turns, seconds)]
+    }
 
 
 def say(row: dict[str, Any]) -> None:

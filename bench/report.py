@@ -160,12 +160,13 @@ def threads_section(result: Row) -> str:
     shares = [
         [
             _what(row["ours"]),
+            str(row["connections"]),
             f"{row['share']:.3f} ({row['quartiles'][0]:.3f} to {row['quartiles'][1]:.3f})",
             f"{row['least']:.2f}",
         ]
         for row in result["sleeping"]
     ]
-    parts.append(table(["", "share (quartiles)", "wanted at least"], shares))
+    parts.append(table(["", "connections", "share (quartiles)", "wanted at least"], shares))
     return "\n".join(parts)
 
 
