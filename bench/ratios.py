@@ -132,19 +132,31 @@ def _is_here(case: Case) -> bool:
     return case.server == NO_SERVER or version(case.server) is not None
 
 
-def asleep(bench: Bench, case: Case, turns: int, seconds: float) -> Iterator[dict[str, Any]]:
+def asleep(bench: Bench, cases: list[Case], turns: int, seconds: float) -> Iterator[dict[str, Any]]:
     """The share of what its threads allow that an application reaches which sleeps.
 
     With a connection for each thread, which then waits for the client as well, and with two.
     """
-    with running(bench.beside(str(case).replace(" ", "-")), case) as server:
-        turn(server, seconds)
-        for connections in (case.threads, 2 * case.threads):
-            rates = [turn(server, seconds, connections)["requests_per_s"] for _ in range(turns)]
-            shares = [rate * SECONDS / case.threads for rate in rates]
-            low, middle, high = statistics.quantiles(shares, n=4)
-            found = {"share": middle, "quartiles": [low, high], "least": 0.95}
-            yield {"ours": case._asdict(), "connections": connections, **found}
+    rates: dict[tuple[Case, int], list[float]] = {
+        (case, times * case.threads): [] for case in cases for times in (1, 2)
+    }
+    with contextlib.ExitStack() as stack:
+        servers = {
+            case: stack.enter_context(running(bench.beside(str(case).replace(" ", "-")), case))
+            for case in cases
+        }
+        for server in servers.values():
+            turn(server, seconds)
+        for number in range(turns):
+            order = list(rates) if number % 2 else list(rates)[::-1]
+            for case, connections in order:
+                figures = turn(servers[case], seconds, connections)
+                rates[case, connections].append(figures["requests_per_s"])
+    for (case, connections), found in rates.items():
+        shares = [rate * SECONDS / case.threads for rate in found]
+        low, middle, high = statistics.quantiles(shares, n=4)
+        row = {"share": middle, "quartiles": [low, high], "least": 0.95}
+        yield {"ours": case._asdict(), "connections": connections, **row}
 
 
 def measure(
@@ -170,9 +182,7 @@ def threads(bench: Bench, turns: int, seconds: float) -> dict[str, Any]:
     """What several threads do to each other."""
     result = measure(bench, THREADED, turns, seconds)
     here = [case for case in SLEEPING if _is_here(case)]
-    return result | {
-        "sleeping": [row for case in here for row in asleep(bench, case, turns, seconds)]
-    }
+    return result | {"sleeping": list(asleep(bench, here, turns, seconds))}
 
 
 def say(row: dict[str, Any]) -> None:

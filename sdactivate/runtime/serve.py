@@ -14,6 +14,7 @@ from sdactivate.runtime.activation import inherited_sockets
 from sdactivate.settings import resolve
 
 if TYPE_CHECKING:
+    from sdactivate.runtime.plan import Plan
     from sdactivate.runtime.serving import Serving
     from sdactivate.servers.native.wsgi import Application
 
@@ -78,7 +79,17 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
     where there is nothing to serve or nothing to serve it on, and where --allow-peer can't be
     checked in this sandbox.
     """
-    from sdactivate.runtime import lifecycle
+    with garbage.later():
+        from sdactivate.runtime import lifecycle
+
+        plan = _plan(application, code, options)
+    return lifecycle.run(plan)
+
+
+def _plan(
+    application: Application | str, code: Mapping[str, Any], options: Mapping[str, Any]
+) -> Plan:
+    """What `run` is to do; or become the other program."""
     from sdactivate.runtime.origin import Origin
     from sdactivate.runtime.plan import Plan
 
@@ -111,7 +122,7 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
     def make(poke: Callable[[], None], other: Application | None = None) -> Serving:
         return server(other or loaded[0], sockets, settings, poke, gate)
 
-    return lifecycle.run(Plan(load, make, sockets, settings, origin))
+    return Plan(load, make, sockets, settings, origin)
 
 
 def find(name: str) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ def test_a_comparison_has_a_row_for_each_that_is_here() -> None:
     peers = {Case("sdactivate", "http", "trivial"): 1.0, Case(NO_SERVER, "", "trivial"): None}
     with bench() as place:
         rows = list(ratios.compare(place, ratios.Comparison(ours, peers), 4, 0.25))
-        asleep = list(ratios.asleep(place, Case("sdactivate", "scgi", "sleep", 1, 2), 2, 0.25))
+        asleep = list(ratios.asleep(place, [Case("sdactivate", "scgi", "sleep", 1, 2)], 2, 0.25))
     kept, bare = rows
     assert kept["peer"] == Case("sdactivate", "http", "trivial")._asdict()
     assert 1 < kept["ours_median"] < 1e6
