@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from sdactivate.django.runfcgi import OPTIONS, Meaning, modern, understand
 from sdactivate.errors import UsageError
+from tests.descriptors import open_files
 from tests.reachable import as_user
 from tests.supervisors.conftest import PATIENCE, USER, House, house, wait_until
 
@@ -191,13 +192,7 @@ def _connections(house: House, pid: int) -> list[str]:
     lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
     inodes = {fields[6] for fields in lines if fields[7:] == [str(house.socket)]}
     inodes -= {fields[6] for fields in lines if fields[3] == "00010000"}  # it listens
-    found = []
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            found.append(os.readlink(fd))
-        except OSError:
-            continue
-    return [name for name in found if name.removeprefix("socket:[").rstrip("]") in inodes]
+    return [name for name in open_files(pid) if name.removeprefix("socket:[").rstrip("]") in inodes]
 
 
 def _alive(pid: int) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import sdactivate
+from tests.descriptors import open_files
 from tests.launch.conftest import LAUNCH, PATIENCE, needs_root, wait_until
 
 LOOK = """\
@@ -426,14 +427,4 @@ def test_a_user_removed_half_way_is_fatal(directory):
 def holds(process: "subprocess.Popen[str]", path: Path) -> bool:
     """Whether it has the file open; in another mount namespace, a chroot is part of the name."""
     assert process.poll() is None, process.communicate()
-    return any(name.endswith(str(path)) for name in descriptors(process.pid))
-
-
-def descriptors(pid: int) -> list[str]:
-    found = []
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            found.append(os.readlink(fd))
-        except OSError:
-            continue
-    return found
+    return any(name.endswith(str(path)) for name in open_files(process.pid))

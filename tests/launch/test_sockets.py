@@ -14,6 +14,7 @@ import pytest
 from sdactivate.errors import Error
 from sdactivate.launch.parents import UnsafeDirectory, holding_parent
 from sdactivate.launch.sockets import Access, PathTaken, SocketInUse, listen_unix
+from tests.descriptors import open_files
 from tests.launch.conftest import LAUNCH, PATIENCE, needs_root, wait_until
 
 OWN = Access(os.geteuid(), os.getegid(), 0o660)
@@ -149,16 +150,6 @@ def test_no_descriptors_are_left(path, directory):
         with pytest.raises(Error):
             listen_unix(str(bad), OWN, 1)
     assert os.listdir("/proc/self/fd") == before
-
-
-def open_files(pid: int) -> list[str]:
-    found = []
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            found.append(os.readlink(fd))
-        except OSError:
-            continue
-    return found
 
 
 class TestRaces:
