@@ -153,9 +153,7 @@ class Connection:
 
     def has_spoken(self) -> bool:
         """Whether there is something to read, which a thread will be told of, or has been."""
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        return bool(poll.poll(0))
+        return self._poll(select.POLLIN, 0)
 
     def _advance(self) -> None:
         """Read what there is and take it."""
@@ -400,7 +398,10 @@ class Connection:
 
     def _wait(self, events: int, seconds: float) -> bool:
         """Wait for the peer with the thread's place lent to another; whether it is ready."""
+        with self.server.pool.lending():
+            return self._poll(events, seconds)
+
+    def _poll(self, events: int, seconds: float) -> bool:
         poll = select.poll()
         poll.register(self.fd, events)
-        with self.server.pool.lending():
-            return bool(poll.poll(seconds * 1000))
+        return bool(poll.poll(seconds * 1000))
