@@ -13,8 +13,8 @@ from __future__ import annotations
 import contextlib
 import statistics
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 from bench.apps.sleep import SECONDS
 from bench.load import Bench, Running, running
@@ -24,6 +24,7 @@ from bench.servers import Case, version
 
 Figures = dict[str, float]
 Measure = Callable[[], Figures]
+T = TypeVar("T")
 
 
 class Comparison(NamedTuple):
@@ -89,8 +90,20 @@ def ready(bench: Bench, case: Case, seconds: float) -> Iterator[Measure]:
     if case.server == NO_SERVER:
         yield lambda: handler_loop(case.app, seconds)
         return
-    with running(bench.beside(str(case).replace(" ", "-")), case) as server:
+    with beside(bench, case) as server:
         yield lambda: turn(server, seconds)
+
+
+def beside(bench: Bench, case: Case) -> contextlib.AbstractContextManager[Running]:
+    """A server that is running, in a place of its own."""
+    return running(bench.beside(str(case).replace(" ", "-")), case)
+
+
+def in_turns(things: Iterable[T], turns: int) -> Iterator[T]:
+    """Each of them so many times: one after the other and back again."""
+    forth = list(things)
+    for number in range(turns):
+        yield from forth if number % 2 else forth[::-1]
 
 
 def turn(server: Running, seconds: float, connections: int = 8) -> Figures:
@@ -108,10 +121,8 @@ def compare(
         measures = {case: stack.enter_context(ready(bench, case, seconds)) for case in cases}
         for measure in measures.values():
             measure()  # to warm up
-        for number in range(turns):
-            order = cases if number % 2 else cases[::-1]
-            for case in order:
-                figures[case].append(measures[case]()[wanted.figure])
+        for case in in_turns(cases, turns):
+            figures[case].append(measures[case]()[wanted.figure])
     ours = figures[wanted.ours]
     for case in cases[1:]:
         ratios = [mine / its for mine, its in zip(ours, figures[case], strict=True)]
@@ -141,17 +152,12 @@ def asleep(bench: Bench, cases: list[Case], turns: int, seconds: float) -> Itera
         (case, times * case.threads): [] for case in cases for times in (1, 2)
     }
     with contextlib.ExitStack() as stack:
-        servers = {
-            case: stack.enter_context(running(bench.beside(str(case).replace(" ", "-")), case))
-            for case in cases
-        }
+        servers = {case: stack.enter_context(beside(bench, case)) for case in cases}
         for server in servers.values():
             turn(server, seconds)
-        for number in range(turns):
-            order = list(rates) if number % 2 else list(rates)[::-1]
-            for case, connections in order:
-                figures = turn(servers[case], seconds, connections)
-                rates[case, connections].append(figures["requests_per_s"])
+        for case, connections in in_turns(rates, turns):
+            figures = turn(servers[case], seconds, connections)
+            rates[case, connections].append(figures["requests_per_s"])
     for (case, connections), found in rates.items():
         shares = [rate * SECONDS / case.threads for rate in found]
         low, middle, high = statistics.quantiles(shares, n=4)
