@@ -15,7 +15,6 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sdactivate import backends
 from sdactivate.backends import ASGI, BACKENDS, WSGI, Backend
 from sdactivate.errors import UsageError
 from sdactivate.settings import TABLE, Settings
@@ -194,14 +193,6 @@ HOSTS: dict[str, Host] = {host.name: host for host in (GUNICORN, UWSGI, UVICORN,
 
 # Settings that are about this project's own doing, whoever serves
 _OURS = frozenset({"server", "fd", "protocol"})
-
-
-def find(name: str) -> Host | None:
-    """Return the row of the server `name`; None for one that runs in our own process.
-
-    Raises UsageError for a server that can't inherit a socket, with the reason.
-    """
-    return HOSTS.get(backends.find(name).name)
 
 
 def command(

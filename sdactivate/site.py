@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
-from sdactivate import grammar, systemd
+from sdactivate import backends, grammar, systemd
 from sdactivate import settings as runtime
+from sdactivate.backends import Backend
 from sdactivate.errors import UsageError
 from sdactivate.grammar import ListenAddress, parse_listen
 
@@ -151,6 +152,11 @@ class Site:
         from hashlib import sha256
 
         return f"site-{sha256(self.name.encode()).hexdigest()[:16]}"
+
+    @property
+    def backend(self) -> Backend:
+        """What serves it. Raises UsageError for a server that can't inherit a socket."""
+        return backends.find(self.settings.get("server", runtime.Settings().server))
 
     @property
     def path(self) -> str:

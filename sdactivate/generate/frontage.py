@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sdactivate import backends, fronts
+from sdactivate import fronts
 from sdactivate.errors import UsageError
 from sdactivate.generate.front_options import Files, Tls, file_path
 from sdactivate.site import Site
@@ -135,8 +135,8 @@ def frontage(front: fronts.Front, site: Site, **options: Any) -> Frontage:
     Raises UsageError where the site has no socket in the file system, and what Frontage does.
     """
     distribution = options.pop("distribution", None) or fronts.distribution()
-    backend = backends.find(site.settings.get("server", "native"))
-    protocol = backend.front_protocol(site.settings.get("protocol", "auto"), tuple(front.protocols))
+    asked = site.settings.get("protocol", "auto")
+    protocol = site.backend.front_protocol(asked, tuple(front.protocols))
     packaging = front.packaging.get(distribution)
     if not site.listen and packaging:
         socket = packaging.default_socket(site.name)

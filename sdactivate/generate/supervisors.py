@@ -10,8 +10,7 @@ import re
 import shlex
 import sys
 
-from sdactivate import backends, hosts
-from sdactivate.backends import Backend
+from sdactivate import hosts
 from sdactivate.errors import UsageError
 from sdactivate.generate import units
 from sdactivate.generate.output import File, Output, Target
@@ -43,7 +42,7 @@ def s6(site: Site, target: Target, *, on_demand: bool = False) -> Output:
     An activator that waits for connections (`on_demand`) has no readiness to tell of, and a
     server that is a program of its own does not know how.
     """
-    if on_demand or not _backend(site).in_process:
+    if on_demand or not site.backend.in_process:
         return _service_directory(site, target, "s6", _launch(site, on_demand=on_demand))
     command = _launch(site, keep=READY_FD)
     output = _service_directory(site, target, "s6", command)
@@ -128,7 +127,7 @@ def dockerfile(site: Site, target: Target) -> Output:
 
 def quadlet(site: Site, target: Target, *, image: str = "") -> Output:
     """Return NAME.socket and NAME.container: a container without a network, given the socket."""
-    host = hosts.HOSTS.get(_backend(site).name)
+    host = hosts.HOSTS.get(site.backend.name)
     text = render(
         "quadlet.container.j2",
         target.comments,
@@ -182,20 +181,15 @@ def _serve(site: Site) -> list[str]:
 def _app(site: Site, kind: str) -> str:
     if not site.app:
         raise UsageError(f"{kind} needs --app, such as --app mysite.wsgi:application")
-    backend = _backend(site)
-    backend.interface(site.app)
-    if host := hosts.HOSTS.get(backend.name):
+    site.backend.interface(site.app)
+    if host := hosts.HOSTS.get(site.backend.name):
         hosts.check_settings(host, resolve({}, site.settings, {}))
     return site.app
 
 
-def _backend(site: Site) -> Backend:
-    return backends.find(site.settings.get("server", "native"))
-
-
 def _package(site: Site) -> list[str]:
     """What pip installs for a server that sdactivate itself does not bring."""
-    package = _backend(site).package
+    package = site.backend.package
     return [package] if package else []
 
 

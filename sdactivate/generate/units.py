@@ -8,7 +8,7 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sdactivate import backends, directives, hosts, peer_rules, systemd
+from sdactivate import directives, hosts, peer_rules, systemd
 from sdactivate.errors import UsageError
 from sdactivate.generate import advice
 from sdactivate.generate.output import File, Output, Target
@@ -132,13 +132,12 @@ def _service(site: Site, target: Target, instances: bool) -> File:
         raise UsageError("--kind service needs --app, such as --app mysite.wsgi:application")
     names = _names(site, site.name, instances)
     python = site.python or sys.executable
-    server = site.settings.get("server", "native")
     start = [python, "-m", "sdactivate", "serve", site.app]
-    if host := hosts.find(server):
+    if host := hosts.HOSTS.get(site.backend.name):
         families = [address.family for address in site.addresses]
         start = hosts.command(host, python, site.app, resolve({}, site.settings, {}), families)
     else:
-        backends.find(server).interface(site.app)
+        site.backend.interface(site.app)
     text = render(
         "service.j2",
         target.comments,

@@ -111,7 +111,7 @@ def test_a_request_under_way_survives_a_restart(front: Machine, server: str) -> 
     front.wait(lambda: _connected(front), "the request under way")
     front.run("systemctl", "restart", "mysite.service")
     code, _ = asking.communicate(timeout=60)
-    host = hosts.find(server)
+    host = hosts.HOSTS.get(server)
     assert code == ("502" if host and not host.finishes else "200")
 
 
