@@ -8,16 +8,12 @@ all the ways of reading a file (PEP 3333, "Input and Error Streams").
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, BinaryIO, cast
+from collections.abc import Callable
+from typing import BinaryIO, cast
 
 from sdactivate.runtime import log
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wsgi import BodyError, PeerGone
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sdactivate.servers.native.connection import Connection
 
 
 class Stream(io.RawIOBase):
@@ -27,9 +23,9 @@ class Stream(io.RawIOBase):
     by a BodyError; the log is told once.
     """
 
-    def __init__(self, pull: Callable[[], bytes], connection: Connection) -> None:
+    def __init__(self, pull: Callable[[], bytes], peer_name: Callable[[], str]) -> None:
         self._pull = pull
-        self._connection = connection
+        self._peer_name = peer_name
         self._piece = memoryview(b"")
         self._error: BodyError | None = None
 
@@ -53,12 +49,11 @@ class Stream(io.RawIOBase):
             self._error = BodyError(str(error), status)
             log.say(
                 log.WARNING,
-                f"{self._connection.peer_name()}: {log.escape(error)}; "
-                "the application can't read on",
+                f"{self._peer_name()}: {log.escape(error)}; the application can't read on",
             )
             raise self._error from error
 
 
-def stream(pull: Callable[[], bytes], connection: Connection) -> BinaryIO:
-    """Return a file of the bytes that `pull` returns, which come from `connection`."""
-    return cast(BinaryIO, io.BufferedReader(Stream(pull, connection), 65536))
+def stream(pull: Callable[[], bytes], peer_name: Callable[[], str]) -> BinaryIO:
+    """Return a file of the bytes that `pull` returns, which come from `peer_name`."""
+    return cast(BinaryIO, io.BufferedReader(Stream(pull, peer_name), 65536))

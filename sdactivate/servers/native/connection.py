@@ -19,16 +19,18 @@ import errno
 import os
 import select
 import socket
+from collections.abc import Mapping
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sdactivate.runtime import log
+from sdactivate.servers.native.forwarded import Network
+from sdactivate.servers.native.loop import Loop
+from sdactivate.servers.native.pool import Pool
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wsgi import PeerGone, Response
-
-if TYPE_CHECKING:
-    from sdactivate.servers.native.server import Server
+from sdactivate.settings import Settings
 
 CHUNK = 65536
 # Below this, copying a body behind its head is cheaper than a second buffer for the kernel
@@ -41,6 +43,28 @@ _LINGER_SECONDS = 5.0
 _close = os.close
 _read = os.read
 _write = os.write
+
+
+class Owner(Protocol):
+    """What connections ask of the server that they belong to."""
+
+    settings: Settings
+    loop: Loop[Connection]
+    pool: Pool
+    base: dict[str, Any]
+    trusted: list[Network]
+    fastcgi_values: dict[str, str]
+    errors: int
+
+    @property
+    def draining(self) -> bool: ...
+    @property
+    def by_first_byte(self) -> Mapping[int, type[Connection]]: ...
+    def http_base(self, address: Any) -> dict[str, Any]: ...
+    def check_length(self, length: int) -> None: ...
+    def watch(self, connection: Connection) -> None: ...
+    def respond(self, response: Response) -> None: ...
+    def fault(self, error: Exception) -> None: ...
 
 
 class Connection:
@@ -67,7 +91,7 @@ class Connection:
     _lingered = -1
     half_closed = False  # the peer has closed its side, or both are: an end is to be read
 
-    def __init__(self, server: Server, fd: int, address: Any) -> None:
+    def __init__(self, server: Owner, fd: int, address: Any) -> None:
         self.server = server
         self.fd = fd
         self.address = address

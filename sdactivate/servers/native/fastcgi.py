@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdactivate.servers.native import cgi
+from sdactivate.servers.native.connection import Owner
 from sdactivate.servers.native.persistent import Persistent
 from sdactivate.servers.native.wire import fastcgi as wire
 from sdactivate.servers.native.wsgi import PeerGone, Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from sdactivate.servers.native.server import Server
 
 
 class FastCgi(Persistent):
@@ -25,7 +24,7 @@ class FastCgi(Persistent):
     _parser: wire.Parser
     request: wire.Request
 
-    def __init__(self, server: Server, fd: int, address: Any) -> None:
+    def __init__(self, server: Owner, fd: int, address: Any) -> None:
         parser = self.codec.Parser(server.settings.header_bytes, server.fastcgi_values)
         super().__init__(server, fd, address, parser)
         self.feed = self._feed_and_reply

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sdactivate.servers.native import forwarded
+from sdactivate.servers.native.connection import Owner
 from sdactivate.servers.native.persistent import Persistent
 from sdactivate.servers.native.wire import Malformed, proxy
 from sdactivate.servers.native.wire import http as wire
 from sdactivate.servers.native.wsgi import DATE, SERVER, Response
-
-if TYPE_CHECKING:
-    from sdactivate.servers.native.server import Server
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
@@ -56,7 +54,7 @@ class Http(Persistent):
     _parser: wire.Parser
     request: wire.Request
 
-    def __init__(self, server: Server, fd: int, address: Any) -> None:
+    def __init__(self, server: Owner, fd: int, address: Any) -> None:
         settings = server.settings
         parser = wire.Parser(settings.header_bytes, settings.header_count, settings.request_line)
         super().__init__(server, fd, address, parser)

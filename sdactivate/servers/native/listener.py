@@ -14,14 +14,11 @@ import errno
 import os
 import socket
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sdactivate.runtime.activation import InheritedSocket
-from sdactivate.servers.native.connection import CHUNK, Connection
+from sdactivate.servers.native.connection import CHUNK, Connection, Owner
 from sdactivate.servers.native.wire import Malformed
-
-if TYPE_CHECKING:
-    from sdactivate.servers.native.server import Server
 
 # While a thread accepts one connection after the other, the rest is looked at every so often
 _IN_A_ROW = 32
@@ -40,11 +37,22 @@ _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _TO_SPEAK = 1.0
 
 
+class Acceptor(Owner, Protocol):
+    """What a listener asks of its server besides."""
+
+    accepting: bool
+    gate: Any
+    failed: str | None
+
+    def evict(self, why: str, until: float = ...) -> bool: ...
+    def rest(self, error: OSError) -> None: ...
+
+
 class Listener:
     """A listening socket, and the protocol its connections speak (None: see each)."""
 
     def __init__(
-        self, server: Server, inherited: InheritedSocket, protocol: type[Connection] | None
+        self, server: Acceptor, inherited: InheritedSocket, protocol: type[Connection] | None
     ) -> None:
         self.server = server
         self.name = inherited.name
@@ -171,7 +179,7 @@ class Newcomer(Connection):
 
     def __init__(
         self,
-        server: Server,
+        server: Owner,
         fd: int,
         address: Any,
         pinned: type[Connection] | None = None,

@@ -21,20 +21,25 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from sdactivate.runtime import log
 from sdactivate.servers.native.pool import Pool, Worker
 
-if TYPE_CHECKING:
-    from sdactivate.servers.native.connection import Connection
-    from sdactivate.servers.native.listener import Listener
-
 
 class Wakeable(Protocol):
-    """What can be watched, or kept for later."""
+    """What can be kept for later."""
 
     def wake(self) -> None: ...
+
+
+class Watchable(Wakeable, Protocol):
+    """What can be watched."""
+
+    fd: int
+
+
+W = TypeVar("W", bound=Watchable)
 
 
 class Waker:
@@ -50,7 +55,7 @@ class Waker:
         os.eventfd_write(self.fd, 1)
 
 
-class Loop:
+class Loop(Generic[W]):
     """What the threads of a server wait for, and take in turns.
 
     threads, poke: see `Pool`. fault: called with what a turn has raised, which is never an
@@ -64,8 +69,8 @@ class Loop:
         self, threads: int, poke: Callable[[], None], fault: Callable[[Exception], None]
     ) -> None:
         self.pool = Pool(threads, self._run, poke)
-        self.connections: dict[int, Connection] = {}
-        self.more: dict[Listener, None] = {}
+        self.connections: dict[int, W] = {}
+        self.more: dict[Watchable, None] = {}
         self.draining = False
         self._fault = fault
         self._epoll = select.epoll()
@@ -87,12 +92,12 @@ class Loop:
 
     # What is watched
 
-    def start_listening(self, listener: Listener) -> None:
+    def start_listening(self, listener: Watchable) -> None:
         """Wake `listener` whenever somebody has connected."""
         self._watched[listener.fd] = listener
         self._epoll.register(listener.fd, select.EPOLLIN | select.EPOLLET | select.EPOLLEXCLUSIVE)
 
-    def stop_listening(self, listener: Listener) -> None:
+    def stop_listening(self, listener: Watchable) -> None:
         """Leave the backlog of `listener` to others."""
         self._watched.pop(listener.fd, None)
         try:
@@ -100,12 +105,12 @@ class Loop:
         except OSError:
             pass  # the application has closed it
 
-    def watch(self, connection: Connection) -> None:
+    def watch(self, connection: W) -> None:
         """Wake `connection` whenever its peer has said something, or has left."""
         self.replace(connection)
         self._epoll.register(connection.fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
 
-    def replace(self, connection: Connection) -> None:
+    def replace(self, connection: W) -> None:
         """A watched descriptor is this connection's from now on."""
         self.connections[connection.fd] = self._watched[connection.fd] = connection
 

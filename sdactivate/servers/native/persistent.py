@@ -14,14 +14,12 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 from sdactivate.servers.native.body import stream
-from sdactivate.servers.native.connection import Connection
+from sdactivate.servers.native.connection import Connection, Owner
 from sdactivate.servers.native.wire import Malformed, Message
 from sdactivate.servers.native.wsgi import PeerGone, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from sdactivate.servers.native.server import Server
 
 
 class Parser(Protocol):
@@ -39,7 +37,7 @@ class Persistent(Connection):
     _timed = False  # the deadline of a header runs
     request: Any = None  # the one that is being served, or waits for its body
 
-    def __init__(self, server: Server, fd: int, address: Any, parser: Parser) -> None:
+    def __init__(self, server: Owner, fd: int, address: Any, parser: Parser) -> None:
         super().__init__(server, fd, address)
         self._parser = parser
         # Takes bytes from the peer; raises Malformed, PeerGone
@@ -136,7 +134,7 @@ class Persistent(Connection):
             environ["wsgi.input"] = self._collect(request)
             environ["CONTENT_LENGTH"] = str(request.length)
         else:
-            environ["wsgi.input"] = stream(self._pull, self)
+            environ["wsgi.input"] = stream(self._pull, self.peer_name)
         self.server.respond(Response(self, environ))
         if not self.done:
             self.close()  # cut short, and the peer must not take it for the whole

@@ -65,7 +65,7 @@ class Plain(Connection):
             self._serve(environ)
         elif self._left > settings.body_buffer:
             self._data = data
-            environ["wsgi.input"] = stream(self._pull, self)
+            environ["wsgi.input"] = stream(self._pull, self.peer_name)
             self._serve(environ)
         else:
             self._data = data

@@ -29,10 +29,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock, Thread, get_ident
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from sdactivate.servers.native.wsgi import Response
+from typing import Protocol
 
 # Seconds between two looks of the steward, while threads overlap and while all is well
 _TICK = 0.004
@@ -48,6 +45,12 @@ _LONG = 0.1
 _LENT = 8
 
 
+class Job(Protocol):
+    """What a thread is doing."""
+
+    def where(self) -> str: ...
+
+
 class Worker:
     """A thread of the pool and what it is doing.
 
@@ -59,7 +62,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.thread: Thread | None = None
-        self.response: Response | None = None
+        self.response: Job | None = None
         self.since = time.monotonic()
         self.served = 0
         self.parked = False

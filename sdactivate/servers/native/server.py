@@ -97,7 +97,7 @@ class Server:
         del self._http_base["CONTENT_LENGTH"]
         self.failed: str | None = None  # a process of threads goes on as long as it lives
         self.unobserved = False  # the steward sleeps until the next request
-        self.loop = Loop(settings.threads, poke, self.fault)
+        self.loop: Loop[Connection] = Loop(settings.threads, poke, self.fault)
         self.pool = self.loop.pool
         self._poke = poke
         self._resting_until = 0.0
@@ -257,6 +257,7 @@ class Server:
         response.run(self.application)
         worker.response = None
         worker.served += 1
+        self.errors += response.failed
         worker.since = monotonic()
         if self.settings.access_log:
             response.record((worker.since - began) * 1000)

@@ -12,12 +12,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from sdactivate.runtime import log
-
-if TYPE_CHECKING:
-    from sdactivate.servers.native.connection import Connection
 
 Headers = list[tuple[str, str]]
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -109,6 +106,22 @@ class FileWrapper:
         raise StopIteration
 
 
+class Carrier(Protocol):
+    """What a response asks of the connection that carries it."""
+
+    protocol: str
+    raw_body: bool
+
+    def head(self, status: str, fields: str, response: Response) -> bytes: ...
+    def beginning(self, head: bytes, data: bytes) -> bytes: ...
+    def frame(self, data: bytes) -> bytes: ...
+    def send(self, data: bytes) -> None: ...
+    def send_file(self, head: bytes, descriptor: int, offset: int, count: int) -> None: ...
+    def send_last(self, head: bytes, body: bytes, response: Response) -> None: ...
+    def send_tail(self, response: Response) -> None: ...
+    def peer_name(self) -> str: ...
+
+
 class Response:
     """One call of the application and the response to it."""
 
@@ -121,8 +134,9 @@ class Response:
     left: int | None = None  # how much of that is still due
     special = 0  # a bit for each kind of field that the application has set
     sent = 0  # bytes of body
+    failed = False
 
-    def __init__(self, connection: Connection, environ: dict[str, Any]) -> None:
+    def __init__(self, connection: Carrier, environ: dict[str, Any]) -> None:
         self.connection = connection
         self.environ = environ
 
@@ -336,7 +350,7 @@ class Response:
 
     def _answer(self, status: str) -> None:
         """Answer with an error instead of the application, if nothing was sent yet."""
-        self.connection.server.errors += 1
+        self.failed = True
         if self.head_sent:
             return  # the connection is cut, and the peer sees a response that has no end
         self._status = status
