@@ -8,9 +8,9 @@ The names that are systemd's to judge are in `systemd`.
 import re
 from typing import Literal, NamedTuple
 
-from sdactivate import systemd
 from sdactivate.errors import UsageError
 from sdactivate.settings import PREFIX
+from sdactivate.systemd import escape
 
 PATH_MAX = 107
 """Bytes of a unix socket's address, without the NUL that ends it: unix(7)."""
@@ -134,7 +134,7 @@ def _parse_inet(found: re.Match[str]) -> ListenAddress | None:
 
 
 def _parse_unix(text: str) -> ListenAddress:
-    systemd.one_line(text)
+    escape.one_line(text)
     if len(text.encode()) > PATH_MAX:
         raise UsageError(f"{text!r}: a unix socket's address has at most {PATH_MAX} bytes: unix(7)")
     if text.startswith("@"):
@@ -171,14 +171,14 @@ def absolute_path(text: str) -> str:
     by their names), for a component over 255 bytes or a path over 4095, and for what no line of
     a unit can hold.
     """
-    systemd.one_line(text)
+    escape.one_line(text)
     parts = [part for part in text.split("/") if part]
     if not text.startswith("/") or any(part in (".", "..") for part in parts):
         raise UsageError(f"{text!r}: an absolute path without '.' and '..' is wanted")
     path = "/" + "/".join(parts)
     if len(path.encode()) > 4095 or any(len(part.encode()) > 255 for part in parts):
         raise UsageError(f"{text!r}: the kernel takes no path as long as this")
-    return systemd.one_line(path)
+    return escape.one_line(path)
 
 
 def device_node(text: str) -> str:
@@ -194,9 +194,9 @@ def device_node(text: str) -> str:
 def program(text: str) -> str:
     """Return `text`, the absolute path of a program that ExecStart= can name.
 
-    Raises UsageError otherwise; see `systemd.program`.
+    Raises UsageError otherwise; see `escape.program`.
     """
-    return systemd.program(absolute_path(text))
+    return escape.program(absolute_path(text))
 
 
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
@@ -233,7 +233,7 @@ def variable(text: str) -> tuple[str, str]:
         raise UsageError(f"{text!r}: the runtime's settings are options; is {option} meant?")
     if name.startswith("LISTEN_") or name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
         raise UsageError(f"{text!r}: {name} is systemd's to set")
-    systemd.word(value)
+    escape.word(value)
     return name, value
 
 

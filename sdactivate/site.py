@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
-from sdactivate import backends, grammar, systemd
+from sdactivate import backends, grammar
 from sdactivate import settings as runtime
 from sdactivate.backends import Backend
 from sdactivate.errors import UsageError
 from sdactivate.grammar import ListenAddress, parse_listen
+from sdactivate.systemd import escape, names
 
 # Narrower than the grammar of accounts: systemd makes no dynamic user of another name.
 _DYNAMIC = re.compile("[A-Za-z_][A-Za-z0-9_-]{0,30}")
@@ -30,7 +31,7 @@ class Site:
     """
 
     name: str
-    """What its units, descriptor and directories are called; see `systemd.unit_name`."""
+    """What its units, descriptor and directories are called; see `names.unit_name`."""
 
     # the socket
     listen: tuple[ListenAddress, ...] = ()
@@ -89,7 +90,7 @@ class Site:
                 if one != "":
                     _checked(name, check, one)
         if not self.name:
-            _checked("name", systemd.unit_name, self.name)
+            _checked("name", names.unit_name, self.name)
         if not 0 <= self.mode <= 0o777:
             raise UsageError(f"mode={self.mode:#o}: a socket's mode is between 0 and 0o777")
         if self.run_as in ("root", "0"):
@@ -105,7 +106,7 @@ class Site:
             if name not in runtime.BY_NAME:
                 raise UsageError(f"settings: there is no setting {name!r}")
             runtime.BY_NAME[name].parse(text, f"settings: {name}")
-            _checked("settings", systemd.word, text)
+            _checked("settings", escape.word, text)
         credentials = (*self.credential, *self.encrypted_credential)
         for what, values in (
             ("env: the variable", [name for name, _ in self.env]),
@@ -175,14 +176,14 @@ def _check_address(address: ListenAddress) -> None:
 
 
 _CHECKS = {
-    "name": systemd.unit_name,
+    "name": names.unit_name,
     "listen": _check_address,
-    "user": systemd.account,
-    "group": systemd.account,
+    "user": names.account,
+    "group": names.account,
     "app": grammar.application,
     "chdir": grammar.absolute_path,
     "python": grammar.program,
-    "run_as": systemd.account,
+    "run_as": names.account,
     "env_file": grammar.absolute_path,
     "writable": grammar.absolute_path,
     "device": grammar.device_node,

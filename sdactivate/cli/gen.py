@@ -5,12 +5,12 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sdactivate import systemd
 from sdactivate.errors import UsageError
 from sdactivate.generate import options
 from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.make import ALL, Claims, chosen, known_options, make
 from sdactivate.generate.output import File, Output, Target
+from sdactivate.systemd import names, version
 
 if TYPE_CHECKING:
     from sdactivate.generate.tables import Tables
@@ -63,7 +63,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--systemd",
         metavar="VERSION",
-        help=f"the systemd that will read it (default: this host's, else {systemd.USUAL})",
+        help=f"the systemd that will read it (default: this host's, else {version.USUAL})",
     )
     parser.add_argument(
         "--user-manager",
@@ -121,10 +121,10 @@ def target(args: argparse.Namespace) -> Target:
     if not args.systemd:
         return Target(comments=args.comments, own=args.user_manager)
     try:
-        version = systemd.parse_version(args.systemd)
+        wanted = version.parse_version(args.systemd)
     except UsageError as error:
         raise UsageError(f"--systemd {error}") from None
-    return Target(version, args.comments, args.user_manager)
+    return Target(wanted, args.comments, args.user_manager)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -162,7 +162,7 @@ class Asked(NamedTuple):
 def checked_name(text: str) -> str:
     """Return NAME, as it was typed. Raises UsageError where no site can be called so."""
     try:
-        return systemd.unit_name(text)
+        return names.unit_name(text)
     except UsageError as error:
         raise UsageError(f"NAME {error}") from None
 

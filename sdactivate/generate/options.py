@@ -9,12 +9,13 @@ generated unit sets them, so that an operator finds them all in one place and in
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sdactivate import fronts, grammar, settings, systemd
+from sdactivate import fronts, grammar, settings
 from sdactivate.errors import UsageError
 from sdactivate.generate import schedule
 from sdactivate.settings import TABLE as SETTINGS
 from sdactivate.settings import Setting
 from sdactivate.site import Site
+from sdactivate.systemd import names
 
 
 class Option(NamedTuple):
@@ -117,8 +118,8 @@ SITE: tuple[Option, ...] = (
         "socket",
     ),
     DISTRIBUTION,
-    Option("user", systemd.account, "owner of the socket (default root)", "USER", "socket"),
-    Option("group", systemd.account, "group that may connect: the front's", "GROUP", "socket"),
+    Option("user", names.account, "owner of the socket (default root)", "USER", "socket"),
+    Option("group", names.account, "group that may connect: the front's", "GROUP", "socket"),
     Option(
         "mode",
         grammar.parse_mode,
@@ -134,7 +135,7 @@ SITE: tuple[Option, ...] = (
         "interpreter, a virtual environment's as a rule (default: the one that runs this)",
         "PATH",
     ),
-    Option("run-as", systemd.account, "run as USER instead of a dynamic user", "USER"),
+    Option("run-as", names.account, "run as USER instead of a dynamic user", "USER"),
     Option("env", grammar.variable, "a variable of its environment", "NAME=VALUE", many=True),
     Option("env-file", grammar.absolute_path, "a file of variables", "PATH", many=True),
     Option("network", bool, "it connects to other machines", topic="sandbox", flag=True),
@@ -209,7 +210,7 @@ TIMER: tuple[Option, ...] = (
 SYSUSERS: tuple[Option, ...] = (
     Option(
         "member",
-        systemd.account,
+        names.account,
         "who joins the group: the front's user",
         "USER",
         "socket",

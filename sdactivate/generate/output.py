@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sdactivate.systemd import host_version
+from sdactivate.systemd.version import host_version
 
 
 class Target:

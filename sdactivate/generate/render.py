@@ -6,8 +6,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sdactivate import systemd
-from sdactivate.systemd import Escaped
+from sdactivate.systemd import escape
+from sdactivate.systemd.escape import Escaped
 
 
 def _only_escaped(value: object) -> object:
@@ -34,7 +34,7 @@ def environment() -> Environment:
         keep_trailing_newline=True,
         optimized=False,  # most templates are filled in once, and compiling them is what takes time
     )
-    jinja.filters.update(plain=systemd.plain, literal=systemd.literal, word=systemd.word)
+    jinja.filters.update(plain=escape.plain, literal=escape.literal, word=escape.word)
     return jinja
 
 

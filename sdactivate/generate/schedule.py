@@ -2,9 +2,9 @@
 
 import re
 
-from sdactivate import systemd
 from sdactivate.errors import UsageError
 from sdactivate.settings import seconds
+from sdactivate.systemd import escape
 
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -26,7 +26,7 @@ def command(text: str) -> tuple[str, ...]:
     if not words or not _NAME.fullmatch(words[0]):
         raise UsageError(f"{text!r}: a command of manage.py is wanted, such as clearsessions")
     for word in words:
-        systemd.printable(word)
+        escape.printable(word)
     return words
 
 

@@ -17,7 +17,7 @@ from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
 from sdactivate.settings import resolve
 from sdactivate.site import Site
-from sdactivate.systemd import Escaped, word
+from sdactivate.systemd.escape import Escaped, word
 
 READY_FD = 9
 """The descriptor that s6 listens on for readiness: one that no socket is placed on."""

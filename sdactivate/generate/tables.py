@@ -26,10 +26,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sdactivate import systemd
 from sdactivate.errors import Error, UsageError
 from sdactivate.generate.make import kind_name, known_options
 from sdactivate.generate.options import Option
+from sdactivate.systemd import names
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -99,7 +99,7 @@ class Tables:
             raise Error(f"{self.path}: there is no [sites.{name}]{hint}")
         at = (*self._at, "sites", name)
         try:
-            systemd.unit_name(name)
+            names.unit_name(name)
         except UsageError as error:
             raise self._error(at, str(error)) from None
         own = self._read(at, self._table(self._sites, name, at[:-1]))

@@ -2,7 +2,6 @@
 
 import sys
 
-from sdactivate import systemd
 from sdactivate.errors import UsageError
 from sdactivate.generate import advice
 from sdactivate.generate.output import File, Output, Target
@@ -10,6 +9,7 @@ from sdactivate.generate.render import render
 from sdactivate.generate.schedule import is_span
 from sdactivate.generate.units import surroundings
 from sdactivate.site import Site
+from sdactivate.systemd import escape
 
 Commands = tuple[tuple[str, ...], ...]
 
@@ -40,7 +40,7 @@ def service(
                 stem=stem,
                 command=words[0],
                 timed=words in command,
-                start=systemd.command([python, "manage.py", *words]),
+                start=escape.command([python, "manage.py", *words]),
                 **surroundings(site, target),
             ),
         )

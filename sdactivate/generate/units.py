@@ -8,7 +8,7 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sdactivate import directives, hosts, peer_rules, systemd
+from sdactivate import directives, hosts, peer_rules
 from sdactivate.errors import UsageError
 from sdactivate.generate import advice
 from sdactivate.generate.output import File, Output, Target
@@ -17,7 +17,8 @@ from sdactivate.grammar import ListenAddress, parse_listen
 from sdactivate.peer_rules import kernel_version, parse_rule
 from sdactivate.settings import DEFAULTS, resolve, seconds, words
 from sdactivate.site import Site
-from sdactivate.systemd import Escaped
+from sdactivate.systemd import escape
+from sdactivate.systemd.escape import Escaped
 
 STOP_MARGIN = 10
 """Seconds between the end of the graceful stop and systemd's SIGKILL."""
@@ -95,7 +96,7 @@ def template(site: Site, target: Target) -> Output:
 
 
 def _names(site: Site, stem: str, instances: bool) -> Names:
-    plain, word, user = systemd.plain, systemd.word, site.service_user
+    plain, word, user = escape.plain, escape.word, site.service_user
     if not instances:
         return Names(plain(stem), plain(stem), plain(stem), word(stem), plain(user))
     own = f"{stem}-{INSTANCE}"
@@ -123,8 +124,8 @@ def _sockets(site: Site, target: Target, instances: bool) -> Iterator[File]:
 
 def _listen(site: Site, addresses: list[ListenAddress], target: Target) -> list[Escaped]:
     if target.own and not site.listen:
-        return [Escaped(f"%t/{systemd.plain(site.name)}.sock")]
-    return [systemd.plain(str(address)) for address in addresses]
+        return [Escaped(f"%t/{escape.plain(site.name)}.sock")]
+    return [escape.plain(str(address)) for address in addresses]
 
 
 def _service(site: Site, target: Target, instances: bool) -> File:
@@ -145,8 +146,8 @@ def _service(site: Site, target: Target, instances: bool) -> File:
         host=host,
         why=[Escaped(line) for line in host.why] if host else [],
         sockets=[_names(site, stem, instances).unit for stem in site.socket_units],
-        start=systemd.command(start),
-        reload=systemd.command([python, "-m", "sdactivate", "reload"]),
+        start=escape.command(start),
+        reload=escape.command([python, "-m", "sdactivate", "reload"]),
         signal=Escaped(host.reload) if host else None,
         stop=stop_timeout(site),
         watchdog=WATCHDOG,

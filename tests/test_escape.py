@@ -5,28 +5,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdactivate import systemd
 from sdactivate.errors import UsageError
+from sdactivate.systemd import escape, names, version
 
 
 @pytest.mark.parametrize(
     "char", ["\n", "\r", "\t", "\0", "\x1b", "\x7f", "\x85", "\u2028", "\ufffe"]
 )
 def test_a_control_character_is_refused_everywhere(char: str) -> None:
-    for escape in (systemd.plain, systemd.word, systemd.one_line, systemd.printable):
+    for place in (escape.plain, escape.word, escape.one_line, escape.printable):
         with pytest.raises(UsageError, match="can't stand in a unit file"):
-            escape(f"a{char}b")
+            place(f"a{char}b")
 
 
 def test_what_is_not_utf8_is_refused() -> None:
     with pytest.raises(UsageError):
-        systemd.word("\udcff")
+        escape.word("\udcff")
 
 
 @pytest.mark.parametrize("text", [" a", "a ", "a\\"])
 def test_a_plain_value_keeps_its_ends(text: str) -> None:
     with pytest.raises(UsageError):
-        systemd.plain(text)
+        escape.plain(text)
 
 
 @pytest.mark.parametrize(
@@ -45,27 +45,27 @@ def test_a_plain_value_keeps_its_ends(text: str) -> None:
     ],
 )
 def test_words(text: str, written: str) -> None:
-    assert systemd.word(text) == written
+    assert escape.word(text) == written
 
 
 def test_a_plain_value_doubles_specifiers_and_knows_no_quotes() -> None:
-    assert systemd.plain('/srv/50% of "it"') == '/srv/50%% of "it"'
+    assert escape.plain('/srv/50% of "it"') == '/srv/50%% of "it"'
 
 
 def test_a_command_is_its_arguments() -> None:
-    line = systemd.command(["/opt/my env/bin/python", "-c", "$HOME ${X} $", ";", "%h"])
+    line = escape.command(["/opt/my env/bin/python", "-c", "$HOME ${X} $", ";", "%h"])
     assert line == '"/opt/my env/bin/python" -c "$$HOME $${X} $$" ";" "%%h"'
 
 
 @pytest.mark.parametrize("path", ["python3", "", "/a'b", '/a"b', "/a\\b", "/a$b", "-/bin/sh"])
 def test_a_program_that_ExecStart_cannot_name_is_refused(path: str) -> None:
     with pytest.raises(UsageError):
-        systemd.program(path)
+        escape.program(path)
 
 
 @pytest.mark.parametrize("name", ["mysite", "my-site_2.example", "7", "_x", "my\\x20site"])
 def test_names(name: str) -> None:
-    assert systemd.unit_name(name) == name
+    assert names.unit_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -90,22 +90,22 @@ def test_names(name: str) -> None:
 )
 def test_what_is_no_name(name: str) -> None:
     with pytest.raises(UsageError, match="a name is made of"):
-        systemd.unit_name(name)
+        names.unit_name(name)
 
 
 def test_a_site_is_not_called_like_a_unit() -> None:
     with pytest.raises(UsageError, match=r"a site is named without \.socket; is my\.site meant"):
-        systemd.unit_name("my.site.socket")
+        names.unit_name("my.site.socket")
 
 
 def test_a_refused_name_comes_with_what_systemd_would_write() -> None:
     with pytest.raises(UsageError, match=r"systemd would write it my\\x20site$"):
-        systemd.unit_name("my site")
+        names.unit_name("my site")
 
 
 def test_a_long_name_is_refused() -> None:
     with pytest.raises(UsageError, match="at most"):
-        systemd.unit_name("a" * 200)
+        names.unit_name("a" * 200)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-escape"), reason="needs systemd-escape")
@@ -114,14 +114,14 @@ def test_escapes_as_systemd_does(text: str) -> None:
     if text.startswith("."):
         text = "x" + text
     told = subprocess.run(["systemd-escape", "--", text], capture_output=True, check=True).stdout
-    assert systemd.escape(text).encode() == told.removesuffix(b"\n")
+    assert names.escape(text).encode() == told.removesuffix(b"\n")
 
 
 @pytest.mark.parametrize(
     "text", ["root", "www-data", "_apt", "a.b", "me@example.org", "0", "1000", "x$"]
 )
 def test_accounts(text: str) -> None:
-    assert systemd.account(text) == text
+    assert names.account(text) == text
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_accounts(text: str) -> None:
 )
 def test_what_is_no_account(text: str) -> None:
     with pytest.raises(UsageError):
-        systemd.account(text)
+        names.account(text)
 
 
 @pytest.mark.parametrize(
@@ -138,15 +138,15 @@ def test_what_is_no_account(text: str) -> None:
     [("252", 252), ("v257", 257), ("systemd 252 (252.39-1~deb12u2)\n+PAM", 252), ("260~rc1", 260)],
 )
 def test_versions(text: str, version: int) -> None:
-    assert systemd.parse_version(text) == version
+    assert version.parse_version(text) == version
 
 
 @pytest.mark.parametrize("text", ["", "new", "25233", "239", "-1", "252x"[3:]])
 def test_what_is_no_version(text: str) -> None:
     with pytest.raises(UsageError):
-        systemd.parse_version(text)
+        version.parse_version(text)
 
 
 def test_the_version_of_a_host_without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert systemd.host_version() == systemd.USUAL
+    assert version.host_version() == version.USUAL
