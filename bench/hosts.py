@@ -12,7 +12,7 @@ from bench import restart
 from bench.load import Bench
 from bench.process import Failed, python
 from bench.servers import SERVERS, Case, Server, version
-from sdactivate import backends, hosts
+from sdactivate import backends, external_servers
 
 PREFIX = "serve "
 # The Django site, whose answers take a fraction of a millisecond; and one that is always waiting
@@ -31,7 +31,7 @@ def _rows() -> dict[str, Server]:
 
         package = backend.package or {"native": "sdactivate"}.get(name, name)
         protocol = backend.front_protocol("auto", ("scgi", "http"))
-        reload = "HUP" if backend.in_process else hosts.HOSTS[name].reload
+        reload = "HUP" if backend.in_process else external_servers.HOSTS[name].reload
         found[PREFIX + name] = Server(package, (protocol,), argv, 1, 64, reload)
     return found
 

@@ -217,7 +217,7 @@ def reachable_python(home: Path, user: User) -> tuple[dict[str, str], str]:
     }
 
     def works(python: str) -> bool:
-        probe = [python, "-c", "import django, sdactivate.runtime.activation"]
+        probe = [python, "-c", "import django, sdactivate.systemd.listen_fds"]
         with suppress(OSError):
             done = subprocess.run(probe, cwd="/", env=environment, capture_output=True, **to(user))
             return done.returncode == 0

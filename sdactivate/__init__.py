@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdactivate.errors import Error, UsageError
-    from sdactivate.runtime.activation import InheritedSocket, inherited_sockets
-    from sdactivate.runtime.descriptors import ActivationError
-    from sdactivate.runtime.notify import notify
     from sdactivate.runtime.serve import serve
     from sdactivate.site import Site
+    from sdactivate.systemd.descriptors import ActivationError
+    from sdactivate.systemd.listen_fds import InheritedSocket, inherited_sockets
+    from sdactivate.systemd.notify import notify
 
 __version__ = "0.1.0"
 
@@ -29,13 +29,13 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "ActivationError": "sdactivate.runtime.descriptors",
+    "ActivationError": "sdactivate.systemd.descriptors",
     "Error": "sdactivate.errors",
-    "InheritedSocket": "sdactivate.runtime.activation",
+    "InheritedSocket": "sdactivate.systemd.listen_fds",
     "Site": "sdactivate.site",
     "UsageError": "sdactivate.errors",
-    "inherited_sockets": "sdactivate.runtime.activation",
-    "notify": "sdactivate.runtime.notify",
+    "inherited_sockets": "sdactivate.systemd.listen_fds",
+    "notify": "sdactivate.systemd.notify",
     "serve": "sdactivate.runtime.serve",
 }
 

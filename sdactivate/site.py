@@ -1,7 +1,7 @@
 """Site: the one validated description of a deployed application, shared by every wing.
 
 The generator writes it as units, the launcher opens its sockets, the fronts point at them, the
-doctor compares it with what runs. How each value is written is in `grammar`; what can't go
+doctor compares it with what runs. How each value is written is in `values`; what can't go
 together is refused here.
 """
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
-from sdactivate import backends, grammar
+from sdactivate import backends, values
 from sdactivate import settings as runtime
 from sdactivate.backends import Backend
 from sdactivate.errors import UsageError
-from sdactivate.grammar import ListenAddress, parse_listen
 from sdactivate.systemd import escape, names
+from sdactivate.values import ListenAddress, parse_listen
 
 # Narrower than the grammar of accounts: systemd makes no dynamic user of another name.
 _DYNAMIC = re.compile("[A-Za-z_][A-Za-z0-9_-]{0,30}")
@@ -59,7 +59,7 @@ class Site:
     settings: Mapping[str, str] = field(default_factory=dict)
     """The runtime's settings (`sdactivate.settings`), by name, as text. Only these are written."""
 
-    # what it needs beyond its socket and its own directories: `sdactivate.directives`
+    # what it needs beyond its socket and its own directories: `sdactivate.sandbox`
     network: bool = False
     """Connections to other machines."""
     jit: bool = False
@@ -99,22 +99,22 @@ class Site:
                 "or none for a dynamic one"
             )
         for name, value in self.env:
-            _checked("env", grammar.variable, f"{name}={value}")
+            _checked("env", values.variable, f"{name}={value}")
         for name, path in (*self.credential, *self.encrypted_credential):
-            _checked("credential", grammar.credential, f"{name}={path}")
+            _checked("credential", values.credential, f"{name}={path}")
         for name, text in self.settings.items():
             if name not in runtime.BY_NAME:
                 raise UsageError(f"settings: there is no setting {name!r}")
             runtime.BY_NAME[name].parse(text, f"settings: {name}")
             _checked("settings", escape.word, text)
         credentials = (*self.credential, *self.encrypted_credential)
-        for what, values in (
+        for what, given in (
             ("env: the variable", [name for name, _ in self.env]),
             ("credential: the name", [name for name, _ in credentials]),
             ("listen: the name", [address.name for address in self.addresses if address.name]),
             ("listen: the address", [str(address) for address in self.addresses]),
         ):
-            if twice := [value for value in values if values.count(value) > 1]:
+            if twice := [value for value in given if given.count(value) > 1]:
                 raise UsageError(f"{what} {twice[0]!r} is given twice")
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
 
@@ -180,16 +180,16 @@ _CHECKS = {
     "listen": _check_address,
     "user": names.account,
     "group": names.account,
-    "app": grammar.application,
-    "chdir": grammar.absolute_path,
-    "python": grammar.program,
+    "app": values.application,
+    "chdir": values.absolute_path,
+    "python": values.program,
     "run_as": names.account,
-    "env_file": grammar.absolute_path,
-    "writable": grammar.absolute_path,
-    "device": grammar.device_node,
-    "memory_max": grammar.memory,
-    "cpu_quota": grammar.cpu_quota,
-    "tasks_max": grammar.tasks,
+    "env_file": values.absolute_path,
+    "writable": values.absolute_path,
+    "device": values.device_node,
+    "memory_max": values.memory,
+    "cpu_quota": values.cpu_quota,
+    "tasks_max": values.tasks,
 }
 
 

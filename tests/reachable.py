@@ -33,7 +33,7 @@ def reachable_python(name: str, library: Path) -> tuple[str, dict[str, str]]:
 
 
 def _works(python: str, environ: dict[str, str], name: str) -> bool:
-    probe = [python, "-c", "import django, sdactivate.runtime.activation"]
+    probe = [python, "-c", "import django, sdactivate.systemd.listen_fds"]
     try:
         done = subprocess.run(probe, cwd="/", env=environ, capture_output=True, **as_user(name))
     except PermissionError:

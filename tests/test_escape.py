@@ -134,11 +134,11 @@ def test_what_is_no_account(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "version"),
+    ("text", "number"),
     [("252", 252), ("v257", 257), ("systemd 252 (252.39-1~deb12u2)\n+PAM", 252), ("260~rc1", 260)],
 )
-def test_versions(text: str, version: int) -> None:
-    assert version.parse_version(text) == version
+def test_versions(text: str, number: int) -> None:
+    assert version.parse_version(text) == number
 
 
 @pytest.mark.parametrize("text", ["", "new", "25233", "239", "-1", "252x"[3:]])

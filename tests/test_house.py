@@ -32,8 +32,8 @@ TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in MODULES.
 
 # Room: what it must not import, at the top of a module or inside a function.
 COMMON = (
-    *("errors", "settings", "site", "systemd", "directives", "vocabulary", "fronts", "backends"),
-    *("grammar", "hosts", "peer_rules"),
+    *("errors", "settings", "site", "systemd", "sandbox", "fronts", "backends"),
+    *("values", "external_servers", "peer_rules"),
 )
 RUNTIME = ("sdactivate.runtime", "sdactivate.servers")
 BEFORE = ("sdactivate.generate", "jinja2")
@@ -149,7 +149,7 @@ SERVING = {
 }
 NOT_WHILE_SERVING = {
     *("jinja2", "sdactivate.generate", "sdactivate.doctor", "sdactivate.launch"),
-    *("sdactivate.hosts", "sdactivate.site"),
+    *("sdactivate.external_servers", "sdactivate.site"),
     *("asyncio", "email", "http.server", "logging", "multiprocessing", "socketserver"),
     *("urllib.request", "unittest", "wsgiref.simple_server", "xml", "django"),
 }

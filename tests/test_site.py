@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from sdactivate.errors import UsageError
-from sdactivate.grammar import ListenAddress, parse_listen
 from sdactivate.site import Site
+from sdactivate.values import ListenAddress, parse_listen
 
 
 def test_a_site_needs_only_a_name() -> None:

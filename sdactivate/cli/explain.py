@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sdactivate.errors import Error
 
 if TYPE_CHECKING:
-    from sdactivate.doctor.unitfile import Unit
+    from sdactivate.systemd.unitfile import Unit
 
 SUMMARY = "each line of a unit: why it is there, what it costs to leave out"
 

@@ -76,8 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from sdactivate.grammar import parse_listen, parse_mode
     from sdactivate.launch import Launch, launch, process
+    from sdactivate.values import parse_listen, parse_mode
 
     for option in ("user", "group", "run_as", "chroot", "chdir"):
         if getattr(args, option) == "":  # as a script's unset variable makes it

@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _addresses(target: str) -> tuple[list[str], str, str]:
     """The addresses that are meant, and the service behind them and its user, where known."""
-    from sdactivate.doctor.manager import listed, listening, one, show
     from sdactivate.errors import Error, UsageError
+    from sdactivate.systemd.systemctl import listed, listening, one, show
 
     if target[:1] in ("/", "@"):
         return [target], "", ""

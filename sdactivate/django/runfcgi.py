@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from sdactivate.errors import Error, UsageError
-from sdactivate.grammar import parse_listen, parse_mode
 from sdactivate.launch import Launch
 from sdactivate.launch.parents import holding_parent
 from sdactivate.launch.process import parse_umask
 from sdactivate.settings import Settings
+from sdactivate.values import parse_listen, parse_mode
 
 
 class Option(NamedTuple):

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from sdactivate.doctor.finding import Case, Hit, Lines, Remedy
 from sdactivate.doctor.rules import BY_ID, TABLE, Rule
-from sdactivate.doctor.unitfile import Entry, Unit
 from sdactivate.errors import UsageError
+from sdactivate.systemd.unitfile import Entry, Unit
 
 
 class Finding(NamedTuple):

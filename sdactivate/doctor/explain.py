@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from textwrap import wrap
 from typing import Any, NamedTuple
 
-from sdactivate import directives, vocabulary
-from sdactivate.directives import Directive
-from sdactivate.doctor.unitfile import Entry, Unit
+from sdactivate import sandbox
+from sdactivate.doctor import directives
+from sdactivate.sandbox import Directive
+from sdactivate.systemd.unitfile import Entry, Unit
 
 WIDTH = 88
 
@@ -40,7 +41,7 @@ class Explained(NamedTuple):
 def explain(unit: Unit) -> Explained:
     """Return `unit` with each of its lines explained."""
     present = {entry.key for entry in unit.entries}
-    absent = [row for row in directives.TABLE if row.name not in present]
+    absent = [row for row in sandbox.TABLE if row.name not in present]
     return Explained(
         unit,
         tuple(_line(entry) for entry in unit.entries),
@@ -49,11 +50,11 @@ def explain(unit: Unit) -> Explained:
 
 
 def _line(entry: Entry) -> Line:
-    if rows := directives.named(entry.key):
+    if rows := sandbox.named(entry.key):
         same = [row for row in rows if row.value == entry.value]
         better = "" if same else rows[0].line
         return Line(entry, (same or rows)[0].why, rows[0].source, (same or rows)[0].cost, better)
-    if word := vocabulary.TABLE.get(entry.key):
+    if word := directives.TABLE.get(entry.key):
         return Line(entry, *word)
     return Line(entry, "", "systemd.directives(7)")
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from sdactivate.doctor.unitfile import Entry, Unit
 from sdactivate.doctor.units import Deployment
+from sdactivate.systemd.unitfile import Entry, Unit
 
 if TYPE_CHECKING:
     from sdactivate.doctor.live import Facts

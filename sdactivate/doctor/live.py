@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from sdactivate.doctor import people, processes, sockdiag, words
 from sdactivate.doctor.access import Identity, Verdict, Way, judge
-from sdactivate.doctor.manager import Properties, addresses, one, show
 from sdactivate.doctor.processes import Process
 from sdactivate.doctor.units import Deployment
 from sdactivate.doctor.walk import walk
 from sdactivate.errors import Error
 from sdactivate.fronts import Front, Packaging
+from sdactivate.systemd.systemctl import Properties, addresses, one, show
 
 _LOG_TAIL = 256 * 1024  # bytes of a front's log that are looked at
 _RECENT = 3600  # seconds

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sdactivate.doctor.manager import listed, load_state, one, show
-from sdactivate.doctor.unitfile import Unit, parse
 from sdactivate.errors import Error, UsageError
+from sdactivate.systemd.systemctl import listed, load_state, one, show
+from sdactivate.systemd.unitfile import Unit, parse
 
 _KINDS = (".socket", ".service")
 _LINKS = (".wants", ".requires", ".upholds")

@@ -10,8 +10,8 @@ import pwd
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from sdactivate import hosts
-from sdactivate.directives import NEEDS, TABLE
+from sdactivate import external_servers
+from sdactivate.sandbox import NEEDS, TABLE
 from sdactivate.site import Site
 
 
@@ -107,11 +107,11 @@ def of_service(site: Site, python: str, own: bool) -> Iterator[str]:
 
 def of_server(site: Site, python: str) -> Iterator[str]:
     """Yield what should be known about another server that serves the site."""
-    host = hosts.HOSTS.get(site.backend.name)
+    host = external_servers.HOSTS.get(site.backend.name)
     if host is None:
         return
     # Every package installs a program of its name beside the interpreter
-    if os.path.exists(python) and not os.path.exists(hosts.program(host, python)):
+    if os.path.exists(python) and not os.path.exists(external_servers.program(host, python)):
         yield (
             f"--server {host.name}: it does not seem to be installed for {python}; install it "
             f"with `{host.backend.install_command(python)}`"

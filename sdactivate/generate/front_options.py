@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sdactivate import settings
 from sdactivate.errors import UsageError
 from sdactivate.generate.options import DISTRIBUTION, Option
-from sdactivate.grammar import absolute_path
+from sdactivate.values import absolute_path
 
 COLD_START = 10.0
 """Seconds that an application may take to start: no front may give up sooner."""

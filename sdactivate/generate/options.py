@@ -9,7 +9,7 @@ generated unit sets them, so that an operator finds them all in one place and in
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sdactivate import fronts, grammar, settings
+from sdactivate import fronts, settings, values
 from sdactivate.errors import UsageError
 from sdactivate.generate import schedule
 from sdactivate.settings import TABLE as SETTINGS
@@ -102,7 +102,7 @@ DISTRIBUTION = Option(
 SITE: tuple[Option, ...] = (
     Option(
         "listen",
-        grammar.parse_listen,
+        values.parse_listen,
         "where it is reached (default /run/NAME.sock): /path, @abstract, 127.0.0.1:8000, "
         "[::1]:8000, vsock:CID:PORT; several times for several sockets",
         "ADDRESS",
@@ -122,55 +122,53 @@ SITE: tuple[Option, ...] = (
     Option("group", names.account, "group that may connect: the front's", "GROUP", "socket"),
     Option(
         "mode",
-        grammar.parse_mode,
+        values.parse_mode,
         "permissions of the socket (default 0660): 0660 or u=rw,g=rw,o=",
         "MODE",
         "socket",
     ),
-    Option("app", grammar.application, "the WSGI application", "MODULE:NAME"),
-    Option("chdir", grammar.absolute_path, "directory to run in and import from", "DIR"),
+    Option("app", values.application, "the WSGI application", "MODULE:NAME"),
+    Option("chdir", values.absolute_path, "directory to run in and import from", "DIR"),
     Option(
         "python",
-        grammar.program,
+        values.program,
         "interpreter, a virtual environment's as a rule (default: the one that runs this)",
         "PATH",
     ),
     Option("run-as", names.account, "run as USER instead of a dynamic user", "USER"),
-    Option("env", grammar.variable, "a variable of its environment", "NAME=VALUE", many=True),
-    Option("env-file", grammar.absolute_path, "a file of variables", "PATH", many=True),
+    Option("env", values.variable, "a variable of its environment", "NAME=VALUE", many=True),
+    Option("env-file", values.absolute_path, "a file of variables", "PATH", many=True),
     Option("network", bool, "it connects to other machines", topic="sandbox", flag=True),
     Option("jit", bool, "it needs writable executable memory", topic="sandbox", flag=True),
     Option("home", bool, "it reads what lies under /home or /root", topic="sandbox", flag=True),
     Option(
         "writable",
-        grammar.absolute_path,
+        values.absolute_path,
         "a path it may write to besides its state and cache directories",
         "PATH",
         "sandbox",
         many=True,
     ),
-    Option("device", grammar.device_node, "a device it may use", "PATH", "sandbox", many=True),
+    Option("device", values.device_node, "a device it may use", "PATH", "sandbox", many=True),
     Option(
         "credential",
-        grammar.credential,
+        values.credential,
         "a secret: the file NAME in $CREDENTIALS_DIRECTORY, read from PATH as root",
         "NAME=PATH",
         many=True,
     ),
     Option(
         "encrypted-credential",
-        grammar.credential,
+        values.credential,
         "the same from a file that `systemd-creds encrypt` wrote",
         "NAME=PATH",
         many=True,
     ),
-    Option("memory-max", grammar.memory, "memory at most: 512M, 2G, 25%", "BYTES", "limits"),
-    Option(
-        "cpu-quota", grammar.cpu_quota, "processor time at most: 50%, 200%", "PERCENT", "limits"
-    ),
+    Option("memory-max", values.memory, "memory at most: 512M, 2G, 25%", "BYTES", "limits"),
+    Option("cpu-quota", values.cpu_quota, "processor time at most: 50%, 200%", "PERCENT", "limits"),
     Option(
         "tasks-max",
-        grammar.tasks,
+        values.tasks,
         "processes and threads at most",
         "NUMBER",
         "limits",
@@ -225,15 +223,15 @@ FIELDS = frozenset(row.field for row in SITE)
 _SETTINGS = frozenset(setting.name for setting in SETTINGS)
 
 
-def site(name: str, values: Mapping[str, Any]) -> Site:
-    """Return the site called `name` with `values`, by field, as the options' readers made them.
+def site(name: str, given: Mapping[str, Any]) -> Site:
+    """Return the site called `name` with `given`, by field, as the options' readers made them.
 
     `front` (see `sdactivate.fronts`) and `distribution` are no fields of it: they say what its
     group and its address are where these are not given. What only kinds read is left to them.
 
     Raises UsageError where they don't fit together.
     """
-    fields = {key: values[key] for key in values if key in FIELDS and key not in _SETTINGS}
+    fields = {key: given[key] for key in given if key in FIELDS and key not in _SETTINGS}
     front, distribution = fields.pop("front", None), fields.pop("distribution", None)
     if front:
         packaging = front.packaging.get(distribution := distribution or fronts.distribution())
@@ -241,11 +239,11 @@ def site(name: str, values: Mapping[str, Any]) -> Site:
             fields["group"] = fronts.packaging(front, distribution).group
         if packaging and packaging.chroot:
             seen = packaging.default_socket(name)
-            for address in fields.setdefault("listen", (grammar.parse_listen(seen),)):
+            for address in fields.setdefault("listen", (values.parse_listen(seen),)):
                 if address.path and not packaging.path_inside(address.path):
                     raise UsageError(
                         f"--listen {address}: {front.title} makes {packaging.chroot} its root "
                         f"directory and can't see a socket outside; use {seen}"
                     )
-    runtime = {key: value for key, value in values.items() if key in _SETTINGS}
+    runtime = {key: value for key, value in given.items() if key in _SETTINGS}
     return Site(name, **fields, settings=runtime)

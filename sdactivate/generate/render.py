@@ -11,7 +11,7 @@ from sdactivate.systemd.escape import Escaped
 
 
 def _only_escaped(value: object) -> object:
-    """Refuse what has not passed through a grammar's own function: the way injections come in."""
+    """Refuse what has not passed through a function of `escape`'s: the way injections come in."""
     if not isinstance(value, Escaped | int):
         raise TypeError(f"{value!r} reached a template without being escaped")
     return value

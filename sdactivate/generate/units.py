@@ -8,17 +8,17 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sdactivate import directives, hosts, peer_rules
+from sdactivate import external_servers, peer_rules, sandbox
 from sdactivate.errors import UsageError
 from sdactivate.generate import advice
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
-from sdactivate.grammar import ListenAddress, parse_listen
 from sdactivate.peer_rules import kernel_version, parse_rule
 from sdactivate.settings import DEFAULTS, resolve, seconds, words
 from sdactivate.site import Site
 from sdactivate.systemd import escape
 from sdactivate.systemd.escape import Escaped
+from sdactivate.values import ListenAddress, parse_listen
 
 STOP_MARGIN = 10
 """Seconds between the end of the graceful stop and systemd's SIGKILL."""
@@ -134,9 +134,11 @@ def _service(site: Site, target: Target, instances: bool) -> File:
     names = _names(site, site.name, instances)
     python = site.python or sys.executable
     start = [python, "-m", "sdactivate", "serve", site.app]
-    if host := hosts.HOSTS.get(site.backend.name):
+    if host := external_servers.HOSTS.get(site.backend.name):
         families = [address.family for address in site.addresses]
-        start = hosts.command(host, python, site.app, resolve({}, site.settings, {}), families)
+        start = external_servers.command(
+            host, python, site.app, resolve({}, site.settings, {}), families
+        )
     else:
         site.backend.interface(site.app)
     text = render(
@@ -183,10 +185,10 @@ def surroundings(site: Site, target: Target, names: Names | None = None) -> dict
 @cache
 def _topics(needs: frozenset[str], version: int) -> list[tuple[Escaped, Escaped]]:
     """The sandbox as comments and blocks of lines: the same for many sites, and made once."""
-    rows = directives.sandbox(needs, version)
+    rows = sandbox.lines(needs, version)
     blocks = (
         (comment, [row.line for row in rows if row.topic == topic])
-        for topic, comment in directives.TOPICS.items()
+        for topic, comment in sandbox.TOPICS.items()
     )
     return [(Escaped(comment), Escaped("\n".join(lines))) for comment, lines in blocks if lines]
 
@@ -216,7 +218,7 @@ def _needs(site: Site, target: Target) -> set[str]:
 
 
 def needs(site: Site) -> set[str]:
-    """Return what the site needs of `directives.NEEDS`; for peers, on this host's kernel."""
+    """Return what the site needs of `sandbox.NEEDS`; for peers, on this host's kernel."""
     asked = {
         "network": site.network,
         "jit": site.jit,

@@ -28,12 +28,12 @@ from socket import AF_INET, AF_INET6, AF_UNIX, AF_VSOCK, VMADDR_CID_ANY, socket
 from typing import NoReturn
 
 from sdactivate.errors import Error, UsageError
-from sdactivate.grammar import ListenAddress
 from sdactivate.launch import identity, kernel, process, sockets
 from sdactivate.launch.identity import Identity
 from sdactivate.launch.ondemand import Activator
 from sdactivate.launch.sockets import Access, SocketInUse
 from sdactivate.launch.talk import say
+from sdactivate.values import ListenAddress
 
 BACKLOG = 4096  # SOMAXCONN, as systemd has it; the kernel's net.core.somaxconn is the ceiling
 

@@ -30,8 +30,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.activation import InheritedSocket
     from sdactivate.runtime.origin import Origin
+    from sdactivate.systemd.listen_fds import InheritedSocket
 
 CHANNEL = "_SDACTIVATE_CHANNEL"
 READY = b"ready\n"

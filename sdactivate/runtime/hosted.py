@@ -13,10 +13,10 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sdactivate import hosts
+from sdactivate import external_servers
 from sdactivate.errors import Error, UsageError
-from sdactivate.hosts import Host
-from sdactivate.runtime.activation import inherited_sockets
+from sdactivate.external_servers import Host
+from sdactivate.systemd.listen_fds import inherited_sockets
 
 if TYPE_CHECKING:
     from sdactivate.settings import Settings
@@ -38,8 +38,9 @@ def become(host: Host, application: Any, settings: Settings) -> NoReturn:
 
     application: MODULE:NAME, which the server imports by itself.
 
-    Raises UsageError for an application that is not a name and for what `hosts.command` refuses,
-    NotInstalled, and ActivationError as `inherited_sockets` does.
+    Raises UsageError for an application that is not a name and for what
+    `external_servers.command` refuses, NotInstalled, and ActivationError as `inherited_sockets`
+    does.
     """
     from sdactivate.launch.process import execute, place
 
@@ -49,7 +50,7 @@ def become(host: Host, application: Any, settings: Settings) -> NoReturn:
             "give serve() its name, such as 'mysite.wsgi:application'"
         )
     host.backend.interface(application)
-    hosts.check_settings(host, settings)
+    external_servers.check_settings(host, settings)
     python = sys.executable
     if not is_installed(host, python):
         raise NotInstalled(
@@ -58,7 +59,7 @@ def become(host: Host, application: Any, settings: Settings) -> NoReturn:
         )
     sockets = inherited_sockets(settings.fd)
     families = [_FAMILIES[inherited.sock.family] for inherited in sockets]
-    argv = hosts.command(host, python, application, settings, families)
+    argv = external_servers.command(host, python, application, settings, families)
     names = [inherited.name for inherited in sockets]
     sys.stdout.flush()
     execute(argv, os.environ, place([inherited.sock for inherited in sockets], ()), names)
@@ -67,5 +68,5 @@ def become(host: Host, application: Any, settings: Settings) -> NoReturn:
 def is_installed(host: Host, python: str) -> bool:
     """Return whether `host` is there for `python`, which is this interpreter."""
     if host.is_program:
-        return os.access(hosts.program(host, python), os.X_OK)
+        return os.access(external_servers.program(host, python), os.X_OK)
     return find_spec(host.name) is not None

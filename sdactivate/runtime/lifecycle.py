@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 
 from sdactivate.errors import Error
 from sdactivate.runtime import ending, log
-from sdactivate.runtime.notify import notify, reloading, watchdog_seconds
 from sdactivate.runtime.outcome import Askers
 from sdactivate.runtime.recycling import Recycling
 from sdactivate.runtime.reload import Reload, Succession
 from sdactivate.runtime.status import Status
 from sdactivate.runtime.steward import Steward
+from sdactivate.systemd.notify import notify, reloading, watchdog_seconds
 
 if TYPE_CHECKING:
     from sdactivate.runtime.handover import Successor

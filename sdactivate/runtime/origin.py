@@ -12,10 +12,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from sdactivate.runtime.activation import SOURCES
+from sdactivate.systemd.listen_fds import SOURCES
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.activation import InheritedSocket
+    from sdactivate.systemd.listen_fds import InheritedSocket
 
 # However the sockets came to this process, they go on announced; and whoever waits to hear that
 # the service is ready has heard it. The environment outranks what the command line says of both.

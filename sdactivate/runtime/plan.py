@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.activation import InheritedSocket
     from sdactivate.runtime.origin import Origin
     from sdactivate.runtime.serving import Serving
     from sdactivate.settings import Settings
+    from sdactivate.systemd.listen_fds import InheritedSocket
 
 
 class Plan(NamedTuple):

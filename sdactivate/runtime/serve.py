@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from sdactivate import backends
 from sdactivate.errors import Error, UsageError
-from sdactivate.runtime import garbage, notify
-from sdactivate.runtime.activation import inherited_sockets
+from sdactivate.runtime import garbage
 from sdactivate.settings import resolve
+from sdactivate.systemd import notify
+from sdactivate.systemd.listen_fds import inherited_sockets
 
 if TYPE_CHECKING:
     from sdactivate.runtime.plan import Plan
@@ -97,7 +98,7 @@ def _plan(
     settings = resolve(code, options, os.environ)
     backend = backends.find(settings.server)
     if not backend.in_process:
-        from sdactivate.hosts import HOSTS
+        from sdactivate.external_servers import HOSTS
         from sdactivate.runtime.hosted import become
 
         become(HOSTS[backend.name], application, settings)

@@ -23,9 +23,9 @@ from typing import Any
 from sdactivate.backends import BACKENDS
 from sdactivate.errors import Error, UsageError
 from sdactivate.runtime import log
-from sdactivate.runtime.activation import InheritedSocket
 from sdactivate.runtime.serving import Figures
 from sdactivate.settings import TABLE, Settings
+from sdactivate.systemd.listen_fds import InheritedSocket
 
 try:
     from waitress import wasyncore

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from sdactivate import directives, vocabulary
+from sdactivate import sandbox
 from sdactivate.cli import main
+from sdactivate.doctor import directives
 from sdactivate.doctor.explain import as_json, as_text, explain
-from sdactivate.doctor.unitfile import Unit, parse
+from sdactivate.systemd.unitfile import Unit, parse
 
-TEMPLATES = Path(directives.__file__).parent / "generate" / "templates"
+TEMPLATES = Path(sandbox.__file__).parent / "generate" / "templates"
 
 
 def unit(text: str, name: str = "a.service") -> Unit:
@@ -40,7 +41,7 @@ def test_what_no_table_has_is_said_to_be_unknown() -> None:
 def test_what_is_not_there_is_told_the_costliest_first() -> None:
     absent = explain(unit("[Service]\nExecStart=/bin/true\n")).absent
     assert absent[0].name == "CapabilityBoundingSet"
-    assert len(absent) == len(directives.TABLE)
+    assert len(absent) == len(sandbox.TABLE)
     assert explain(unit("[Socket]\nListenStream=/run/a\n", "a.socket")).absent == ()
 
 
@@ -62,7 +63,7 @@ def test_json() -> None:
         "section": "Service",
         "directive": "User",
         "value": "me",
-        "why": vocabulary.TABLE["User"].why,
+        "why": directives.TABLE["User"].why,
         "cost": 0.0,
         "better": None,
         "source": "systemd.exec(5)",
@@ -74,8 +75,8 @@ def test_every_line_that_gen_writes_is_explained() -> None:
     assert len(texts) == len(WRITTEN)
     keys = {key for text in texts for key in re.findall(r"^([A-Z][A-Za-z]+)=", text, re.MULTILINE)}
     keys |= {"LoadCredential", "LoadCredentialEncrypted"}
-    assert keys - set(vocabulary.TABLE) == set()
-    assert set(vocabulary.TABLE) & {row.name for row in directives.TABLE} == set()
+    assert keys - set(directives.TABLE) == set()
+    assert set(directives.TABLE) & {row.name for row in sandbox.TABLE} == set()
 
 
 WRITTEN = ("socket", "service", "surroundings", "command", "timer")
@@ -117,7 +118,7 @@ def test_the_costs_are_as_measured(tmp_path: Path) -> None:
         pytest.skip("the costs are 252's")
 
     def exposure(without: str) -> float:
-        lines = [row.line for row in directives.TABLE if row.name != without]
+        lines = [row.line for row in sandbox.TABLE if row.name != without]
         (tmp_path / "a.service").write_text(
             "\n".join(["[Service]", "ExecStart=/bin/true", "User=x", *lines, ""])
         )
@@ -133,6 +134,6 @@ def test_the_costs_are_as_measured(tmp_path: Path) -> None:
 
     whole = exposure("")
     costs: dict[str, float] = {}
-    for row in directives.TABLE:
+    for row in sandbox.TABLE:
         costs.setdefault(row.name, row.cost)
     assert {name: round(exposure(name) - whole, 1) for name in costs} == costs

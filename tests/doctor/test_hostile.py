@@ -20,11 +20,11 @@ from sdactivate.doctor.checks.live_services import denials
 from sdactivate.doctor.examine import examine, misnamed
 from sdactivate.doctor.finding import Case
 from sdactivate.doctor.live import stamp, tail
-from sdactivate.doctor.manager import listed, parse_show
 from sdactivate.doctor.people import asked
 from sdactivate.doctor.processes import running
 from sdactivate.errors import Error
 from sdactivate.fronts import FRONTS
+from sdactivate.systemd.systemctl import listed, parse_show
 from tests.doctor.sarif import SCHEMA
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which root only may")

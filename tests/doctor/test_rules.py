@@ -18,12 +18,12 @@ from sdactivate.doctor.checks.services import forking_wrapper
 from sdactivate.doctor.examine import Finding, examine
 from sdactivate.doctor.finding import Case
 from sdactivate.doctor.rules import BY_ID, TABLE
-from sdactivate.doctor.unitfile import split
 from sdactivate.errors import UsageError
 from sdactivate.generate import units as generated
 from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import Target
 from sdactivate.site import Site
+from sdactivate.systemd.unitfile import split
 from tests.doctor import broken
 from tests.doctor.sarif import SCHEMA
 from tests.doctor.test_unitfile import TEXT

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdactivate.doctor.unitfile import Unit, parse, split
+from sdactivate.systemd.unitfile import Unit, parse, split
 
 # What unit files are made of, so that odd combinations of it come up
 TEXT = st.lists(

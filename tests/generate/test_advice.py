@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from sdactivate.generate import advice
-from sdactivate.grammar import parse_listen
 from sdactivate.site import Site
+from sdactivate.values import parse_listen
 
 
 def socket_advice(**fields: object) -> list[str]:

@@ -15,8 +15,8 @@ from sdactivate.generate.frontage import frontage
 from sdactivate.generate.fronts import config
 from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import Target
-from sdactivate.grammar import parse_listen
 from sdactivate.site import Site
+from sdactivate.values import parse_listen
 from tests.generate.strategies import HOSTILE
 
 FRONTS = list(fronts.FRONTS.values())

@@ -11,8 +11,8 @@ from sdactivate.cli import main
 from sdactivate.errors import UsageError
 from sdactivate.generate import prepare
 from sdactivate.generate.output import Target
-from sdactivate.grammar import parse_listen
 from sdactivate.site import Site
+from sdactivate.values import parse_listen
 
 TARGET = Target(252)
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")

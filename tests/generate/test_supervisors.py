@@ -16,8 +16,8 @@ from sdactivate.errors import UsageError
 from sdactivate.generate import supervisors
 from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import Output, Target
-from sdactivate.grammar import parse_listen
 from sdactivate.site import Site
+from sdactivate.values import parse_listen
 
 TARGET = Target(252)
 SUPERVISORS = ("daemontools", "runit", "s6", "supervisord", "circus", "openrc")

@@ -13,8 +13,8 @@ from sdactivate.errors import UsageError
 from sdactivate.generate import units
 from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import File, Target
-from sdactivate.grammar import parse_listen
 from sdactivate.site import Site
+from sdactivate.values import parse_listen
 from tests.generate.strategies import sites
 
 TARGET = Target(252)

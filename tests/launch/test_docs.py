@@ -7,7 +7,7 @@ from sdactivate.cli import parser
 from sdactivate.django.checks import CHECKS
 from sdactivate.django.runfcgi import OPTIONS
 from sdactivate.generate.kinds import KINDS
-from sdactivate.runtime.activation import SOURCES
+from sdactivate.systemd.listen_fds import SOURCES
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sdactivate.doctor.rules import TABLE
-from sdactivate.doctor.unitfile import Unit, parse, split
 from sdactivate.fronts import FRONTS
+from sdactivate.systemd.unitfile import Unit, parse, split
 from tests.doctor.test_page import CHROMIUM, Strict, measure
 from tests.machine import php
 from tests.machine.fronts import PROGRAM, SETUP

@@ -25,8 +25,8 @@ from sdactivate.generate.make import ALL, Claims, chosen, make
 from sdactivate.generate.output import Target
 from sdactivate.generate.schedule import is_span
 from sdactivate.generate.tables import Tables
-from sdactivate.grammar import parse_listen
 from sdactivate.site import Site
+from sdactivate.values import parse_listen
 from tests.generate.strategies import MEANT, tables, toml
 from tests.machine.machine import Machine
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdactivate import hosts
+from sdactivate import external_servers
 from sdactivate.backends import BACKENDS
 from tests.machine.machine import EXTRAS, CommandFailed, Installation, Machine, asked_for, install
 
@@ -18,7 +18,7 @@ CASES = [
     ("flup", "scgi"),
     ("flup", "fastcgi"),
     ("waitress", "auto"),
-    *((name, protocol) for name in hosts.HOSTS for protocol in BACKENDS[name].protocols),
+    *((name, protocol) for name in external_servers.HOSTS for protocol in BACKENDS[name].protocols),
 ]
 
 
@@ -111,7 +111,7 @@ def test_a_request_under_way_survives_a_restart(front: Machine, server: str) -> 
     front.wait(lambda: _connected(front), "the request under way")
     front.run("systemctl", "restart", "mysite.service")
     code, _ = asking.communicate(timeout=60)
-    host = hosts.HOSTS.get(server)
+    host = external_servers.HOSTS.get(server)
     assert code == ("502" if host and not host.finishes else "200")
 
 
@@ -153,7 +153,7 @@ def _answers(machine: Machine, path: str) -> bool:
         return False
 
 
-NO_RELOAD = sorted(host.name for host in hosts.HOSTS.values() if not host.reload)
+NO_RELOAD = sorted(host.name for host in external_servers.HOSTS.values() if not host.reload)
 
 
 @pytest.mark.parametrize("server", NO_RELOAD)

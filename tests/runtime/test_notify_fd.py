@@ -5,7 +5,7 @@ import os
 import pytest
 
 from sdactivate.errors import UsageError
-from sdactivate.runtime import notify
+from sdactivate.systemd import notify
 
 
 def test_ready_is_one_line_and_then_the_end():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sdactivate.doctor.finding import Case
-from sdactivate.doctor.unitfile import Entry, Unit, split
+from sdactivate.systemd.unitfile import Entry, Unit, split
 
 _LISTENS = ("ListenStream", "ListenSequentialPacket")
 _LOOPBACK = re.compile(r"(127\.|\[::1\]|localhost:)")

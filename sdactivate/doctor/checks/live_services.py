@@ -14,9 +14,9 @@ from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, Remedy
 from sdactivate.doctor.live import Facts
 from sdactivate.doctor.people import STRANGER, account
-from sdactivate.doctor.unitfile import Entry, Unit
 from sdactivate.doctor.walk import walk
 from sdactivate.errors import Error
+from sdactivate.systemd.unitfile import Entry, Unit
 
 _RESULTS = {
     "exit-code": "it left with exit code",

@@ -9,8 +9,8 @@ from pathlib import Path
 from sdactivate.doctor import words
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, restart
 from sdactivate.doctor.live import Facts
-from sdactivate.doctor.manager import listed
 from sdactivate.doctor.units import service_of
+from sdactivate.systemd.systemctl import listed
 
 _SMALL = 1024
 _SOMAXCONN = Path("/proc/sys/net/core/somaxconn")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Hit, Lines
-from sdactivate.doctor.unitfile import Entry, Unit, split
+from sdactivate.systemd.unitfile import Entry, Unit, split
 
 _KEPT = ("yes", "restart", "true", "1", "on")
 _HOMES = ("/home", "/root", "/run/user")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Hit, Lines
-from sdactivate.doctor.unitfile import Unit
-from sdactivate.grammar import PATH_MAX
+from sdactivate.systemd.unitfile import Unit
+from sdactivate.values import PATH_MAX
 
 _SMALL_BACKLOG = 128  # what the kernel itself allowed before Linux 5.4
 _USUAL_TRIGGERS, _USUAL_INTERVAL = 20, 2.0  # systemd.socket(5), with Accept=no

@@ -16,9 +16,9 @@ import socket
 from time import monotonic
 from typing import Any, Protocol
 
-from sdactivate.runtime.activation import InheritedSocket
 from sdactivate.servers.native.connection import CHUNK, Connection, Owner
 from sdactivate.servers.native.wire import Malformed
+from sdactivate.systemd.listen_fds import InheritedSocket
 
 # While a thread accepts one connection after the other, the rest is looked at every so often
 _IN_A_ROW = 32

@@ -24,7 +24,6 @@ from time import monotonic
 from typing import Any, ClassVar
 
 from sdactivate.runtime import log
-from sdactivate.runtime.activation import InheritedSocket
 from sdactivate.runtime.serving import Figures
 from sdactivate.servers.native import forwarded
 from sdactivate.servers.native.base import base_environ
@@ -37,6 +36,7 @@ from sdactivate.servers.native.plain import Scgi, Uwsgi
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wsgi import Application, Response
 from sdactivate.settings import Settings
+from sdactivate.systemd.listen_fds import InheritedSocket
 
 PROTOCOLS: dict[str, type[Connection]] = {
     "scgi": Scgi,

@@ -3,9 +3,9 @@
 import socket
 from pathlib import Path
 
-from sdactivate.runtime.activation import InheritedSocket
 from sdactivate.servers.native.server import Server
 from sdactivate.settings import resolve
+from sdactivate.systemd.listen_fds import InheritedSocket
 from tests.servers.service import listener
 from tests.servers.test_stop import REQUEST
 

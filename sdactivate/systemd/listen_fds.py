@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from systemd import daemon
 
-from sdactivate.runtime.descriptors import ActivationError, listening_socket
+from sdactivate.systemd.descriptors import ActivationError, listening_socket
 
 VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 

@@ -4,31 +4,31 @@ from pathlib import Path
 
 import pytest
 
-from sdactivate import directives
-from sdactivate.directives import NEEDS, TABLE, TOPICS, sandbox
+from sdactivate import sandbox
+from sdactivate.sandbox import NEEDS, TABLE, TOPICS
 
 
 def test_every_row_is_complete() -> None:
     for row in TABLE:
         assert row.topic in TOPICS
         assert row.why.endswith((".", "..."))
-        assert row.source in (directives.EXEC, directives.RESOURCES)
+        assert row.source in (sandbox.EXEC, sandbox.RESOURCES)
         assert set(row.relaxed) <= {*NEEDS, "run-as", "own"}
 
 
 def test_every_need_relaxes_something_and_nothing_else() -> None:
-    whole = sandbox((), 252)
+    whole = sandbox.lines((), 252)
     for need in [*NEEDS, "run-as", "own"]:
-        relaxed = sandbox([need], 252)
+        relaxed = sandbox.lines([need], 252)
         changed = {row.name for row in whole if row not in relaxed}
         assert changed == {row.name for row in TABLE if need in row.relaxed} != set()
 
 
 def test_an_older_systemd_gets_no_line_that_it_does_not_know() -> None:
-    names = {row.name for row in sandbox((), 245)}
+    names = {row.name for row in sandbox.lines((), 245)}
     assert names.isdisjoint({"ProtectProc", "ProcSubset", "PrivateIPC", "SocketBindDeny"})
     assert {"ProtectProc", "ProcSubset", "PrivateIPC", "SocketBindDeny"} <= {
-        row.name for row in sandbox((), 249)
+        row.name for row in sandbox.lines((), 249)
     }
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdactivate.errors import UsageError
-from sdactivate.grammar import (
+from sdactivate.values import (
     ListenAddress,
     absolute_path,
     application,

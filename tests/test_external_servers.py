@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sdactivate import backends, hosts
+from sdactivate import backends, external_servers
 from sdactivate.errors import UsageError
 from sdactivate.runtime.serve import SERVERS
 from sdactivate.settings import TABLE, Setting, resolve
@@ -17,25 +17,27 @@ PYTHON = "/srv/mysite/.venv/bin/python"
 def line(
     server: str, app: str = "", families: Sequence[str] = ("unix",), **given: object
 ) -> list[str]:
-    host = hosts.HOSTS[server]
+    host = external_servers.HOSTS[server]
     kind = "wsgi" if "wsgi" in host.application else "asgi"
-    return hosts.command(
+    return external_servers.command(
         host, PYTHON, app or f"mysite.{kind}:application", resolve(given, {}, {}), families
     )
 
 
 def test_every_server_has_a_row_that_starts_it_or_runs_in_our_process() -> None:
     others = {name for name, backend in backends.BACKENDS.items() if not backend.in_process}
-    assert set(hosts.HOSTS) == others
+    assert set(external_servers.HOSTS) == others
     assert set(SERVERS) == set(backends.BACKENDS) - others
 
 
-@pytest.mark.parametrize("host", hosts.HOSTS.values(), ids=hosts.HOSTS)
-def test_every_server_can_be_told_each_application_that_it_takes(host: hosts.Host) -> None:
+@pytest.mark.parametrize("host", external_servers.HOSTS.values(), ids=external_servers.HOSTS)
+def test_every_server_can_be_told_each_application_that_it_takes(
+    host: external_servers.Host,
+) -> None:
     assert set(host.application) == set(host.backend.interfaces)
 
 
-@pytest.mark.parametrize("server", hosts.HOSTS)
+@pytest.mark.parametrize("server", external_servers.HOSTS)
 def test_every_server_is_told_its_application_last(server: str) -> None:
     argv = line(server)
     assert argv[0].startswith("/srv/mysite/.venv/bin/")
@@ -43,7 +45,7 @@ def test_every_server_is_told_its_application_last(server: str) -> None:
     assert not [word for word in argv if "{" in word]
 
 
-@pytest.mark.parametrize("server", hosts.HOSTS)
+@pytest.mark.parametrize("server", external_servers.HOSTS)
 def test_no_server_is_given_an_address_of_its_own(server: str) -> None:
     """It would bind that, beside what it inherits or instead of it."""
     told = " ".join(line(server))
@@ -77,7 +79,7 @@ def test_settings_are_told_in_the_servers_own_words() -> None:
     assert "--reload-on-rss 512" in " ".join(line("uwsgi", max_memory="512M"))
 
 
-@pytest.mark.parametrize("server", hosts.HOSTS)
+@pytest.mark.parametrize("server", external_servers.HOSTS)
 def test_a_setting_that_a_server_has_not_is_refused(server: str) -> None:
     with pytest.raises(UsageError, match=f"--allow-peer: {server} has no such setting"):
         line(server, allow_peer="unit:nginx.service")
@@ -117,8 +119,8 @@ def test_an_application_of_the_other_kind_is_refused(server: str, app: str) -> N
 
 def test_the_virtual_environment_is_named_where_there_is_one() -> None:
     assert "/srv/mysite/.venv" in line("uwsgi")
-    argv = hosts.command(
-        hosts.UWSGI, "/usr/bin/python3", "a.wsgi:b", resolve({}, {}, {}), ("unix",)
+    argv = external_servers.command(
+        external_servers.UWSGI, "/usr/bin/python3", "a.wsgi:b", resolve({}, {}, {}), ("unix",)
     )
     assert argv[0] == "/usr/bin/uwsgi"
     assert "--virtualenv" not in argv
@@ -127,7 +129,7 @@ def test_the_virtual_environment_is_named_where_there_is_one() -> None:
 DOCUMENT = (Path(__file__).resolve().parent.parent / "docs" / "servers.md").read_text()
 
 
-def told(host: hosts.Host, name: str) -> str:
+def told(host: external_servers.Host, name: str) -> str:
     """The option by which a server is told a setting, as the documentation shows it."""
     if name not in host.options:
         return ""
@@ -140,9 +142,16 @@ def told(host: hosts.Host, name: str) -> str:
 
 @pytest.mark.parametrize(
     "setting",
-    [row for row in TABLE if any(row.name in host.options for host in hosts.HOSTS.values())],
+    [
+        row
+        for row in TABLE
+        if any(row.name in host.options for host in external_servers.HOSTS.values())
+    ],
     ids=lambda row: row.name,
 )
 def test_the_document_shows_what_each_server_is_told(setting: Setting) -> None:
-    cells = [f"`{setting.option}`", *(told(host, setting.name) for host in hosts.HOSTS.values())]
+    cells = [
+        f"`{setting.option}`",
+        *(told(host, setting.name) for host in external_servers.HOSTS.values()),
+    ]
     assert f"| {' | '.join(cells)} |" in DOCUMENT

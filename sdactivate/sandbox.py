@@ -381,7 +381,7 @@ TABLE: tuple[Directive, ...] = (
 )
 
 
-def sandbox(needs: Iterable[str], version: int) -> list[Directive]:
+def lines(needs: Iterable[str], version: int) -> list[Directive]:
     """Return the rows for a service with `needs`, on systemd `version`, relaxed where needed.
 
     Each need is a key of NEEDS, "run-as" (a user of the administrator's choice) or "own" (a
