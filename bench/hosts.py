@@ -31,7 +31,7 @@ def _rows() -> dict[str, Server]:
 
         package = backend.package or {"native": "sdactivate"}.get(name, name)
         protocol = backend.front_protocol("auto", ("scgi", "http"))
-        reload = "HUP" if backend.in_process else external_servers.HOSTS[name].reload
+        reload = "HUP" if backend.in_process else external_servers.SERVERS[name].reload
         found[PREFIX + name] = Server(package, (protocol,), argv, 1, 64, reload)
     return found
 

@@ -43,7 +43,7 @@ def _switch(on: Sequence[str] = (), off: Sequence[str] = ()) -> Callable[[Any], 
     return lambda value: list(on if value else off)
 
 
-class Host(NamedTuple):
+class ExternalServer(NamedTuple):
     """One row."""
 
     backend: Backend
@@ -81,7 +81,7 @@ class Host(NamedTuple):
         return self.program.startswith("bin/")
 
 
-GUNICORN = Host(
+GUNICORN = ExternalServer(
     BACKENDS["gunicorn"],
     "gunicorn",
     # It would open a second socket for gunicornc
@@ -107,7 +107,7 @@ GUNICORN = Host(
     ),
 )
 
-UWSGI = Host(
+UWSGI = ExternalServer(
     BACKENDS["uwsgi"],
     "bin/uwsgi",
     # TERM means a brutal reload to it, with --die-on-term a stop that cuts requests off
@@ -137,7 +137,7 @@ UWSGI = Host(
     prefix="--virtualenv",
 )
 
-UVICORN = Host(
+UVICORN = ExternalServer(
     BACKENDS["uvicorn"],
     "uvicorn",
     # It calls listen() again on what it inherits; the backlog stays the socket unit's
@@ -157,7 +157,7 @@ UVICORN = Host(
     why=("uvicorn serves one descriptor, and believes no X-Forwarded-* unless it is told whose.",),
 )
 
-HYPERCORN = Host(
+HYPERCORN = ExternalServer(
     BACKENDS["hypercorn"],
     "hypercorn",
     fixed=("--backlog", "4096"),  # as uvicorn
@@ -173,7 +173,7 @@ HYPERCORN = Host(
     },
 )
 
-DAPHNE = Host(
+DAPHNE = ExternalServer(
     BACKENDS["daphne"],
     # Twisted would open the socket's file to the world and delete it: see there
     "sdactivate.servers.daphne",
@@ -189,16 +189,18 @@ DAPHNE = Host(
     ),
 )
 
-HOSTS: dict[str, Host] = {host.name: host for host in (GUNICORN, UWSGI, UVICORN, HYPERCORN, DAPHNE)}
+SERVERS: dict[str, ExternalServer] = {
+    server.name: server for server in (GUNICORN, UWSGI, UVICORN, HYPERCORN, DAPHNE)
+}
 
 # Settings that are about this project's own doing, whoever serves
 _OURS = frozenset({"server", "fd", "protocol"})
 
 
 def command(
-    host: Host, python: str, app: str, settings: Settings, families: Sequence[str]
+    server: ExternalServer, python: str, app: str, settings: Settings, families: Sequence[str]
 ) -> list[str]:
-    """Return the command line by which `host` serves `app` on the sockets it inherits.
+    """Return the command line by which `server` serves `app` on the sockets it inherits.
 
     python: the interpreter that it is installed for. settings: what the site asks. families: of
     each socket, in the order of their descriptors (3, 4, …): "unix", "inet", "inet6", "vsock".
@@ -206,48 +208,50 @@ def command(
     Raises UsageError for a setting that the server does not have, a protocol that it does not
     speak, more sockets than it serves, and an application that is not its kind.
     """
-    check_settings(host, settings)
-    if len(families) > 1 and not host.several:
+    check_settings(server, settings)
+    if len(families) > 1 and not server.several:
         raise UsageError(
-            f"--server {host.name} serves one socket, and {len(families)} are passed: clients of "
+            f"--server {server.name} serves one socket, and {len(families)} are passed: clients of "
             "the others would wait for ever. Give the service one, or choose another server"
         )
-    if len(set(families)) > 1 and any("{domain}" in word for word in host.socket):
+    if len(set(families)) > 1 and any("{domain}" in word for word in server.socket):
         raise UsageError(
-            f"--server {host.name} must be told each descriptor's family, and their order is "
+            f"--server {server.name} must be told each descriptor's family, and their order is "
             "undefined: give the service sockets of one family, or choose another server"
         )
-    argv = [program(host, python)] if host.is_program else [python, "-m", host.program]
-    argv += host.fixed
-    if host.prefix and (root := posixpath.dirname(posixpath.dirname(python))) not in _NO_PREFIX:
-        argv += (host.prefix, root)
+    argv = [program(server, python)] if server.is_program else [python, "-m", server.program]
+    argv += server.fixed
+    if server.prefix and (root := posixpath.dirname(posixpath.dirname(python))) not in _NO_PREFIX:
+        argv += (server.prefix, root)
     for index, family in enumerate(families):
         domain = {"unix": "UNIX", "abstract": "UNIX", "inet6": "INET6"}.get(family, "INET")
-        argv += [w.format(fd=3 + index, index=index, domain=domain) for w in host.socket]
+        argv += [w.format(fd=3 + index, index=index, domain=domain) for w in server.socket]
     trust = settings.trust
-    if "trust" in host.options and not trust and all(f in ("unix", "abstract") for f in families):
+    if "trust" in server.options and not trust and all(f in ("unix", "abstract") for f in families):
         trust = ("*",)  # on a unix socket every peer that may connect is a front
     values = settings._replace(trust=trust)
-    for name, words in host.options.items():
+    for name, words in server.options.items():
         argv += words(getattr(values, name))
-    return argv + [word.format(app=app) for word in host.application[host.backend.interface(app)]]
+    return argv + [
+        word.format(app=app) for word in server.application[server.backend.interface(app)]
+    ]
 
 
 _NO_PREFIX = ("/", "/usr", "/usr/local")
 
 
-def program(host: Host, python: str) -> str:
-    """Return the path of the program that is installed with `host` beside the interpreter."""
-    return posixpath.join(posixpath.dirname(python), host.name)
+def program(server: ExternalServer, python: str) -> str:
+    """Return the path of the program that is installed with `server` beside the interpreter."""
+    return posixpath.join(posixpath.dirname(python), server.name)
 
 
-def check_settings(host: Host, settings: Settings) -> None:
-    """Raise UsageError for a setting that `host` has no option for, or can't do."""
+def check_settings(server: ExternalServer, settings: Settings) -> None:
+    """Raise UsageError for a setting that `server` has no option for, or can't do."""
     for setting in TABLE:
         given = getattr(settings, setting.name) != setting.default
-        if given and setting.name not in host.options and setting.name not in _OURS:
-            known = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in host.options))
+        if given and setting.name not in server.options and setting.name not in _OURS:
+            known = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in server.options))
             raise UsageError(
-                f"{setting.option}: {host.name} has no such setting; it can be told {known}"
+                f"{setting.option}: {server.name} has no such setting; it can be told {known}"
             )
-    host.backend.check_protocol(settings.protocol)
+    server.backend.check_protocol(settings.protocol)

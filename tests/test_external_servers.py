@@ -17,27 +17,27 @@ PYTHON = "/srv/mysite/.venv/bin/python"
 def line(
     server: str, app: str = "", families: Sequence[str] = ("unix",), **given: object
 ) -> list[str]:
-    host = external_servers.HOSTS[server]
-    kind = "wsgi" if "wsgi" in host.application else "asgi"
+    server = external_servers.SERVERS[server]
+    kind = "wsgi" if "wsgi" in server.application else "asgi"
     return external_servers.command(
-        host, PYTHON, app or f"mysite.{kind}:application", resolve(given, {}, {}), families
+        server, PYTHON, app or f"mysite.{kind}:application", resolve(given, {}, {}), families
     )
 
 
 def test_every_server_has_a_row_that_starts_it_or_runs_in_our_process() -> None:
     others = {name for name, backend in backends.BACKENDS.items() if not backend.in_process}
-    assert set(external_servers.HOSTS) == others
+    assert set(external_servers.SERVERS) == others
     assert set(SERVERS) == set(backends.BACKENDS) - others
 
 
-@pytest.mark.parametrize("host", external_servers.HOSTS.values(), ids=external_servers.HOSTS)
+@pytest.mark.parametrize("server", external_servers.SERVERS.values(), ids=external_servers.SERVERS)
 def test_every_server_can_be_told_each_application_that_it_takes(
-    host: external_servers.Host,
+    server: external_servers.ExternalServer,
 ) -> None:
-    assert set(host.application) == set(host.backend.interfaces)
+    assert set(server.application) == set(server.backend.interfaces)
 
 
-@pytest.mark.parametrize("server", external_servers.HOSTS)
+@pytest.mark.parametrize("server", external_servers.SERVERS)
 def test_every_server_is_told_its_application_last(server: str) -> None:
     argv = line(server)
     assert argv[0].startswith("/srv/mysite/.venv/bin/")
@@ -45,7 +45,7 @@ def test_every_server_is_told_its_application_last(server: str) -> None:
     assert not [word for word in argv if "{" in word]
 
 
-@pytest.mark.parametrize("server", external_servers.HOSTS)
+@pytest.mark.parametrize("server", external_servers.SERVERS)
 def test_no_server_is_given_an_address_of_its_own(server: str) -> None:
     """It would bind that, beside what it inherits or instead of it."""
     told = " ".join(line(server))
@@ -79,7 +79,7 @@ def test_settings_are_told_in_the_servers_own_words() -> None:
     assert "--reload-on-rss 512" in " ".join(line("uwsgi", max_memory="512M"))
 
 
-@pytest.mark.parametrize("server", external_servers.HOSTS)
+@pytest.mark.parametrize("server", external_servers.SERVERS)
 def test_a_setting_that_a_server_has_not_is_refused(server: str) -> None:
     with pytest.raises(UsageError, match=f"--allow-peer: {server} has no such setting"):
         line(server, allow_peer="unit:nginx.service")
@@ -129,15 +129,15 @@ def test_the_virtual_environment_is_named_where_there_is_one() -> None:
 DOCUMENT = (Path(__file__).resolve().parent.parent / "docs" / "servers.md").read_text()
 
 
-def told(host: external_servers.Host, name: str) -> str:
+def told(server: external_servers.ExternalServer, name: str) -> str:
     """The option by which a server is told a setting, as the documentation shows it."""
-    if name not in host.options:
+    if name not in server.options:
         return ""
     samples: dict[str, Any] = {"trust": ("*",), "protocol": "uwsgi"}
     for sample in (samples.get(name, 2), False):
-        if words := host.options[name](sample):
+        if words := server.options[name](sample):
             return f"`{words[0]}`"
-    raise AssertionError(f"{host.name} is never told {name}")
+    raise AssertionError(f"{server.name} is never told {name}")
 
 
 @pytest.mark.parametrize(
@@ -145,13 +145,13 @@ def told(host: external_servers.Host, name: str) -> str:
     [
         row
         for row in TABLE
-        if any(row.name in host.options for host in external_servers.HOSTS.values())
+        if any(row.name in server.options for server in external_servers.SERVERS.values())
     ],
     ids=lambda row: row.name,
 )
 def test_the_document_shows_what_each_server_is_told(setting: Setting) -> None:
     cells = [
         f"`{setting.option}`",
-        *(told(host, setting.name) for host in external_servers.HOSTS.values()),
+        *(told(server, setting.name) for server in external_servers.SERVERS.values()),
     ]
     assert f"| {' | '.join(cells)} |" in DOCUMENT

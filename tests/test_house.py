@@ -36,11 +36,12 @@ COMMON = (
     *("values", "external_servers", "peer_rules"),
 )
 RUNTIME = ("sdactivate.runtime", "sdactivate.servers")
-BEFORE = ("sdactivate.generate", "jinja2")
+BEFORE = ("sdactivate.generate", "sdactivate.install", "jinja2")
 AFTER = ("sdactivate.doctor",)
 COMMAND = ("sdactivate.cli",)
 FORBIDDEN = {
-    "sdactivate.generate": (*RUNTIME, *AFTER, *COMMAND),
+    "sdactivate.generate": (*RUNTIME, *AFTER, *COMMAND, "sdactivate.install"),
+    "sdactivate.install": (*RUNTIME, *AFTER, *COMMAND),
     "sdactivate.runtime": (*BEFORE, *AFTER, *COMMAND),
     "sdactivate.servers": (*BEFORE, *AFTER, *COMMAND),
     "sdactivate.doctor": (*BEFORE, *RUNTIME, *COMMAND),
@@ -116,9 +117,9 @@ ELSEWHERE = {
     # A child that becomes the account that is asked about, connects, reports and exits.
     "sdactivate.doctor.prove": {"chroot", "setgroups", "setresgid", "setresuid", "capset"},
     # A link to a unit that is gone, in a .wants directory.
-    "sdactivate.generate.install": {"unlink"},
+    "sdactivate.install.install": {"unlink"},
     # A unit or a configuration file is written aside and put in its place whole.
-    "sdactivate.generate.write": {"fchmod", "replace", "unlink"},
+    "sdactivate.install.atomic_write": {"fchmod", "replace", "unlink"},
 }
 
 
@@ -148,7 +149,8 @@ SERVING = {
     "verb": "from sdactivate import cli, serve; cli.parser(['serve'])",
 }
 NOT_WHILE_SERVING = {
-    *("jinja2", "sdactivate.generate", "sdactivate.doctor", "sdactivate.launch"),
+    *("jinja2", "sdactivate.generate", "sdactivate.install", "sdactivate.doctor"),
+    *("sdactivate.access", "sdactivate.launch"),
     *("sdactivate.external_servers", "sdactivate.site"),
     *("asyncio", "email", "http.server", "logging", "multiprocessing", "socketserver"),
     *("urllib.request", "unittest", "wsgiref.simple_server", "xml", "django"),

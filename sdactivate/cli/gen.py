@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdactivate.errors import UsageError
 from sdactivate.generate import options
+from sdactivate.generate.build import ALL, Claims, chosen, known_options, make
 from sdactivate.generate.kinds import KINDS
-from sdactivate.generate.make import ALL, Claims, chosen, known_options, make
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.systemd import names, version
 
 if TYPE_CHECKING:
-    from sdactivate.generate.tables import Tables
+    from sdactivate.generate.sites_toml import Tables
 
 SUMMARY = "print the units of a site"
 
@@ -142,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         from pathlib import Path
 
-        from sdactivate.generate.write import write
+        from sdactivate.install.atomic_write import write
 
         for file in write(out := Path(args.out), files, args.force):
             print(out / file.name)
@@ -181,7 +181,7 @@ def sites(args: argparse.Namespace) -> Iterator[Asked]:
         return
     from pathlib import Path
 
-    from sdactivate.generate.tables import Tables
+    from sdactivate.generate.sites_toml import Tables
 
     tables = Tables(Path(args.sites))
     if not tables.names:

@@ -41,14 +41,14 @@ def run(args: argparse.Namespace) -> int:
         return _install(args.root)
     if args.normal is None:
         raise UsageError("NORMAL is missing: the directory that units are written into")
-    from sdactivate.generate import generator
+    from sdactivate.generate import systemd_generator
 
     # By hand its words belong on the terminal; systemd's own call has none.
-    log = _say if sys.stderr.isatty() or not args.others else generator.kernel_log
+    log = _say if sys.stderr.isatty() or not args.others else systemd_generator.kernel_log
     try:
         from sdactivate.generate.output import Target
 
-        generator.generate(args.config, args.normal, Target(comments=False), log)
+        systemd_generator.generate(args.config, args.normal, Target(comments=False), log)
     except Exception as error:  # a boot must not fail of it
         log(f"{type(error).__name__}: {error}")
     return 0
@@ -64,7 +64,7 @@ def _install(root: Path) -> int:
     Raises Error where the command is not installed beside this interpreter, or something else
     has the link's name.
     """
-    from sdactivate.generate import write
+    from sdactivate.install import atomic_write
 
     command = Path(sys.executable).parent / "sdactivate-generator"
     if not command.exists():
@@ -72,7 +72,7 @@ def _install(root: Path) -> int:
             f"{command} is missing: install sdactivate into the environment of {command.parent}"
         )
     link = root / LINK
-    write.link(link, str(command))
+    atomic_write.link(link, str(command))
     print(link)
     return 0
 

@@ -69,10 +69,10 @@ def interrupt(number: int, frame: object) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it all, or nothing."""
     from sdactivate.generate import options
-    from sdactivate.generate.host import Host
-    from sdactivate.generate.install import Installation
-    from sdactivate.generate.make import ALL, chosen, make
-    from sdactivate.generate.steps import Step, carry_out
+    from sdactivate.generate.build import ALL, chosen, make
+    from sdactivate.install.install import Installation
+    from sdactivate.install.manager import Manager
+    from sdactivate.install.transaction import Step, carry_out
 
     args.kind = None if args.sites else "all"
     (asked,) = gen.sites(args)
@@ -88,19 +88,19 @@ def run(args: argparse.Namespace) -> int:
     output = make(site, installed, given, gen.target(args))
     for warning in dict.fromkeys(output.warnings):
         say(f"warning: {warning}")
-    host = Host(args.root.resolve(), args.user_manager)
+    manager = Manager(args.root.resolve(), args.user_manager)
     if args.dry_run:
-        sys.stdout.writelines(Installation(host, site, output.files, args.force, say).diff())
+        sys.stdout.writelines(Installation(manager, site, output.files, args.force, say).diff())
         return 0
-    host.require_root()
+    manager.require_root()
     for number in SIGNALS:
         signal.signal(number, interrupt)
     table: list[str] = []
-    with host.alone(say):
-        steps = list(Installation(host, site, output.files, args.force, say).steps())
+    with manager.alone(say):
+        steps = list(Installation(manager, site, output.files, args.force, say).steps())
         # To be somebody else takes root; and a template has no socket of its own.
         made = any(kind.name == "socket" for kind in installed)
-        if host.runs and site.path and not host.own and made:
+        if manager.runs and site.path and not manager.own and made:
             name = "prove who can connect"
             steps.append(Step(name, lambda: table.append(prove(site)), lambda: None))
         carry_out(steps, say)

@@ -27,14 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Stop, disable, remove; print what was removed."""
     from sdactivate.cli.install import say
-    from sdactivate.generate.host import Host
-    from sdactivate.generate.install import uninstall
+    from sdactivate.install.install import uninstall
+    from sdactivate.install.manager import Manager
 
-    host = Host(args.root.resolve(), args.user_manager)
-    host.require_root()
+    manager = Manager(args.root.resolve(), args.user_manager)
+    manager.require_root()
     name = checked_name(args.name)
-    with host.alone(say):
-        removed = uninstall(host, name, args.force, say)
+    with manager.alone(say):
+        removed = uninstall(manager, name, args.force, say)
     for path in removed:
         print(path)
     return 0

@@ -1,6 +1,6 @@
 """Each line of a unit: why it is there, what leaving it out would cost, where to read on.
 
-The words come from two tables, `directives` (the sandbox) and `vocabulary` (the rest); this
+The words come from two tables, `sandbox` and `directives` (every other line); this
 module goes through a unit, ours or anyone's, and looks them up.
 """
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from sdactivate.errors import UsageError
 from sdactivate.fronts import FRONTS
-from sdactivate.generate.front_options import FRONT
+from sdactivate.generate.fronts.options import FRONT
 from sdactivate.generate.options import BY_HAND, SYSUSERS, TIMER, Option
 from sdactivate.generate.output import Output
 from sdactivate.settings import TABLE as SETTINGS
@@ -125,7 +125,7 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             "tmpfiles",
-            "sdactivate.generate.prepare:tmpfiles",
+            "sdactivate.generate.accounts:tmpfiles",
             "directories, for tmpfiles.d",
             reads=frozenset({"listen", "run-as", "writable"}),
             when=("listen", "writable"),
@@ -133,7 +133,7 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             "sysusers",
-            "sdactivate.generate.prepare:sysusers",
+            "sdactivate.generate.accounts:sysusers",
             "group and user, for sysusers.d",
             options=SYSUSERS,
             reads=frozenset({"group", "run-as"}),
@@ -143,7 +143,7 @@ KINDS: dict[str, Kind] = {
         *(
             Kind(
                 front.name,
-                f"sdactivate.generate.fronts:{front.name}",
+                f"sdactivate.generate.fronts.render:{front.name}",
                 f"{front.title}'s configuration",
                 FRONT,
                 _FRONT,

@@ -127,7 +127,7 @@ def dockerfile(site: Site, target: Target) -> Output:
 
 def quadlet(site: Site, target: Target, *, image: str = "") -> Output:
     """Return NAME.socket and NAME.container: a container without a network, given the socket."""
-    host = external_servers.HOSTS.get(site.backend.name)
+    host = external_servers.SERVERS.get(site.backend.name)
     text = render(
         "quadlet.container.j2",
         target.comments,
@@ -182,7 +182,7 @@ def _app(site: Site, kind: str) -> str:
     if not site.app:
         raise UsageError(f"{kind} needs --app, such as --app mysite.wsgi:application")
     site.backend.interface(site.app)
-    if host := external_servers.HOSTS.get(site.backend.name):
+    if host := external_servers.SERVERS.get(site.backend.name):
         external_servers.check_settings(host, resolve({}, site.settings, {}))
     return site.app
 

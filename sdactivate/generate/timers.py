@@ -3,7 +3,7 @@
 import sys
 
 from sdactivate.errors import UsageError
-from sdactivate.generate import advice
+from sdactivate.generate import warnings
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
 from sdactivate.generate.schedule import is_span
@@ -46,7 +46,7 @@ def service(
         )
         for stem, words in zip(stems, command + by_hand, strict=True)
     ]
-    return Output(tuple(files), advice.of_service(site, python, target.own))
+    return Output(tuple(files), warnings.of_service(site, python, target.own))
 
 
 def timer(site: Site, target: Target, *, command: Commands = (), every: str = "daily") -> Output:

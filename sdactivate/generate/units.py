@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sdactivate import external_servers, peer_rules, sandbox
 from sdactivate.errors import UsageError
-from sdactivate.generate import advice
+from sdactivate.generate import warnings
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
 from sdactivate.peer_rules import kernel_version, parse_rule
@@ -53,7 +53,7 @@ def socket(site: Site, target: Target) -> Output:
     Addresses with a name of their own are in units of their own, NAME-THEIRS.socket.
     """
     return Output(
-        tuple(_sockets(site, target, instances=False)), advice.of_socket(site, target.own)
+        tuple(_sockets(site, target, instances=False)), warnings.of_socket(site, target.own)
     )
 
 
@@ -63,12 +63,12 @@ def service(site: Site, target: Target) -> Output:
     Raises UsageError where no application is named, or for what the systemd that it is for
     does not know.
     """
-    warnings = chain(
-        advice.of_service(site, site.python or sys.executable, target.own),
-        advice.of_server(site, site.python or sys.executable),
-        advice.of_peers(peer_needs(site)),
+    told = chain(
+        warnings.of_service(site, site.python or sys.executable, target.own),
+        warnings.of_server(site, site.python or sys.executable),
+        warnings.of_peers(peer_needs(site)),
     )
-    return Output((_service(site, target, instances=False),), warnings)
+    return Output((_service(site, target, instances=False),), told)
 
 
 def template(site: Site, target: Target) -> Output:
@@ -91,7 +91,7 @@ def template(site: Site, target: Target) -> Output:
     # Every value has been escaped by now, and no escape touches a brace.
     return Output(
         tuple(file._replace(text=file.text.replace(INSTANCE, "%i")) for file in files),
-        chain(advice.of_socket(site, target.own), advice.of_peers(peer_needs(site))),
+        chain(warnings.of_socket(site, target.own), warnings.of_peers(peer_needs(site))),
     )
 
 
@@ -134,7 +134,7 @@ def _service(site: Site, target: Target, instances: bool) -> File:
     names = _names(site, site.name, instances)
     python = site.python or sys.executable
     start = [python, "-m", "sdactivate", "serve", site.app]
-    if host := external_servers.HOSTS.get(site.backend.name):
+    if host := external_servers.SERVERS.get(site.backend.name):
         families = [address.family for address in site.addresses]
         start = external_servers.command(
             host, python, site.app, resolve({}, site.settings, {}), families

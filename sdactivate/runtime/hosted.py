@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sdactivate import external_servers
 from sdactivate.errors import Error, UsageError
-from sdactivate.external_servers import Host
+from sdactivate.external_servers import ExternalServer
 from sdactivate.systemd.listen_fds import inherited_sockets
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class NotInstalled(Error):
     """The server is not installed for this interpreter."""
 
 
-def become(host: Host, application: Any, settings: Settings) -> NoReturn:
-    """Execute `host` on the sockets that this process has inherited.
+def become(server: ExternalServer, application: Any, settings: Settings) -> NoReturn:
+    """Execute `server` on the sockets that this process has inherited.
 
     application: MODULE:NAME, which the server imports by itself.
 
@@ -46,27 +46,27 @@ def become(host: Host, application: Any, settings: Settings) -> NoReturn:
 
     if not isinstance(application, str):
         raise UsageError(
-            f"--server {host.name} is a program of its own and imports the application itself: "
+            f"--server {server.name} is a program of its own and imports the application itself: "
             "give serve() its name, such as 'mysite.wsgi:application'"
         )
-    host.backend.interface(application)
-    external_servers.check_settings(host, settings)
+    server.backend.interface(application)
+    external_servers.check_settings(server, settings)
     python = sys.executable
-    if not is_installed(host, python):
+    if not is_installed(server, python):
         raise NotInstalled(
-            f"{host.name} is not installed for {python}; install it with "
-            f"`{host.backend.install_command(python)}`"
+            f"{server.name} is not installed for {python}; install it with "
+            f"`{server.backend.install_command(python)}`"
         )
     sockets = inherited_sockets(settings.fd)
     families = [_FAMILIES[inherited.sock.family] for inherited in sockets]
-    argv = external_servers.command(host, python, application, settings, families)
+    argv = external_servers.command(server, python, application, settings, families)
     names = [inherited.name for inherited in sockets]
     sys.stdout.flush()
     execute(argv, os.environ, place([inherited.sock for inherited in sockets], ()), names)
 
 
-def is_installed(host: Host, python: str) -> bool:
-    """Return whether `host` is there for `python`, which is this interpreter."""
-    if host.is_program:
-        return os.access(external_servers.program(host, python), os.X_OK)
-    return find_spec(host.name) is not None
+def is_installed(server: ExternalServer, python: str) -> bool:
+    """Return whether `server` is there for `python`, which is this interpreter."""
+    if server.is_program:
+        return os.access(external_servers.program(server, python), os.X_OK)
+    return find_spec(server.name) is not None

@@ -43,7 +43,7 @@ SERVERS: dict[str, Callable[[], Callable[..., Serving]]] = {
     "flup": _flup,
     "waitress": _waitress,
 }
-"""The setting `server`: what returns the class, imported only now. Others are executed: hosts."""
+"""The setting `server`: what returns the class, imported only now. For others: external_servers."""
 
 
 class ImportFailed(Error):
@@ -98,10 +98,10 @@ def _plan(
     settings = resolve(code, options, os.environ)
     backend = backends.find(settings.server)
     if not backend.in_process:
-        from sdactivate.external_servers import HOSTS
+        from sdactivate import external_servers
         from sdactivate.runtime.hosted import become
 
-        become(HOSTS[backend.name], application, settings)
+        become(external_servers.SERVERS[backend.name], application, settings)
     if isinstance(application, str):
         backend.interface(application)
     sockets = inherited_sockets(settings.fd)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sdactivate.errors import UsageError
 from sdactivate.generate import options
-from sdactivate.generate.make import known_options
+from sdactivate.generate.build import known_options
 from sdactivate.site import Site
 
 # Everything that means something to systemd, and enough that does not.

@@ -20,11 +20,11 @@ import pytest
 from sdactivate import settings as runtime
 from sdactivate.errors import UsageError
 from sdactivate.generate import options
+from sdactivate.generate.build import ALL, Claims, chosen, make
 from sdactivate.generate.kinds import KINDS
-from sdactivate.generate.make import ALL, Claims, chosen, make
 from sdactivate.generate.output import Target
 from sdactivate.generate.schedule import is_span
-from sdactivate.generate.tables import Tables
+from sdactivate.generate.sites_toml import Tables
 from sdactivate.site import Site
 from sdactivate.values import parse_listen
 from tests.generate.strategies import MEANT, tables, toml

@@ -18,7 +18,11 @@ CASES = [
     ("flup", "scgi"),
     ("flup", "fastcgi"),
     ("waitress", "auto"),
-    *((name, protocol) for name in external_servers.HOSTS for protocol in BACKENDS[name].protocols),
+    *(
+        (name, protocol)
+        for name in external_servers.SERVERS
+        for protocol in BACKENDS[name].protocols
+    ),
 ]
 
 
@@ -69,7 +73,7 @@ def deploy(machine: Machine, server: str, protocol: str) -> None:
 
 
 def get(machine: Machine, path: str = "/") -> str:
-    fetch = ("curl", "-sS", "--fail", "--max-time", "60", "-H", "Host: mysite.test")
+    fetch = ("curl", "-sS", "--fail", "--max-time", "60", "-H", "ExternalServer: mysite.test")
     return machine.run(*fetch, f"http://127.0.0.1{path}").stdout
 
 
@@ -106,12 +110,21 @@ def test_a_request_under_way_survives_a_restart(front: Machine, server: str) -> 
     """Or the table says that it does not: the document's column "stop"."""
     deploy(front, server, "auto")
     assert "<form" in get(front)
-    slow = ("curl", "-s", "-w", "%{http_code}", "-o", "/dev/null", "-H", "Host: mysite.test")
+    slow = (
+        "curl",
+        "-s",
+        "-w",
+        "%{http_code}",
+        "-o",
+        "/dev/null",
+        "-H",
+        "ExternalServer: mysite.test",
+    )
     asking = front.popen(*slow, "http://127.0.0.1/slow?ms=2000", stdout=subprocess.PIPE)
     front.wait(lambda: _connected(front), "the request under way")
     front.run("systemctl", "restart", "mysite.service")
     code, _ = asking.communicate(timeout=60)
-    host = external_servers.HOSTS.get(server)
+    host = external_servers.SERVERS.get(server)
     assert code == ("502" if host and not host.finishes else "200")
 
 
@@ -153,7 +166,7 @@ def _answers(machine: Machine, path: str) -> bool:
         return False
 
 
-NO_RELOAD = sorted(host.name for host in external_servers.HOSTS.values() if not host.reload)
+NO_RELOAD = sorted(host.name for host in external_servers.SERVERS.values() if not host.reload)
 
 
 @pytest.mark.parametrize("server", NO_RELOAD)

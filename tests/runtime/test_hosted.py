@@ -40,16 +40,17 @@ if wanted != "stdin":
     os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(at + 1))
 from sdactivate.backends import Backend
 from sdactivate.errors import Error
-from sdactivate.hosts import Host
+from sdactivate.external_servers import ExternalServer
 from sdactivate.runtime.hosted import become
 from sdactivate.settings import resolve
 backend = Backend("announced", ("wsgi",), ("http",), "announced")
-host = Host(backend, "announced", ("--fixed",), ("--fd", "{fd}"), {"wsgi": ("{app}",)}, {},
-            several=False)
-host = host._replace(**eval(sys.argv[2]))
+server = ExternalServer(
+    backend, "announced", ("--fixed",), ("--fd", "{fd}"), {"wsgi": ("{app}",)}, {}, several=False
+)
+server = server._replace(**eval(sys.argv[2]))
 application = eval(sys.argv[3])
 try:
-    become(host, application, resolve({}, {}, os.environ))
+    become(server, application, resolve({}, {}, os.environ))
 except Error as error:
     sys.exit(str(error))
 """

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sdactivate.errors import Error
-from sdactivate.generate import write
-from sdactivate.generate.host import Host
 from sdactivate.generate.output import File
+from sdactivate.install import atomic_write
+from sdactivate.install.manager import Manager
 
 
 class Record(NamedTuple):
@@ -19,12 +19,12 @@ class Record(NamedTuple):
     files: dict[str, str]
 
     @classmethod
-    def load(cls, host: Host, name: str) -> "Record":
+    def load(cls, manager: Manager, name: str) -> "Record":
         """Return the record of the site; an empty one where there is none.
 
         Raises Error for one that can't be understood.
         """
-        path = host.state / f"{name}.json"
+        path = manager.state / f"{name}.json"
         try:
             return cls(path, dict(json.loads(path.read_text())["files"]))
         except FileNotFoundError:
@@ -37,20 +37,20 @@ class Record(NamedTuple):
     def save(self) -> None:
         """Write the record, whole and synced, or remove it where it has no file."""
         if not self.files:
-            write.remove(self.path)
+            atomic_write.remove(self.path)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"files": self.files}, indent=2, sort_keys=True) + "\n"
-        write.replace(self.path, File(self.path.name, text), sync=True)
+        atomic_write.replace(self.path, File(self.path.name, text), sync=True)
 
 
-def of_others(host: Host, name: str) -> dict[Path, str]:
+def of_others(manager: Manager, name: str) -> dict[Path, str]:
     """Return the files that were installed for other sites than `name`, each with its site."""
     found: dict[Path, str] = {}
-    for path in host.state.glob("*.json"):
+    for path in manager.state.glob("*.json"):
         if path.stem != name:
             with suppress(Error):  # a broken one is not this site's concern
-                found |= dict.fromkeys(map(Path, Record.load(host, path.stem).files), path.stem)
+                found |= dict.fromkeys(map(Path, Record.load(manager, path.stem).files), path.stem)
     return found
 
 
@@ -64,7 +64,7 @@ def refuse_changed(path: Path, data: bytes | None, known: str | None) -> None:
     if data is None:
         return
     if known is None:
-        write.refuse_foreign(path)
+        atomic_write.refuse_foreign(path)
     elif digest(data) != known:
         raise Error(
             f"{path} was changed since it was installed; put the change into a drop-in "

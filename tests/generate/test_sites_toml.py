@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sdactivate.cli import main
 from sdactivate.errors import Error, UsageError
 from sdactivate.generate import options
-from sdactivate.generate.tables import Entry, Tables, line_of
+from sdactivate.generate.sites_toml import Entry, Tables, line_of
 from tests.generate.strategies import HOSTILE, toml
 
 GOOD = """\

@@ -1,8 +1,8 @@
 """The front's half of a site: the web server's configuration that goes with its socket.
 
 One template a front, in forms that were verified line by line. What they are filled in with
-comes from `front_options`, whose grammar lets nothing through that any front could take for
-its own, by way of a `Frontage`, which has refused what can't go together.
+comes from `options`, whose grammar lets nothing through that any front could take for
+its own, by way of a `FrontRequest`, which has refused what can't go together.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import jinja2
 
 from sdactivate import fronts
 from sdactivate.errors import Error
-from sdactivate.generate.frontage import Frontage, frontage, warnings
+from sdactivate.generate.fronts.request import FrontRequest, front_request, warnings
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import SIGNATURE, environment
 from sdactivate.site import Site
@@ -32,7 +32,7 @@ _TEMPLATES = {
 }
 
 
-def config(asked: Frontage, comments: bool = True) -> str:
+def config(asked: FrontRequest, comments: bool = True) -> str:
     """Return the front's configuration for a site, with comments that say why.
 
     Raises Error where an htpasswd file has to be copied, because the front reads none, and
@@ -76,7 +76,7 @@ _USER = re.compile(r"(?P<name>[A-Za-z0-9._@+-]+):(?P<hash>[A-Za-z0-9./$]+)")
 _BCRYPT = ("$2y$", "$2a$", "$2b$")
 
 
-def _users(asked: Frontage) -> list[_User]:
+def _users(asked: FrontRequest) -> list[_User]:
     """The lines of the htpasswd file, for a front that can't read it itself."""
     path, title = asked.auth_file, asked.front.title
     try:
@@ -103,7 +103,7 @@ def _users(asked: Frontage) -> list[_User]:
     return users
 
 
-def _header(asked: Frontage) -> str:
+def _header(asked: FrontRequest) -> str:
     front, packaging = asked.front, asked.packaging
     lines = [
         f"# {front.title} in front of {asked.name}: {asked.speaks} to {asked.socket}; {SIGNATURE}."
@@ -114,7 +114,7 @@ def _header(asked: Frontage) -> str:
     return "\n".join(lines)
 
 
-def _unique(asked: Frontage) -> str:
+def _unique(asked: FrontRequest) -> str:
     """A host name that no other socket has: Apache tells backends apart by nothing else."""
     digest = hashlib.sha256(asked.socket.encode()).hexdigest()[:8]
     return re.sub("[^a-z0-9]+", "-", asked.name.lower()).strip("-") + "-" + digest
@@ -134,7 +134,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _generate(front: fronts.Front, site: Site, target: Target, **options: Any) -> Output:
-    asked = frontage(front, site, **options)
+    asked = front_request(front, site, **options)
     mode = 0o640 if asked.auth_file and not front.reads_htpasswd else 0o644
     said = warnings(asked)
     if not site.listen and asked.socket != site.path:

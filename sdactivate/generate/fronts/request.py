@@ -1,6 +1,6 @@
 """What a front is asked to do for a site: what can't go together is refused, what to know is said.
 
-The values come from `front_options`; what is written of them, from `fronts`.
+The values come from `options`; what is written of them, from `fronts`.
 """
 
 import re
@@ -9,12 +9,12 @@ from typing import Any
 
 from sdactivate import fronts
 from sdactivate.errors import UsageError
-from sdactivate.generate.front_options import Files, Tls, file_path
+from sdactivate.generate.fronts.options import Files, Tls, file_path
 from sdactivate.site import Site
 
 
 @dataclass(frozen=True)
-class Frontage:
+class FrontRequest:
     """What a front is to do for one site.
 
     Raises UsageError for values that can't go together, or that this front can't do, with the
@@ -79,7 +79,7 @@ def _check_protocol(front: fronts.Front, protocol: str) -> None:
         )
 
 
-def _conflicts(asked: Frontage) -> list[tuple[str, str]]:
+def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
     """What can't go together, as option and reason."""
     front, packaging = asked.front, asked.packaging
     title = front.title
@@ -129,10 +129,10 @@ def _conflicts(asked: Frontage) -> list[tuple[str, str]]:
     return found
 
 
-def frontage(front: fronts.Front, site: Site, **options: Any) -> Frontage:
-    """Return what `options` (keywords of `front_options.FRONT`) ask of `front` for `site`.
+def front_request(front: fronts.Front, site: Site, **options: Any) -> FrontRequest:
+    """Return what `options` (keywords of `options.FRONT`) ask of `front` for `site`.
 
-    Raises UsageError where the site has no socket in the file system, and what Frontage does.
+    Raises UsageError where the site has no socket in the file system, and what FrontRequest does.
     """
     distribution = options.pop("distribution", None) or fronts.distribution()
     asked = site.settings.get("protocol", "auto")
@@ -150,7 +150,7 @@ def frontage(front: fronts.Front, site: Site, **options: Any) -> Frontage:
         file_path(socket)
     except UsageError as error:
         raise UsageError(f"--listen {error}") from None
-    return Frontage(
+    return FrontRequest(
         front,
         re.sub("[^A-Za-z0-9._-]", "-", site.name),
         socket,
@@ -160,7 +160,7 @@ def frontage(front: fronts.Front, site: Site, **options: Any) -> Frontage:
     )
 
 
-def warnings(asked: Frontage) -> list[str]:
+def warnings(asked: FrontRequest) -> list[str]:
     """Return what the administrator has to know about this front here, a sentence each."""
     front, packaging, title = asked.front, asked.packaging, asked.front.title
     said = []

@@ -4,7 +4,7 @@ import pytest
 
 from sdactivate import fronts
 from sdactivate.cli import main
-from sdactivate.generate.frontage import Frontage, frontage, warnings
+from sdactivate.generate.fronts.request import FrontRequest, front_request, warnings
 from sdactivate.site import Site
 
 
@@ -61,14 +61,14 @@ def test_what_a_front_cannot_do_is_refused_with_the_reason(
     ],
 )
 def test_traps_are_warned_of(front: fronts.Front, options: dict[str, str], said: str) -> None:
-    asked = frontage(front, Site("mysite"), **{"distribution": "debian", **options})
+    asked = front_request(front, Site("mysite"), **{"distribution": "debian", **options})
     assert any(said in warning for warning in warnings(asked))
-    plain = Frontage(fronts.NGINX, "mysite", "/run/mysite.sock")
+    plain = FrontRequest(fronts.NGINX, "mysite", "/run/mysite.sock")
     assert warnings(plain) == []
 
 
 @pytest.mark.parametrize("directory", ["/tmp", "/var/tmp"])
 def test_a_socket_in_a_private_tmp_is_warned_of(directory: str) -> None:
-    asked = Frontage(fronts.APACHE, "mysite", f"{directory}/mysite.sock")
+    asked = FrontRequest(fronts.APACHE, "mysite", f"{directory}/mysite.sock")
     assert any("PrivateTmp" in warning for warning in warnings(asked))
-    assert not warnings(Frontage(fronts.NGINX, "mysite", f"{directory}/mysite.sock"))
+    assert not warnings(FrontRequest(fronts.NGINX, "mysite", f"{directory}/mysite.sock"))

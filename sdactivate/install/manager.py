@@ -17,7 +17,7 @@ from sdactivate.errors import Error, UsageError
 
 
 @dataclass(frozen=True)
-class Host:
+class Manager:
     """Where a site is installed."""
 
     root: Path = Path("/")

@@ -3,7 +3,7 @@
 import pytest
 
 from sdactivate.errors import Error
-from sdactivate.generate.steps import Step, carry_out
+from sdactivate.install.transaction import Step, carry_out
 
 
 def test_undone_in_reverse_and_the_failed_step_too() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from sdactivate.cli import main
-from sdactivate.generate.generator import generate
 from sdactivate.generate.output import Target
+from sdactivate.generate.systemd_generator import generate
 
 GOOD = '[sites.{}]\napp = "mysite.wsgi:application"\nchdir = "/srv/mysite"\n'
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from sdactivate.generate import advice
+from sdactivate.generate import warnings
 from sdactivate.site import Site
 from sdactivate.values import parse_listen
 
@@ -10,7 +10,7 @@ from sdactivate.values import parse_listen
 def socket_advice(**fields: object) -> list[str]:
     listen = fields.pop("listen", None)
     addresses = (parse_listen(str(listen)),) if listen else ()
-    return list(advice.of_socket(Site("no-user", listen=addresses, **fields)))  # type: ignore[arg-type]
+    return list(warnings.of_socket(Site("no-user", listen=addresses, **fields)))  # type: ignore[arg-type]
 
 
 def test_nothing_to_say_about_a_socket_as_it_should_be() -> None:
@@ -44,12 +44,12 @@ def test_the_service() -> None:
     def about(
         name: str = "no-user", python: str = "/usr/bin/python3", **fields: object
     ) -> list[str]:
-        return list(advice.of_service(Site(name, **fields), python, own=False))  # type: ignore[arg-type]
+        return list(warnings.of_service(Site(name, **fields), python, own=False))  # type: ignore[arg-type]
 
     assert about(chdir="/usr") == []
     assert "no such user" in about(run_as="no-such-user")[0]
     assert "has a user daemon" in about(name="daemon")[0]
-    assert list(advice.of_service(Site("daemon"), "/usr/bin/python3", own=True)) == []
+    assert list(warnings.of_service(Site("daemon"), "/usr/bin/python3", own=True)) == []
     assert about(name="daemon", group="daemon") == []  # it runs as daemon-app
     assert (
         "--python /home/me/bin/python: the sandbox hides it"
@@ -63,4 +63,4 @@ def test_the_service() -> None:
 def test_a_site_under_tmp(tmp_path: Path) -> None:
     site = Site("no-user", chdir=str(tmp_path))
     if site.chdir.startswith("/tmp/"):
-        assert "PrivateTmp=" in next(advice.of_service(site, "/usr/bin/python3", own=False))
+        assert "PrivateTmp=" in next(warnings.of_service(site, "/usr/bin/python3", own=False))

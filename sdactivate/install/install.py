@@ -18,11 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from sdactivate.errors import Error
-from sdactivate.generate import write
-from sdactivate.generate.host import Host
 from sdactivate.generate.output import File
-from sdactivate.generate.record import Record, digest, of_others, refuse_changed
-from sdactivate.generate.steps import Say, Step
+from sdactivate.install import atomic_write
+from sdactivate.install.manager import Manager
+from sdactivate.install.manifest import Record, digest, of_others, refuse_changed
+from sdactivate.install.transaction import Say, Step
 from sdactivate.site import Site
 
 
@@ -34,14 +34,14 @@ class Installation:
     since; and where the record can't be understood, or systemd can't be asked.
     """
 
-    def __init__(self, host: Host, site: Site, files: Iterable[File], force: bool, say: Say):
-        self.host, self.site, self.say = host, site, say
-        self.record = Record.load(host, site.name)
-        self.new = {host.place(file.name): file for file in files}
+    def __init__(self, manager: Manager, site: Site, files: Iterable[File], force: bool, say: Say):
+        self.manager, self.site, self.say = manager, site, say
+        self.record = Record.load(manager, site.name)
+        self.new = {manager.place(file.name): file for file in files}
         recorded = {Path(path): known for path, known in self.record.files.items()}
-        self.old = {path: write.read(path) for path in {*self.new, *recorded}}
+        self.old = {path: atomic_write.read(path) for path in {*self.new, *recorded}}
         """What lies there now."""
-        for path, owner in of_others(host, site.name).items():
+        for path, owner in of_others(manager, site.name).items():
             if path in self.new:
                 raise Error(f"{path} is the site {owner}'s; give one of the two another name")
         if not force:
@@ -55,10 +55,10 @@ class Installation:
         self.gone = [
             path for path in recorded if path not in self.new and self.old[path] is not None
         ]
-        self.units = {path.name: host.state_of(path.name) for path in self._units(self.old)}
+        self.units = {path.name: manager.state_of(path.name) for path in self._units(self.old)}
 
     def _units(self, paths: Iterable[Path]) -> list[Path]:
-        return [path for path in paths if path.parent == self.host.units]
+        return [path for path in paths if path.parent == self.manager.units]
 
     def _named(self, suffix: str, paths: Iterable[Path]) -> list[str]:
         return [path.name for path in self._units(paths) if path.name.endswith(suffix)]
@@ -75,14 +75,14 @@ class Installation:
     def steps(self) -> Iterator[Step]:
         """Yield what there is to do. What systemd is told is left out for an image."""
         nothing = Step("", lambda: None, lambda: None)
-        if self.host.runs:
+        if self.manager.runs:
             yield nothing._replace(name="let systemd check the units", do=self._verify)
         files = ", ".join(str(path) for path in self.changed) or "nothing, all files are there"
         yield Step(f"write {files}", self._write, self._restore)
         if self.site.chdir:
             yield nothing._replace(name=f"compile {self.site.chdir}", do=self._compile)
-        if self.host.runs:
-            if any(path.parent != self.host.units for path in self.new):
+        if self.manager.runs:
+            if any(path.parent != self.manager.units for path in self.new):
                 yield nothing._replace(name="make accounts and directories", do=self._prepare)
             yield Step(self._order(), self._start, self._stop)
             if services := [
@@ -104,10 +104,10 @@ class Installation:
             for path in self._units(self.new):
                 (Path(directory) / path.name).write_text(self.new[path].text)
                 names.append(f"{directory}/{path.name}")
-            manager = ["--user"] if self.host.own else []
-            self.host.run("systemd-analyze", *manager, "verify", "--man=no", *names)
+            whose = ["--user"] if self.manager.own else []
+            self.manager.run("systemd-analyze", *whose, "verify", "--man=no", *names)
         own = {path.name for path in self.old}
-        listening = self.host.listening()
+        listening = self.manager.listening()
         for address in map(str, self.site.addresses):
             if (other := listening.get(address)) and other not in own:
                 raise Error(f"--listen {address}: {other} listens there; stop it, or take another")
@@ -118,26 +118,26 @@ class Installation:
         self.record._replace(files={**self.record.files, **written}).save()
         for path in self.changed:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write.replace(path, self.new[path], sync=True)
+            atomic_write.replace(path, self.new[path], sync=True)
         for path in self.gone:
             self._forget(path)
         self.record._replace(files=written).save()
 
     def _forget(self, path: Path) -> None:
-        if path.parent == self.host.units and self.host.runs and self.units[path.name][1]:
+        if path.parent == self.manager.units and self.manager.runs and self.units[path.name][1]:
             with suppress(Error):  # it may be of a type that can't be enabled
-                self.host.systemctl("disable", "--now", "--", path.name)
-        write.remove(path)
+                self.manager.systemctl("disable", "--now", "--", path.name)
+        atomic_write.remove(path)
 
     def _restore(self) -> None:
         for path in (*self.changed, *self.gone):
             data = self.old[path]
             if data is None:
-                write.remove(path)
-            elif write.read(path) != data:
-                write.replace(path, File(path.name, data.decode()), sync=True)
+                atomic_write.remove(path)
+            elif atomic_write.read(path) != data:
+                atomic_write.replace(path, File(path.name, data.decode()), sync=True)
         self.record.save()
-        if self.host.runs:
+        if self.manager.runs:
             self._reload()
             self._revive()
 
@@ -147,20 +147,20 @@ class Installation:
             for unit in self._named(kind, self.old):
                 was, enabled = self.units[unit]
                 if enabled == "enabled":
-                    self.host.systemctl("enable", "--", unit)
+                    self.manager.systemctl("enable", "--", unit)
                 if was in ("active", "activating", "reloading"):
-                    self.host.systemctl("start", "--", unit)
+                    self.manager.systemctl("start", "--", unit)
 
     def _compile(self) -> None:
-        directory = self.host.root / self.site.chdir.lstrip("/")
+        directory = self.manager.root / self.site.chdir.lstrip("/")
         python = self.site.python
         if not directory.is_dir() or not python:
             self.say(f"{directory} can't be compiled from here: each cold start will take longer")
             return
-        below = [] if self.host.runs else ["-s", str(self.host.root)]
+        below = [] if self.manager.runs else ["-s", str(self.manager.root)]
         try:
             # -I: else a compileall.py where root happens to be would be run for Python's own
-            self.host.run(python, "-I", "-m", "compileall", "-q", *below, str(directory))
+            self.manager.run(python, "-I", "-m", "compileall", "-q", *below, str(directory))
         except Error as error:  # a full disk, or a file that is no Python of this version
             said = str(error).splitlines()[-1]
             self.say(f"not all was compiled, each cold start will take longer: {said}")
@@ -172,7 +172,7 @@ class Installation:
         ):
             for path in self.new:
                 if path.parent.name == folder:
-                    self.host.run(*command, str(path))
+                    self.manager.run(*command, str(path))
 
     @property
     def _sockets(self) -> list[str]:
@@ -202,10 +202,10 @@ class Installation:
         return f"enable and start {', '.join(self._starting)}"
 
     def _reload(self) -> None:
-        self.host.reload(unit for unit in self.units if "@." not in unit)
+        self.manager.reload(unit for unit in self.units if "@." not in unit)
 
     def _start(self) -> None:
-        systemctl = self.host.systemctl
+        systemctl = self.manager.systemctl
         self._reload()
         services = self._running(self._named(".service", self.new))
         sockets = self._running(self._named(".socket", self.changed))
@@ -223,69 +223,72 @@ class Installation:
     def _bring(self, verb: str, services: list[str]) -> None:
         """Start or restart services. Raises Error, with their last words, where they can't."""
         try:
-            self.host.systemctl(verb, "--", *services)
+            self.manager.systemctl(verb, "--", *services)
         except Error as error:
-            option = "--user-unit" if self.host.own else "--unit"
+            option = "--user-unit" if self.manager.own else "--unit"
             units = [f"{option}={service}" for service in services]
-            said = self.host.run("journalctl", "-q", *units, "-n", "5", "-o", "cat")
+            said = self.manager.run("journalctl", "-q", *units, "-n", "5", "-o", "cat")
             raise Error(f"{error}\n{said.rstrip()}") from None
 
     def _leave(self, services: list[str]) -> None:
         """Undo: what did not run before has no reason to, nor to be tried again and again."""
         if idle := set(services) - set(self._running(services)):
-            self.host.systemctl("stop", "--", *idle)
+            self.manager.systemctl("stop", "--", *idle)
 
     def _stop(self) -> None:
         """Undo: what did not run before is stopped; what did is started by `_revive`."""
         for unit in self._starting:
             active, enabled = self.units[unit]
             if enabled != "enabled":
-                self.host.systemctl("disable", "--", unit)
-            if active != "active" or self.host.place(unit) in self.changed:
+                self.manager.systemctl("disable", "--", unit)
+            if active != "active" or self.manager.place(unit) in self.changed:
                 service = f"{self.site.name}.service"
-                self.host.systemctl(
+                self.manager.systemctl(
                     "stop", "--", unit, *([service] if unit in self._sockets else [])
                 )
 
     def _enable(self) -> None:
         if self._starting:
-            self.host.systemctl("enable", "--", *self._starting)
+            self.manager.systemctl("enable", "--", *self._starting)
 
     def _disable(self) -> None:
         for unit in self._starting:
-            if self.host.place(unit) in self.changed and self.old[self.host.place(unit)] is None:
-                self.host.systemctl("disable", "--", unit)
+            if (
+                self.manager.place(unit) in self.changed
+                and self.old[self.manager.place(unit)] is None
+            ):
+                self.manager.systemctl("disable", "--", unit)
 
 
-def uninstall(host: Host, name: str, force: bool, say: Say) -> list[Path]:
+def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:
     """Remove exactly what install wrote for the site, stopped first; return what was removed.
 
     Its state stays: /var/lib/NAME and the users' data in it are not install's.
 
     Raises Error where nothing was installed, and, unless `force`, for a file that was changed.
     """
-    record = Record.load(host, name)
+    record = Record.load(manager, name)
     if not record.files:
         raise Error(f"{name}: nothing of this name was installed ({record.path} is not there)")
     paths = [Path(path) for path in record.files]
     if not force:
         for path in paths:
-            refuse_changed(path, write.read(path), record.files[str(path)])
-    units = [path.name for path in paths if path.parent == host.units]
+            refuse_changed(path, atomic_write.read(path), record.files[str(path)])
+    units = [path.name for path in paths if path.parent == manager.units]
     # Sockets first: a service that stops before its socket would be started again.
     for suffix in (".timer", ".socket", ".service"):
         for unit in (unit for unit in units if unit.endswith(suffix)):
-            if suffix != ".service" and (host.units / unit).exists():
-                host.systemctl("disable", "--", unit)  # of a template: all its instances
-            for wants in host.units.glob("*.wants"):  # where the unit's file was gone already
+            if suffix != ".service" and (manager.units / unit).exists():
+                manager.systemctl("disable", "--", unit)  # of a template: all its instances
+            for wants in manager.units.glob("*.wants"):  # where the unit's file was gone already
                 (wants / unit).unlink(missing_ok=True)
-            if host.runs and "@." in unit:
-                host.systemctl("stop", "--", unit.replace("@.", "@*."))
-            elif host.runs and host.state_of(unit)[0] != "inactive":
-                host.systemctl("stop", "--", unit)
-    removed = [path for path in paths if write.remove(path)]
+            if manager.runs and "@." in unit:
+                manager.systemctl("stop", "--", unit.replace("@.", "@*."))
+            elif manager.runs and manager.state_of(unit)[0] != "inactive":
+                manager.systemctl("stop", "--", unit)
+    removed = [path for path in paths if atomic_write.remove(path)]
     record._replace(files={}).save()
-    if host.runs:
-        host.reload(unit.replace("@.", "@*.") for unit in units)
+    if manager.runs:
+        manager.reload(unit.replace("@.", "@*.") for unit in units)
         say(f"{name} is gone; what it has kept is still there")
     return removed

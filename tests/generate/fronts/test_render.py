@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sdactivate import fronts
 from sdactivate.cli import main
 from sdactivate.errors import Error, UsageError
-from sdactivate.generate import front_options
-from sdactivate.generate.frontage import frontage
-from sdactivate.generate.fronts import config
+from sdactivate.generate.fronts import options
+from sdactivate.generate.fronts.render import config
+from sdactivate.generate.fronts.request import front_request
 from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import Target
 from sdactivate.site import Site
@@ -28,7 +28,7 @@ IDS = {"ids": lambda value: getattr(value, "name", value)}
 def text(front: fronts.Front, protocol: str = "", **options: object) -> str:
     settings = {"protocol": protocol} if protocol else {}
     options.setdefault("distribution", "debian")
-    return config(frontage(front, Site("mysite", settings=settings), **options))
+    return config(front_request(front, Site("mysite", settings=settings), **options))
 
 
 def active(text: str) -> str:
@@ -125,7 +125,7 @@ def test_every_spoofable_field_is_dropped_or_set(front: fronts.Front) -> None:
 
 
 def test_the_longest_url_comes_first() -> None:
-    files = (front_options.files("/s=/srv/short"), front_options.files("/s/deep=/srv/deep"))
+    files = (options.files("/s=/srv/short"), options.files("/s/deep=/srv/deep"))
     for front in (f for f in FRONTS if f.static):
         config_text = text(front, static=files)
         assert config_text.index("/srv/deep") < config_text.index("/srv/short")
@@ -133,7 +133,9 @@ def test_the_longest_url_comes_first() -> None:
 
 def test_apache_never_shares_a_backend_between_two_sockets() -> None:
     names = {
-        re.search(r"://(mysite-\w+)", config(frontage(fronts.APACHE, Site("mysite", listen=(a,)))))
+        re.search(
+            r"://(mysite-\w+)", config(front_request(fronts.APACHE, Site("mysite", listen=(a,))))
+        )
         for a in (parse_listen("/run/a.sock"), parse_listen("/run/b.sock"))
     }
     assert len({found[1] for found in names if found}) == 2
@@ -158,9 +160,9 @@ def test_the_cherokee_text_has_the_shape_that_was_tried() -> None:
             server_name=("a.test",),
             mount="/app",
             php="/run/php.sock",
-            tls=front_options.tls("/c,/k"),
+            tls=options.tls("/c,/k"),
             auth_file="/etc/htpasswd",
-            static=(front_options.files("/static=/srv/static"),),
+            static=(options.files("/static=/srv/static"),),
         )
     )
     numbers = [int(n) for n in re.findall(r"rule!(\d+)!match = ", full)]
@@ -210,10 +212,10 @@ def test_an_htpasswd_file_that_cannot_be_copied_is_an_error(
 ALLOWED = re.compile(r"[A-Za-z0-9._~+@:=,/-]*")
 
 
-@pytest.mark.parametrize("option", front_options.FRONT, ids=lambda option: option.name)
+@pytest.mark.parametrize("option", options.FRONT, ids=lambda option: option.name)
 @given(value=HOSTILE | st.builds("/{}".format, HOSTILE) | st.builds("/a=/{}".format, HOSTILE))
 def test_no_value_has_a_character_that_means_something_to_a_front(
-    option: front_options.Option, value: str
+    option: options.Option, value: str
 ) -> None:
     try:
         meant = option.parse(value, "--x")
@@ -226,5 +228,5 @@ def test_no_value_has_a_character_that_means_something_to_a_front(
 @pytest.mark.parametrize("name", ["my.site", "my-site_2", r"a\x2db"])
 def test_a_units_odd_name_stays_a_word_in_every_front(name: str) -> None:
     for front in FRONTS:
-        asked = frontage(front, Site(name, listen=(parse_listen("/var/lib/haproxy/a"),)))
+        asked = front_request(front, Site(name, listen=(parse_listen("/var/lib/haproxy/a"),)))
         assert re.fullmatch("[A-Za-z0-9._-]+", asked.name)

@@ -9,7 +9,7 @@ import pytest
 
 from sdactivate.cli import main
 from sdactivate.errors import UsageError
-from sdactivate.generate import prepare
+from sdactivate.generate import accounts
 from sdactivate.generate.output import Target
 from sdactivate.site import Site
 from sdactivate.values import parse_listen
@@ -19,7 +19,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files 
 
 
 def test_the_usual_socket_needs_no_directory(capsys: pytest.CaptureFixture[str]) -> None:
-    assert prepare.tmpfiles(Site("mysite"), TARGET) == ((), ())
+    assert accounts.tmpfiles(Site("mysite"), TARGET) == ((), ())
     assert main(["gen", "mysite", "--kind", "tmpfiles"]) == 0
     out, err = capsys.readouterr()
     assert (out, err) == ("", "sdactivate gen: warning: --kind tmpfiles: none is needed\n")
@@ -30,7 +30,7 @@ def test_the_usual_socket_needs_no_directory(capsys: pytest.CaptureFixture[str])
 def test_directories_are_made(tmp_path: Path) -> None:
     listen = (parse_listen("/run/my 50%/a.sock"), parse_listen("127.0.0.1:80"))
     site = Site("mysite", listen=listen, run_as="www-data", writable=('/srv/"x" $HOME',))
-    (file,) = prepare.tmpfiles(site, TARGET).files
+    (file,) = accounts.tmpfiles(site, TARGET).files
     assert file.name == "mysite.conf"
     (tmp_path / "etc").mkdir()
     for name in ("passwd", "group"):
@@ -51,7 +51,7 @@ def test_directories_are_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["my-site", r"my\x2dsite\x2f"])
 def test_accounts_are_made(name: str, tmp_path: Path) -> None:
     site = Site(name, group="my-front", run_as="my-app")
-    (file,) = prepare.sysusers(site, TARGET, member=("www-data",)).files
+    (file,) = accounts.sysusers(site, TARGET, member=("www-data",)).files
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text("www-data:x:33:33::/var/www:/usr/sbin/nologin\n")
     (tmp_path / "etc/group").write_text("www-data:x:33:\n")
@@ -76,4 +76,4 @@ def test_accounts_are_made(name: str, tmp_path: Path) -> None:
 )
 def test_what_cannot_be_made(site: Site, member: tuple[str, ...], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        prepare.sysusers(site, TARGET, member=member)
+        accounts.sysusers(site, TARGET, member=member)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdactivate.errors import Error, UsageError
-from sdactivate.generate.make import kind_name, known_options
+from sdactivate.generate.build import kind_name, known_options
 from sdactivate.generate.options import Option
 from sdactivate.systemd import names
 

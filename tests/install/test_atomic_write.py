@@ -7,7 +7,7 @@ import pytest
 
 from sdactivate.errors import Error
 from sdactivate.generate.output import File
-from sdactivate.generate.write import write
+from sdactivate.install.atomic_write import write
 
 OURS = File("a.socket", "# a.socket, written by sdactivate.\nnew\n")
 
@@ -62,7 +62,7 @@ def test_all_of_them_or_none(tmp_path: Path) -> None:
 import resource, signal
 from pathlib import Path
 from sdactivate.generate.output import File
-from sdactivate.generate.write import write
+from sdactivate.install.atomic_write import write
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 files = [File("a.socket", "# written by sdactivate"), File("b.socket", "x" * 10000)]

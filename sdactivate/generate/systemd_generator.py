@@ -13,9 +13,9 @@ from pathlib import Path
 
 from sdactivate.errors import Error, UsageError
 from sdactivate.generate import options
-from sdactivate.generate.make import ALL, Claims, chosen, make
+from sdactivate.generate.build import ALL, Claims, chosen, make
 from sdactivate.generate.output import File, Target
-from sdactivate.generate.tables import Tables
+from sdactivate.generate.sites_toml import Tables
 
 WANTED_BY = {".socket": "sockets.target.wants", ".timer": "timers.target.wants"}
 """What `systemctl enable` would do for each type of unit: systemd.unit(5), [Install]."""

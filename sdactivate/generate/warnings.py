@@ -107,7 +107,7 @@ def of_service(site: Site, python: str, own: bool) -> Iterator[str]:
 
 def of_server(site: Site, python: str) -> Iterator[str]:
     """Yield what should be known about another server that serves the site."""
-    host = external_servers.HOSTS.get(site.backend.name)
+    host = external_servers.SERVERS.get(site.backend.name)
     if host is None:
         return
     # Every package installs a program of its name beside the interpreter
