@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sdactivate.runtime import peer_units
-from sdactivate.runtime.peers import Gate
+from sdactivate.runtime.peers import units
+from sdactivate.runtime.peers.gate import Gate
 
 UNIT = "sdactivate-bench.service"
 _JOIN = """
@@ -30,7 +30,7 @@ sys.stdin.read()
 @contextlib.contextmanager
 def peer(directory: Path) -> Iterator[int]:
     """The descriptor of a connection from a process that is in UNIT's control group."""
-    root = next(it for it in peer_units.CGROUP_ROOTS if Path(it, "cgroup.controllers").exists())
+    root = next(it for it in units.CGROUP_ROOTS if Path(it, "cgroup.controllers").exists())
     top = Path(root, "sdactivatebench.slice")
     (top / UNIT).mkdir(parents=True)
     try:
@@ -54,10 +54,10 @@ def gates() -> dict[str, Gate]:
     """A gate for each way of checking that this kernel has."""
     found = {"no rule": Gate([]), "user:": Gate(["user:root"]), "group:": Gate(["group:root"])}
     unit = Gate([f"unit:{UNIT}"])
-    if isinstance(unit._checks[0], peer_units.ByCgroupId):
+    if isinstance(unit._checks[0], units.ByCgroupId):
         found["unit:, by the kernel"] = unit
     by_proc = Gate([f"unit:{UNIT}"])
-    by_proc._checks = (peer_units.ByProc([UNIT]),)
+    by_proc._checks = (units.ByProc([UNIT]),)
     found["unit:, by /proc"] = by_proc
     return found
 

@@ -2,7 +2,7 @@
 
 The names are the values of the setting `server`. Common ground: the settings know the names, a
 serving process checks what it is to serve, the generator points fronts at it. What this process
-becomes instead, where the site asks for another program, is in `hosts`.
+becomes instead, where the site asks for another program, is in `external_servers`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -45,6 +45,7 @@ FORBIDDEN = {
     "sdactivate.runtime": (*BEFORE, *AFTER, *COMMAND),
     "sdactivate.servers": (*BEFORE, *AFTER, *COMMAND),
     "sdactivate.doctor": (*BEFORE, *RUNTIME, *COMMAND),
+    "sdactivate.access": (*BEFORE, *RUNTIME, *AFTER, *COMMAND),
     "sdactivate.launch": (*BEFORE, *AFTER, *COMMAND),
     **{f"sdactivate.{name}": (*BEFORE, *RUNTIME, *AFTER, *COMMAND) for name in COMMON},
 }
@@ -79,31 +80,13 @@ def test_wings_do_not_import_each_other(room: str) -> None:
     assert found == []
 
 
-class Executed(ast.NodeTransformer):
-    """A module without what only a type checker imports."""
-
-    def visit_If(self, node: ast.If) -> ast.AST | None:
-        return None if ast.unparse(node.test) == "TYPE_CHECKING" else node
-
-
-# A connection names its server and a server its connections: the parts of one thing.
-ONE = "sdactivate.servers.native"
-
-
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    """Neither at the top nor inside a function; and for no annotation, but within one server."""
-    executed: dict[str, set[str]] = {}
-    named: dict[str, set[str]] = {}
-    for module, path in MODULES.items():
-        tree = ast.parse(path.read_text())
-        room = ONE if is_in(module, ONE) else module
-        for name in imports(tree, module):
-            if name in MODULES:
-                named.setdefault(room, set()).add(ONE if is_in(name, ONE) else name)
-        executed[module] = MODULES.keys() & set(imports(Executed().visit(tree), module))
-    named[ONE].discard(ONE)
-    for graph in (executed, named):
-        TopologicalSorter(graph).prepare()  # a CycleError names the modules
+    """Neither at the top nor inside a function, nor for an annotation."""
+    graph = {
+        module: {name for name in imports(tree, module) if name in MODULES and name != module}
+        for module, tree in TREES.items()
+    }
+    TopologicalSorter(graph).prepare()  # a CycleError names the modules
 
 
 # Calls by which a socket is made, given away or taken away, and by which privileges are dropped.
@@ -115,7 +98,7 @@ PRIVILEGED = {
 # What the same call means elsewhere, and why it is none of a socket's.
 ELSEWHERE = {
     # A child that becomes the account that is asked about, connects, reports and exits.
-    "sdactivate.doctor.prove": {"chroot", "setgroups", "setresgid", "setresuid", "capset"},
+    "sdactivate.access.connect": {"chroot", "setgroups", "setresgid", "setresuid", "capset"},
     # A link to a unit that is gone, in a .wants directory.
     "sdactivate.install.install": {"unlink"},
     # A unit or a configuration file is written aside and put in its place whole.

@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is wrong. 0: nothing found, 1: something."""
+    from sdactivate.access.words import say, visible
     from sdactivate.doctor import report, units
     from sdactivate.doctor.examine import check_ids, examine, misnamed
     from sdactivate.doctor.finding import Case
-    from sdactivate.doctor.live import Facts
-    from sdactivate.doctor.words import say, visible
+    from sdactivate.doctor.host_state import Facts
     from sdactivate.errors import UsageError
 
     ignored = {rule for text in args.ignore for rule in text.replace(",", " ").split()}

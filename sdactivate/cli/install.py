@@ -113,8 +113,8 @@ def prove(site: Any) -> str:
 
     Raises Error where the member can't, or the stranger can though the mode says no.
     """
-    from sdactivate.doctor import who, who_report
-    from sdactivate.doctor.people import asked
+    from sdactivate.access import who, who_report
+    from sdactivate.access.accounts import asked
 
     people = [asked(f":{site.group}"), asked("nobody")]
     expected = (bool(site.mode & 0o020), bool(site.mode & 0o002))

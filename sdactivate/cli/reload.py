@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Send HUP to the process and wait for its answer."""
-    from sdactivate.runtime.outcome import ask
+    from sdactivate.runtime.reload_result import ask
 
     try:
         succeeded = ask(args.pid, args.timeout)

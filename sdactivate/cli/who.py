@@ -34,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print who can connect. 1: one of --as can't, or a proof contradicts its verdict."""
-    from sdactivate.doctor import who, who_report
-    from sdactivate.doctor.people import asked, of_interest
-    from sdactivate.doctor.processes import running
-    from sdactivate.doctor.words import say
+    from sdactivate.access import who, who_report
+    from sdactivate.access.accounts import asked, of_interest
+    from sdactivate.access.processes import running
+    from sdactivate.access.words import say
 
     addresses, service, site_user = _addresses(args.target)
     processes = [] if args.users else list(running())

@@ -7,7 +7,7 @@ from sdactivate.doctor.units import Deployment
 from sdactivate.systemd.unitfile import Entry, Unit
 
 if TYPE_CHECKING:
-    from sdactivate.doctor.live import Facts
+    from sdactivate.doctor.host_state import Facts
 
 
 class Case(NamedTuple):

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from difflib import unified_diff
 from pathlib import Path
 
+from sdactivate.access.words import visible
 from sdactivate.doctor.examine import Finding
 from sdactivate.doctor.finding import Command, Lines, Remedy
-from sdactivate.doctor.words import visible
 from sdactivate.errors import Error
 
 _UNITS = Path("/etc/systemd/system")

@@ -10,13 +10,14 @@ from html import escape
 from pathlib import Path
 
 from sdactivate import __version__
-from sdactivate.doctor import report, words
-from sdactivate.doctor.access import Node, Verdict, judge
+from sdactivate.access import words
+from sdactivate.access.permissions import Node, Verdict, judge
+from sdactivate.doctor import report
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.examine import Finding
 from sdactivate.doctor.exposure import measure
 from sdactivate.doctor.finding import Case
-from sdactivate.doctor.live import Facts
+from sdactivate.doctor.host_state import Facts
 
 _ORDER = ("error", "warning", "note")
 _STYLE = Path(__file__).with_name("page.css")

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sdactivate import __version__
-from sdactivate.doctor import words
+from sdactivate.access import words
 from sdactivate.doctor.examine import Finding
 from sdactivate.doctor.rules import TABLE
 

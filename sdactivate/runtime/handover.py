@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.origin import Origin
+    from sdactivate.runtime.reexec import Invocation
     from sdactivate.systemd.listen_fds import InheritedSocket
 
 CHANNEL = "_SDACTIVATE_CHANNEL"
@@ -79,20 +79,29 @@ class Successor:
     channel: its end of the conversation, to be watched. said: why it is not ready.
     """
 
-    def __init__(self, origin: Origin, sockets: Sequence[InheritedSocket]) -> None:
+    def __init__(self, invocation: Invocation, sockets: Sequence[InheritedSocket]) -> None:
         """Start one. Raises OSError where no process is to be had."""
         import subprocess
 
         self.channel, theirs = socket.socketpair()
         fds = [theirs.fileno(), *(inherited.sock.fileno() for inherited in sockets)]
         names = ":".join(inherited.name for inherited in sockets)
-        relay = [origin.argv[0], "-I", "-S", "-c", _RELAY, *map(str, fds), "--", *origin.argv]
+        relay = [
+            invocation.argv[0],
+            "-I",
+            "-S",
+            "-c",
+            _RELAY,
+            *map(str, fds),
+            "--",
+            *invocation.argv,
+        ]
         try:
             # The relay leaves at once, and leaves word of whom it has started
             subprocess.run(  # noqa: S603
                 relay,
-                cwd=origin.directory,
-                env={**origin.environ, "LISTEN_FDNAMES": names},
+                cwd=invocation.directory,
+                env={**invocation.environ, "LISTEN_FDNAMES": names},
                 pass_fds=fds,
                 stdin=subprocess.DEVNULL,
                 check=True,

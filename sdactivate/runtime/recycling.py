@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sdactivate.runtime import log
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.serving import Figures, Serving
+    from sdactivate.runtime.server_api import Figures, Server
     from sdactivate.settings import Settings
 
 
@@ -34,7 +34,7 @@ class Recycling:
             return f"it has grown to {memory >> 20} MiB (max_memory)"
         return None
 
-    def stuck(self, server: Serving, figures: Figures) -> str | None:
+    def stuck(self, server: Server, figures: Figures) -> str | None:
         """Return why the process is stuck, None if it is not; the log shows where it is."""
         if not self._timeout or figures.oldest <= self._timeout:
             return None

@@ -14,8 +14,8 @@ from sdactivate.runtime import log
 from sdactivate.runtime.handover import READY, Predecessor, Successor
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.plan import Plan
-    from sdactivate.runtime.steward import Steward
+    from sdactivate.runtime.main_loop import MainLoop
+    from sdactivate.runtime.server_api import Plan
 
 # Seconds beyond graceful_timeout that the process before has to leave
 _OVERTIME = 10.0
@@ -31,12 +31,12 @@ class Reload:
     def __init__(
         self,
         plan: Plan,
-        steward: Steward,
+        loop: MainLoop,
         ready: Callable[[Successor, float], None],
         failed: Callable[[str], None],
     ) -> None:
         self._plan = plan
-        self._steward = steward
+        self._loop = loop
         self._ready = ready
         self._failed = failed
         self._successor: Successor | None = None
@@ -52,13 +52,13 @@ class Reload:
         self.give_up()
         self._began = time.monotonic()
         try:
-            successor = Successor(self._plan.origin, self._plan.sockets)
+            successor = Successor(self._plan.invocation, self._plan.sockets)
         except OSError as error:
             self._failed(str(error))
             return
         self._successor = successor
-        self._steward.watch(successor.channel.fileno(), self._hear)
-        self._steward.add(self._expire)
+        self._loop.watch(successor.channel.fileno(), self._hear)
+        self._loop.add(self._expire)
 
     def give_up(self) -> None:
         """End the successor, if one is waited for."""
@@ -69,7 +69,7 @@ class Reload:
         """Wait no longer for the successor, which is returned."""
         successor, self._successor = self._successor, None
         if successor is not None:
-            self._steward.forget(successor.channel.fileno())
+            self._loop.forget(successor.channel.fileno())
         return successor
 
     def _hear(self) -> None:
@@ -104,12 +104,12 @@ class Succession:
 
     def __init__(
         self,
-        steward: Steward,
+        loop: MainLoop,
         grace: float,
         confirmed: Callable[[float], None],
         given_up: Callable[[], None],
     ) -> None:
-        self._steward = steward
+        self._loop = loop
         self._grace = grace
         self._confirmed = confirmed
         self._given_up = given_up
@@ -137,18 +137,18 @@ class Succession:
         assert predecessor is not None
         predecessor.say(READY)
         # The channel first: both are readable where the predecessor leaves at once
-        self._steward.watch(predecessor.channel.fileno(), self._hear)
+        self._loop.watch(predecessor.channel.fileno(), self._hear)
         if predecessor.process >= 0:
-            self._steward.watch(predecessor.process, self._hear)
+            self._loop.watch(predecessor.process, self._hear)
 
     def _hear(self) -> None:
         predecessor = self._predecessor
         assert predecessor is not None
-        self._steward.forget(predecessor.channel.fileno())
-        self._steward.forget(predecessor.process)
+        self._loop.forget(predecessor.channel.fileno())
+        self._loop.forget(predecessor.process)
         if predecessor.hear():
             self._deadline = time.monotonic() + self._grace + _OVERTIME
-            self._steward.add(self._see_off)
+            self._loop.add(self._see_off)
             self._confirmed(predecessor.since)
         else:
             self._predecessor = None

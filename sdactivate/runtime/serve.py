@@ -9,36 +9,35 @@ from typing import TYPE_CHECKING, Any
 
 from sdactivate import backends
 from sdactivate.errors import Error, UsageError
-from sdactivate.runtime import garbage
+from sdactivate.runtime import gc_tuning
 from sdactivate.settings import resolve
 from sdactivate.systemd import notify
 from sdactivate.systemd.listen_fds import inherited_sockets
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.plan import Plan
-    from sdactivate.runtime.serving import Serving
+    from sdactivate.runtime.server_api import Plan, Server
     from sdactivate.servers.native.wsgi import Application
 
 
-def _native() -> Callable[..., Serving]:
+def _native() -> Callable[..., Server]:
     from sdactivate.servers.native.server import Server
 
     return Server
 
 
-def _flup() -> Callable[..., Serving]:
+def _flup() -> Callable[..., Server]:
     from sdactivate.servers.flup import Server
 
     return Server
 
 
-def _waitress() -> Callable[..., Serving]:
+def _waitress() -> Callable[..., Server]:
     from sdactivate.servers.waitress import Server
 
     return Server
 
 
-SERVERS: dict[str, Callable[[], Callable[..., Serving]]] = {
+SERVERS: dict[str, Callable[[], Callable[..., Server]]] = {
     "native": _native,
     "flup": _flup,
     "waitress": _waitress,
@@ -80,26 +79,26 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
     where there is nothing to serve or nothing to serve it on, and where --allow-peer can't be
     checked in this sandbox.
     """
-    with garbage.later():
-        from sdactivate.runtime import lifecycle
+    with gc_tuning.later():
+        from sdactivate.runtime import main_process
 
         plan = _plan(application, code, options)
-    return lifecycle.run(plan)
+    return main_process.run(plan)
 
 
 def _plan(
     application: Application | str, code: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Plan:
     """What `run` is to do; or become the other program."""
-    from sdactivate.runtime.origin import Origin
-    from sdactivate.runtime.plan import Plan
+    from sdactivate.runtime.reexec import Invocation
+    from sdactivate.runtime.server_api import Plan
 
-    origin = Origin.now()
+    invocation = Invocation.now()
     settings = resolve(code, options, os.environ)
     backend = backends.find(settings.server)
     if not backend.in_process:
         from sdactivate import external_servers
-        from sdactivate.runtime.hosted import become
+        from sdactivate.runtime.exec_server import become
 
         become(external_servers.SERVERS[backend.name], application, settings)
     if isinstance(application, str):
@@ -110,20 +109,20 @@ def _plan(
     server = SERVERS[settings.server]()
     gate = None
     if settings.allow_peer:
-        from sdactivate.runtime.peers import Gate
+        from sdactivate.runtime.peers.gate import Gate
 
         gate = Gate(settings.allow_peer, [inherited.sock for inherited in sockets])
     loaded: list[Application] = []
 
     def load() -> None:
         if not loaded:
-            with garbage.later():
+            with gc_tuning.later():
                 loaded.append(find(application) if isinstance(application, str) else application)
 
-    def make(poke: Callable[[], None], other: Application | None = None) -> Serving:
+    def make(poke: Callable[[], None], other: Application | None = None) -> Server:
         return server(other or loaded[0], sockets, settings, poke, gate)
 
-    return Plan(load, make, sockets, settings, origin)
+    return Plan(load, make, sockets, settings, invocation)
 
 
 def find(name: str) -> Callable[..., Any]:

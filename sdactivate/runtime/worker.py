@@ -1,4 +1,4 @@
-"""One of several workers: a life shorter than its parent's, and told to that one only.
+"""One of several worker processes: it serves, and tells only its parent how it is doing.
 
 Parent and worker talk on a channel that keeps messages apart (SOCK_SEQPACKET, unix(7)). The worker
 says:
@@ -20,13 +20,13 @@ import time
 from typing import TYPE_CHECKING
 
 from sdactivate.errors import Error
-from sdactivate.runtime import ending, log
+from sdactivate.runtime import exit_deadline, log
+from sdactivate.runtime.main_loop import MainLoop
 from sdactivate.runtime.recycling import Recycling
-from sdactivate.runtime.serving import Figures
-from sdactivate.runtime.steward import Steward
+from sdactivate.runtime.server_api import Figures
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.plan import Plan
+    from sdactivate.runtime.server_api import Plan
 
 ASK = b"?"
 """What the parent says: how are you doing?"""
@@ -34,11 +34,11 @@ ASK = b"?"
 
 def serve(plan: Plan, channel: socket.socket) -> int:
     """Serve as one worker until told to stop, or until the parent is gone; the exit code."""
-    steward = Steward()
+    loop = MainLoop()
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH):
         signal.signal(number, signal.SIG_IGN)  # they are the parent's affair
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    return ending.live(_Life(plan, channel, steward))
+    return exit_deadline.run(WorkerProcess(plan, channel, loop))
 
 
 def parse_figures(text: str) -> Figures:
@@ -56,35 +56,37 @@ def parse_figures(text: str) -> Figures:
     )
 
 
-class _Life:
-    def __init__(self, plan: Plan, channel: socket.socket, steward: Steward) -> None:
+class WorkerProcess:
+    """A worker process, from its start to its exit."""
+
+    def __init__(self, plan: Plan, channel: socket.socket, loop: MainLoop) -> None:
         self._plan = plan
         self._channel = channel
-        self._steward = steward
+        self._loop = loop
         self._recycling = Recycling(plan.settings)
         self._leaving = False
         self.deadline = 0.0
         self._replacing = False
         self._said = Figures()
 
-    def live(self) -> int:
+    def run(self) -> int:
         try:
             self._plan.load()
             # Not before: until then TERM is death at once, for nothing has been accepted
-            self._steward.on_signal(signal.SIGTERM, self.stop)
+            self._loop.on_signal(signal.SIGTERM, self.stop)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-            self._server = self._plan.make(self._steward.poke)
+            self._server = self._plan.make(self._loop.poke)
             self._server.start()
         except Error as error:
             log.say(log.ERROR, str(error))
             self._say(f"failed {error}")
             return error.exit_code
         self._say("ready")
-        self._steward.watch(self._channel.fileno(), self._hear_parent)
-        self._steward.add(self._server.tick)
-        self._steward.add(self._report)
+        self._loop.watch(self._channel.fileno(), self._hear_parent)
+        self._loop.add(self._server.tick)
+        self._loop.add(self._report)
         while not self._leaving:
-            self._steward.turn()
+            self._loop.turn()
             if self._server.failed is not None:
                 log.say(log.ERROR, self._server.failed)
                 return 1
@@ -94,7 +96,7 @@ class _Life:
             if time.monotonic() >= self.deadline:
                 self._server.cut()
                 break
-            self._steward.turn(0.02)
+            self._loop.turn(0.02)
         self._say_figures()
         return 0
 
@@ -105,7 +107,7 @@ class _Life:
         if self._channel.recv(16):
             self._say_figures()
         else:  # it has died
-            self._steward.forget(self._channel.fileno())
+            self._loop.forget(self._channel.fileno())
             self._leaving = True
 
     def _say(self, message: str) -> None:

@@ -19,13 +19,13 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from sdactivate.errors import Error
-from sdactivate.runtime import garbage, log
-from sdactivate.runtime.serving import Figures
+from sdactivate.runtime import gc_tuning, log
+from sdactivate.runtime.server_api import Figures
 from sdactivate.runtime.worker import ASK, parse_figures, serve
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.plan import Plan
-    from sdactivate.runtime.steward import Steward
+    from sdactivate.runtime.main_loop import MainLoop
+    from sdactivate.runtime.server_api import Plan
 
 # So many deaths of each worker, within so many seconds, are a service that can't live
 _DEATHS = 3
@@ -71,27 +71,27 @@ class Worker:
 
 
 class Workers:
-    """The workers of a service: a `Serving` of several processes."""
+    """The workers of a service: a `Server` of several processes."""
 
-    def __init__(self, plan: Plan, steward: Steward) -> None:
+    def __init__(self, plan: Plan, loop: MainLoop) -> None:
         self.unobserved = False
         self.failed: str | None = None
         self._plan = plan
-        self._steward = steward
+        self._loop = loop
         self._workers: dict[int, Worker] = {}
         self._gone = Figures()  # what those did that are no more
         self._deaths: deque[float] = deque()
         self._draining = False
 
-    # Serving
+    # Server
 
     def start(self) -> None:
         """Fork the workers and wait until each can accept. Raises WorkersFailed."""
         settings = self._plan.settings
         if settings.preload:
             _warn_of_threads()
-            garbage.share()
-        self._steward.on_signal(signal.SIGCHLD, self._reap)
+            gc_tuning.share()
+        self._loop.on_signal(signal.SIGCHLD, self._reap)
         deadline = time.monotonic() + settings.start_timeout
         for _ in range(settings.workers):
             self._spawn()
@@ -103,7 +103,7 @@ class Workers:
                     raise WorkersFailed(
                         worker.failure or "a worker ended before it was ready; its words are above"
                     )
-            if self._steward.signalled(signal.SIGTERM, signal.SIGINT):
+            if self._loop.signalled(signal.SIGTERM, signal.SIGINT):
                 return  # told to stop meanwhile: that comes next
             if time.monotonic() > deadline:
                 self.cut()
@@ -190,22 +190,22 @@ class Workers:
             ours.close()
             for other in self._workers.values():
                 other.channel.close()
-            self._steward.reset()
+            self._loop.reset()
             raise SystemExit(serve(self._plan, theirs))
         theirs.close()
         ours.setblocking(False)
         worker = self._workers[pid] = Worker(pid, ours)
-        self._steward.watch(ours.fileno(), lambda: self._listen(worker))
+        self._loop.watch(ours.fileno(), lambda: self._listen(worker))
         return worker
 
     def _listen(self, worker: Worker) -> None:
         before = worker.figures.requests
         if not self._hear(worker):
             # It has gone, or is about to: SIGCHLD tells
-            self._steward.forget(worker.channel.fileno())
+            self._loop.forget(worker.channel.fileno())
         if self.unobserved and (worker.figures.busy or worker.figures.requests != before):
             self.unobserved = False
-            self._steward.poke()
+            self._loop.poke()
 
     def _hear(self, worker: Worker) -> bool:
         """Take what a worker has said; whether it is still there."""
@@ -259,7 +259,7 @@ class Workers:
             ):
                 pass  # its last words
             del self._workers[pid]
-            self._steward.forget(worker.channel.fileno())
+            self._loop.forget(worker.channel.fileno())
             worker.channel.close()
             self._gone = Figures(
                 self._gone.requests + worker.figures.requests,
@@ -284,7 +284,7 @@ class Workers:
             self.failed = (
                 f"{len(self._deaths)} workers died within {_DEATHS_WITHIN:g} s; the last one {how}"
             )
-            self._steward.poke()
+            self._loop.poke()
             return
         self._spawn()
 

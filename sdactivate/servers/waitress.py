@@ -23,7 +23,7 @@ from typing import Any
 from sdactivate.backends import BACKENDS
 from sdactivate.errors import Error, UsageError
 from sdactivate.runtime import log
-from sdactivate.runtime.serving import Figures
+from sdactivate.runtime.server_api import Figures
 from sdactivate.settings import TABLE, Settings
 from sdactivate.systemd.listen_fds import InheritedSocket
 

@@ -44,7 +44,7 @@ def test_a_proof_that_contradicts_its_verdict_is_an_exit_code(
         server.listen()
         assert main(["who", path, "--as", "root", "--prove"]) == 0
         # what SELinux may say of it, which not every kernel has
-        monkeypatch.setattr("sdactivate.doctor.who.prove", lambda *_: errno.EACCES)
+        monkeypatch.setattr("sdactivate.access.who.prove", lambda *_: errno.EACCES)
         assert main(["who", path, "--as", "root", "--prove"]) == 1
 
 

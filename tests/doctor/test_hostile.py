@@ -13,15 +13,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from sdactivate.access import who, who_report, words
+from sdactivate.access.accounts import asked
+from sdactivate.access.processes import running
 from sdactivate.cli import main
-from sdactivate.doctor import exposure, page, report, units, who, who_report, words
+from sdactivate.doctor import exposure, page, report, units
 from sdactivate.doctor.checks.live_fronts import says
 from sdactivate.doctor.checks.live_services import denials
 from sdactivate.doctor.examine import examine, misnamed
 from sdactivate.doctor.finding import Case
-from sdactivate.doctor.live import stamp, tail
-from sdactivate.doctor.people import asked
-from sdactivate.doctor.processes import running
+from sdactivate.doctor.host_state import stamp, tail
 from sdactivate.errors import Error
 from sdactivate.fronts import FRONTS
 from sdactivate.systemd.systemctl import listed, parse_show

@@ -26,8 +26,8 @@ from sdactivate.site import Site
 from sdactivate.systemd.unitfile import split
 from tests.doctor import broken
 from tests.doctor.sarif import SCHEMA
-from tests.doctor.test_unitfile import TEXT
 from tests.generate.strategies import sites
+from tests.systemd.test_unitfile import TEXT
 
 ROOT = Path(__file__).parents[2]
 

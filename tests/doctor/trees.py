@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from sdactivate.doctor.access import Acl, Identity
+from sdactivate.access.permissions import Acl, Identity
 
 UIDS = GIDS = (0, 20001, 20002, 20003)
 BITS = st.integers(0, 7)

@@ -13,8 +13,8 @@ import pytest
 
 from sdactivate.errors import Error, UsageError
 from sdactivate.peer_rules import KERNEL_KNOWS_UNITS, kernel_version
-from sdactivate.runtime import peer_units, peers
-from sdactivate.runtime.peers import Gate
+from sdactivate.runtime.peers import gate, units
+from sdactivate.runtime.peers.gate import Gate
 
 _CONNECT = """
 import os, socket, sys
@@ -26,7 +26,7 @@ s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print("connected", fl
 sys.stdin.read()
 """
 _CGROUPS = next(
-    (Path(root) for root in peer_units.CGROUP_ROOTS if Path(root, "cgroup.controllers").exists()),
+    (Path(root) for root in units.CGROUP_ROOTS if Path(root, "cgroup.controllers").exists()),
     None,
 )
 _KERNEL_KNOWS = kernel_version(os.uname().release) >= KERNEL_KNOWS_UNITS
@@ -86,7 +86,7 @@ def _by_kernel(gate: Gate) -> None:
 
 
 def _by_proc(gate: Gate) -> None:
-    gate._checks = (peer_units.ByProc([rule.name for rule in gate.rules]),)
+    gate._checks = (units.ByProc([rule.name for rule in gate.rules]),)
 
 
 WAYS = pytest.mark.parametrize("way", [_by_kernel, _by_proc])
@@ -190,18 +190,18 @@ def test_refusals_are_one_line_a_minute_that_counts_the_rest(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 1000.0
-    monkeypatch.setattr(peers.time, "monotonic", lambda: clock)
-    gate = Gate(["user:20001"]) if os.geteuid() == 0 else Gate([f"user:{os.geteuid() + 1}"])
+    monkeypatch.setattr(gate.time, "monotonic", lambda: clock)
+    strict = Gate(["user:20001"]) if os.geteuid() == 0 else Gate([f"user:{os.geteuid() + 1}"])
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for _ in range(5):
-            assert not gate.admits(ours.fileno())
+            assert not strict.admits(ours.fileno())
         lines = capfd.readouterr().err.splitlines()
         assert len(lines) == 1
         assert f"process {os.getpid()}" in lines[0]
-        assert str(gate.rules[0]) in lines[0]
+        assert str(strict.rules[0]) in lines[0]
         clock += 60
-        assert not gate.admits(ours.fileno())
+        assert not strict.admits(ours.fileno())
         assert "and 4 more since" in capfd.readouterr().err
 
 
@@ -215,7 +215,7 @@ def test_a_user_that_nobody_knows_is_an_error_at_the_start() -> None:
 _IN_A_SANDBOX = """
 import sys
 from sdactivate.errors import Error
-from sdactivate.runtime.peers import Gate
+from sdactivate.runtime.peers.gate import Gate
 try:
     Gate([sys.argv[1]])
 except Error as error:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from sdactivate.runtime.serving import Figures
+from sdactivate.runtime.server_api import Figures
 from sdactivate.runtime.status import Status
 
 

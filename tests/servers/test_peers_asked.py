@@ -8,7 +8,7 @@ from tests.servers.service import serving
 
 # In the process that serves: the gate's own answer, counted
 _COUNTED = """
-from sdactivate.runtime.peers import Gate
+from sdactivate.runtime.peers.gate import Gate
 asked = []
 admits = Gate.admits
 def counted(self, fd):

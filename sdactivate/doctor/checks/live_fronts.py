@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sdactivate.doctor import words
-from sdactivate.doctor.access import SEARCH, Verdict, judge
-from sdactivate.doctor.bypass import goes_round
+from sdactivate.access import words
+from sdactivate.access.bypass import goes_round
+from sdactivate.access.permissions import SEARCH, Verdict, judge
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, Lines, Remedy, restart
-from sdactivate.doctor.live import Facts, Here
+from sdactivate.doctor.host_state import Facts, Here
 from sdactivate.peer_rules import PeerRule, kernel_version, needs
 
 _ALLOW_PEER = re.compile(r"allow[-_]peer[=\s]+[\"']?\w", re.IGNORECASE)

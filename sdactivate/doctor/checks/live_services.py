@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 from warnings import catch_warnings, simplefilter
 
-from sdactivate.doctor import words
-from sdactivate.doctor.access import READ, SEARCH, Identity, Verdict, judge
+from sdactivate.access import words
+from sdactivate.access.accounts import STRANGER, account
+from sdactivate.access.path_walk import walk
+from sdactivate.access.permissions import READ, SEARCH, Identity, Verdict, judge
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, Remedy
-from sdactivate.doctor.live import Facts
-from sdactivate.doctor.people import STRANGER, account
-from sdactivate.doctor.walk import walk
+from sdactivate.doctor.host_state import Facts
 from sdactivate.errors import Error
 from sdactivate.systemd.unitfile import Entry, Unit
 

@@ -6,9 +6,9 @@ import pwd
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sdactivate.doctor import words
+from sdactivate.access import words
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, restart
-from sdactivate.doctor.live import Facts
+from sdactivate.doctor.host_state import Facts
 from sdactivate.doctor.units import service_of
 from sdactivate.systemd.systemctl import listed
 

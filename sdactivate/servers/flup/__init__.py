@@ -18,12 +18,12 @@ from typing import ClassVar
 from sdactivate.errors import UsageError
 from sdactivate.servers.flup import fastcgi, scgi
 from sdactivate.servers.native import fastcgi as native_fastcgi
-from sdactivate.servers.native import plain, server
+from sdactivate.servers.native import one_shot, server
 from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.wire import Malformed
 
 
-class Scgi(plain.Scgi):
+class Scgi(one_shot.Scgi):
     """A connection whose header flup has read."""
 
     parse = staticmethod(scgi.parse)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sdactivate.servers.native import cgi
+from sdactivate.servers.native import cgi_environ
 from sdactivate.servers.native.connection import Owner
-from sdactivate.servers.native.persistent import Persistent
+from sdactivate.servers.native.keepalive import KeepAlive
 from sdactivate.servers.native.wire import fastcgi as wire
 from sdactivate.servers.native.wsgi import PeerGone, Response
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class FastCgi(Persistent):
+class FastCgi(KeepAlive):
     """A connection's requests, one at a time (FCGI_MPXS_CONNS=0)."""
 
     protocol = "fastcgi"
@@ -40,7 +40,7 @@ class FastCgi(Persistent):
 
     def prepare(self, request: wire.Request) -> None:
         assert request.variables is not None
-        environ = cgi.environ(request.variables, self.server.base)
+        environ = cgi_environ.environ(request.variables, self.server.base)
         request.environ = environ
         environ["wsgi.errors"] = Errors(self)
         length = environ.get("CONTENT_LENGTH")

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from sdactivate.errors import UsageError
-from sdactivate.servers.native.cgi import host_name
+from sdactivate.servers.native.cgi_environ import host_name
 from sdactivate.servers.native.wire import Variables
 
 # REMOTE_ADDR of a peer on a unix socket that has said nothing about its client: the address

@@ -7,7 +7,7 @@ from typing import Any
 
 from sdactivate.servers.native import forwarded
 from sdactivate.servers.native.connection import Owner
-from sdactivate.servers.native.persistent import Persistent
+from sdactivate.servers.native.keepalive import KeepAlive
 from sdactivate.servers.native.wire import Malformed, proxy
 from sdactivate.servers.native.wire import http as wire
 from sdactivate.servers.native.wsgi import DATE, SERVER, Response
@@ -41,7 +41,7 @@ def _server_and_date() -> str:
     return fields
 
 
-class Http(Persistent):
+class Http(KeepAlive):
     """A connection's requests, pipelined or not."""
 
     protocol = "http"

@@ -97,7 +97,7 @@ class Listener:
             try:
                 data = read(fd, CHUNK)  # as a rule the request has come with the connection
             except BlockingIOError:
-                newcomer = Newcomer(server, fd, address, pinned)
+                newcomer = Undetermined(server, fd, address, pinned)
                 newcomer.wait(server.settings.header_timeout)
                 continue
             except OSError:
@@ -108,7 +108,7 @@ class Listener:
             # Who is about to sleep says so first, then looks at `more`: the other way round
             more[self] = None
             was_last = bool(asleep) and not self._pass_on()
-            protocol = pinned or by_first_byte.get(data[0]) or Newcomer
+            protocol = pinned or by_first_byte.get(data[0]) or Undetermined
             connection: Connection | None = None
             try:
                 connection = protocol(server, fd, address)
@@ -172,7 +172,7 @@ class Accepted:
         self._listener.wake(self._accepted)
 
 
-class Newcomer(Connection):
+class Undetermined(Connection):
     """A connection that has not said which protocol it speaks."""
 
     __slots__ = ("_pinned", "_successor")

@@ -8,13 +8,13 @@ and most are both. So the pool watches what its threads do:
 
 - All of them are `allowed` at first, and while the site is quiet: an arriving request wakes one
   thread that sleeps in epoll_wait, a second one at the same time the next.
-- When requests overlap, a steward looks every few milliseconds. If the threads want a whole
+- When requests overlap, a controller looks every few milliseconds. If the threads want a whole
   CPU or more (what they ran, and what they stood in the scheduler's queue), one fewer is
   allowed; a thread over the allowance parks when it would next take a request.
 - If every allowed thread is in a request and together they want less than a CPU, they wait for
   something else, and twice as many are allowed. If they do want it but have been at the same
   requests for long, one more is, so that short requests overtake long ones.
-- When things are calm again, all are allowed, and the steward sleeps too.
+- When things are calm again, all are allowed, and the controller sleeps too.
 
 A thread that waits for its own peer (a slow upload, a slow download) lends its place: another
 thread takes requests meanwhile, an extra one if need be. An interpreter without the global lock
@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from threading import Lock, Thread, get_ident
 from typing import Protocol
 
-# Seconds between two looks of the steward, while threads overlap and while all is well
+# Seconds between two looks of the controller, while threads overlap and while all is well
 _TICK = 0.004
 _SLOW_TICK = 0.02
 # Shares of one CPU: above, a thread too many; below, room for more
@@ -87,7 +87,7 @@ class Pool:
     """The threads of a server; each runs `work(worker)` until the server stops.
 
     size: threads that may serve at the same time, at most.
-    poke: called, by any thread, when the steward is wanted and sleeps.
+    poke: called, by any thread, when the controller is wanted and sleeps.
     """
 
     def __init__(self, size: int, work: Callable[[Worker], None], poke: Callable[[], None]) -> None:
@@ -96,7 +96,7 @@ class Pool:
         self.running = 0  # threads neither parked nor lent
         self.workers: dict[int, Worker] = {}  # by thread identity
         self.asleep: dict[Worker, None] = {}  # those that wait for an event
-        self.watched = False  # the steward is looking every few milliseconds
+        self.watched = False  # the controller is looking every few milliseconds
         self._work = work
         self._poke = poke
         self._mutex = Lock()
@@ -132,7 +132,7 @@ class Pool:
         self._work(worker)
 
     def overlap(self) -> None:
-        """Several threads are at work: see to it that the steward looks."""
+        """Several threads are at work: see to it that the controller looks."""
         if self._adapts and not self.watched:
             self.watched = True
             self._poke()
@@ -197,7 +197,7 @@ class Pool:
         return not any(w.thread.is_alive() for w in self.workers.values() if w.thread)
 
     def tick(self) -> float | None:
-        """One look of the steward. Returns seconds to the next, None: when it is poked."""
+        """One look of the controller. Returns seconds to the next, None: when it is poked."""
         if not self.watched:
             return None
         now = time.monotonic()

@@ -24,15 +24,15 @@ from time import monotonic
 from typing import Any, ClassVar
 
 from sdactivate.runtime import log
-from sdactivate.runtime.serving import Figures
+from sdactivate.runtime.server_api import Figures
 from sdactivate.servers.native import forwarded
-from sdactivate.servers.native.base import base_environ
 from sdactivate.servers.native.connection import Connection
+from sdactivate.servers.native.environ_base import base_environ
 from sdactivate.servers.native.fastcgi import FastCgi
 from sdactivate.servers.native.http import Http
 from sdactivate.servers.native.listener import Listener
 from sdactivate.servers.native.loop import Loop
-from sdactivate.servers.native.plain import Scgi, Uwsgi
+from sdactivate.servers.native.one_shot import Scgi, Uwsgi
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wsgi import Application, Response
 from sdactivate.settings import Settings
@@ -96,7 +96,7 @@ class Server:
         self._http_base = {**self.base, "REMOTE_ADDR": forwarded.UNKNOWN}
         del self._http_base["CONTENT_LENGTH"]
         self.failed: str | None = None  # a process of threads goes on as long as it lives
-        self.unobserved = False  # the steward sleeps until the next request
+        self.unobserved = False  # nobody looks at the figures until the next request
         self.loop: Loop[Connection] = Loop(settings.threads, poke, self.fault)
         self.pool = self.loop.pool
         self._poke = poke

@@ -7,7 +7,7 @@ them, and a deadline that passes breaks what should end the connection.
 from collections.abc import Callable
 from typing import Any
 
-from sdactivate.servers.native import fastcgi, http, plain
+from sdactivate.servers.native import fastcgi, http, one_shot
 from sdactivate.servers.native.wire import fastcgi as fastcgi_wire
 from sdactivate.servers.native.wire import http as http_wire
 from tests.servers.native.applications import application
@@ -32,9 +32,9 @@ def expired(self: Any) -> None:
     raise RuntimeError("what ends a connection is broken")
 
 
-plain.Scgi.parse = staticmethod(raising(plain.Scgi.parse))
-plain.Uwsgi.parse = staticmethod(raising(plain.Uwsgi.parse))
+one_shot.Scgi.parse = staticmethod(raising(one_shot.Scgi.parse))
+one_shot.Uwsgi.parse = staticmethod(raising(one_shot.Uwsgi.parse))
 fastcgi_wire.Parser.feed = raising(fastcgi_wire.Parser.feed)  # type: ignore[method-assign]
 http_wire.Parser.feed = raising(http_wire.Parser.feed)  # type: ignore[method-assign]
-for kind in (plain.Plain, fastcgi.FastCgi, http.Http):
+for kind in (one_shot.OneShot, fastcgi.FastCgi, http.Http):
     kind.expired = expired  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sdactivate import fronts
-from sdactivate.servers.native import cgi, forwarded
+from sdactivate.servers.native import cgi_environ, forwarded
 from sdactivate.servers.native.wire.http import FORWARDED
 from tests.conftest import CHECKOUT
 from tests.servers.peers import PROTOCOLS, Answer, Request, record, size
@@ -28,8 +28,8 @@ BASE = {
 }
 
 
-def cgi_environ(**variables: str) -> dict[str, Any]:
-    return cgi.environ({"REQUEST_METHOD": "GET", **variables}, BASE)
+def environ_of(**variables: str) -> dict[str, Any]:
+    return cgi_environ.environ({"REQUEST_METHOD": "GET", **variables}, BASE)
 
 
 def test_the_server_and_the_fronts_agree_on_what_a_client_may_not_say() -> None:
@@ -40,7 +40,7 @@ def test_the_server_and_the_fronts_agree_on_what_a_client_may_not_say() -> None:
 @pytest.mark.parametrize("name", fronts.SPOOFABLE)
 def test_a_spoofable_variable_is_dropped(name: str) -> None:
     variable = f"HTTP_{name.upper().replace('-', '_')}"
-    assert variable not in cgi_environ(PATH_INFO="/", **{variable: "evil"})
+    assert variable not in environ_of(PATH_INFO="/", **{variable: "evil"})
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_spoofable_variable_is_dropped(name: str) -> None:
 def test_one_environ_comes_of_it(
     front: str, sent: dict[str, str], name: str, value: str | None
 ) -> None:
-    assert cgi_environ(**sent).get(name) == value
+    assert environ_of(**sent).get(name) == value
 
 
 def http_environ(remote_user: bool = False, **found: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Who can connect to a socket, and what decides: permissions, accounts, processes."""

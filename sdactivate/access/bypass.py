@@ -1,0 +1,35 @@
+"""Who goes round the front: a service that can connect to the socket and isn't meant to.
+
+Debian's php-fpm is the classic: it runs as www-data like the front, so a PHP page can speak to
+the application directly, as whoever it says it is.
+"""
+
+from collections.abc import Collection
+
+from sdactivate.access.permissions import Identity, Verdict
+from sdactivate.fronts import FRONTS
+
+_FRONTS = frozenset(
+    packaging.unit for front in FRONTS.values() for packaging in front.packaging.values()
+)
+
+
+def goes_round(
+    unit: str, identity: Identity, verdict: Verdict | None, own: Collection[str] = ()
+) -> bool:
+    """Whether a process of `unit`, which may connect by `verdict`, goes round the front.
+
+    `own` are the units of the deployment itself. Root can do anything, sessions are those of
+    people whom somebody put into the group, and where others may connect everybody may, which
+    is a finding of its own: none of these is counted.
+    """
+    return (
+        verdict is not None
+        and verdict.allowed
+        and verdict.by not in ("others", "capability")
+        and not identity.override
+        and unit.endswith(".service")
+        and not unit.startswith("user@")
+        and unit not in _FRONTS
+        and unit not in own
+    )

@@ -1,0 +1,87 @@
+"""Really connect, as somebody else: the proof of what `access` says on paper.
+
+A child process enters the root, drops to the identity (credentials(7), capabilities(7)) and
+calls connect(2). The connection is closed at once; a socket unit's service is started by it like
+by any other client.
+"""
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+
+from sdactivate.access.permissions import Identity
+from sdactivate.errors import Error
+
+# The permissions were enough, whatever became of the connection: nobody listens (or it is no
+# socket), the backlog is full, or it is a socket of another type.
+_REACHED = (0, errno.ECONNREFUSED, errno.EAGAIN, errno.EPROTOTYPE)
+
+_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2  # linux/capability.h
+_CAPABILITY_VERSION_3 = 0x20080522
+_PR_SET_KEEPCAPS = 8
+_NO_ANSWER = 255
+
+
+def reached(error: int) -> bool:
+    """Whether a connect(2) that ended in `error` got past every permission."""
+    return error in _REACHED
+
+
+def prove(path: str, identity: Identity, root: str = "/") -> int:
+    """Return the errno of connecting to `path` as `identity` below `root`; 0: connected.
+
+    Raises Error where this process may not become `identity`.
+    """
+    reader, writer = os.pipe()
+    if not (child := os.fork()):
+        code = _NO_ANSWER
+        try:
+            os.write(writer, b"%d" % _as_somebody_else(path, identity, root))
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with open(reader, "rb") as answers:
+        answer = answers.read()
+    os.waitpid(child, 0)
+    if not answer:
+        raise Error(
+            f"{path}: uid {os.geteuid()} can't become uid {identity.uid}, gid {identity.gid} "
+            f"to prove it: run as root"
+        )
+    return int(answer)
+
+
+def _as_somebody_else(path: str, identity: Identity, root: str) -> int:
+    if root != "/":
+        os.chroot(root)
+    os.chdir("/")
+    if os.geteuid() == 0 or identity != _ourselves():
+        _become(identity)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.setblocking(False)
+        try:
+            return client.connect_ex(path)
+        except OSError:  # Python's own: the path and its NUL are longer than sun_path
+            return errno.ENAMETOOLONG
+
+
+def _ourselves() -> Identity:
+    gid = os.getegid()
+    return Identity(os.geteuid(), gid, frozenset(os.getgroups()) - {gid})
+
+
+def _become(identity: Identity) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Python's errors in the child end it before it has answered: none is passed over.
+    if libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+    os.setgroups(sorted(identity.groups))
+    os.setresgid(identity.gid, identity.gid, identity.gid)
+    os.setresuid(identity.uid, identity.uid, identity.uid)
+    wanted = identity.override << _CAP_DAC_OVERRIDE | identity.search << _CAP_DAC_READ_SEARCH
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    if libc.capset(header, struct.pack("=6I", wanted, wanted, 0, 0, 0, 0)):
+        raise OSError(ctypes.get_errno(), "capset")

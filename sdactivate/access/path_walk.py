@@ -1,0 +1,173 @@
+"""Walk to a path as the kernel does, and note each file on the way.
+
+Nothing is opened: lstat(2), readlink(2) and the ACL's extended attribute are all it takes. The
+root can be another process's (/proc/PID/root), whose mounts and chroot then hold for the walk.
+"""
+
+import errno
+import os
+import stat
+import struct
+
+from sdactivate.access.permissions import SEARCH, WRITE, Acl, Node, Step, Way
+from sdactivate.errors import Error
+
+_MAX_LINKS = 40  # path_resolution(7)
+_ST_NOSYMFOLLOW = 0x2000  # statvfs(3), since Linux 5.10; Python has no name for it
+_PROTECTED_SYMLINKS = "/proc/sys/fs/protected_symlinks"
+
+_KINDS = {
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFREG: "file",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+
+# linux/posix_acl_xattr.h: a version, then entries of tag, permissions, id.
+_ACL_VERSION = 2
+_ENTRY = struct.Struct("<HHI")
+_USER, _GROUP_OBJ, _GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
+
+
+def parse_acl(raw: bytes) -> Acl:
+    """Return the ACL that the attribute system.posix_acl_access holds.
+
+    Raises ValueError where it is none: another version, or cut short.
+    """
+    if len(raw) < 4 or (len(raw) - 4) % _ENTRY.size:
+        raise ValueError(f"an access control list of {len(raw)} bytes can't be read")
+    if (version := int.from_bytes(raw[:4], "little")) != _ACL_VERSION:
+        raise ValueError(f"an access control list of version {version} can't be read")
+    users, groups, group, mask = [], [], 0, 7
+    for tag, permissions, number in _ENTRY.iter_unpack(raw[4:]):
+        if tag == _USER:
+            users.append((number, permissions))
+        elif tag == _GROUP:
+            groups.append((number, permissions))
+        elif tag == _GROUP_OBJ:
+            group = permissions
+        elif tag == _MASK:
+            mask = permissions
+    return Acl(tuple(users), group, tuple(groups), mask)
+
+
+def read_node(real: str, shown: str) -> Node:
+    """Return what lies at `real`, under the name `shown`. Raises OSError as lstat(2) does."""
+    status = os.lstat(real)
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "file")
+    target = os.readlink(real) if kind == "symlink" else ""
+    return Node(
+        shown,
+        kind,
+        status.st_uid,
+        status.st_gid,
+        stat.S_IMODE(status.st_mode),
+        None if kind == "symlink" else _acl(real),
+        target,
+    )
+
+
+def _acl(real: str) -> Acl | None:
+    try:
+        return parse_acl(os.getxattr(real, "system.posix_acl_access", follow_symlinks=False))
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return None
+        raise
+
+
+def walk(path: str, root: str = "/", need: int = WRITE) -> Way:
+    """Return the way to the absolute `path`, as a process sees it whose root is `root`.
+
+    `need` is what is wanted of the end: connect(2) writes, execve(2) and chdir(2) need x.
+
+    A walk that ends early (nothing there, a loop of links) is a Way with that error and the
+    steps up to it. Raises Error if `path` is not absolute, or if a directory on the way can't be
+    searched by ourselves: then nothing certain can be said. FileNotFoundError: there is no `root`.
+    """
+    if not path.startswith("/"):
+        raise Error(f"{path!r}: an absolute path is wanted")
+    if "\0" in path:
+        return Way(path, (), errno.EINVAL)
+    found = _Walk(root.rstrip("/"))
+    try:
+        return found.to(path, need)
+    except FileNotFoundError:  # a directory that was there a moment ago
+        if not os.path.lexists(root):
+            raise
+        return Way(path, tuple(found.steps), errno.ENOENT)
+    except PermissionError as error:
+        raise Error(
+            f"{path}: {error.filename} can't be looked at by uid {os.geteuid()}: run as root"
+        ) from None
+
+
+class _Walk:
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.protected = _protected_symlinks()
+        self.steps: list[Step] = []
+
+    def to(self, path: str, need: int) -> Way:
+        here: list[str] = []  # the directory that we stand in, from the root
+        pending = _components(path)
+        must_be_directory = path.endswith("/")
+        links = 0
+        node = self._node(here)
+        while pending:
+            if node.kind != "directory":
+                return Way(path, tuple(self.steps), errno.ENOTDIR)
+            parent = node
+            self.steps.append(Step(parent, SEARCH))
+            name = pending.pop(0)
+            if name in (".", ".."):
+                here = here[:-1] if name == ".." else here
+                node = self._node(here)
+                continue
+            try:
+                node = self._node([*here, name])
+            except (FileNotFoundError, NotADirectoryError):
+                return Way(path, tuple(self.steps), errno.ENOENT)
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                return Way(path, tuple(self.steps), errno.ENAMETOOLONG)
+            if node.kind != "symlink":
+                here = [*here, name]
+                continue
+            links += 1
+            last = not pending
+            self.steps.append(Step(node, 0, parent if last and self.protected else None))
+            if links > _MAX_LINKS or self._never_followed(here):
+                return Way(path, tuple(self.steps), errno.ELOOP)
+            must_be_directory |= last and node.target.endswith("/")
+            pending = _components(node.target) + pending
+            here = [] if node.target.startswith("/") else here
+            node = self._node(here)
+        if must_be_directory and node.kind != "directory":
+            return Way(path, tuple(self.steps), errno.ENOTDIR)
+        self.steps.append(Step(node, need))
+        return Way(path, tuple(self.steps))
+
+    def _node(self, names: list[str]) -> Node:
+        shown = "/" + "/".join(names)
+        return read_node(self.root + shown if names else (self.root or "/") + "/.", shown)
+
+    def _never_followed(self, directory: list[str]) -> bool:
+        real = self.root + "/" + "/".join(directory)
+        return bool(os.statvfs(real).f_flag & _ST_NOSYMFOLLOW)
+
+
+def _components(path: str) -> list[str]:
+    return [name for name in path.split("/") if name]
+
+
+def _protected_symlinks() -> bool:
+    try:
+        with open(_PROTECTED_SYMLINKS, encoding="ascii") as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False

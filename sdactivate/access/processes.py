@@ -1,0 +1,113 @@
+"""The processes that run now, as whom, in which unit, and what they see of the file system.
+
+Groups of a running process come from its start, not from /etc/group: what usermod(8) changed
+since holds for it only after a restart. So the question "can nginx connect" is put to nginx's
+processes, not to its account.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sdactivate.access.permissions import Identity, Range
+
+_OVERRIDE, _SEARCH = 1 << 1, 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: capabilities(7)
+_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap")
+
+
+class Process(NamedTuple):
+    """One process. `root` is the way to its file system: "/" where that is also ours.
+
+    `view` is equal for two processes that see the same files. None: it may not be looked at.
+    """
+
+    pid: int
+    name: str
+    unit: str
+    identity: Identity
+    root: str
+    view: tuple[object, ...] | None
+
+
+def parse_status(text: str) -> tuple[str, Identity]:
+    """Return the name and the identity that /proc/PID/status tells (proc_pid_status(5)).
+
+    The ids are those of the file system (the fourth), which is what access is checked with.
+    Raises ValueError where a line that is needed is missing or no number.
+    """
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    try:
+        capabilities = int(fields["CapEff"], 16)
+        identity = Identity(
+            int(fields["Uid"].split()[3]),
+            int(fields["Gid"].split()[3]),
+            frozenset(map(int, fields["Groups"].split())),
+            bool(capabilities & _OVERRIDE),
+            bool(capabilities & _SEARCH),
+        )
+        return fields["Name"].strip(), identity
+    except (KeyError, IndexError) as error:
+        raise ValueError(f"a process's status has no {error}") from None
+
+
+def parse_unit(text: str) -> str:
+    """Return the system unit that /proc/PID/cgroup tells (cgroups(7)), "" for none.
+
+    The line is that of the unified hierarchy, or of systemd's own in older layouts. Of a path
+    such as /user.slice/user-1000.slice/user@1000.service/app.slice/x.service the unit is the
+    first that is no slice: the one that the system's manager knows.
+    """
+    paths = {}
+    for line in text.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        paths[controllers if number != "0" else ""] = path
+    path = paths.get("") or "/"
+    if path == "/":
+        path = paths.get("name=systemd", "/")
+    for part in path.removesuffix(" (deleted)").split("/"):
+        if part.endswith(_SUFFIXES):
+            return part.removeprefix("_")
+    return ""
+
+
+def parse_ranges(text: str) -> tuple[Range, ...] | None:
+    """Return the ids that /proc/PID/uid_map knows; None for all (user_namespaces(7))."""
+    rows = [tuple(map(int, line.split())) for line in text.splitlines()]
+    ranges = tuple(Range(outside, count) for _, outside, count in rows)
+    return None if ranges == (Range(0, 0xFFFFFFFF),) else ranges
+
+
+def running(proc: str = "/proc") -> Iterator[Process]:
+    """Yield every process but the kernel's own threads. Those that leave meanwhile are left out."""
+    ours = _view(f"{proc}/self")
+    for entry in sorted(filter(str.isdigit, os.listdir(proc)), key=int):
+        directory = f"{proc}/{entry}"
+        try:
+            status = _read(f"{directory}/status")
+            if "\nVmSize:" not in status:  # a kernel thread, or a zombie
+                continue
+            name, identity = parse_status(status)
+            unit = parse_unit(_read(f"{directory}/cgroup"))
+            identity = identity._replace(
+                uids=parse_ranges(_read(f"{directory}/uid_map")),
+                gids=parse_ranges(_read(f"{directory}/gid_map")),
+            )
+        except (OSError, ValueError):  # it has left, or may not be looked at (proc(5), hidepid)
+            continue
+        view = _view(directory)
+        root = "/" if view == ours else f"{directory}/root"
+        yield Process(int(entry), name, unit, identity, root, view)
+
+
+def _view(directory: str) -> tuple[object, ...] | None:
+    try:
+        root = os.stat(f"{directory}/root/.")
+        return (os.readlink(f"{directory}/ns/mnt"), root.st_dev, root.st_ino)
+    except OSError:
+        return None
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()

@@ -1,0 +1,152 @@
+"""Who can connect to one address: accounts and running processes, with what decides for each."""
+
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sdactivate.access import bypass, words
+from sdactivate.access.accounts import Person
+from sdactivate.access.connect import prove, reached
+from sdactivate.access.path_walk import walk
+from sdactivate.access.permissions import Identity, Verdict, Way, judge
+from sdactivate.access.processes import Process
+from sdactivate.access.sock_diag import Listener, behind
+from sdactivate.errors import Error
+
+_SUN_PATH = 107  # unix(7): 108 with the NUL
+
+
+class Answer(NamedTuple):
+    """Whether somebody may connect: on paper and, where it was tried, as proven.
+
+    `verdict` is None where the way can't be seen from here (`because` says why).
+    """
+
+    verdict: Verdict | None
+    because: str
+    proof: int | None = None
+
+    @property
+    def allowed(self) -> bool | None:
+        """Yes, no, or None: not known."""
+        return self.verdict.allowed if self.verdict else None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the proof contradicts the verdict."""
+        return (
+            self.proof is not None
+            and self.verdict is not None
+            and (self.verdict.allowed != reached(self.proof))
+        )
+
+
+class Team(NamedTuple):
+    """The processes of one unit that get the same answer."""
+
+    unit: str
+    names: tuple[str, ...]
+    pids: tuple[int, ...]
+    identity: Identity
+    answer: Answer
+
+
+class Report(NamedTuple):
+    """All that `who` says about one address."""
+
+    address: str
+    way: Way | None  # None: the address has no file, and so no permissions
+    listener: Listener | None
+    people: tuple[tuple[Person, Answer], ...]
+    teams: tuple[Team, ...]
+    own: str = ""  # the service that serves it, where it is known
+
+    @property
+    def differs(self) -> bool:
+        """Whether any proof contradicts its verdict."""
+        answers = [answer for _, answer in self.people] + [team.answer for team in self.teams]
+        return any(answer.differs for answer in answers)
+
+
+def report(
+    address: str,
+    people: Iterable[Person],
+    processes: Sequence[Process] = (),
+    *,
+    proving: bool = False,
+    own: str = "",
+) -> Report:
+    """Find out who can connect to `address`: an absolute path, @name, or anything else for TCP.
+
+    `own` is the service that serves it. With `proving` each identity really connects once.
+    Raises Error where the walk or the proof needs root.
+    """
+    listener = behind(address) if address[:1] in ("/", "@") else None
+    if not address.startswith("/"):
+        everybody = Answer(None, _NO_FILE["@" if address.startswith("@") else "tcp"])
+        open_to = tuple((person, everybody) for person in people)
+        return Report(address, None, listener, open_to, ())
+    asker = _Asker(address, proving)
+    way = asker.way("/")
+    asked = tuple((person, asker.ask(person.identity)) for person in people)
+    return Report(address, way, listener, asked, tuple(_teams(processes, asker)), own)
+
+
+_NO_FILE = {
+    "@": "an abstract address has no owner and no mode: every process of this network "
+    "namespace connects (unix(7))",
+    "tcp": "a TCP port has no owner and no mode: every user of this host connects",
+}
+
+
+class _Asker:
+    """Answers for one path; each root is walked once, each identity proven once."""
+
+    def __init__(self, path: str, proving: bool) -> None:
+        self.path, self.proving = path, proving
+        self.ways: dict[str, Way] = {}
+        self.proofs: dict[tuple[Identity, object], int] = {}
+
+    def way(self, root: str) -> Way:
+        if len(os.fsencode(self.path)) > _SUN_PATH:
+            return Way(self.path, (), errno.ENAMETOOLONG)
+        return walk(self.path, root)
+
+    def ask(self, identity: Identity, root: str = "/", view: object = None) -> Answer:
+        key = str(view) if root != "/" else "/"
+        if key not in self.ways:
+            self.ways[key] = self.way(root)
+        verdict = judge(self.ways[key], identity)
+        where = "" if key == "/" else " (in its own view of the file system)"
+        return Answer(verdict, words.because(verdict) + where, self._proof(identity, root, key))
+
+    def _proof(self, identity: Identity, root: str, key: str) -> int | None:
+        if not self.proving or identity.uids is not None:  # no way into a user namespace
+            return None
+        if (identity, key) not in self.proofs:
+            self.proofs[identity, key] = prove(self.path, identity, root)
+        return self.proofs[identity, key]
+
+
+def _teams(processes: Sequence[Process], asker: _Asker) -> Iterable[Team]:
+    teams: dict[tuple[str, Identity, Answer], list[Process]] = {}
+    for process in processes:
+        try:
+            if process.view is None:
+                raise Error("its root can't be looked at: run as root")
+            answer = asker.ask(process.identity, process.root, process.view)
+        except Error as error:
+            answer = Answer(None, str(error))
+        except OSError:  # it has left
+            continue
+        teams.setdefault((process.unit, process.identity, answer), []).append(process)
+    for (unit, identity, answer), members in teams.items():
+        names = tuple(sorted({process.name for process in members}))
+        pids = tuple(process.pid for process in members)
+        yield Team(unit, names, pids, identity, answer)
+
+
+def goes_round(report: Report, team: Team) -> bool:
+    """Whether a unit's processes can speak to the application past its front."""
+    return bypass.goes_round(team.unit, team.identity, team.answer.verdict, (report.own,))

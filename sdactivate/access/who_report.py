@@ -1,0 +1,173 @@
+"""What `who` found out, as text for people and as plain values for programs."""
+
+import errno
+from collections.abc import Sequence
+from typing import Any
+
+from sdactivate.access import words
+from sdactivate.access.permissions import Node, Verdict, Way
+from sdactivate.access.who import Answer, Report, Team, goes_round
+
+
+def as_text(report: Report) -> str:
+    """Return the report for people: the way as a tree, then who may pass."""
+    address = words.visible(report.address)
+    lines = [f"{address}{_listening(report)}", ""]
+    if report.way is None:
+        verdicts = dict.fromkeys(answer.because for _, answer in report.people)
+        return "\n".join([*lines, *verdicts]) + "\n"
+    lines += [*_tree(report.way), *_members_of(report.way.end), ""]
+    if report.people:
+        lines += [
+            "Accounts",
+            *_table([(_yes(a), p.name, p.why, _reason(a)) for p, a in report.people]),
+            "",
+        ]
+    rooted = [team for team in report.teams if team.identity.override and team.answer.allowed]
+    teams = [team for team in report.teams if team not in rooted]
+    if report.teams:
+        lines.append("Running processes")
+        rows = [
+            (
+                _yes(t.answer),
+                t.unit or "no unit",
+                _members(t),
+                _reason(t.answer) + ("; it goes round the front" if goes_round(report, t) else ""),
+            )
+            for t in teams
+        ]
+        if rooted:
+            count = sum(len(team.pids) for team in rooted)
+            units = len({team.unit for team in rooted})
+            rows.append(
+                ("yes", "root's", f"{count} in {units} units", "CAP_DAC_OVERRIDE passes everywhere")
+            )
+        lines += [*_table(rows), ""]
+    return "\n".join(lines)
+
+
+def _listening(report: Report) -> str:
+    listener, end = report.listener, report.way.end if report.way else None
+    if report.address[:1] not in ("/", "@"):
+        return ""
+    if listener:
+        return f": listening, {listener.waiting} of {listener.backlog} waiting"
+    what = f"it is no socket but a {end.kind}" if end and end.kind != "socket" else ""
+    return ": nothing listens here" + (f", {what}" if what else "")
+
+
+def _tree(way: Way) -> list[str]:
+    rows: list[tuple[str, str, str, str]] = []
+    depth = 0
+    for number, step in enumerate(way.steps):
+        node = step.node
+        if any(node.path == earlier.node.path for earlier in way.steps[:number]):
+            continue
+        name = node.path.rsplit("/", 1)[-1] or "/"
+        pointing = f" -> {node.target}" if node.target else ""
+        branch = "   " * (depth - 1) + "└─ " if depth else ""
+        owner = f"{words.user(node.uid)}:{words.group(node.gid)}"
+        rows.append((f"{branch}{name}{pointing}", owner, words.mode(node), words.acl(node)))
+        depth += 1
+    lines = _table(rows)
+    if way.error:
+        lines.append(f"  the walk ends here: {words.because(_ended(way))}")
+    return lines
+
+
+def _members_of(node: Node | None) -> list[str]:
+    """Who is in the socket's group: they connect, once they have logged in or restarted."""
+    if node is None or node.gid == 0 or node.kind != "socket":
+        return []
+    return [f"  group {words.group(node.gid)}: {', '.join(words.members(node.gid)) or 'nobody'}"]
+
+
+def _ended(way: Way) -> Verdict:
+    return Verdict(False, None, 0, "error", error=way.error)
+
+
+def _yes(answer: Answer) -> str:
+    return {True: "yes", False: "no", None: "?"}[answer.allowed]
+
+
+def _reason(answer: Answer) -> str:
+    if answer.proof is None:
+        return answer.because
+    outcome = "connected" if not answer.proof else errno.errorcode.get(answer.proof, "?")
+    if answer.differs:
+        return f"{answer.because}; BUT PROVEN OTHERWISE: {outcome}"
+    return f"{answer.because}; proven: {outcome}"
+
+
+def _members(team: Team) -> str:
+    count = len(team.pids)
+    who = words.user(team.identity.uid)
+    names = ", ".join(team.names[:3]) + (" …" if len(team.names) > 3 else "")
+    return f"{count} {'process' if count == 1 else 'processes'} ({names}) as {who}"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    rows = [tuple(map(words.visible, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+# As JSON
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Return the report as plain values; the names of docs/who.md."""
+    return {
+        "address": report.address,
+        "listening": report.listener is not None,
+        "waiting": report.listener.waiting if report.listener else None,
+        "backlog": report.listener.backlog if report.listener else None,
+        "error": errno.errorcode.get(report.way.error) if report.way else None,
+        "members": words.members(report.way.end.gid) if report.way and report.way.end else [],
+        "way": [_node(step.node) for step in report.way.steps] if report.way else [],
+        "accounts": [
+            {"name": person.name, "why": person.why, **_answer(answer)}
+            for person, answer in report.people
+        ],
+        "processes": [
+            {
+                "unit": team.unit or None,
+                "names": list(team.names),
+                "pids": list(team.pids),
+                "uid": team.identity.uid,
+                "gid": team.identity.gid,
+                "groups": sorted(team.identity.groups),
+                **_answer(team.answer),
+                "goes_round": goes_round(report, team),
+            }
+            for team in report.teams
+        ],
+    }
+
+
+def _node(node: Node) -> dict[str, Any]:
+    return {
+        "path": node.path,
+        "kind": node.kind,
+        "owner": words.user(node.uid),
+        "group": words.group(node.gid),
+        "mode": f"{node.mode:04o}",
+        "acl": words.acl(node) or None,
+        "target": node.target or None,
+    }
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    verdict = answer.verdict
+    return {
+        "allowed": answer.allowed,
+        "decided_by": verdict.node.path if verdict and verdict.node else None,
+        "class": verdict.by if verdict else None,
+        "because": answer.because,
+        "proof": None if answer.proof is None else errno.errorcode.get(answer.proof, "connected"),
+        "differs": answer.differs,
+    }

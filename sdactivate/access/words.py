@@ -1,0 +1,118 @@
+"""Ids as names, bits as letters, and a verdict as one sentence."""
+
+import grp
+import os
+import pwd
+import sys
+
+from sdactivate.access.permissions import READ, SEARCH, WRITE, Node, Verdict
+
+# What steers a terminal or forges a line: C0, DEL, C1, the separators that some break lines at,
+# and what turns the direction of writing
+_TURNING = (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
+    code: f"\\u{code:04x}" for code in _TURNING
+}
+
+
+def visible(text: str) -> str:
+    """Return `text` as one line that is safe to show: names and log lines are other people's."""
+    known = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return known.translate(_ESCAPES)
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print `text`, in an encoding that hasn't all of its letters too."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), end=end)
+
+
+def user(uid: int) -> str:
+    """Return the name of an account, its number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def group(gid: int) -> str:
+    """Return the name of a group, its number where it has none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def members(gid: int) -> list[str]:
+    """Return the accounts in a group: those it lists, and those whose primary group it is."""
+    try:
+        listed = grp.getgrgid(gid).gr_mem
+    except KeyError:
+        listed = []
+    return sorted({*listed, *(it.pw_name for it in pwd.getpwall() if it.pw_gid == gid)})
+
+
+def bits(permissions: int) -> str:
+    """Return rwx letters: 6 is rw-."""
+    return "".join(
+        letter if permissions & bit else "-"
+        for letter, bit in (("r", READ), ("w", WRITE), ("x", SEARCH))
+    )
+
+
+def mode(node: Node) -> str:
+    """Return the mode as ls(1) shows it, without the type: rwxr-xr-x, + for an ACL."""
+    letters = [*(bits(node.mode >> 6) + bits(node.mode >> 3) + bits(node.mode))]
+    for bit, place, both, alone in (
+        (0o4000, 2, "s", "S"),
+        (0o2000, 5, "s", "S"),
+        (0o1000, 8, "t", "T"),
+    ):
+        if node.mode & bit:
+            letters[place] = both if letters[place] == "x" else alone
+    return "".join(letters) + ("+" if node.acl is not None else "")
+
+
+def acl(node: Node) -> str:
+    """Return the ACL's entries as getfacl(1) writes them, in one line; "" where there is none."""
+    if node.acl is None:
+        return ""
+    entries = [
+        *(f"user:{user(uid)}:{bits(has)}" for uid, has in node.acl.users),
+        f"group::{bits(node.acl.group)}",
+        *(f"group:{group(gid)}:{bits(has)}" for gid, has in node.acl.groups),
+        f"mask::{bits(node.acl.mask)}",
+    ]
+    return " ".join(entries)
+
+
+def because(verdict: Verdict) -> str:
+    """Return the reason of a verdict: the component that decides and what it says."""
+    if verdict.node is None or verdict.by == "error":
+        return os.strerror(verdict.error)
+    return f"{verdict.node.path}: {answer(verdict)}"
+
+
+def answer(verdict: Verdict) -> str:
+    """Return what the deciding component says, without its name; it must have one."""
+    assert verdict.node is not None
+    has = bits(verdict.has)
+    need = bits(verdict.need).replace("-", "")
+    wanted = "" if verdict.allowed else f", {need} is wanted"
+    if verdict.by == "link":
+        return (
+            f"a link of {user(verdict.node.uid)}'s in a sticky directory, which only its owner "
+            f"follows (fs.protected_symlinks)"
+        )
+    if verdict.by == "mask":
+        return f"the ACL grants it, but its mask leaves {has}{wanted}"
+    if verdict.by == "capability":
+        return "root's capabilities pass (CAP_DAC_OVERRIDE)"
+    whose = verdict.whose
+    named = {
+        "owner": lambda: f"owner {user(whose or 0)} has {has}",
+        "user": lambda: f"ACL user {user(whose or 0)} has {has}",
+        "group": lambda: f"group {group(whose or 0)} has {has}",
+        "others": lambda: f"others have {has}",
+    }
+    return named[verdict.by]() + wanted

@@ -1,0 +1,228 @@
+"""What the running system says of a deployment. Only reads; asks for each thing once."""
+
+import contextlib
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
+from typing import NamedTuple
+
+from sdactivate.access import accounts, processes, sock_diag, words
+from sdactivate.access.path_walk import walk
+from sdactivate.access.permissions import Identity, Verdict, Way, judge
+from sdactivate.access.processes import Process
+from sdactivate.doctor.units import Deployment
+from sdactivate.errors import Error
+from sdactivate.fronts import Front, Packaging
+from sdactivate.systemd.systemctl import Properties, addresses, one, show
+
+_LOG_TAIL = 256 * 1024  # bytes of a front's log that are looked at
+_RECENT = 3600  # seconds
+# systemd's lines about a failure that don't say why; with the last one it ends
+_END = re.compile("Failed to (start|listen on) ")
+_SUMMARY = re.compile(f": Failed with result |: Failed to (run|spawn) '|^{_END.pattern}")
+# How nginx, lighttpd and Apache begin their lines
+_STAMPS = (
+    (re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d)"), "%Y/%m/%d %H:%M:%S"),
+    (re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"), "%Y-%m-%d %H:%M:%S"),
+    (re.compile(r"\[(\w{3} \w{3} \d\d \d\d:\d\d:\d\d)\.\d+( \d{4})\]"), "%a %b %d %H:%M:%S %Y"),
+)
+
+
+class Here(NamedTuple):
+    """A front on this host, with its running workers: the processes that connect."""
+
+    front: Front
+    packaging: Packaging
+    workers: tuple[Process, ...]
+
+    @property
+    def user(self) -> str:
+        """Whom they run as: what its configuration says may not be what it is packaged with."""
+        return words.user(self.workers[0].identity.uid) if self.workers else self.packaging.user
+
+    @property
+    def group(self) -> str:
+        """Their primary group."""
+        return words.group(self.workers[0].identity.gid) if self.workers else self.packaging.group
+
+
+class Facts:
+    """The running system, as far as it concerns one deployment.
+
+    Raises Error where this process isn't root's: it could not see enough to say anything.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        if os.geteuid() != 0:
+            raise Error(
+                "the running system is examined as root: logs, directories and processes of "
+                "other users must be read. Use sudo, or --offline for the unit files alone"
+            )
+        self.deployment = deployment
+        self._properties: dict[str, Properties] = {}
+        self._ways: dict[tuple[str, str], Way] = {}
+        self._is_synced = False
+
+    def property(self, unit: str, name: str) -> str:
+        """Return a property of a unit as systemd has it now."""
+        if unit not in self._properties:
+            self._properties[unit] = show(unit)
+        return self._properties[unit].get(name, [""])[-1]
+
+    def addresses(self, socket: str) -> list[str]:
+        """Return what a socket unit listens on, specifiers resolved: paths, @names, ports."""
+        self.property(socket, "Listen")
+        return list(addresses(self._properties[socket]))
+
+    def paths(self) -> Iterator[tuple[str, str]]:
+        """Yield each socket unit that is active and each path that it listens on."""
+        for socket in self.deployment.sockets:
+            if self.property(socket.name, "ActiveState") == "active":
+                for address in self.addresses(socket.name):
+                    if address.startswith("/"):
+                        yield socket.name, address
+
+    @cached_property
+    def processes(self) -> list[Process]:
+        """Every running process."""
+        return list(processes.running())
+
+    @cached_property
+    def listeners(self) -> list[sock_diag.Listener]:
+        """Every listening unix socket."""
+        return sock_diag.listeners()
+
+    def is_systemds(self, listener: sock_diag.Listener) -> bool:
+        """Whether systemd holds a socket itself, as it does those of its active units."""
+        return self._held is None or listener.number in self._held
+
+    @cached_property
+    def _held(self) -> frozenset[int] | None:
+        """The sockets of PID 1 (proc_pid_fd(5)); None where they may not be looked at."""
+        found = set()
+        try:
+            for number in os.listdir("/proc/1/fd"):
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    link = os.readlink(f"/proc/1/fd/{number}")
+                    found |= {int(it) for it in re.findall(r"^socket:\[(\d+)\]$", link)}
+        except PermissionError:
+            return None
+        return frozenset(found)
+
+    def listener(self, path: str) -> sock_diag.Listener | None:
+        """Return the socket behind the file at `path`."""
+        return sock_diag.behind(path, self.listeners)
+
+    @cached_property
+    def fronts(self) -> list[Here]:
+        """The fronts that are installed, those that run first."""
+        found = []
+        for front, packaging in accounts.fronts():
+            members = [it for it in self.processes if it.unit == packaging.unit]
+            workers = [it for it in members if not it.identity.override] or members
+            found.append(Here(front, packaging, tuple(workers)))
+        return sorted(found, key=lambda here: not here.workers)
+
+    def verdict(self, path: str, process: Process) -> Verdict | None:
+        """Return whether `process` may connect to `path`, as it sees it; None if it has left.
+
+        What a chrooted process calls the path is what is left of it below its root.
+        """
+        try:
+            inside = path
+            if process.root != "/":
+                top = os.readlink(f"/proc/{process.pid}/root")
+                inside = path.removeprefix(top) if top != "/" and _lies_in(path, top) else path
+            return judge(self.way(inside, process.root), process.identity)
+        except OSError:
+            return None
+
+    def way(self, path: str, root: str = "/") -> Way:
+        """Return the walk to `path`."""
+        if (path, root) not in self._ways:
+            self._ways[path, root] = walk(path, root)
+        return self._ways[path, root]
+
+    def account(self, here: Here) -> Identity | None:
+        """Return the identity that a front's processes would get if it were started now."""
+        try:
+            return accounts.account(here.user, [] if here.front.drops_groups else None)
+        except Error:
+            return None
+
+    def since(self, *units: str) -> float:
+        """Return when what is logged begins to matter: an hour ago, or the last start of a unit."""
+        starts = [self.property(unit, "ActiveEnterTimestampMonotonic") for unit in units]
+        return max(time.time() - _RECENT, *map(_seconds, starts))
+
+    @cached_property
+    def since_loading(self) -> str:
+        """The option of journalctl(1) for what was said of units since systemd has read them."""
+        name = "UnitsLoadTimestampMonotonic"
+        return f"--since=@{int(_seconds(one(show('', name), name)))}"
+
+    def complaint(self, unit: str) -> str:
+        """Return why systemd last didn't start a unit, in its own words; "" where it has none."""
+        # Not by --unit: journald can't tell the unit of a child that has ended before it looks.
+        which = (f"UNIT={unit}", "_UID=0")
+        lines = self.journal(*which, "--lines=20", "--priority=warning")
+        ends = [number for number, line in enumerate(lines) if _END.match(line)]
+        said = [it for it in lines[ends[-2] + 1 if ends[1:] else 0 :] if not _SUMMARY.search(it)]
+        return said[-1] if said else ""
+
+    def journal(self, *options: str) -> list[str]:
+        """Return lines of the journal, the newest last; none where there is no journal."""
+        if not self._is_synced:
+            self._is_synced = True
+            _journalctl("--sync")  # what was said a moment ago may still be on its way
+        return _journalctl("--no-pager", "--quiet", "--output=cat", *options)
+
+    def front_log(self, here: Here, since: float) -> list[str]:
+        """Return what a front has logged since then."""
+        if not here.packaging.log:
+            return self.journal("--unit", here.packaging.unit, f"--since=@{int(since)}")
+        return [line for line in tail(here.packaging.log) if (stamp(line) or since) >= int(since)]
+
+
+def _journalctl(*options: str) -> list[str]:
+    argv = ["journalctl", *options]
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=30, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.decode(errors="replace").splitlines()
+
+
+def _seconds(microseconds: str) -> float:
+    """Return the time of a ...TimestampMonotonic= property, in seconds since the epoch."""
+    return time.time() - time.monotonic() + int(microseconds or 0) / 1e6
+
+
+def _lies_in(path: str, directory: str) -> bool:
+    return path.startswith(directory.rstrip("/") + "/")
+
+
+def stamp(line: str) -> float | None:
+    """Return when a line of a front's log was written, None where it doesn't say."""
+    for pattern, form in _STAMPS:
+        if found := pattern.search(line[:64]):
+            try:
+                return datetime.strptime("".join(found.groups()), form).timestamp()
+            except ValueError:
+                return None
+    return None
+
+
+def tail(path: str) -> list[str]:
+    """Return the last lines of a log; none where there is none, or it is no file (a FIFO)."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _LOG_TAIL))
+            return file.read(_LOG_TAIL).decode(errors="replace").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,321 @@
+"""A serving process from its start to its end.
+
+    import, start, READY=1 -> serve -> STOPPING=1, drain -> exit 0
+
+What moves it on is a signal, a limit (idle, requests, memory), or a successor that has become
+ready. Every way out is the same: accept no more, finish what was accepted, leave; connections
+that nobody has accepted stay in the backlog for the next process. docs/lifecycle.md says what
+clients see of each transition.
+
+The same class lives a process that serves and the parent of several that do; `workers.py` makes
+the latter look like the former. Only the main process talks to the supervisor (sd_notify(3)); a
+successor keeps silent until its predecessor has handed over (`reload.py`, `handover.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sdactivate.errors import Error
+from sdactivate.runtime import exit_deadline, log
+from sdactivate.runtime.main_loop import MainLoop
+from sdactivate.runtime.recycling import Recycling
+from sdactivate.runtime.reload import Reload, Succession
+from sdactivate.runtime.reload_result import Askers
+from sdactivate.runtime.status import Status
+from sdactivate.systemd.notify import notify, reloading, watchdog_seconds
+
+if TYPE_CHECKING:
+    from sdactivate.runtime.handover import Successor
+    from sdactivate.runtime.server_api import Plan, Server
+
+# Seconds for which a process that can't start answers the clients that wait
+_APOLOGY = 0.2
+
+
+def run(plan: Plan) -> int:
+    """Serve until told to stop, or until there is a reason to leave; returns the exit code.
+
+    Raises Error where the server can't be started; the supervisor has then been told why.
+    """
+    return exit_deadline.run(MainProcess(plan))
+
+
+_STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
+
+
+class MainProcess:
+    """The process that the supervisor knows, or is to know: one server, from start to exit."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._settings = plan.settings
+        self._loop = MainLoop()
+        self._leaving: str | None = None  # why
+        self._stopped = False  # told to
+        self._cut = False
+        self.deadline = 0.0  # when what has not ended by itself is cut
+        grace = plan.settings.graceful_timeout
+        self._succession = Succession(self._loop, grace, self._become_main, self._be_given_up)
+        self._is_main = not self._succession.has_predecessor  # the one that the supervisor knows
+        self._wants_reload = False  # as soon as it is
+        self._reload = Reload(plan, self._loop, self._hand_over, self._reload_failed)
+        self._askers = Askers()
+        self._recycling = Recycling(plan.settings)
+        self._again = False  # leave, and become a fresh interpreter
+        self._server: Server
+        self._status = Status(plan.settings.protocol)
+
+    def run(self) -> int:
+        settings, loop = self._settings, self._loop
+        log.dump_stacks_on_crash()
+        for number in SIGNALS:
+            if number in _STOPS:
+                signal.signal(number, signal.SIG_DFL)  # nothing is accepted yet: leave at once
+            else:
+                self._arm(number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # what came before: see _leave
+        try:
+            if settings.workers == 1 or settings.preload:
+                self._plan.load()
+            self._arm_again()
+            self._server = self._make()
+            self._server.start()
+        except Error as error:
+            self._fail(str(error))
+            raise
+        loop.add(self._server.tick)
+        loop.add(self._report)
+        if settings.idle_timeout:
+            loop.add(self._leave_if_idle)
+        if settings.workers == 1:
+            if self._recycling.wanted:
+                loop.add(self._recycle)
+            if settings.worker_timeout:
+                loop.add(self._replace_if_stuck)
+        if not loop.signalled(*_STOPS):
+            if self._is_main:
+                self._serve_as_main()
+            else:
+                self._succession.ready()
+        while self._leaving is None:
+            loop.turn()
+            if self._server.failed is not None:
+                log.say(log.ERROR, self._server.failed)
+                self._leaving = self._leaving or self._server.failed
+        return self._leave(self._leaving)
+
+    def _make(self) -> Server:
+        if self._settings.workers == 1:
+            return self._plan.make(self._loop.poke)
+        from sdactivate.runtime.workers import Workers
+
+        return Workers(self._plan, self._loop)
+
+    def _arm(self, number: int) -> None:
+        self._loop.on_signal(number, lambda: SIGNALS[number](self))
+
+    def _arm_again(self) -> None:
+        """The application may have taken or blocked signals while it was imported: take them back.
+
+        Those that mean nothing here are left to it.
+        """
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        for number, action in SIGNALS.items():
+            if action is not MainProcess.more_workers:
+                self._arm(number)
+
+    def _fail(self, reason: str) -> None:
+        """Say why requests can't be served: to the supervisor, or to the process that serves."""
+        first, last = reason.partition("\n")[0], reason.rpartition("\n")[2]
+        short = first if last == first else f"{first} {last}"
+        self._tell(STATUS=f"failed to start: {short}", ERRNO=1)
+        self._askers.answer(False)
+        if self._is_main:
+            self._apologise()
+        else:
+            self._succession.failed(short)
+
+    def _apologise(self) -> None:
+        """Answer the clients that wait with 503, rather than let them wait for their timeouts."""
+
+        def unavailable(environ: object, start_response: Callable[..., object]) -> list[bytes]:
+            start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
+            return [b"Service Unavailable\n"]
+
+        server = self._plan.make(self._loop.poke, unavailable)
+        server.start()
+        # Whoever has come by now is served at once; for the rest there is the next start
+        time.sleep(_APOLOGY)
+        server.drain()
+        if not server.join(1.0):
+            server.cut()
+
+    def _serve_as_main(self) -> None:
+        """This is the process that the supervisor knows."""
+        self._tell(READY=1, STATUS=self._status.line(self._server.figures()))
+        self._askers.answer(True)
+        watchdog = watchdog_seconds()
+        if watchdog:
+            self._loop.add(lambda: self._answer_watchdog(watchdog))
+        if self._wants_reload:
+            self.reload()
+
+    def _tell(self, **fields: object) -> None:
+        if self._is_main:
+            try:
+                notify(**fields)
+            except OSError as error:
+                log.say(log.WARNING, f"the supervisor can't be told: {error}")
+
+    # Chores
+
+    def _report(self) -> float | None:
+        if self._leaving is not None:
+            return None
+        self._server.unobserved = True
+        line = self._status.due(self._server.figures())
+        if line is None:
+            return None
+        self._server.unobserved = False
+        if line:
+            self._tell(STATUS=line)
+        return 1.0
+
+    def _leave_if_idle(self) -> float:
+        figures = self._server.figures()
+        timeout = self._settings.idle_timeout
+        if figures.busy or not self._is_settled:
+            return timeout
+        if figures.idle >= timeout:
+            self._leaving = f"no request for {timeout:g} s (idle_timeout)"
+        return timeout - figures.idle
+
+    def _recycle(self) -> float:
+        if self._is_settled and (reason := self._recycling.reason(self._server.figures())):
+            self._renew(reason)
+            return 60.0
+        return 1.0
+
+    def _replace_if_stuck(self) -> float:
+        timeout, server = self._settings.worker_timeout, self._server
+        if self._is_settled and (reason := self._recycling.stuck(server, server.figures())):
+            self._renew(reason)
+            return timeout
+        return max(0.1, min(1.0, timeout / 4))
+
+    def _answer_watchdog(self, seconds: float) -> float:
+        if not self._server.stalled(self._settings.worker_timeout or seconds):
+            self._tell(WATCHDOG=1)
+        return seconds / 2
+
+    # Signals
+
+    def stop(self) -> None:
+        """TERM, INT: finish what was accepted and leave; the second time: leave at once."""
+        self._cut = self._stopped
+        self._stopped = True
+        self._again = False
+        self._leaving = self._leaving or "told to stop"
+
+    def reload(self) -> None:
+        """HUP: bring new code in. A reload under way is given up for the newer one."""
+        if not self._is_main and self._leaving is None:
+            self._wants_reload = True
+            return
+        self._askers.look()
+        if self._leaving is not None:
+            self._askers.answer(False)
+            return
+        if not os.environ.get("NOTIFY_SOCKET"):
+            # A supervisor that knows us by our PID alone
+            self._again = True
+            self._leaving = "reloading: a fresh interpreter takes this process over"
+            return
+        if not self._reload.is_under_way:
+            reloading(STATUS="reloading: a successor imports the application")
+        self._reload.begin()
+
+    def retire(self) -> None:
+        """USR2: einhorn's word to the workers of the old code. From nobody else, so no second."""
+        if self._leaving is None and not os.environ.get("NOTIFY_SOCKET"):
+            self.stop()
+
+    def more_workers(self) -> None:
+        """Signals that other servers know: nothing, but no death either."""
+
+    # Reload
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether this is the main process and means to remain it."""
+        return self._is_main and not self._reload.is_under_way
+
+    def _renew(self, reason: str) -> None:
+        log.say(log.NOTICE, f"handing over to a fresh process: {reason}")
+        self.reload()
+
+    def _become_main(self, since: float) -> None:
+        self._status.since = since
+        self._status.reloaded = time.time()
+        self._is_main = True
+        self._serve_as_main()
+
+    def _be_given_up(self) -> None:
+        self._leaving = "the process before has given this one up, or has died"
+
+    def _hand_over(self, successor: Successor, took: float) -> None:
+        self._tell(MAINPID=successor.pid, READY=1, STATUS=f"reloaded in {took:.2f} s")
+        self._is_main = False
+        successor.confirm(self._status.since)
+        self._askers.answer(True)
+        self._leaving = "a successor serves"
+
+    def _reload_failed(self, reason: str) -> None:
+        log.say(log.ERROR, f"reload failed, the old code serves on: {reason}")
+        self._status.reload_failed(log.escape(reason))
+        self._tell(READY=1, STATUS=self._status.line(self._server.figures()))
+        self._askers.answer(False)
+
+    # The end
+
+    def _leave(self, why: str) -> int:
+        server = self._server
+        if self._reload.is_under_way:
+            self._reload.give_up()
+            self._askers.answer(False)
+        if server.failed is not None:
+            self._tell(STOPPING=1, STATUS=f"failed: {why}", ERRNO=1)
+        elif not self._again:
+            self._tell(STOPPING=1, STATUS=f"stopping: {why}")
+        log.say(log.INFO, f"leaving: {why}")
+        server.drain()
+        self.deadline = time.monotonic() + self._settings.graceful_timeout
+        # Not before the process before: it would be killed with the main one
+        while not (server.join(0.0) and self._succession.is_over):
+            if self._cut or time.monotonic() >= self.deadline:
+                busy = server.figures().busy
+                log.say(log.WARNING, f"cut off {busy} requests that had not ended")
+                server.cut()
+                break
+            self._loop.turn(0.02)
+        if self._again:
+            # Until the next interpreter takes them they would end the process
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS.keys() - _STOPS)
+            self._plan.invocation.become(self._plan.sockets, self._askers.handed_on())
+        return 0 if server.failed is None else 1
+
+
+# What each signal does to the main process; see docs/lifecycle.md
+SIGNALS: dict[int, Callable[[MainProcess], None]] = {
+    signal.SIGTERM: MainProcess.stop,
+    signal.SIGINT: MainProcess.stop,
+    signal.SIGHUP: MainProcess.reload,
+    signal.SIGUSR1: MainProcess.more_workers,
+    signal.SIGUSR2: MainProcess.retire,
+    signal.SIGWINCH: MainProcess.more_workers,
+}

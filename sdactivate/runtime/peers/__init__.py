@@ -1,0 +1,1 @@
+"""Decide which peers are served (--allow-peer)."""

@@ -1,0 +1,180 @@
+"""Which unit is calling: systemd keeps each unit's processes in a control group (cgroups(7)).
+
+From Linux 6.13 the kernel says which group the peer is in, and its id is compared with those of
+the units' directories under /sys/fs/cgroup. Before, /proc/PID/cgroup is read, which ProtectProc=
+hides; with SO_PEERPIDFD (6.5) the process is held while reading, without it a peer that exits at
+once could have its number taken by another (a race).
+
+A unit that restarts gets a new control group, so one that doesn't match is looked up again
+before it is refused. Only slices are searched: below a service, in user@1000.service say, the
+directories belong to somebody who may call them as he likes.
+"""
+
+import errno
+import os
+import select
+import socket
+from _socket import socket as raw_socket
+from collections.abc import Callable, Iterator
+
+from sdactivate.errors import Error
+from sdactivate.runtime.peers import peercred
+
+Check = Callable[[raw_socket], bool]
+
+CGROUP_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+
+
+def unit_check(units: list[str]) -> Check:
+    """Return the best check for `units` that works here; Error where none does."""
+    kernel = ByCgroupId(units)
+    reason = kernel.unfit()
+    if reason is None:
+        return kernel
+    proc = ByProc(units)
+    if not proc.works():
+        raise Error(
+            f"allow-peer unit:{units[0]}: the peer's unit can't be told here: {reason}, and "
+            f"/proc/PID/cgroup of other processes is hidden. Set ProtectProc=default in the "
+            f"service unit"
+        )
+    return proc
+
+
+class ByCgroupId:
+    """Compares the control group that the kernel gives with those of the units."""
+
+    def __init__(self, units: list[str]) -> None:
+        self.units = units
+        self.root = next(
+            (root for root in CGROUP_ROOTS if os.path.exists(f"{root}/cgroup.controllers")), ""
+        )
+        self.known: dict[str, str] = {}  # unit: where it was found
+        self.ids = self.look() if self.root else frozenset()
+
+    def __call__(self, connection: raw_socket) -> bool:
+        cgroup = peercred.cgroup_id(connection)
+        if cgroup in self.ids:
+            return True
+        self.ids = self.look()
+        return cgroup in self.ids
+
+    def unfit(self) -> str | None:
+        """Return why this way can't be gone here, None where it can."""
+        if not self.root:
+            return "no cgroup2 file system is mounted at /sys/fs/cgroup"
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            try:
+                cgroup = peercred.cgroup_id(ours)
+            except OSError as error:
+                return f"the kernel doesn't say it (Linux 6.13 does): {error.strerror}"
+        try:
+            if cgroup == os.stat(self.root + _own_cgroup()).st_ino:
+                return None
+        except OSError:
+            pass
+        return f"our own control group isn't where {self.root} should have it"
+
+    def look(self) -> frozenset[int]:
+        """Return the ids of the control groups of the units, those inside them included."""
+        found: set[int] = set()
+        for unit in self.units:
+            top = self.known.get(unit)
+            if top is None or not os.path.isdir(top):
+                top = next(_places(self.root, unit), None)
+            if top is not None:
+                self.known[unit] = top
+                for directory, _, _ in os.walk(top):
+                    try:
+                        found.add(os.stat(directory).st_ino)
+                    except OSError:  # it has ended meanwhile
+                        continue
+        return frozenset(found)
+
+
+def _own_cgroup() -> str:
+    with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
+        return _unified(file.read())
+
+
+def _unified(text: str) -> str:
+    """Return the path in /proc/PID/cgroup of the unified hierarchy, or systemd's own before it."""
+    paths = {name: path for _, name, path in (line.split(":", 2) for line in text.splitlines())}
+    unified = paths.get("", "/")
+    return unified if unified != "/" else paths.get("name=systemd", "/")
+
+
+def _places(directory: str, unit: str) -> Iterator[str]:
+    """Yield where the control group of `unit` lies, looking only into slices."""
+    try:
+        entries = [entry for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return
+    for entry in entries:
+        # systemd puts _ before names that the kernel could take for files of its own
+        if entry.name in (unit, f"_{unit}"):
+            yield entry.path
+    for entry in entries:
+        if entry.name.endswith(".slice"):
+            yield from _places(entry.path, unit)
+
+
+class ByProc:
+    """Reads the unit from /proc/PID/cgroup, for kernels that don't tell it otherwise."""
+
+    def __init__(self, units: list[str]) -> None:
+        self.units = frozenset(units)
+
+    def __call__(self, connection: raw_socket) -> bool:
+        pid = peercred.credentials(connection)[0]
+        try:
+            pidfd = peercred.pidfd(connection)
+        except OSError as error:
+            if error.errno != errno.ENOPROTOOPT:  # it has ended
+                raise
+            return unit_of(_cgroup_text(pid)) in self.units
+        try:
+            unit = unit_of(_cgroup_text(pid))
+            _make_sure_it_lives(pidfd)  # then the number was its own while we read
+        finally:
+            os.close(pidfd)
+        return unit in self.units
+
+    def works(self) -> bool:
+        """Whether others' processes can be seen; where there are units, PID 1 is never ours."""
+        try:
+            _cgroup_text(1 if os.getpid() != 1 else 0)
+        except OSError:
+            return False
+        return True
+
+
+def _cgroup_text(pid: int) -> str:
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def _make_sure_it_lives(pidfd: int) -> None:
+    """Raise OSError if the process of `pidfd` has ended: then it is readable (pidfd_open(2))."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if poll.poll(0):
+        raise ProcessLookupError
+
+
+def unit_of(text: str) -> str:
+    """Return the system unit in the text of /proc/PID/cgroup: the first part that is no slice."""
+    for part in _unified(text).split("/"):
+        if part and not part.endswith(".slice"):
+            return part.removeprefix("_")
+    return ""
+
+
+def unit_named(cgroup: int) -> str:
+    """Return the unit whose control group has this id; LookupError where none is to be seen."""
+    root = next(root for root in CGROUP_ROOTS if os.path.exists(f"{root}/cgroup.controllers"))
+    for directory, _, _ in os.walk(root):
+        if os.stat(directory).st_ino == cgroup:
+            return unit_of(f"0::{directory.removeprefix(root)}")
+    raise LookupError

@@ -1,0 +1,91 @@
+"""How this process was started, so that the same can be started again with new code.
+
+The directory is the one that $PWD names, if it is the one we are in: where a release is a
+symbolic link, what is started later finds the new one. The command is looked up again in the
+same way.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from sdactivate.systemd.listen_fds import SOURCES
+
+if TYPE_CHECKING:
+    from sdactivate.systemd.listen_fds import InheritedSocket
+
+# However the sockets came to this process, they go on announced; and whoever waits to hear that
+# the service is ready has heard it. The environment outranks what the command line says of both.
+_SETTLED = {"SDACTIVATE_FD": "", "SDACTIVATE_NOTIFY_FD": "0"}
+
+PRIVATE = "_SDACTIVATE_"
+"""How the variables begin that one process of a service leaves to the next, and no further."""
+
+
+class Invocation(NamedTuple):
+    """The command line, the environment and the directory of a fresh interpreter."""
+
+    argv: list[str]
+    environ: dict[str, str]
+    directory: str
+
+    @classmethod
+    def now(cls) -> Invocation:
+        """Return this process's own; to be taken down before anything changes it."""
+        announced = {name for source in SOURCES for name in source.variables}
+        environ = {
+            name: value
+            for name, value in _first_environ().items()
+            if name not in announced and not name.startswith(PRIVATE)
+        }
+        directory = _logical_directory(environ)
+        return cls(list(sys.orig_argv), environ | _SETTLED, directory)
+
+    def become(self, sockets: Sequence[InheritedSocket], more: Mapping[str, str]) -> NoReturn:
+        """Become a fresh interpreter with `sockets`, under the same PID.
+
+        more: what its environment has besides.
+        For supervisors that know a service by its PID and nothing of MAINPID=: there is a pause
+        of one start, in which connections wait in the backlog.
+        """
+        fds = [inherited.sock.fileno() for inherited in sockets]
+        parked = [os.dup(fd) for fd in fds]
+        while any(fd < 3 + len(fds) for fd in parked):
+            parked = [os.dup(fd) for fd in parked]
+        for place, fd in enumerate(parked, 3):
+            os.dup2(fd, place, inheritable=True)
+        environ = {
+            **self.environ,
+            **more,
+            "LISTEN_PID": str(os.getpid()),
+            "LISTEN_FDS": str(len(fds)),
+            "LISTEN_FDNAMES": ":".join(inherited.name for inherited in sockets),
+        }
+        sys.stdout.flush()
+        os.chdir(self.directory)
+        os.execvpe(self.argv[0], self.argv, environ)  # noqa: S606
+
+
+def _first_environ() -> dict[str, str]:
+    """The environment that exec gave this process: os.environ may have been changed since."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            entries = file.read().split(b"\0")
+    except OSError:
+        return dict(os.environ)
+    pairs = (os.fsdecode(entry).partition("=") for entry in entries if entry)
+    return {name: value for name, _, value in pairs}
+
+
+def _logical_directory(environ: dict[str, str]) -> str:
+    """The working directory by the name it was asked for, symbolic links and all."""
+    named = environ.get("PWD", "")
+    try:
+        if named.startswith("/") and os.path.samefile(named, "."):
+            return named
+    except OSError:
+        pass
+    return os.getcwd()

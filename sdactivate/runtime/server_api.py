@@ -1,0 +1,84 @@
+"""What a process asks of the server that it runs, and what it needs to make one.
+
+A server is told to start, drain and stop, and says how it is doing (`Figures`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from sdactivate.runtime.reexec import Invocation
+    from sdactivate.settings import Settings
+    from sdactivate.systemd.listen_fds import InheritedSocket
+
+
+class Figures(NamedTuple):
+    """How a server is doing.
+
+    requests, errors: served and failed since its start. busy: requests being served. threads,
+    workers: how many there are. oldest: seconds that the request under way for longest has
+    taken. idle: seconds since a request last began or ended. backlog: connections that wait to
+    be accepted, None where the kernel does not tell.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    busy: int = 0
+    threads: int = 0
+    workers: int = 1
+    oldest: float = 0.0
+    idle: float = 0.0
+    backlog: int | None = None
+
+
+class Server(Protocol):
+    """A server, of one process or of several.
+
+    unobserved: set by whoever looks at the figures, to be poked at the next request that these do
+    not show: so before it looks. The server asks after a request has begun to show.
+    failed: why it can't go on, None while it can.
+    """
+
+    unobserved: bool
+    failed: str | None
+
+    def start(self) -> None:
+        """Begin to accept; returns when requests are served. Raises Error."""
+
+    def drain(self) -> None:
+        """Accept no more, and finish what was accepted."""
+
+    def join(self, seconds: float) -> bool:
+        """Wait so long for the draining to end; whether it has."""
+
+    def cut(self) -> None:
+        """End what is left, whatever it is doing."""
+
+    def tick(self) -> float | None:
+        """Do what is due; seconds to the next time, None: when poked."""
+
+    def figures(self) -> Figures:
+        """Return how it is doing."""
+
+    def stalled(self, seconds: float) -> bool:
+        """Whether no progress has been made for so long, though there is work."""
+
+    def stacks(self, seconds: float) -> list[str]:
+        """Return the Python stacks of the requests that have taken longer than `seconds`."""
+
+
+class Plan(NamedTuple):
+    """A server to be made, its sockets, and how it was all started.
+
+    load: imports the application if that has not been done; raises Error where it can't be.
+    make: makes the server of one process, given the function that wakes its loop, and
+    another application than the one that was loaded if there is to be one.
+    """
+
+    load: Callable[[], None]
+    make: Callable[..., Server]
+    sockets: Sequence[InheritedSocket]
+    settings: Settings
+    invocation: Invocation

@@ -1,0 +1,114 @@
+"""What is read of logs: fronts' lines as they were measured, and the kernel's."""
+
+import pytest
+
+from sdactivate.doctor.checks.live_fronts import allowing, allows_peers, is_ours, says
+from sdactivate.doctor.checks.live_services import denials
+from sdactivate.doctor.host_state import stamp
+from sdactivate.fronts import FRONTS
+
+_PATH = "/run/mysite.sock"
+# In the form that fronts.py has, which its own tests hold against the real fronts
+_LINES = {
+    "nginx": (
+        "2026/11/23 09:00:00 [crit] 99#99: *1 connect() to unix:/run/mysite.sock failed (13: "
+        "Permission denied) while connecting to upstream, client: 127.0.0.1"
+    ),
+    "apache": (
+        "[Mon Nov 23 09:00:00.123456 2026] [proxy:error] [pid 9:tid 9] (13)Permission denied: "
+        "AH02454: SCGI: attempt to connect to Unix domain socket /run/mysite.sock (site-1) failed"
+    ),
+    "lighttpd": (
+        "2026-11-23 09:00:00: (gw_backend.c.274) establishing connection failed: socket: "
+        "unix:/run/mysite.sock: Permission denied"
+    ),
+    "caddy": ('{"level":"error","msg":"dial unix /run/mysite.sock: connect: permission denied"}'),
+}
+
+
+@pytest.mark.parametrize("name", _LINES)
+def test_a_front_s_line_is_understood_for_its_socket_only(name: str) -> None:
+    failures = FRONTS[name].failures
+    line = _LINES[name]
+    assert says(line, failures.forbidden, _PATH)
+    assert not says(line, failures.missing, _PATH)
+    assert not says(line, failures.refused, _PATH)
+    assert not says(line, failures.forbidden, "/run/mysite")
+    assert not says(line, failures.forbidden, "/run/other.sock")
+
+
+@pytest.mark.parametrize("name", ["nginx", "apache", "lighttpd"])
+def test_the_time_of_a_line_is_read(name: str) -> None:
+    later = _LINES[name].replace("09:00:00", "10:00:00")
+    first, second = stamp(_LINES[name]), stamp(later)
+    assert first is not None
+    assert second is not None
+    assert second - first == 3600
+
+
+def test_a_line_without_a_time_has_none() -> None:
+    assert stamp(_LINES["caddy"]) is None
+    assert stamp("2026/99/99 99:99:99") is None
+
+
+def test_denials_of_this_socket_are_told_from_others() -> None:
+    lines = [
+        'audit: type=1400 apparmor="DENIED" operation="connect" profile="nginx" '
+        'name="/run/mysite.sock" pid=9 comm="nginx" requested_mask="wr"',
+        'audit: type=1400 avc:  denied  { write } for  pid=9 comm="nginx" name="mysite.sock" '
+        "dev=tmpfs scontext=system_u:system_r:httpd_t:s0",
+        'audit: type=1400 apparmor="DENIED" operation="open" name="/etc/shadow"',
+        'audit: type=1400 apparmor="ALLOWED" name="/run/mysite.sock"',
+        'audit: avc:  denied  { write } name="other-mysite.sock" ',
+    ]
+    assert denials(lines, _PATH) == lines[:2]
+
+
+def test_what_selinux_says_of_connecting_is_a_denial_too() -> None:
+    """httpd_t may write to the file, but not connect to what has made the socket."""
+    line = (
+        'AVC avc:  denied  { connectto } for  pid=9 comm="nginx" path="/run/mysite.sock" '
+        "scontext=system_u:system_r:httpd_t:s0 tcontext=system_u:system_r:init_t:s0 "
+        "tclass=unix_stream_socket permissive=0"
+    )
+    assert denials([line], _PATH) == [line]
+    assert denials([line], "/run/mysite") == []
+    spaced = 'AVC avc:  denied  { connectto } comm="nginx" path=2F72756E2F6D7920736F636B'
+    assert denials([spaced], "/run/my sock") == [spaced]
+
+
+@pytest.mark.parametrize(
+    ("line", "has"),
+    [
+        ("SDACTIVATE_ALLOW_PEER=unit:nginx.service", True),
+        ('"SDACTIVATE_ALLOW_PEER=user:a group:b" A=b', True),
+        ("/usr/bin/sdactivate serve a:b --allow-peer unit:nginx.service", True),
+        ("/usr/bin/sdactivate serve a:b --allow-peer='user:x'", True),
+        ("SDACTIVATE_ALLOW_PEER=", False),
+        ('"SDACTIVATE_ALLOW_PEER="', False),
+        ("/usr/bin/sdactivate serve a:b", False),
+    ],
+)
+def test_a_rule_for_peers_is_seen_however_it_is_given(line: str, has: bool) -> None:
+    assert allows_peers(line) is has
+
+
+@pytest.mark.parametrize(
+    ("command", "ours"),
+    [
+        ("/usr/bin/python3 -m sdactivate serve mysite.wsgi:application", True),
+        ("/opt/sdactivate/bin/sdactivate serve mysite.wsgi:application", True),
+        # a server of its own, in a directory of that name: the rule would change nothing
+        ("/opt/sdactivate/bin/python -m gunicorn mysite.wsgi:application", False),
+        ("/opt/sdactivate/serve", False),
+    ],
+)
+def test_only_what_knows_rules_for_peers_is_given_one(command: str, ours: bool) -> None:
+    assert is_ours(command) is ours
+
+
+def test_an_older_kernel_needs_a_line_less_of_the_sandbox() -> None:
+    fronts = ["nginx.service", "caddy.service"]
+    line = "Environment=SDACTIVATE_ALLOW_PEER=unit:nginx.service,unit:caddy.service"
+    assert allowing(fronts, (6, 13)) == (line,)
+    assert allowing(fronts, (6, 12)) == (line, "ProtectProc=default")

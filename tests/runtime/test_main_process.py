@@ -1,0 +1,497 @@
+"""What moves a serving process on, for one worker and for several, with a supervisor and without.
+
+Under a real systemd, and under load: tests/machine/test_lifecycle.py.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sdactivate.runtime.recycling import Recycling
+from sdactivate.runtime.server_api import Figures
+from sdactivate.settings import resolve
+from tests.servers.service import Service, eventually
+
+APPLICATION = """
+import gc, os, signal, sys, threading, time
+{more}
+def application(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/slow":
+        environ["wsgi.errors"].write("slowly")
+        time.sleep(1)
+    elif path == "/hang":
+        environ["wsgi.errors"].write("hanging")
+        threading.Event().wait()
+    elif path == "/spin":
+        sum(range(10**14))
+    elif path == "/exit":
+        os._exit(0)
+    elif path == "/close":
+        os.close(3)
+    elif path == "/closerange":
+        os.closerange(3, 500)
+    elif path == "/grow":
+        grown.append(b"grown" * (16 << 20))
+    elif path == "/collect":
+        gc.collect()
+    elif path == "/daemon" and not os.fork():
+        time.sleep(300)
+    body = b"%d" % os.getpid()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+grown = []
+"""
+ONE_AND_MORE = pytest.mark.parametrize("workers", [1, 2], ids=["one", "two"])
+SUPERVISED = pytest.mark.parametrize("supervised", [True, False], ids=["supervised", "alone"])
+
+
+class Life(Service):
+    """A service, and all processes that it becomes."""
+
+    def __init__(self, directory: Path, more: str = "", **settings: object) -> None:
+        self.directory = directory
+        self.release(more)
+        super().__init__(directory, "life:application", **{"threads": 2, **settings})  # type: ignore[arg-type]
+
+    def release(self, more: str) -> None:
+        (self.directory / "life.py").write_text(APPLICATION.format(more=more))
+
+    def send(self, path: str = "/") -> socket.socket:
+        peer = self.connect()
+        peer.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        return peer
+
+    def slow(self) -> socket.socket:
+        """A request that is being served, and takes a while."""
+        peer = self.send("/slow")
+        self.logged("slowly")
+        return peer
+
+    def ask(self, path: str = "/") -> bytes:
+        return answer(self.send(path))
+
+    def pid(self) -> int:
+        """The process that serves."""
+        return int(self.ask().rpartition(b"\r\n")[2])
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def main(self) -> int:
+        """Wait for a new main process."""
+        return int(self.told_by(lambda line: line.startswith("MAINPID="), "MAINPID=")[8:])
+
+    def processes(self) -> set[int]:
+        """All that have been started with this service's environment, and still run."""
+        mark = f":{self.directory}\0".encode()
+        found = set()
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if mark in Path(f"/proc/{pid}/environ").read_bytes():
+                    found.add(int(pid))
+        return found
+
+    def runs(self) -> bool:
+        return super().runs() or bool(self.processes())
+
+    def all_leave(self) -> None:
+        eventually(lambda: self.process.poll() is not None, "the end of the first process")
+        eventually(lambda: not self.processes(), "the end of every process")
+
+    def close(self) -> None:
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        super().close()
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Iterator["type[Life]"]:
+    """Starts a Life in a directory of its own; it is over with the test."""
+    started: list[Life] = []
+
+    def start(*more: str, **settings: object) -> Life:
+        begun = Life(tmp_path, *more, **settings)
+        started.append(begun)
+        return begun
+
+    yield start  # type: ignore[misc]
+    for begun in started:
+        begun.close()
+
+
+def answer(peer: socket.socket) -> bytes:
+    with peer:
+        return b"".join(iter(lambda: peer.recv(4096), b""))
+
+
+# The table of signals in docs/lifecycle.md, row by row
+
+
+@ONE_AND_MORE
+@SUPERVISED
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_finishes_what_was_accepted(life, number, supervised, workers):
+    service = life(supervised=supervised, workers=workers)
+    slow = service.slow()
+    service.signal(number)
+    if supervised:
+        service.told("STOPPING=1")
+    assert answer(slow).startswith(b"HTTP/1.1 200")
+    assert service.process.wait(60) == 0
+
+
+@ONE_AND_MORE
+@SUPERVISED
+def test_a_second_stop_cuts(life, supervised, workers):
+    service = life(supervised=supervised, workers=workers, graceful_timeout=600)
+    hanging = service.send("/hang")
+    service.logged("hanging")
+    service.signal(signal.SIGTERM)
+    service.logged("leaving")
+    service.signal(signal.SIGTERM)
+    assert service.process.wait(60) == 0
+    service.logged("cut off 1 request")
+    with contextlib.suppress(ConnectionResetError):
+        assert answer(hanging) == b""
+
+
+@ONE_AND_MORE
+@SUPERVISED
+def test_some_signals_mean_nothing(life, supervised, workers):
+    service = life(supervised=supervised, workers=workers)
+    service.pid()
+    numbers = {signal.SIGUSR1, signal.SIGWINCH} | ({signal.SIGUSR2} if supervised else set())
+    before = service.processes()
+    for number in numbers:
+        service.signal(number)
+    assert service.ask().startswith(b"HTTP/1.1 200")
+    assert service.processes() == before
+    service.signal(signal.SIGTERM)
+    assert service.process.wait(60) == 0
+
+
+@ONE_AND_MORE
+def test_a_hangup_reloads_by_a_successor(life, workers):
+    service = life(workers=workers).ready()
+    slow = service.slow()
+    before = service.processes()
+    service.signal(signal.SIGHUP)
+    assert service.main() not in before
+    assert answer(slow).startswith(b"HTTP/1.1 200")
+    assert service.process.wait(60) == 0
+    assert service.pid() not in before
+
+
+@ONE_AND_MORE
+def test_a_hangup_where_nobody_listens_starts_afresh(life, workers):
+    service = life(supervised=False, workers=workers)
+    slow = service.slow()
+    service.release("print('afresh', file=sys.stderr)")
+    service.signal(signal.SIGHUP)
+    assert answer(slow).startswith(b"HTTP/1.1 200")
+    service.logged("afresh")
+    assert service.ask().startswith(b"HTTP/1.1 200")
+    assert service.process.poll() is None
+
+
+@ONE_AND_MORE
+def test_a_signal_that_comes_while_the_interpreter_starts_is_kept(life, workers):
+    service = life(supervised=False, workers=workers)
+    service.pid()
+    slowly = "import sys, time; print('early', file=sys.stderr, flush=True); time.sleep(1)"
+    (service.directory / "sitecustomize.py").write_text(slowly)
+    service.signal(signal.SIGHUP)
+    service.logged("early")
+    for number in (signal.SIGUSR1, signal.SIGHUP):  # nobody is there to take them
+        service.signal(number)
+    service.logged("early", 2)
+    assert service.ask().startswith(b"HTTP/1.1 200")
+    assert service.process.poll() is None
+
+
+@ONE_AND_MORE
+def test_who_asks_for_a_reload_where_nobody_listens_is_answered(life, workers):
+    service = life(supervised=False, workers=workers)
+    service.pid()
+    reload = [sys.executable, "-m", "sdactivate", "reload", str(service.process.pid)]
+    assert subprocess.run(reload, timeout=60).returncode == 0
+    service.release("import no_such_thing")
+    failed = subprocess.run(reload, timeout=60, capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert "the new code does not serve" in failed.stderr
+    assert service.process.wait(60) == 1
+
+
+@ONE_AND_MORE
+def test_a_stop_while_it_is_to_start_afresh_is_a_stop(life, workers):
+    service = life(supervised=False, workers=workers)
+    slow = service.slow()
+    service.release("print('afresh', file=sys.stderr)")
+    service.signal(signal.SIGHUP)
+    service.logged("leaving")
+    service.signal(signal.SIGTERM)
+    assert answer(slow).startswith(b"HTTP/1.1 200")
+    assert service.process.wait(60) == 0
+    assert "afresh" not in service.log
+
+
+@ONE_AND_MORE
+@SUPERVISED
+def test_an_abort_shows_the_stacks(life, supervised, workers):
+    service = life(supervised=supervised, workers=workers)
+    service.pid()
+    service.signal(signal.SIGABRT)
+    assert service.process.wait(60) == -signal.SIGABRT
+    service.logged("main_process.py.* in run")
+    service.all_leave()  # workers see that their parent has died
+
+
+@ONE_AND_MORE
+@SUPERVISED
+def test_quit_is_the_end(life, supervised, workers):
+    service = life(supervised=supervised, workers=workers)
+    service.pid()
+    service.signal(signal.SIGQUIT)
+    assert service.process.wait(60) == -signal.SIGQUIT
+    service.all_leave()
+
+
+# Reloads, and what comes between
+
+
+@ONE_AND_MORE
+def test_a_stop_after_a_reload_waits_for_the_process_before(life, workers):
+    # systemd kills all that is left of a service when its main process has ended
+    service = life(workers=workers).ready()
+    slow = service.slow()
+    service.signal(signal.SIGHUP)
+    main = service.main()
+    watched = os.pidfd_open(main)
+    service.logged("leaving: a successor serves")
+    os.kill(main, signal.SIGTERM)
+    assert select.select([watched], [], [], 60)[0]
+    os.close(watched)
+    assert service.process.poll() == 0  # not still at work
+    assert answer(slow).startswith(b"HTTP/1.1 200")
+
+
+@ONE_AND_MORE
+def test_a_stop_that_reaches_the_process_before_cuts_nothing(life, workers):
+    service = life(workers=workers).ready()
+    slow = service.slow()
+    service.signal(signal.SIGHUP)
+    service.main()
+    service.logged("leaving: a successor serves")
+    service.signal(signal.SIGTERM)
+    assert answer(slow).startswith(b"HTTP/1.1 200")
+
+
+def test_a_successor_whose_predecessor_dies_leaves(life):
+    service = life().ready()
+    service.release("print('importing', file=sys.stderr); time.sleep(1)")
+    service.signal(signal.SIGHUP)
+    service.logged("importing")
+    service.signal(signal.SIGKILL)
+    service.all_leave()
+    service.logged("the process before has given this one up, or has died")
+
+
+def test_a_successor_that_is_killed_changes_nothing(life):
+    service = life().ready()
+    before = service.pid()
+    service.release("print('importing', file=sys.stderr); time.sleep(600)")
+    service.signal(signal.SIGHUP)
+    service.logged("importing")
+    (successor,) = service.processes() - {before}
+    os.kill(successor, signal.SIGKILL)
+    service.logged("reload failed, the old code serves on")
+    service.told_by(lambda line: "reload failed (1)" in line, "STATUS= of it")
+    assert service.pid() == before
+    service.told_by(
+        lambda line: "reload failed (1)" in line and ", 2 served" in line, "it after a request"
+    )
+
+
+@ONE_AND_MORE
+def test_many_reloads_at_once_and_a_stop(life, workers):
+    service = life(workers=workers).ready()
+    for _ in range(20):
+        service.signal(signal.SIGHUP)
+        time.sleep(0.02)
+    service.main()
+    assert service.process.wait(60) == 0
+    (main,) = {int(line) for line in [*_parents(service.processes())]}
+    os.kill(main, signal.SIGHUP)
+    os.kill(main, signal.SIGHUP)
+    os.kill(main, signal.SIGTERM)
+    service.all_leave()
+
+
+def _parents(pids: set[int]) -> set[int]:
+    """Those that are nobody's children among them."""
+    stat = {pid: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids}
+    return {pid for pid in pids if int(stat[pid][1]) not in pids}
+
+
+def test_a_hangup_for_a_successor_waits_until_it_is_the_main_process(life):
+    service = life().ready()
+    service.release("print('importing', file=sys.stderr); time.sleep(1)")
+    service.signal(signal.SIGHUP)
+    service.logged("importing")
+    (successor,) = service.processes() - {service.process.pid}
+    os.kill(successor, signal.SIGHUP)
+    assert service.main() == successor
+    assert service.main() != successor
+
+
+# Replacing
+
+
+@ONE_AND_MORE
+def test_a_process_that_has_grown_is_replaced(life, workers):
+    service = life(workers=workers, max_memory="48M").ready()
+    first = service.processes()
+    before = int(service.ask("/grow").rpartition(b"\r\n")[2])
+    service.logged("max_memory")
+    eventually(lambda: before not in service.processes(), "the end of the process that has grown")
+    assert service.ask().startswith(b"HTTP/1.1 200")
+    assert len(service.processes()) == len(first)
+
+
+def test_workers_share_what_was_imported(life):
+    # An application of a hundred MiB; the collector writes to each object that it looks at
+    service = life("ballast = [[n] for n in range(1_000_000)]", workers=2)
+    worker = int(service.ask("/collect").rpartition(b"\r\n")[2])
+    rollup = Path(f"/proc/{worker}/smaps_rollup").read_text()
+    own = next(line for line in rollup.splitlines() if line.startswith("Private_Dirty:"))
+    assert int(own.split()[1]) < 30 << 10
+
+
+def test_the_number_of_requests_varies():
+    settings = resolve({"max_requests": 100, "max_requests_jitter": 50}, {}, {})
+    limits = set()
+    for _ in range(200):
+        recycling = Recycling(settings)
+        assert recycling.reason(Figures(requests=99)) is None
+        assert recycling.reason(Figures(requests=150)) is not None
+        limits.add(next(n for n in range(151) if recycling.reason(Figures(requests=n))))
+    assert len(limits) > 10
+
+
+def test_a_worker_that_hangs_where_no_python_runs_is_shown_and_replaced(life):
+    service = life(workers=2, worker_timeout=1).ready()
+    before = service.processes()
+    spinning = service.send("/spin")
+    service.logged("hangs; it is aborted")
+    service.logged(r"in application")
+    with contextlib.suppress(ConnectionResetError):
+        assert answer(spinning) == b""
+    eventually(lambda: len(service.processes()) == 3, "two workers again")
+    assert len(service.processes() - before) == 1
+    assert service.ask().startswith(b"HTTP/1.1 200")
+
+
+# What applications do
+
+
+@ONE_AND_MORE
+def test_an_application_that_takes_the_signals(life, workers):
+    service = life(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})\n"
+        "signal.set_wakeup_fd(-1)",
+        workers=workers,
+    ).ready()
+    service.signal(signal.SIGHUP)
+    main = service.main()
+    assert service.process.wait(60) == 0
+    os.kill(main, signal.SIGTERM)
+    service.all_leave()
+
+
+@ONE_AND_MORE
+def test_an_application_whose_threads_do_not_end(life, workers):
+    service = life(
+        "threading.Thread(target=time.sleep, args=(600,), name='poller').start()",
+        workers=workers,
+        graceful_timeout=1,
+        preload="no",
+    ).ready()
+    service.signal(signal.SIGTERM)
+    service.logged("waiting for the application's threads to end: poller")
+    service.all_leave()
+    if workers == 1:  # otherwise it is the parent who does not wait
+        service.logged("left in spite of what the application has running: poller")
+
+
+def test_threads_that_workers_will_not_have_are_told_of(life):
+    service = life(
+        "threading.Thread(target=time.sleep, args=(600,), name='poller', daemon=True).start()",
+        workers=2,
+    )
+    service.logged(r"started threads while it was imported \(poller\)")
+
+
+def test_an_application_that_leaves_while_it_is_imported(life):
+    service = life("sys.exit(0)")
+    assert service.process.wait(60) == 1
+    service.logged("importing life failed")
+
+
+@ONE_AND_MORE
+def test_a_stop_while_the_application_is_imported(life, workers):
+    service = life("print('importing', file=sys.stderr); time.sleep(600)", workers=workers)
+    service.logged("importing")
+    service.signal(signal.SIGTERM)
+    assert service.process.wait(60) == -signal.SIGTERM
+
+
+def test_a_worker_that_leaves_on_its_own_is_replaced(life):
+    service = life(workers=2).ready()
+    with contextlib.suppress(ConnectionResetError):
+        assert service.ask("/exit") == b""
+    service.logged("ended with exit code 0; another takes its place")
+    eventually(lambda: len(service.processes()) == 3, "two workers again")
+    assert service.ask().startswith(b"HTTP/1.1 200")
+
+
+@ONE_AND_MORE
+@pytest.mark.parametrize("path", ["/close", "/closerange"])
+def test_an_application_that_closes_the_socket(life, workers, path):
+    service = life(workers=workers).ready()
+    with contextlib.suppress(ConnectionResetError):
+        service.ask(path)
+    if workers == 1:
+        with service.send():
+            assert service.process.wait(60) == 1  # and the supervisor starts it again
+    else:
+        assert service.ask().startswith(b"HTTP/1.1 200")
+        service.logged("ended with exit code 1; another takes its place")
+        eventually(lambda: len(service.processes()) == 3, "two workers again")
+
+
+@ONE_AND_MORE
+def test_a_child_of_the_application_that_keeps_everything_open(life, workers):
+    service = life(workers=workers).ready()
+    with service.send("/daemon") as peer:
+        assert peer.recv(4096).startswith(b"HTTP/1.1 200")
+    service.signal(signal.SIGHUP)
+    main = service.main()
+    assert service.process.wait(60) == 0
+    watched = os.pidfd_open(main)
+    for _ in range(10):
+        assert service.ask().startswith(b"HTTP/1.1 200")
+    os.kill(main, signal.SIGTERM)
+    assert select.select([watched], [], [], 60)[0]
+    os.close(watched)
