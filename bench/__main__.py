@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 from bench import gate, hosts, machine, matrix, plots, ratios, report, restart, start
 from bench.load import bench
-from bench.servers import SERVERS
+from bench.servers import BEFORE, SERVERS
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -40,6 +41,14 @@ def run_ratios(options: argparse.Namespace) -> None:
         turns, known = 4 if options.quick else options.turns, ratios.COMPARISONS
         result = ratios.measure(place, known, turns, options.seconds)
     save(options.out, "ratios", result)
+
+
+def run_before(options: argparse.Namespace) -> None:
+    os.environ[BEFORE] = str(options.checkout.resolve())
+    with bench() as place:
+        turns = 4 if options.quick else options.turns
+        result = ratios.measure(place, ratios.CHANGED, turns, options.seconds)
+    save(options.out, "before", result)
 
 
 def run_threads(options: argparse.Namespace) -> None:
@@ -120,6 +129,8 @@ def parser() -> argparse.ArgumentParser:
 
     load = verb("load", run_load, "CPU per request, throughput, latencies, memory")
     beside = verb("ratios", run_ratios, "costs in terms of a peer's, side by side")
+    changed = verb("before", run_before, "costs in terms of another checkout's, side by side")
+    changed.add_argument("checkout", type=Path, metavar="DIR", help="such as one of the last tag")
     several = verb("threads", run_threads, "what several threads do to each other")
     cold = verb("start", run_start, "cold start, memory of one worker, imports")
     again = verb("restart", run_restart, "restarts and reloads under load")
@@ -132,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
         some(made, "servers", list(SERVERS))
     for made in (load, cold, costs, written):
         made.add_argument("--rounds", type=int, default=5)
-    for made, turns, seconds in ((beside, 24, 0.25), (several, 8, 2.0)):
+    for made, turns, seconds in ((beside, 24, 0.25), (changed, 24, 0.25), (several, 8, 2.0)):
         made.add_argument("--turns", type=int, default=turns, help="of each in a comparison")
         made.add_argument("--seconds", type=float, default=seconds, help="of one turn")
     load.add_argument("--seconds", type=float, default=1.0, help="of each measurement")

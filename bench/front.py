@@ -76,7 +76,7 @@ def location(protocol: str) -> str:
     if kind == "http":
         keep = "" if protocol.endswith("-close") else "proxy_http_version 1.1;"
         return (
-            f"proxy_pass http://site; {keep} proxy_set_header ExternalServer $http_host;"
+            f"proxy_pass http://site; {keep} proxy_set_header Host $http_host;"
             'proxy_set_header Connection ""; proxy_set_header X-Forwarded-For $remote_addr;'
             "proxy_set_header X-Forwarded-Proto https; proxy_buffering off;"
         )

@@ -69,6 +69,12 @@ COMPARISONS = [
     for app, table in (("trivial", TRIVIAL), ("djmw", DJANGO), ("page", DJANGO))
     for protocol, peers in table.items()
 ]
+# This checkout in terms of another one: what a change costs
+CHANGED = [
+    _against(protocol, app, {("before", protocol): None})
+    for app in ("trivial", "djmw")
+    for protocol in ("scgi", "uwsgi", "fastcgi", "http", "http-close")
+]
 # Eight threads that compute, against one; eight that wait, against what they could do
 THREADED = [
     Comparison(

@@ -7,6 +7,7 @@ it likes (it closes connections when it may not). Everything else is the server'
 """
 
 import importlib.metadata
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ from bench.process import python, script
 from bench.wire import PROTOCOLS
 
 SOCKET = "{socket}"
+
+BEFORE = "BENCH_BEFORE"
+"""The variable that names another checkout of this project, for the row "before"."""
 
 
 class Case(NamedTuple):
@@ -56,6 +60,12 @@ def sdactivate(case: Case) -> list[str]:
     return python("-m", "sdactivate", "serve", wsgi(case), *size)
 
 
+def before(case: Case) -> list[str]:
+    _, _, _, *words = sdactivate(case)
+    there = f"import sys; sys.path.insert(0, {os.environ[BEFORE]!r})"
+    return python("-c", f"{there}; from sdactivate.cli import entry; sys.exit(entry())", *words)
+
+
 def gunicorn(kind: str) -> Callable[[Case], list[str]]:
     return lambda case: python(
         *("-m", "gunicorn", "--no-control-socket", "--log-level", "warning"),
@@ -93,6 +103,7 @@ def uvicorn(case: Case) -> list[str]:
 UWSGI = ("scgi", "fastcgi-close", "uwsgi", "http-close")  # it never keeps a FastCGI connection
 SERVERS = {
     "sdactivate": Server("sdactivate", tuple(PROTOCOLS), sdactivate, 8, 64, "HUP"),
+    "before": Server("sdactivate", tuple(PROTOCOLS), before, 8, 64),
     "bjoern": Server("bjoern", ("http", "http-close"), peer("bjoern"), 8),
     "uwsgi": Server("uWSGI", UWSGI, uwsgi("--master"), 8, 64, "HUP"),
     "uwsgi-single": Server("uWSGI", UWSGI, uwsgi(), 1, 64),
@@ -109,6 +120,8 @@ SERVERS = {
 
 def version(server: str) -> str | None:
     """The installed version, or None where the server is not installed."""
+    if server == "before" and BEFORE not in os.environ:
+        return None
     try:
         return importlib.metadata.version(SERVERS[server].package)
     except importlib.metadata.PackageNotFoundError:

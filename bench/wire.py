@@ -11,7 +11,7 @@ from typing import NamedTuple
 PATH = "/articles/2026/socket-activation/"
 QUERY = "page=2&order=newest"
 HEADERS = {
-    "ExternalServer": "www.example.com",
+    "Host": "www.example.com",
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
     "Accept-Language": "en-GB,en;q=0.8,de;q=0.5,fr;q=0.3",
@@ -74,7 +74,7 @@ def fastcgi(params: dict[str, str], keep: bool = True) -> bytes:
 
 def http(params: dict[str, str], keep: bool = True) -> bytes:
     forwarded = {
-        "ExternalServer": HEADERS["ExternalServer"],
+        "Host": HEADERS["Host"],
         "X-Forwarded-For": params["REMOTE_ADDR"],
         "X-Forwarded-Proto": "https",
         "X-Script-Name": "",

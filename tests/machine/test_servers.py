@@ -73,7 +73,7 @@ def deploy(machine: Machine, server: str, protocol: str) -> None:
 
 
 def get(machine: Machine, path: str = "/") -> str:
-    fetch = ("curl", "-sS", "--fail", "--max-time", "60", "-H", "ExternalServer: mysite.test")
+    fetch = ("curl", "-sS", "--fail", "--max-time", "60", "-H", "Host: mysite.test")
     return machine.run(*fetch, f"http://127.0.0.1{path}").stdout
 
 
@@ -118,7 +118,7 @@ def test_a_request_under_way_survives_a_restart(front: Machine, server: str) -> 
         "-o",
         "/dev/null",
         "-H",
-        "ExternalServer: mysite.test",
+        "Host: mysite.test",
     )
     asking = front.popen(*slow, "http://127.0.0.1/slow?ms=2000", stdout=subprocess.PIPE)
     front.wait(lambda: _connected(front), "the request under way")
