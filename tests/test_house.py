@@ -223,6 +223,11 @@ def test_documents_show_commands_that_are_understood_and_files_that_exist(docume
         assert (document.parent / target).exists(), target
 
 
+def test_the_map_is_the_code_s() -> None:
+    run = [sys.executable, str(CHECKOUT / "script" / "map.py"), "--check"]
+    assert subprocess.run(run, timeout=60).returncode == 0, "run script/map.py"
+
+
 def parse(words: list[str]) -> None:
     said = io.StringIO()
     with contextlib.redirect_stderr(said):

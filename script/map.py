@@ -1,0 +1,55 @@
+"""Write the map of docs/architecture.md: every module, with the first line of its docstring.
+
+    python script/map.py            write it anew
+    python script/map.py --check    exit 1 where it is not what the code says
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PACKAGE = CHECKOUT / "sdactivate"
+DOCUMENT = CHECKOUT / "docs" / "architecture.md"
+BEGIN, END = "## The map\n", "## A request's way\n"
+
+
+def summary(path: Path) -> str:
+    """Return the first line of a module's docstring, "" where it has none."""
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+
+
+def lines() -> Iterator[str]:
+    """Yield the section's lines: a table for each directory."""
+    yield from (BEGIN, "Each module, by the first line of its docstring.\n")
+    for directory in sorted({path.parent for path in PACKAGE.rglob("*.py")}):
+        modules = [path for path in sorted(directory.glob("*.py")) if summary(path)]
+        if not modules:
+            continue
+        yield f"### {directory.relative_to(CHECKOUT)}/\n"
+        yield "| module | what it holds |\n|---|---|"
+        for path in modules:
+            yield f"| `{path.name}` | {summary(path).replace('|', chr(92) + '|')} |"
+        yield ""
+
+
+def whole(text: str) -> str:
+    """Return the document `text` with its map as the code is now."""
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    return before + "\n".join(lines()) + "\n" + END + after
+
+
+def main() -> int:
+    """Write the map, or check it."""
+    text = DOCUMENT.read_text()
+    wanted = whole(text)
+    if "--check" in sys.argv[1:]:
+        return int(text != wanted)
+    DOCUMENT.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
