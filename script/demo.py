@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NAME = "mysite-demo"
@@ -286,10 +286,11 @@ def run(
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, **to(user))
     if done.returncode:
         raise SystemExit(f"{shlex.join(command)}: exit status {done.returncode}\n{done.stderr}")
-    return done.stdout
+    output: str = done.stdout
+    return output
 
 
-def to(user: User | None) -> dict[str, object]:
+def to(user: User | None) -> dict[str, Any]:
     """The arguments of subprocess that make it run as `user`."""
     if user is None or not ROOT:
         return {}

@@ -18,7 +18,7 @@ for _name in [name for name in os.environ if name.startswith("PYTHON")]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout: what users get, and so what is tested."""
     directory = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", directory]
-    subprocess.run([*build, CHECKOUT], check=True, timeout=300, stdout=subprocess.DEVNULL)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(directory)]
+    subprocess.run([*build, str(CHECKOUT)], check=True, timeout=300, stdout=subprocess.DEVNULL)
     (built,) = directory.glob("*.whl")
     return built

@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).parent.parent / "sdactivate"
 
 
-def as_user(name: str) -> dict:
+def as_user(name: str) -> dict[str, Any]:
     """The arguments of subprocess that make it run as `name`: only root can use them."""
     account = pwd.getpwnam(name)
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,18 +16,19 @@ from tests.reachable import as_user, reachable_python
 DEMO = Path(__file__).parent.parent / "script" / "demo.py"
 
 
-def show(python: str = sys.executable, demo: Path = DEMO, **options: object) -> str:
+def show(python: str = sys.executable, demo: Path = DEMO, **options: Any) -> str:
     done = subprocess.run(
         [python, str(demo)], capture_output=True, text=True, timeout=300, **options
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    shown: str = done.stdout
+    assert done.returncode == 0, shown + done.stderr
     assert re.search(r"GET /  200 OK, .*“Guestbook”, visit 2, 1 entry", done.stdout)
     assert "nothing is left behind" in done.stdout
-    return done.stdout
+    return shown
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="tries the socket as other users, which needs root")
-def test_as_root_it_tries_the_door_as_everybody():
+def test_as_root_it_tries_the_door_as_everybody() -> None:
     shown = show()
     assert re.search(r"/run/mysite-demo.sock  root:[\w-]+ 0660    processes of the site: 0", shown)
     assert re.search(r"uid 61184, gid 61184, capabilities none, no_new_privs 1", shown)
@@ -38,9 +40,10 @@ def test_as_root_it_tries_the_door_as_everybody():
     assert not list(Path("/run").glob("sdactivate-demo-*"))
 
 
-def test_without_root_it_says_what_it_leaves_out():
+def test_without_root_it_says_what_it_leaves_out() -> None:
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as copy:
-        python, options = sys.executable, {"env": {**os.environ, "TMPDIR": scratch}}
+        python = sys.executable
+        options: dict[str, Any] = {"env": {**os.environ, "TMPDIR": scratch}}
         demo = DEMO
         if os.geteuid() == 0:  # as somebody else, from a checkout that this one can read
             Path(copy).chmod(0o755)

@@ -17,10 +17,10 @@ PYTHON = "/srv/mysite/.venv/bin/python"
 def line(
     server: str, app: str = "", families: Sequence[str] = ("unix",), **given: object
 ) -> list[str]:
-    server = external_servers.SERVERS[server]
-    kind = "wsgi" if "wsgi" in server.application else "asgi"
+    row = external_servers.SERVERS[server]
+    kind = "wsgi" if "wsgi" in row.application else "asgi"
     return external_servers.command(
-        server, PYTHON, app or f"mysite.{kind}:application", resolve(given, {}, {}), families
+        row, PYTHON, app or f"mysite.{kind}:application", resolve(given, {}, {}), families
     )
 
 

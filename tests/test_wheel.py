@@ -17,8 +17,8 @@ def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with the wheel in it; what it requires comes from this one."""
     directory = tmp_path_factory.mktemp("elsewhere")
     subprocess.run([sys.executable, "-m", "venv", directory], check=True, timeout=120)
-    pip = [directory / "bin" / "pip", "install", "--quiet", "--no-index", "--no-deps"]
-    subprocess.run([*pip, "--disable-pip-version-check", wheel], check=True, timeout=120)
+    pip = [str(directory / "bin" / "pip"), "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*pip, "--disable-pip-version-check", str(wheel)], check=True, timeout=120)
     return directory
 
 

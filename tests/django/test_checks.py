@@ -25,8 +25,11 @@ urlpatterns = []
 """
 
 
+Check = Callable[..., list[str]]
+
+
 @pytest.fixture
-def check(tmp_path: Path) -> Callable[..., list[str]]:
+def check(tmp_path: Path) -> Check:
     (tmp_path / "static").mkdir()
     (tmp_path / "static" / "style.css").touch()
 
@@ -52,7 +55,7 @@ def check(tmp_path: Path) -> Callable[..., list[str]]:
     return run
 
 
-def test_nothing_is_said_of_a_good_site(check):
+def test_nothing_is_said_of_a_good_site(check: Check) -> None:
     assert check() == []
 
 
@@ -65,13 +68,13 @@ def test_nothing_is_said_of_a_good_site(check):
         ("STATIC_ROOT = '/nonexistent'", "W005"),
     ],
 )
-def test_findings(check, extra, found):
+def test_findings(check: Check, extra: str, found: str) -> None:
     assert check(extra) == [found]
     assert check(extra, "--tag=sdactivate") == []  # only with --deploy
 
 
 @pytest.mark.parametrize("mode", [0o660, 0o666, 0o662])
-def test_a_socket_that_all_can_connect_to(check, mode):
+def test_a_socket_that_all_can_connect_to(check: Check, mode: int) -> None:
     with (
         tempfile.TemporaryDirectory(dir="/tmp") as home,  # pytest's own is closed to others
         socket.socket(socket.AF_UNIX) as sock,
@@ -85,7 +88,7 @@ def test_a_socket_that_all_can_connect_to(check, mode):
         assert check(extra) == (["W001"] if mode & 2 else [])
 
 
-def test_static_files_elsewhere_are_not_missed(check, tmp_path):
+def test_static_files_elsewhere_are_not_missed(check: Check, tmp_path: Path) -> None:
     assert check("STATIC_ROOT = None\nSTATIC_URL = 'https://cdn.test/'") == []
     assert check("STATIC_ROOT = None\nINSTALLED_APPS = ['sdactivate.django']") == []
     base = "import django.core.files.storage as s\nclass Remote(s.Storage): ...\n"
@@ -98,7 +101,7 @@ def test_static_files_elsewhere_are_not_missed(check, tmp_path):
     assert check(storage.format("nowhere.Storage", {})) == []  # collectstatic says that
 
 
-def test_debug_is_asked_about_where_a_supervisor_has_started_it(check):
+def test_debug_is_asked_about_where_a_supervisor_has_started_it(check: Check) -> None:
     assert check("DEBUG = True", "--tag=sdactivate") == []
     assert check("DEBUG = True", "--tag=sdactivate", LISTEN_FDS="1") == ["W004"]
     assert check("DEBUG = True", "--tag=sdactivate", NOTIFY_SOCKET="/x") == ["W004"]
@@ -107,7 +110,9 @@ def test_debug_is_asked_about_where_a_supervisor_has_started_it(check):
 @pytest.mark.parametrize(
     ("age", "found"), [("0", []), ("60", []), ("700", ["W006"]), ("None", ["W006"])]
 )
-def test_connections_that_are_kept_longer_than_the_site(check, age, found):
+def test_connections_that_are_kept_longer_than_the_site(
+    check: Check, age: str, found: list[str]
+) -> None:
     extra = (
         "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', "
         f"'NAME': ':memory:', 'CONN_MAX_AGE': {age}}}}}"
@@ -116,7 +121,7 @@ def test_connections_that_are_kept_longer_than_the_site(check, age, found):
     assert check(extra) == []
 
 
-def test_serve_asks_of_the_idle_timeout_that_it_has(check):
+def test_serve_asks_of_the_idle_timeout_that_it_has(check: Check) -> None:
     extra = (
         "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', "
         "'NAME': ':memory:', 'CONN_MAX_AGE': 700}}"

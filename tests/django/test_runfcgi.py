@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ __all__ = ["house"]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes users, which only root can")
 
 
-def test_a_command_line_of_old():
+def test_a_command_line_of_old() -> None:
     words = "protocol=scgi socket=/run/x.sock daemonize=false method=threaded maxchildren=12"
     meaning = understand(words.split())
     assert meaning.listen == "/run/x.sock"
@@ -54,11 +55,11 @@ def test_a_command_line_of_old():
         ("socket=/x outlog=/o errlog=/e", "logs", ("/o", "/e")),
     ],
 )
-def test_words(words, field, value):
+def test_words(words: str, field: str, value: object) -> None:
     assert getattr(understand(words.split()), field) == value
 
 
-def test_prefork_is_processes_of_one_thread():
+def test_prefork_is_processes_of_one_thread() -> None:
     meaning = understand(["method=prefork", "maxchildren=3", "maxrequests=500"])
     assert meaning.settings == {
         "protocol": "fastcgi",
@@ -88,13 +89,13 @@ def test_prefork_is_processes_of_one_thread():
         "sockets=/x",
     ],
 )
-def test_what_means_nothing_is_refused_by_its_name(words):
+def test_what_means_nothing_is_refused_by_its_name(words: str) -> None:
     with pytest.raises(UsageError, match=words.partition("=")[0].rstrip("s") + "|socket="):
         understand(words.split())
 
 
 @given(st.lists(st.builds("{}={}".format, st.sampled_from(list(OPTIONS)), st.text(max_size=8))))
-def test_any_words_mean_something_or_are_refused(words):
+def test_any_words_mean_something_or_are_refused(words: list[str]) -> None:
     try:
         meaning = understand(words)
     except UsageError:
@@ -103,7 +104,7 @@ def test_any_words_mean_something_or_are_refused(words):
     assert 0 <= meaning.mode <= 0o777
 
 
-def test_the_modern_form():
+def test_the_modern_form() -> None:
     words = "socket=/run/x group=www-data protocol=scgi method=threaded"
     serve = "-- sdactivate serve m:a --protocol=scgi --workers=1"
     assert modern(understand(words.split()), ["sdactivate", "serve", "m:a"]) == (
@@ -120,8 +121,11 @@ def test_the_modern_form():
     )
 
 
+RunFcgi = Callable[..., "subprocess.Popen[str]"]
+
+
 @pytest.fixture
-def runfcgi(house: House) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def runfcgi(house: House) -> Iterator[RunFcgi]:
     site = house.home / "mysite"
     (site / "mysite" / "old.py").write_text(
         "from mysite.settings import *\nINSTALLED_APPS += ['sdactivate.django']\n"
@@ -133,7 +137,7 @@ def runfcgi(house: House) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
         "DJANGO_SETTINGS_MODULE": "mysite.old",
     }
 
-    def start(*words: str, **options: object) -> "subprocess.Popen[str]":
+    def start(*words: str, **options: Any) -> "subprocess.Popen[str]":
         command = [house.python, "manage.py", "runfcgi", *words]
         started.append(
             subprocess.Popen(
@@ -150,7 +154,9 @@ def runfcgi(house: House) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 
 
 @needs_root
-def test_it_serves_behind_nginx_with_the_mode_that_was_asked(runfcgi, house):
+def test_it_serves_behind_nginx_with_the_mode_that_was_asked(
+    runfcgi: RunFcgi, house: House
+) -> None:
     process = runfcgi(
         *("protocol=scgi", f"socket={house.socket}", "daemonize=false", "method=threaded"),
         *("maxchildren=3", "group=www-data", "mode=0620", f"run-as={USER}", "umask=027"),
@@ -169,7 +175,7 @@ def test_it_serves_behind_nginx_with_the_mode_that_was_asked(runfcgi, house):
 
 
 @needs_root
-def test_it_goes_to_the_background_and_writes_its_number(runfcgi, house):
+def test_it_goes_to_the_background_and_writes_its_number(runfcgi: RunFcgi, house: House) -> None:
     pidfile, log = house.home / "pid", house.home / "log"
     process = runfcgi(
         *("protocol=scgi", f"socket={house.socket}", f"pidfile={pidfile}", f"errlog={log}"),
@@ -205,11 +211,11 @@ def _alive(pid: int) -> bool:
 
 
 @needs_root
-def test_a_restart_as_old_scripts_do_it(runfcgi, house):
+def test_a_restart_as_old_scripts_do_it(runfcgi: RunFcgi, house: House) -> None:
     """kill `cat PIDFILE`, and start at once: while the old process finishes what it has begun."""
     pidfile = house.home / "pid"
-    words = ("protocol=scgi", f"socket={house.socket}", f"pidfile={pidfile}", "method=threaded")
-    words += ("group=www-data", f"run-as={USER}")
+    words = ["protocol=scgi", f"socket={house.socket}", f"pidfile={pidfile}", "method=threaded"]
+    words += ["group=www-data", f"run-as={USER}"]
     numbers = []
     with ThreadPoolExecutor() as threads:
         for _ in range(2):
@@ -229,7 +235,9 @@ def test_a_restart_as_old_scripts_do_it(runfcgi, house):
 
 
 @needs_root
-def test_a_start_that_fails_leaves_the_number_of_the_one_that_serves(runfcgi, house):
+def test_a_start_that_fails_leaves_the_number_of_the_one_that_serves(
+    runfcgi: RunFcgi, house: House
+) -> None:
     pidfile = house.home / "pid"
     pidfile.write_text("1\n")
     process = runfcgi(
@@ -241,7 +249,9 @@ def test_a_start_that_fails_leaves_the_number_of_the_one_that_serves(runfcgi, ho
 
 @needs_root
 @pytest.mark.parametrize("word", ["pidfile", "outlog", "errlog"])
-def test_root_writes_where_no_link_of_others_leads(runfcgi, house, word):
+def test_root_writes_where_no_link_of_others_leads(
+    runfcgi: RunFcgi, house: House, word: str
+) -> None:
     precious = house.home / "precious"
     precious.write_text("root's")
     (house.home / "link").symlink_to(precious)
@@ -259,7 +269,7 @@ def test_root_writes_where_no_link_of_others_leads(runfcgi, house, word):
     (house.home / "link").unlink()
 
 
-def test_help_as_of_old(runfcgi):
+def test_help_as_of_old(runfcgi: RunFcgi) -> None:
     process = runfcgi("help", stdout=subprocess.PIPE)
     shown, _ = process.communicate(timeout=PATIENCE)
     lines = [line.split(":")[0].strip() for line in shown.splitlines()]
@@ -277,7 +287,9 @@ def test_help_as_of_old(runfcgi):
         (["socket=/tmp/site.sock"], 1, "/tmp can be written"),
     ],
 )
-def test_what_goes_wrong_on_the_way_to_the_background_is_said(runfcgi, house, words, code, said):
+def test_what_goes_wrong_on_the_way_to_the_background_is_said(
+    runfcgi: RunFcgi, house: House, words: list[str], code: int, said: str
+) -> None:
     if words == ["workdir=/root"] and Path("/root").stat().st_mode & 0o005:
         words, said = ["workdir=/nowhere"], "--chdir /nowhere"
     process = runfcgi(f"socket={house.socket}", f"run-as={USER}", "daemonize=true", *words)
@@ -288,7 +300,7 @@ def test_what_goes_wrong_on_the_way_to_the_background_is_said(runfcgi, house, wo
 
 
 @needs_root
-def test_root_has_to_say_whom_to_become(runfcgi, house):
+def test_root_has_to_say_whom_to_become(runfcgi: RunFcgi, house: House) -> None:
     process = runfcgi(f"socket={house.socket}", "daemonize=false")
     _, talk = process.communicate(timeout=60)
     assert process.returncode == 2
@@ -297,7 +309,7 @@ def test_root_has_to_say_whom_to_become(runfcgi, house):
 
 
 @needs_root
-def test_without_root_the_socket_is_ones_own(runfcgi, house):
+def test_without_root_the_socket_is_ones_own(runfcgi: RunFcgi, house: House) -> None:
     path = house.state / "own.sock"
     process = runfcgi(
         *("protocol=scgi", f"socket={path}", "daemonize=false", "method=threaded", "umask=077"),

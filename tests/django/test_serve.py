@@ -4,16 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.supervisors.conftest import USER, house, wait_until
+from tests.supervisors.conftest import USER, House, house, wait_until
 
 __all__ = ["house"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="nginx and the site run as users of their own")
-def test_it_serves_the_site(house):
+def test_it_serves_the_site(house: House) -> None:
     (house.home / "mysite" / "mysite" / "new.py").write_text(
         "from mysite.settings import *\nINSTALLED_APPS += ['sdactivate.django']\nDEBUG = True\n"
     )
@@ -35,7 +36,7 @@ def test_it_serves_the_site(house):
     assert "sdactivate.W004" in talk  # DEBUG, under a supervisor
 
 
-def test_without_a_socket_it_says_so(tmp_path):
+def test_without_a_socket_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "project.py").write_text(
         "SECRET_KEY = 'x'\nINSTALLED_APPS = ['sdactivate.django']\n"
     )

@@ -82,7 +82,7 @@ def answer(listening: socket.socket) -> str:
     return body.decode()
 
 
-def test_the_checks(installed, environ):
+def test_the_checks(installed: str, environ: dict[str, str]) -> None:
     command = [sys.executable, "-m", "django", "check", "--deploy", "--tag", "sdactivate"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -92,9 +92,18 @@ def test_the_checks(installed, environ):
 @pytest.mark.parametrize(
     "words", [["serve", "--threads", "2"], ["runfcgi", "protocol=http", "method=threaded"]]
 )
-def test_it_serves(installed, environ, listening, tmp_path, words):
+def test_it_serves(
+    installed: str,
+    environ: dict[str, str],
+    listening: socket.socket,
+    tmp_path: Path,
+    words: list[str],
+) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "django", *words], env=environ, stdin=listening, cwd=tmp_path
+        [sys.executable, "-m", "django", *words],
+        env=environ,
+        stdin=listening.fileno(),
+        cwd=tmp_path,
     )
     try:
         found = answer(listening)

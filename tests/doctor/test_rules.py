@@ -99,7 +99,7 @@ def test_nothing_is_found_on_generated_units(
         "quadlet": {"image": "registry.test/mysite:1"},
     }
     kinds = ("socket", "service", *more, *(() if site.listen else ("template",)))
-    files = {}
+    files: dict[str, str] = {}
     for kind in kinds:
         try:
             made = KINDS[kind].load()(site, target, **more.get(kind, {}))

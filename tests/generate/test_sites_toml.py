@@ -178,10 +178,10 @@ def test_many_sites_cost_no_look_up_each(tmp_path: Path) -> None:
         sites = (f'[sites.s-{n}]\napp = "a:b"\nchdir = "/srv/{n}"\n' for n in range(count))
         (tmp_path / "sites.toml").write_text("".join(sites))
         log, out = tmp_path / "log", tmp_path / str(count)
-        argv = [sys.executable, "-m", "sdactivate", "gen", "--from", tmp_path / "sites.toml"]
-        trace = ["strace", "-f", "-qq", "-e", "trace=open,openat", "-o", log]
+        argv = [sys.executable, "-m", "sdactivate", "gen", "--from", f"{tmp_path}/sites.toml"]
+        trace = ["strace", "-f", "-qq", "-e", "trace=open,openat", "-o", str(log)]
         subprocess.run(
-            [*trace, *argv, "--out", out, "--systemd=252"],
+            [*trace, *argv, "--out", str(out), "--systemd=252"],
             check=True,
             capture_output=True,
             timeout=60,

@@ -53,14 +53,15 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(script: str) -> list[str]:
     done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=True, timeout=60)
-    return json.loads(done.stdout)
+    shown: list[str] = json.loads(done.stdout)
+    return shown
 
 
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(value=VALUES)
-def test_a_shell_reads_the_words_as_they_are(program, value):
+def test_a_shell_reads_the_words_as_they_are(program: Path, value: str) -> None:
     given_ = site(python=str(program), env=(("A", value),))
     text = file(supervisors.runit(given_, TARGET), "mysite/run")
     assert run(text) == words(given_)[1:]
@@ -70,7 +71,7 @@ def test_a_shell_reads_the_words_as_they_are(program, value):
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(value=VALUES)
-def test_openrc_reads_the_words_as_they_are(program, value):
+def test_openrc_reads_the_words_as_they_are(program: Path, value: str) -> None:
     given_ = site(python=str(program), env=(("A", value),))
     text = file(supervisors.openrc(given_, TARGET), "mysite")
     # as openrc-run's start-stop-daemon.sh does: eval "… $command … $command_args"
@@ -79,7 +80,7 @@ def test_openrc_reads_the_words_as_they_are(program, value):
 
 @settings(max_examples=50, deadline=None)
 @given(value=VALUES)
-def test_supervisord_reads_the_words_as_they_are_or_they_are_refused(value):
+def test_supervisord_reads_the_words_as_they_are_or_they_are_refused(value: str) -> None:
     given_ = site(env=(("A", value),))
     try:
         text = file(supervisors.supervisord(given_, TARGET), "mysite.conf")
@@ -94,7 +95,7 @@ def test_supervisord_reads_the_words_as_they_are_or_they_are_refused(value):
 
 
 @pytest.mark.parametrize("kind", SUPERVISORS)
-def test_a_user_and_an_application_are_needed(kind):
+def test_a_user_and_an_application_are_needed(kind: str) -> None:
     make = getattr(supervisors, kind)
     with pytest.raises(UsageError, match="--run-as is needed"):
         make(site(run_as=""), TARGET)
@@ -104,7 +105,7 @@ def test_a_user_and_an_application_are_needed(kind):
 
 
 @pytest.mark.parametrize("kind", SUPERVISORS)
-def test_without_comments_the_script_stays_one(kind):
+def test_without_comments_the_script_stays_one(kind: str) -> None:
     for each in getattr(supervisors, kind)(site(), Target(252, comments=False)).files:
         if each.mode == 0o755:
             assert each.text.startswith("#!")
@@ -113,14 +114,14 @@ def test_without_comments_the_script_stays_one(kind):
         assert all("written by sdactivate" in line for line in comments)
 
 
-def test_several_sockets_with_names():
+def test_several_sockets_with_names() -> None:
     listen = (parse_listen("web=/run/a.sock"), parse_listen("127.0.0.1:81"))
     found = words(site(listen=listen))
     assert found[4:8] == ["--listen", "web=/run/a.sock", "--listen", "127.0.0.1:81"]
     assert "--fd 3,4" in file(supervisors.circus(site(listen=listen), TARGET), "mysite.ini")
 
 
-def test_s6_is_told_of_readiness_by_the_runtime():
+def test_s6_is_told_of_readiness_by_the_runtime() -> None:
     output = supervisors.s6(site(), TARGET)
     assert file(output, "mysite/notification-fd") == "9\n"
     run_ = file(output, "mysite/run")
@@ -131,7 +132,7 @@ def test_s6_is_told_of_readiness_by_the_runtime():
     assert "--on-demand" in file(waiting, "mysite/run")
 
 
-def test_a_server_that_is_a_program_of_its_own():
+def test_a_server_that_is_a_program_of_its_own() -> None:
     """It knows no notification-fd, is installed by its name, and may know no sd_notify(3)."""
     gunicorn = site(settings={"server": "gunicorn"})
     uvicorn = site(settings={"server": "uvicorn"}, app="mysite.asgi:application")
@@ -148,7 +149,7 @@ def test_a_server_that_is_a_program_of_its_own():
 
 
 @pytest.mark.parametrize("kind", [*SUPERVISORS, "dockerfile", "quadlet"])
-def test_what_its_server_does_not_know_is_refused(kind):
+def test_what_its_server_does_not_know_is_refused(kind: str) -> None:
     make = getattr(supervisors, kind)
     with pytest.raises(UsageError, match="gunicorn has no such setting"):
         make(site(settings={"server": "gunicorn", "header_bytes": "9"}), TARGET)
@@ -159,16 +160,16 @@ def test_what_its_server_does_not_know_is_refused(kind):
 @pytest.mark.parametrize(
     ("name", "value"), [("A", "$HOME"), ("A", " x"), ("A", "$(circus.sockets.x)")]
 )
-def test_what_circus_would_replace_is_refused(name, value):
+def test_what_circus_would_replace_is_refused(name: str, value: str) -> None:
     with pytest.raises(UsageError, match="circus"):
         supervisors.circus(site(env=((name, value),)), TARGET)
 
 
-def test_the_image_is_not_roots_and_execs_json():
+def test_the_image_is_not_roots_and_execs_json() -> None:
     text = file(supervisors.dockerfile(site(env=(("A", 'a"$b\\'),)), TARGET), "Dockerfile")
     assert "\nUSER 10001:10001\n" in text
     assert '\nENV A="a\\"\\$b\\\\"\n' in text
-    command = json.loads(re.search("^CMD (.*)$", text, re.MULTILINE)[1])
+    (command,) = map(json.loads, re.findall("^CMD (.*)$", text, re.MULTILINE))
     assert command[:4] == ["launch", "--listen", "0.0.0.0:8000", "--"]
     assert command[-2:] == ["serve", "mysite.wsgi:application"]
 
@@ -182,7 +183,7 @@ CONTAINER_KEYS = {  # podman-systemd.unit(5), Container units [Container]
 }
 
 
-def test_the_quadlet_is_one(tmp_path):
+def test_the_quadlet_is_one(tmp_path: Path) -> None:
     output = supervisors.quadlet(site(run_as="", env=(("A", "it's 100% $x"),)), TARGET)
     text = file(output, "mysite.container")
     section = text.partition("[Container]\n")[2].partition("\n[")[0]
@@ -210,7 +211,7 @@ def test_the_quadlet_is_one(tmp_path):
         subprocess.run(["systemd-analyze", "verify", socket], check=True, timeout=60)
 
 
-def test_image_names():
+def test_image_names() -> None:
     read = KINDS["quadlet"].options[0].read
     assert read("registry.example/site@sha256:ab") == "registry.example/site@sha256:ab"
     with pytest.raises(UsageError, match="an image is"):

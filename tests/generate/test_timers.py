@@ -43,12 +43,13 @@ def test_the_timer_takes_events_and_spans() -> None:
 
 
 def test_a_command_by_hand_has_no_timer() -> None:
-    both = {"command": (("clearsessions",),), "by_hand": (("migrate",),)}
-    cleared, migrated = timers.service(SITE, TARGET, **both).files
+    command = (("clearsessions",),)
+    output = timers.service(SITE, TARGET, command=command, by_hand=(("migrate",),))
+    cleared, migrated = output.files
     assert "mysite-clearsessions.timer starts it" in cleared.text
     assert migrated.name == "mysite-migrate.service"
     assert ".timer" not in migrated.text
-    (timer,) = timers.timer(SITE, TARGET, command=both["command"]).files
+    (timer,) = timers.timer(SITE, TARGET, command=command).files
     assert timer.name == "mysite-clearsessions.timer"
 
 

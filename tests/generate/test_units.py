@@ -1,5 +1,6 @@
 """Units as text. That systemd reads them as meant is asked of it: here and in tests/machine."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -271,7 +272,7 @@ def test_the_stop_margin_is_a_whole_number_of_seconds() -> None:
 def test_allow_peer_relaxes_what_its_check_needs_and_says_so(
     rule: str, release: str, gone: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(units.os, "uname", lambda: SimpleNamespace(release=release))
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
     plain = Site("mysite", app=APP, python="/usr/bin/python3")
     site = Site("mysite", app=APP, python="/usr/bin/python3", settings={"allow_peer": rule})
     output = units.service(site, Target(252))

@@ -8,11 +8,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 LAUNCH = (sys.executable, "-m", "sdactivate", "launch")
 PATIENCE = 120.0  # seconds: a guard against hanging, not an expectation
+
+# The fixture `launch`: the arguments of the launcher, and keywords of subprocess.run
+Launch = Callable[..., "subprocess.CompletedProcess[str]"]
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes users, which only root can")
 
@@ -27,14 +31,15 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture
-def launch(directory: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+def launch(directory: Path) -> Launch:
     """Run `sdactivate launch ARGUMENT…` to its end, with what else subprocess.run takes."""
 
     def run(
-        *arguments: str, command: Sequence[str] = LAUNCH, **options: object
+        *arguments: str, command: Sequence[str] = LAUNCH, **options: Any
     ) -> "subprocess.CompletedProcess[str]":
         settings = {"capture_output": True, "text": True, "timeout": PATIENCE, **options}
-        return subprocess.run([*command, *arguments], **settings)  # type: ignore[call-overload]
+        done: subprocess.CompletedProcess[str] = subprocess.run([*command, *arguments], **settings)
+        return done
 
     return run
 

@@ -1,5 +1,6 @@
 """The pages say what the command takes: neither more nor less."""
 
+import argparse
 import re
 from pathlib import Path
 
@@ -12,19 +13,21 @@ from sdactivate.systemd.listen_fds import SOURCES
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
-def test_every_option_of_launch_is_in_its_page_and_no_other():
+def test_every_option_of_launch_is_in_its_page_and_no_other() -> None:
     page = (DOCS / "launch.md").read_text()
     table = page.partition("## Options")[2].partition("\n## ")[0]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     documented = set(re.findall("--[a-z-]+", " ".join(rows)))
     (launch,) = [
-        action.choices["launch"] for action in parser(["launch"])._actions if action.dest == "verb"
+        action.choices["launch"]
+        for action in parser(["launch"])._actions
+        if isinstance(action, argparse._SubParsersAction)
     ]
     taken = {word for action in launch._actions for word in action.option_strings}
     assert documented == {word for word in taken if word.startswith("--")} - {"--help"}
 
 
-def test_every_supervisor_and_source_is_in_the_page():
+def test_every_supervisor_and_source_is_in_the_page() -> None:
     page = (DOCS / "without-systemd.md").read_text()
     for kind in KINDS.values():
         if "generate.supervisors" in kind.function:
@@ -34,7 +37,7 @@ def test_every_supervisor_and_source_is_in_the_page():
             assert variable in page
 
 
-def test_every_word_of_runfcgi_and_every_check_is_in_the_page():
+def test_every_word_of_runfcgi_and_every_check_is_in_the_page() -> None:
     page = (DOCS / "from-runfcgi.md").read_text()
     assert [word for word in OPTIONS if f"{word}=" not in page] == []
     assert re.findall(r"sdactivate\.W\d+", page) == [check.id for check in CHECKS]

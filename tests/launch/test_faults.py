@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch.conftest import LAUNCH, needs_root
+from tests.launch.conftest import LAUNCH, Launch, needs_root
 
 pytestmark = [
     needs_root,
@@ -52,7 +52,9 @@ def inject(what: str, directory: Path) -> list[str]:
         ("prlimit64:retval=0", "--limit nofile"),
     ],
 )
-def test_a_step_that_fails_or_does_not_hold_is_fatal(launch, directory, what, words):
+def test_a_step_that_fails_or_does_not_hold_is_fatal(
+    launch: Launch, directory: Path, what: str, words: str
+) -> None:
     root = directory / "root"
     root.mkdir()
     done = launch(
@@ -80,7 +82,9 @@ def test_a_step_that_fails_or_does_not_hold_is_fatal(launch, directory, what, wo
         ("chmod,fchmodat:retval=0", "the file system does not keep owners and modes"),
     ],
 )
-def test_a_socket_that_is_not_as_asked_is_none(launch, directory, what, words):
+def test_a_socket_that_is_not_as_asked_is_none(
+    launch: Launch, directory: Path, what: str, words: str
+) -> None:
     done = launch(
         *("--listen", f"{directory}/s", "--group", "www-data", "--run-as", "games", *STARTED),
         command=(*inject(what, directory), *LAUNCH),
@@ -98,7 +102,9 @@ def test_a_socket_that_is_not_as_asked_is_none(launch, directory, what, words):
         *("setgroups", "setresuid", "capset"),
     ],
 )
-def test_killed_at_any_point_the_next_start_is_a_clean_one(launch, directory, call):
+def test_killed_at_any_point_the_next_start_is_a_clean_one(
+    launch: Launch, directory: Path, call: str
+) -> None:
     path = directory / "s"
     arguments = ("--listen", str(path), "--group", "www-data", "--run-as", "games", *STARTED)
     killed = launch(*arguments, command=(*inject(f"{call}:signal=KILL", directory), *LAUNCH))
@@ -111,7 +117,7 @@ def test_killed_at_any_point_the_next_start_is_a_clean_one(launch, directory, ca
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
 
 
-def test_a_full_disk(launch, directory):
+def test_a_full_disk(launch: Launch, directory: Path) -> None:
     """A file system with room for a directory and one file more."""
     full = directory / "full"
     full.mkdir()

@@ -13,12 +13,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import sdactivate
 from tests.descriptors import open_files
-from tests.launch.conftest import LAUNCH, PATIENCE, needs_root, wait_until
+from tests.launch.conftest import LAUNCH, PATIENCE, Launch, needs_root, wait_until
 
 LOOK = """\
 import json, os, resource, signal, socket, stat, sys
@@ -49,9 +50,10 @@ print(json.dumps({
 PYTHON = ("/usr/bin/python3", "-I", "-c", LOOK)
 
 
-def seen(done: "subprocess.CompletedProcess[str]") -> dict:
+def seen(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def is_dead(path: Path) -> bool:
@@ -60,7 +62,9 @@ def is_dead(path: Path) -> bool:
 
 
 @needs_root
-def test_the_socket_is_as_asked_and_the_command_can_change_nothing(launch, directory):
+def test_the_socket_is_as_asked_and_the_command_can_change_nothing(
+    launch: Launch, directory: Path
+) -> None:
     path = directory / "site.sock"
     found = seen(
         launch(
@@ -85,7 +89,7 @@ def test_the_socket_is_as_asked_and_the_command_can_change_nothing(launch, direc
 
 
 @needs_root
-def test_only_the_sockets_and_what_was_kept_survive(launch, directory):
+def test_only_the_sockets_and_what_was_kept_survive(launch: Launch, directory: Path) -> None:
     low, high = os.pipe()
     extra = os.dup2(os.open("/etc/passwd", os.O_RDONLY), 200)
     try:
@@ -115,7 +119,7 @@ def test_only_the_sockets_and_what_was_kept_survive(launch, directory):
 
 
 @needs_root
-def test_closed_standard_descriptors_are_not_taken_by_a_socket(directory):
+def test_closed_standard_descriptors_are_not_taken_by_a_socket(directory: Path) -> None:
     command = [*LAUNCH, "--listen", f"{directory}/s", "--run-as", "games", "--", *PYTHON]
     shell = 'exec "$@" <&- 2>&-'
     done = subprocess.run(
@@ -129,7 +133,7 @@ def test_closed_standard_descriptors_are_not_taken_by_a_socket(directory):
 
 
 @needs_root
-def test_a_file_of_the_interpreters_own_is_no_standard_descriptor(directory):
+def test_a_file_of_the_interpreters_own_is_no_standard_descriptor(directory: Path) -> None:
     """As libffi 3.5 keeps its library open, on whatever number is free."""
     arguments = ["launch", "--listen", f"{directory}/s", "--run-as", "games", "--", *PYTHON]
     program = (
@@ -146,7 +150,7 @@ def test_a_file_of_the_interpreters_own_is_no_standard_descriptor(directory):
 
 
 @needs_root
-def test_it_execs_and_leaves_no_process(directory):
+def test_it_execs_and_leaves_no_process(directory: Path) -> None:
     process = subprocess.Popen(
         [*LAUNCH, "--listen", f"{directory}/s", "--run-as", "games", "--", *PYTHON],
         stdout=subprocess.PIPE,
@@ -156,7 +160,7 @@ def test_it_execs_and_leaves_no_process(directory):
 
 
 @needs_root
-def test_environment_umask_and_directory(launch, directory):
+def test_environment_umask_and_directory(launch: Launch, directory: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "SECRET": "x", "LISTEN_FDS": "9"}
     found = seen(
         launch(
@@ -177,7 +181,7 @@ def test_environment_umask_and_directory(launch, directory):
 
 
 @needs_root
-def test_numbers_without_an_account_will_do(launch, directory):
+def test_numbers_without_an_account_will_do(launch: Launch, directory: Path) -> None:
     for uid, gid in ((61234, 61235), (2**32 - 2, 2**32 - 2)):  # the last ones that there are
         path = directory / str(uid)
         found = seen(launch("--listen", str(path), "--run-as", f"{uid}:{gid}", "--", *PYTHON))
@@ -185,7 +189,7 @@ def test_numbers_without_an_account_will_do(launch, directory):
 
 
 @needs_root
-def test_chroot(launch, directory):
+def test_chroot(launch: Launch, directory: Path) -> None:
     """The command is looked up and runs inside; here that is a statically linked busybox or sh."""
     root = directory / "root"
     shell = Path(os.path.realpath("/bin/sh"))
@@ -203,7 +207,9 @@ def test_chroot(launch, directory):
 
 
 @needs_root
-def test_signals_that_python_ignores_are_not_ignored_by_the_command(launch, directory):
+def test_signals_that_python_ignores_are_not_ignored_by_the_command(
+    launch: Launch, directory: Path
+) -> None:
     found = seen(launch("--listen", f"{directory}/s", "--run-as", "games", "--", *PYTHON))
     assert found["status"]["SigBlk"] == "0" * 16
     # the looking interpreter itself ignores SIGPIPE and SIGXFSZ again, so ask somebody else
@@ -254,12 +260,14 @@ def test_signals_that_python_ignores_are_not_ignored_by_the_command(launch, dire
         (("--run-as", "games", "--chdir", "CLOSED"), 1, "Permission denied"),
     ],
 )
-def test_mistakes_are_found_and_leave_no_socket(launch, directory, arguments, code, words):
+def test_mistakes_are_found_and_leave_no_socket(
+    launch: Launch, directory: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
     (directory / "closed").mkdir(mode=0o700)
     path = directory / "s"
     values = {"CLOSED": f"{directory}/closed", "SOCKET": str(path)}
-    arguments = [values.get(word, word) for word in arguments]
-    done = launch("--listen", str(path), *arguments, "--", "/bin/echo", "started")
+    words_given = [values.get(word, word) for word in arguments]
+    done = launch("--listen", str(path), *words_given, "--", "/bin/echo", "started")
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -270,7 +278,7 @@ def test_mistakes_are_found_and_leave_no_socket(launch, directory, arguments, co
 
 
 @needs_root
-def test_a_command_that_cant_be_executed_is_said(launch, directory):
+def test_a_command_that_cant_be_executed_is_said(launch: Launch, directory: Path) -> None:
     done = launch("--listen", f"{directory}/s", "--run-as", "games", "--", "/root/nothing")
     assert done.returncode == 1
     assert "/root/nothing can't be executed: Permission denied" in done.stderr
@@ -286,7 +294,7 @@ def test_a_command_that_cant_be_executed_is_said(launch, directory):
 
 
 @needs_root
-def test_warnings(launch, directory):
+def test_warnings(launch: Launch, directory: Path) -> None:
     arguments = (
         *("--listen", f"{directory}/s", "--listen", "@sdactivate-test", "--mode", "0666"),
         *("--user", "games", "--run-as", "games", "--", "/bin/echo", "started"),
@@ -302,7 +310,7 @@ def test_warnings(launch, directory):
 
 
 @pytest.fixture
-def as_games(directory: Path) -> Iterator[dict]:
+def as_games(directory: Path) -> Iterator[dict[str, Any]]:
     """What `launch` takes to be run by somebody who is not root, and owns `directory`."""
     if os.geteuid() != 0:
         yield {}
@@ -323,7 +331,9 @@ def as_games(directory: Path) -> Iterator[dict]:
         }
 
 
-def test_without_root_it_says_what_it_cant_do(launch, directory, as_games):
+def test_without_root_it_says_what_it_cant_do(
+    launch: Launch, directory: Path, as_games: dict[str, Any]
+) -> None:
     done = launch(
         *("--listen", f"{directory}/s", "--listen", "127.0.0.1:81", "--group", "www-data"),
         *("--run-as", "nobody", "--user", "root", "--chroot", "/", "--", "/bin/echo", "started"),
@@ -336,7 +346,9 @@ def test_without_root_it_says_what_it_cant_do(launch, directory, as_games):
 
 
 @needs_root
-def test_without_root_its_groups_are_those_it_has(launch, directory, as_games):
+def test_without_root_its_groups_are_those_it_has(
+    launch: Launch, directory: Path, as_games: dict[str, Any]
+) -> None:
     """--run-as oneself is nothing that needs root, unless the groups are others."""
     arguments = ("--listen", f"{directory}/s", "--run-as", "games", "--", "/bin/echo", "started")
     done = launch(*arguments, **as_games)
@@ -347,7 +359,9 @@ def test_without_root_its_groups_are_those_it_has(launch, directory, as_games):
 
 
 @needs_root
-def test_without_root_a_capability_opens_low_ports_and_goes(launch, as_games):
+def test_without_root_a_capability_opens_low_ports_and_goes(
+    launch: Launch, as_games: dict[str, Any]
+) -> None:
     capability = ("--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service")
     command = ("setpriv", "--reuid=games", "--regid=games", "--clear-groups", *capability)
     options = {name: as_games[name] for name in ("env", "cwd")}
@@ -360,7 +374,7 @@ def test_without_root_a_capability_opens_low_ports_and_goes(launch, as_games):
 
 
 @needs_root
-def test_without_proc_it_says_so(launch, directory):
+def test_without_proc_it_says_so(launch: Launch, directory: Path) -> None:
     hidden = 'nsenter --mount=/proc/self/ns/mnt mount -t tmpfs tmpfs /proc; exec "$@"'
     command = ["unshare", "--mount", "sh", "-ec", hidden, "sh", *LAUNCH]
     done = launch(
@@ -370,7 +384,9 @@ def test_without_proc_it_says_so(launch, directory):
     assert "/proc is not mounted" in done.stderr
 
 
-def test_without_root_it_does_what_needs_none(launch, directory, as_games):
+def test_without_root_it_does_what_needs_none(
+    launch: Launch, directory: Path, as_games: dict[str, Any]
+) -> None:
     path = directory / "s"
     found = seen(launch("--listen", str(path), "--", *PYTHON, **as_games))
     assert found["status"]["NoNewPrivs"] == "1"
@@ -392,7 +408,7 @@ ITS_OWN_ETC = ("unshare", "--mount", "--propagation", "unchanged", "sh", "-ec", 
 
 
 @needs_root
-def test_the_group_of_root_is_left_out(launch, directory):
+def test_the_group_of_root_is_left_out(launch: Launch, directory: Path) -> None:
     found = seen(
         launch(
             *("--listen", f"{directory}/s", "--run-as", "sdactivate-gone", "--", *PYTHON),
@@ -403,7 +419,7 @@ def test_the_group_of_root_is_left_out(launch, directory):
 
 
 @needs_root
-def test_a_user_removed_half_way_is_fatal(directory):
+def test_a_user_removed_half_way_is_fatal(directory: Path) -> None:
     """The launcher has looked the user up and waits for its turn at the path."""
     lock = directory / ".s.lock"
     command = [*ITS_OWN_ETC, *LAUNCH, "--listen", f"{directory}/s", "--run-as", "sdactivate-gone"]

@@ -6,7 +6,9 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,11 +82,14 @@ class Activator:
         return self.log.read_text().split()
 
 
+Activators = Callable[..., Activator]
+
+
 @pytest.fixture
-def activator(directory: Path) -> Iterator[Callable[..., Activator]]:
+def activator(directory: Path) -> Iterator[Activators]:
     started: list[Activator] = []
 
-    def start(kind: str, *options: str, **further: object) -> Activator:
+    def start(kind: str, *options: str, **further: Any) -> Activator:
         started.append(Activator(directory, kind, *options, **further))
         return started[-1]
 
@@ -94,7 +99,9 @@ def activator(directory: Path) -> Iterator[Callable[..., Activator]]:
         each.process.wait()
 
 
-def test_nothing_runs_until_somebody_connects_and_then_one_serves_all(activator):
+def test_nothing_runs_until_somebody_connects_and_then_one_serves_all(
+    activator: Activators,
+) -> None:
     site = activator("serve")
     assert site.children() == []
     pid = site.ask()
@@ -103,14 +110,14 @@ def test_nothing_runs_until_somebody_connects_and_then_one_serves_all(activator)
     assert os.getpgid(pid) == pid  # what is typed at the terminal comes from the activator only
 
 
-def test_it_starts_again_after_leaving(activator):
+def test_it_starts_again_after_leaving(activator: Activators) -> None:
     site = activator("once")
     first, second, third = site.ask(), site.ask(), site.ask()
     assert len({first, second, third}) == 3
     assert site.told() == ["started"] * 3
 
 
-def test_the_activator_is_not_root_and_sleeps(activator):
+def test_the_activator_is_not_root_and_sleeps(activator: Activators) -> None:
     site = activator("serve")
     status = Path(f"/proc/{site.process.pid}/status")
     if os.geteuid() == 0:
@@ -132,7 +139,7 @@ def switches(status: Path) -> int:
 
 
 @pytest.mark.parametrize("kind", ["crash", "deaf"])
-def test_a_loop_of_failures_backs_off(activator, kind):
+def test_a_loop_of_failures_backs_off(activator: Activators, kind: str) -> None:
     site = activator(kind)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(site.path))
@@ -143,7 +150,7 @@ def test_a_loop_of_failures_backs_off(activator, kind):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_is_passed_on_and_waited_for(activator, number):
+def test_a_stop_is_passed_on_and_waited_for(activator: Activators, number: signal.Signals) -> None:
     site = activator("serve")
     pid = site.ask()
     site.process.send_signal(number)
@@ -152,7 +159,7 @@ def test_a_stop_is_passed_on_and_waited_for(activator, number):
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_other_signals_are_passed_on(activator):
+def test_other_signals_are_passed_on(activator: Activators) -> None:
     site = activator("serve")
     pid = site.ask()
     site.process.send_signal(signal.SIGUSR1)
@@ -160,7 +167,7 @@ def test_other_signals_are_passed_on(activator):
     assert site.ask() == pid
 
 
-def test_a_hangup_restarts_without_a_pause(activator):
+def test_a_hangup_restarts_without_a_pause(activator: Activators) -> None:
     site = activator("serve")
     first = site.ask()
     site.process.send_signal(signal.SIGHUP)
@@ -192,7 +199,7 @@ def held(directory: Path) -> Held:
     return Held(directory)
 
 
-def test_a_hangup_while_the_command_is_being_started(activator, held):
+def test_a_hangup_while_the_command_is_being_started(activator: Activators, held: Held) -> None:
     site = activator("serve", wrapper=held.up("signal=STOP"))
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE)
@@ -202,14 +209,16 @@ def test_a_hangup_while_the_command_is_being_started(activator, held):
             (child,) = site.children()
             if count == 1:
                 site.process.send_signal(signal.SIGHUP)
-                wait_until(lambda pid=child: pending(pid, signal.SIGTERM), "TERM")
+                wait_until(partial(pending, child, signal.SIGTERM), "TERM")
             os.kill(child, signal.SIGCONT)
         assert [int(client.recv(100))] == site.children() == [child]
     assert "ended by signal SIGTERM" in site.talk.read_text()
     assert site.told() == ["started"]
 
 
-def test_an_activator_killed_while_it_starts_the_command_leaves_none(activator, held):
+def test_an_activator_killed_while_it_starts_the_command_leaves_none(
+    activator: Activators, held: Held
+) -> None:
     # not stopped: the kernel hangs up on a stopped process group that nobody minds any more
     site = activator("serve", wrapper=held.up("delay_enter=2000000"))
     with socket.socket(socket.AF_UNIX) as client:
@@ -235,7 +244,7 @@ def pending(pid: int, number: signal.Signals) -> bool:
     return bool(int(fields["ShdPnd"], 16) >> (number - 1) & 1)
 
 
-def test_a_hangup_ends_a_pause(activator):
+def test_a_hangup_ends_a_pause(activator: Activators) -> None:
     site = activator("crash")
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(site.path))
@@ -244,13 +253,13 @@ def test_a_hangup_ends_a_pause(activator):
         wait_until(lambda: site.talk.read_text().count("start for 1 s") == 2, "a first one again")
 
 
-def test_a_log_that_is_full_stops_nobody(activator):
+def test_a_log_that_is_full_stops_nobody(activator: Activators) -> None:
     site = activator("once", talk="/dev/full")
     assert site.ask() != site.ask()
     assert site.process.poll() is None
 
 
-def test_a_process_that_cant_be_had_is_waited_for(activator):
+def test_a_process_that_cant_be_had_is_waited_for(activator: Activators) -> None:
     site = activator("serve", "--limit", "nproc=0")
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(site.path))
@@ -260,14 +269,14 @@ def test_a_process_that_cant_be_had_is_waited_for(activator):
     assert site.process.wait(PATIENCE) == 0
 
 
-def test_a_stop_while_nothing_runs(activator):
+def test_a_stop_while_nothing_runs(activator: Activators) -> None:
     site = activator("serve")
     site.process.terminate()
     assert site.process.wait(PATIENCE) == 0
     assert site.told() == []
 
 
-def test_a_killed_activator_takes_its_command_with_it(activator):
+def test_a_killed_activator_takes_its_command_with_it(activator: Activators) -> None:
     site = activator("serve")
     pid = site.ask()
     site.process.kill()
@@ -276,7 +285,7 @@ def test_a_killed_activator_takes_its_command_with_it(activator):
     assert site.told() == ["started", "SIGTERM"]
 
 
-def test_a_connection_made_while_the_command_leaves_is_not_lost(activator):
+def test_a_connection_made_while_the_command_leaves_is_not_lost(activator: Activators) -> None:
     """Killed again and again with connections waiting: each is answered by somebody."""
     site = activator("once")
     clients = []

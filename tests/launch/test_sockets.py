@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from sdactivate.launch.sockets import Access, PathTaken, SocketInUse, listen_uni
 from tests.descriptors import open_files
 from tests.launch.conftest import LAUNCH, PATIENCE, needs_root, wait_until
 
+Start = Callable[..., "subprocess.Popen[str]"]
 OWN = Access(os.geteuid(), os.getegid(), 0o660)
 
 
@@ -25,7 +27,7 @@ def path(directory: Path) -> Path:
     return directory / "s"
 
 
-def test_a_dead_socket_is_taken_over(path):
+def test_a_dead_socket_is_taken_over(path: Path) -> None:
     listen_unix(str(path), OWN, 1).close()
     with listen_unix(str(path), OWN, 1), socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
@@ -33,7 +35,7 @@ def test_a_dead_socket_is_taken_over(path):
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET])
 @pytest.mark.parametrize("listens", [True, False])
-def test_a_living_socket_is_refused_and_not_woken(path, kind, listens):
+def test_a_living_socket_is_refused_and_not_woken(path: Path, kind: int, listens: bool) -> None:
     with socket.socket(socket.AF_UNIX, kind) as living:
         living.bind(str(path))
         if listens and kind != socket.SOCK_DGRAM:
@@ -46,7 +48,7 @@ def test_a_living_socket_is_refused_and_not_woken(path, kind, listens):
     assert path.is_socket()
 
 
-def test_a_living_socket_with_a_full_backlog_is_refused(path):
+def test_a_living_socket_with_a_full_backlog_is_refused(path: Path) -> None:
     with listen_unix(str(path), OWN, 0), socket.socket(socket.AF_UNIX) as waiting:
         waiting.connect(str(path))
         with pytest.raises(SocketInUse):
@@ -54,7 +56,7 @@ def test_a_living_socket_with_a_full_backlog_is_refused(path):
 
 
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda p: p.symlink_to("t"), os.mkfifo])
-def test_what_is_no_socket_is_refused_and_left(path, make):
+def test_what_is_no_socket_is_refused_and_left(path: Path, make: Callable[[Path], object]) -> None:
     make(path)
     before = path.lstat()
     with pytest.raises(PathTaken, match="is not a socket"):
@@ -62,7 +64,7 @@ def test_what_is_no_socket_is_refused_and_left(path, make):
     assert path.lstat() == before
 
 
-def test_a_symbolic_link_to_a_dead_socket_is_not_followed(path, directory):
+def test_a_symbolic_link_to_a_dead_socket_is_not_followed(path: Path, directory: Path) -> None:
     listen_unix(str(directory / "other"), OWN, 1).close()
     path.symlink_to("other")
     with pytest.raises(PathTaken):
@@ -70,7 +72,7 @@ def test_a_symbolic_link_to_a_dead_socket_is_not_followed(path, directory):
     assert (directory / "other").is_socket()
 
 
-def test_the_lock_is_no_link(path, directory):
+def test_the_lock_is_no_link(path: Path, directory: Path) -> None:
     (directory / ".s.lock").symlink_to("elsewhere")
     with pytest.raises(Error, match="symbolic links"):
         listen_unix(str(path), OWN, 1)
@@ -78,7 +80,9 @@ def test_the_lock_is_no_link(path, directory):
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o757, 0o1777, 0o770])
-def test_a_directory_that_others_can_write_is_refused(path, directory, mode):
+def test_a_directory_that_others_can_write_is_refused(
+    path: Path, directory: Path, mode: int
+) -> None:
     directory.chmod(mode)
     with pytest.raises(UnsafeDirectory, match="can be written by") as refused:
         listen_unix(str(path), OWN, 1)
@@ -86,7 +90,9 @@ def test_a_directory_that_others_can_write_is_refused(path, directory, mode):
     assert ("chmod go-w" in str(refused.value)) == (mode != 0o1777)
 
 
-def test_a_directory_on_the_way_that_others_can_write_is_refused(path, directory):
+def test_a_directory_on_the_way_that_others_can_write_is_refused(
+    path: Path, directory: Path
+) -> None:
     (directory / "a" / "b").mkdir(parents=True)
     (directory / "a").chmod(0o777)
     with pytest.raises(UnsafeDirectory, match="/a can be written"):
@@ -96,7 +102,7 @@ def test_a_directory_on_the_way_that_others_can_write_is_refused(path, directory
 
 
 @needs_root
-def test_a_directory_of_somebody_else_is_refused(path, directory):
+def test_a_directory_of_somebody_else_is_refused(path: Path, directory: Path) -> None:
     os.chown(directory, 5, -1)
     with pytest.raises(UnsafeDirectory, match="belongs to user 5"):
         listen_unix(str(path), OWN, 1)
@@ -104,7 +110,7 @@ def test_a_directory_of_somebody_else_is_refused(path, directory):
 
 @needs_root
 @pytest.mark.skipif(not shutil.which("setfacl"), reason="setfacl (package acl) is not installed")
-def test_access_control_lists_open_nothing(path, directory):
+def test_access_control_lists_open_nothing(path: Path, directory: Path) -> None:
     subprocess.run(["setfacl", "-d", "-m", "u:games:rwx,m::rwx", directory], check=True)
     with listen_unix(str(path), OWN, 1):
         shown = subprocess.run(["getfacl", "-cp", path], capture_output=True, text=True, check=True)
@@ -115,7 +121,7 @@ def test_access_control_lists_open_nothing(path, directory):
 
 
 @needs_root
-def test_links_on_the_way_are_followed_if_a_trusted_hand_made_them(directory):
+def test_links_on_the_way_are_followed_if_a_trusted_hand_made_them(directory: Path) -> None:
     (directory / "real").mkdir()
     (directory / "absolute").symlink_to(directory / "real")
     (directory / "relative").symlink_to("./absolute/../real")
@@ -136,12 +142,12 @@ def test_links_on_the_way_are_followed_if_a_trusted_hand_made_them(directory):
 
 
 @pytest.mark.parametrize("path", ["s", "run/s", "/run/", "/run/..", "/"])
-def test_only_absolute_paths_of_files(path):
+def test_only_absolute_paths_of_files(path: str) -> None:
     with pytest.raises(Error, match="absolute path"), holding_parent(path):
         pass
 
 
-def test_no_descriptors_are_left(path, directory):
+def test_no_descriptors_are_left(path: Path, directory: Path) -> None:
     before = os.listdir("/proc/self/fd")
     listen_unix(str(path), OWN, 1).close()
     path.unlink()
@@ -156,8 +162,8 @@ class TestRaces:
     """The launcher is stopped where somebody could be quicker than it, and somebody is."""
 
     @pytest.fixture
-    def start(self, path):
-        processes = []
+    def start(self, path: Path) -> Iterator[Start]:
+        processes: list[subprocess.Popen[str]] = []
 
         def popen(*wrapper: str) -> "subprocess.Popen[str]":
             account = ["--run-as", "games"] if os.geteuid() == 0 else []
@@ -173,7 +179,7 @@ class TestRaces:
             process.kill()
             process.communicate()
 
-    def at_the_lock(self, start, directory: Path) -> "subprocess.Popen[str]":
+    def at_the_lock(self, start: Start, directory: Path) -> "subprocess.Popen[str]":
         process = start()
         wait_until(lambda: f"{directory}/.s.lock" in open_files(process.pid), "the launcher")
         return process
@@ -183,7 +189,7 @@ class TestRaces:
         assert (process.returncode, output) == (1, "")
         assert words in talk
 
-    def test_the_directory_becomes_a_link_elsewhere(self, start, directory):
+    def test_the_directory_becomes_a_link_elsewhere(self, start: Start, directory: Path) -> None:
         elsewhere = Path(f"{directory}-elsewhere")
         moved = Path(f"{directory}-moved")
         elsewhere.mkdir()
@@ -201,7 +207,7 @@ class TestRaces:
             moved.rename(directory)
             shutil.rmtree(elsewhere)
 
-    def test_a_file_appears_before_we_look(self, start, path, directory):
+    def test_a_file_appears_before_we_look(self, start: Start, path: Path, directory: Path) -> None:
         with (directory / ".s.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             process = self.at_the_lock(start, directory)
@@ -210,20 +216,20 @@ class TestRaces:
         assert path.read_text() == "precious"
 
     @pytest.fixture
-    def precious(self, directory):
+    def precious(self, directory: Path) -> Path:
         precious = directory / "precious"
         precious.write_text("")
         precious.chmod(0o600)
         return precious
 
     @pytest.fixture
-    def stop_after(self, start, directory):
+    def stop_after(self, start: Start, directory: Path) -> Iterator[Start]:
         """Start a launcher and stop it right after its first call of one of these."""
         if not shutil.which("strace"):
             pytest.skip("strace is not installed")
         trace = directory / "trace"
         trace.touch()
-        stopped = []
+        stopped: list[subprocess.Popen[str]] = []
 
         def stop(calls: str) -> "subprocess.Popen[str]":
             inject = f"inject={calls}:signal=STOP:when=1"
@@ -242,14 +248,18 @@ class TestRaces:
             for pid in children.split():
                 os.kill(int(pid), signal.SIGCONT)
 
-    def test_a_link_appears_between_looking_and_binding(self, stop_after, path):
+    def test_a_link_appears_between_looking_and_binding(
+        self, stop_after: Start, path: Path
+    ) -> None:
         process = stop_after("umask")
         path.symlink_to("/etc/passwd")
         self.go_on(process)
         self.refused(process, "came to this path at this moment")
         assert path.is_symlink()
 
-    def test_the_socket_is_exchanged_before_it_is_held(self, stop_after, path, precious):
+    def test_the_socket_is_exchanged_before_it_is_held(
+        self, stop_after: Start, path: Path, precious: Path
+    ) -> None:
         process = stop_after("bind")
         path.unlink()
         path.hardlink_to(precious)
@@ -257,7 +267,9 @@ class TestRaces:
         self.refused(process, "something else came to this path")
         assert precious.stat().st_mode & 0o777 == 0o600
 
-    def test_the_socket_is_exchanged_before_its_mode_is_set(self, stop_after, path, precious):
+    def test_the_socket_is_exchanged_before_its_mode_is_set(
+        self, stop_after: Start, path: Path, precious: Path
+    ) -> None:
         process = stop_after("chown,fchownat,lchown")
         assert path.stat().st_mode == stat.S_IFSOCK
         path.unlink()
@@ -268,7 +280,7 @@ class TestRaces:
         assert path.samefile(precious)
 
     @needs_root
-    def test_until_the_mode_is_set_nobody_gets_in(self, stop_after, path):
+    def test_until_the_mode_is_set_nobody_gets_in(self, stop_after: Start, path: Path) -> None:
         process = stop_after("chown,fchownat,lchown")
         knock = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
         done = subprocess.run(
@@ -284,7 +296,7 @@ class TestRaces:
         assert process.wait(PATIENCE) == 0
         assert path.stat().st_mode & 0o777 == 0o660
 
-    def test_two_launchers_at_one_dead_socket(self, path, directory):
+    def test_two_launchers_at_one_dead_socket(self, path: Path, directory: Path) -> None:
         """Eight start at once on a dead socket: one has it, the others say that it lives."""
         listen_unix(str(path), OWN, 1).close()
         account = ["--run-as", "games"] if os.geteuid() == 0 else []
@@ -292,13 +304,12 @@ class TestRaces:
         started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(8)]
         try:
             wait_until(lambda: sum(p.poll() is not None for p in started) == 7, "seven refusals")
-            talk = [p.stderr.read() for p in started if p.poll() is not None]
+            talk = [p.communicate()[1] for p in started if p.poll() is not None]
             assert all("a process listens there already" in words for words in talk), talk
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(str(path))
             assert sorted(os.listdir(directory)) == ["s"]
         finally:
             for process in started:
-                process.kill()
-                process.wait()
-                process.stderr.close()
+                with process:
+                    process.kill()

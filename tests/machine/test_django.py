@@ -23,7 +23,7 @@ def findings(machine: Machine, **environ: str) -> list[str]:
     return [found for found in re.findall(r"sdactivate\.(W\d+)", done.stderr) if found == "W006"]
 
 
-def test_connections_kept_longer_than_the_unit_lets_the_site_stay(machine: Machine):
+def test_connections_kept_longer_than_the_unit_lets_the_site_stay(machine: Machine) -> None:
     machine.write("/srv/mysite/deployed.py", SETTINGS)
     assert findings(machine) == []  # no unit
     machine.run("sh", "-c", GENERATE.format(""))

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ def site(machine: Machine, units: dict[str, str]) -> Iterator[Machine]:
     machine.run("sh", "-c", script)
 
 
-def doctor(machine: Machine, *options: str, check: bool = False) -> dict[str, dict[str, str]]:
+def doctor(machine: Machine, *options: str, check: bool = False) -> dict[str, dict[str, Any]]:
     """What the doctor finds, by rule."""
     argv = (*machine.sdactivate, "doctor", "mysite", "--format", "json", *options)
     done = machine.run(*argv, check=False)
@@ -467,7 +468,7 @@ def test_what_was_said_before_the_last_change_is_no_last_word(site: Machine) -> 
         time.sleep(1.1)  # the journal is asked for whole seconds
         site.run("systemctl", "daemon-reload")
         site.run("systemctl", "restart", "mysite.service", check=False)
-        return doctor(site)["SDA110"]["because"]
+        return str(doctor(site)["SDA110"]["because"])
 
     assert "Failed at step USER" in broken("User=nowhere\nDynamicUser=no\n")
     assert "last words" not in broken("Type=exec\nExecStart=\nExecStart=/bin/false\n")
@@ -662,11 +663,11 @@ def test_templates_and_drop_ins_are_merged_as_systemd_does(site: Machine) -> Non
     site.run("systemctl", "daemon-reload")
     site.run("systemctl", "start", "many@7.socket", "many@8.socket")
     try:
-        argv = (*site.sdactivate, "doctor", "many@7", "--format", "json", "--ignore", "SDA018")
+        argv = [*site.sdactivate, "doctor", "many@7", "--format", "json", "--ignore", "SDA018"]
         (finding,) = json.loads(site.run(*argv, check=False).stdout)
         assert finding["rule"] == "SDA002"
         assert finding["file"] == f"{UNITS}/many@7.socket.d/b.conf"
-        argv = (*site.sdactivate, "doctor", "many@8", "--ignore", "SDA018")
+        argv = [*site.sdactivate, "doctor", "many@8", "--ignore", "SDA018"]
         assert site.run(*argv).stdout == "nothing found\n"
     finally:
         site.run("sh", "-c", f"systemctl stop 'many@*'; rm -r {UNITS}/many@*")

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+from functools import partial
 
 import pytest
 
@@ -96,7 +97,8 @@ def test_a_streaming_response_arrives_as_it_is_made(site: Machine) -> None:
     with site.popen(*command, text=False, stdout=-1) as process:
         assert process.stdout
         assert os.read(process.stdout.fileno(), 1000) == b"line 1\n"
-        assert process.stdout.read() == b"line 2\n"
+        assert os.read(process.stdout.fileno(), 1000) == b"line 2\n"
+        assert os.read(process.stdout.fileno(), 1000) == b""
     assert process.returncode == 0
 
 
@@ -180,6 +182,11 @@ json.dump([pids, failed], sys.stdout)
 """
 
 
+def answers_as(site: Machine, pid: int) -> bool:
+    """Whether this process of the site is the one that answers."""
+    return bool(json.loads(site.curl("/environ"))["process"]["pid"] == pid)
+
+
 def test_a_restart_under_load_loses_no_request(site: Machine) -> None:
     expected = set()
     with site.popen("python3", "-c", CLIENTS, stdin=-1, stdout=-1) as clients:
@@ -188,7 +195,7 @@ def test_a_restart_under_load_loses_no_request(site: Machine) -> None:
             pid = of_service(site, "MainPID")
             expected.add(pid)
             site.wait(
-                lambda pid=pid: json.loads(site.curl("/environ"))["process"]["pid"] == int(pid),
+                partial(answers_as, site, int(pid)),
                 "an answer of the new process",
             )
         answered, failed = json.loads(clients.communicate(timeout=90)[0])

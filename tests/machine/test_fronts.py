@@ -8,6 +8,7 @@ differs from "ok" is a row of `fronts.DEVIATIONS`, with the reason.
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -26,9 +27,11 @@ openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=s.test \\
     -addext subjectAltName=DNS:s.test,DNS:www.s.test -keyout front-test.pem.key -out front-test.pem
 chmod 644 front-test.pem.key
 """
-APPLICATION = ("--app", "mysite.wsgi:application", "--chdir", "/srv/mysite")
-# For the cases over HTTP; the others have a variable for it.
-APPLICATION += ("--remote-user", "yes")
+APPLICATION = (
+    *("--app", "mysite.wsgi:application", "--chdir", "/srv/mysite"),
+    # For the cases over HTTP; the others have a variable for it.
+    *("--remote-user", "yes"),
+)
 
 # What the front is asked for in each of the three configurations.
 ROOT = ("--server-name", "a.test", "--max-body", "10M")
@@ -172,7 +175,7 @@ class Running:
             found[f"socket {what}"] = "ok" if status == str(failures.status) else status
             line = line.replace("SOCKET", path)
             self.machine.wait(
-                lambda line=line, before=before: line in self.log()[before:],
+                partial(self.logged, line, before),
                 f"{line!r} in the log of {self.front.title}",
                 timeout=20,
             )
@@ -184,6 +187,10 @@ class Running:
         if self.packaging.log:
             return self.machine.read(self.packaging.log)
         return self.machine.journal(self.packaging.unit)
+
+    def logged(self, line: str, since: int) -> bool:
+        """Whether the line is in the log, after its first `since` characters."""
+        return line in self.log()[since:]
 
     def stop(self) -> None:
         """Let the next one have the ports."""

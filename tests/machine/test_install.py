@@ -342,8 +342,7 @@ STEPS = ["write /", "compile", "enable and start", "start the service once", "pr
     [*((step, signal.SIGKILL) for step in STEPS), (STEPS[2], signal.SIGTERM)],
 )
 def test_killed_at_a_step(step: str, number: signal.Signals, machine: Machine) -> None:
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with machine.popen(*INSTALL, **pipes) as process:
+    with machine.popen(*INSTALL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith(f"sdactivate: {step}"):

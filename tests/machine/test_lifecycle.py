@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,10 @@ def test_restarts_lose_no_request(site: Site, workers: int) -> None:
     assert site.show("Result") == "success"
 
 
+def has_release(site: Site, name: str) -> bool:
+    return site.get("/release") == name
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_reloads_lose_no_request(site: Site, workers: int) -> None:
     site.deploy("--workers", str(workers))
@@ -180,9 +185,7 @@ def test_reloads_lose_no_request(site: Site, workers: int) -> None:
         for number in range(TIMES):
             site.release(f"number {number}")
             site.machine.run("systemctl", "reload", "life.service")
-            site.machine.wait(
-                lambda number=number: site.get("/release") == f"number {number}", "it"
-            )
+            site.machine.wait(partial(has_release, site, f"number {number}"), "it")
     assert failures(found) == {}
     assert site.show("NRestarts") == "0"
     assert site.show("ActiveState") == "active"

@@ -126,7 +126,7 @@ def test_sockets(machine: Machine, loaded: list[Asked]) -> None:
             read = properties(machine, f"{unit}.socket", "Socket", *names)
             # Addresses are shown with C escapes.
             read["Listen"] = [
-                [kind, codecs.escape_decode(shown.encode())[0].decode()]  # type: ignore[attr-defined]
+                [kind, codecs.escape_decode(shown.encode())[0].decode()]
                 for kind, shown in read["Listen"]
             ]
             assert read == {

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 TAKE = """\
 import ctypes, json, os, sys, sdactivate
@@ -58,8 +59,8 @@ os.execv(sys.executable, [sys.executable, "-c", *sys.argv[2:]])
 
 
 def take(
-    *words: str, env: dict[str, str] | None = None, before: str = "", **options: object
-) -> dict:
+    *words: str, env: dict[str, str] | None = None, before: str = "", **options: Any
+) -> dict[str, Any]:
     """Let a child take what it is passed by `options` of subprocess and by `env`.
 
     before: lines of Python that it runs first.
@@ -67,7 +68,7 @@ def take(
     return _said([before + TAKE, *words], env or {}, **options)
 
 
-def inherit(*fds: int, **env: str) -> dict:
+def inherit(*fds: int, **env: str) -> dict[str, Any]:
     """Pass descriptors from 3 on, -1 for one that is closed, and variables.
 
     LISTEN_PID and LISTEN_FDS are right unless they are given; "{pid}" is the child's number.
@@ -77,7 +78,7 @@ def inherit(*fds: int, **env: str) -> dict:
     return _said([PASS, asked, TAKE], {}, pass_fds=[fd for fd in fds if fd >= 0])
 
 
-def _said(words: list[str], env: dict[str, str], **options: object) -> dict:
+def _said(words: list[str], env: dict[str, str], **options: Any) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", *words],
         env={**os.environ, **env},
@@ -86,4 +87,5 @@ def _said(words: list[str], env: dict[str, str], **options: object) -> dict:
         check=True,
         **{"stdin": subprocess.DEVNULL, **options},
     )
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

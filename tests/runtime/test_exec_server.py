@@ -74,7 +74,7 @@ def start(
         try:
             return subprocess.run(
                 [sys.executable, "-c", START, *_words(high, stdin), repr(row), app],
-                stdin=sockets[0] if stdin else subprocess.DEVNULL,
+                stdin=sockets[0].fileno() if stdin else subprocess.DEVNULL,
                 pass_fds=() if stdin else high,
                 cwd=directory,
                 env={**os.environ, **names},

@@ -3,6 +3,7 @@
 import gc
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,10 +34,11 @@ def application(environ, start_response):
 """
 
 
-def found(directory: Path, first: str = "", **settings: object) -> list:
+def found(directory: Path, first: str = "", **settings: object) -> list[Any]:
     (directory / "made.py").write_text(APPLICATION.format(first=first))
     with serving(directory, "made:application", **settings) as service, service.connect() as peer:
-        return json.loads(ask(peer, "http", Request()).body)
+        said: list[Any] = json.loads(ask(peer, "http", Request()).body)
+        return said
 
 
 def test_nothing_is_searched_meanwhile_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -58,5 +60,5 @@ def test_what_workers_share_is_free_of_garbage(tmp_path: Path) -> None:
         ("gc.freeze()", [list(gc.get_threshold()), True, True]),
     ],
 )
-def test_what_the_application_sets_holds(tmp_path: Path, first: str, settings: list) -> None:
+def test_what_the_application_sets_holds(tmp_path: Path, first: str, settings: list[Any]) -> None:
     assert found(tmp_path, first)[3:] == settings

@@ -11,8 +11,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,17 +116,20 @@ class Life(Service):
         super().close()
 
 
+Lives = Callable[..., Life]
+
+
 @pytest.fixture
-def life(tmp_path: Path) -> Iterator["type[Life]"]:
+def life(tmp_path: Path) -> Iterator[Lives]:
     """Starts a Life in a directory of its own; it is over with the test."""
     started: list[Life] = []
 
-    def start(*more: str, **settings: object) -> Life:
+    def start(*more: str, **settings: Any) -> Life:
         begun = Life(tmp_path, *more, **settings)
         started.append(begun)
         return begun
 
-    yield start  # type: ignore[misc]
+    yield start
     for begun in started:
         begun.close()
 
@@ -141,7 +145,9 @@ def answer(peer: socket.socket) -> bytes:
 @ONE_AND_MORE
 @SUPERVISED
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_finishes_what_was_accepted(life, number, supervised, workers):
+def test_a_stop_finishes_what_was_accepted(
+    life: Lives, number: signal.Signals, supervised: bool, workers: int
+) -> None:
     service = life(supervised=supervised, workers=workers)
     slow = service.slow()
     service.signal(number)
@@ -153,7 +159,7 @@ def test_a_stop_finishes_what_was_accepted(life, number, supervised, workers):
 
 @ONE_AND_MORE
 @SUPERVISED
-def test_a_second_stop_cuts(life, supervised, workers):
+def test_a_second_stop_cuts(life: Lives, supervised: bool, workers: int) -> None:
     service = life(supervised=supervised, workers=workers, graceful_timeout=600)
     hanging = service.send("/hang")
     service.logged("hanging")
@@ -168,7 +174,7 @@ def test_a_second_stop_cuts(life, supervised, workers):
 
 @ONE_AND_MORE
 @SUPERVISED
-def test_some_signals_mean_nothing(life, supervised, workers):
+def test_some_signals_mean_nothing(life: Lives, supervised: bool, workers: int) -> None:
     service = life(supervised=supervised, workers=workers)
     service.pid()
     numbers = {signal.SIGUSR1, signal.SIGWINCH} | ({signal.SIGUSR2} if supervised else set())
@@ -182,7 +188,7 @@ def test_some_signals_mean_nothing(life, supervised, workers):
 
 
 @ONE_AND_MORE
-def test_a_hangup_reloads_by_a_successor(life, workers):
+def test_a_hangup_reloads_by_a_successor(life: Lives, workers: int) -> None:
     service = life(workers=workers).ready()
     slow = service.slow()
     before = service.processes()
@@ -194,7 +200,7 @@ def test_a_hangup_reloads_by_a_successor(life, workers):
 
 
 @ONE_AND_MORE
-def test_a_hangup_where_nobody_listens_starts_afresh(life, workers):
+def test_a_hangup_where_nobody_listens_starts_afresh(life: Lives, workers: int) -> None:
     service = life(supervised=False, workers=workers)
     slow = service.slow()
     service.release("print('afresh', file=sys.stderr)")
@@ -206,7 +212,9 @@ def test_a_hangup_where_nobody_listens_starts_afresh(life, workers):
 
 
 @ONE_AND_MORE
-def test_a_signal_that_comes_while_the_interpreter_starts_is_kept(life, workers):
+def test_a_signal_that_comes_while_the_interpreter_starts_is_kept(
+    life: Lives, workers: int
+) -> None:
     service = life(supervised=False, workers=workers)
     service.pid()
     slowly = "import sys, time; print('early', file=sys.stderr, flush=True); time.sleep(1)"
@@ -221,7 +229,7 @@ def test_a_signal_that_comes_while_the_interpreter_starts_is_kept(life, workers)
 
 
 @ONE_AND_MORE
-def test_who_asks_for_a_reload_where_nobody_listens_is_answered(life, workers):
+def test_who_asks_for_a_reload_where_nobody_listens_is_answered(life: Lives, workers: int) -> None:
     service = life(supervised=False, workers=workers)
     service.pid()
     reload = [sys.executable, "-m", "sdactivate", "reload", str(service.process.pid)]
@@ -234,7 +242,7 @@ def test_who_asks_for_a_reload_where_nobody_listens_is_answered(life, workers):
 
 
 @ONE_AND_MORE
-def test_a_stop_while_it_is_to_start_afresh_is_a_stop(life, workers):
+def test_a_stop_while_it_is_to_start_afresh_is_a_stop(life: Lives, workers: int) -> None:
     service = life(supervised=False, workers=workers)
     slow = service.slow()
     service.release("print('afresh', file=sys.stderr)")
@@ -248,7 +256,7 @@ def test_a_stop_while_it_is_to_start_afresh_is_a_stop(life, workers):
 
 @ONE_AND_MORE
 @SUPERVISED
-def test_an_abort_shows_the_stacks(life, supervised, workers):
+def test_an_abort_shows_the_stacks(life: Lives, supervised: bool, workers: int) -> None:
     service = life(supervised=supervised, workers=workers)
     service.pid()
     service.signal(signal.SIGABRT)
@@ -259,7 +267,7 @@ def test_an_abort_shows_the_stacks(life, supervised, workers):
 
 @ONE_AND_MORE
 @SUPERVISED
-def test_quit_is_the_end(life, supervised, workers):
+def test_quit_is_the_end(life: Lives, supervised: bool, workers: int) -> None:
     service = life(supervised=supervised, workers=workers)
     service.pid()
     service.signal(signal.SIGQUIT)
@@ -271,7 +279,7 @@ def test_quit_is_the_end(life, supervised, workers):
 
 
 @ONE_AND_MORE
-def test_a_stop_after_a_reload_waits_for_the_process_before(life, workers):
+def test_a_stop_after_a_reload_waits_for_the_process_before(life: Lives, workers: int) -> None:
     # systemd kills all that is left of a service when its main process has ended
     service = life(workers=workers).ready()
     slow = service.slow()
@@ -287,7 +295,7 @@ def test_a_stop_after_a_reload_waits_for_the_process_before(life, workers):
 
 
 @ONE_AND_MORE
-def test_a_stop_that_reaches_the_process_before_cuts_nothing(life, workers):
+def test_a_stop_that_reaches_the_process_before_cuts_nothing(life: Lives, workers: int) -> None:
     service = life(workers=workers).ready()
     slow = service.slow()
     service.signal(signal.SIGHUP)
@@ -297,7 +305,7 @@ def test_a_stop_that_reaches_the_process_before_cuts_nothing(life, workers):
     assert answer(slow).startswith(b"HTTP/1.1 200")
 
 
-def test_a_successor_whose_predecessor_dies_leaves(life):
+def test_a_successor_whose_predecessor_dies_leaves(life: Lives) -> None:
     service = life().ready()
     service.release("print('importing', file=sys.stderr); time.sleep(1)")
     service.signal(signal.SIGHUP)
@@ -307,7 +315,7 @@ def test_a_successor_whose_predecessor_dies_leaves(life):
     service.logged("the process before has given this one up, or has died")
 
 
-def test_a_successor_that_is_killed_changes_nothing(life):
+def test_a_successor_that_is_killed_changes_nothing(life: Lives) -> None:
     service = life().ready()
     before = service.pid()
     service.release("print('importing', file=sys.stderr); time.sleep(600)")
@@ -324,7 +332,7 @@ def test_a_successor_that_is_killed_changes_nothing(life):
 
 
 @ONE_AND_MORE
-def test_many_reloads_at_once_and_a_stop(life, workers):
+def test_many_reloads_at_once_and_a_stop(life: Lives, workers: int) -> None:
     service = life(workers=workers).ready()
     for _ in range(20):
         service.signal(signal.SIGHUP)
@@ -344,7 +352,7 @@ def _parents(pids: set[int]) -> set[int]:
     return {pid for pid in pids if int(stat[pid][1]) not in pids}
 
 
-def test_a_hangup_for_a_successor_waits_until_it_is_the_main_process(life):
+def test_a_hangup_for_a_successor_waits_until_it_is_the_main_process(life: Lives) -> None:
     service = life().ready()
     service.release("print('importing', file=sys.stderr); time.sleep(1)")
     service.signal(signal.SIGHUP)
@@ -359,7 +367,7 @@ def test_a_hangup_for_a_successor_waits_until_it_is_the_main_process(life):
 
 
 @ONE_AND_MORE
-def test_a_process_that_has_grown_is_replaced(life, workers):
+def test_a_process_that_has_grown_is_replaced(life: Lives, workers: int) -> None:
     service = life(workers=workers, max_memory="48M").ready()
     first = service.processes()
     before = int(service.ask("/grow").rpartition(b"\r\n")[2])
@@ -369,7 +377,7 @@ def test_a_process_that_has_grown_is_replaced(life, workers):
     assert len(service.processes()) == len(first)
 
 
-def test_workers_share_what_was_imported(life):
+def test_workers_share_what_was_imported(life: Lives) -> None:
     # An application of a hundred MiB; the collector writes to each object that it looks at
     service = life("ballast = [[n] for n in range(1_000_000)]", workers=2)
     worker = int(service.ask("/collect").rpartition(b"\r\n")[2])
@@ -378,7 +386,7 @@ def test_workers_share_what_was_imported(life):
     assert int(own.split()[1]) < 30 << 10
 
 
-def test_the_number_of_requests_varies():
+def test_the_number_of_requests_varies() -> None:
     settings = resolve({"max_requests": 100, "max_requests_jitter": 50}, {}, {})
     limits = set()
     for _ in range(200):
@@ -389,7 +397,7 @@ def test_the_number_of_requests_varies():
     assert len(limits) > 10
 
 
-def test_a_worker_that_hangs_where_no_python_runs_is_shown_and_replaced(life):
+def test_a_worker_that_hangs_where_no_python_runs_is_shown_and_replaced(life: Lives) -> None:
     service = life(workers=2, worker_timeout=1).ready()
     before = service.processes()
     spinning = service.send("/spin")
@@ -406,7 +414,7 @@ def test_a_worker_that_hangs_where_no_python_runs_is_shown_and_replaced(life):
 
 
 @ONE_AND_MORE
-def test_an_application_that_takes_the_signals(life, workers):
+def test_an_application_that_takes_the_signals(life: Lives, workers: int) -> None:
     service = life(
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})\n"
@@ -421,7 +429,7 @@ def test_an_application_that_takes_the_signals(life, workers):
 
 
 @ONE_AND_MORE
-def test_an_application_whose_threads_do_not_end(life, workers):
+def test_an_application_whose_threads_do_not_end(life: Lives, workers: int) -> None:
     service = life(
         "threading.Thread(target=time.sleep, args=(600,), name='poller').start()",
         workers=workers,
@@ -435,7 +443,7 @@ def test_an_application_whose_threads_do_not_end(life, workers):
         service.logged("left in spite of what the application has running: poller")
 
 
-def test_threads_that_workers_will_not_have_are_told_of(life):
+def test_threads_that_workers_will_not_have_are_told_of(life: Lives) -> None:
     service = life(
         "threading.Thread(target=time.sleep, args=(600,), name='poller', daemon=True).start()",
         workers=2,
@@ -443,21 +451,21 @@ def test_threads_that_workers_will_not_have_are_told_of(life):
     service.logged(r"started threads while it was imported \(poller\)")
 
 
-def test_an_application_that_leaves_while_it_is_imported(life):
+def test_an_application_that_leaves_while_it_is_imported(life: Lives) -> None:
     service = life("sys.exit(0)")
     assert service.process.wait(60) == 1
     service.logged("importing life failed")
 
 
 @ONE_AND_MORE
-def test_a_stop_while_the_application_is_imported(life, workers):
+def test_a_stop_while_the_application_is_imported(life: Lives, workers: int) -> None:
     service = life("print('importing', file=sys.stderr); time.sleep(600)", workers=workers)
     service.logged("importing")
     service.signal(signal.SIGTERM)
     assert service.process.wait(60) == -signal.SIGTERM
 
 
-def test_a_worker_that_leaves_on_its_own_is_replaced(life):
+def test_a_worker_that_leaves_on_its_own_is_replaced(life: Lives) -> None:
     service = life(workers=2).ready()
     with contextlib.suppress(ConnectionResetError):
         assert service.ask("/exit") == b""
@@ -468,7 +476,7 @@ def test_a_worker_that_leaves_on_its_own_is_replaced(life):
 
 @ONE_AND_MORE
 @pytest.mark.parametrize("path", ["/close", "/closerange"])
-def test_an_application_that_closes_the_socket(life, workers, path):
+def test_an_application_that_closes_the_socket(life: Lives, workers: int, path: str) -> None:
     service = life(workers=workers).ready()
     with contextlib.suppress(ConnectionResetError):
         service.ask(path)
@@ -482,7 +490,7 @@ def test_an_application_that_closes_the_socket(life, workers, path):
 
 
 @ONE_AND_MORE
-def test_a_child_of_the_application_that_keeps_everything_open(life, workers):
+def test_a_child_of_the_application_that_keeps_everything_open(life: Lives, workers: int) -> None:
     service = life(workers=workers).ready()
     with service.send("/daemon") as peer:
         assert peer.recv(4096).startswith(b"HTTP/1.1 200")

@@ -8,7 +8,7 @@ from sdactivate.errors import UsageError
 from sdactivate.systemd import notify
 
 
-def test_ready_is_one_line_and_then_the_end():
+def test_ready_is_one_line_and_then_the_end() -> None:
     reader, writer = os.pipe()
     with open(reader) as lines:
         notify.write_ready_to(writer)
@@ -19,7 +19,7 @@ def test_ready_is_one_line_and_then_the_end():
     notify.notify(READY=1)
 
 
-def test_a_descriptor_that_cant_be_written_is_refused():
+def test_a_descriptor_that_cant_be_written_is_refused() -> None:
     reader, writer = os.pipe()
     os.close(writer)
     for fd in (reader, writer):

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from sdactivate.errors import Error, UsageError
 from sdactivate.peer_rules import KERNEL_KNOWS_UNITS, kernel_version
-from sdactivate.runtime.peers import gate, units
+from sdactivate.runtime.peers import units
 from sdactivate.runtime.peers.gate import Gate
 
 _CONNECT = """
@@ -190,7 +191,7 @@ def test_refusals_are_one_line_a_minute_that_counts_the_rest(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 1000.0
-    monkeypatch.setattr(gate.time, "monotonic", lambda: clock)
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
     strict = Gate(["user:20001"]) if os.geteuid() == 0 else Gate([f"user:{os.geteuid() + 1}"])
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -48,7 +48,9 @@ def answer(listening: socket.socket) -> int:
         ([], {"SDACTIVATE_FD": "0"}),
     ],
 )
-def test_twice_by_the_same_process(listening, tmp_path, options, environ):
+def test_twice_by_the_same_process(
+    listening: socket.socket, tmp_path: Path, options: list[str], environ: dict[str, str]
+) -> None:
     fd, (hear, ready) = listening.fileno(), os.pipe()
     values = {"fd": fd, "pid": os.getpid(), "ready": ready}
     process = subprocess.Popen(
@@ -59,7 +61,7 @@ def test_twice_by_the_same_process(listening, tmp_path, options, environ):
             **{name: text for name, text in os.environ.items() if name != "NOTIFY_SOCKET"},
             **{name: text.format(**values) for name, text in environ.items()},
         },
-        stdin=listening if environ.get("SDACTIVATE_FD") == "0" else subprocess.DEVNULL,
+        stdin=fd if environ.get("SDACTIVATE_FD") == "0" else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         pass_fds=(fd, ready),
     )

@@ -26,7 +26,7 @@ def listening(path: str) -> Iterator[socket.socket]:
         yield sock
 
 
-def test_standard_input(listening, path):
+def test_standard_input(listening: socket.socket, path: str) -> None:
     """As spawn-fcgi, lighttpd, mod_fcgid, fcgi-program and s6-fdholder-retrieve pass it."""
     found = take(stdin=listening)
     assert (found["names"], found["addresses"], found["listening"]) == (["stdin"], [path], [True])
@@ -34,21 +34,21 @@ def test_standard_input(listening, path):
     assert found["stdin"] == "/dev/null"
 
 
-def test_by_number(listening, path):
+def test_by_number(listening: socket.socket, path: str) -> None:
     fd = listening.fileno()
     found = take(str(fd), pass_fds=(fd,))
     assert (found["names"], found["addresses"]) == ([f"fd{fd}"], [path])
     assert found["inheritable"] == [False]
 
 
-def test_server_starter(listening, path):
+def test_server_starter(listening: socket.socket, path: str) -> None:
     fd = listening.fileno()
     found = take(env={"SERVER_STARTER_PORT": f"{path}={fd}"}, pass_fds=(fd,))
     assert (found["names"], found["addresses"], found["left"]) == ([path], [path], [])
 
 
 @pytest.mark.parametrize("form", ["EINHORN_FDS={fd}", "EINHORN_FD_COUNT=1 EINHORN_FD_0={fd}"])
-def test_einhorn(listening, path, form):
+def test_einhorn(listening: socket.socket, path: str, form: str) -> None:
     fd = listening.fileno()
     env = dict(pair.split("=") for pair in form.format(fd=fd).split())
     env["EINHORN_MASTER_PID"] = str(os.getpid())
@@ -56,7 +56,7 @@ def test_einhorn(listening, path, form):
     assert (found["names"], found["addresses"]) == ([f"fd{fd}"], [path])
 
 
-def test_einhorn_meant_another(listening):
+def test_einhorn_meant_another(listening: socket.socket) -> None:
     fd = listening.fileno()
     env = {"EINHORN_FDS": str(fd), "EINHORN_MASTER_PID": "1"}
     assert take(env=env, pass_fds=(fd,))["error"] == "WrongProcess"
@@ -74,13 +74,13 @@ def test_einhorn_meant_another(listening):
         {"EINHORN_MASTER_PID": "me", "EINHORN_FDS": "3"},
     ],
 )
-def test_what_no_supervisor_would_write_is_refused(env):
+def test_what_no_supervisor_would_write_is_refused(env: dict[str, str]) -> None:
     found = take(env=env)
     assert found["error"] == "MalformedEnvironment"
     assert next(iter(env)) in found["says"]
 
 
-def test_two_sources_are_refused(listening):
+def test_two_sources_are_refused(listening: socket.socket) -> None:
     fd = listening.fileno()
     env = {"SERVER_STARTER_PORT": f"/x={fd}", "EINHORN_FDS": str(fd)}
     found = take(env=env, pass_fds=(fd,))
@@ -89,7 +89,9 @@ def test_two_sources_are_refused(listening):
     assert take(str(fd), env={"EINHORN_FDS": str(fd)}, pass_fds=(fd,))["error"] == "Ambiguous"
 
 
-def test_another_socket_as_standard_input_is_not_left_unserved(listening, tmp_path):
+def test_another_socket_as_standard_input_is_not_left_unserved(
+    listening: socket.socket, tmp_path: Path
+) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(tmp_path / "other"))
         other.listen()
@@ -97,7 +99,7 @@ def test_another_socket_as_standard_input_is_not_left_unserved(listening, tmp_pa
         assert take(str(fd), pass_fds=(fd,), stdin=listening)["error"] == "Ambiguous"
 
 
-def test_the_same_socket_twice_is_one(listening, path):
+def test_the_same_socket_twice_is_one(listening: socket.socket, path: str) -> None:
     """systemd's StandardInput=socket, or --fd 0 said out loud."""
     fd = listening.fileno()
     assert take(str(fd), pass_fds=(fd,), stdin=listening)["addresses"] == [path]
@@ -105,20 +107,20 @@ def test_the_same_socket_twice_is_one(listening, path):
 
 
 @pytest.mark.parametrize("kind", ["nothing", "file", "connection", "datagram"])
-def test_other_standard_input_is_none(kind, tmp_path):
+def test_other_standard_input_is_none(kind: str, tmp_path: Path) -> None:
     left, right = socket.socketpair()
     datagram = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     with left, right, datagram, (tmp_path / "file").open("w") as file:
-        stdin = {
+        passed: dict[str, object] = {
             "nothing": subprocess.DEVNULL,
             "file": file,
             "connection": left,
             "datagram": datagram,
-        }[kind]
-        assert take(stdin=stdin)["error"] == "NoSockets"
+        }
+        assert take(stdin=passed[kind])["error"] == "NoSockets"
 
 
-def test_numbers_that_are_no_sockets():
+def test_numbers_that_are_no_sockets() -> None:
     with open("/dev/null") as null:
         fd = null.fileno()
         assert take(str(fd), pass_fds=(fd,))["error"] == "NotASocket"
@@ -128,7 +130,7 @@ def test_numbers_that_are_no_sockets():
 
 
 @pytest.mark.skipif(not shutil.which("spawn-fcgi"), reason="spawn-fcgi is not installed")
-def test_the_real_spawn_fcgi(path, tmp_path):
+def test_the_real_spawn_fcgi(path: str, tmp_path: Path) -> None:
     output = tmp_path / "output"
     script = tmp_path / "site"
     script.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/take >{output} 2>&1\n")
@@ -139,11 +141,12 @@ def test_the_real_spawn_fcgi(path, tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("start_server"), reason="libserver-starter-perl is missing")
-def test_the_real_server_starter(path, tmp_path):
+def test_the_real_server_starter(path: str, tmp_path: Path) -> None:
     (tmp_path / "take").write_text(TAKE + "sys.stdout.flush()\nimport signal; signal.pause()\n")
     command = ["start_server", f"--path={path}", "--", sys.executable, str(tmp_path / "take")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
+            assert process.stdout is not None
             line = process.stdout.readline().decode()
         finally:
             process.terminate()

@@ -13,9 +13,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from tests.conftest import CHECKOUT
 
+Started = TypeVar("Started", bound="Service")
 PATIENCE = 60.0  # seconds: a guard against hanging, not an expectation
 # The service manager's side of sd_listen_fds(3): descriptors from 3 on, and the right PID.
 EXEC = """
@@ -93,7 +95,7 @@ class Service:
                 stderr=log,
             )
 
-    def ready(self) -> "Service":
+    def ready(self: Started) -> Started:
         """Wait until the process says that it serves."""
         self.told("READY=1")
         return self

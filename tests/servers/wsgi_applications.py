@@ -142,7 +142,8 @@ def file(environ: Any, start: Any) -> Iterable[bytes]:
         kept.write(content)
         kept.seek(10)
     start("200 OK", list(PLAIN))
-    return environ["wsgi.file_wrapper"](kept, 8192)
+    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](kept, 8192)
+    return wrapped
 
 
 def large(environ: Any, start: Any) -> Iterable[bytes]:

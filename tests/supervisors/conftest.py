@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -120,8 +121,8 @@ def nginx(house: House) -> "subprocess.Popen[bytes]":
     return process
 
 
-class _Nginx(subprocess.Popen):
-    def __exit__(self, *exception: object) -> None:
+class _Nginx(subprocess.Popen[bytes]):
+    def __exit__(self, *exception: Any) -> None:
         self.send_signal(signal.SIGTERM)
         super().__exit__(*exception)
 

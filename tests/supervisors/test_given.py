@@ -43,7 +43,8 @@ def serves(command: list[str], port: int) -> None:
     def page() -> str:
         try:
             with urllib.request.urlopen(request, timeout=60) as response:
-                return response.read().decode()
+                shown: str = response.read().decode()
+                return shown
         except OSError:
             return ""
 
@@ -56,7 +57,7 @@ def serves(command: list[str], port: int) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("supervisord"), reason="supervisor is not installed")
-def test_supervisords_fcgi_program(house: House):
+def test_supervisords_fcgi_program(house: House) -> None:
     home = house.home / "fcgi-program"
     home.mkdir()
     (home / "supervisord.conf").write_text(
@@ -75,7 +76,7 @@ def test_supervisords_fcgi_program(house: House):
 
 
 @pytest.mark.skipif(not shutil.which("lighttpd"), reason="lighttpd is not installed")
-def test_lighttpds_bin_path(house: House):
+def test_lighttpds_bin_path(house: House) -> None:
     """lighttpd starts the site itself, as its own user, and gives it a socket as standard input."""
     home = house.home / "bin-path"
     home.mkdir()
@@ -94,7 +95,7 @@ def test_lighttpds_bin_path(house: House):
 
 
 @pytest.mark.skipif(not FCGID.exists(), reason="libapache2-mod-fcgid is not installed")
-def test_mod_fcgid(house: House):
+def test_mod_fcgid(house: House) -> None:
     """Apache's process manager starts the site, with a socket as standard input."""
     home = house.home / "fcgid"
     home.mkdir()

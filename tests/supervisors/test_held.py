@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the site runs as a us
 
 
 @pytest.mark.skipif(not shutil.which("s6-fdholder-daemon"), reason="s6 is not installed")
-def test_s6_fdholder(house: House):
+def test_s6_fdholder(house: House) -> None:
     """The launcher makes the socket and stores it; each start of the site retrieves it."""
     home = house.home / "held"
     name = f"unix:{house.socket}"
@@ -51,7 +52,7 @@ def test_s6_fdholder(house: House):
                 load.wait_for(10)
                 before = _pid(service)
                 subprocess.run(["s6-svc", "-t", str(service)], check=True, timeout=60)
-                wait_until(lambda old=before: _pid(service) not in (old, ""), "a new process")
+                wait_until(partial(_is_new, service, before), "a new process")
                 load.wait_for(10)
         assert set(load.statuses) == {200}
     finally:
@@ -70,7 +71,7 @@ def _pid(service: Path) -> str:
     return done.stdout.strip().replace("-1", "")
 
 
-def test_circus(house: House):
+def test_circus(house: House) -> None:
     """circusd, started by the launcher and no longer root, keeps the socket."""
     home = house.home / "circus"
     home.mkdir()
@@ -153,7 +154,11 @@ class Einhorn:
         self._house.socket.unlink()
 
 
-def test_einhorn_upgrades_its_workers(house: House):
+def _is_new(service: Path, before: str) -> bool:
+    return _pid(service) not in (before, "")
+
+
+def test_einhorn_upgrades_its_workers(house: House) -> None:
     master = Einhorn(house)
     try:
         old = master.spin_up()
@@ -161,7 +166,7 @@ def test_einhorn_upgrades_its_workers(house: House):
         with Load(house) as load:
             for _ in range(3):
                 new = master.spin_up()
-                wait_until(lambda pid=new.pid: _accepts(pid), "the new worker")
+                wait_until(partial(_accepts, new.pid), "the new worker")
                 load.wait_for(10)
                 old.send_signal(signal.SIGUSR2)
                 assert old.wait(60) == 0

@@ -96,7 +96,7 @@ def buildah(tmp_path: Path, wheel: Path) -> Iterator[Buildah]:
         shutil.rmtree(tmp_path / "storage")
 
 
-def test_the_image_is_built_and_serves_as_its_own_user(buildah: Buildah, tmp_path: Path):
+def test_the_image_is_built_and_serves_as_its_own_user(buildah: Buildah, tmp_path: Path) -> None:
     context, port = tmp_path / "context", free_port()
     shutil.copytree(
         CHECKOUT / "examples" / "mysite",
@@ -143,7 +143,8 @@ def page(port: int) -> str:
     )
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
-            return response.read().decode()
+            shown: str = response.read().decode()
+            return shown
     except OSError:
         return ""
 

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,8 @@ class OpenRC:
 
     def run(self, command: str) -> int:
         """Run a command inside; returns its exit status."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
@@ -64,7 +67,7 @@ def openrc(house: House) -> Iterator[OpenRC]:
     house.socket.unlink(missing_ok=True)
 
 
-def test_start_serve_reload_crash_restart_stop(openrc: OpenRC, house: House):
+def test_start_serve_reload_crash_restart_stop(openrc: OpenRC, house: House) -> None:
     (script,) = house.generate("openrc", house.home / "openrc")
     log = house.home / "openrc.log"
     assert openrc.run(f"cp {script} /etc/init.d/mysite") == 0
@@ -82,7 +85,7 @@ def test_start_serve_reload_crash_restart_stop(openrc: OpenRC, house: House):
         for count in range(1, 4):
             load.wait_for(10)
             assert openrc.run("rc-service mysite reload") == 0, openrc.talk
-            wait_until(lambda n=count: log.read_text().count("reloading") == n, "the reload")
+            wait_until(partial(_says, log, "reloading", count), "the reload")
             load.wait_for(10)
     assert set(load.statuses) == {200}
     assert processes() == [first]
@@ -98,3 +101,7 @@ def test_start_serve_reload_crash_restart_stop(openrc: OpenRC, house: House):
     assert house.get()[0] == 502
     assert openrc.run("rc-service mysite status") == 3
     assert "ERROR" not in openrc.talk
+
+
+def _says(log: Path, word: str, times: int) -> bool:
+    return log.read_text().count(word) == times

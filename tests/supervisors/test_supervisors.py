@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -144,8 +145,11 @@ def supervisor(request: pytest.FixtureRequest) -> Supervisor:
     return row
 
 
+Run = Callable[..., Running]
+
+
 @pytest.fixture
-def run(supervisor: Supervisor, house: House) -> Iterator[Callable[..., Running]]:
+def run(supervisor: Supervisor, house: House) -> Iterator[Run]:
     started: list[Running] = []
 
     def start(*options: str) -> Running:
@@ -157,7 +161,7 @@ def run(supervisor: Supervisor, house: House) -> Iterator[Callable[..., Running]
         each.end()
 
 
-def test_start_serve_restart_stop_log(run, house, supervisor):
+def test_start_serve_restart_stop_log(run: Run, house: House, supervisor: Supervisor) -> None:
     site = run()
     wait_until(house.serves, "a page")
     (pid,) = processes()
@@ -191,7 +195,7 @@ def test_start_serve_restart_stop_log(run, house, supervisor):
         subprocess.run(["s6-svwait", "-U", "-t", "60000", site.directory / "mysite"], check=True)
 
 
-def test_on_demand_a_restart_under_load_loses_nothing(run, house):
+def test_on_demand_a_restart_under_load_loses_nothing(run: Run, house: House) -> None:
     site = run("--on-demand")
     wait_until(house.socket.exists, "the socket")
     wait_until(house.serves, "a page")
@@ -201,13 +205,17 @@ def test_on_demand_a_restart_under_load_loses_nothing(run, house):
             before = processes()
             load.wait_for(10)
             site.tell("hangup")
-            wait_until(lambda old=before: len(set(processes()) - set(old)) == 1, "a new one")
+            wait_until(partial(_one_more_than, before), "a new one")
             load.wait_for(10)
     assert set(load.statuses) == {200}
     assert len(load.statuses) >= 60
 
 
-def test_its_words_are_in_the_log(run, house):
+def _one_more_than(before: list[int]) -> bool:
+    return len(set(processes()) - set(before)) == 1
+
+
+def test_its_words_are_in_the_log(run: Run, house: House) -> None:
     site = run("--on-demand")
     wait_until(house.serves, "a page")
     wait_until(lambda: "a connection is waiting: started process" in site.log, "the log")

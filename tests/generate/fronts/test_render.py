@@ -14,6 +14,7 @@ from sdactivate.generate.fronts import options
 from sdactivate.generate.fronts.render import config
 from sdactivate.generate.fronts.request import front_request
 from sdactivate.generate.kinds import KINDS
+from sdactivate.generate.options import Option
 from sdactivate.generate.output import Target
 from sdactivate.site import Site
 from sdactivate.values import parse_listen
@@ -22,7 +23,11 @@ from tests.generate.strategies import HOSTILE
 FRONTS = list(fronts.FRONTS.values())
 SPOKEN = [(front, protocol) for front in FRONTS for protocol in front.protocols]
 SITE = Site("mysite")
-IDS = {"ids": lambda value: getattr(value, "name", value)}
+
+
+def name_of(value: object) -> str:
+    """How a parameter is called in the name of a test."""
+    return str(getattr(value, "name", value))
 
 
 def text(front: fronts.Front, protocol: str = "", **options: object) -> str:
@@ -39,7 +44,7 @@ def active(text: str) -> str:
 # --- the command ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("front", FRONTS, **IDS)
+@pytest.mark.parametrize("front", FRONTS, ids=name_of)
 def test_gen_prints_the_configuration_and_nothing_else(
     front: fronts.Front, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,21 +101,21 @@ def test_a_socket_that_the_front_cannot_see_is_refused(capsys: pytest.CaptureFix
 # --- the texts ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("front", "protocol"), SPOKEN, **IDS)
+@pytest.mark.parametrize(("front", "protocol"), SPOKEN, ids=name_of)
 def test_every_protocol_has_a_text_of_its_own(front: fronts.Front, protocol: str) -> None:
     texts = {active(text(front, each)) for each in front.protocols}
     assert len(texts) == len(front.protocols)
     assert f": {protocol} to /" in text(front, protocol)
 
 
-@pytest.mark.parametrize("front", FRONTS, **IDS)
+@pytest.mark.parametrize("front", FRONTS, ids=name_of)
 def test_no_comments_leaves_only_the_comments_out(front: fronts.Front) -> None:
     output = KINDS[front.name].load()(SITE, Target(252, comments=False), distribution="debian")
     assert not re.search(r"(?m)^\s*#", output.files[0].text)
     assert output.files[0].text.split() == active(text(front)).split()
 
 
-@pytest.mark.parametrize("front", [f for f in FRONTS if f.name != "cherokee"], **IDS)
+@pytest.mark.parametrize("front", [f for f in FRONTS if f.name != "cherokee"], ids=name_of)
 def test_every_spoofable_field_is_dropped_or_set(front: fronts.Front) -> None:
     for protocol in front.protocols:
         config_text = active(text(front, protocol, mount="/app")).lower()
@@ -175,7 +180,7 @@ def test_the_cherokee_text_has_the_shape_that_was_tried() -> None:
 BCRYPT = "$2y$04$0ke5X79Muv7S/GPKs4.I9Ok22Yg1YkSlBSKpqVglIOsPPlLQt4qmS"
 
 
-@pytest.mark.parametrize("front", [fronts.CADDY, fronts.HAPROXY], **IDS)
+@pytest.mark.parametrize("front", [fronts.CADDY, fronts.HAPROXY], ids=name_of)
 def test_the_lines_are_copied_where_the_front_reads_no_file(
     front: fronts.Front, tmp_path: Path
 ) -> None:
@@ -215,7 +220,7 @@ ALLOWED = re.compile(r"[A-Za-z0-9._~+@:=,/-]*")
 @pytest.mark.parametrize("option", options.FRONT, ids=lambda option: option.name)
 @given(value=HOSTILE | st.builds("/{}".format, HOSTILE) | st.builds("/a=/{}".format, HOSTILE))
 def test_no_value_has_a_character_that_means_something_to_a_front(
-    option: options.Option, value: str
+    option: Option, value: str
 ) -> None:
     try:
         meant = option.parse(value, "--x")

@@ -81,7 +81,7 @@ class Served:
     def get(self, path: str, **variables: str) -> bytes:
         """The whole response to a request without a body."""
         with self.connect() as peer:
-            peer.ask(path, **variables)
+            peer.ask(path, b"", **variables)
             return peer.response()
 
     def said(self) -> str:

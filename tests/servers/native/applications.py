@@ -63,7 +63,8 @@ def application(environ: Environ, start_response: Callable[..., Any]) -> Iterabl
     if name == "file":
         file = tempfile.TemporaryFile()  # noqa: SIM115
         file.truncate(int(words[0]))
-        return environ["wsgi.file_wrapper"](file, 65536)
+        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file, 65536)
+        return wrapped
     if name == "hold":
         hold("/" + "/".join(words))
     if name == "big":

@@ -36,5 +36,6 @@ one_shot.Scgi.parse = staticmethod(raising(one_shot.Scgi.parse))
 one_shot.Uwsgi.parse = staticmethod(raising(one_shot.Uwsgi.parse))
 fastcgi_wire.Parser.feed = raising(fastcgi_wire.Parser.feed)  # type: ignore[method-assign]
 http_wire.Parser.feed = raising(http_wire.Parser.feed)  # type: ignore[method-assign]
-for kind in (one_shot.OneShot, fastcgi.FastCgi, http.Http):
-    kind.expired = expired  # type: ignore[attr-defined]
+broken: tuple[Any, ...] = (one_shot.OneShot, fastcgi.FastCgi, http.Http)
+for kind in broken:
+    kind.expired = expired

@@ -12,7 +12,7 @@ from tests.servers.test_stop import REQUEST
 
 def test_whoever_is_woken_by_a_request_sees_it(tmp_path: Path) -> None:
     # Otherwise he finds that nothing goes on, and sleeps through a request that never ends
-    busy = []
+    busy: list[int] = []
 
     def application(environ, start_response):  # type: ignore[no-untyped-def]
         start_response("204 No Content", [])
@@ -21,7 +21,7 @@ def test_whoever_is_woken_by_a_request_sees_it(tmp_path: Path) -> None:
     with listener(tmp_path) as listening, socket.socket(socket.AF_UNIX) as peer:
         peer.settimeout(60)
         settings = resolve({"threads": 1}, {}, {})
-        server = Server(
+        server: Server = Server(
             application,
             [InheritedSocket("socket", listening)],
             settings,

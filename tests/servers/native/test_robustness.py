@@ -302,9 +302,9 @@ def test_a_thousand_that_wait_cost_no_thread_and_delay_nobody(tmp_path: Path) ->
                     peer.sendall(PROTOCOLS["scgi"].encode(Request("/meet/2")))
                 for peer in pair:
                     assert PROTOCOLS["scgi"].read(peer, Request()).body == b"met"
-        for peer, (protocol, rest) in half.items():
+        for peer, (spoken, rest) in half.items():
             peer.sendall(rest)
-            assert protocol.read(peer, SMALL).body == b"10000 10000"
+            assert spoken.read(peer, SMALL).body == b"10000 10000"
         assert service.threads == threads
         assert service.log == ""
 

@@ -36,8 +36,9 @@ def tlv(kind: int, value: bytes) -> bytes:
     return bytes((kind,)) + len(value).to_bytes(2, "big") + value
 
 
-SAME = st.sampled_from([4, 6]).flatmap(
-    lambda version: st.tuples(st.ip_addresses(v=version), st.ip_addresses(v=version))
+SAME = st.one_of(
+    st.tuples(st.ip_addresses(v=4), st.ip_addresses(v=4)),
+    st.tuples(st.ip_addresses(v=6), st.ip_addresses(v=6)),
 )
 
 
