@@ -8,13 +8,8 @@ and most are both. So the pool watches what its threads do:
 
 - All of them are `allowed` at first, and while the site is quiet: an arriving request wakes one
   thread that sleeps in epoll_wait, a second one at the same time the next.
-- When requests overlap, a controller looks every few milliseconds. If the threads want a whole
-  CPU or more (what they ran, and what they stood in the scheduler's queue), one fewer is
-  allowed; a thread over the allowance parks when it would next take a request.
-- If every allowed thread is in a request and together they want less than a CPU, they wait for
-  something else, and twice as many are allowed. If they do want it but have been at the same
-  requests for long, one more is, so that short requests overtake long ones.
-- When things are calm again, all are allowed, and the controller sleeps too.
+- When requests overlap, a controller looks every few milliseconds, and decides how many are
+  allowed (`concurrency.py`). A thread over the allowance parks when it would next take a request.
 
 A thread that waits for its own peer (a slow upload, a slow download) lends its place: another
 thread takes requests meanwhile, an extra one if need be. An interpreter without the global lock
@@ -31,16 +26,8 @@ from contextlib import contextmanager
 from threading import Lock, Thread, get_ident
 from typing import Protocol
 
-# Seconds between two looks of the controller, while threads overlap and while all is well
-_TICK = 0.004
-_SLOW_TICK = 0.02
-# Shares of one CPU: above, a thread too many; below, room for more
-_FULL = 0.95
-_ROOM = 0.80
-_CALM = 0.30
-_CALM_TICKS = 20
-# In its request for so long, a thread that computes makes room for another as well
-_LONG = 0.1
+from sdactivate.servers.native.concurrency import TICK, Look, State, decide
+
 # Extra threads for those that wait for their peers: so many times the size of the pool
 _LENT = 8
 
@@ -104,7 +91,7 @@ class Pool:
         self._parked: list[Worker] = []
         self._stopping = False
         self._adapts = size > 1 and getattr(sys, "_is_gil_enabled", lambda: True)()
-        self._calm = 0
+        self._state = State(size)
         self._at = 0  # of the last look, and what the figures were, in nanoseconds
         self._ran = 0
         self._queued: dict[Worker, int] = {}
@@ -204,27 +191,22 @@ class Pool:
         busy = [w for w in list(self.workers.values()) if w.response and not w.lent]
         demand = self._demand(busy)
         if demand is None:
-            return _TICK
-        if demand > _FULL and len(busy) > 1 and self.allowed > 1:
-            self.allowed -= 1
-        elif len(busy) >= self.running and self.allowed < self.size:
-            if demand < _ROOM:
-                self._allow(self.allowed * 2)
-            elif all(now - w.since > _LONG for w in busy):
-                self._allow(self.allowed + 1)
-        self._calm = self._calm + 1 if demand < _CALM or len(busy) < 2 < self.allowed else 0
-        if self._calm < _CALM_TICKS:
-            return _TICK if demand > _CALM else _SLOW_TICK
-        self._calm = 0
-        self._allow(self.size)
-        self._at = 0
-        self.watched = False
-        return None
+            return TICK
+        youngest = min((now - w.since for w in busy), default=float("inf"))
+        look = Look(len(busy), self.running, demand, youngest)
+        before = self._state._replace(allowed=self.allowed)
+        self._state = state = decide(self.size, before, look)
+        if state.allowed != self.allowed:
+            self._allow(state.allowed)
+        if state.again is None:
+            self._at = 0
+            self.watched = False
+        return state.again
 
     def _allow(self, count: int) -> None:
         with self._mutex:
             if not self._stopping:
-                self.allowed = min(count, self.size)
+                self.allowed = count
                 self._fill()
 
     def _demand(self, busy: list[Worker]) -> float | None:
