@@ -33,6 +33,7 @@ from sdactivate.launch.identity import Identity
 from sdactivate.launch.ondemand import Activator
 from sdactivate.launch.sockets import Access, SocketInUse
 from sdactivate.launch.talk import say
+from sdactivate.systemd import pass_fds
 from sdactivate.values import ListenAddress
 
 BACKLOG = 4096  # SOMAXCONN, as systemd has it; the kernel's net.core.somaxconn is the ceiling
@@ -108,7 +109,7 @@ def launch(plan: Launch) -> int:
                 os.chdir(plan.chdir)
 
     def execute() -> NoReturn:
-        process.execute(plan.command, env, descriptors, _names(plan))
+        pass_fds.execute(plan.command, env, len(descriptors), _names(plan))
 
     return Activator(descriptors, execute).run() if plan.on_demand else execute()
 
@@ -208,7 +209,9 @@ def _sockets(plan: Launch, access: Access) -> Iterator[list[socket]]:
     except BaseException:
         for _, sock in made:
             sock.close()
-        os.closerange(process.FIRST, process.FIRST + len(made))  # where `place` has put them
+        os.closerange(
+            pass_fds.FIRST, pass_fds.targets(len(made)).stop
+        )  # where `place` has put them
         for address, _ in made:
             if address.path:
                 with suppress(OSError, Error):

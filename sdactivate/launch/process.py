@@ -1,24 +1,20 @@
-"""What a process is given at exec: descriptors, environment, limits, signals. And nothing else.
+"""What a process is given at exec: descriptors, environment, limits. And nothing else.
 
 The listening sockets are descriptors 3, 4, … in the order they were asked for, as
 sd_listen_fds(3) wants them; 0, 1 and 2 stay; every other descriptor is closed, unless it was
 named by --keep-fd.
 """
 
-import errno
-import fcntl
 import os
 import re
 import resource
-import signal
 import socket
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from sdactivate.errors import Error, UsageError
+from sdactivate.systemd import pass_fds
 
-FIRST = 3  # SD_LISTEN_FDS_START
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 LIMITS = {
@@ -34,7 +30,7 @@ def open_standard_descriptors() -> None:
     One that exec would close was not given to us: it was closed, and something in this process
     has opened a file of its own since (libffi 3.5 keeps its library open).
     """
-    for fd in range(FIRST):
+    for fd in range(pass_fds.FIRST):
         try:
             given = os.get_inheritable(fd)
         except OSError:
@@ -53,7 +49,7 @@ def place(sockets: Sequence[socket.socket], keep: Sequence[int], hold: Sequence[
     Those of `hold` stay open here, and are not inherited. The socket objects are used up. Returns
     the descriptors. Raises UsageError where a descriptor of `keep` is in the way or is not open.
     """
-    placed = range(FIRST, FIRST + len(sockets))
+    placed = pass_fds.targets(len(sockets))
     for fd in keep:
         if fd in placed:
             raise UsageError(
@@ -63,15 +59,8 @@ def place(sockets: Sequence[socket.socket], keep: Sequence[int], hold: Sequence[
             os.set_inheritable(fd, True)
         except OSError:
             raise UsageError(f"--keep-fd {fd}: descriptor {fd} is not open") from None
-    # First out of each other's way, then into place
-    above = max((*placed, *keep, *hold, FIRST)) + 1
-    parked = [fcntl.fcntl(sock.detach(), fcntl.F_DUPFD_CLOEXEC, above) for sock in sockets]
-    for fd, target in zip(parked, placed, strict=True):
-        os.dup2(fd, target, inheritable=True)
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        if fd >= FIRST and fd not in (*placed, *keep, *hold):
-            with suppress(OSError):  # the descriptor that listed the directory
-                os.close(fd)
+    placed = pass_fds.place([sock.detach() for sock in sockets], (*keep, *hold))
+    pass_fds.close_others((*placed, *keep, *hold))
     return placed
 
 
@@ -155,39 +144,3 @@ def environment(
             raise UsageError(f"--env {text}: LISTEN_ variables announce the sockets; leave it out")
         env[name] = value
     return env
-
-
-def execute(
-    command: Sequence[str], env: Mapping[str, str], descriptors: range, names: Sequence[str]
-) -> NoReturn:
-    """Become `command`, with the sockets announced to it as sd_listen_fds(3) says.
-
-    Raises Error where it can't be executed.
-    """
-    announced = {
-        **env,
-        "LISTEN_PID": str(os.getpid()),
-        "LISTEN_FDS": str(len(descriptors)),
-    }
-    if names:
-        announced["LISTEN_FDNAMES"] = ":".join(names)
-    # Python ignores these two, and what is ignored stays so across an exec
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    try:
-        os.execvpe(command[0], list(command), announced)  # noqa: S606  # no shell, on purpose
-    except OSError as error:
-        searched = "" if "/" in command[0] else f" (looked for in {env['PATH']})"
-        raise Error(
-            f"{command[0]} can't be executed: {error.strerror}{searched}"
-            f"{_WHY_NOT.get(error.errno or 0, '')}"
-        ) from None
-
-
-_WHY_NOT = {
-    errno.EACCES: ". The application's own user must be able to reach it: an interpreter under "
-    "/root, for example, is closed to it",
-    errno.ENOENT: ". If it is there, the interpreter that its first line names is not",
-    errno.ENOEXEC: ". It is neither a program for this machine nor a script that begins with #!",
-}
-"""What the usual errors of execve(2) come from."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sdactivate import external_servers
 from sdactivate.errors import Error, UsageError
 from sdactivate.external_servers import ExternalServer
+from sdactivate.systemd import pass_fds
 from sdactivate.systemd.listen_fds import inherited_sockets
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ def become(server: ExternalServer, application: Any, settings: Settings) -> NoRe
     `external_servers.command` refuses, NotInstalled, and ActivationError as `inherited_sockets`
     does.
     """
-    from sdactivate.launch.process import execute, place
-
     if not isinstance(application, str):
         raise UsageError(
             f"--server {server.name} is a program of its own and imports the application itself: "
@@ -62,7 +61,9 @@ def become(server: ExternalServer, application: Any, settings: Settings) -> NoRe
     argv = external_servers.command(server, python, application, settings, families)
     names = [inherited.name for inherited in sockets]
     sys.stdout.flush()
-    execute(argv, os.environ, place([inherited.sock for inherited in sockets], ()), names)
+    placed = pass_fds.place([inherited.sock.detach() for inherited in sockets])
+    pass_fds.close_others(placed)
+    pass_fds.execute(argv, os.environ, len(names), names)
 
 
 def is_installed(server: ExternalServer, python: str) -> bool:

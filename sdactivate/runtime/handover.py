@@ -20,14 +20,18 @@ Nothing is forked here: this process has threads, and a fork of it might inherit
 
 from __future__ import annotations
 
+import contextlib
 import os
-import select
+import re
 import signal
 import socket
-import struct
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from sdactivate.runtime.main_loop import is_readable
+from sdactivate.runtime.peers import peercred
+from sdactivate.systemd import pass_fds
 
 if TYPE_CHECKING:
     from sdactivate.runtime.reexec import Invocation
@@ -39,39 +43,6 @@ MAIN = "main"
 # Seconds, ample, for an interpreter without modules to fork and leave
 _RELAY_S = 30.0
 
-# Runs in an interpreter of its own, with descriptors as they were here, from argv: the channel,
-# the listening sockets, and behind "--" the command.
-_RELAY = """\
-import os, sys
-end = sys.argv.index("--")
-fds = [int(fd) for fd in sys.argv[1:end]]
-pid = os.fork()
-if pid:
-    os.write(fds[0], b"%d\\n" % pid)
-    os._exit(0)
-# First out of the way of one another, then to their places
-high = []
-for fd in fds:
-    while fd < 3 + len(fds):
-        fd = os.dup(fd)
-    high.append(fd)
-for place, fd in enumerate(high[1:] + high[:1], 3):
-    os.dup2(fd, place)
-channel = 2 + len(fds)
-os.closerange(channel + 1, max(high) + 1)
-pid = str(os.getpid())
-os.environ["LISTEN_PID"] = pid
-os.environ["LISTEN_FDS"] = str(len(fds) - 1)
-os.environ["_SDACTIVATE_CHANNEL"] = str(channel)
-if "WATCHDOG_PID" in os.environ:
-    os.environ["WATCHDOG_PID"] = pid
-try:
-    os.execvp(sys.argv[end + 1], sys.argv[end + 1:])
-except OSError as error:
-    os.write(channel, f"{sys.argv[end + 1]}: {error.strerror}\\n".encode())
-    os._exit(1)
-"""
-
 
 class Successor:
     """A successor that has been started and is not ready yet.
@@ -81,42 +52,41 @@ class Successor:
 
     def __init__(self, invocation: Invocation, sockets: Sequence[InheritedSocket]) -> None:
         """Start one. Raises OSError where no process is to be had."""
-        import subprocess
-
         self.channel, theirs = socket.socketpair()
-        fds = [theirs.fileno(), *(inherited.sock.fileno() for inherited in sockets)]
-        names = ":".join(inherited.name for inherited in sockets)
-        relay = [
-            invocation.argv[0],
-            "-I",
-            "-S",
-            "-c",
-            _RELAY,
-            *map(str, fds),
-            "--",
-            *invocation.argv,
-        ]
+        fds = [inherited.sock.fileno() for inherited in sockets]
+        environ = {**invocation.environ, CHANNEL: str(pass_fds.targets(len(fds)).stop)}
         try:
-            # The relay leaves at once, and leaves word of whom it has started
-            subprocess.run(  # noqa: S603
-                relay,
-                cwd=invocation.directory,
-                env={**invocation.environ, "LISTEN_FDNAMES": names},
-                pass_fds=fds,
-                stdin=subprocess.DEVNULL,
-                check=True,
-                timeout=_RELAY_S,
-            )
-            self.channel.setblocking(False)
-            number, _, self.said = (
-                self.channel.recv(4096).decode("utf-8", "replace").partition("\n")
-            )
-            self.pid = int(number)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            with theirs:
+                relay = pass_fds.spawn_orphan(
+                    invocation.argv,
+                    environ,
+                    invocation.directory,
+                    fds,
+                    [inherited.name for inherited in sockets],
+                    theirs.fileno(),
+                )
+            self.pid, self.said = self._meet(relay)
+        except OSError as error:
             self.channel.close()
             raise OSError(f"no successor could be started: {error}") from error
+        self.channel.setblocking(False)
+
+    def _meet(self, relay: int) -> tuple[int, str]:
+        """Return the number of the process that the relay has started, and what else was said."""
+        said = ""
+        self.channel.settimeout(_RELAY_S)
+        try:
+            while not (found := re.search(r"^(\d+)\n", said, re.MULTILINE)):
+                if not (data := self.channel.recv(4096)):
+                    raise OSError(said.strip() or "the relay has ended without a word")
+                said += data.decode("utf-8", "replace")
+        except TimeoutError:
+            os.kill(relay, signal.SIGKILL)
+            raise
         finally:
-            theirs.close()
+            with contextlib.suppress(ChildProcessError):  # reaped, where SIGCHLD is ignored
+                os.waitpid(relay, 0)
+        return int(found[1]), said.replace(found[0], "", 1)
 
     def hear(self) -> bool | None:
         """Take what it says: True: it is ready; False: it has gone; None: neither yet."""
@@ -157,10 +127,7 @@ class Predecessor:
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
         self.since = time.time()
-        # Who made the pair of sockets (unix(7), SO_PEERCRED)
-        pid, _, _ = struct.unpack(
-            "3i", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        )
+        pid, _, _ = peercred.credentials(channel)  # who made the pair of sockets
         # Neither the end of the channel (a forked child may hold it open) nor a number that may
         # be another's by then tells as surely that a process has ended
         try:
@@ -205,7 +172,7 @@ class Predecessor:
     @property
     def is_gone(self) -> bool:
         """Whether it has finished and left."""
-        return self.process < 0 or bool(select.select([self.process], [], [], 0)[0])
+        return self.process < 0 or is_readable(self.process)
 
     def kill(self) -> None:
         """End it: it does not leave."""

@@ -8,6 +8,7 @@ quiet process makes no system call at all.
 
 from __future__ import annotations
 
+import math
 import select
 import signal
 import socket
@@ -28,6 +29,8 @@ class MainLoop:
         self._outside.setblocking(False)
         self._due: dict[Chore, float] = {}
         self._watched: dict[int, Callable[[], None]] = {}
+        self._poll = select.poll()  # not select(2), which ends at descriptor 1023
+        self._poll.register(self._inside, select.POLLIN)
         self._actions: dict[int, Callable[[], None]] = {}
         self._caught: list[int] = []
 
@@ -44,10 +47,12 @@ class MainLoop:
     def watch(self, fd: int, action: Callable[[], None]) -> None:
         """Call `action`, in the loop, whenever `fd` is readable or at its end."""
         self._watched[fd] = action
+        self._poll.register(fd, select.POLLIN)
 
     def forget(self, fd: int) -> None:
         """Watch `fd` no longer."""
-        self._watched.pop(fd, None)
+        if self._watched.pop(fd, None) is not None:
+            self._poll.unregister(fd)
 
     def poke(self) -> None:
         """Call every chore soon. May be called by any thread."""
@@ -81,8 +86,9 @@ class MainLoop:
         if self._caught:
             timeout = 0.0
         inside = self._inside.fileno()
-        ready, _, _ = select.select([inside, *self._watched], [], [], timeout)
-        for found in ready:
+        # In milliseconds, and rather late than early: a chore that is not due is not done
+        ready = self._poll.poll(None if timeout is None else math.ceil(timeout * 1000))
+        for found, _ in ready:
             if found == inside:
                 # A signal's own byte is its number: only a zero is a poke
                 if b"\0" in self._inside.recv(4096):
@@ -97,3 +103,10 @@ class MainLoop:
             signal.signal(number, signal.SIG_DFL)
         self._inside.close()
         self._outside.close()
+
+
+def is_readable(fd: int, seconds: float = 0.0) -> bool:
+    """Wait so long for `fd` to be readable, or at its end; whether it is."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from sdactivate.systemd import pass_fds
 from sdactivate.systemd.listen_fds import SOURCES
 
 if TYPE_CHECKING:
@@ -51,22 +52,11 @@ class Invocation(NamedTuple):
         For supervisors that know a service by its PID and nothing of MAINPID=: there is a pause
         of one start, in which connections wait in the backlog.
         """
-        fds = [inherited.sock.fileno() for inherited in sockets]
-        parked = [os.dup(fd) for fd in fds]
-        while any(fd < 3 + len(fds) for fd in parked):
-            parked = [os.dup(fd) for fd in parked]
-        for place, fd in enumerate(parked, 3):
-            os.dup2(fd, place, inheritable=True)
-        environ = {
-            **self.environ,
-            **more,
-            "LISTEN_PID": str(os.getpid()),
-            "LISTEN_FDS": str(len(fds)),
-            "LISTEN_FDNAMES": ":".join(inherited.name for inherited in sockets),
-        }
+        pass_fds.place([inherited.sock.fileno() for inherited in sockets])
+        names = [inherited.name for inherited in sockets]
         sys.stdout.flush()
         os.chdir(self.directory)
-        os.execvpe(self.argv[0], self.argv, environ)  # noqa: S606
+        pass_fds.execute(self.argv, {**self.environ, **more}, len(sockets), names)
 
 
 def _first_environ() -> dict[str, str]:
