@@ -7,11 +7,12 @@ from typing import Any
 from sdactivate.access import words
 from sdactivate.access.permissions import Node, Verdict, Way
 from sdactivate.access.who import Answer, Report, Team, goes_round
+from sdactivate.terminal import escape
 
 
 def as_text(report: Report) -> str:
     """Return the report for people: the way as a tree, then who may pass."""
-    address = words.visible(report.address)
+    address = escape(report.address)
     lines = [f"{address}{_listening(report)}", ""]
     if report.way is None:
         verdicts = dict.fromkeys(answer.because for _, answer in report.people)
@@ -107,7 +108,7 @@ def _members(team: Team) -> str:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    rows = [tuple(map(words.visible, row)) for row in rows]
+    rows = [tuple(map(escape, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  "

@@ -3,28 +3,8 @@
 import grp
 import os
 import pwd
-import sys
 
 from sdactivate.access.permissions import READ, SEARCH, WRITE, Node, Verdict
-
-# What steers a terminal or forges a line: C0, DEL, C1, the separators that some break lines at,
-# and what turns the direction of writing
-_TURNING = (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
-    code: f"\\u{code:04x}" for code in _TURNING
-}
-
-
-def visible(text: str) -> str:
-    """Return `text` as one line that is safe to show: names and log lines are other people's."""
-    known = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return known.translate(_ESCAPES)
-
-
-def say(text: str, end: str = "\n") -> None:
-    """Print `text`, in an encoding that hasn't all of its letters too."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), end=end)
 
 
 def user(uid: int) -> str:

@@ -21,6 +21,7 @@ from importlib import import_module
 from typing import Any
 
 from sdactivate.errors import Error
+from sdactivate.terminal import tell
 
 # The order is the order of `sdactivate --help`: before, during, after.
 VERBS = (
@@ -128,14 +129,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except Error as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        tell(f"{name}: {error}")
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output has left: nothing more to say, and nothing to say it to.
         _drop_output()
         return 1
     except OSError as error:
-        print(f"{name}: {_said(error)}", file=sys.stderr)
+        tell(f"{name}: {_said(error)}")
         _drop_output()  # if it is the output that can't be written
         return 1
     except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 
 SUMMARY = "what is wrong with a deployment, why, and what mends it"
 EXAMPLES = """\
@@ -42,12 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is wrong. 0: nothing found, 1: something."""
-    from sdactivate.access.words import say, visible
     from sdactivate.doctor import report, units
     from sdactivate.doctor.examine import check_ids, examine, misnamed
     from sdactivate.doctor.finding import Case
     from sdactivate.doctor.host_state import Facts
     from sdactivate.errors import UsageError
+    from sdactivate.terminal import show, tell
 
     ignored = {rule for text in args.ignore for rule in text.replace(",", " ").split()}
     check_ids(ignored)
@@ -61,16 +60,16 @@ def run(args: argparse.Namespace) -> int:
         found = dict.fromkeys(units.live(name) for name in args.targets)
         cases = [Case(deployment, Facts(deployment)) for deployment in found]
     for mistake in (it for case in cases for it in misnamed(case)):
-        print(f"sdactivate doctor: {visible(mistake)}", file=sys.stderr)
+        tell(f"sdactivate doctor: {mistake}")
     examined = [(case, examine(case, ignored)) for case in cases]
     findings = [finding for _, found in examined for finding in found]
     if args.html:
         from sdactivate.doctor.page import write
 
         write(args.html, examined)
-        print(f"sdactivate doctor: wrote {args.html}", file=sys.stderr)
+        tell(f"sdactivate doctor: wrote {args.html}")
     if args.format == "text":
-        say(report.as_text(findings), end="")
+        show(report.as_text(findings), end="")
     else:
         as_data = report.as_json if args.format == "json" else report.as_sarif
         print(json.dumps(as_data(findings), indent=2))
@@ -78,5 +77,5 @@ def run(args: argparse.Namespace) -> int:
         from sdactivate.doctor.fix import apply, asker
 
         applied = apply(findings, asker(yes=args.yes))
-        print(f"sdactivate doctor: mended {applied} of {len(findings)}", file=sys.stderr)
+        tell(f"sdactivate doctor: mended {applied} of {len(findings)}")
     return 1 if findings else 0

@@ -33,12 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the unit, or the units of the site, line by line."""
     from sdactivate.doctor import explain
+    from sdactivate.terminal import show
 
     explained = [explain.explain(unit) for unit in _units(args.unit)]
     if args.format == "json":
         print(json.dumps([explain.as_json(one) for one in explained], indent=2))
     else:
-        print("\n".join(explain.as_text(one) for one in explained), end="")
+        show("\n".join(explain.as_text(one) for one in explained), end="")
     return 0
 
 

@@ -11,6 +11,7 @@ from sdactivate.generate.build import ALL, Claims, chosen, known_options, make
 from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.systemd import names, version
+from sdactivate.terminal import tell
 
 if TYPE_CHECKING:
     from sdactivate.generate.sites_toml import Tables
@@ -133,10 +134,10 @@ def run(args: argparse.Namespace) -> int:
     outputs = [_made(asked, wanted, claims) for asked in sites(args)]
     # Several kinds of one site warn of the same things: once is enough.
     for warning in dict.fromkeys(warning for output in outputs for warning in output.warnings):
-        print(f"sdactivate gen: warning: {warning}", file=sys.stderr)
+        tell(f"sdactivate gen: warning: {warning}")
     files = [file for output in outputs for file in output.files]
     if not files:
-        print(f"sdactivate gen: warning: --kind {args.kind}: none is needed", file=sys.stderr)
+        tell(f"sdactivate gen: warning: --kind {args.kind}: none is needed")
     if args.out is None:
         sys.stdout.write(printed(files))
     else:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from sdactivate.errors import Error, UsageError
+from sdactivate.terminal import tell
 
 SUMMARY = "make units of /etc/sdactivate/*.toml, as a systemd generator"
 
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _say(message: str) -> None:
-    print(f"sdactivate generator: {message}", file=sys.stderr)
+    tell(f"sdactivate generator: {message}")
 
 
 def _install(root: Path) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sdactivate.cli import gen
 from sdactivate.errors import Error, UsageError
+from sdactivate.terminal import show, tell
 
 SUMMARY = "install a site's units, start them, prove who can connect"
 
@@ -50,7 +51,7 @@ def add_root(parser: argparse.ArgumentParser, help: str) -> None:
 
 def say(message: str) -> None:
     """Tell what is done, on standard error."""
-    print(f"sdactivate: {message}", file=sys.stderr, flush=True)
+    tell(f"sdactivate: {message}")
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
             name = "prove who can connect"
             steps.append(Step(name, lambda: table.append(prove(site)), lambda: None))
         carry_out(steps, say)
-    print("".join(table), end="")
+    show("".join(table), end="")
     return 0
 
 

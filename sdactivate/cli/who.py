@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.access import who, who_report
     from sdactivate.access.accounts import asked, of_interest
     from sdactivate.access.processes import running
-    from sdactivate.access.words import say
+    from sdactivate.terminal import show
 
     addresses, service, site_user = _addresses(args.target)
     processes = [] if args.users else list(running())
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "json":
         print(json.dumps([who_report.as_json(report) for report in reports], indent=2))
     else:
-        say("\n".join(map(who_report.as_text, reports)), end="")
+        show("\n".join(map(who_report.as_text, reports)), end="")
     refused = args.users and any(
         answer.allowed is False for report in reports for _, answer in report.people
     )

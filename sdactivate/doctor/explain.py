@@ -12,6 +12,7 @@ from sdactivate import sandbox
 from sdactivate.doctor import directives
 from sdactivate.sandbox import Directive
 from sdactivate.systemd.unitfile import Entry, Unit
+from sdactivate.terminal import escape_lines
 
 WIDTH = 88
 
@@ -61,7 +62,7 @@ def _line(entry: Entry) -> Line:
 
 def as_text(explained: Explained) -> str:
     """Return it for people: each line, and indented below it what is to be said."""
-    return "\n".join(_text(explained)) + "\n"
+    return "\n".join(map(escape_lines, _text(explained))) + "\n"
 
 
 def _text(explained: Explained) -> Iterator[str]:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from difflib import unified_diff
 from pathlib import Path
 
-from sdactivate.access.words import visible
 from sdactivate.doctor.examine import Finding
 from sdactivate.doctor.finding import Command, Lines, Remedy
 from sdactivate.errors import Error
+from sdactivate.terminal import tell
 
 _UNITS = Path("/etc/systemd/system")
 _RELOAD = ("systemctl", "daemon-reload")
@@ -45,7 +45,7 @@ def apply(findings: Sequence[Finding], ask: Ask, units: Path = _UNITS) -> int:
             run(_RELOAD)
         for unit, then in changed.items():
             effect = then.removeprefix(f"{Command(_RELOAD)} && ")
-            say(f"{unit} has changed; it takes effect with: {effect}")
+            tell(f"{unit} has changed; it takes effect with: {effect}")
     return len(applied)
 
 
@@ -53,19 +53,19 @@ def _mend(finding: Finding, ask: Ask, units: Path) -> bool:
     """Show what mends one finding; apply it and return True if it is safe and agreed to."""
     about, remedy = f"{finding.rule.id} {finding.subject}:", finding.remedy
     if not remedy.safe:
-        say(f"{about} left to you: {remedy}")
+        tell(f"{about} left to you: {remedy}")
     elif isinstance(remedy, Lines):
         path, old, new = drop_in(remedy, units)
         if new == old:
-            say(f"{about} {path} has it, but a later file differs")
+            tell(f"{about} {path} has it, but a later file differs")
             return False
-        say(f"{about}\n{diff(path, old, new)}")
+        tell(f"{about}\n{diff(path, old, new)}")
         if ask("write it?"):
             path.parent.mkdir(exist_ok=True)
             path.write_text(new, encoding="utf-8")
             return True
     elif isinstance(remedy, Command):
-        say(f"{about} {remedy}")
+        tell(f"{about} {remedy}")
         if ask("run it?"):
             for argv in remedy.steps:
                 run(argv)
@@ -105,17 +105,12 @@ def run(argv: Sequence[str]) -> None:
         raise Error(f"{command}: {said or f'exit {done.returncode}'}")
 
 
-def say(text: str) -> None:
-    """Tell the person who is asked."""
-    print("\n".join(map(visible, text.split("\n"))), file=sys.stderr)
-
-
 def asker(*, yes: bool) -> Ask:
     """Return how to ask: not at all with --yes, else at the terminal; without one, no is said."""
     if yes:
         return lambda _: True
     if not sys.stdin.isatty():
-        say("there is no terminal to ask at: nothing is changed without --yes")
+        tell("there is no terminal to ask at: nothing is changed without --yes")
         return lambda _: False
     return _asked
 

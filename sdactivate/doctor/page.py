@@ -4,9 +4,9 @@ Self-contained and readable without scripts, in print and without colours. Every
 from the system goes through `_shown`.
 """
 
+import html
 import socket
 from collections.abc import Iterable, Sequence
-from html import escape
 from pathlib import Path
 
 from sdactivate import __version__
@@ -18,6 +18,7 @@ from sdactivate.doctor.examine import Finding
 from sdactivate.doctor.exposure import measure
 from sdactivate.doctor.finding import Case
 from sdactivate.doctor.host_state import Facts
+from sdactivate.terminal import escape
 
 _ORDER = ("error", "warning", "note")
 _STYLE = Path(__file__).with_name("page.css")
@@ -61,7 +62,7 @@ def page(examined: Examined) -> str:
 
 
 def _shown(text: str) -> str:
-    return escape(words.visible(text))
+    return html.escape(escape(text))
 
 
 def _case(case: Case, findings: Sequence[Finding], *, several: bool) -> Iterable[str]:

@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 from sdactivate import __version__
-from sdactivate.access import words
 from sdactivate.doctor.examine import Finding
 from sdactivate.doctor.rules import TABLE
+from sdactivate.terminal import escape
 
 _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -22,7 +22,7 @@ def as_text(findings: Sequence[Finding]) -> str:
     ordered = sorted(findings, key=lambda it: it.subject)
     blocks = []
     for subject, group in groupby(ordered, key=lambda it: it.subject):
-        blocks.append("\n".join([words.visible(subject), *(_block(it) for it in group)]))
+        blocks.append("\n".join([escape(subject), *(_block(it) for it in group)]))
     return "\n\n".join(blocks) + f"\n\n{count(findings)}\n"
 
 
@@ -32,7 +32,7 @@ def _block(finding: Finding) -> str:
         lines.append(f"    at    {place}" + (f": {finding.text}" if finding.text else ""))
     lines += [f"    why   {finding.because}", f"    mend  {finding.remedy}"]
     lines += [f"    then  {finding.then}"] if finding.then else []
-    return "\n".join(map(words.visible, lines))
+    return "\n".join(map(escape, lines))
 
 
 def where(finding: Finding) -> str:
@@ -89,7 +89,7 @@ def as_sarif(findings: Sequence[Finding]) -> dict[str, Any]:
             "ruleId": it.rule.id,
             "ruleIndex": places[it.rule.id],
             "level": it.rule.severity,
-            "message": {"text": words.visible(_message(it))},
+            "message": {"text": escape(_message(it))},
             "locations": [_location(it)],
         }
         for it in findings
@@ -106,7 +106,7 @@ def _message(finding: Finding) -> str:
 
 def _location(finding: Finding) -> dict[str, Any]:
     if not finding.file:
-        return {"logicalLocations": [{"fullyQualifiedName": words.visible(finding.subject)}]}
+        return {"logicalLocations": [{"fullyQualifiedName": escape(finding.subject)}]}
     path = Path(finding.file)
     uri = path.as_uri() if path.is_absolute() else quote(os.fsencode(path))
     # A missing line is a finding about the file as a whole: its first line stands for it.

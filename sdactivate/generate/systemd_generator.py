@@ -6,7 +6,6 @@ itself, which waits), no network, no bus. And it never fails the boot: what is w
 with its file and line, and the other sites come up.
 """
 
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from sdactivate.generate import options
 from sdactivate.generate.build import ALL, Claims, chosen, make
 from sdactivate.generate.output import File, Target
 from sdactivate.generate.sites_toml import Tables
+from sdactivate.terminal import escape, tell
 
 WANTED_BY = {".socket": "sockets.target.wants", ".timer": "timers.target.wants"}
 """What `systemctl enable` would do for each type of unit: systemd.unit(5), [Install]."""
@@ -75,6 +75,6 @@ def kernel_log(message: str) -> None:
     """Log `message` where it is read at boot, before the journal runs: /dev/kmsg; else stderr."""
     try:
         with open("/dev/kmsg", "w") as kmsg:
-            kmsg.write(f"<3>sdactivate-generator: {message}"[:900])
+            kmsg.write(f"<3>sdactivate-generator: {escape(message)}"[:900])
     except OSError:
-        print(f"sdactivate-generator: {message}", file=sys.stderr)
+        tell(f"sdactivate-generator: {message}")

@@ -3,6 +3,8 @@
 import os
 from contextlib import suppress
 
+from sdactivate.terminal import escape_lines
+
 
 def say(text: str) -> None:
     """Write a line to standard error, if there is one that takes it.
@@ -10,4 +12,4 @@ def say(text: str) -> None:
     A full disk, or a logger that has left, is no reason for a site to stay away.
     """
     with suppress(OSError):
-        os.write(2, f"sdactivate launch: {text}\n".encode(errors="backslashreplace"))
+        os.write(2, escape_lines(f"sdactivate launch: {text}\n").encode())

@@ -10,17 +10,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from sdactivate.terminal import escape as escape
+from sdactivate.terminal import escape_lines
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 _NAMES = {ERROR: "error", WARNING: "warning", NOTICE: "notice", INFO: "info"}
-
-# C0, DEL and C1 control characters, and the two separators that some readers break lines at
-_ESCAPES = {
-    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x0A
-} | {0x2028: "\\u2028", 0x2029: "\\u2029"}
-_ONE_LINE = _ESCAPES | {0x0A: "\\n"}
 
 _is_journal: bool | None = None
 
@@ -37,15 +34,10 @@ def is_journal() -> bool:
     return _is_journal
 
 
-def escape(text: object) -> str:
-    """Return `text` as one line that is safe to show."""
-    return str(text).translate(_ONE_LINE)
-
-
 def say(level: int, message: str) -> None:
     """Write `message`, of one line or several, at a priority of syslog(3): ERROR to INFO."""
     prefix = f"<{level}>" if is_journal() else f"sdactivate: {_NAMES[level]}: "
-    lines = message.translate(_ESCAPES).split("\n")
+    lines = escape_lines(message).split("\n")
     text = "".join(f"{prefix}{line}\n" for line in lines)
     # One write, so that the lines of several threads and processes don't mix; and straight
     # to the descriptor, for sys.stderr may be the application's to replace.

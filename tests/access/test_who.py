@@ -138,7 +138,7 @@ def test_a_name_steers_no_terminal_and_forges_no_line(tmp_path: Path) -> None:
         text = who_report.as_text(who.report(path, [asked("root")]))
     assert "\x1b" not in text
     assert "\nyes" not in text
-    assert "a\\x1b[31m\\x0ayes  nobody\\xff" in text
+    assert "a\\x1b[31m\\nyes  nobody\\xff" in text
     text.encode()
 
 

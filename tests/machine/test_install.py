@@ -125,6 +125,19 @@ def test_what_cannot_run_is_taken_back(options: list[str], said: str, machine: M
     assert "mysite" not in machine.run("systemctl", "--failed", "--plain").stdout
 
 
+def test_a_failed_services_last_words_steer_no_terminal(machine: Machine) -> None:
+    """They are the application's: a hostile one would have root's terminal."""
+    machine.run("mkdir", "-p", "/srv/hostile")
+    said = r"print('\x1b]0;owned\x07 \u202eesrever', flush=True); __import__('os')._exit(1)"
+    machine.write("/srv/hostile/hostile.py", said)
+    machine.run(*INSTALL)
+    done = machine.run(*INSTALL[:-3], "hostile:application", "--chdir", "/srv/hostile", check=False)
+    assert done.returncode == 1
+    assert r"\x1b]0;owned\x07 \u202eesrever" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert "\u202e" not in done.stderr
+
+
 def test_a_failed_change_leaves_what_ran_before(machine: Machine) -> None:
     machine.run(*INSTALL)
     before = machine.read(f"{UNITS}/mysite.service"), machine.read(f"{UNITS}/mysite.socket")

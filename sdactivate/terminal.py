@@ -1,0 +1,53 @@
+"""Text that other people wrote, made safe to show on a terminal and in a log.
+
+File names, process names, log lines, request targets and exceptions come from people whom the
+reader may not trust. A control character in them could steer the reader's terminal or forge a
+line; a bidirectional control could show a line in another order than it is in; an invisible
+character could make two names look the same. All of them are shown as escapes: \\x1b, \\u202e.
+"""
+
+import re
+import sys
+
+_UNSAFE = (
+    "\x00-\x1f\x7f-\x9f"  # C0, DEL, C1: they steer terminals, and end lines
+    "\xad\u061c\u180e\u200b\u200e\u200f"  # soft hyphen, zero-width space, directional marks
+    "\u2028-\u202e\u2060-\u206f"  # line and paragraph separator, embeddings, isolates, joiners
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # byte order mark, annotations, tags
+    "\ud800-\udfff"  # surrogates: bytes that are not UTF-8 (os.fsdecode)
+)
+_ANY = re.compile(f"[{_UNSAFE}]")
+_BUT_NEWLINES = re.compile(f"(?!\n)[{_UNSAFE}]")
+
+
+def escape(text: object) -> str:
+    r"""Return `text` as one line that is safe to show: a newline becomes \n."""
+    line = str(text)
+    return line if line.isprintable() else _ANY.sub(_escaped, line)
+
+
+def escape_lines(text: object) -> str:
+    """Return `text` made safe to show; its newlines stay."""
+    return _BUT_NEWLINES.sub(_escaped, str(text))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code == 0x0A:
+        return "\\n"
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode keeps it
+        code -= 0xDC00
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def show(text: str, end: str = "\n") -> None:
+    """Print `text` to standard output; letters that its encoding lacks are escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), end=end)
+
+
+def tell(text: object) -> None:
+    """Print `text`, of one line or several, to standard error, made safe to show."""
+    print(escape_lines(text), file=sys.stderr, flush=True)
