@@ -93,7 +93,18 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 PRIVILEGED = {
     *("bind", "listen", "umask", "mknod", "chmod", "lchmod", "fchmod", "chown", "lchown", "fchown"),
     *("unlink", "rename", "renames", "setuid", "setgid", "setresuid", "setresgid", "setreuid"),
-    *("setregid", "setgroups", "initgroups", "chroot", "capset", "rmtree", "rmdir", "move"),
+    *(
+        "setregid",
+        "seteuid",
+        "setegid",
+        "setgroups",
+        "initgroups",
+        "chroot",
+        "capset",
+        "rmtree",
+        "rmdir",
+        "move",
+    ),
 }
 # What the same call means elsewhere, and why it is none of a socket's.
 ELSEWHERE = {
@@ -101,6 +112,10 @@ ELSEWHERE = {
     "sdactivate.access.connect": {"chroot", "setgroups", "setresgid", "setresuid", "capset"},
     # A link to a unit that is gone, in a .wants directory.
     "sdactivate.install.install": {"unlink"},
+    # .pyc files are written with the rights of their directory's owner, and put in place whole.
+    "sdactivate.install.bytecode": {
+        *("seteuid", "setegid", "setgroups", "fchmod", "fchown", "replace", "unlink"),
+    },
     # A unit or a configuration file is written aside and put in its place whole.
     "sdactivate.install.atomic_write": {"fchmod", "replace", "unlink"},
 }

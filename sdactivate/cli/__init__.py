@@ -28,6 +28,7 @@ VERBS = (
     "gen",
     "install",
     "uninstall",
+    "compile",
     "generator",
     "serve",
     "reload",

@@ -20,6 +20,7 @@ from pathlib import Path
 from sdactivate.errors import Error
 from sdactivate.generate.output import File
 from sdactivate.install import atomic_write
+from sdactivate.install.bytecode import compile_tree
 from sdactivate.install.manager import Manager
 from sdactivate.install.manifest import Record, digest, of_others, refuse_changed
 from sdactivate.install.transaction import Say, Step
@@ -157,13 +158,15 @@ class Installation:
         if not directory.is_dir() or not python:
             self.say(f"{directory} can't be compiled from here: each cold start will take longer")
             return
-        below = [] if self.manager.runs else ["-s", str(self.manager.root)]
         try:
-            # -I: else a compileall.py where root happens to be would be run for Python's own
-            self.manager.run(python, "-I", "-m", "compileall", "-q", *below, str(directory))
-        except Error as error:  # a full disk, or a file that is no Python of this version
-            said = str(error).splitlines()[-1]
-            self.say(f"not all was compiled, each cold start will take longer: {said}")
+            invalid, failed = compile_tree(directory, self.site.chdir, python)
+        except (Error, OSError) as error:
+            invalid, failed = [], {f"{directory}": str(error)}
+        reasons = [f"{source}: {why}" for source, why in failed.items()]  # a full disk
+        reasons += [f"{source}: not valid in this Python" for source in invalid]
+        if reasons:
+            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+            self.say(f"not all was compiled, each cold start will take longer: {reasons[0]}{more}")
 
     def _prepare(self) -> None:
         for folder, command in (

@@ -1,0 +1,46 @@
+"""sdactivate compile: a site's .pyc files, without running its code."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from sdactivate.errors import Error, UsageError
+
+SUMMARY = "compile a site's code, without running it or lending it root's rights"
+
+EXAMPLES = """\
+examples:
+  sudo sdactivate compile /srv/mysite
+  sudo sdactivate compile /srv/mysite --python /srv/mysite/.venv/bin/python
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `sdactivate compile`."""
+    parser.add_argument("directory", metavar="DIR", type=Path, help="where the code is")
+    parser.add_argument(
+        "--python",
+        metavar="PATH",
+        default=sys.executable,
+        help="the interpreter that will run it (default: the one that runs this)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compile what has no .pyc file or an old one; 1 if a file could not be written."""
+    from sdactivate.install.bytecode import compile_tree
+    from sdactivate.values import absolute_path
+
+    try:
+        python = absolute_path(args.python)
+    except UsageError as error:
+        raise UsageError(f"--python {error}") from None
+    if not args.directory.is_dir():
+        raise Error(f"{args.directory}: there is no such directory")
+    directory = args.directory.absolute()
+    result = compile_tree(directory, str(directory), python)
+    for source in result.invalid:
+        print(f"{source}: not valid in this Python, left out", file=sys.stderr)
+    for source, why in result.failed.items():
+        print(f"{source}: {why}", file=sys.stderr)
+    return 1 if result.failed else 0
