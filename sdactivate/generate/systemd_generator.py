@@ -4,12 +4,19 @@ systemd.generator(7): it is called with three directories before any unit is loa
 waits for it. So it looks at nothing but its files: no accounts (their database may be systemd
 itself, which waits), no network, no bus. And it never fails the boot: what is wrong is logged
 with its file and line, and the other sites come up.
+
+Who can write such a file can have systemd run anything as anyone, so that a file is left out which
+others than root could have written, or put in its place.
 """
 
+import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from sdactivate.access.path_walk import walk
+from sdactivate.access.permissions import READ, Node
 from sdactivate.errors import Error, UsageError
 from sdactivate.generate import options
 from sdactivate.generate.build import ALL, Claims, chosen, make
@@ -31,6 +38,7 @@ def generate(config: Path, normal: Path, target: Target, log: Callable[[str], No
     claims = Claims()
     for path in sorted(config.glob("[!.]*.toml")):  # what an editor keeps beside it has a dot
         try:
+            _refuse_others(path)
             tables = Tables(path)
         except Exception as error:
             log(f"{_told(path, error)}; this file is left out")
@@ -43,6 +51,28 @@ def generate(config: Path, normal: Path, target: Target, log: Callable[[str], No
                 written[name] = path
             except Exception as error:
                 log(f"{_told(path, error, tables.place(name))}; this site is left out")
+
+
+def _refuse_others(path: Path) -> None:
+    """Raise Error where others than root, or than who runs this, can change what `path` says."""
+    for step in walk(str(path.absolute()), need=READ).steps:
+        if why := _changed_by(step.node):
+            fix = f"chown root:root {step.node.path} && chmod go-w {step.node.path}"
+            raise Error(f"{path}: others than root can change {step.node.path} ({why}): {fix}")
+
+
+def _changed_by(node: Node) -> str:
+    """Who besides root can change the file or directory; "": nobody."""
+    if node.uid not in (0, os.geteuid()):
+        return f"uid {node.uid} owns it"
+    # In a sticky directory only an owner can put something else in a file's place: inode(7).
+    if node.kind == "symlink" or (node.kind == "directory" and node.mode & stat.S_ISVTX):
+        return ""
+    if node.mode & 0o002:
+        return "everyone can write to it"
+    if node.mode & 0o020 and (node.gid or node.acl):  # the bits of a list's mask, too: acl(5)
+        return f"gid {node.gid} can write to it" if not node.acl else "its ACL lets others write"
+    return ""
 
 
 def _told(path: Path, error: Exception, place: str = "") -> str:

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,38 @@ def test_the_link_is_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str
     link.write_text("#!/bin/sh\n")
     assert main(["generator", "--install", "--root", str(tmp_path)]) == 1
     assert "is no link" in capsys.readouterr().err
+
+
+def own(path: Path) -> None:
+    os.chown(path, 4321, -1)
+
+
+def lend_to_a_group(path: Path) -> None:
+    os.chown(path, -1, 4321)
+    path.chmod(0o775)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("place", ["config/a.toml", "config", "elsewhere", "elsewhere/real.toml"])
+@pytest.mark.parametrize("change", [own, lend_to_a_group, lambda path: path.chmod(0o666 | 0o111)])
+def test_what_others_can_write_is_left_out(
+    place: str, change: Callable[[Path], None], tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/real.toml").write_text(GOOD.format("a"))
+    (tmp_path / "config").mkdir()
+    (tmp_path / "normal").mkdir()
+    (tmp_path / "config/a.toml").symlink_to("../elsewhere/real.toml")
+    said: list[str] = []
+    generate(tmp_path / "config", tmp_path / "normal", Target(252), said.append)
+    assert said == []
+    os.unlink(tmp_path / "normal/a.socket")
+    if place == "config/a.toml":
+        os.chown(tmp_path / place, 4321, -1, follow_symlinks=False)
+    else:
+        change(tmp_path / place)
+    generate(tmp_path / "config", tmp_path / "normal", Target(252), said.append)
+    (sentence,) = said
+    assert sentence.startswith(f"{tmp_path}/config/a.toml: others than root can change {tmp_path}/")
+    assert f"chmod go-w {tmp_path / place}" in sentence
+    assert not (tmp_path / "normal/a.socket").exists()
