@@ -10,7 +10,7 @@ from sdactivate.servers.native.connection import Owner
 from sdactivate.servers.native.keepalive import KeepAlive
 from sdactivate.servers.native.wire import Malformed, proxy
 from sdactivate.servers.native.wire import http as wire
-from sdactivate.servers.native.wsgi import DATE, SERVER, Response
+from sdactivate.servers.native.wsgi import DATE, SERVER, Response, check_encoding, check_field
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
@@ -27,17 +27,17 @@ def _fields(now: float) -> str:
     )
 
 
-# Made once a second: when they expire, and what they are
-_fresh = (0.0, "")
+# Made once a second: the second, and what they are in it. A clock may be put back.
+_fresh = (-1, "")
 
 
 def _server_and_date() -> str:
     global _fresh
-    now = time.time()
-    until, fields = _fresh
-    if now >= until:
+    now = int(time.time())
+    second, fields = _fresh
+    if now != second:
         fields = _fields(now)
-        _fresh = (int(now) + 1.0, fields)
+        _fresh = (now, fields)
     return fields
 
 
@@ -111,10 +111,15 @@ class Http(KeepAlive):
         self.send(wire.CONTINUE)
 
     def _early_hints(self, fields: list[tuple[str, str]]) -> None:
-        """Send 103 Early Hints (RFC 8297) ahead of the response."""
-        text = "".join([f"{name}: {value}\r\n" for name, value in fields])
-        if text.count("\n") != len(fields) or text.count("\r") != len(fields):
-            raise ValueError(f"an early hint has a line break in it: {fields!r}")
+        """Send 103 Early Hints (RFC 8297) ahead of the response.
+
+        Raises TypeError or ValueError for fields that must not be sent, PeerGone.
+        """
+        text = ""
+        for name, value in fields:
+            check_field(name, value)
+            text += f"{name}: {value}\r\n"
+        check_encoding(text)
         self.send(f"HTTP/1.1 103 Early Hints\r\n{text}\r\n".encode("latin-1"))
 
     # Responses out

@@ -10,9 +10,12 @@ before the application's `close()` runs, so that the peer need not wait for it.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable
-from typing import Any, BinaryIO, Protocol
+from io import BufferedRandom, BufferedReader, FileIO
+from operator import itemgetter
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from sdactivate.runtime import log
 
@@ -34,36 +37,111 @@ _KINDS_BY_NAME = {
     "trailer": HOP_BY_HOP,
     "transfer-encoding": HOP_BY_HOP,
     "upgrade": HOP_BY_HOP,
+    # RFC 3875, section 6.3.3: to a front that speaks CGI this is the status itself
+    "status": HOP_BY_HOP,
 }
+# What applications say again and again is looked at once. A name or a status may hold what a
+# client has sent: both how many are kept and how long they are have a limit.
+_KEPT = 1024
+_LONGEST_KEPT = 64
 _kinds: dict[str, int] = {}
-_KINDS_LIMIT = 1024
+# Whether a response with this status has no body (RFC 9110, section 6.4.1)
+_statuses: dict[str, bool] = {}
+
+# RFC 9110, sections 5.6.2 and 5.5
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def _kind(name: str) -> int:
+    """Return the kind of a field by its name, 0 for most.
+
+    Raises TypeError for a name that is not a str, ValueError for one that is not a token.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"response header {name!r}: the name must be a str")
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(
+            f"response header {name!r}: the name must be a token (RFC 9110, section 5.6.2): "
+            "letters, digits and !#$%&'*+-.^_`|~"
+        )
     found = _KINDS_BY_NAME.get(name.lower(), 0)
-    if len(_kinds) < _KINDS_LIMIT:
+    if len(_kinds) < _KEPT and len(name) <= _LONGEST_KEPT and type(name) is str:
         _kinds[name] = found
     return found
 
 
-# Statuses met so far, and whether a response with one has no body (RFC 9110, section 6.4.1)
-_statuses: dict[str, bool] = {}
-_STATUSES_LIMIT = 1024
+def check_field(name: str, value: str) -> None:
+    """Raise TypeError or ValueError for a response header that must not be sent.
+
+    The name must be a token; the value must be a str of latin-1 characters (PEP 3333) and must
+    not have control characters other than a tab (RFC 9110, section 5.5).
+    """
+    _kind(name)
+    if not isinstance(value, str):
+        raise TypeError(f"response header {name!r}: the value must be a str, not {value!r}")
+    if found := _CONTROLS.search(value):
+        raise ValueError(
+            f"response header {name!r}: the value {value!r} has the control character {found[0]!r}"
+        )
+
+
+def check_encoding(lines: str) -> None:
+    """Raise ValueError for the first of these headers that is not latin-1 (PEP 3333)."""
+    try:
+        lines.encode("latin-1")
+    except UnicodeEncodeError as error:
+        line = lines[lines.rfind("\n", 0, error.start) + 1 : lines.find("\r", error.start)]
+        name, _, value = line.partition(": ")
+        raise ValueError(
+            f"response header {name!r}: the value {value!r} has characters outside latin-1 "
+            "(PEP 3333); encode them first"
+        ) from None
 
 
 def _look_at_status(status: str) -> bool:
-    """Return whether a response with `status` has no body; raises ValueError for no status."""
-    if not (
-        isinstance(status, str)
-        and status[:3].isdigit()
-        and status[3:4] in (" ", "")
-        and status.isprintable()
-    ):
+    """Return whether a response with `status` has no body.
+
+    Raises TypeError or ValueError for what is not the status of a final response.
+    """
+    if not isinstance(status, str):
+        raise TypeError(f"the status must be a str like '200 OK', not {status!r}")
+    code = status[:3]
+    if not (code.isascii() and code.isdigit() and len(code) == 3 and status[3:4] in (" ", "")):
         raise ValueError(f"the status must be a str like '200 OK', not {status!r}")
-    bodiless = status[:3] in ("204", "304") or status[0] == "1"
-    if len(_statuses) < _STATUSES_LIMIT:
+    if code < "200":
+        raise ValueError(
+            f"the status {status!r} is not that of a final response (RFC 9110, section 15): "
+            "the first digit must be 2 to 5; 103 is sent by environ['wsgi.early_hints']"
+        )
+    if _CONTROLS.search(status) or max(status) > "\xff":
+        raise ValueError(f"the status {status!r} has characters that a status must not have")
+    bodiless = code in ("204", "304")
+    if len(_statuses) < _KEPT and len(status) <= _LONGEST_KEPT and type(status) is str:
         _statuses[status] = bodiless
     return bodiless
+
+
+def _keeps_length(value: str, first: int | None, status: str) -> bool:
+    """Return whether a Content-Length that can't be taken as it is goes out at all.
+
+    first: what an earlier one says. Raises ValueError for one that contradicts it, the status
+    (RFC 9110, section 8.6), or is not a number.
+    """
+    if not (value.isascii() and value.isdigit()):
+        raise ValueError(f"Content-Length: {value!r} is not a number of bytes")
+    length = int(value)
+    if first is not None:
+        if first != length:
+            raise ValueError(f"Content-Length: {value} after another one: {first}")
+        return False
+    if length and status[:3] == "204":
+        raise ValueError(
+            f"Content-Length: {value}, but a response with status {status} has no body"
+        )
+    # Frameworks give what they take for an empty body this length, and a cache that believed it
+    # of a 304 would keep an empty page
+    return length > 0
 
 
 class PeerGone(Exception):
@@ -81,6 +159,18 @@ class BodyError(OSError):
         self.status = status
 
 
+# An attribute in sysfs claims one page, which is this at most
+_PSEUDO = 65536
+
+
+class Extent(NamedTuple):
+    """`length` bytes of a regular file, from `offset` on."""
+
+    descriptor: int
+    offset: int
+    length: int
+
+
 class FileWrapper:
     """wsgi.file_wrapper (PEP 3333, "Optional Platform-Specific File Handling")."""
 
@@ -90,12 +180,28 @@ class FileWrapper:
         if hasattr(filelike, "close"):
             self.close = filelike.close
 
-    def is_regular(self) -> bool:
-        """Whether the kernel can copy it: a regular file behind a descriptor."""
+    def extent(self) -> Extent | None:
+        """Return what the kernel can copy in place of read(), None where only read() will do.
+
+        Only Python's own binary files say by their descriptor what they say by read():
+        GzipFile, for one, has the descriptor of the compressed file. Proxies of a file that
+        hand out its read() (Django's File) are seen through.
+        """
         try:
-            return stat.S_ISREG(os.fstat(self.filelike.fileno()).st_mode)
-        except (AttributeError, OSError):  # io.UnsupportedOperation is an OSError
-            return False
+            file: Any = self.filelike.read.__self__  # type: ignore[attr-defined]
+            raw = file.raw if type(file) in (BufferedReader, BufferedRandom) else file
+            if type(raw) is not FileIO or not raw.readable():
+                return None
+            descriptor = raw.fileno()
+            found = os.fstat(descriptor)
+            offset = file.tell()
+        except (AttributeError, OSError, ValueError):
+            return None
+        # /proc and /sys have files that say another size than they have, and no blocks
+        told = found.st_blocks or found.st_size > _PSEUDO
+        if not stat.S_ISREG(found.st_mode) or not told or found.st_size <= offset:
+            return None
+        return Extent(descriptor, offset, found.st_size - offset)
 
     def __iter__(self) -> FileWrapper:
         return self
@@ -122,10 +228,18 @@ class Carrier(Protocol):
     def peer_name(self) -> str: ...
 
 
-class Response:
-    """One call of the application and the response to it."""
+# What is said of a request in the log
+_asked = itemgetter("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO")
 
-    _headers: Headers | None = None
+
+class Response:
+    """One call of the application and the response to it.
+
+    The environ is the application's from the moment it is called (PEP 3333, "environ
+    Variables"): what the server needs of the request is copied before.
+    """
+
+    _fields: str | None = None  # the lines of the application's headers
     _status = ""
     head_sent = False
     close = False  # the application asked that the connection be closed
@@ -135,39 +249,82 @@ class Response:
     special = 0  # a bit for each kind of field that the application has set
     sent = 0  # bytes of body
     failed = False
+    _cut = False  # more than Content-Length has come, which is said once
 
     def __init__(self, connection: Carrier, environ: dict[str, Any]) -> None:
         self.connection = connection
         self.environ = environ
+        self._asked = _asked(environ)
+        self._client = environ.get("REMOTE_ADDR", "")
 
     # What the application calls
 
     def start_response(
         self, status: str, headers: Headers, exc_info: Any = None
     ) -> Callable[[bytes], None]:
-        """PEP 3333's start_response; `exc_info` replaces what was not sent yet."""
+        """PEP 3333's start_response; `exc_info` replaces what was not sent yet.
+
+        Raises TypeError or ValueError for a status or a header that must not be sent; then
+        nothing was taken, and it can be called again.
+        """
         if exc_info is not None:
             try:
                 if self.head_sent:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None
-        elif self._headers is not None:
+            self._fields = self.length = self.left = None
+            self.special = 0
+            self.close = False
+        elif self._fields is not None:
             raise AssertionError("start_response was called twice without exc_info")
         bodiless = _statuses.get(status)
         if bodiless is None:
             bodiless = _look_at_status(status)
+        kinds = _kinds
+        text = ""
+        length = None
+        special = 0
+        for name, value in headers:
+            # Most values are printable, which is seen faster than what some may have besides
+            if type(value) is not str or not value.isprintable():
+                check_field(name, value)
+            kind = kinds.get(name)
+            if kind is None:
+                kind = _kind(name)
+            if kind:
+                if kind is LENGTH:
+                    if (length is not None or bodiless or not value.isdecimal()) and (
+                        not _keeps_length(value, length, status)
+                    ):
+                        continue
+                    length = int(value)
+                elif kind is CONNECTION:
+                    self.close = self.close or value.lower() == "close"
+                    continue
+                elif kind is HOP_BY_HOP:
+                    continue
+                special |= 1 << kind
+            text += name + ": " + value + "\r\n"
+        if not text.isascii():
+            check_encoding(text)
+        if length is not None:
+            self.length = self.left = length
+        if special:
+            self.special = special
+        # RFC 9112, section 4: the space is not optional
+        self._status = status if len(status) > 3 else status + " "
         self.bodiless = bodiless
-        self._status = status
-        self._headers = headers
+        self._fields = text
         return self.write
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the body, behind the head if it is the first."""
-        if not isinstance(data, bytes):
-            if not isinstance(data, (bytearray, memoryview)):
-                raise TypeError(f"the body must be bytes, not {type(data).__name__}")
-            data = bytes(data)
+        """Send a piece of the body, behind the head if it is the first.
+
+        Raises TypeError for what is not bytes or like bytes.
+        """
+        if type(data) is not bytes:
+            data = b"".join((data,))  # what a list may have, and no more
         if not data:
             return
         connection = self.connection
@@ -195,15 +352,21 @@ class Response:
             # What write() has begun goes on piece by piece
             kind = type(result) if not self.head_sent else None
             if kind is list or kind is tuple:
-                self._send_whole(result[0] if len(result) == 1 else b"".join(result))
-            elif kind is FileWrapper and self.connection.raw_body and result.is_regular():
-                self._send_file(result)
+                self._send_whole(b"".join(result))
+            elif (
+                kind is FileWrapper
+                and self.connection.raw_body
+                and (extent := result.extent()) is not None
+            ):
+                self._send_file(extent)
             elif not self.head_sent and getattr(result, "streaming", None) is False:
                 # Django's way of saying that the content is at hand
                 self._send_whole(b"".join(result))
             else:
                 for piece in result:
                     self.write(piece)
+                    if self.left == 0 or self.bodiless:
+                        break  # PEP 3333, "Handling the Content-Length Header"
                 if not self.head_sent:
                     self._send_whole(b"")
                 elif not self.left or self.bodiless:
@@ -230,8 +393,6 @@ class Response:
 
     def _send_whole(self, body: bytes) -> None:
         """Send a response whose whole body is known."""
-        if type(body) is not bytes:
-            raise TypeError(f"the body must be bytes, not {type(body).__name__}")
         connection = self.connection
         head = self._head(len(body))
         if self.bodiless:
@@ -247,12 +408,9 @@ class Response:
         else:
             connection.send_last(head, body, self)
 
-    def _send_file(self, wrapper: FileWrapper) -> None:
+    def _send_file(self, extent: Extent) -> None:
         """Let the kernel copy a file to the connection."""
-        file = wrapper.filelike
-        descriptor = file.fileno()
-        offset = file.tell()
-        count = max(0, os.fstat(descriptor).st_size - offset)
+        descriptor, offset, count = extent
         head = self._head(count)
         if not self.bodiless:
             if self.left is not None:
@@ -267,41 +425,18 @@ class Response:
 
     def _head(self, whole: int | None) -> bytes:
         """Return the head; `whole` is the length of the whole body where it is known."""
-        headers, status = self._headers, self._status
-        if headers is None:
+        text = self._fields
+        if text is None:
             raise AssertionError("the application returned without calling start_response")
         if self.bodiless:
             whole = None  # such a response has no length of its own to tell
-        elif self.environ["REQUEST_METHOD"] == "HEAD":
+        elif self._asked[0] == "HEAD":
             self.bodiless = True
             whole = whole or None  # without a body it is not said how long GET's would be
-        text = ""
-        lines = 0
-        for name, value in headers:
-            kind = _kinds.get(name)
-            if kind is None:
-                kind = _kind(name)
-            if kind:
-                if kind is LENGTH:
-                    if not value.isdigit():
-                        raise ValueError(f"Content-Length: {value!r} is not a number of bytes")
-                    self.length = self.left = int(value)
-                elif kind is CONNECTION:
-                    self.close = self.close or value.lower() == "close"
-                    continue
-                elif kind is HOP_BY_HOP:
-                    continue
-                self.special |= 1 << kind
-            text += name + ": " + value + "\r\n"
-            lines += 1
         if self.length is None and whole is not None:
             self.length = whole
             text += f"Content-Length: {whole}\r\n"
-            lines += 1
-        head = self.connection.head(status, text, self)
-        # Every line break in it must be one of ours: counted, not searched for in each value
-        if text.count("\n") != lines or text.count("\r") != lines or "\0" in text:
-            raise ValueError(f"a response header has a line break or NUL in it: {headers!r}")
+        head = self.connection.head(self._status, text, self)
         self.head_sent = True
         return head
 
@@ -310,40 +445,37 @@ class Response:
         left = self.left
         if left is not None:
             if len(data) > left:
-                log.say(
-                    log.WARNING,
-                    f"{self.where()}: the application returned more than the {self.length} "
-                    "bytes of its Content-Length; the rest is cut off",
-                )
+                if not self._cut:
+                    self._cut = True
+                    log.say(
+                        log.WARNING,
+                        f"{self.where()}: the application returned more than the {self.length} "
+                        "bytes of its Content-Length; the rest is cut off",
+                    )
                 data = data[:left]
             self.left = left - len(data)
         self.sent += len(data)
         return data
 
     def where(self) -> str:
-        """What was asked, and by whom, for the log. (The environ is the application's by now.)"""
-        method, path = self._asked()
-        return log.escape(f"{method} {path} from {self.connection.peer_name()}")
-
-    def _asked(self) -> tuple[str, str]:
-        environ = self.environ
-        path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
-        return str(environ.get("REQUEST_METHOD", "?")), path
+        """What was asked, and by whom, for the log."""
+        method, mount, path = self._asked
+        return log.escape(f"{method} {mount}{path} from {self.connection.peer_name()}")
 
     def record(self, milliseconds: float) -> None:
         """Write this exchange's entry in the access log; docs/server.md has its fields."""
-        method, path = self._asked()
+        method, mount, path = self._asked
         status = self._status[:3]
         log.record(
             f"{self.where()}: {status}, {self.sent} bytes, {milliseconds:.1f} ms",
             {
                 "REQUEST_METHOD": method,
-                "REQUEST_PATH": path,
+                "REQUEST_PATH": f"{mount}{path}",
                 "REQUEST_PROTOCOL": self.connection.protocol,
                 "REQUEST_MSEC": f"{milliseconds:.1f}",
                 "RESPONSE_STATUS": status,
                 "RESPONSE_BYTES": self.sent,
-                "REMOTE_ADDR": self.environ.get("REMOTE_ADDR", ""),
+                "REMOTE_ADDR": self._client,
                 "PEER": self.connection.peer_name(),
             },
         )
@@ -354,7 +486,7 @@ class Response:
         if self.head_sent:
             return  # the connection is cut, and the peer sees a response that has no end
         self._status = status
-        self._headers = [("Content-Type", "text/plain; charset=utf-8")]
+        self._fields = "Content-Type: text/plain; charset=utf-8\r\n"
         self.length = self.left = None
         self.special = 0
         self.bodiless = False

@@ -1,0 +1,64 @@
+"""The table of rules, on every server of the kit and over every protocol that can express them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.servers.peers import PROTOCOLS, Request, ask
+from tests.servers.rules import RULES, Rule
+from tests.servers.service import Service, serving
+
+SPOKEN = [("native", protocol) for protocol in PROTOCOLS] + [("flup", "scgi"), ("flup", "fastcgi")]
+FOLLOWING = Request("/following", keep=True)
+
+
+@pytest.fixture(scope="module")
+def service(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Service]:
+    app = "tests.servers.rule_applications:application"
+    with serving(tmp_path_factory.mktemp("rules"), app, server=request.param) as started:
+        yield started
+        assert started.stop() == 0
+
+
+def cases() -> Iterator[Any]:
+    for server, protocol in SPOKEN:
+        for rule in RULES:
+            if isinstance(rule.ask, Request) or protocol in rule.ask:
+                yield pytest.param(server, protocol, rule, id=f"{server}-{protocol}-{rule.name}")
+
+
+@pytest.mark.parametrize(("service", "protocol", "rule"), list(cases()), indirect=["service"])
+def test_rule(service: Service, protocol: str, rule: Rule) -> None:
+    wire = PROTOCOLS[protocol]
+    if isinstance(rule.ask, Request):
+        asked, data = rule.ask, wire.encode(rule.ask)
+    else:
+        data = rule.ask[protocol]
+        asked = Request(method=data.split(b" ", 1)[0].decode("latin-1"))
+    with service.connect() as peer:
+        peer.sendall(data)
+        answer = wire.read(peer, asked)
+        assert answer.status == rule.status, answer
+        # Content-Length may tell of a body that such an answer does not have
+        assert answer.whole or asked.method == "HEAD" or rule.status == 304, answer
+        if rule.body is not None:
+            assert answer.body == rule.body
+        assert {name: answer.all(name) for name in rule.has} == {
+            name: [value] for name, value in rule.has.items()
+        }
+        assert [name for name in rule.lacks if answer.all(name)] == []
+        if rule.environ:
+            found = json.loads(answer.body)
+            assert {name: found.get(name) for name in rule.environ} == rule.environ
+        if asked.keep and protocol in ("http", "fastcgi") and not answer.all("Connection"):
+            # No byte too many, none too few
+            assert ask(peer, protocol, FOLLOWING).body == b"the next one"
+    if rule.logged:
+        service.logged(rule.logged)
+
+
+def test_each_rule_says_where_it_is_written() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert all(rule.section for rule in RULES)
