@@ -17,6 +17,7 @@ from typing import Any
 
 from sdactivate.runtime.peers import units
 from sdactivate.runtime.peers.gate import Gate
+from sdactivate.systemd import cgroup
 
 UNIT = "sdactivate-bench.service"
 _JOIN = """
@@ -30,7 +31,7 @@ sys.stdin.read()
 @contextlib.contextmanager
 def peer(directory: Path) -> Iterator[int]:
     """The descriptor of a connection from a process that is in UNIT's control group."""
-    root = next(it for it in units.CGROUP_ROOTS if Path(it, "cgroup.controllers").exists())
+    root = cgroup.root()
     top = Path(root, "sdactivatebench.slice")
     (top / UNIT).mkdir(parents=True)
     try:

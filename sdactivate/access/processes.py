@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sdactivate.access.permissions import Identity, Range
+from sdactivate.systemd.cgroup import unit_of
 
 _OVERRIDE, _SEARCH = 1 << 1, 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: capabilities(7)
-_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap")
 
 
 class Process(NamedTuple):
@@ -50,27 +50,6 @@ def parse_status(text: str) -> tuple[str, Identity]:
         raise ValueError(f"a process's status has no {error}") from None
 
 
-def parse_unit(text: str) -> str:
-    """Return the system unit that /proc/PID/cgroup tells (cgroups(7)), "" for none.
-
-    The line is that of the unified hierarchy, or of systemd's own in older layouts. Of a path
-    such as /user.slice/user-1000.slice/user@1000.service/app.slice/x.service the unit is the
-    first that is no slice: the one that the system's manager knows.
-    """
-    paths = {}
-    for line in text.splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        paths[controllers if number != "0" else ""] = path
-    path = paths.get("") or "/"
-    if path == "/":
-        path = paths.get("name=systemd", "/")
-    for part in path.removesuffix(" (deleted)").split("/"):
-        if part.endswith(_SUFFIXES):
-            return part.removeprefix("_")
-    return ""
-
-
 def parse_ranges(text: str) -> tuple[Range, ...] | None:
     """Return the ids that /proc/PID/uid_map knows; None for all (user_namespaces(7))."""
     rows = [tuple(map(int, line.split())) for line in text.splitlines()]
@@ -88,7 +67,7 @@ def running(proc: str = "/proc") -> Iterator[Process]:
             if "\nVmSize:" not in status:  # a kernel thread, or a zombie
                 continue
             name, identity = parse_status(status)
-            unit = parse_unit(_read(f"{directory}/cgroup"))
+            unit = unit_of(_read(f"{directory}/cgroup"))
             identity = identity._replace(
                 uids=parse_ranges(_read(f"{directory}/uid_map")),
                 gids=parse_ranges(_read(f"{directory}/gid_map")),

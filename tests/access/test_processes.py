@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sdactivate.access.connect import reached
 from sdactivate.access.path_walk import walk
 from sdactivate.access.permissions import Range, judge
-from sdactivate.access.processes import Process, parse_ranges, parse_status, parse_unit, running
+from sdactivate.access.processes import Process, parse_ranges, parse_status, running
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users, which root only may")
 
@@ -106,24 +106,6 @@ def test_kernel_threads_and_zombies_are_left_out() -> None:
     assert zombie.pid not in pids
 
 
-@pytest.mark.parametrize(
-    ("cgroup", "unit"),
-    [
-        ("0::/system.slice/nginx.service\n", "nginx.service"),
-        ("0::/system.slice/system-web.slice/web@1.service\n", "web@1.service"),
-        ("0::/user.slice/user-1.slice/user@1.service/app.slice/x.service\n", "user@1.service"),
-        ("0::/user.slice/user-1.slice/session-3.scope\n", "session-3.scope"),
-        ("0::/system.slice/x.service/sub\n", "x.service"),
-        ("0::/system.slice/x.service (deleted)\n", "x.service"),
-        ("4:memory:/a\n1:name=systemd:/system.slice/x.service\n0::/\n", "x.service"),
-        ("0::/init.scope\n", "init.scope"),
-        ("0::/\n", ""),
-    ],
-)
-def test_the_unit_is_told_from_the_control_group(cgroup: str, unit: str) -> None:
-    assert parse_unit(cgroup) == unit
-
-
 def test_the_ids_of_a_user_namespace_are_ranges_and_the_first_one_knows_all() -> None:
     assert parse_ranges("         0          0 4294967295\n") is None
     assert parse_ranges("0 100000 65536\n70000 1000 1\n") == (Range(100000, 65536), Range(1000, 1))
@@ -144,7 +126,6 @@ def test_what_counts_are_the_ids_for_files() -> None:
 
 
 @given(st.text())
-def test_any_text_is_a_status_or_a_value_error_and_a_unit_or_none(text: str) -> None:
-    parse_unit(text)
+def test_any_text_is_a_status_or_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"^"):
         parse_status(text)

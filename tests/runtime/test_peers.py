@@ -16,6 +16,7 @@ from sdactivate.errors import Error, UsageError
 from sdactivate.peer_rules import KERNEL_KNOWS_UNITS, kernel_version
 from sdactivate.runtime.peers import units
 from sdactivate.runtime.peers.gate import Gate
+from sdactivate.systemd import cgroup
 
 _CONNECT = """
 import os, socket, sys
@@ -26,10 +27,7 @@ if sys.argv[3]:
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print("connected", flush=True)
 sys.stdin.read()
 """
-_CGROUPS = next(
-    (Path(root) for root in units.CGROUP_ROOTS if Path(root, "cgroup.controllers").exists()),
-    None,
-)
+_CGROUPS = Path(cgroup.root()) if cgroup.root() else None
 _KERNEL_KNOWS = kernel_version(os.uname().release) >= KERNEL_KNOWS_UNITS
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users, which root only may")

@@ -22,7 +22,8 @@ from sdactivate.errors import Error
 from sdactivate.peer_rules import PeerRule, parse_rule
 from sdactivate.runtime import log
 from sdactivate.runtime.peers import peercred
-from sdactivate.runtime.peers.units import Check, unit_check, unit_named
+from sdactivate.runtime.peers.units import Check, unit_check
+from sdactivate.systemd import cgroup
 
 _SECONDS_BETWEEN_LINES = 60
 
@@ -147,5 +148,5 @@ def _describe(connection: raw_socket) -> str:
     except OSError:
         words.append("a process that can't be told")
     with contextlib.suppress(OSError, LookupError):
-        words.append(f"unit {unit_named(peercred.cgroup_id(connection))}")
+        words.append(f"unit {cgroup.unit_with(peercred.cgroup_id(connection))}")
     return ", ".join(words)

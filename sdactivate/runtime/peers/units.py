@@ -6,8 +6,8 @@ hides; with SO_PEERPIDFD (6.5) the process is held while reading, without it a p
 once could have its number taken by another (a race).
 
 A unit that restarts gets a new control group, so one that doesn't match is looked up again
-before it is refused. Only slices are searched: below a service, in user@1000.service say, the
-directories belong to somebody who may call them as he likes.
+before it is refused. Which unit a control group belongs to is decided by `systemd.cgroup`, for the
+doctor as well.
 """
 
 import errno
@@ -15,14 +15,13 @@ import os
 import select
 import socket
 from _socket import socket as raw_socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from sdactivate.errors import Error
 from sdactivate.runtime.peers import peercred
+from sdactivate.systemd import cgroup
 
 Check = Callable[[raw_socket], bool]
-
-CGROUP_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 
 
 def unit_check(units: list[str]) -> Check:
@@ -46,18 +45,16 @@ class ByCgroupId:
 
     def __init__(self, units: list[str]) -> None:
         self.units = units
-        self.root = next(
-            (root for root in CGROUP_ROOTS if os.path.exists(f"{root}/cgroup.controllers")), ""
-        )
+        self.root = cgroup.root()
         self.known: dict[str, str] = {}  # unit: where it was found
         self.ids = self.look() if self.root else frozenset()
 
     def __call__(self, connection: raw_socket) -> bool:
-        cgroup = peercred.cgroup_id(connection)
-        if cgroup in self.ids:
+        number = peercred.cgroup_id(connection)
+        if number in self.ids:
             return True
         self.ids = self.look()
-        return cgroup in self.ids
+        return number in self.ids
 
     def unfit(self) -> str | None:
         """Return why this way can't be gone here, None where it can."""
@@ -66,11 +63,11 @@ class ByCgroupId:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             try:
-                cgroup = peercred.cgroup_id(ours)
+                number = peercred.cgroup_id(ours)
             except OSError as error:
                 return f"the kernel doesn't say it (Linux 6.13 does): {error.strerror}"
         try:
-            if cgroup == os.stat(self.root + _own_cgroup()).st_ino:
+            if number == os.stat(self.root + _own_cgroup()).st_ino:
                 return None
         except OSError:
             pass
@@ -82,7 +79,7 @@ class ByCgroupId:
         for unit in self.units:
             top = self.known.get(unit)
             if top is None or not os.path.isdir(top):
-                top = next(_places(self.root, unit), None)
+                top = next(cgroup.places(self.root, unit), None)
             if top is not None:
                 self.known[unit] = top
                 for directory, _, _ in os.walk(top):
@@ -95,29 +92,7 @@ class ByCgroupId:
 
 def _own_cgroup() -> str:
     with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
-        return _unified(file.read())
-
-
-def _unified(text: str) -> str:
-    """Return the path in /proc/PID/cgroup of the unified hierarchy, or systemd's own before it."""
-    paths = {name: path for _, name, path in (line.split(":", 2) for line in text.splitlines())}
-    unified = paths.get("", "/")
-    return unified if unified != "/" else paths.get("name=systemd", "/")
-
-
-def _places(directory: str, unit: str) -> Iterator[str]:
-    """Yield where the control group of `unit` lies, looking only into slices."""
-    try:
-        entries = [entry for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return
-    for entry in entries:
-        # systemd puts _ before names that the kernel could take for files of its own
-        if entry.name in (unit, f"_{unit}"):
-            yield entry.path
-    for entry in entries:
-        if entry.name.endswith(".slice"):
-            yield from _places(entry.path, unit)
+        return cgroup.path_of(file.read())
 
 
 class ByProc:
@@ -133,9 +108,9 @@ class ByProc:
         except OSError as error:
             if error.errno != errno.ENOPROTOOPT:  # it has ended
                 raise
-            return unit_of(_cgroup_text(pid)) in self.units
+            return cgroup.unit_of(_cgroup_text(pid)) in self.units
         try:
-            unit = unit_of(_cgroup_text(pid))
+            unit = cgroup.unit_of(_cgroup_text(pid))
             _make_sure_it_lives(pidfd)  # then the number was its own while we read
         finally:
             os.close(pidfd)
@@ -161,20 +136,3 @@ def _make_sure_it_lives(pidfd: int) -> None:
     poll.register(pidfd, select.POLLIN)
     if poll.poll(0):
         raise ProcessLookupError
-
-
-def unit_of(text: str) -> str:
-    """Return the system unit in the text of /proc/PID/cgroup: the first part that is no slice."""
-    for part in _unified(text).split("/"):
-        if part and not part.endswith(".slice"):
-            return part.removeprefix("_")
-    return ""
-
-
-def unit_named(cgroup: int) -> str:
-    """Return the unit whose control group has this id; LookupError where none is to be seen."""
-    root = next(root for root in CGROUP_ROOTS if os.path.exists(f"{root}/cgroup.controllers"))
-    for directory, _, _ in os.walk(root):
-        if os.stat(directory).st_ino == cgroup:
-            return unit_of(f"0::{directory.removeprefix(root)}")
-    raise LookupError

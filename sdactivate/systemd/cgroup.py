@@ -1,0 +1,98 @@
+"""Which unit a control group belongs to: one rule, for the gate and for the doctor (cgroups(7)).
+
+systemd keeps the processes of each unit in a control group below those of the unit's slices:
+/system.slice/nginx.service. So the unit is the first part of the path that is not a slice, and it
+is one only if it is named like one. What lies below a unit belongs to whoever the unit runs as,
+who may give directories there any name: user@1000.service, a container's init. A directory that
+is neither a slice nor a unit, /docker, is not systemd's, and nothing below it is.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+
+ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+"""Where the unified hierarchy is mounted: alone, or beside those of version 1."""
+
+# Compiled at the first use: a serving process without --allow-peer imports this, too
+_SLICE = r"[A-Za-z0-9:_.\\@-]+\.slice"
+_UNIT = r"[A-Za-z0-9:_.\\@-]+\.(service|scope|socket|mount|swap)"
+
+
+def root() -> str:
+    """Return where the unified hierarchy is mounted, "" where it is not."""
+    return next((it for it in ROOTS if os.path.exists(f"{it}/cgroup.controllers")), "")
+
+
+def path_of(text: str) -> str:
+    """Return the path in the text of /proc/PID/cgroup that systemd has put the process at.
+
+    It is that of the unified hierarchy, or of systemd's own where that one is not in use ("/");
+    "" where neither is named. Lines that have another form are passed over.
+    """
+    paths = {}
+    for line in text.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers or number == "0":
+            paths[controllers] = path.removesuffix(" (deleted)")
+    unified = paths.get("", "/")
+    return unified if unified != "/" else paths.get("name=systemd", "/")
+
+
+def unit_at(path: str) -> str:
+    """Return the unit that the control group at `path` (/system.slice/x.service/y) belongs to.
+
+    `path` begins at the root of the hierarchy. Returns "" for none.
+    """
+    for part in path.split("/"):
+        if part and not re.fullmatch(_SLICE, name := _unescaped(part)):
+            return name if re.fullmatch(_UNIT, name) else ""
+    return ""
+
+
+def unit_of(text: str) -> str:
+    """Return the unit in the text of /proc/PID/cgroup: the one that the system's manager knows.
+
+    Returns "" for none.
+    """
+    return unit_at(path_of(text))
+
+
+def _unescaped(part: str) -> str:
+    """systemd puts _ before names that the kernel could take for files of its own."""
+    return part.removeprefix("_")
+
+
+def places(directory: str, unit: str) -> Iterator[str]:
+    """Yield where the control group of `unit` lies below `directory`, looking only into slices.
+
+    `directory` is the root of the hierarchy as it is mounted, or a slice in it. For each place,
+    `unit_at` says `unit`.
+    """
+    try:
+        entries = [it for it in os.scandir(directory) if it.is_dir(follow_symlinks=False)]
+    except OSError:  # it has ended meanwhile
+        return
+    for entry in entries:
+        name = _unescaped(entry.name)
+        if re.fullmatch(_SLICE, name):
+            yield from places(entry.path, unit)
+        elif name == unit and re.fullmatch(_UNIT, unit):
+            yield entry.path
+
+
+def unit_with(number: int) -> str:
+    """Return the unit whose control group, or one inside it, has this id: its inode's number.
+
+    Raises LookupError where none is to be seen.
+    """
+    if top := root():
+        for directory, _, _ in os.walk(top):
+            try:
+                found = os.stat(directory).st_ino == number
+            except OSError:  # it has ended meanwhile
+                continue
+            if found and (unit := unit_at(directory.removeprefix(top))):
+                return unit
+    raise LookupError(f"no unit has control group {number}")
