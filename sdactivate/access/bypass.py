@@ -1,4 +1,4 @@
-"""Who goes round the front: a service that can connect to the socket and isn't meant to.
+"""Who can bypass the front: a service that can connect to the socket and isn't meant to.
 
 Debian's php-fpm is the classic: it runs as www-data like the front, so a PHP page can speak to
 the application directly, as whoever it says it is.
@@ -14,10 +14,10 @@ _FRONTS = frozenset(
 )
 
 
-def goes_round(
+def bypasses_front(
     unit: str, identity: Identity, verdict: Verdict | None, own: Collection[str] = ()
 ) -> bool:
-    """Whether a process of `unit`, which may connect by `verdict`, goes round the front.
+    """Whether a process of `unit`, which may connect by `verdict`, can bypass the front.
 
     `own` are the units of the deployment itself. Root can do anything, sessions are those of
     people whom somebody put into the group, and where others may connect everybody may, which

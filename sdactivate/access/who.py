@@ -42,7 +42,7 @@ class Answer(NamedTuple):
         )
 
 
-class Team(NamedTuple):
+class UnitProcesses(NamedTuple):
     """The processes of one unit that get the same answer."""
 
     unit: str
@@ -59,13 +59,13 @@ class Report(NamedTuple):
     way: Way | None  # None: the address has no file, and so no permissions
     listener: Listener | None
     people: tuple[tuple[Person, Answer], ...]
-    teams: tuple[Team, ...]
+    processes: tuple[UnitProcesses, ...]
     own: str = ""  # the service that serves it, where it is known
 
     @property
     def differs(self) -> bool:
         """Whether any proof contradicts its verdict."""
-        answers = [answer for _, answer in self.people] + [team.answer for team in self.teams]
+        answers = [answer for _, answer in self.people] + [row.answer for row in self.processes]
         return any(answer.differs for answer in answers)
 
 
@@ -90,7 +90,7 @@ def report(
     asker = _Asker(address, proving)
     way = asker.way("/")
     asked = tuple((person, asker.ask(person.identity)) for person in people)
-    return Report(address, way, listener, asked, tuple(_teams(processes, asker)), own)
+    return Report(address, way, listener, asked, tuple(_by_unit(processes, asker)), own)
 
 
 _NO_FILE = {
@@ -129,8 +129,8 @@ class _Asker:
         return self.proofs[identity, key]
 
 
-def _teams(processes: Sequence[Process], asker: _Asker) -> Iterable[Team]:
-    teams: dict[tuple[str, Identity, Answer], list[Process]] = {}
+def _by_unit(processes: Sequence[Process], asker: _Asker) -> Iterable[UnitProcesses]:
+    same: dict[tuple[str, Identity, Answer], list[Process]] = {}
     for process in processes:
         try:
             if process.view is None:
@@ -140,13 +140,13 @@ def _teams(processes: Sequence[Process], asker: _Asker) -> Iterable[Team]:
             answer = Answer(None, str(error))
         except OSError:  # it has left
             continue
-        teams.setdefault((process.unit, process.identity, answer), []).append(process)
-    for (unit, identity, answer), members in teams.items():
+        same.setdefault((process.unit, process.identity, answer), []).append(process)
+    for (unit, identity, answer), members in same.items():
         names = tuple(sorted({process.name for process in members}))
         pids = tuple(process.pid for process in members)
-        yield Team(unit, names, pids, identity, answer)
+        yield UnitProcesses(unit, names, pids, identity, answer)
 
 
-def goes_round(report: Report, team: Team) -> bool:
+def bypasses_front(report: Report, row: UnitProcesses) -> bool:
     """Whether a unit's processes can speak to the application past its front."""
-    return bypass.goes_round(team.unit, team.identity, team.answer.verdict, (report.own,))
+    return bypass.bypasses_front(row.unit, row.identity, row.answer.verdict, (report.own,))

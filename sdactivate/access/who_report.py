@@ -6,7 +6,7 @@ from typing import Any
 
 from sdactivate.access import words
 from sdactivate.access.permissions import Node, Verdict, Way
-from sdactivate.access.who import Answer, Report, Team, goes_round
+from sdactivate.access.who import Answer, Report, UnitProcesses, bypasses_front
 from sdactivate.terminal import escape
 
 
@@ -24,22 +24,23 @@ def as_text(report: Report) -> str:
             *_table([(_yes(a), p.name, p.why, _reason(a)) for p, a in report.people]),
             "",
         ]
-    rooted = [team for team in report.teams if team.identity.override and team.answer.allowed]
-    teams = [team for team in report.teams if team not in rooted]
-    if report.teams:
+    by_root = [row for row in report.processes if row.identity.override and row.answer.allowed]
+    others = [row for row in report.processes if row not in by_root]
+    if report.processes:
         lines.append("Running processes")
         rows = [
             (
                 _yes(t.answer),
                 t.unit or "no unit",
                 _members(t),
-                _reason(t.answer) + ("; it goes round the front" if goes_round(report, t) else ""),
+                _reason(t.answer)
+                + ("; it can bypass the front" if bypasses_front(report, t) else ""),
             )
-            for t in teams
+            for t in others
         ]
-        if rooted:
-            count = sum(len(team.pids) for team in rooted)
-            units = len({team.unit for team in rooted})
+        if by_root:
+            count = sum(len(row.pids) for row in by_root)
+            units = len({row.unit for row in by_root})
             rows.append(
                 ("yes", "root's", f"{count} in {units} units", "CAP_DAC_OVERRIDE passes everywhere")
             )
@@ -100,10 +101,10 @@ def _reason(answer: Answer) -> str:
     return f"{answer.because}; proven: {outcome}"
 
 
-def _members(team: Team) -> str:
-    count = len(team.pids)
-    who = words.user(team.identity.uid)
-    names = ", ".join(team.names[:3]) + (" …" if len(team.names) > 3 else "")
+def _members(row: UnitProcesses) -> str:
+    count = len(row.pids)
+    who = words.user(row.identity.uid)
+    names = ", ".join(row.names[:3]) + (" …" if len(row.names) > 3 else "")
     return f"{count} {'process' if count == 1 else 'processes'} ({names}) as {who}"
 
 
@@ -136,16 +137,16 @@ def as_json(report: Report) -> dict[str, Any]:
         ],
         "processes": [
             {
-                "unit": team.unit or None,
-                "names": list(team.names),
-                "pids": list(team.pids),
-                "uid": team.identity.uid,
-                "gid": team.identity.gid,
-                "groups": sorted(team.identity.groups),
-                **_answer(team.answer),
-                "goes_round": goes_round(report, team),
+                "unit": row.unit or None,
+                "names": list(row.names),
+                "pids": list(row.pids),
+                "uid": row.identity.uid,
+                "gid": row.identity.gid,
+                "groups": sorted(row.identity.groups),
+                **_answer(row.answer),
+                "bypasses_front": bypasses_front(report, row),
             }
-            for team in report.teams
+            for row in report.processes
         ],
     }
 

@@ -78,7 +78,7 @@ def answer(verdict: Verdict) -> str:
     assert verdict.node is not None
     has = bits(verdict.has)
     need = bits(verdict.need).replace("-", "")
-    wanted = "" if verdict.allowed else f", {need} is wanted"
+    wanted = "" if verdict.allowed else f", needs {need}"
     if verdict.by == "link":
         return (
             f"a link of {user(verdict.node.uid)}'s in a sticky directory, which only its owner "

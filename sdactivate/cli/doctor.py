@@ -1,13 +1,13 @@
-"""sdactivate doctor: what is wrong with a deployment, why, and what mends it."""
+"""sdactivate doctor: what is wrong with a deployment, why, and what fixes it."""
 
 import argparse
 import json
 
-SUMMARY = "what is wrong with a deployment, why, and what mends it"
+SUMMARY = "what is wrong with a deployment, why, and what fixes it"
 EXAMPLES = """\
 examples:
   sudo sdactivate doctor mysite                       the running system
-  sudo sdactivate doctor mysite --fix                 mend what is safe to, asking each time
+  sudo sdactivate doctor mysite --fix                 fix what is safe to, asking each time
   sudo sdactivate doctor gunicorn.socket --html a.html
   sdactivate doctor --offline units/                  unit files alone, for CI
   sdactivate doctor --offline web.socket web.service --format sarif
@@ -34,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="leave this rule out: SDA006 (repeat, or separate by commas)",
     )
-    parser.add_argument("--fix", action="store_true", help="mend what is safe to, asking each time")
+    parser.add_argument("--fix", action="store_true", help="fix what is safe to, asking each time")
     parser.add_argument("--yes", action="store_true", help="with --fix: don't ask")
-    parser.add_argument("--html", metavar="FILE", help="write a page that draws a request's way")
+    parser.add_argument("--html", metavar="FILE", help="write a page that draws a request's path")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.doctor import report, units
     from sdactivate.doctor.examine import check_ids, examine, misnamed
     from sdactivate.doctor.finding import Case
-    from sdactivate.doctor.host_state import Facts
+    from sdactivate.doctor.host_state import HostState
     from sdactivate.errors import UsageError
     from sdactivate.terminal import show, tell
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         cases = [Case(deployment) for deployment in units.offline(args.targets)]
     else:
         found = dict.fromkeys(units.live(name) for name in args.targets)
-        cases = [Case(deployment, Facts(deployment)) for deployment in found]
+        cases = [Case(deployment, HostState(deployment)) for deployment in found]
     for mistake in (it for case in cases for it in misnamed(case)):
         tell(f"sdactivate doctor: {mistake}")
     examined = [(case, examine(case, ignored)) for case in cases]
@@ -77,5 +77,5 @@ def run(args: argparse.Namespace) -> int:
         from sdactivate.doctor.fix import apply, asker
 
         applied = apply(findings, asker(yes=args.yes))
-        tell(f"sdactivate doctor: mended {applied} of {len(findings)}")
+        tell(f"sdactivate doctor: fixed {applied} of {len(findings)}")
     return 1 if findings else 0

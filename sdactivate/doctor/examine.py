@@ -2,25 +2,11 @@
 
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
-from typing import NamedTuple
 
-from sdactivate.doctor.finding import Case, Hit, Lines, Remedy
-from sdactivate.doctor.rules import BY_ID, TABLE, Rule
+from sdactivate.doctor.finding import Case, Finding, Hit, Lines, Rule
+from sdactivate.doctor.rules import BY_ID, TABLE
 from sdactivate.errors import UsageError
 from sdactivate.systemd.unitfile import Entry, Unit
-
-
-class Finding(NamedTuple):
-    """A rule that is broken, where, why, and what mends it."""
-
-    rule: Rule
-    subject: str  # the unit, or what else it is about
-    file: str  # "" where there is none
-    line: int  # 0: the file as a whole
-    text: str  # the line at fault, "" where one is missing
-    because: str
-    remedy: Remedy
-    then: str = ""  # the command with which the remedy takes effect, where it needs one
 
 
 def examine(case: Case, ignored: Collection[str] = ()) -> list[Finding]:
@@ -37,7 +23,7 @@ def examine(case: Case, ignored: Collection[str] = ()) -> list[Finding]:
     return [
         finding
         for rule in TABLE
-        if rule.id not in ignored and (case.facts is not None or not rule.is_live)
+        if rule.id not in ignored and (case.host is not None or not rule.is_live)
         for hit in rule.check(case)
         if (finding := _finding(rule, hit, case))
         and (rule.id, hit.unit or finding.subject) not in silenced
@@ -79,9 +65,9 @@ def _effect(unit: str, case: Case) -> str:
 def _finding(rule: Rule, hit: Hit, case: Case) -> Finding:
     subject, file, line, text = _place(hit.at, case)
     then = hit.then
-    if isinstance(hit.remedy, Lines) and case.facts is not None:
-        then = _effect(hit.remedy.unit, case)
-    return Finding(rule, subject, file, line, text, hit.because, hit.remedy, then)
+    if isinstance(hit.fix, Lines) and case.host is not None:
+        then = _effect(hit.fix.unit, case)
+    return Finding(rule, subject, file, line, text, hit.because, hit.fix, then)
 
 
 def _place(at: Entry | Unit | str, case: Case) -> tuple[str, str, int, str]:

@@ -1,20 +1,20 @@
-"""What a check is given, what it finds, and what mends it."""
+"""What a rule is and what its check is given, a finding, and what fixes it."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from sdactivate.doctor.units import Deployment
 from sdactivate.systemd.unitfile import Entry, Unit
 
 if TYPE_CHECKING:
-    from sdactivate.doctor.host_state import Facts
+    from sdactivate.doctor.host_state import HostState
 
 
 class Case(NamedTuple):
     """One deployment and, on a running system, what is known of it there."""
 
     deployment: Deployment
-    facts: "Facts | None" = None
+    host: "HostState | None" = None
 
     @property
     def service(self) -> Unit | None:
@@ -27,14 +27,14 @@ class Case(NamedTuple):
         return self.deployment.sockets
 
     @property
-    def running(self) -> "Facts":
+    def running(self) -> "HostState":
         """What is known of the running system: for live rules, which run only where it is."""
-        assert self.facts is not None
-        return self.facts
+        assert self.host is not None
+        return self.host
 
 
 class Lines(NamedTuple):
-    """A remedy: lines for a unit. `doctor --fix` writes them as a drop-in where `safe`."""
+    """A fix: lines for a unit. `doctor --fix` writes them as a drop-in where `safe`."""
 
     unit: str
     section: str
@@ -46,7 +46,7 @@ class Lines(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A remedy: a command. `doctor --fix` runs it where `safe`. `first` is run before it."""
+    """A fix: a command. `doctor --fix` runs it where `safe`. `first` is run before it."""
 
     argv: tuple[str, ...]
     safe: bool = False
@@ -69,7 +69,7 @@ def restart(unit: str, *, safe: bool = True) -> Command:
 
 
 class Advice(NamedTuple):
-    """A remedy that needs a decision: said, never applied."""
+    """A fix that needs a decision: said, never applied."""
 
     text: str
 
@@ -82,7 +82,7 @@ class Advice(NamedTuple):
         return self.text
 
 
-Remedy = Lines | Command | Advice
+Fix = Lines | Command | Advice
 
 
 class Hit(NamedTuple):
@@ -90,15 +90,47 @@ class Hit(NamedTuple):
 
     `at` is the line at fault, or the unit where a line is missing, or the name of what it is
     about on a running system. `because` is one sentence. `unit` is the deployment's unit that
-    can silence it, "" where `at` is that unit. `then` is the command that a remedy needs after it
+    can silence it, "" where `at` is that unit. `then` is the command that a fix needs after it
     to take effect; for lines of a unit it need not be said.
     """
 
     at: Entry | Unit | str
     because: str
-    remedy: Remedy
+    fix: Fix
     unit: str = ""
     then: str = ""
 
 
 Check = Callable[[Case], Iterator[Hit]]
+
+Severity = Literal["error", "warning", "note"]
+
+
+class Rule(NamedTuple):
+    """One row of `rules.TABLE`. `fix` says it in general; a finding has the exact line."""
+
+    id: str
+    severity: Severity
+    what: str
+    why: str
+    source: str
+    fix: str
+    check: Check
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it needs the running system."""
+        return self.id >= "SDA100"
+
+
+class Finding(NamedTuple):
+    """A rule that is broken, where, why, and what fixes it."""
+
+    rule: Rule
+    subject: str  # the unit, or what else it is about
+    file: str  # "" where there is none
+    line: int  # 0: the file as a whole
+    text: str  # the line at fault, "" where one is missing
+    because: str
+    fix: Fix
+    then: str = ""  # the command with which the fix takes effect, where it needs one

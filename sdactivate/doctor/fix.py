@@ -1,4 +1,4 @@
-"""Apply what mends a finding, where that is safe: one by one, shown first.
+"""Apply what fixes a finding, where that is safe: one by one, shown first.
 
 Lines go into a drop-in of our own, NAME.d/zz-sdactivate-doctor.conf, so that nothing that
 somebody wrote is touched and removing that file undoes them all. Its name comes after those that
@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from difflib import unified_diff
 from pathlib import Path
 
-from sdactivate.doctor.examine import Finding
-from sdactivate.doctor.finding import Command, Lines, Remedy
+from sdactivate.doctor.finding import Command, Finding, Fix, Lines
 from sdactivate.errors import Error
 from sdactivate.terminal import tell
 
@@ -26,20 +25,20 @@ Ask = Callable[[str], bool]
 
 
 def apply(findings: Sequence[Finding], ask: Ask, units: Path = _UNITS) -> int:
-    """Show each safe remedy of `findings`, and apply those that `ask` says yes to.
+    """Show each safe fix of `findings`, and apply those that `ask` says yes to.
 
     Returns how many were applied. What is shown goes to standard error. Sockets aren't restarted
     behind anybody's back: where a drop-in changes one, the command that is left to run is said.
     Raises Error for a command that fails, and OSError where a drop-in can't be written.
     """
-    applied: list[Remedy] = []
+    applied: list[Fix] = []
     changed: dict[str, str] = {}
     try:
         for finding in findings:
-            if finding.remedy not in applied and _mend(finding, ask, units):
-                applied.append(finding.remedy)
-                if isinstance(finding.remedy, Lines):
-                    changed[finding.remedy.unit] = finding.then
+            if finding.fix not in applied and _fix(finding, ask, units):
+                applied.append(finding.fix)
+                if isinstance(finding.fix, Lines):
+                    changed[finding.fix.unit] = finding.then
     finally:  # what was written holds, whatever has failed after it
         if changed:
             run(_RELOAD)
@@ -49,13 +48,13 @@ def apply(findings: Sequence[Finding], ask: Ask, units: Path = _UNITS) -> int:
     return len(applied)
 
 
-def _mend(finding: Finding, ask: Ask, units: Path) -> bool:
-    """Show what mends one finding; apply it and return True if it is safe and agreed to."""
-    about, remedy = f"{finding.rule.id} {finding.subject}:", finding.remedy
-    if not remedy.safe:
-        tell(f"{about} left to you: {remedy}")
-    elif isinstance(remedy, Lines):
-        path, old, new = drop_in(remedy, units)
+def _fix(finding: Finding, ask: Ask, units: Path) -> bool:
+    """Show what fixes one finding; apply it and return True if it is safe and agreed to."""
+    about, fix = f"{finding.rule.id} {finding.subject}:", finding.fix
+    if not fix.safe:
+        tell(f"{about} left to you: {fix}")
+    elif isinstance(fix, Lines):
+        path, old, new = drop_in(fix, units)
         if new == old:
             tell(f"{about} {path} has it, but a later file differs")
             return False
@@ -64,23 +63,23 @@ def _mend(finding: Finding, ask: Ask, units: Path) -> bool:
             path.parent.mkdir(exist_ok=True)
             path.write_text(new, encoding="utf-8")
             return True
-    elif isinstance(remedy, Command):
-        tell(f"{about} {remedy}")
+    elif isinstance(fix, Command):
+        tell(f"{about} {fix}")
         if ask("run it?"):
-            for argv in remedy.steps:
+            for argv in fix.steps:
                 run(argv)
             return True
     return False
 
 
-def drop_in(remedy: Lines, units: Path = _UNITS) -> tuple[Path, str, str]:
-    """Return the drop-in for `remedy`, what it holds now, and what it would hold.
+def drop_in(fix: Lines, units: Path = _UNITS) -> tuple[Path, str, str]:
+    """Return the drop-in for `fix`, what it holds now, and what it would hold.
 
     The two are equal where it has these lines already: another file, read later, overrides them.
     """
-    path = units / f"{remedy.unit}.d" / _DROP_IN
+    path = units / f"{fix.unit}.d" / _DROP_IN
     old = path.read_text(encoding="utf-8") if path.exists() else ""
-    section = f"[{remedy.section}]\n" + "".join(f"{line}\n" for line in remedy.lines)
+    section = f"[{fix.section}]\n" + "".join(f"{line}\n" for line in fix.lines)
     return path, old, old if section in old else (old or _FIRST) + "\n" + section
 
 

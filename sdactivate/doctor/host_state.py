@@ -32,7 +32,7 @@ _STAMPS = (
 )
 
 
-class Here(NamedTuple):
+class InstalledFront(NamedTuple):
     """A front on this host, with its running workers: the processes that connect."""
 
     front: Front
@@ -50,7 +50,7 @@ class Here(NamedTuple):
         return words.group(self.workers[0].identity.gid) if self.workers else self.packaging.group
 
 
-class Facts:
+class HostState:
     """The running system, as far as it concerns one deployment.
 
     Raises Error where this process isn't root's: it could not see enough to say anything.
@@ -118,14 +118,14 @@ class Facts:
         return sock_diag.behind(path, self.listeners)
 
     @cached_property
-    def fronts(self) -> list[Here]:
+    def fronts(self) -> list[InstalledFront]:
         """The fronts that are installed, those that run first."""
         found = []
         for front, packaging in accounts.fronts():
             members = [it for it in self.processes if it.unit == packaging.unit]
             workers = [it for it in members if not it.identity.override] or members
-            found.append(Here(front, packaging, tuple(workers)))
-        return sorted(found, key=lambda here: not here.workers)
+            found.append(InstalledFront(front, packaging, tuple(workers)))
+        return sorted(found, key=lambda installed: not installed.workers)
 
     def verdict(self, path: str, process: Process) -> Verdict | None:
         """Return whether `process` may connect to `path`, as it sees it; None if it has left.
@@ -147,10 +147,10 @@ class Facts:
             self._ways[path, root] = walk(path, root)
         return self._ways[path, root]
 
-    def account(self, here: Here) -> Identity | None:
+    def account(self, installed: InstalledFront) -> Identity | None:
         """Return the identity that a front's processes would get if it were started now."""
         try:
-            return accounts.account(here.user, [] if here.front.drops_groups else None)
+            return accounts.account(installed.user, [] if installed.front.drops_groups else None)
         except Error:
             return None
 
@@ -181,11 +181,13 @@ class Facts:
             _journalctl("--sync")  # what was said a moment ago may still be on its way
         return _journalctl("--no-pager", "--quiet", "--output=cat", *options)
 
-    def front_log(self, here: Here, since: float) -> list[str]:
+    def front_log(self, installed: InstalledFront, since: float) -> list[str]:
         """Return what a front has logged since then."""
-        if not here.packaging.log:
-            return self.journal("--unit", here.packaging.unit, f"--since=@{int(since)}")
-        return [line for line in tail(here.packaging.log) if (stamp(line) or since) >= int(since)]
+        if not installed.packaging.log:
+            return self.journal("--unit", installed.packaging.unit, f"--since=@{int(since)}")
+        return [
+            line for line in tail(installed.packaging.log) if (stamp(line) or since) >= int(since)
+        ]
 
 
 def _journalctl(*options: str) -> list[str]:

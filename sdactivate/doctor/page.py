@@ -1,4 +1,4 @@
-"""One page that draws the way of a request: each door, who stands at it, and what is wrong.
+"""One page that draws the path of a request: each stop, who may pass it, and what is wrong.
 
 Self-contained and readable without scripts, in print and without colours. Everything that comes
 from the system goes through `_shown`.
@@ -14,10 +14,9 @@ from sdactivate.access import words
 from sdactivate.access.permissions import Node, Verdict, judge
 from sdactivate.doctor import report
 from sdactivate.doctor.checks import common
-from sdactivate.doctor.examine import Finding
 from sdactivate.doctor.exposure import measure
-from sdactivate.doctor.finding import Case
-from sdactivate.doctor.host_state import Facts
+from sdactivate.doctor.finding import Case, Finding
+from sdactivate.doctor.host_state import HostState
 from sdactivate.terminal import escape
 
 _ORDER = ("error", "warning", "note")
@@ -34,9 +33,9 @@ def write(path: str, examined: Examined) -> None:
 
 
 def page(examined: Examined) -> str:
-    """Return the page: for each deployment its way, then its findings, then its exposure."""
+    """Return the page: for each deployment the path, then its findings, then its exposure."""
     names = ", ".join(case.deployment.name for case, _ in examined)
-    place = socket.gethostname() if any(case.facts for case, _ in examined) else "unit files"
+    place = socket.gethostname() if any(case.host for case, _ in examined) else "unit files"
     findings = [finding for _, found in examined for finding in found]
     body = [
         "<header>",
@@ -53,7 +52,7 @@ def page(examined: Examined) -> str:
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{_shown(names)}: the way of a request</title>",
+            f"<title>{_shown(names)}: the path of a request</title>",
             f"<style>\n{_STYLE.read_text(encoding='utf-8')}</style></head><body>",
             *body,
             "</body></html>\n",
@@ -67,11 +66,11 @@ def _shown(text: str) -> str:
 
 def _case(case: Case, findings: Sequence[Finding], *, several: bool) -> Iterable[str]:
     name = f" of {_shown(case.deployment.name)}" if several else ""
-    yield f"<section><h2>The way of a request{name}</h2>"
+    yield f"<section><h2>The path of a request{name}</h2>"
     for address in _addresses(case):
         yield f"<h3><code>{_shown(address)}</code></h3>"
-        yield '<ol class="way">'
-        yield from _door("Client", ["anybody who reaches the front"])
+        yield '<ol class="path">'
+        yield from _stop("Client", ["anybody who reaches the front"])
         yield from _front(case, address)
         yield from _path(case, address)
         yield from _service(case)
@@ -85,15 +84,15 @@ def _case(case: Case, findings: Sequence[Finding], *, several: bool) -> Iterable
 
 
 def _addresses(case: Case) -> list[str]:
-    if case.facts:
-        return [it for unit in case.sockets for it in case.facts.addresses(unit.name)]
+    if case.host:
+        return [it for unit in case.sockets for it in case.host.addresses(unit.name)]
     return [it.text for unit in case.sockets for it in common.addresses(unit)]
 
 
-def _door(
+def _stop(
     title: str, lines: Iterable[str], people: Iterable[str] = (), *, shut: bool = False
 ) -> Iterable[str]:
-    yield f'<li class="door{" shut" if shut else ""}"><h3>{_shown(title)}</h3>'
+    yield f'<li class="stop{" shut" if shut else ""}"><h3>{_shown(title)}</h3>'
     yield from (f"<p>{_shown(line)}</p>" for line in lines)
     if people := list(people):
         yield "<ul>"
@@ -102,21 +101,23 @@ def _door(
     yield "</li>"
 
 
-def _stands(allowed: bool, text: str) -> str:
+def _passer(allowed: bool, text: str) -> str:
     word = "may pass" if allowed else "may not pass"
     return f'<li class="{"yes" if allowed else "no"}" title="{word}">{_shown(text)}</li>'
 
 
 def _front(case: Case, address: str) -> Iterable[str]:
-    if case.facts is None:
+    if case.host is None:
         return
-    for here in case.facts.fronts:
-        if not here.workers:
+    for installed in case.host.fronts:
+        if not installed.workers:
             continue
-        lines = [f"{here.packaging.unit}, {len(here.workers)} processes as {here.user}"]
-        yield from _door(here.front.title, lines)
-    if not any(here.workers for here in case.facts.fronts):
-        yield from _door("Front", ["none that is known runs here"], shut=True)
+        lines = [
+            f"{installed.packaging.unit}, {len(installed.workers)} processes as {installed.user}"
+        ]
+        yield from _stop(installed.front.title, lines)
+    if not any(installed.workers for installed in case.host.fronts):
+        yield from _stop("Front", ["none that is known runs here"], shut=True)
 
 
 def _path(case: Case, address: str) -> Iterable[str]:
@@ -124,68 +125,68 @@ def _path(case: Case, address: str) -> Iterable[str]:
         what = (
             "abstract: no owner, no mode" if address.startswith("@") else "TCP: no owner, no mode"
         )
-        yield from _door("Socket", [what], [_stands(True, "everybody")])
+        yield from _stop("Socket", [what], [_passer(True, "everybody")])
         return
-    if case.facts is None:
+    if case.host is None:
         modes = [f"mode {common.mode(unit):04o}, group {unit.value('SocketGroup', 'not set')}"
                  for unit in case.sockets
                  if any(it.text == address for it in common.paths(unit))]  # fmt: skip
-        yield from _door(address, modes)
+        yield from _stop(address, modes)
         return
-    way = case.facts.way(address)
+    way = case.host.way(address)
     seen: list[str] = []
     for step in way.steps:
         node = step.node
         if node.path in seen or (node.path == "/" and len(way.steps) > 1):
             continue
         seen.append(node.path)
-        people = list(_people(case.facts, address, node))
+        people = list(_people(case.host, address, node))
         shut = bool(people) and all('class="no"' in line for line in people)
         lines = [f"{words.user(node.uid)}:{words.group(node.gid)} {words.mode(node)}"]
         lines += [words.acl(node)] if node.acl else []
         lines += [f"-> {node.target}"] if node.target else []
-        if node == way.end and (found := case.facts.listener(address)):
+        if node == way.end and (found := case.host.listener(address)):
             lines.append(f"{found.waiting} of {found.backlog} waiting")
         elif node == way.end:
             lines.append("nothing listens here")
-        yield from _door(node.path, lines, people, shut=shut)
+        yield from _stop(node.path, lines, people, shut=shut)
     if way.error:
-        yield from _door("The end", [words.because(_nothing(way.error))], shut=True)
+        yield from _stop("The end", [words.because(_nothing(way.error))], shut=True)
 
 
 def _nothing(error: int) -> Verdict:
     return Verdict(False, None, 0, "error", error=error)
 
 
-def _people(facts: Facts, address: str, node: Node) -> Iterable[str]:
-    """Who stands at one door: the services, each judged by what `node` is to it."""
+def _people(host: HostState, address: str, node: Node) -> Iterable[str]:
+    """Who may pass one stop: the services, each judged by what `node` is to it."""
     answers: dict[tuple[str, str], list[bool]] = {}
-    for process in facts.processes:
+    for process in host.processes:
         if process.identity.override or not process.unit.endswith(".service"):
             continue
         if process.root != "/":
             continue  # it walks another way
-        verdict = judge(facts.way(address), process.identity)
-        # Whoever was turned away before doesn't stand here.
+        verdict = judge(host.way(address), process.identity)
+        # Whoever was turned away before doesn't stand installed.
         stopped = verdict.node.path if verdict.node and not verdict.allowed else None
         if stopped and stopped != node.path and node.path.startswith(stopped.rstrip("/") + "/"):
             continue
         key = (process.unit, words.user(process.identity.uid))
         answers.setdefault(key, []).append(stopped != node.path)
     for (unit, user), verdicts in sorted(answers.items()):
-        yield _stands(any(verdicts), f"{unit} ({user})")
+        yield _passer(any(verdicts), f"{unit} ({user})")
 
 
 def _service(case: Case) -> Iterable[str]:
     if case.service is None:
-        yield from _door("Service", ["none"], shut=True)
+        yield from _stop("Service", ["none"], shut=True)
         return
     user = common.user(case.service)
     dynamic = " (dynamic)" if common.is_dynamic(case.service) else ""
     lines = [f"{case.service.name} as {user}{dynamic}"]
-    if case.facts:
-        lines.append(case.facts.property(case.service.name, "ActiveState"))
-    yield from _door("Service", lines, shut=common.is_root(case.service))
+    if case.host:
+        lines.append(case.host.property(case.service.name, "ActiveState"))
+    yield from _stop("Service", lines, shut=common.is_root(case.service))
     sandbox = [
         f"{label}: {'yes' if case.service.is_on(key) else 'no'}"
         for key, label in (
@@ -195,7 +196,7 @@ def _service(case: Case) -> Iterable[str]:
         )
     ]
     system = case.service.value("ProtectSystem") or ("strict" if dynamic else "no")
-    yield from _door("Sandbox", [f"system read-only: {system}", *sandbox])
+    yield from _stop("Sandbox", [f"system read-only: {system}", *sandbox])
 
 
 def _finding(finding: Finding) -> str:
@@ -209,14 +210,14 @@ def _finding(finding: Finding) -> str:
         f'<h3><span class="tag">{rule.severity} {rule.id}</span> {_shown(rule.what)}: '
         f"{_shown(finding.subject)}</h3>{at}{text}<p>{_shown(finding.because)}.</p>"
         f"<p>{_shown(rule.why)} <cite>{_shown(rule.source)}</cite></p>"
-        f"<p>Mend it:</p><pre>{_shown(str(finding.remedy))}</pre>{then}</article>"
+        f"<p>Fix it:</p><pre>{_shown(str(finding.fix))}</pre>{then}</article>"
     )
 
 
 def _exposure(case: Case, name: str) -> Iterable[str]:
     if case.service is None or not case.service.files:
         return
-    offline = case.facts is None
+    offline = case.host is None
     target = case.service.files[0] if offline else case.service.name
     found = measure(target, offline=offline)
     if found is None:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sdactivate import __version__
-from sdactivate.doctor.examine import Finding
+from sdactivate.doctor.finding import Finding
 from sdactivate.doctor.rules import TABLE
 from sdactivate.terminal import escape
 
@@ -30,7 +30,7 @@ def _block(finding: Finding) -> str:
     lines = [f"  {finding.rule.severity} {finding.rule.id}: {finding.rule.what}"]
     if place := where(finding):
         lines.append(f"    at    {place}" + (f": {finding.text}" if finding.text else ""))
-    lines += [f"    why   {finding.because}", f"    mend  {finding.remedy}"]
+    lines += [f"    why   {finding.because}", f"    fix   {finding.fix}"]
     lines += [f"    then  {finding.then}"] if finding.then else []
     return "\n".join(map(escape, lines))
 
@@ -63,9 +63,9 @@ def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
             "line": it.line or None,
             "text": it.text or None,
             "because": it.because,
-            "fix": str(it.remedy),
+            "fix": str(it.fix),
             "then": it.then or None,
-            "safe": it.remedy.safe,
+            "safe": it.fix.safe,
         }
         for it in findings
     ]
@@ -78,7 +78,7 @@ def as_sarif(findings: Sequence[Finding]) -> dict[str, Any]:
             "id": rule.id,
             "shortDescription": {"text": rule.what},
             "fullDescription": {"text": f"{rule.why} Source: {rule.source}."},
-            "help": {"text": f"Mend it: {rule.fix}."},
+            "help": {"text": f"Fix it: {rule.fix}."},
             "defaultConfiguration": {"level": rule.severity},
         }
         for rule in TABLE
@@ -101,7 +101,7 @@ def as_sarif(findings: Sequence[Finding]) -> dict[str, Any]:
 
 def _message(finding: Finding) -> str:
     then = f", then: {finding.then}" if finding.then else ""
-    return f"{finding.subject}: {finding.because}. Mend it: {finding.remedy}{then}"
+    return f"{finding.subject}: {finding.because}. Fix it: {finding.fix}{then}"
 
 
 def _location(finding: Finding) -> dict[str, Any]:

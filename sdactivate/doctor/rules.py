@@ -3,33 +3,12 @@
 A rule's number is for ever: SDA0xx hold for unit files alone, SDA1xx need the running system.
 """
 
-from typing import Literal, NamedTuple
-
 from sdactivate.doctor.checks import live_fronts, live_services, live_sockets, services, sockets
-from sdactivate.doctor.finding import Check
-
-Severity = Literal["error", "warning", "note"]
+from sdactivate.doctor.finding import Rule
 
 SOCKET = "systemd.socket(5)"
 EXEC = "systemd.exec(5)"
 UNIX = "unix(7)"
-
-
-class Rule(NamedTuple):
-    """One row. `fix` says what mends it in general; each finding has the exact line."""
-
-    id: str
-    severity: Severity
-    what: str
-    why: str
-    source: str
-    fix: str
-    check: Check
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it needs the running system."""
-        return self.id >= "SDA100"
 
 
 # fmt: off
@@ -117,7 +96,7 @@ TABLE: tuple[Rule, ...] = (
          "A process has the groups of its start; usermod changes those of the next.",
          "credentials(7)", "systemctl restart FRONT", live_fronts.group_after_start),
     Rule("SDA105", "warning", "Other services can connect as well",
-         "They go round the front's authentication.",
+         "They can bypass the front's authentication.",
          "unix(7)",
          "a group of the front's own, another user for the other service, or --allow-peer "
          "unit:FRONT",
@@ -136,7 +115,7 @@ TABLE: tuple[Rule, ...] = (
     Rule("SDA109", "error", "The socket unit has failed",
          "It listens no more, until it is restarted.",
          SOCKET,
-         "mend the service, then systemctl restart NAME.socket",
+         "fix the service, then systemctl restart NAME.socket",
          live_sockets.socket_failed),
     Rule("SDA110", "error", "The service has failed",
          "It is started for the next connection, and fails again.",

@@ -1,8 +1,8 @@
-"""Who goes round the front, and who is only passing."""
+"""Who can bypass the front, and who is only passing."""
 
 import pytest
 
-from sdactivate.access.bypass import goes_round
+from sdactivate.access.bypass import bypasses_front
 from sdactivate.access.permissions import Identity, Verdict
 
 _WEB = Identity(33, 33)
@@ -27,8 +27,8 @@ _ROOT = Identity(0, 0, override=True)
         ("session-1.scope", _WEB, "group", False),
     ],
 )
-def test_who_goes_round(unit: str, identity: Identity, by: str, round_it: bool) -> None:
+def test_who_bypasses_front(unit: str, identity: Identity, by: str, round_it: bool) -> None:
     verdict = Verdict(True, None, 2, by)
-    assert goes_round(unit, identity, verdict, ("mysite.service",)) is round_it
-    assert not goes_round(unit, identity, verdict._replace(allowed=False), ("mysite.service",))
-    assert not goes_round(unit, identity, None, ("mysite.service",))
+    assert bypasses_front(unit, identity, verdict, ("mysite.service",)) is round_it
+    assert not bypasses_front(unit, identity, verdict._replace(allowed=False), ("mysite.service",))
+    assert not bypasses_front(unit, identity, None, ("mysite.service",))

@@ -39,7 +39,7 @@ def test_accounts_are_judged_and_proven(path: str) -> None:
     assert allowed == {"root": True, "nobody": False}
     assert not report.differs
     text = who_report.as_text(report)
-    assert f"no   nobody    {path}: others have ---, w is wanted; proven: EACCES" in text
+    assert f"no   nobody    {path}: others have ---, needs w; proven: EACCES" in text
     assert "listening, " in text
 
 
@@ -55,11 +55,11 @@ def test_running_processes_are_grouped_by_what_decides(path: str) -> None:
         for process in crowd:
             process.kill()
             process.wait()
-    teams = {team.pids: team.answer for team in report.teams if team.identity.uid == 20001}
-    assert teams[crowd[0].pid, crowd[1].pid].allowed
-    refused = teams[crowd[2].pid,]
+    answers = {row.pids: row.answer for row in report.processes if row.identity.uid == 20001}
+    assert answers[crowd[0].pid, crowd[1].pid].allowed
+    refused = answers[crowd[2].pid,]
     assert refused.allowed is False
-    assert refused.because == f"{path}: others have ---, w is wanted"
+    assert refused.because == f"{path}: others have ---, needs w"
     assert not report.differs
 
 
@@ -76,10 +76,10 @@ def test_a_process_with_a_file_system_of_its_own_does_not_see_the_socket(path: s
             report = who.report(path, [], list(running()))
         finally:
             process.kill()
-    team = next(team for team in report.teams if process.pid in team.pids)
-    assert team.answer.allowed is False
-    assert "No such file" in team.answer.because
-    assert "own view" in team.answer.because
+    row = next(row for row in report.processes if process.pid in row.pids)
+    assert row.answer.allowed is False
+    assert "No such file" in row.answer.because
+    assert "own view" in row.answer.because
 
 
 def test_a_proof_that_contradicts_the_verdict_is_told(path: str) -> None:

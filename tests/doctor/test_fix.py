@@ -7,22 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from sdactivate.doctor.examine import Finding
-from sdactivate.doctor.finding import Advice, Command, Lines, Remedy
+from sdactivate.doctor.finding import Advice, Command, Finding, Fix, Lines
 from sdactivate.doctor.fix import apply, asker, drop_in
 from sdactivate.doctor.rules import BY_ID
 from sdactivate.errors import Error
 
 
-def finding(remedy: Remedy) -> Finding:
-    return Finding(BY_ID["SDA015"], "web.socket", "", 0, "", "because", remedy)
+def finding(fix: Fix) -> Finding:
+    return Finding(BY_ID["SDA015"], "web.socket", "", 0, "", "because", fix)
 
 
 def test_only_what_is_agreed_to_is_run(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    remedies = [Command(("touch", str(path)), safe=True) for path in (first, second)]
+    fixes = [Command(("touch", str(path)), safe=True) for path in (first, second)]
     answers = iter([False, True])
-    assert apply([finding(it) for it in remedies], lambda _: next(answers)) == 1
+    assert apply([finding(it) for it in fixes], lambda _: next(answers)) == 1
     assert not first.exists()
     assert second.exists()
 
@@ -33,38 +32,38 @@ def test_what_is_not_safe_is_said_and_never_asked(
     def ask(question: str) -> bool:
         raise AssertionError(question)
 
-    remedies: list[Remedy] = [
+    fixes: list[Fix] = [
         Command(("touch", str(tmp_path / "no"))),
         Lines("web.socket", "Socket", ("SocketMode=0660",)),
         Advice("move it"),
     ]
-    assert apply([finding(it) for it in remedies], ask, tmp_path) == 0
+    assert apply([finding(it) for it in fixes], ask, tmp_path) == 0
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().err.count("left to you") == 3
 
 
-def test_one_remedy_for_several_findings_is_applied_once(tmp_path: Path) -> None:
+def test_one_fix_for_several_findings_is_applied_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    remedy = Command(("sh", "-c", f"echo once >>{log}"), safe=True)
-    assert apply([finding(remedy), finding(remedy)], lambda _: True) == 1
+    fix = Command(("sh", "-c", f"echo once >>{log}"), safe=True)
+    assert apply([finding(fix), finding(fix)], lambda _: True) == 1
     assert log.read_text() == "once\n"
 
 
 def test_a_command_that_fails_is_an_error_with_its_own_words() -> None:
-    remedy = Command(("sh", "-c", "echo too bad >&2; exit 3"), safe=True)
+    fix = Command(("sh", "-c", "echo too bad >&2; exit 3"), safe=True)
     with pytest.raises(Error, match="too bad"):
-        apply([finding(remedy)], lambda _: True)
+        apply([finding(fix)], lambda _: True)
     with pytest.raises(Error, match="no-such-program isn't installed here"):
         apply([finding(Command(("no-such-program", "-x"), safe=True))], lambda _: True)
 
 
 def test_a_drop_in_keeps_what_it_has(tmp_path: Path) -> None:
-    remedy = Lines("web.socket", "Socket", ("Backlog=4096",), safe=True)
-    path, old, new = drop_in(remedy, tmp_path)
+    fix = Lines("web.socket", "Socket", ("Backlog=4096",), safe=True)
+    path, old, new = drop_in(fix, tmp_path)
     assert (path, old) == (tmp_path / "web.socket.d" / "zz-sdactivate-doctor.conf", "")
     path.parent.mkdir()
     path.write_text(new)
-    _, old, both = drop_in(remedy._replace(lines=("FlushPending=no",)), tmp_path)
+    _, old, both = drop_in(fix._replace(lines=("FlushPending=no",)), tmp_path)
     assert old == new
     assert both.startswith(new)
     assert both.endswith("[Socket]\nFlushPending=no\n")
@@ -73,11 +72,11 @@ def test_a_drop_in_keeps_what_it_has(tmp_path: Path) -> None:
 def test_lines_that_a_later_file_overrides_are_not_written_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    remedy = Lines("web.socket", "Socket", ("Backlog=4096",), safe=True)
-    path, _, new = drop_in(remedy, tmp_path)
+    fix = Lines("web.socket", "Socket", ("Backlog=4096",), safe=True)
+    path, _, new = drop_in(fix, tmp_path)
     path.parent.mkdir()
     path.write_text(new)
-    assert apply([finding(remedy)], lambda _: True, tmp_path) == 0
+    assert apply([finding(fix)], lambda _: True, tmp_path) == 0
     assert f"{path} has it, but a later file differs" in capsys.readouterr().err
     assert path.read_text() == new
 

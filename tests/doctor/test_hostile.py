@@ -254,7 +254,7 @@ def test_processes_that_leave_in_the_middle_are_left_out(tmp_path: Path) -> None
     elsewhere = [it._replace(root=f"/proc/{it.pid}/root", view=("x",)) for it in seen]
     mine = [it for it in elsewhere if it.pid in {one.pid for one in crowd}]
     told = who.report(str(tmp_path), [], mine)
-    assert told.teams == ()
+    assert told.processes == ()
 
 
 @anything

@@ -110,7 +110,7 @@ def test_a_service_for_each_connection_has_one_finding(tmp_path: Path) -> None:
     }
     (found,) = findings(tmp_path, files)
     assert found.rule.id == "SDA012"
-    assert "whose service is then ssh.service" in str(found.remedy)
+    assert "whose service is then ssh.service" in str(found.fix)
 
 
 @pytest.mark.skipif(not PACKAGED.is_dir(), reason="a distribution's units are what is read")

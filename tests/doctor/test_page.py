@@ -95,15 +95,15 @@ def test_several_deployments_have_their_own_findings(tmp_path: Path) -> None:
 
 @needs_chromium
 @pytest.mark.parametrize("width", [600, 800, 1280])
-def test_a_browser_shows_every_door_and_finding(
+def test_a_browser_shows_every_stop_and_finding(
     made: Callable[[broken.Broken], Path], width: int
 ) -> None:
     """Every box is there, none is squeezed or cut off, and nothing has to be scrolled to."""
     page = made(broken.Broken(socket="Backlog=16\nSocketMode=0666"))
     with tempfile.TemporaryDirectory() as profile:
         shown = measure(page, profile, width)
-    # the way of offline units: client, socket, service, sandbox
-    assert shown["doors"] == "4"
+    # the path of offline units: client, socket, service, sandbox
+    assert shown["stops"] == "4"
     assert shown["findings"] == "2"
     assert shown["scrolls"] == "no"
     assert shown["hidden"] == "0"
@@ -116,8 +116,8 @@ def measure(page: Path, profile: str, width: int) -> dict[str, str]:
       const hidden = e => { const r = e.getBoundingClientRect();
         return r.width < 40 || r.height < 20 || r.right > innerWidth + 1; };
       document.body.dataset.counted = JSON.stringify({
-        doors: boxes('.door').length, findings: boxes('.finding').length,
-        hidden: boxes('.door,.finding').filter(hidden).length,
+        stops: boxes('.stop').length, findings: boxes('.finding').length,
+        hidden: boxes('.stop,.finding').filter(hidden).length,
         scrolls: document.documentElement.scrollWidth > innerWidth ? 'yes' : 'no'});
     """
     copy = page.with_name("measured.html")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sdactivate.cli import main
 from sdactivate.doctor import report, units
 from sdactivate.doctor.checks.services import forking_wrapper
-from sdactivate.doctor.examine import Finding, examine
-from sdactivate.doctor.finding import Case
+from sdactivate.doctor.examine import examine
+from sdactivate.doctor.finding import Case, Finding
 from sdactivate.doctor.rules import BY_ID, TABLE
 from sdactivate.errors import UsageError
 from sdactivate.generate import units as generated
@@ -68,7 +68,7 @@ def test_every_offline_rule_has_a_broken_setup() -> None:
     assert set(broken.OFFLINE) == {rule.id for rule in TABLE if not rule.is_live}
 
 
-def test_every_remedy_that_is_lines_mends_its_finding(tmp_path: Path) -> None:
+def test_every_fix_that_is_lines_fixes_its_finding(tmp_path: Path) -> None:
     """The lines, written as a drop-in with a real group for the placeholder, silence the rule."""
     from sdactivate.doctor.finding import Lines
     from sdactivate.doctor.fix import drop_in
@@ -78,12 +78,12 @@ def test_every_remedy_that_is_lines_mends_its_finding(tmp_path: Path) -> None:
             directory = tmp_path / f"{number}-{setups.index(setup)}"
             directory.mkdir()
             for finding in findings(directory, broken.units(setup)):
-                if isinstance(finding.remedy, Lines):
-                    path, _, new = drop_in(finding.remedy, directory)
+                if isinstance(finding.fix, Lines):
+                    path, _, new = drop_in(finding.fix, directory)
                     path.parent.mkdir(exist_ok=True)
                     path.write_text(new.replace("THE FRONT'S GROUP", "www-data"))
             left = findings(directory, {})
-            assert not [it for it in left if isinstance(it.remedy, Lines)], (rule, left)
+            assert not [it for it in left if isinstance(it.fix, Lines)], (rule, left)
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=50)

@@ -103,7 +103,7 @@ MEANINGS = {
 
 
 def log_lines() -> str:
-    """What each front logs when it cannot connect, what that means, and what mends it."""
+    """What each front logs when it cannot connect, what that means, and what fixes it."""
     rows = []
     for front in FRONTS.values():
         packaged = front.packaging.get("debian")
@@ -113,7 +113,7 @@ def log_lines() -> str:
             by_line.setdefault(getattr(front.failures, what), []).append(what)
         for line, whats in by_line.items():
             meanings = [[part.format(socket=socket) for part in MEANINGS[what]] for what in whats]
-            means, shows, mends = (
+            means, shows, fixes = (
                 list(dict.fromkeys(column)) for column in zip(*meanings, strict=True)
             )
             rows.append(
@@ -123,10 +123,10 @@ def log_lines() -> str:
                     f"`{line.replace('SOCKET', socket).strip()}`",
                     "; or ".join(means),
                     "<br>".join(f"`{each}`" for each in shows),
-                    "<br>".join(f"`{each}`" for each in mends),
+                    "<br>".join(f"`{each}`" for each in fixes),
                 )
             )
-    return table(("front", "client sees", "log line", "means", "shown by", "mended by"), rows)
+    return table(("front", "client sees", "log line", "means", "shown by", "fixed by"), rows)
 
 
 def logs() -> str:

@@ -1,4 +1,4 @@
-"""Broken deployments, each made for real, found, explained and, where it is safe, mended."""
+"""Broken deployments, each made for real, found, explained and, where it is safe, fixed."""
 
 import json
 import re
@@ -106,7 +106,7 @@ def test_nothing_is_wrong_with_what_gen_writes(site: Machine) -> None:
     assert service_alone.stdout == "nothing found\n"
 
 
-# The front is refused: which component, and what mends it
+# The front is refused: which component, and what fixes it
 
 
 def missing_group(machine: Machine) -> None:
@@ -165,14 +165,14 @@ def front_with_a_tmp_of_its_own(machine: Machine) -> None:
 
 
 REFUSED: list[tuple[Callable[[Machine], None], str, str, str]] = [
-    (missing_group, "SDA102", "others have ---, w is wanted", "usermod -aG web www-data"),
-    (owner_only, "SDA102", "group web has ---, w is wanted", "SocketMode=0660"),
-    (roots_group, "SDA102", "others have ---, w is wanted", "SocketGroup=www-data"),
-    (nobodys_group, "SDA102", "others have ---, w is wanted", "SocketGroup=www-data"),
+    (missing_group, "SDA102", "others have ---, needs w", "usermod -aG web www-data"),
+    (owner_only, "SDA102", "group web has ---, needs w", "SocketMode=0660"),
+    (roots_group, "SDA102", "others have ---, needs w", "SocketGroup=www-data"),
+    (nobodys_group, "SDA102", "others have ---, needs w", "SocketGroup=www-data"),
     (directory_of_its_own, "SDA102", "owner www-data has ---", "chmod u+x /srv/closed"),
     (named_in_an_acl, "SDA102", "ACL user www-data has r--", "setfacl -m u:www-data:rx /srv/"),
-    (closed_directory, "SDA102", "/srv/closed: others have ---, x is wanted", "setfacl -m g:www-"),
-    (acl_mask, "SDA103", "its mask leaves r--, w is wanted", "setfacl -m m::rw /run/mysite.sock"),
+    (closed_directory, "SDA102", "/srv/closed: others have ---, needs x", "setfacl -m g:www-"),
+    (acl_mask, "SDA103", "its mask leaves r--, needs w", "setfacl -m m::rw /run/mysite.sock"),
     (acl_mask_of_a_directory, "SDA103", "its mask leaves", "setfacl -m m::rwx /srv/closed"),
     (older_than_its_group, "SDA104", "processes are older", "systemctl restart nginx.service"),
     (front_with_a_tmp_of_its_own, "SDA106", "don't see /tmp/mysite.sock", "/run/mysite.sock"),
@@ -254,7 +254,7 @@ def test_a_front_that_runs_as_another_user_is_asked_as_that_one(site: Machine) -
         site.run("sh", "-c", "gpasswd -d alice web; mv /root/nginx.conf /etc/nginx")
 
 
-# What is safe is mended
+# What is safe is fixed
 
 
 def removed(machine: Machine) -> None:
@@ -311,7 +311,7 @@ def an_old_backlog(machine: Machine) -> None:
     machine.run("systemctl", "daemon-reload")
 
 
-MENDED: list[tuple[Callable[[Machine], None], str]] = [
+FIXED: list[tuple[Callable[[Machine], None], str]] = [
     (removed, "SDA101"),
     (replaced, "SDA101"),
     (taken_over, "SDA101"),
@@ -327,8 +327,8 @@ MENDED: list[tuple[Callable[[Machine], None], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("breaks", "rule"), MENDED)
-def test_what_is_safe_is_mended(site: Machine, breaks, rule: str) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("breaks", "rule"), FIXED)
+def test_what_is_safe_is_fixed(site: Machine, breaks, rule: str) -> None:  # type: ignore[no-untyped-def]
     breaks(site)
     found = {it: finding for it, finding in doctor(site).items() if it != "SDA111"}
     assert set(found) == {rule}
@@ -339,7 +339,7 @@ def test_what_is_safe_is_mended(site: Machine, breaks, rule: str) -> None:  # ty
     assert rule in doctor(site)
     done = site.run(*argv, "--yes", check=False)
     assert found[rule]["fix"] in done.stderr
-    assert "mended " in done.stderr
+    assert "fixed " in done.stderr
     assert set(doctor(site)) <= {"SDA111"}
     assert status(site) == "200"
 
@@ -356,7 +356,7 @@ def test_a_socket_is_restarted_though_its_service_runs_without_requiring_it(site
     argv = (*site.sdactivate, "doctor", "other", "--ignore", "SDA018")
     try:
         said = site.run(*argv, "--fix", "--yes", check=False)
-        assert "mend  systemctl stop other.service && systemctl restart other.socket" in said.stdout
+        assert "fix  systemctl stop other.service && systemctl restart other.socket" in said.stdout
         assert site.run(*argv).stdout == "nothing found\n"
         site.run("sh", "-ec", "systemctl stop other.socket; systemctl start other.service")
         said = site.run(*argv, "--fix", "--yes", check=False)
@@ -375,7 +375,7 @@ def test_a_drop_in_is_shown_as_a_diff_and_written_with_yes(site: Machine) -> Non
     assert "systemctl restart mysite.socket" in said
     written = site.read(f"{UNITS}/mysite.socket.d/zz-sdactivate-doctor.conf")
     assert "Backlog=4096" in written
-    # what is bound is still the old socket: the doctor says so, and what it has said mends it
+    # what is bound is still the old socket: the doctor says so, and what it has said fixes it
     assert "room for 16 waiting connections instead of 4096" in doctor(site)["SDA114"]["because"]
     effect = said.rpartition("it takes effect with: ")[2].partition("\n")[0]
     site.run("sh", "-ec", effect)
@@ -554,18 +554,18 @@ def test_a_wrapper_that_forks_is_found_and_fails(site: Machine) -> None:
     assert (finding["line"], finding["text"]) == (3, line)
 
 
-# Others at the door
+# Others who can connect
 
 
 @php.needs_php
-def test_php_as_the_front_s_user_is_found_and_the_rule_for_peers_mends_it(site: Machine) -> None:
+def test_php_as_the_front_s_user_is_found_and_the_rule_for_peers_fixes_it(site: Machine) -> None:
     php.start(site)
     site.run("systemctl", "restart", "nginx.service")
     found = doctor(site)
     assert set(found) == {"SDA105"}
     finding = found["SDA105"]
     assert finding["subject"] == php.UNIT
-    assert "go round the front's authentication" in finding["because"]
+    assert "bypass the front's authentication" in finding["because"]
     assert "Environment=SDACTIVATE_ALLOW_PEER=unit:nginx.service" in finding["fix"]
     assert php.connect(site).startswith("answered")
     site.run("sh", "-ec", _as_told(finding))
@@ -575,13 +575,13 @@ def test_php_as_the_front_s_user_is_found_and_the_rule_for_peers_mends_it(site: 
 
 
 @php.needs_php
-def test_who_says_that_php_goes_round_the_front(site: Machine) -> None:
+def test_who_says_that_php_bypasses_front_the_front(site: Machine) -> None:
     php.start(site)
     text = site.run(*site.sdactivate, "who", "mysite").stdout
     assert "  group web: bob, www-data\n" in text
     (line,) = (line for line in text.splitlines() if php.UNIT in line)
     assert line.startswith("  yes")
-    assert line.endswith("; it goes round the front")
+    assert line.endswith("; it can bypass the front")
     (line,) = (line for line in text.splitlines() if "nginx.service" in line)
     assert "goes round" not in line
 
@@ -699,15 +699,15 @@ def test_php_fpm_s_own_unit_is_examined_too(site: Machine) -> None:
     assert json.loads(done.stdout) == []
 
 
-def test_the_page_shows_each_door_of_the_running_system(site: Machine, tmp_path: Path) -> None:
+def test_the_page_shows_each_stop_of_the_running_system(site: Machine, tmp_path: Path) -> None:
     closed_directory(site)
     site.run(*site.sdactivate, "doctor", "mysite", "--html", "/root/page.html", check=False)
     page = Strict()
     page.feed(site.read("/root/page.html"))
     assert page.open == []
     text = "".join(page.text)
-    doors = ["Client", "nginx.service, ", "root:root rwxr-x---", "Sandbox"]
-    places = [text.index(door) for door in doors]
+    stops = ["Client", "nginx.service, ", "root:root rwxr-x---", "Sandbox"]
+    places = [text.index(stop) for stop in stops]
     assert places == sorted(places)
     assert "Exposure: 0.2 of 10" in text
     assert "setfacl -m g:www-data:x /srv/closed" in text
@@ -716,7 +716,7 @@ def test_the_page_shows_each_door_of_the_running_system(site: Machine, tmp_path:
         copy = tmp_path / "page.html"
         copy.write_text(site.read("/root/page.html"))
         shown = measure(copy, str(tmp_path / "profile"), 1000)
-        assert (int(shown["doors"]) > 6, shown["scrolls"], shown["hidden"]) == (True, "no", "0")
+        assert (int(shown["stops"]) > 6, shown["scrolls"], shown["hidden"]) == (True, "no", "0")
 
 
 def test_what_takes_no_connections_is_left_out(site: Machine) -> None:

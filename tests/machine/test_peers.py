@@ -61,7 +61,7 @@ def test_the_front_is_served_and_php_as_the_same_user_is_not(machine, site) -> N
 
 
 @php.needs_php
-def test_without_a_rule_php_goes_round_the_front(machine: Machine, site) -> None:  # type: ignore[no-untyped-def]
+def test_without_a_rule_php_bypasses_front_the_front(machine: Machine, site) -> None:  # type: ignore[no-untyped-def]
     """What the rule is for; and the page is a real test of it."""
     site("unit:nginx.service")
     php.start(machine)

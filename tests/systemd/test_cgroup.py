@@ -81,7 +81,8 @@ def test_a_line_of_another_hierarchy_is_not_the_unified_one() -> None:
 
 
 def test_the_gate_and_the_doctor_ask_the_same_function() -> None:
-    assert units.cgroup.unit_of is processes.unit_of
+    assert vars(units)["cgroup"] is cgroup
+    assert vars(processes)["unit_of"] is cgroup.unit_of
 
 
 PARTS = st.sampled_from(

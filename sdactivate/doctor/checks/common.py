@@ -120,9 +120,9 @@ def usual_path(unit: Unit) -> str:
 
 
 def front_group(case: Case) -> str:
-    """Return SocketGroup='s value for a remedy: the running front's group where one is known."""
-    running = case.facts.fronts if case.facts else []
-    return next((here.group for here in running if here.workers), "THE FRONT'S GROUP")
+    """Return SocketGroup='s value for a fix: the running front's group where one is known."""
+    fronts = case.host.fronts if case.host else []
+    return next((it.group for it in fronts if it.workers), "THE FRONT'S GROUP")
 
 
 def under(path: str, *directories: str) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sdactivate.access import words
-from sdactivate.access.bypass import goes_round
+from sdactivate.access.bypass import bypasses_front
 from sdactivate.access.permissions import SEARCH, Verdict, judge
-from sdactivate.doctor.finding import Advice, Case, Command, Hit, Lines, Remedy, restart
-from sdactivate.doctor.host_state import Facts, Here
+from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit, Lines, restart
+from sdactivate.doctor.host_state import HostState, InstalledFront
 from sdactivate.peer_rules import PeerRule, kernel_version, needs
 
 _ALLOW_PEER = re.compile(r"allow[-_]peer[=\s]+[\"']?\w", re.IGNORECASE)
@@ -28,7 +28,7 @@ class _Refusal(NamedTuple):
     kind: str
     unit: str
     path: str
-    here: Here
+    installed: InstalledFront
     verdict: Verdict
 
 
@@ -37,46 +37,47 @@ def _refusals(case: Case, kind: str) -> Iterator[_Refusal]:
 
     The running fronts are asked; where none runs, the accounts of those that are installed.
     """
-    facts = case.running
-    running = [here for here in facts.fronts if here.workers]
-    for unit, path in facts.paths():
-        if facts.way(path).error:
+    host = case.running
+    running = [installed for installed in host.fronts if installed.workers]
+    for unit, path in host.paths():
+        if host.way(path).error:
             continue  # there is no socket for anybody
         found = [
-            _Refusal(_kind(facts, path, here, verdict), unit, path, here, verdict)
-            for here in running or facts.fronts
-            if (verdict := _of_front(facts, path, here)) is not None
+            _Refusal(_kind(host, path, installed, verdict), unit, path, installed, verdict)
+            for installed in running or host.fronts
+            if (verdict := _of_front(host, path, installed)) is not None
         ]
         if not any(it.verdict.allowed for it in found):
             yield from (it for it in found if it.kind == kind)
 
 
-def _of_front(facts: Facts, path: str, here: Here) -> Verdict | None:
-    if here.workers:
-        verdicts = [facts.verdict(path, process) for process in here.workers]
+def _of_front(host: HostState, path: str, installed: InstalledFront) -> Verdict | None:
+    if installed.workers:
+        verdicts = [host.verdict(path, process) for process in installed.workers]
         known = [verdict for verdict in verdicts if verdict is not None]
         return next((it for it in known if not it.allowed), known[0]) if known else None
-    identity = facts.account(here)
-    return judge(facts.way(path), identity) if identity else None
+    identity = host.account(installed)
+    return judge(host.way(path), identity) if identity else None
 
 
-def _kind(facts: Facts, path: str, here: Here, verdict: Verdict) -> str:
+def _kind(host: HostState, path: str, installed: InstalledFront, verdict: Verdict) -> str:
     if verdict.by == "error":
         return "elsewhere"
-    identity = facts.account(here)
-    if here.workers and identity is not None and judge(facts.way(path), identity).allowed:
+    identity = host.account(installed)
+    if installed.workers and identity is not None and judge(host.way(path), identity).allowed:
         return "restart"
     return "mask" if verdict.by == "mask" else "refused"
 
 
 def front_refused(case: Case) -> Iterator[Hit]:
-    for _, unit, path, here, verdict in _refusals(case, "refused"):
+    for _, unit, path, installed, verdict in _refusals(case, "refused"):
         yield Hit(
-            here.packaging.unit,
-            f"{here.front.title} ({here.user}) can't connect to {path}: {_because(path, verdict)}",
-            (remedy := _opens(unit, here, verdict)),
+            installed.packaging.unit,
+            f"{installed.front.title} ({installed.user}) can't connect to {path}: "
+            f"{_because(path, verdict)}",
+            (fix := _opens(unit, installed, verdict)),
             unit,
-            _start_anew(remedy, here),
+            _start_anew(fix, installed),
         )
 
 
@@ -89,13 +90,13 @@ def _because(path: str, verdict: Verdict) -> str:
     return f"{where}{words.answer(verdict)} ({stands})"
 
 
-def _start_anew(remedy: Remedy, here: Here) -> str:
+def _start_anew(fix: Fix, installed: InstalledFront) -> str:
     """A process that runs does not get a group that its account is given."""
-    is_new_group = isinstance(remedy, Command) and remedy.argv[0] == "usermod"
-    return str(restart(here.packaging.unit)) if is_new_group else ""
+    is_new_group = isinstance(fix, Command) and fix.argv[0] == "usermod"
+    return str(restart(installed.packaging.unit)) if is_new_group else ""
 
 
-def _opens(unit: str, here: Here, verdict: Verdict) -> Remedy:
+def _opens(unit: str, installed: InstalledFront, verdict: Verdict) -> Fix:
     node = verdict.node
     assert node is not None
     group = words.group(node.gid)
@@ -104,69 +105,69 @@ def _opens(unit: str, here: Here, verdict: Verdict) -> Remedy:
         has = words.bits(verdict.has | SEARCH).replace("-", "")
         by_class = {
             "owner": ("chmod", "u+x"),
-            "user": ("setfacl", "-m", f"u:{here.user}:{has}"),
+            "user": ("setfacl", "-m", f"u:{installed.user}:{has}"),
         }
-        give = by_class.get(verdict.by, ("setfacl", "-m", f"g:{here.group}:x"))
+        give = by_class.get(verdict.by, ("setfacl", "-m", f"g:{installed.group}:x"))
         return Command((*give, node.path))
     if verdict.by == "group" and not node.mode & _WRITE_OF_GROUP:
         return Lines(unit, "Socket", ("SocketMode=0660",))
-    if group in _NOT_TO_JOIN or here.front.drops_groups:
-        return Lines(unit, "Socket", (f"SocketGroup={here.group}", "SocketMode=0660"))
+    if group in _NOT_TO_JOIN or installed.front.drops_groups:
+        return Lines(unit, "Socket", (f"SocketGroup={installed.group}", "SocketMode=0660"))
     if verdict.by == "others":
-        return Command(("usermod", "-aG", group, here.user))
+        return Command(("usermod", "-aG", group, installed.user))
     return Lines(unit, "Socket", ("SocketMode=0660",))
 
 
 def masked(case: Case) -> Iterator[Hit]:
-    for _, unit, path, here, verdict in _refusals(case, "mask"):
+    for _, unit, path, installed, verdict in _refusals(case, "mask"):
         node = verdict.node
         assert node is not None
         assert node.acl is not None
         # What the mask leaves others already, it goes on leaving them.
         mask = words.bits(node.acl.mask | verdict.need).replace("-", "")
         yield Hit(
-            here.packaging.unit,
-            f"{here.front.title} can't connect to {path}: {_because(path, verdict)}",
+            installed.packaging.unit,
+            f"{installed.front.title} can't connect to {path}: {_because(path, verdict)}",
             Command(("setfacl", "-m", f"m::{mask}", node.path), True),
             unit,
         )
 
 
 def group_after_start(case: Case) -> Iterator[Hit]:
-    for _, unit, path, here, verdict in _refusals(case, "restart"):
+    for _, unit, path, installed, verdict in _refusals(case, "restart"):
         group = words.group(verdict.node.gid) if verdict.node else ""
         yield Hit(
-            here.packaging.unit,
-            f"{here.user} is in group {group} now, but {here.front.title}'s processes "
+            installed.packaging.unit,
+            f"{installed.user} is in group {group} now, but {installed.front.title}'s processes "
             f"are older and aren't: they can't connect to {path}",
-            restart(here.packaging.unit),
+            restart(installed.packaging.unit),
             unit,
         )
 
 
 def front_elsewhere(case: Case) -> Iterator[Hit]:
-    for _, unit, path, here, _ in _refusals(case, "elsewhere"):
-        chroot = here.packaging.chroot
+    for _, unit, path, installed, _ in _refusals(case, "elsewhere"):
+        chroot = installed.packaging.chroot
         place = f"{chroot}{path}" if chroot else f"/run/{case.deployment.name}.sock"
         yield Hit(
-            here.packaging.unit,
-            f"{here.front.title}'s processes don't see {path}: {_why_elsewhere(here)}",
+            installed.packaging.unit,
+            f"{installed.front.title}'s processes don't see {path}: {_why_elsewhere(installed)}",
             Advice(f"ListenStream={place} in the socket unit"),
             unit,
         )
 
 
-def _why_elsewhere(here: Here) -> str:
-    if here.packaging.chroot:
-        return f"their root is {here.packaging.chroot}"
+def _why_elsewhere(installed: InstalledFront) -> str:
+    if installed.packaging.chroot:
+        return f"their root is {installed.packaging.chroot}"
     return "they have a file system of their own (PrivateTmp=, or another mount namespace)"
 
 
 def front_log(case: Case) -> Iterator[Hit]:
-    facts = case.running
-    for unit, path in facts.paths():
-        for here in facts.fronts:
-            failures = here.front.failures
+    host = case.running
+    for unit, path in host.paths():
+        for installed in host.fronts:
+            failures = installed.front.failures
             if failures.missing == failures.refused:
                 continue  # the same words for every failure, and for every socket
             kinds = (
@@ -174,14 +175,14 @@ def front_log(case: Case) -> Iterator[Hit]:
                 (failures.forbidden, "it was not allowed to"),
                 (failures.refused, "nothing listened behind the file"),
             )
-            lines = facts.front_log(here, facts.since(unit, here.packaging.unit))
+            lines = host.front_log(installed, host.since(unit, installed.packaging.unit))
             for template, meaning in kinds:
                 hits = [line for line in lines if says(line, template, path)]
                 if hits:
                     times = f"{len(hits)} times" if len(hits) > 1 else "once"
                     yield Hit(
-                        here.packaging.unit,
-                        f"{here.front.title} could not connect to {path} {times} in the last "
+                        installed.packaging.unit,
+                        f"{installed.front.title} could not connect to {path} {times} in the last "
                         f"hour, because {meaning}: its clients got {failures.status}. The last: "
                         f"{_shortened(hits[-1], template, path)}",
                         Advice("what else is found; if nothing is, it is over and soon forgotten"),
@@ -208,23 +209,23 @@ def _shortened(line: str, template: str, path: str) -> str:
 
 
 def others_connect(case: Case) -> Iterator[Hit]:
-    facts = case.running
+    host = case.running
     if _checks_its_peers(case):
         return
     own = {unit.name for unit in case.deployment.units}
-    running = [here.packaging.unit for here in facts.fronts if here.workers]
-    for unit, path in facts.paths():
+    running = [installed.packaging.unit for installed in host.fronts if installed.workers]
+    for unit, path in host.paths():
         found: dict[str, list[str]] = {}
-        for process in facts.processes if facts.listener(path) else ():
-            verdict = facts.verdict(path, process)
-            if verdict and goes_round(process.unit, process.identity, verdict, own):
+        for process in host.processes if host.listener(path) else ():
+            verdict = host.verdict(path, process)
+            if verdict and bypasses_front(process.unit, process.identity, verdict, own):
                 how = f"{words.user(process.identity.uid)}: {_because(path, verdict)}"
                 found.setdefault(process.unit, []).append(how)
         for service, ways in found.items():
             number = f"{len(ways)} of its processes" if len(ways) > 1 else "its process"
             yield Hit(
                 service,
-                f"{number} can connect to {path} and go round the front's authentication, "
+                f"{number} can connect to {path} and bypass the front's authentication, "
                 f"as {ways[0]}",
                 _shut(case, unit, running),
                 unit,
@@ -244,7 +245,7 @@ def allows_peers(value: str) -> bool:
     return _ALLOW_PEER.search(value) is not None
 
 
-def _shut(case: Case, unit: str, fronts: list[str]) -> Remedy:
+def _shut(case: Case, unit: str, fronts: list[str]) -> Fix:
     ours = case.service is not None and any(
         is_ours(entry.value) for entry in case.service.entries_of("ExecStart")
     )

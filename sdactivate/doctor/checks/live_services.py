@@ -13,8 +13,8 @@ from sdactivate.access.accounts import STRANGER, account
 from sdactivate.access.path_walk import walk
 from sdactivate.access.permissions import READ, SEARCH, Identity, Verdict, judge
 from sdactivate.doctor.checks import common
-from sdactivate.doctor.finding import Advice, Case, Command, Hit, Remedy
-from sdactivate.doctor.host_state import Facts
+from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit
+from sdactivate.doctor.host_state import HostState
 from sdactivate.errors import Error
 from sdactivate.systemd.unitfile import Entry, Unit
 
@@ -45,21 +45,21 @@ _STATUS = {
 
 
 def service_failed(case: Case) -> Iterator[Hit]:
-    facts = case.running
+    host = case.running
     for service in common.services(case.service):
-        reason = _failure(facts, service.name) if "@." not in service.name else ""
+        reason = _failure(host, service.name) if "@." not in service.name else ""
         if not reason:
             continue
-        last = _last_words(facts, service.name)
+        last = _last_words(host, service.name)
         said = f"; its last words: {last}" if last else ""
         argv = ("journalctl", "--unit", service.name, "--lines=50")
         yield Hit(service.name, f"{reason}{said}", Command(argv))
 
 
-def _failure(facts: Facts, service: str) -> str:
+def _failure(host: HostState, service: str) -> str:
     """What went wrong with a service the last time, "" for nothing."""
-    result = facts.property(service, "Result")
-    status = facts.property(service, "ExecMainStatus")
+    result = host.property(service, "Result")
+    status = host.property(service, "ExecMainStatus")
     if result not in ("success", ""):
         if result == "exit-code" and status in _STATUS:
             return f"status={status}/{_STATUS[status]}"
@@ -67,33 +67,33 @@ def _failure(facts: Facts, service: str) -> str:
             return "another of its commands than ExecStart= failed (ExecStartPre=, ExecStartPost=)"
         said = _RESULTS.get(result, result)
         return f"{said} {status}" if said.endswith((" code", " signal")) else said
-    if facts.property(service, "StatusErrno") not in ("0", ""):  # sd_notify(3): ERRNO=
-        return f"it says: {facts.property(service, 'StatusText')}"
-    restarts = facts.property(service, "NRestarts")
-    if restarts not in ("0", "") and facts.property(service, "ActiveState") == "activating":
+    if host.property(service, "StatusErrno") not in ("0", ""):  # sd_notify(3): ERRNO=
+        return f"it says: {host.property(service, 'StatusText')}"
+    restarts = host.property(service, "NRestarts")
+    if restarts not in ("0", "") and host.property(service, "ActiveState") == "activating":
         return f"it does not stay: systemd has started it again {restarts} times"
     return ""
 
 
-def _last_words(facts: Facts, service: str) -> str:
+def _last_words(host: HostState, service: str) -> str:
     """What the processes of a service have said last: of its last start, not of those before.
 
     One that is started again and again may not have said anything yet this time. Where the
     program was never reached, systemd has the word.
     """
     is_systemds = (
-        facts.property(service, "Result") == "resources"
-        or facts.property(service, "ExecMainStatus") in _STATUS
+        host.property(service, "Result") == "resources"
+        or host.property(service, "ExecMainStatus") in _STATUS
     )
-    if is_systemds and (said := facts.complaint(service)):
+    if is_systemds and (said := host.complaint(service)):
         return said
-    invocation = facts.property(service, "InvocationID")
-    if not invocation or facts.property(service, "ActiveState") == "activating":
-        of = [f"_SYSTEMD_UNIT={service}", facts.since_loading]
+    invocation = host.property(service, "InvocationID")
+    if not invocation or host.property(service, "ActiveState") == "activating":
+        of = [f"_SYSTEMD_UNIT={service}", host.since_loading]
     else:
         of = [f"_SYSTEMD_INVOCATION_ID={invocation}"]
     # With --since, --lines are the first ones, unless the order is reversed.
-    lines = map(str.strip, facts.journal(*of, "--lines=20", "--reverse"))
+    lines = map(str.strip, host.journal(*of, "--lines=20", "--reverse"))
     return next(filter(None, lines), "")
 
 
@@ -152,9 +152,9 @@ def _interpreter(service: Unit) -> str:
 
 
 def program_unreadable(case: Case) -> Iterator[Hit]:
-    facts = case.running
+    host = case.running
     for service in common.services(case.service):
-        identity = _runs_as(case, facts)
+        identity = _runs_as(case, host)
         if identity is None or identity.override:
             continue
         told: set[str] = set()
@@ -213,14 +213,14 @@ def _module(directory: str, word: str) -> str:
     return next((it for it in (f"{path}.py", f"{path}/__init__.py") if os.path.isfile(it)), "")
 
 
-def _reach(verdict: Verdict) -> Remedy:
+def _reach(verdict: Verdict) -> Fix:
     if verdict.node is None or verdict.error in (errno.ENOENT, errno.ENOTDIR):
         return Advice("the path is wrong, or the program isn't installed there")
     letters = words.bits(verdict.need).replace("-", "")
     return Command(("chmod", f"o+{letters}", verdict.node.path))
 
 
-def _runs_as(case: Case, facts: Facts) -> Identity | None:
+def _runs_as(case: Case, host: HostState) -> Identity | None:
     assert case.service is not None
     name = common.user(case.service)
     try:
@@ -231,10 +231,10 @@ def _runs_as(case: Case, facts: Facts) -> Identity | None:
 
 
 def denied(case: Case) -> Iterator[Hit]:
-    facts = case.running
+    host = case.running
     # journald gets them from the kernel's log, or straight from its auditing.
-    lines = facts.journal("--since=-1h", "_TRANSPORT=kernel", "_TRANSPORT=audit")
-    for unit, path in facts.paths():
+    lines = host.journal("--since=-1h", "_TRANSPORT=kernel", "_TRANSPORT=audit")
+    for unit, path in host.paths():
         if found := denials(lines, path):
             yield Hit(
                 path,

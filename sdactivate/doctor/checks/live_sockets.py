@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sdactivate.access import words
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, restart
-from sdactivate.doctor.host_state import Facts
+from sdactivate.doctor.host_state import HostState
 from sdactivate.doctor.units import service_of
 from sdactivate.systemd.systemctl import listed
 
@@ -25,7 +25,7 @@ _REASONS = {
 _LOADS = {
     "not-found": "write {0} (sdactivate gen --kind service)",
     "masked": "systemctl unmask {0}",
-    "error": "mend the line that `systemd-analyze verify {0}` shows",
+    "error": "fix the line that `systemd-analyze verify {0}` shows",
 }
 _ACCOUNTS: dict[str, tuple[Callable[[str], object], str]] = {
     "SocketGroup": (grp.getgrnam, "groupadd"),
@@ -55,20 +55,20 @@ def not_listening(case: Case) -> Iterator[Hit]:
         if case.running.property(socket.name, "ActiveState") != "inactive":
             continue
         start = Command(("systemctl", "enable", "--now", socket.name), True)
-        because, remedy = "it is not active: nothing listens", None
+        because, fix = "it is not active: nothing listens", None
         if case.service is None and not socket.is_on("Accept"):
             service = service_of(socket)
             state = case.running.property(service, "LoadState")
             because = f"systemd starts no socket without its service, and {service} is {state}"
-            remedy = Advice(f"{_LOADS.get(state, _LOADS['error']).format(service)}, then {start}")
-        yield Hit(socket, because, remedy or _without_service(case, socket.name, start))
+            fix = Advice(f"{_LOADS.get(state, _LOADS['error']).format(service)}, then {start}")
+        yield Hit(socket, because, fix or _without_service(case, socket.name, start))
 
 
 def file_lost(case: Case) -> Iterator[Hit]:
-    facts = case.running
-    for unit, path in facts.paths():
-        listener = facts.listener(path)
-        if listener and facts.is_systemds(listener):
+    host = case.running
+    for unit, path in host.paths():
+        listener = host.listener(path)
+        if listener and host.is_systemds(listener):
             continue
         if listener:
             how = "is another process's socket: whoever connects reaches that one"
@@ -80,22 +80,22 @@ def file_lost(case: Case) -> Iterator[Hit]:
 
 
 def socket_failed(case: Case) -> Iterator[Hit]:
-    facts = case.running
+    host = case.running
     for socket in case.sockets:
-        if facts.property(socket.name, "ActiveState") != "failed":
+        if host.property(socket.name, "ActiveState") != "failed":
             continue
-        result = facts.property(socket.name, "Result")
-        said = facts.complaint(socket.name)
+        result = host.property(socket.name, "Result")
+        said = host.complaint(socket.name)
         because = _REASONS.get(result, result) + (f"; its last words: {said}" if said else "")
         again = _restart(case, socket.name, safe=False)
-        made = _unknown_owner(facts, socket.name)
+        made = _unknown_owner(host, socket.name)
         yield Hit(socket.name, because, made or again, then=str(again) if made else "")
 
 
-def _unknown_owner(facts: Facts, socket: str) -> Command | None:
+def _unknown_owner(host: HostState, socket: str) -> Command | None:
     """Return what makes the group or the user that is to have the socket, where there is none."""
     for key, (known, makes) in _ACCOUNTS.items():
-        name = facts.property(socket, key)
+        name = host.property(socket, key)
         try:
             known(name or "root")
         except KeyError:
@@ -104,12 +104,12 @@ def _unknown_owner(facts: Facts, socket: str) -> Command | None:
 
 
 def differs(case: Case) -> Iterator[Hit]:
-    facts = case.running
+    host = case.running
     names = [unit.name for unit in case.deployment.units if "@." not in unit.name]
-    unread = [name for name in names if facts.property(name, "NeedDaemonReload") == "yes"]
+    unread = [name for name in names if host.property(name, "NeedDaemonReload") == "yes"]
     for unit in unread:
         # Whether a socket must be restarted is seen on it once systemd has read its unit.
-        runs = unit.endswith(".service") and facts.property(unit, "ActiveState") == "active"
+        runs = unit.endswith(".service") and host.property(unit, "ActiveState") == "active"
         yield Hit(
             unit,
             f"{unit} was changed on disk, and systemd has not read it again",
@@ -120,14 +120,14 @@ def differs(case: Case) -> Iterator[Hit]:
 
 
 def _changed_by_hand(case: Case) -> Iterator[Hit]:
-    facts = case.running
-    for unit, path in facts.paths():
-        node, listener = facts.way(path).end, facts.listener(path)
+    host = case.running
+    for unit, path in host.paths():
+        node, listener = host.way(path).end, host.listener(path)
         if node is None or listener is None:
             continue
-        mode = facts.property(unit, "SocketMode")
-        owner = facts.property(unit, "SocketUser") or "root"
-        group = facts.property(unit, "SocketGroup")
+        mode = host.property(unit, "SocketMode")
+        owner = host.property(unit, "SocketUser") or "root"
+        group = host.property(unit, "SocketGroup")
         have = {
             # An ACL shows its mask where the mode has the group's bits: nothing to compare.
             "mode": (f"{node.mode & 0o777:04o}", "" if node.acl else mode.zfill(4)),
@@ -139,7 +139,7 @@ def _changed_by_hand(case: Case) -> Iterator[Hit]:
             for what, (found, wanted) in have.items()
             if wanted and found != wanted
         ]
-        if listener.backlog < (asked := min(_backlog(facts, unit), _most())):
+        if listener.backlog < (asked := min(_backlog(host, unit), _most())):
             wrong.append(f"room for {listener.backlog} waiting connections instead of {asked}")
         if wrong:
             yield Hit(
@@ -151,9 +151,9 @@ def _changed_by_hand(case: Case) -> Iterator[Hit]:
 
 
 def backlog_full(case: Case) -> Iterator[Hit]:
-    facts = case.running
-    for unit, path in facts.paths():
-        listener = facts.listener(path)
+    host = case.running
+    for unit, path in host.paths():
+        listener = host.listener(path)
         if listener and listener.backlog and listener.waiting * 2 > listener.backlog:
             yield Hit(
                 unit,
@@ -163,10 +163,10 @@ def backlog_full(case: Case) -> Iterator[Hit]:
 
 
 def somaxconn(case: Case) -> Iterator[Hit]:
-    facts = case.running
-    for unit, path in facts.paths():
-        listener = facts.listener(path)
-        if listener and _most() < min(_backlog(facts, unit), _SMALL):
+    host = case.running
+    for unit, path in host.paths():
+        listener = host.listener(path)
+        if listener and _most() < min(_backlog(host, unit), _SMALL):
             yield Hit(
                 unit,
                 f"{path} holds {listener.backlog} waiting connections: "
@@ -176,9 +176,9 @@ def somaxconn(case: Case) -> Iterator[Hit]:
             )
 
 
-def _backlog(facts: Facts, unit: str) -> int:
+def _backlog(host: HostState, unit: str) -> int:
     """How many waiting connections a socket unit asks for."""
-    asked = facts.property(unit, "Backlog")
+    asked = host.property(unit, "Backlog")
     return int(asked) if asked.isdecimal() else 0
 
 

@@ -88,7 +88,7 @@ def loopback(case: Case) -> Iterator[Hit]:
                 yield Hit(
                     address.entry,
                     f"every local user can connect to {address.text}, PHP "
-                    "and shell accounts included, and go round the front",
+                    "and shell accounts included, and bypass the front",
                     Advice(
                         f"ListenStream={common.usual_path(socket)}, SocketMode=0660 and "
                         f"SocketGroup={common.front_group(case)}"
