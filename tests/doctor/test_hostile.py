@@ -25,7 +25,7 @@ from sdactivate.doctor.examine import examine, misnamed
 from sdactivate.doctor.finding import Case
 from sdactivate.doctor.host_state import stamp, tail
 from sdactivate.errors import Error
-from sdactivate.fronts import FRONTS
+from sdactivate.fronts import FRONTS, Front
 from sdactivate.systemd.systemctl import listed, parse_show
 from tests.doctor.sarif import SCHEMA
 
@@ -204,7 +204,7 @@ def test_a_log_that_is_no_log_has_no_lines(make: Callable[[Path], None], tmp_pat
 
 @anything
 @given(st.text(), st.sampled_from(list(FRONTS.values())))
-def test_any_line_of_a_log_is_read(line: str, front) -> None:  # type: ignore[no-untyped-def]
+def test_any_line_of_a_log_is_read(line: str, front: Front) -> None:
     stamp(line)
     denials([line], "/run/a")
     failures = front.failures

@@ -180,8 +180,8 @@ REFUSED: list[tuple[Callable[[Machine], None], str, str, str]] = [
 
 
 @pytest.mark.parametrize(("breaks", "rule", "because", "fix"), REFUSED)
-def test_a_refused_front_is_explained(  # type: ignore[no-untyped-def]
-    site: Machine, breaks, rule: str, because: str, fix: str
+def test_a_refused_front_is_explained(
+    site: Machine, breaks: Callable[[Machine], None], rule: str, because: str, fix: str
 ) -> None:
     breaks(site)
     found = doctor(site)
@@ -328,7 +328,7 @@ FIXED: list[tuple[Callable[[Machine], None], str]] = [
 
 
 @pytest.mark.parametrize(("breaks", "rule"), FIXED)
-def test_what_is_safe_is_fixed(site: Machine, breaks, rule: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_safe_is_fixed(site: Machine, breaks: Callable[[Machine], None], rule: str) -> None:
     breaks(site)
     found = {it: finding for it, finding in doctor(site).items() if it != "SDA111"}
     assert set(found) == {rule}

@@ -1,6 +1,7 @@
 """--allow-peer in the full sandbox: nginx is served, php-fpm as the same user isn't."""
 
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -12,8 +13,11 @@ APP = ("--app", "mysite.wsgi:application", "--chdir", "/srv/mysite", "--python",
 _KERNEL_KNOWS = kernel_version(os.uname().release) >= KERNEL_KNOWS_UNITS
 
 
+Install = Callable[..., None]
+
+
 @pytest.fixture
-def site(machine: Machine):  # type: ignore[no-untyped-def]
+def site(machine: Machine) -> Install:
     """Install the example site with a rule for its peers; gives the journal of its service."""
 
     def install(rule: str, *options: str) -> None:
@@ -46,7 +50,9 @@ def front(machine: Machine) -> str:
 
 
 @php.needs_php
-def test_the_front_is_served_and_php_as_the_same_user_is_not(machine, site) -> None:  # type: ignore[no-untyped-def]
+def test_the_front_is_served_and_php_as_the_same_user_is_not(
+    machine: Machine, site: Install
+) -> None:
     site("unit:nginx.service")
     php.start(machine)
     machine.run("systemctl", "reload", "nginx.service")
@@ -61,7 +67,7 @@ def test_the_front_is_served_and_php_as_the_same_user_is_not(machine, site) -> N
 
 
 @php.needs_php
-def test_without_a_rule_php_bypasses_front_the_front(machine: Machine, site) -> None:  # type: ignore[no-untyped-def]
+def test_without_a_rule_php_bypasses_the_front(machine: Machine, site: Install) -> None:
     """What the rule is for; and the page is a real test of it."""
     site("unit:nginx.service")
     php.start(machine)
@@ -75,14 +81,16 @@ def test_without_a_rule_php_bypasses_front_the_front(machine: Machine, site) -> 
 
 
 @pytest.mark.skipif(not _KERNEL_KNOWS, reason="this kernel doesn't tell units: ProtectProc= goes")
-def test_a_rule_for_units_costs_no_sandbox(machine: Machine, site) -> None:  # type: ignore[no-untyped-def]
+def test_a_rule_for_units_costs_no_sandbox(machine: Machine, site: Install) -> None:
     site("unit:nginx.service")
     score = machine.run("systemd-analyze", "security", "mysite.service").stdout
     assert "Overall exposure level for mysite.service: 0.2 " in score
 
 
 @pytest.mark.parametrize("rule", ["user:www-data", "group:www-data"])
-def test_users_and_groups_are_told_in_the_sandbox_that_gen_relaxes(machine, site, rule) -> None:  # type: ignore[no-untyped-def]
+def test_users_and_groups_are_told_in_the_sandbox_that_gen_relaxes(
+    machine: Machine, site: Install, rule: str
+) -> None:
     site(rule)
     assert front(machine) == "200"
     asks = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/mysite.sock'); "
@@ -90,7 +98,9 @@ def test_users_and_groups_are_told_in_the_sandbox_that_gen_relaxes(machine, site
     assert machine.run(*argv).stdout == "b''\n"  # root, who is neither
 
 
-def test_a_check_that_the_sandbox_defeats_fails_at_the_start(machine: Machine, site) -> None:  # type: ignore[no-untyped-def]
+def test_a_check_that_the_sandbox_defeats_fails_at_the_start(
+    machine: Machine, site: Install
+) -> None:
     site("user:www-data")
     machine.write(
         "/etc/systemd/system/mysite.service.d/closed.conf", "[Service]\nPrivateUsers=yes\n"

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -88,12 +88,15 @@ def _by_proc(gate: Gate) -> None:
     gate._checks = (units.ByProc([rule.name for rule in gate.rules]),)
 
 
+Way = Callable[[Gate], None]
 WAYS = pytest.mark.parametrize("way", [_by_kernel, _by_proc])
 
 
 @with_cgroups
 @WAYS
-def test_the_unit_s_processes_are_served_and_nobody_else_s(server, slice_, way) -> None:  # type: ignore[no-untyped-def]
+def test_the_unit_s_processes_are_served_and_nobody_else_s(
+    server: socket.socket, slice_: Path, way: Way
+) -> None:
     good, bad = slice_ / "nginx.service", slice_ / "php8.2-fpm.service"
     good.mkdir()
     bad.mkdir()
@@ -109,7 +112,9 @@ def test_the_unit_s_processes_are_served_and_nobody_else_s(server, slice_, way) 
 
 @with_cgroups
 @WAYS
-def test_a_unit_may_start_after_us_and_restart(server, slice_, way) -> None:  # type: ignore[no-untyped-def]
+def test_a_unit_may_start_after_us_and_restart(
+    server: socket.socket, slice_: Path, way: Way
+) -> None:
     gate = Gate(["unit:nginx.service"])
     way(gate)
     place = slice_ / "nginx.service"
@@ -122,7 +127,9 @@ def test_a_unit_may_start_after_us_and_restart(server, slice_, way) -> None:  # 
 
 @with_cgroups
 @WAYS
-def test_a_directory_of_that_name_below_another_service_is_no_unit(server, slice_, way) -> None:  # type: ignore[no-untyped-def]
+def test_a_directory_of_that_name_below_another_service_is_no_unit(
+    server: socket.socket, slice_: Path, way: Way
+) -> None:
     false = slice_ / "user@1000.service" / "app.slice" / "nginx.service"
     false.mkdir(parents=True)
     gate = Gate(["unit:nginx.service"])
@@ -133,7 +140,7 @@ def test_a_directory_of_that_name_below_another_service_is_no_unit(server, slice
 
 @with_cgroups
 @WAYS
-def test_a_unit_s_own_subgroups_are_the_unit(server, slice_, way) -> None:  # type: ignore[no-untyped-def]
+def test_a_unit_s_own_subgroups_are_the_unit(server: socket.socket, slice_: Path, way: Way) -> None:
     inside = slice_ / "nginx.service" / "workers"
     inside.mkdir(parents=True)
     gate = Gate(["unit:nginx.service"])

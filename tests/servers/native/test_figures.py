@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from typing import Any
 
 from sdactivate.servers.native.server import Server
 from sdactivate.settings import resolve
@@ -14,7 +15,7 @@ def test_whoever_is_woken_by_a_request_sees_it(tmp_path: Path) -> None:
     # Otherwise he finds that nothing goes on, and sleeps through a request that never ends
     busy: list[int] = []
 
-    def application(environ, start_response):  # type: ignore[no-untyped-def]
+    def application(environ: Any, start_response: Any) -> list[bytes]:
         start_response("204 No Content", [])
         return []
 
