@@ -575,7 +575,7 @@ def test_php_as_the_front_s_user_is_found_and_the_rule_for_peers_fixes_it(site: 
 
 
 @php.needs_php
-def test_who_says_that_php_bypasses_front_the_front(site: Machine) -> None:
+def test_who_says_that_php_bypasses_the_front(site: Machine) -> None:
     php.start(site)
     text = site.run(*site.sdactivate, "who", "mysite").stdout
     assert "  group web: bob, www-data\n" in text
