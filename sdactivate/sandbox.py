@@ -13,9 +13,10 @@ from typing import NamedTuple
 NEEDS: Mapping[str, str] = MappingProxyType(
     {
         "network": "connections to other machines",
-        "jit": "memory that is both writable and executable",
+        "jit": "memory that is both writable and executable, and programs that it has written",
         "home": "code or data under /home, /root or /run/user",
         "device": "device nodes",
+        "control": "the system bus, and the sockets that command systemd or a container engine",
         "peer-ids": "users and groups of the peers (SO_PEERCRED)",
         "peer-proc": "the peers' entries in /proc",
     }
@@ -26,12 +27,19 @@ TOPICS: Mapping[str, str] = MappingProxyType(
     {
         "identity": "A user of its own, without any privilege and no way to get one.",
         "files": "It writes to its own directories only, and what it writes is its own.",
+        "control": "Sockets that command the machine are out of reach.",
         "network": "No network: the socket it inherits is not affected by any of these.",
         "kernel": "Nothing of the kernel's or of other processes is in sight.",
         "calls": "The system calls that a service needs, and none that manage the machine.",
     }
 )
 """The groups of lines, in their order in the unit, each with its comment."""
+
+
+BEYOND_NEEDS = ("run-as", "own", "listens")
+"""What relaxes lines besides a site's needs: a user of the administrator's choice; a user's own
+manager, which makes no user; a service that makes listening sockets itself, such as another server
+or a command of manage.py."""
 
 
 class Directive(NamedTuple):
@@ -60,6 +68,17 @@ class Directive(NamedTuple):
 
 EXEC = "systemd.exec(5)"
 RESOURCES = "systemd.resource-control(5)"
+
+ENGINES = " ".join(
+    f"-{path}"
+    for path in (
+        *("/run/dbus", "/run/docker.sock", "/run/docker", "/run/containerd", "/run/podman"),
+        *("/run/crio", "/run/k3s", "/run/buildkit", "/run/libvirt", "/run/snapd.socket"),
+        *("/var/lib/lxd/unix.socket", "/var/lib/incus/unix.socket"),
+        "/var/snap/lxd/common/lxd/unix.socket",
+    )
+)
+"""The system bus, and what starts containers and machines; "-": where it is there."""
 
 TABLE: tuple[Directive, ...] = (
     Directive(
@@ -191,6 +210,46 @@ TABLE: tuple[Directive, ...] = (
         239,
         EXEC,
         cost=0.2,
+    ),
+    Directive(
+        "files",
+        "NoExecPaths",
+        "-/tmp -/var/tmp -/dev/shm",
+        "Nothing that it has written can be executed.",
+        248,
+        EXEC,
+        {"jit": None},
+    ),
+    Directive(
+        "control",
+        "InaccessiblePaths",
+        ENGINES,
+        "The system bus and container engines can't be reached: they act for others.",
+        231,
+        EXEC,
+        {"control": None, "own": f"{ENGINES} -%t/bus -%t/systemd/private"},
+    ),
+    Directive(
+        "control",
+        "TemporaryFileSystem",
+        "/run/systemd:ro /run/systemd/system:ro",
+        "Of systemd's own sockets and files none is there ...",
+        238,
+        EXEC,
+        {"control": None},
+    ),
+    Directive(
+        "control",
+        "BindReadOnlyPaths",
+        "-/run/systemd/notify -/run/systemd/journal -/run/systemd/userdb",
+        "... but those that tell of readiness, log, and name users.",
+        233,
+        EXEC,
+        {
+            "control": None,
+            "network": "-/run/systemd/notify -/run/systemd/journal -/run/systemd/userdb "
+            "-/run/systemd/resolve",
+        },
     ),
     Directive(
         "network",
@@ -337,6 +396,15 @@ TABLE: tuple[Directive, ...] = (
     ),
     Directive(
         "calls",
+        "SystemCallFilter",
+        "~listen @keyring",
+        "It can't change the backlog of the socket it inherits, and has no use for keys.",
+        239,
+        EXEC,
+        {"listens": "~@keyring"},
+    ),
+    Directive(
+        "calls",
         "SystemCallErrorNumber",
         "EPERM",
         "A refused call fails with an error that a program can handle; it does not kill.",
@@ -384,20 +452,21 @@ TABLE: tuple[Directive, ...] = (
 def lines(needs: Iterable[str], version: int) -> list[Directive]:
     """Return the rows for a service with `needs`, on systemd `version`, relaxed where needed.
 
-    Each need is a key of NEEDS, "run-as" (a user of the administrator's choice) or "own" (a
-    user's own manager, which makes no user; the rest it can do because of PrivateUsers=).
+    Each need is a key of NEEDS or one of BEYOND_NEEDS. (A user's own manager can do the rest
+    because of PrivateUsers=.) Where two relax the same line, the first in its row decides.
     """
     rows = []
+    wanted = set(needs)
     for row in TABLE:
         if row.since > version:
             continue
-        values = {row.relaxed[need] for need in needs if need in row.relaxed}
+        values = [value for need, value in row.relaxed.items() if need in wanted]
         if None in values:
             continue
-        rows.append(row._replace(value=values.pop()) if values else row)  # type: ignore[arg-type]
+        rows.append(row._replace(value=values[0]) if values else row)  # type: ignore[arg-type]
     return rows
 
 
 def named(name: str) -> list[Directive]:
-    """Return the rows for the directive `name`: none, one, or two for SystemCallFilter."""
+    """Return the rows for the directive `name`: none, one, or several for SystemCallFilter."""
     return [row for row in TABLE if row.name == name]

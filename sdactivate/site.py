@@ -70,6 +70,10 @@ class Site:
     """Paths that it may write to besides its state and cache directories."""
     device: tuple[str, ...] = ()
     """Device nodes that it may use."""
+    control_sockets: bool = False
+    """The system bus, and the sockets that command systemd or a container engine."""
+    allow_syscall: tuple[str, ...] = ()
+    """System calls, or groups of them (@keyring), that the sandbox would refuse."""
 
     # what it is given
     credential: tuple[tuple[str, str], ...] = ()
@@ -187,6 +191,7 @@ _CHECKS = {
     "env_file": values.absolute_path,
     "writable": values.absolute_path,
     "device": values.device_node,
+    "allow_syscall": values.system_call,
     "memory_max": values.memory,
     "cpu_quota": values.cpu_quota,
     "tasks_max": values.tasks,

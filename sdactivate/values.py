@@ -191,6 +191,19 @@ def device_node(text: str) -> str:
     return path
 
 
+def system_call(text: str) -> str:
+    """Return `text`, a system call or a group of them: systemd.exec(5), SystemCallFilter=.
+
+    Raises UsageError for what can't be the name of one.
+    """
+    if not re.fullmatch("@?[a-z0-9_-]{1,64}", text):
+        raise UsageError(
+            f"{text!r} is not the name of a system call, such as listen, or of a group, such as "
+            "@keyring; `systemd-analyze syscall-filter` lists the groups"
+        )
+    return text
+
+
 def program(text: str) -> str:
     """Return `text`, the absolute path of a program that ExecStart= can name.
 

@@ -61,6 +61,9 @@ TABLE: Mapping[str, Word] = MappingProxyType(
             SOCKET,
         ),
         "Service": Word("The service that gets the sockets, where it has another name.", SOCKET),
+        "AcceptFileDescriptors": Word(
+            "Whether who connects may send open files along, which the kernel then keeps.", SOCKET
+        ),
         "Backlog": Word(
             "Connections that wait while the service starts; fronts answer 502 when it is full.",
             SOCKET,
@@ -133,7 +136,6 @@ TABLE: Mapping[str, Word] = MappingProxyType(
         ),
         "ReadWritePaths": Word("What it may write to although the system is read-only.", EXEC),
         "ReadOnlyPaths": Word("What it may not write to.", EXEC),
-        "InaccessiblePaths": Word("What it does not see.", EXEC),
         "StandardOutput": Word("Where its output goes; the journal by default.", EXEC),
         "StandardError": Word("Where its errors go; the journal by default.", EXEC),
         "LimitNOFILE": Word("Descriptors at most: each connection is one.", EXEC),

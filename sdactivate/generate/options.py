@@ -139,7 +139,13 @@ SITE: tuple[Option, ...] = (
     Option("env", values.variable, "a variable of its environment", "NAME=VALUE", many=True),
     Option("env-file", values.absolute_path, "a file of variables", "PATH", many=True),
     Option("network", bool, "it connects to other machines", topic="sandbox", flag=True),
-    Option("jit", bool, "it needs writable executable memory", topic="sandbox", flag=True),
+    Option(
+        "jit",
+        bool,
+        "it needs writable executable memory, or runs programs that it has written",
+        topic="sandbox",
+        flag=True,
+    ),
     Option("home", bool, "it reads what lies under /home or /root", topic="sandbox", flag=True),
     Option(
         "writable",
@@ -150,6 +156,21 @@ SITE: tuple[Option, ...] = (
         many=True,
     ),
     Option("device", values.device_node, "a device it may use", "PATH", "sandbox", many=True),
+    Option(
+        "control-sockets",
+        bool,
+        "it talks to the system bus, systemd or a container engine",
+        topic="sandbox",
+        flag=True,
+    ),
+    Option(
+        "allow-syscall",
+        values.system_call,
+        "a system call that it may make though the sandbox would refuse it: listen, @keyring",
+        "NAME",
+        "sandbox",
+        many=True,
+    ),
     Option(
         "credential",
         values.credential,
@@ -164,12 +185,19 @@ SITE: tuple[Option, ...] = (
         "NAME=PATH",
         many=True,
     ),
-    Option("memory-max", values.memory, "memory at most: 512M, 2G, 25%", "BYTES", "limits"),
+    Option(
+        "memory-max",
+        values.memory,
+        "memory at most: 512M, 2G, 25% (default 80%)",
+        "BYTES",
+        "limits",
+    ),
     Option("cpu-quota", values.cpu_quota, "processor time at most: 50%, 200%", "PERCENT", "limits"),
     Option(
         "tasks-max",
         values.tasks,
-        "processes and threads at most",
+        "processes and threads at most (default 1024, or more where --workers and --threads ask "
+        "for more)",
         "NUMBER",
         "limits",
         types=(str, int),

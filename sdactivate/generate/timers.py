@@ -41,7 +41,7 @@ def service(
                 command=words[0],
                 timed=words in command,
                 start=escape.command([python, "manage.py", *words]),
-                **surroundings(site, target),
+                **surroundings(site, target, listens=True),
             ),
         )
         for stem, words in zip(stems, command + by_hand, strict=True)

@@ -28,6 +28,11 @@ WATCHDOG = 120
 """Seconds after which systemd kills a service that has made no progress."""
 
 
+MEMORY_MAX = "80%"
+"""Memory beyond which the kernel kills the site, and not something else of the machine."""
+TASKS_MAX = 1024
+
+
 class Names(NamedTuple):
     """What things are called in the units: of one site, or of a template's instances."""
 
@@ -118,6 +123,8 @@ def _sockets(site: Site, target: Target, instances: bool) -> Iterator[File]:
             own=target.own,
             descriptor=addresses[0].name or site.name,
             inet=any(address.family in ("inet", "inet6") for address in addresses),
+            refuse_fds=target.systemd >= 258
+            and any(address.family in ("unix", "abstract") for address in addresses),
         )
         yield File(f"{names.file}.socket", text)
 
@@ -155,16 +162,21 @@ def _service(site: Site, target: Target, instances: bool) -> File:
         watchdog=WATCHDOG,
         version=target.systemd,
         # Another server is told by its command line, and reads no settings of ours
-        **surroundings(replace(site, settings={}) if host else site, target, names),
+        **surroundings(
+            replace(site, settings={}) if host else site, target, names, listens=bool(host)
+        ),
     )
     return File(f"{names.file}.service", text)
 
 
-def surroundings(site: Site, target: Target, names: Names | None = None) -> dict[str, Any]:
+def surroundings(
+    site: Site, target: Target, names: Names | None = None, *, listens: bool
+) -> dict[str, Any]:
     """Return what every service of the site shares: environment, directories, sandbox.
 
-    These are the values of the template surroundings.j2. Raises UsageError for what the systemd
-    that it is for does not know.
+    These are the values of the template surroundings.j2. `listens`: what runs makes listening
+    sockets of its own, or calls listen(2) on those it inherits. Raises UsageError for what the
+    systemd that it is for does not know.
     """
     for option, given, since in (
         ("--credential", site.credential, 247),
@@ -172,12 +184,17 @@ def surroundings(site: Site, target: Target, names: Names | None = None) -> dict
     ):
         if given and target.systemd < since:
             raise UsageError(f"{option} needs systemd {since}; this is for {target.systemd}")
+    names = names or _names(site, site.name, instances=False)
+    wanted = _needs(site, target) | ({"listens"} if listens else set())
     return {
-        "names": names or _names(site, site.name, instances=False),
+        "names": names,
         "environment": environment(site),
+        "memory_max": site.memory_max or MEMORY_MAX,
+        "tasks_max": site.tasks_max or tasks_max(site),
+        "written": _written(site, names) if target.systemd >= 248 and not site.jit else None,
         "credentials": [("LoadCredential", *pair) for pair in site.credential]
         + [("LoadCredentialEncrypted", *pair) for pair in site.encrypted_credential],
-        "topics": _topics(frozenset(_needs(site, target)), target.systemd),
+        "topics": _topics(frozenset(wanted), target.systemd),
         "own": target.own,
     }
 
@@ -193,14 +210,44 @@ def _topics(needs: frozenset[str], version: int) -> list[tuple[Escaped, Escaped]
     return [(Escaped(comment), Escaped("\n".join(lines))) for comment, lines in blocks if lines]
 
 
+def _written(site: Site, names: Names) -> Escaped | None:
+    """Return the paths of NoExecPaths= that are the site's own: what it writes, it can't execute.
+
+    A directory that the interpreter or the code lies in is left out, since their libraries are
+    executed.
+    """
+    own = {"/var/lib": "%S", "/var/cache": "%C"}
+    paths = [
+        (f"{directory}/{site.name}", Escaped(f"-{specifier}/{names.directory}"))
+        for directory, specifier in own.items()
+    ]
+    paths += [(path, escape.word(f"-{path}")) for path in site.writable]
+    executed = [path for path in (site.python, site.chdir) if path]
+    kept = [
+        text
+        for path, text in paths
+        if not any(f"{one}/".startswith(f"{path}/") for one in executed)
+    ]
+    return Escaped(" ".join(kept)) if kept else None
+
+
 def environment(site: Site) -> list[str]:
     """Return the NAME=VALUE that the service's environment has: the runtime's settings last.
 
-    systemd lets the later of two lines win, and the settings are nobody else's to set.
+    systemd lets the later of two lines win, and the settings are nobody else's to set. What is
+    in the home directory of the user it runs as (with --run-as its state directory, which it can
+    write) is not imported at each start: site(3), usercustomize.
     """
-    return [f"{name}={value}" for name, value in site.env] + [
+    variables = {"PYTHONNOUSERSITE": "1", **dict(site.env)}
+    return [f"{name}={value}" for name, value in variables.items()] + [
         f"SDACTIVATE_{name.upper()}={text}" for name, text in site.settings.items()
     ]
+
+
+def tasks_max(site: Site) -> str:
+    """Return the processes and threads that no usual site comes near: TasksMax=."""
+    workers, threads = (int(site.settings.get(name, 1)) for name in ("workers", "threads"))
+    return str(max(TASKS_MAX, 4 * workers * threads))
 
 
 def _needs(site: Site, target: Target) -> set[str]:
@@ -224,6 +271,7 @@ def needs(site: Site) -> set[str]:
         "jit": site.jit,
         "home": site.home,
         "device": bool(site.device),
+        "control": site.control_sockets,
         "run-as": bool(site.run_as),
     }
     return {need for need, wanted in asked.items() if wanted}.union(peer_needs(site))

@@ -4,12 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from sdactivate.backends import BACKENDS
 from sdactivate.errors import UsageError
 from sdactivate.generate import units
 from sdactivate.generate.kinds import KINDS
@@ -85,6 +87,66 @@ def test_the_service_starts_after_its_socket_and_is_ready_when_it_says_so() -> N
     } <= set(unit)
 
 
+def test_what_is_written_can_not_be_executed() -> None:
+    site = Site("mysite", app=APP, writable=("/srv/media",), python="/srv/venv/bin/python")
+    own = "NoExecPaths=-%S/mysite -%C/mysite -/srv/media"
+    assert own in lines("service", site)
+    assert own not in lines("service", site, Target(247))
+    assert own not in lines("service", replace(site, jit=True))
+    # The interpreter's libraries, and the code's, are executed.
+    site = replace(site, python="/var/lib/mysite/venv/bin/python", chdir="/srv/media/code")
+    assert "NoExecPaths=-%C/mysite" in lines("service", site)
+
+
+def filters(kind: str, site: Site) -> list[str]:
+    return [line for line in lines(kind, site) if line.startswith("SystemCallFilter=")]
+
+
+def test_calls_can_be_given_back_after_they_were_taken_away() -> None:
+    site = Site("mysite", app=APP, allow_syscall=("listen", "@keyring"))
+    assert filters("service", site) == [
+        "SystemCallFilter=@system-service",
+        "SystemCallFilter=~@privileged @resources",
+        "SystemCallFilter=~listen @keyring",
+        "SystemCallFilter=listen",
+        "SystemCallFilter=@keyring",
+    ]
+
+
+@pytest.mark.parametrize("server", [name for name, it in BACKENDS.items() if not it.in_process])
+def test_other_servers_may_call_listen(server: str) -> None:
+    app = "mysite.asgi:application" if "wsgi" not in BACKENDS[server].interfaces else APP
+    site = Site("mysite", app=app, settings={"server": server})
+    assert filters("service", site)[-1] == "SystemCallFilter=~@keyring"
+
+
+@pytest.mark.parametrize("server", [name for name, it in BACKENDS.items() if it.in_process])
+def test_servers_in_our_process_may_not(server: str) -> None:
+    site = Site("mysite", app=APP, settings={"server": server})
+    assert filters("service", site)[-1] == "SystemCallFilter=~listen @keyring"
+
+
+def test_descriptors_are_not_accepted_where_systemd_can_say_so() -> None:
+    line = "AcceptFileDescriptors=no"
+    assert line in lines("socket", Site("mysite"), Target(258))
+    assert line not in lines("socket", Site("mysite"), Target(257))
+    tcp = Site("mysite", listen=(parse_listen("127.0.0.1:80"),))
+    assert line not in lines("socket", tcp, Target(258))
+
+
+def test_limits_that_no_usual_site_meets() -> None:
+    assert {"MemoryMax=80%", "TasksMax=1024"} <= set(lines("service", Site("mysite", app=APP)))
+    many = {"workers": "16", "threads": "64"}
+    assert "TasksMax=4096" in lines("service", Site("mysite", app=APP, settings=many))
+
+
+@pytest.mark.parametrize("version", [253, 254])
+def test_a_crash_is_made_good_at_once(version: int) -> None:
+    unit = lines("service", Site("mysite", app=APP), Target(version))
+    assert {"Restart=on-failure", "RestartSec=100ms", "StartLimitIntervalSec=0"} <= set(unit)
+    assert ("RestartMaxDelaySec=2" in unit) is (version >= 254)
+
+
 def test_the_service_needs_an_application() -> None:
     with pytest.raises(UsageError, match="needs --app"):
         text("service", Site("mysite"))
@@ -93,6 +155,7 @@ def test_the_service_needs_an_application() -> None:
 def test_only_the_settings_that_were_given_are_written() -> None:
     site = Site("mysite", app=APP, settings={"threads": "4", "idle_timeout": "1h 30min"})
     assert [line for line in lines("service", site) if line.startswith("Environment=")] == [
+        "Environment=PYTHONNOUSERSITE=1",
         "Environment=SDACTIVATE_THREADS=4",
         'Environment="SDACTIVATE_IDLE_TIMEOUT=1h 30min"',
     ]

@@ -12,7 +12,7 @@ import pytest
 from tests.machine.machine import Machine
 
 APPLICATION = """
-import ctypes, errno, json, os, pathlib, smtplib, socket, sqlite3, tempfile
+import ctypes, errno, json, os, pathlib, shutil, smtplib, socket, sqlite3, subprocess
 
 def attempt(what):
     try:
@@ -68,7 +68,41 @@ def unshare():
     if libc.unshare(0x10000000):  # CLONE_NEWUSER; os.unshare is of Python 3.12
         raise OSError(ctypes.get_errno(), "unshare")
 
+def execute(directory):
+    def attempt():
+        program = shutil.copy("/bin/true", directory + "/program")
+        subprocess.run([program], check=True)
+    return attempt
+
+def listen():
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.environ["STATE_DIRECTORY"] + f"/{os.urandom(8).hex()}.sock")
+        listener.listen()
+
+def keyring():
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall({"x86_64": 250, "aarch64": 219}[os.uname().machine], 0, -3, 0, 0, 0) < 0:
+        raise OSError(ctypes.get_errno(), "keyctl")
+
+def connect(path):
+    def attempt():
+        with socket.socket(socket.AF_UNIX) as talk:
+            talk.connect(path)
+    return attempt
+
 TRIES = {
+    "execute": lambda: [
+        name for name in ("STATE_DIRECTORY", "CACHE_DIRECTORY", "/tmp", "/var/tmp", "/dev/shm")
+        if attempt(execute(os.environ.get(name, name))) != "EACCES"
+    ] and "yes" or "no",
+    "listen": listen,
+    "keyring": keyring,
+    "bus": connect("/run/dbus/system_bus_socket"),
+    "docker": connect("/run/docker.sock"),
+    "manager": lambda: sorted(os.listdir("/run/systemd")),
+    "log": connect("/run/systemd/journal/stdout"),
+    "booted": lambda: os.path.isdir("/run/systemd/system") and "yes",
+    "user site": lambda: "no" if os.environ.get("PYTHONNOUSERSITE") else "yes",
     "database": database,
     "cache": write(os.environ["CACHE_DIRECTORY"] + "/x"),
     "tmp": write("/tmp/x"),
@@ -109,11 +143,20 @@ def serve(path, greeting, answer):
         while peer.recv(1000): peer.sendall(answer)
 os.makedirs("/run/outside", exist_ok=True)
 for job in (("/run/outside/.s.PGSQL.5432", b"", b"hello back"),
+            ("/run/docker.sock", b"", b""),
             ("/run/outside/mail.sock", b"220 ready\\r\\n", b"250 fine\\r\\n")):
     threading.Thread(target=serve, args=job).start()
 """
 
 CLOSED = {
+    "execute": "no",
+    "listen": "EPERM",
+    "keyring": "EPERM",
+    "bus": "EACCES",
+    "docker": "EACCES",
+    "log": "yes",
+    "booted": "yes",
+    "user site": "no",
     "database": "yes",
     "cache": "yes",
     "tmp": "yes",
@@ -173,7 +216,10 @@ def tried(machine: Machine, *options: str) -> tuple[dict[str, Any], float]:
         (("--home",), {"home": "yes"}, 0.3),
         (("--writable", "/srv/media"), {"write-elsewhere": "yes"}, 0.2),
         (("--device", "/dev/loop-control"), {"device": "yes"}, 0.4),
-        (("--jit",), {"jit": "yes"}, 0.2),
+        (("--jit",), {"jit": "yes", "execute": "yes"}, 0.2),
+        (("--control-sockets",), {"bus": "yes", "docker": "yes"}, 0.2),
+        (("--allow-syscall", "listen"), {"listen": "yes"}, 0.2),
+        (("--allow-syscall", "@keyring"), {"keyring": "yes"}, 0.2),
         (("--run-as", "alice"), {"user": "alice"}, 0.2),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) and value else "",
@@ -190,6 +236,11 @@ def test_each_option_gives_back_its_own_and_nothing_else(
     # can (Linux 6.3, PR_SET_MDWE), which it does with EACCES; otherwise it is a filter of calls.
     by_kernel = answer.pop("jit refused by") == "the kernel"
     closed = CLOSED | ({"jit": "EACCES"} if by_kernel else {})
+    manager = answer.pop("manager")
+    if "--control-sockets" in options:
+        assert "private" in manager
+    else:
+        assert set(manager) - {"resolve"} <= {"incoming", "journal", "notify", "system", "userdb"}
     assert answer == closed | gives
     assert callback == "yes" or "--jit" not in options
     assert measured == exposure
