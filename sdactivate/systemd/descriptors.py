@@ -6,6 +6,7 @@ setting of the socket unit (systemd.socket(5)) makes it right.
 """
 
 import os
+import select
 import socket
 import stat
 
@@ -39,6 +40,10 @@ class NotListening(ActivationError):
     """A stream socket is not listening: it is a connection, or only bound."""
 
 
+class ShutDown(ActivationError):
+    """A listening socket was shut down by a process that held it: nobody can connect."""
+
+
 class WrongFamily(ActivationError):
     """A socket of an address family that can't carry web requests."""
 
@@ -46,8 +51,8 @@ class WrongFamily(ActivationError):
 def listening_socket(fd: int, name: str) -> socket.socket:
     """Return descriptor `fd`, called `name`, as a socket, having made sure it can be served.
 
-    Raises BadDescriptor, NotASocket, NotAStream, NotListening or WrongFamily; the descriptor
-    then stays open and unchanged.
+    Raises BadDescriptor, NotASocket, NotAStream, NotListening, ShutDown or WrongFamily; the
+    descriptor then stays open and unchanged.
     """
     label = f"descriptor {fd} ({name})"
     try:
@@ -78,12 +83,35 @@ def listening_socket(fd: int, name: str) -> socket.socket:
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise NotListening(
                 f"{label} is not a listening socket: it is a connection, or only bound. In a "
-                "socket unit write Accept=no (one service for all connections)"
+                "socket unit write Accept=no (one service for all connections). If it is written "
+                f"so, a process has shut the socket down: {_make_anew(name)}"
+            )
+        if _is_shut_down(sock):
+            raise ShutDown(
+                f"{label} was shut down by a process that held it, and refuses all who connect "
+                f"until it is made anew: {_make_anew(name)}"
             )
     except ActivationError:
         sock.detach()
         raise
     return sock
+
+
+def _is_shut_down(sock: socket.socket) -> bool:
+    """Whether shutdown(2) was called on a listening unix socket, which stays listening then.
+
+    A TCP socket does not. poll(2) tells of it as of a peer that sends no more.
+    """
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+def _make_anew(name: str) -> str:
+    return (
+        f"`systemctl stop {name}.service && systemctl restart {name}.socket` under systemd, where "
+        f"the units have this name; another supervisor makes it when it is restarted"
+    )
 
 
 def _kind(mode: int) -> str:

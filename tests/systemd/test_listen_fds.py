@@ -140,6 +140,23 @@ def descriptor(kind: str, directory: Path) -> Iterator[int]:
         elif kind == "vsock bound only":
             anywhere = (socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY)
             yield sock(socket.AF_VSOCK, socket.SOCK_STREAM, anywhere).fileno()
+        elif kind == "shut down":
+            listener = sock(socket.AF_UNIX, socket.SOCK_STREAM, str(directory / "s"))
+            listener.listen()
+            listener.shutdown(socket.SHUT_RD)
+            yield listener.fileno()
+        elif kind == "shut down with one who waits":
+            listener = sock(socket.AF_UNIX, socket.SOCK_STREAM, str(directory / "s"))
+            listener.listen()
+            sock(socket.AF_UNIX, socket.SOCK_STREAM).connect(str(directory / "s"))
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.listen()
+            yield listener.fileno()
+        elif kind == "tcp shut down":
+            listener = sock(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
+            listener.listen()
+            listener.shutdown(socket.SHUT_RD)
+            yield listener.fileno()
         elif kind == "unix connection":
             left, right = socket.socketpair()
             keep.enter_context(left)
@@ -169,6 +186,9 @@ def descriptor(kind: str, directory: Path) -> Iterator[int]:
         ("sequential packet", "NotAStream", "instead of ListenSequentialPacket="),
         ("bound only", "NotListening", "not a listening socket"),
         ("vsock bound only", "NotListening", "not a listening socket"),
+        ("shut down", "ShutDown", "`systemctl stop "),
+        ("shut down with one who waits", "ShutDown", ".service && systemctl restart "),
+        ("tcp shut down", "NotListening", "a process has shut the socket down"),
         ("unix connection", "NotListening", "Accept=no"),
         ("tcp connection", "NotListening", "Accept=no"),
     ],
