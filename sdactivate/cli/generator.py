@@ -70,7 +70,8 @@ def _install(root: Path) -> int:
     command = Path(sys.executable).parent / "sdactivate-generator"
     if not command.exists():
         raise Error(
-            f"{command} is missing: install sdactivate into the environment of {command.parent}"
+            f"{command} is missing: install sdactivate, from its wheel or a checkout, into the "
+            f"environment of {command.parent}"
         )
     link = root / LINK
     atomic_write.link(link, str(command))

@@ -114,7 +114,7 @@ def dockerfile(site: Site, target: Target) -> Output:
         target.comments,
         site=site,
         version=Escaped(f"{sys.version_info[0]}.{sys.version_info[1]}"),
-        packages=Escaped(" ".join(["sdactivate", *_package(site)])),
+        packages=Escaped(" ".join(["./sdactivate-*.whl", *_package(site)])),
         user=CONTAINER_USER,
         directory=Escaped(_docker(site.chdir or f"/srv/{site.name}")),
         state=Escaped(shlex.quote(f"/var/lib/{site.name}")),

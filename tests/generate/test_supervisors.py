@@ -140,10 +140,10 @@ def test_a_server_that_is_a_program_of_its_own() -> None:
     assert [each.name for each in output.files] == ["mysite/run", "mysite/log/run"]
     assert "NOTIFY" not in output.files[0].text
     text = file(supervisors.dockerfile(gunicorn, TARGET), "Dockerfile")
-    assert "-r requirements.txt sdactivate gunicorn\n" in text
+    assert "-r requirements.txt ./sdactivate-*.whl gunicorn\n" in text
     waitress = site(settings={"server": "waitress"})
     text = file(supervisors.dockerfile(waitress, TARGET), "Dockerfile")
-    assert "-r requirements.txt sdactivate waitress\n" in text
+    assert "-r requirements.txt ./sdactivate-*.whl waitress\n" in text
     assert "Notify=true" in file(supervisors.quadlet(gunicorn, TARGET), "mysite.container")
     assert "Notify" not in file(supervisors.quadlet(uvicorn, TARGET), "mysite.container")
 
@@ -216,3 +216,11 @@ def test_image_names() -> None:
     assert read("registry.example/site@sha256:ab") == "registry.example/site@sha256:ab"
     with pytest.raises(UsageError, match="an image is"):
         read("a b")
+
+
+def test_the_image_takes_sdactivate_from_a_wheel():
+    """It is on no index: whoever registered the name would be installed."""
+    text = file(supervisors.dockerfile(site(), TARGET), "Dockerfile")
+    installs = [line.split() for line in text.splitlines() if "pip install" in line]
+    assert installs
+    assert not any("sdactivate" in words for words in installs)

@@ -47,12 +47,12 @@ ln -s /usr/bin/python3 opt/python/bin/python
 class Buildah:
     """buildah with a storage of its own."""
 
-    def __init__(self, directory: Path, wheels: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         unchrooted = str(Path(__file__).with_name("unchrooted.sh"))
         self._command = ["sh", unchrooted, "buildah", "--storage-driver", "vfs"]
         self._command += ["--root", f"{directory}/root", "--runroot", f"{directory}/run"]
         self._inside = ["--isolation", "chroot", "--network", "host"]
-        self._inside += ["--volume", "/usr:/usr:ro", "--volume", f"{wheels}:/wheels:ro"]
+        self._inside += ["--volume", "/usr:/usr:ro"]
         # None above our own: Debian 13's buildah raises them, which root may not be allowed to.
         # (Debian 12's has lowered that of processes before it looks.)
         self.limits = []
@@ -80,9 +80,9 @@ class Buildah:
 
 
 @pytest.fixture
-def buildah(tmp_path: Path, wheel: Path) -> Iterator[Buildah]:
+def buildah(tmp_path: Path) -> Iterator[Buildah]:
     """With an image in the place of the official one."""
-    tool = Buildah(tmp_path / "storage", wheel.parent)
+    tool = Buildah(tmp_path / "storage")
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     try:
         base = tool("from", "scratch")
@@ -96,14 +96,17 @@ def buildah(tmp_path: Path, wheel: Path) -> Iterator[Buildah]:
         shutil.rmtree(tmp_path / "storage")
 
 
-def test_the_image_is_built_and_serves_as_its_own_user(buildah: Buildah, tmp_path: Path) -> None:
+def test_the_image_is_built_and_serves_as_its_own_user(
+    buildah: Buildah, tmp_path: Path, wheel: Path
+) -> None:
     context, port = tmp_path / "context", free_port()
     shutil.copytree(
         CHECKOUT / "examples" / "mysite",
         context,
         ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3", "secret_key"),
     )
-    (context / "requirements.txt").write_text("Django\n--find-links /wheels\n")
+    (context / "requirements.txt").write_text("Django\n")
+    shutil.copy(wheel, context)
     generate = [sys.executable, "-m", "sdactivate", "gen", "mysite", "--kind", "dockerfile"]
     generate += ["--app", "mysite.wsgi:application", "--listen", f"127.0.0.1:{port}"]
     with (context / "Dockerfile").open("w") as file:
