@@ -218,7 +218,7 @@ def test_image_names() -> None:
         read("a b")
 
 
-def test_the_image_takes_sdactivate_from_a_wheel():
+def test_the_image_takes_sdactivate_from_a_wheel() -> None:
     """It is on no index: whoever registered the name would be installed."""
     text = file(supervisors.dockerfile(site(), TARGET), "Dockerfile")
     installs = [line.split() for line in text.splitlines() if "pip install" in line]
