@@ -102,7 +102,7 @@ def fastcgi_outcome(pieces: Pieces, answering: bool = False) -> tuple[Any, ...]:
             parser.feed(piece)
         except Malformed as error:
             status = error.status
-        replies, parser.replies = replies + parser.replies, b""
+        replies, parser.replies = replies + parser.replies, bytearray()
         for request in parser.requests:
             # As the connection does (FastCgi.prepare)
             assert request.variables is not None

@@ -79,15 +79,21 @@ class Parser(flup.Connection):  # type: ignore[misc]
         # flup looks its capabilities up by the bytes that came, and has them by str: no answer
         self.capability = {name.encode("ascii"): value for name, value in known.items()}
         self.requests: list[Request] = []
-        self.replies = b""
+        self.replies = bytearray()
         self.idle = True
-        self._rest = b""  # the beginning of a record that is not complete
+        self._rest = bytearray()  # the beginning of a record that is not complete
+        self._wanted = 0  # how long that is at least when something can be done with it
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
-        if self._rest:
-            data = self._rest + data
+        rest = self._rest
+        if rest:
+            rest += data
+            if len(rest) < self._wanted:
+                return  # as before: a record may come a byte at a time
+            data = bytes(rest)
         view = memoryview(data)
+        wanted = flup.FCGI_HEADER_LEN
         at = 0
         while len(data) - at >= flup.FCGI_HEADER_LEN:
             version, _, _, length, padding = struct.unpack_from(flup.FCGI_Header, data, at)
@@ -95,11 +101,13 @@ class Parser(flup.Connection):  # type: ignore[misc]
                 raise Malformed(f"FastCGI: version {version} is not spoken here, only 1")
             end = at + flup.FCGI_HEADER_LEN + length + padding
             if end > len(data):
+                wanted = end - at
                 break
             self._wire.incoming = view[at:end]
             self.process_input()
             at = end
-        self._rest = data[at:]
+        self._rest = bytearray(view[at:])
+        self._wanted = wanted
         self.idle = not self._requests and not self._rest
         self.replies += self._wire.taken()
 

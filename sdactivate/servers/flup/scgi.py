@@ -22,7 +22,7 @@ _BEGINNING = re.compile(rb"[1-9][0-9]{0,8}")
 class _Received:
     """Bytes that have arrived, as the socket that flup reads from."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | bytearray) -> None:
         self._data = memoryview(data)
 
     def recv(self, size: int) -> bytes:
@@ -30,7 +30,7 @@ class _Received:
         return bytes(piece)
 
 
-def parse(data: bytes, limit: int) -> tuple[Variables, int] | None:
+def parse(data: bytes | bytearray, limit: int) -> tuple[Variables, int] | None:
     """Read the header of a request: see `servers.native.wire.scgi.parse`, which it stands for."""
     found = _LENGTH.match(data)
     if found is None:

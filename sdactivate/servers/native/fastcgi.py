@@ -35,8 +35,8 @@ class FastCgi(KeepAlive):
         parser = self._parser
         parser.feed(data)
         if parser.replies:
-            replies, parser.replies = parser.replies, b""
-            self.send(replies)
+            replies, parser.replies = parser.replies, bytearray()
+            self.send(bytes(replies))
 
     def prepare(self, request: wire.Request) -> None:
         assert request.variables is not None

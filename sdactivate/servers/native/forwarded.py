@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from sdactivate.errors import UsageError
@@ -58,7 +57,7 @@ def apply(environ: dict[str, Any], found: Variables, remote_user: bool = False) 
     `remote_user`: whether its Remote-User is the user whom it has verified (RFC 3875, 4.1.11).
     """
     get = found.get
-    told = _told(
+    fields = (
         get("HTTP_X_FORWARDED_FOR"),
         get("HTTP_X_FORWARDED_PROTO", ""),
         get("HTTP_X_FORWARDED_HOST", ""),
@@ -66,7 +65,8 @@ def apply(environ: dict[str, Any], found: Variables, remote_user: bool = False) 
         get("HTTP_FORWARDED", ""),
         environ.get("HTTP_HOST", ""),
     )
-    environ.update(told)
+    told = _told.get(fields)
+    environ.update(_remembered(fields) if told is None else told)
     if remote_user and (user := get("HTTP_REMOTE_USER")):
         environ["REMOTE_USER"] = user
     mount = get("HTTP_X_SCRIPT_NAME")
@@ -77,11 +77,28 @@ def apply(environ: dict[str, Any], found: Variables, remote_user: bool = False) 
             environ["PATH_INFO"] = path[len(mount) :]
 
 
-@lru_cache(4096)
-def _told(
+# A front sends the same ones again and again; but a client may put in what it likes, so what is
+# long is not kept, and when there are many the kept ones are dropped
+_Fields = tuple[str | None, str, str, str, str, str]
+_KEPT = 1024
+_LONGEST_KEPT = 256
+_told: dict[_Fields, dict[str, str]] = {}
+
+
+def _remembered(fields: _Fields) -> dict[str, str]:
+    """Return what `_read` does, and keep it for the next time."""
+    told = _read(*fields)
+    if sum(len(each or "") for each in fields) <= _LONGEST_KEPT:
+        if len(_told) >= _KEPT:
+            _told.clear()
+        _told[fields] = told
+    return told
+
+
+def _read(
     client: str | None, scheme: str, host: str, port: str, forwarded: str, asked: str
 ) -> dict[str, str]:
-    """Return the variables that these fields mean; a front sends the same ones again and again.
+    """Return the variables that these fields mean.
 
     `asked`: the Host of the request itself.
     """

@@ -58,7 +58,7 @@ class Http(KeepAlive):
         settings = server.settings
         parser = wire.Parser(settings.header_bytes, settings.header_count, settings.request_line)
         super().__init__(server, fd, address, parser)
-        self._head = b""  # the beginning of a PROXY header
+        self._head = bytearray()  # the beginning of a PROXY header
         self.feed = self._first_bytes
         self._trusted = forwarded.is_trusted(address, server.trusted)
         parser.base = server.http_base(address)
@@ -67,25 +67,29 @@ class Http(KeepAlive):
 
     def _first_bytes(self, data: bytes) -> None:
         """Take the PROXY header off the first bytes; only trusted peers may send one."""
-        data = self._head + data
-        begins = proxy.begins(data)
+        head: bytes | bytearray = data
+        if self._head:
+            self._head += data
+            head = self._head
+        begins = proxy.begins(head)
         if begins is False:
-            self._pass_on(data)
+            self._pass_on(bytes(head))
             return
         if begins and not self._trusted:
             raise Malformed("HTTP: a PROXY header from a peer that is not trusted")
-        found = proxy.parse(data) if begins else None
+        found = proxy.parse(head) if begins else None
         if found is None:
-            self._head = data
+            if head is data:
+                self._head += data
             return
         end, client = found
         if client is not None:
             self.address = client
             self._parser.base = self.server.http_base(client)
-        self._pass_on(data[end:])
+        self._pass_on(bytes(head[end:]))
 
     def _pass_on(self, data: bytes) -> None:
-        self._head = b""
+        self._head = bytearray()
         self.feed = self._parser.feed
         if data:
             self.feed(data)

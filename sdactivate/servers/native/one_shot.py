@@ -17,18 +17,18 @@ class OneShot(Connection):
 
     raw_body = True
 
-    _data = b""  # what has come and is not understood yet
+    _data: bytes | bytearray = b""  # what has come and is not understood yet
     _environ: dict[str, Any] | None = None  # of a request whose body is still coming
     _left = 0  # bytes of the body that have not been taken
     _served = False
 
     @staticmethod
-    def parse(data: bytes, limit: int) -> tuple[Variables, int] | None:
+    def parse(data: bytes | bytearray, limit: int) -> tuple[Variables, int] | None:
         raise NotImplementedError
 
-    def received(self, data: bytes) -> None:
+    def received(self, data: bytes | bytearray) -> None:
         if self._data:
-            data = self._data + data
+            data = self._appended(data)
         if self._served:
             return
         settings = self.server.settings
@@ -71,6 +71,14 @@ class OneShot(Connection):
             self._data = data
             self.wait(settings.body_timeout)
 
+    def _appended(self, data: bytes | bytearray) -> bytearray:
+        """Keep more behind what is kept; return all of it. A peer may send a byte at a time."""
+        kept = self._data
+        if type(kept) is not bytearray:
+            self._data = kept = bytearray(kept)
+        kept += data
+        return kept
+
     def _empty(self) -> None:
         """A packet without a request."""
         raise Malformed(f"{self.protocol}: no variables")
@@ -83,10 +91,10 @@ class OneShot(Connection):
 
     def _pull(self) -> bytes:
         """Return the next bytes of a body that is streamed to the application."""
-        data, self._data = self._data, b""
+        kept, self._data = self._data, b""
+        data = bytes(kept[: self._left])
         if not data and self._left:
-            data = self.read()
-        data = data[: self._left]
+            data = self.read()[: self._left]
         self._left -= len(data)
         return data
 

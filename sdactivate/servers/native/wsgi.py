@@ -15,10 +15,11 @@ import stat
 from collections.abc import Callable, Iterable
 from io import BufferedRandom, BufferedReader, FileIO
 from operator import itemgetter
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 from sdactivate.runtime import log
 
+T = TypeVar("T")
 Headers = list[tuple[str, str]]
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -41,7 +42,7 @@ _KINDS_BY_NAME = {
     "status": HOP_BY_HOP,
 }
 # What applications say again and again is looked at once. A name or a status may hold what a
-# client has sent: both how many are kept and how long they are have a limit.
+# client has sent: long ones are not kept, and when there are many all are dropped.
 _KEPT = 1024
 _LONGEST_KEPT = 64
 _kinds: dict[str, int] = {}
@@ -51,6 +52,14 @@ _statuses: dict[str, bool] = {}
 # RFC 9110, sections 5.6.2 and 5.5
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def _keep(kept: dict[str, T], text: str, found: T) -> None:
+    """Remember what was found out about `text`, unless it is long."""
+    if len(text) <= _LONGEST_KEPT and type(text) is str:
+        if len(kept) >= _KEPT:
+            kept.clear()
+        kept[text] = found
 
 
 def _kind(name: str) -> int:
@@ -66,8 +75,7 @@ def _kind(name: str) -> int:
             "letters, digits and !#$%&'*+-.^_`|~"
         )
     found = _KINDS_BY_NAME.get(name.lower(), 0)
-    if len(_kinds) < _KEPT and len(name) <= _LONGEST_KEPT and type(name) is str:
-        _kinds[name] = found
+    _keep(_kinds, name, found)
     return found
 
 
@@ -117,8 +125,7 @@ def _look_at_status(status: str) -> bool:
     if _CONTROLS.search(status) or max(status) > "\xff":
         raise ValueError(f"the status {status!r} has characters that a status must not have")
     bodiless = code in ("204", "304")
-    if len(_statuses) < _KEPT and len(status) <= _LONGEST_KEPT and type(status) is str:
-        _statuses[status] = bodiless
+    _keep(_statuses, status, bodiless)
     return bodiless
 
 

@@ -31,10 +31,22 @@ class Joined(Variables):
     Cherokee repeat HTTP_COOKIE.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._repeated: dict[str, list[str]] = {}
+
     def __setitem__(self, name: str, value: str) -> None:
         if name in self and name.startswith("HTTP_"):
-            value = self[name] + ("; " if name == "HTTP_COOKIE" else ", ") + value
-        super().__setitem__(name, value)
+            self._repeated.setdefault(name, [self[name]]).append(value)
+        else:
+            super().__setitem__(name, value)
+
+    def plain(self) -> Variables:
+        """Return them as a dictionary. They are joined here, at once: a name may come often."""
+        found = dict(self)
+        for name, values in self._repeated.items():
+            found[name] = ("; " if name == "HTTP_COOKIE" else ", ").join(values)
+        return found
 
 
 def joined(fields: list[str]) -> Variables:
@@ -42,11 +54,12 @@ def joined(fields: list[str]) -> Variables:
     variables = Joined()
     for name, value in zip(fields[::2], fields[1::2], strict=True):
         variables[name] = value
-    return dict(variables)
+    return variables.plain()
 
 
-# A piece is an object with some 40 bytes of its own, and a peer may send one byte in each
-_PIECES = 256
+# A piece is an object with some 40 bytes of its own, and a peer may send one byte in each:
+# those shorter than this are put together
+_SMALL = 4096
 
 
 class Message:
@@ -69,7 +82,7 @@ class Message:
 
     def __init__(self, keep_alive: bool) -> None:
         self.keep_alive = keep_alive
-        self.body: list[bytes] = []
+        self.body: list[bytes | bytearray] = []
 
     def expect(self, length: int) -> None:
         """The body has `length` bytes, whatever the peer sends."""
@@ -84,7 +97,10 @@ class Message:
             data = data[: self.length - self.received]
         if data:
             body = self.body
-            body.append(data)
             self.received += len(data)
-            if len(body) > _PIECES:
-                body[:] = [b"".join(body)]
+            if len(data) >= _SMALL or not body:
+                body.append(data)
+            elif type(body[-1]) is bytearray:
+                body[-1] += data
+            else:
+                body.append(bytearray(data))

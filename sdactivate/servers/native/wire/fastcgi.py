@@ -34,7 +34,7 @@ HEAD = 8
 LONGEST = 65528
 
 
-def pairs(content: bytes) -> Variables:
+def pairs(content: bytes | bytearray) -> Variables:
     """Read the names and values of a PARAMS or GET_VALUES stream (section 3.4).
 
     Raises Malformed where they are cut short.
@@ -43,11 +43,11 @@ def pairs(content: bytes) -> Variables:
     if _read(content, variables) != len(variables):
         repeated = Joined()
         _read(content, repeated)
-        variables = dict(repeated)
+        variables = repeated.plain()
     return variables
 
 
-def _read(content: bytes, into: Variables) -> int:
+def _read(content: bytes | bytearray, into: Variables) -> int:
     """Put the pairs of a stream into a dictionary, and return how many they are."""
     text = content.decode("latin-1")
     count = at = 0
@@ -71,7 +71,7 @@ def _read(content: bytes, into: Variables) -> int:
     return count
 
 
-def _length(content: bytes, at: int) -> tuple[int, int]:
+def _length(content: bytes | bytearray, at: int) -> tuple[int, int]:
     """Read a length of one byte or four at offset `at`; return it and the offset behind it."""
     length = content[at]
     if length < 128:
@@ -136,7 +136,7 @@ class Request(Message):
     and what still comes of it is dropped.
     """
 
-    params = b""
+    params: bytes | bytearray = b""
     variables: Variables | None = None
     environ: dict[str, Any]
     answered = False
@@ -155,21 +155,27 @@ class Parser:
     request under way; `idle` tells whether there is none and no record has begun.
     """
 
-    __slots__ = ("_current", "_rest", "idle", "known", "limit", "replies", "requests")
+    __slots__ = ("_current", "_rest", "_wanted", "idle", "known", "limit", "replies", "requests")
 
     def __init__(self, limit: int, known: dict[str, str]) -> None:
         self.limit = limit
         self.known = known
         self.requests: list[Request] = []
-        self.replies = b""
+        self.replies = bytearray()
         self.idle = True
-        self._rest = b""  # the beginning of a record that is not complete
+        self._rest = bytearray()  # the beginning of a record that is not complete
+        self._wanted = 0  # how long that is at least when something can be done with it
         self._current: Request | None = None
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
-        if self._rest:
-            data = self._rest + data
+        rest = self._rest
+        if rest:
+            rest += data
+            if len(rest) < self._wanted:
+                return  # as before: a record may come a byte at a time
+            data = bytes(rest)
+        wanted = HEAD
         at, end = 0, len(data)
         current = self._current
         while end - at >= HEAD:
@@ -179,6 +185,7 @@ class Parser:
             start = at + HEAD
             stop = start + length
             if stop + padding > end:
+                wanted = stop + padding - at
                 break
             at = stop + padding
             if current is not None and request_id == current.id:
@@ -191,14 +198,21 @@ class Parser:
                     continue
             self._control(kind, request_id, data[start:stop])
             current = self._current
-        self._rest = data[at:]
-        self.idle = current is None and not self._rest
+        if at < end or rest:
+            self._rest = bytearray(data[at:])
+            self._wanted = wanted
+        self.idle = current is None and at == end
 
     def _params(self, request: Request, content: bytes) -> None:
         if request.variables is not None:
             raise Malformed("FastCGI: parameters after the end of the parameters")
         if content:
-            request.params = request.params + content if request.params else content
+            if not request.params:
+                request.params = content  # as a rule that is all
+            elif type(request.params) is bytearray:
+                request.params += content
+            else:
+                request.params = bytearray(request.params) + content
             if len(request.params) > self.limit:
                 raise TooLarge(f"FastCGI: the parameters have over {self.limit} bytes")
         else:

@@ -7,7 +7,6 @@ tell apart (X_Forwarded_For and X-Forwarded-For are one variable, and only one o
 have been checked by the front).
 """
 
-from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -43,13 +42,14 @@ _OUTSIDE_HTTP = {"HTTP_CONTENT_TYPE": "CONTENT_TYPE", "HTTP_CONTENT_LENGTH": "CO
 _NEVER = frozenset({"HTTP_PROXY"})
 
 # The environ's key for a field's name as it was spelt, for those that have one and need no
-# second look. Spellings are few, but a peer may invent more: past the limit they are not kept.
+# second look. Spellings are few and short, but a peer may invent others: long ones are not kept,
+# and when there are many all are dropped.
 _KEYS: dict[bytes, str] = {}
 _FORWARDED_KEYS: dict[bytes, str] = {}
-_KEYS_LIMIT = 1024
+_KEPT = 1024
+_LONGEST_KEPT = 64
 
 
-@lru_cache(_KEYS_LIMIT)
 def key(name: bytes) -> str | None:
     """Return the environ's key for a field called `name`, None where it has none."""
     if b"_" in name or b"." in name:
@@ -59,7 +59,9 @@ def key(name: bytes) -> str | None:
     if found in _NEVER:
         return None
     keys = _FORWARDED_KEYS if found in FORWARDED else _KEYS
-    if len(keys) < _KEYS_LIMIT:
+    if len(name) <= _LONGEST_KEPT:
+        if len(keys) >= _KEPT:
+            keys.clear()
         keys[name] = found
     return found
 

@@ -19,7 +19,7 @@ _INET, _INET6 = 1, 2
 Client = tuple[str, int]
 
 
-def begins(data: bytes) -> bool | None:
+def begins(data: bytes | bytearray) -> bool | None:
     """Whether `data`, the first bytes of a connection, begin a PROXY header.
 
     None while more must come to tell: POST begins like PROXY, and an empty line, which may
@@ -27,10 +27,11 @@ def begins(data: bytes) -> bool | None:
     """
     if data.startswith((SIGNATURE, _LINE)):
         return True
-    return None if SIGNATURE.startswith(data) or _LINE.startswith(data) else False
+    start = bytes(data[: len(SIGNATURE)])
+    return None if SIGNATURE.startswith(start) or _LINE.startswith(start) else False
 
 
-def parse(data: bytes) -> tuple[int, Client | None] | None:
+def parse(data: bytes | bytearray) -> tuple[int, Client | None] | None:
     """Read the header at the beginning of `data`.
 
     Returns the offset behind it and the client's address and port, None for a client that is
@@ -42,7 +43,7 @@ def parse(data: bytes) -> tuple[int, Client | None] | None:
     return _parse_binary(data)
 
 
-def _parse_line(data: bytes) -> tuple[int, Client | None] | None:
+def _parse_line(data: bytes | bytearray) -> tuple[int, Client | None] | None:
     end = data.find(b"\r\n", 0, _LONGEST_LINE)
     if end < 0:
         if len(data) >= _LONGEST_LINE:
@@ -62,7 +63,7 @@ def _parse_line(data: bytes) -> tuple[int, Client | None] | None:
         raise Malformed("PROXY: the line can't be read") from None
 
 
-def _parse_binary(data: bytes) -> tuple[int, Client | None] | None:
+def _parse_binary(data: bytes | bytearray) -> tuple[int, Client | None] | None:
     start = len(SIGNATURE) + 4
     if len(data) < start:
         return None
@@ -78,4 +79,4 @@ def _parse_binary(data: bytes) -> tuple[int, Client | None] | None:
     if length < 2 * size + 4:
         raise Malformed("PROXY: the addresses are cut short")
     port = int.from_bytes(data[start + 2 * size : start + 2 * size + 2], "big")
-    return end, (str(ipaddress.ip_address(data[start : start + size])), port)
+    return end, (str(ipaddress.ip_address(bytes(data[start : start + size]))), port)

@@ -13,7 +13,7 @@ from sdactivate.servers.native.wire import Malformed, TooLarge, Variables, joine
 _LONGEST_LENGTH = 9
 
 
-def parse(data: bytes, limit: int) -> tuple[Variables, int] | None:
+def parse(data: bytes | bytearray, limit: int) -> tuple[Variables, int] | None:
     """Read the header of a request from its first bytes, `data`.
 
     Returns the variables (latin-1, as PEP 3333 wants them) and the offset at which the body

@@ -15,7 +15,7 @@ PING = 100
 PONG = b"\x64\x00\x00\x01"
 
 
-def parse(data: bytes, limit: int) -> tuple[Variables, int] | None:
+def parse(data: bytes | bytearray, limit: int) -> tuple[Variables, int] | None:
     """Read the vars of a request from its first bytes, `data`.
 
     Returns the variables (latin-1) and the offset at which the body begins; None while they
@@ -42,11 +42,11 @@ def parse(data: bytes, limit: int) -> tuple[Variables, int] | None:
     if _read(data, end, variables) != len(variables):
         repeated = Joined()
         _read(data, end, repeated)
-        variables = dict(repeated)
+        variables = repeated.plain()
     return variables, end
 
 
-def _read(data: bytes, end: int, into: Variables) -> int:
+def _read(data: bytes | bytearray, end: int, into: Variables) -> int:
     """Put the vars before the offset `end` into a dictionary, and return how many they are."""
     # One decoding of the whole; then every length is two characters of it
     text = data[:end].decode("latin-1")
