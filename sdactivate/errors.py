@@ -15,3 +15,11 @@ class UsageError(Error, ValueError):
     """A value or an option that can't be meant; the command exits 2."""
 
     exit_code = 2
+
+
+def said(error: Error | OSError) -> str:
+    """Return what an error says, for a person: of the system's own, the file and the reason."""
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return f"{error.filename}: {reason}" if error.filename else reason
+    return str(error)

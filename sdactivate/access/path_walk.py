@@ -86,7 +86,8 @@ def walk(path: str, root: str = "/", need: int = WRITE) -> Way:
 
     A walk that ends early (nothing there, a loop of links) is a Way with that error and the
     steps up to it. Raises Error if `path` is not absolute, or if a directory on the way can't be
-    searched by ourselves: then nothing certain can be said. FileNotFoundError: there is no `root`.
+    searched by ourselves, or its file system fails: then nothing certain can be said.
+    FileNotFoundError or ProcessLookupError: there is no `root`.
     """
     if not path.startswith("/"):
         raise Error(f"{path!r}: an absolute path is wanted")
@@ -99,10 +100,20 @@ def walk(path: str, root: str = "/", need: int = WRITE) -> Way:
         if not os.path.lexists(root):
             raise
         return Way(path, tuple(found.steps), errno.ENOENT)
-    except PermissionError as error:
-        raise Error(
-            f"{path}: {error.filename} can't be looked at by uid {os.geteuid()}: run as root"
-        ) from None
+    except ProcessLookupError:  # the process whose root it was
+        raise
+    except OSError as error:
+        # As the process calls it whose root this is: the same for all that see the same.
+        place = (error.filename or path).removeprefix(found.root)
+        raise Error(f"{path}: {place}: {error.strerror}{_hint(error)}") from None
+
+
+def _hint(error: OSError) -> str:
+    if not isinstance(error, PermissionError):
+        return ""
+    if os.geteuid():
+        return f" for uid {os.geteuid()}: run as root"
+    return " for root, too: another user's file system (FUSE) or another host's (NFS)"
 
 
 class _Walk:

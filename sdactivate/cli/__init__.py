@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from sdactivate.errors import Error
+from sdactivate.errors import Error, said
 from sdactivate.terminal import tell
 
 # The order is the order of `sdactivate --help`: before, during, after.
@@ -106,11 +106,6 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _said(error: OSError) -> str:
-    """What the system said, without the number that says nothing more."""
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's own) and return its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -137,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         return 1
     except OSError as error:
-        tell(f"{name}: {_said(error)}")
+        tell(f"{name}: {said(error)}")
         _drop_output()  # if it is the output that can't be written
         return 1
     except KeyboardInterrupt:

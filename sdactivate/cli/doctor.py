@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what is wrong. 0: nothing found, 1: something."""
+    """Print what is wrong. 0: nothing found, 1: something, or not all could be examined."""
     from sdactivate.doctor import report, units
     from sdactivate.doctor.examine import check_ids, examine, misnamed
     from sdactivate.doctor.finding import Case
@@ -54,14 +54,22 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--fix changes the running system, and --offline doesn't look at it")
     if args.yes and not args.fix:
         raise UsageError("--yes answers for --fix, which isn't given")
+    troubles: list[str] = []  # what could not be examined, which keeps nothing else from it
     if args.offline:
-        cases = [Case(deployment) for deployment in units.offline(args.targets)]
+        cases = [Case(deployment) for deployment in units.offline(args.targets, troubles)]
     else:
-        found = dict.fromkeys(units.live(name) for name in args.targets)
+        found: dict[units.Deployment, None] = {}
+        for name in args.targets:
+            with units.tolerated(troubles):
+                found[units.live(name, troubles)] = None
         cases = [Case(deployment, HostState(deployment)) for deployment in found]
-    for mistake in (it for case in cases for it in misnamed(case)):
-        tell(f"sdactivate doctor: {mistake}")
-    examined = [(case, examine(case, ignored)) for case in cases]
+    examined = [(case, examine(case, ignored, troubles)) for case in cases]
+    unseen = [line for case in cases if case.host for line in case.host.unseen.values()]
+    mistakes = [line for case in cases for line in misnamed(case)]
+    for line in dict.fromkeys([*mistakes, *troubles, *unseen]):
+        tell(f"sdactivate doctor: {line}")
+    if not cases:
+        return 1
     findings = [finding for _, found in examined for finding in found]
     if args.html:
         from sdactivate.doctor.page import write
@@ -78,4 +86,4 @@ def run(args: argparse.Namespace) -> int:
 
         applied = apply(findings, asker(yes=args.yes))
         tell(f"sdactivate doctor: fixed {applied} of {len(findings)}")
-    return 1 if findings else 0
+    return 1 if findings or troubles else 0

@@ -5,16 +5,22 @@ from difflib import get_close_matches
 
 from sdactivate.doctor.finding import Case, Finding, Hit, Lines, Rule
 from sdactivate.doctor.rules import BY_ID, TABLE
-from sdactivate.errors import UsageError
+from sdactivate.errors import Error, UsageError, said
 from sdactivate.systemd.unitfile import Entry, Unit
 
 
-def examine(case: Case, ignored: Collection[str] = ()) -> list[Finding]:
+def examine(
+    case: Case, ignored: Collection[str] = (), troubles: list[str] | None = None
+) -> list[Finding]:
     """Return what is wrong with `case`, in the order of the table.
 
     `ignored` are rules to leave out. So are those that a comment silences: in the unit that the
     finding is about, or, where it is about the front or another service, in the socket unit that
-    these connect to. Raises UsageError for a rule that doesn't exist.
+    these connect to.
+
+    A rule that can't be checked (a file or a process that refuses to be read) does not keep the
+    others from it: a line about it is added to `troubles`. Without `troubles` its Error or OSError
+    is raised. Raises UsageError for a rule that doesn't exist.
     """
     check_ids(ignored)
     silenced = {
@@ -24,10 +30,20 @@ def examine(case: Case, ignored: Collection[str] = ()) -> list[Finding]:
         finding
         for rule in TABLE
         if rule.id not in ignored and (case.host is not None or not rule.is_live)
-        for hit in rule.check(case)
+        for hit in _hits(rule, case, troubles)
         if (finding := _finding(rule, hit, case))
         and (rule.id, hit.unit or finding.subject) not in silenced
     ]
+
+
+def _hits(rule: Rule, case: Case, troubles: list[str] | None) -> list[Hit]:
+    try:
+        return list(rule.check(case))
+    except (Error, OSError) as error:
+        if troubles is None:
+            raise
+        troubles.append(f"{case.deployment.name}: {rule.id} can't be checked: {said(error)}")
+        return []
 
 
 def check_ids(ids: Iterable[str]) -> None:

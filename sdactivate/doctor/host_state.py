@@ -66,6 +66,8 @@ class HostState:
         self._properties: dict[str, Properties] = {}
         self._ways: dict[tuple[str, str], Way] = {}
         self._is_synced = False
+        self.unseen: dict[object, str] = {}
+        """What could not be examined: a line for each file system that refuses even root."""
 
     def property(self, unit: str, name: str) -> str:
         """Return a property of a unit as systemd has it now."""
@@ -128,9 +130,10 @@ class HostState:
         return sorted(found, key=lambda installed: not installed.workers)
 
     def verdict(self, path: str, process: Process) -> Verdict | None:
-        """Return whether `process` may connect to `path`, as it sees it; None if it has left.
+        """Return whether `process` may connect to `path`, as it sees it.
 
-        What a chrooted process calls the path is what is left of it below its root.
+        None if it has left, or if what it sees can't be examined (`unseen` says why). What a
+        chrooted process calls the path is what is left of it below its root.
         """
         try:
             inside = path
@@ -138,6 +141,12 @@ class HostState:
                 top = os.readlink(f"/proc/{process.pid}/root")
                 inside = path.removeprefix(top) if top != "/" and _lies_in(path, top) else path
             return judge(self.way(inside, process.root), process.identity)
+        except Error as error:
+            # One line for all the processes that see the same: it is the same mount.
+            unit = process.unit or "no unit"
+            who = f"process {process.pid} ({process.name}, {unit})"
+            self.unseen.setdefault(process.view, f"{who} may see other files: {error}")
+            return None
         except OSError:
             return None
 

@@ -17,6 +17,7 @@ from sdactivate.doctor.checks import common
 from sdactivate.doctor.exposure import measure
 from sdactivate.doctor.finding import Case, Finding
 from sdactivate.doctor.host_state import HostState
+from sdactivate.errors import Error
 from sdactivate.terminal import escape
 
 _ORDER = ("error", "warning", "note")
@@ -133,7 +134,11 @@ def _path(case: Case, address: str) -> Iterable[str]:
                  if any(it.text == address for it in common.paths(unit))]  # fmt: skip
         yield from _stop(address, modes)
         return
-    way = case.host.way(address)
+    try:
+        way = case.host.way(address)
+    except Error as error:
+        yield from _stop(address, [f"can't be examined: {error}"], shut=True)
+        return
     seen: list[str] = []
     for step in way.steps:
         node = step.node

@@ -8,12 +8,13 @@ drop-ins included.
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from sdactivate.errors import Error, UsageError
 from sdactivate.systemd.systemctl import listed, load_state, one, show
-from sdactivate.systemd.unitfile import Unit, parse
+from sdactivate.systemd.unitfile import Parsed, Unit, parse
 
 _KINDS = (".socket", ".service")
 _LINKS = (".wants", ".requires", ".upholds")
@@ -38,16 +39,33 @@ class Deployment(NamedTuple):
         return (*self.sockets, *((self.service,) if self.service else ()))
 
 
-def offline(paths: Iterable[str]) -> list[Deployment]:
+def offline(paths: Iterable[str], troubles: list[str] | None = None) -> list[Deployment]:
     """Return the deployments that the files at `paths` make.
 
     A path is a .socket or .service file, a drop-in (NAME.socket.d/X.conf), or a directory of
     such. Drop-ins beside a named unit count as well. Raises UsageError for a path that is none
-    of these, Error for one that can't be read.
+    of these. One that can't be read is left out, with a line in `troubles`; without `troubles`
+    it is an Error.
     """
-    files = dict.fromkeys(file for path in paths for file in _expand(Path(path)))
-    made = [it for together in _apart(files) for it in pair(_merged(together))]
+    files: dict[Path, None] = {}
+    for path in paths:
+        with tolerated(troubles):
+            files |= dict.fromkeys(_expand(Path(path)))
+    made = [it for together in _apart(files) for it in pair(_merged(together, troubles))]
     return sorted(made, key=lambda it: it.name)
+
+
+@contextmanager
+def tolerated(troubles: list[str] | None) -> Iterator[None]:
+    """Let an Error be a line in `troubles`, where there is such a list; misuse stays an error."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Error as error:
+        if troubles is None:
+            raise
+        troubles.append(str(error))
 
 
 def _apart(files: Collection[Path]) -> Iterable[Collection[Path]]:
@@ -65,30 +83,43 @@ def _apart(files: Collection[Path]) -> Iterable[Collection[Path]]:
     return places.values()
 
 
-def _merged(files: Collection[Path]) -> Iterable[Unit]:
+def _merged(files: Collection[Path], troubles: list[str] | None) -> Iterable[Unit]:
     """Return the units that `files` make, each with its drop-ins."""
     units = {}
     for file in files:
         if file.name.endswith(_KINDS):
             near = (it for name in _names(file.name) for it in file.parent.glob(f"{name}.d/*.conf"))
-            units[file.name] = read(file.name, [file, *_drop_ins(file.name, [*near, *files])])
+            drop_ins = _drop_ins(file.name, [*near, *files])
+            with tolerated(troubles):
+                units[file.name] = read(file.name, [file, *drop_ins], troubles)
     alone = [file for file in files if file.suffix == ".conf"]
     for name in dict.fromkeys(file.parent.name.removesuffix(".d") for file in alone):
         if name not in units:
-            units[name] = read(name, _drop_ins(name, alone))
+            with tolerated(troubles):
+                units[name] = read(name, _drop_ins(name, alone))
     return units.values()
 
 
-def read(name: str, files: Iterable[Path]) -> Unit:
-    """Return the unit `name` made of `files`; Error for one that can't be read."""
-    files = list(files)
-    parts = []
-    for file in files:
-        try:
-            parts.append(parse(_text(file), str(file)))
-        except OSError as error:
-            raise Error(f"{file}: it can't be read: {error.strerror}") from None
-    return Unit(name, parts, [str(file) for file in files])
+def read(name: str, files: Iterable[Path], troubles: list[str] | None = None) -> Unit:
+    """Return the unit `name` made of `files`: its own first, then its drop-ins.
+
+    Raises Error for one that can't be read. With `troubles` a drop-in that can't be is left out,
+    with a line there.
+    """
+    parts: list[Parsed] = []
+    have: list[str] = []
+    for number, file in enumerate(files):
+        with tolerated(troubles if number else None):
+            parts.append(_parsed(file))
+            have.append(str(file))
+    return Unit(name, parts, have)
+
+
+def _parsed(file: Path) -> Parsed:
+    try:
+        return parse(_text(file), str(file))
+    except OSError as error:
+        raise Error(f"{file}: it can't be read: {error.strerror}") from None
 
 
 def _text(file: Path) -> str:
@@ -128,11 +159,12 @@ def service_of(unit: Unit) -> str:
     return f"{stem}@.service" if unit.is_on("Accept") and "@" not in stem else f"{stem}.service"
 
 
-def live(name: str) -> Deployment:
+def live(name: str, troubles: list[str] | None = None) -> Deployment:
     """Return what systemd has loaded for `name`: a unit's name, or one without suffix.
 
     Raises Error where it has no such unit, or can't be asked; UsageError for a pattern
-    or a template.
+    or a template. A drop-in that can't be read is left out, with a line in `troubles`; without
+    `troubles` it is an Error, as a unit's own file always is.
     """
     if name.rpartition(".")[0].endswith("@") or name.endswith("@"):
         raise UsageError(f"{name}: a template; name an instance of it")
@@ -153,7 +185,8 @@ def live(name: str) -> Deployment:
         triggered = listed(one(show(service, "TriggeredBy"), "TriggeredBy"))
         sockets |= {it for it in triggered if it.endswith(".socket")}
     return Deployment(
-        _read_live(service) if service else None, tuple(_read_live(it) for it in sorted(sockets))
+        _read_live(service, troubles) if service else None,
+        tuple(_read_live(it, troubles) for it in sorted(sockets)),
     )
 
 
@@ -177,10 +210,10 @@ def _unloaded(name: str) -> str:
     return f"{name}: systemd has not loaded it ({load_state(name)})"
 
 
-def _read_live(name: str) -> Unit:
+def _read_live(name: str, troubles: list[str] | None = None) -> Unit:
     properties = show(name, "FragmentPath", "DropInPaths")
     paths = [one(properties, "FragmentPath"), *listed(one(properties, "DropInPaths"))]
-    return read(name, [Path(path) for path in paths if path])
+    return read(name, [Path(path) for path in paths if path], troubles)
 
 
 def _expand(path: Path) -> Iterator[Path]:
