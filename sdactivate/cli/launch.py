@@ -54,9 +54,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a resource limit, such as nofile=4096 or nofile=1024:4096",
     )
     process.add_argument(
-        "--env", action="append", default=[], metavar="NAME=VALUE", help="a variable for it"
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="a variable for it; NAME alone passes on the launcher's own",
     )
-    process.add_argument(
+    environment = process.add_mutually_exclusive_group()
+    environment.add_argument(
+        "--keep-env",
+        action="store_true",
+        help="pass on the launcher's whole environment (default: without root that, as root PATH, "
+        "the locale, TZ, TERM, the service manager's variables and SDACTIVATE_*)",
+    )
+    environment.add_argument(
         "--clear-env", action="store_true", help="of the environment keep only PATH and LANG"
     )
     process.add_argument(
@@ -77,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from sdactivate.launch import Launch, launch, process
+    from sdactivate.launch.environment import Keep
     from sdactivate.values import parse_listen, parse_mode
 
     for option in ("user", "group", "run_as", "chroot", "chdir"):
@@ -98,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
             umask=None if args.umask is None else process.parse_umask(args.umask),
             limits=args.limit,
             env=args.env,
-            clear_env=args.clear_env,
+            keep_env=Keep.ALL if args.keep_env else Keep.LEAST if args.clear_env else None,
             keep=args.keep_fd,
             on_demand=args.on_demand,
         )

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from sdactivate.errors import Error, UsageError
 from sdactivate.launch import Launch
+from sdactivate.launch.environment import Keep
 from sdactivate.launch.parents import holding_parent
 from sdactivate.launch.process import parse_umask
 from sdactivate.settings import Settings
@@ -52,13 +53,14 @@ OPTIONS: dict[str, Option] = {
     "group": Option("", "group of the socket: the web server's"),
     "mode": Option("", "mode of the socket, such as 0660"),
     "run-as": Option("", "user to become, when started as root"),
+    "keep-env": Option("", "true: pass on root's whole environment, when started as root"),
 }
 
 _PROTOCOLS = {"fcgi": "fastcgi", "scgi": "scgi", "uwsgi": "uwsgi", "http": "http", "auto": "auto"}
 _METHODS = ("prefork", "fork", "threaded", "thread")
 _TRUE, _FALSE = ("true", "yes", "t", "1"), ("false", "no", "f", "0")
-_NEW = ("user", "group", "mode", "run-as")  # words that Django never had
-_FLAGS = ("daemonize", "debug")  # words that may stand without a value
+_NEW = ("user", "group", "mode", "run-as", "keep-env")  # words that Django never had
+_FLAGS = ("daemonize", "debug", "keep-env")  # words that may stand without a value
 
 # Old scripts say `kill`, then start: seconds in which the process before finishes and leaves.
 _PATIENCE = Settings().graceful_timeout + 10.0
@@ -81,6 +83,7 @@ class Meaning(NamedTuple):
     umask: int | None
     run_as: str
     workdir: str
+    keep_env: bool
 
 
 def understand(words: Sequence[str]) -> Meaning:
@@ -110,6 +113,7 @@ def understand(words: Sequence[str]) -> Meaning:
         parse_umask(given["umask"]) if given["umask"] else None,
         given["run-as"],
         given["workdir"],
+        _yes_or_no("keep-env", given["keep-env"] or "false"),
     )
 
 
@@ -181,6 +185,7 @@ def plan(meaning: Meaning, command: Sequence[str], environ: Mapping[str, str]) -
         chdir=meaning.workdir,
         umask=meaning.umask,
         env=[f"{name}={value}" for name, value in {**environ, **variables(meaning)}.items()],
+        keep_env=Keep.ALL if meaning.keep_env else None,
         patience=_PATIENCE,
         made=lambda: write_number(meaning.pidfile),
     )
@@ -231,6 +236,8 @@ def modern(meaning: Meaning, command: Sequence[str]) -> str:
             words += [f"--{option.replace('_', '-')}", value]
     if meaning.umask is not None:
         words += ["--umask", f"{meaning.umask:04o}"]
+    if meaning.keep_env:
+        words.append("--keep-env")
     if meaning.workdir != OPTIONS["workdir"].default:
         words += ["--chdir", meaning.workdir]
     settings = [f"--{name.replace('_', '-')}={value}" for name, value in meaning.settings.items()]

@@ -6,6 +6,8 @@ privileges, and each of its modules holds one of these ideas:
     parents.py      the directory a socket is to be in, and whether it can be trusted
     sockets.py      a socket that is at no instant more open than asked
     identity.py     become the application's user for good, and prove it
+    controlling_terminal.py  leave root's terminal: what is typed there is root's
+    environment.py  which variables stay, and which are added
     kernel.py       the system calls that Python has no name for
     process.py      what the application is given at exec, and nothing else
     ondemand.py     start at the first connection, and again after the application has left
@@ -13,8 +15,8 @@ privileges, and each of its modules holds one of these ideas:
 
 `launch` does it all in one order: everything is read and resolved first, so that mistakes
 are found while nothing has happened; then the sockets, which need root; then the descriptors
-are put in place; then limits, chroot and umask; then root goes; then exec. A failure at any step
-ends the process, and nothing has been started.
+are put in place; then limits, chroot and umask; then root goes, with its session keyring and its
+terminal; then exec. A failure at any step ends the process, and nothing has been started.
 """
 
 import os
@@ -28,7 +30,8 @@ from socket import AF_INET, AF_INET6, AF_UNIX, AF_VSOCK, VMADDR_CID_ANY, socket
 from typing import NoReturn
 
 from sdactivate.errors import Error, UsageError
-from sdactivate.launch import identity, kernel, process, sockets
+from sdactivate.launch import controlling_terminal, identity, kernel, process, sockets
+from sdactivate.launch.environment import Keep, environment
 from sdactivate.launch.identity import Identity
 from sdactivate.launch.ondemand import Activator
 from sdactivate.launch.sockets import Access, SocketInUse
@@ -46,8 +49,10 @@ class Launch:
     `listen` are the addresses, in the order of the descriptors, each with its name for
     LISTEN_FDNAMES, if it has one. `user`, `group` and `mode` are the unix sockets' (default: the
     launcher's own IDs, 0660), `run_as` is who the command runs as, USER or USER:GROUP; only a
-    launcher that is not root can do without. `umask`: None leaves it. `limits` and `env` are
-    assignments as on the command line. `keep` are further descriptors that survive, `hold` such
+    launcher that is not root can do without. `umask`: None leaves it, but never lets a group or
+    others write where root launches. `limits` and `env` are assignments as on the command line.
+    `keep_env`: how much of the launcher's own environment stays; None: all without root, what
+    `environment.KEPT` lists with it. `keep` are further descriptors that survive, `hold` such
     as stay open until exec closes them. `patience`: seconds to wait for the process that still has
     an address. `made` is called once the sockets are there, with all rights still.
     """
@@ -64,7 +69,7 @@ class Launch:
     umask: int | None = None
     limits: Sequence[str] = ()
     env: Sequence[str] = ()
-    clear_env: bool = False
+    keep_env: Keep | None = None
     keep: Sequence[int] = ()
     hold: Sequence[int] = ()
     on_demand: bool = False
@@ -78,9 +83,11 @@ def launch(plan: Launch) -> int:
     Raises UsageError for what can't be meant and Error for what fails; see the modules.
     """
     process.open_standard_descriptors()
+    was_root = os.geteuid() == 0
     who, access = _identity(plan), _access(plan)
     limits = process.limits(plan.limits)
-    env = process.environment(os.environ, who.environment, plan.env, clear=plan.clear_env)
+    keep = plan.keep_env or (Keep.KNOWN if was_root else Keep.ALL)
+    env, left_out = environment(os.environ, who.environment, plan.env, keep)
     if os.path.isabs(plan.chdir):  # by the name that was given: a release may be a symbolic link
         env["PWD"] = plan.chdir
     _check(plan)
@@ -89,24 +96,41 @@ def launch(plan: Launch) -> int:
             "/proc is not mounted, and sockets are changed, descriptors found through it; "
             "`mount -t proc proc /proc` first"
         )
-    if os.geteuid() != 0 and (obstacles := list(_needs_root(plan, who, access))):
+    if not was_root and (obstacles := list(_needs_root(plan, who, access))):
         raise Error(f"nothing was done, because this is not root: {'; '.join(obstacles)}")
     for warning in _warnings(plan, who, access):
         say(f"warning: {warning}")
+    if left_out and plan.keep_env is None:
+        say(
+            f"not passed on from root's environment: {', '.join(left_out)}. --env NAME passes one "
+            "on, --keep-env all"
+        )
     with _sockets(plan, access) as made:
         if who != _identity(plan):
             raise Error(f"--run-as {plan.run_as}: the user or its groups changed at this moment")
         plan.made()
         descriptors = process.place(made, plan.keep, plan.hold)
+        terminal = None
+        if was_root:
+            controlling_terminal.close_standard_descriptors()
+            # On demand the launcher keeps it, for ^C: the command gets a session of its own
+            terminal = None if plan.on_demand else controlling_terminal.find()
         process.set_limits(limits)
         if plan.chroot:
             _enter_root(plan.chroot)
         if plan.umask is not None:
             os.umask(plan.umask)
+        elif was_root:
+            os.umask(os.umask(0o777) | 0o022)  # systemd's UMask= is 0022
+        process.reset_signals()
         identity.drop(who)
+        if was_root:
+            kernel.forbid_tracing()  # the launcher still has what it had of root's in its memory
         if plan.chdir:
             with _said_of(f"--chdir {plan.chdir}, as {who.name}"):
                 os.chdir(plan.chdir)
+        if terminal is not None:
+            controlling_terminal.leave(terminal)
 
     def execute() -> NoReturn:
         pass_fds.execute(plan.command, env, len(descriptors), _names(plan))

@@ -7,11 +7,14 @@ The order is the only one that works: each step still needs what the next gives 
    setresgid(2) and setresuid(2). After the last, root is gone.
 3. Ambient and inheritable capabilities, which a change of user does not always clear.
 4. no_new_privs: setuid programs are ordinary programs from here on.
+5. The session keyring (session-keyring(7)): whoever has it reads root's keys, by its possession
+   and not by a user ID. A new one takes its place.
 
 Then everything is read back from the kernel, and coming back is tried. What is not as it
 must be is fatal, and nothing has been executed yet.
 """
 
+import errno
 import grp
 import os
 import pwd
@@ -147,12 +150,33 @@ def drop(identity: Identity) -> None:
         kernel.clear_ambient_set()
         kernel.clear_capabilities()
         kernel.set_no_new_privileges()
+        if was_root:
+            _leave_session_keyring()
     except OSError as error:
         raise PrivilegesRemain(
             f"privileges could not be dropped ({error}); nothing was started. In a container, "
             "the launcher needs CAP_SETUID, CAP_SETGID and CAP_SETPCAP"
         ) from None
     verify(identity, no_bounding_set=was_root)
+
+
+def _leave_session_keyring() -> None:
+    """Join a new session keyring, and make sure of it. Raises OSError and PrivilegesRemain.
+
+    Where keyctl(2) itself is refused, as in most containers, or missing, no key can be read at
+    all: there is nothing to leave.
+    """
+    try:
+        before = kernel.session_keyring()
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EPERM):
+            return
+        before = 0  # revoked or expired: pam_keyinit(8) does that at the end of a session
+    joined = kernel.join_session_keyring()
+    if joined == before or kernel.session_keyring() != joined:
+        raise PrivilegesRemain(
+            f"privileges remain: session keyring {before} instead of a new one. Nothing was started"
+        )
 
 
 def held_groups() -> list[int]:

@@ -5,9 +5,12 @@ Each raises OSError where the kernel refuses. The numbers are those of <linux/pr
 """
 
 import ctypes
+import errno
 import os
+import sys
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
@@ -17,9 +20,25 @@ _PR_CAP_AMBIENT_IS_SET = 1
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAP_NET_BIND_SERVICE = 10
+_KEYCTL_GET_KEYRING_ID = 0
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_KEY_SPEC_SESSION_KEYRING = -3
 _NOBODY = 0xFFFFFFFF  # setfsuid(-1) changes nothing and tells the present value
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+# The number of keyctl(2), which glibc has no function for: <asm/unistd.h> by machine and word size
+_KEYCTL = {
+    ("x86_64", 64): 250,
+    ("i386", 32): 288,
+    ("aarch64", 64): 219,
+    ("arm", 32): 311,
+    ("riscv64", 64): 219,
+    ("loongarch64", 64): 219,
+    ("ppc64le", 64): 271,
+    ("s390x", 64): 280,
+    ("mips64", 64): 5241,
+}
 
 
 class _Header(ctypes.Structure):
@@ -128,3 +147,37 @@ def file_system_ids() -> tuple[int, int]:
 def signal_at_parents_death(number: int) -> None:
     """Have the kernel send this process the signal `number` when its parent is gone."""
     _prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, number)
+
+
+def forbid_tracing() -> None:
+    """Let no process of the same user look into this one until its next exec."""
+    _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, 0)
+
+
+def session_keyring() -> int:
+    """The serial number of the session keyring; see session-keyring(7)."""
+    return _keyctl("KEYCTL_GET_KEYRING_ID", _KEYCTL_GET_KEYRING_ID, _KEY_SPEC_SESSION_KEYRING)
+
+
+def join_session_keyring() -> int:
+    """Leave the session keyring for a new, empty one; returns its serial number."""
+    return _keyctl("KEYCTL_JOIN_SESSION_KEYRING", _KEYCTL_JOIN_SESSION_KEYRING, 0)
+
+
+def _keyctl(what: str, operation: int, argument: int) -> int:
+    number = _KEYCTL.get((_machine(), 64 if sys.maxsize > 1 << 32 else 32))
+    if number is None:
+        raise OSError(errno.ENOSYS, f"keyctl({what}): its number is not known for {_machine()}")
+    words = [ctypes.c_long(word) for word in (number, operation, argument, 0, 0, 0)]
+    _libc.syscall.restype = ctypes.c_long
+    return _checked(int(_libc.syscall(*words)), f"keyctl({what})")
+
+
+def _machine() -> str:
+    """The machine, as this process sees it: 32-bit ones are told as 32-bit processes."""
+    machine = os.uname().machine
+    if sys.maxsize > 1 << 32:
+        return machine
+    if machine.startswith(("arm", "aarch64")):
+        return "arm"
+    return "i386" if machine == "x86_64" or machine.endswith("86") else machine

@@ -122,7 +122,9 @@ class Activator:
     def _become(self, parent: int, mask: Iterable[int]) -> NoReturn:
         """In the child: be the command, with the signals as the activator found them."""
         try:
-            os.setpgid(0, 0)  # a ^C at the terminal reaches it through the activator, once
+            # A ^C at the terminal reaches it through the activator, once; and the terminal is
+            # the activator's alone
+            os.setsid()
             kernel.signal_at_parents_death(signal.SIGTERM)
             for number in _HANDLED:
                 signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What a process is given at exec: descriptors, environment, limits. And nothing else.
+"""What a process is given at exec: descriptors, limits, signals. And nothing else.
 
 The listening sockets are descriptors 3, 4, … in the order they were asked for, as
 sd_listen_fds(3) wants them; 0, 1 and 2 stay; every other descriptor is closed, unless it was
@@ -8,14 +8,13 @@ named by --keep-fd.
 import os
 import re
 import resource
+import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sdactivate.errors import Error, UsageError
 from sdactivate.systemd import pass_fds
-
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 LIMITS = {
     name.removeprefix("RLIMIT_").lower(): getattr(resource, name)
@@ -62,6 +61,16 @@ def place(sockets: Sequence[socket.socket], keep: Sequence[int], hold: Sequence[
     placed = pass_fds.place([sock.detach() for sock in sockets], (*keep, *hold))
     pass_fds.close_others((*placed, *keep, *hold))
     return placed
+
+
+def reset_signals() -> None:
+    """Block no signal, and let SIGCHLD be sent: both would be inherited from whoever launches.
+
+    A blocked SIGTERM stops no site, and where SIGCHLD is ignored no child can be waited for.
+    Other ignored signals stay as they are: nohup(1) is a wish.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def parse_umask(text: str) -> int:
@@ -117,30 +126,3 @@ def set_limits(wanted: Sequence[Limit]) -> None:
                 raise ValueError("it is not what was set")
         except (OSError, ValueError, OverflowError) as error:
             raise Error(f"--limit {limit.text}: the kernel refuses it ({error})") from None
-
-
-def environment(
-    base: Mapping[str, str], identity: Mapping[str, str], assignments: Sequence[str], *, clear: bool
-) -> dict[str, str]:
-    """Return the environment of the command, without the variables of the hand-over.
-
-    `base` is the launcher's own, of which only PATH and LANG stay when `clear`; then come the
-    variables that say who the process runs as, then `assignments` (NAME=VALUE). What an
-    earlier hand-over has left is removed. Raises UsageError for an assignment without a name, and
-    for one of the hand-over itself.
-    """
-    env = {
-        name: value
-        for name, value in base.items()
-        if not name.startswith("LISTEN_") and (not clear or name in ("PATH", "LANG"))
-    }
-    env.setdefault("PATH", PATH)
-    env.update(identity)
-    for text in assignments:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise UsageError(f"--env {text}: write NAME=VALUE")
-        if name.startswith("LISTEN_"):
-            raise UsageError(f"--env {text}: LISTEN_ variables announce the sockets; leave it out")
-        env[name] = value
-    return env

@@ -8,6 +8,7 @@ from sdactivate.cli import parser
 from sdactivate.django.checks import CHECKS
 from sdactivate.django.runfcgi import OPTIONS
 from sdactivate.generate.kinds import KINDS
+from sdactivate.launch.environment import KEPT
 from sdactivate.systemd.listen_fds import SOURCES
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -25,6 +26,16 @@ def test_every_option_of_launch_is_in_its_page_and_no_other() -> None:
     ]
     taken = {word for action in launch._actions for word in action.option_strings}
     assert documented == {word for word in taken if word.startswith("--")} - {"--help"}
+
+
+def test_every_variable_that_root_passes_on_is_in_its_page_and_no_other() -> None:
+    page = (DOCS / "launch.md").read_text()
+    section = page.partition("## What stays root's")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("  | `")]
+    documented = {
+        name: why.strip() for names, why in rows for name in re.findall(r"`([A-Z_*]+)`", names)
+    }
+    assert documented == KEPT
 
 
 def test_every_supervisor_and_source_is_in_the_page() -> None:

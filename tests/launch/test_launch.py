@@ -244,6 +244,7 @@ def test_signals_that_python_ignores_are_not_ignored_by_the_command(
         (("--run-as", "games", "--limit", "nofile=many"), 2, "--limit nofile=many"),
         (("--run-as", "games", "--limit", "nofile=9:3"), 1, "--limit nofile=9:3"),
         (("--run-as", "games", "--env", "=x"), 2, "--env =x"),
+        (("--run-as", "games", "--env", ""), 2, "write NAME=VALUE"),
         (("--run-as", "games", "--keep-fd", "3"), 2, "--keep-fd 3"),
         (("--run-as", "games", "--keep-fd", "99"), 2, "not open"),
         (("--run-as", "games", "--backlog", "0"), 2, "--backlog 0"),

@@ -185,8 +185,8 @@ class Held:
         self._trace.touch()
 
     def up(self, how: str) -> list[str]:
-        command = ["strace", "-D", "-f", "-qq", "-o", str(self._trace), "-e", "trace=setpgid"]
-        return [*command, "-e", f"inject=setpgid:{how}:when=1"]
+        command = ["strace", "-D", "-f", "-qq", "-o", str(self._trace), "-e", "trace=setsid"]
+        return [*command, "-e", f"inject=setsid:{how}:when=1"]
 
     def wait(self, words: str, count: int = 1) -> None:
         wait_until(lambda: self._trace.read_text().count(words) == count, words)
@@ -223,7 +223,7 @@ def test_an_activator_killed_while_it_starts_the_command_leaves_none(
     site = activator("serve", wrapper=held.up("delay_enter=2000000"))
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(site.path))
-        held.wait("setpgid")
+        held.wait("setsid")
         (child,) = site.children()
         site.process.kill()
         site.process.wait()
