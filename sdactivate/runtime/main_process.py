@@ -298,11 +298,12 @@ class MainProcess:
         # Not before the process before: it would be killed with the main one
         while not (server.join(0.0) and self._succession.is_over):
             if self._cut or time.monotonic() >= self.deadline:
-                busy = server.figures().busy
-                log.say(log.WARNING, f"cut off {busy} requests that had not ended")
                 server.cut()
                 break
             self._loop.turn(0.02)
+        if server.lost:
+            plural = "" if server.lost == 1 else "s"
+            log.say(log.WARNING, f"cut off {server.lost} request{plural} that had not ended")
         if self._again:
             # Until the next interpreter takes them they would end the process
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS.keys() - _STOPS)

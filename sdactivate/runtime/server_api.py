@@ -39,10 +39,12 @@ class Server(Protocol):
     unobserved: set by whoever looks at the figures, to be poked at the next request that these do
     not show: so before it looks. The server asks after a request has begun to show.
     failed: why it can't go on, None while it can.
+    lost: requests that `cut` has cut off: those that had begun, if only by their first byte.
     """
 
     unobserved: bool
     failed: str | None
+    lost: int
 
     def start(self) -> None:
         """Begin to accept; returns when requests are served. Raises Error."""

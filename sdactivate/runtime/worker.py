@@ -7,9 +7,10 @@ says:
     failed REASON       it can't, and ends
     figures N N …       how it is doing: while it serves, when it ends, and when the parent asks
     replace REASON      it has done enough, or is stuck: another should take its place
+    cut N               it has cut off N requests that had not ended, and ends
 
-The parent asks, and says no more than that; when its end of the channel is closed it has died, and
-the worker leaves. To stop, it sends TERM.
+The parent asks, or tells it to cut off what has not ended; when its end of the channel is closed it
+has died, and the worker leaves. To stop, it sends TERM.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 ASK = b"?"
 """What the parent says: how are you doing?"""
+CUT = b"!"
+"""What the parent says: cut off what has not ended."""
 
 
 def serve(plan: Plan, channel: socket.socket) -> int:
@@ -65,6 +68,7 @@ class WorkerProcess:
         self._loop = loop
         self._recycling = Recycling(plan.settings)
         self._leaving = False
+        self._cut = False
         self.deadline = 0.0
         self._replacing = False
         self._said = Figures()
@@ -93,8 +97,9 @@ class WorkerProcess:
         self._server.drain()
         self.deadline = time.monotonic() + self._plan.settings.graceful_timeout
         while not self._server.join(0.0):
-            if time.monotonic() >= self.deadline:
+            if self._cut or time.monotonic() >= self.deadline:
                 self._server.cut()
+                self._say(f"cut {self._server.lost}")
                 break
             self._loop.turn(0.02)
         self._say_figures()
@@ -104,7 +109,10 @@ class WorkerProcess:
         self._leaving = True
 
     def _hear_parent(self) -> None:
-        if self._channel.recv(16):
+        message = self._channel.recv(16)
+        if message == CUT:
+            self._leaving = self._cut = True
+        elif message:
             self._say_figures()
         else:  # it has died
             self._loop.forget(self._channel.fileno())

@@ -20,13 +20,16 @@ from typing import TYPE_CHECKING
 
 from sdactivate.errors import Error
 from sdactivate.runtime import gc_tuning, log
+from sdactivate.runtime.main_loop import is_readable
 from sdactivate.runtime.server_api import Figures
-from sdactivate.runtime.worker import ASK, parse_figures, serve
+from sdactivate.runtime.worker import ASK, CUT, parse_figures, serve
 
 if TYPE_CHECKING:
     from sdactivate.runtime.main_loop import MainLoop
     from sdactivate.runtime.server_api import Plan
 
+# Seconds in which workers that are to be killed say what that has cost
+_LAST_WORDS = 1.0
 # So many deaths of each worker, within so many seconds, are a service that can't live
 _DEATHS = 3
 _DEATHS_WITHIN = 10.0
@@ -53,15 +56,20 @@ class Worker:
         self.asked = 0.0  # since when it owes an answer, 0: it owes none
         self.aborted = False
         self.failure = ""
+        self.lost: int | None = None  # how many requests it has cut off, None: it has not said
 
     def ask(self, now: float) -> None:
         """Let it say how it is doing."""
         if self.ready and not self.asked:
             self.asked = now
-            try:
-                self.channel.send(ASK)
-            except OSError:
-                pass  # it is about to be reaped
+            self.say(ASK)
+
+    def say(self, message: bytes) -> None:
+        """Send it one message, if it is still there to hear it."""
+        try:
+            self.channel.send(message)
+        except OSError:
+            pass  # it is about to be reaped
 
     def kill(self, number: int) -> None:
         try:
@@ -76,11 +84,13 @@ class Workers:
     def __init__(self, plan: Plan, loop: MainLoop) -> None:
         self.unobserved = False
         self.failed: str | None = None
+        self.lost = 0
         self._plan = plan
         self._loop = loop
         self._workers: dict[int, Worker] = {}
         self._gone = Figures()  # what those did that are no more
         self._deaths: deque[float] = deque()
+        self._starting = True
         self._draining = False
 
     # Server
@@ -96,13 +106,13 @@ class Workers:
         for _ in range(settings.workers):
             self._spawn()
         while waiting := [w for w in self._workers.values() if not w.ready]:
-            ready, _, _ = select.select([w.channel for w in waiting], [], [], 0.1)
-            for worker in waiting:
-                if worker.channel in ready and not self._hear(worker):
-                    self.cut()
-                    raise WorkersFailed(
-                        worker.failure or "a worker ended before it was ready; its words are above"
-                    )
+            for worker in _speaking(waiting):
+                if not self._hear(worker):
+                    time.sleep(0.001)  # its end is near, but can't be waited for yet
+            self._reap()  # one that died is replaced, whether it was ready or not
+            if self.failed is not None:
+                self.cut()
+                raise WorkersFailed(self.failed)
             if self._loop.signalled(signal.SIGTERM, signal.SIGINT):
                 return  # told to stop meanwhile: that comes next
             if time.monotonic() > deadline:
@@ -111,6 +121,7 @@ class Workers:
                     f"the workers were not ready after {settings.start_timeout:g} s; if the "
                     "application takes that long to import, raise start_timeout"
                 )
+        self._starting = False
 
     def drain(self) -> None:
         self._draining = True
@@ -128,7 +139,17 @@ class Workers:
         return not self._workers
 
     def cut(self) -> None:
+        """Let each worker cut what it serves, and say how much that was; then kill it."""
         self._draining = True
+        for worker in self._workers.values():
+            worker.say(CUT)
+        end = time.monotonic() + _LAST_WORDS
+        while any(w.ready and w.lost is None for w in self._workers.values()):
+            for worker in _speaking(list(self._workers.values())):
+                if not self._hear(worker) and worker.lost is None:
+                    worker.lost = worker.figures.busy
+            if time.monotonic() >= end:
+                break
         for worker in self._workers.values():
             worker.kill(signal.SIGKILL)
         self.join(5.0)
@@ -227,6 +248,8 @@ class Workers:
             self._retire_replaced(worker)
         elif kind == "replace":
             self._replace(worker, text)
+        elif kind == "cut":
+            worker.lost = int(text)
         elif kind == "failed":
             worker.failure = text
         return True
@@ -253,14 +276,13 @@ class Workers:
                 ended, status = pid, 0
             if not ended:
                 continue
-            while (
-                self._hear(worker)
-                and worker.channel in select.select([worker.channel], [], [], 0)[0]
-            ):
+            while is_readable(worker.channel.fileno()) and self._hear(worker):
                 pass  # its last words
             del self._workers[pid]
             self._loop.forget(worker.channel.fileno())
             worker.channel.close()
+            if self._draining:
+                self.lost += worker.figures.busy if worker.lost is None else worker.lost
             self._gone = Figures(
                 self._gone.requests + worker.figures.requests,
                 self._gone.errors + worker.figures.errors,
@@ -269,6 +291,9 @@ class Workers:
                 self._died(worker, status)
 
     def _died(self, worker: Worker, status: int) -> None:
+        if worker.failure and not worker.ready and self._starting:
+            self.failed = worker.failure  # it is the application, and so it would be with the next
+            return
         now = time.monotonic()
         how = _how(status)
         log.say(log.ERROR, f"worker {worker.pid} {how}; another takes its place")
@@ -287,6 +312,15 @@ class Workers:
             self._loop.poke()
             return
         self._spawn()
+
+
+def _speaking(workers: list[Worker]) -> list[Worker]:
+    """Return those of `workers` that have said something or are gone, as soon as there is one."""
+    by_fd = {worker.channel.fileno(): worker for worker in workers}
+    poll = select.poll()
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
+    return [by_fd[fd] for fd, _ in poll.poll(100)]
 
 
 def _how(status: int) -> str:

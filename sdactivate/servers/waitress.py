@@ -90,6 +90,7 @@ class Server:
         self.failed: str | None = None
         self.unobserved = False
         self.errors = 0
+        self.lost = 0
         self.requests = 0
         self.settings = settings
         self.serving: dict[int, tuple[float, str]] = {}  # by thread: since when, what
@@ -127,6 +128,8 @@ class Server:
 
     def cut(self) -> None:
         """Close what is left."""
+        channels = [each for each in list(self._map.values()) if isinstance(each, Channel)]
+        self.lost += sum(not channel.is_idle for channel in channels)
         self._cut = True
         self._listeners[0].pull_trigger()
 
@@ -226,10 +229,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         finally:
             owner.end(ident, failed=request.error is not None)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request has begun, or is being served."""
+        return not (self.requests or self.request or self.total_outbufs_len)
+
     def retire(self) -> None:
         """Let the connection end where no request is under way: what was sent is still read."""
-        idle = not (self.requests or self.request or self.total_outbufs_len)
-        if idle and not self._retired:
+        if self.is_idle and not self._retired:
             self._retired = True
             try:
                 self.socket.shutdown(socket.SHUT_RD)

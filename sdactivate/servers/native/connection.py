@@ -292,6 +292,11 @@ class Connection:
         """Whether no request is under way."""
         return False
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a request has begun, if only by its first byte, and has not been answered."""
+        return self._lingered < 0 and not self.idle
+
     def refuse(self, error: Malformed) -> None:
         """Answer what the peer got wrong, say so once, and end the connection."""
         log.say(log.WARNING, f"{self.peer_name()}: {log.escape(error)}; answered {error.status}")

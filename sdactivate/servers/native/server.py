@@ -85,6 +85,7 @@ class Server:
         self.settings = settings
         self.gate = gate
         self.errors = 0  # requests that failed or were refused
+        self.lost = 0  # those that were cut off
         self.accepting = False
         self.base = base_environ(settings)
         self.trusted = forwarded.networks(settings.trust)
@@ -167,7 +168,15 @@ class Server:
 
     def cut(self) -> None:
         """Close what is left, whatever it is doing."""
-        for connection in list(self.loop.connections.values()):
+        connections = list(self.loop.connections.values())
+        begun: set[object] = {connection for connection in connections if connection.has_begun}
+        begun.update(
+            worker.response.connection
+            for worker in list(self.pool.workers.values())
+            if isinstance(worker.response, Response)
+        )
+        self.lost += len(begun)
+        for connection in connections:
             connection.close()
 
     # Figures

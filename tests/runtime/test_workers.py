@@ -1,0 +1,95 @@
+"""Several workers, and what one or several processes owe to requests that can't be finished."""
+
+import contextlib
+import os
+import signal
+
+import pytest
+
+from tests.runtime.life import ONE_AND_MORE, answer
+from tests.servers.peers import PROTOCOLS, Request, send_apart
+from tests.servers.service import eventually
+
+FILES = "held = [open('/dev/null') for _ in range(1100)]"
+
+
+@ONE_AND_MORE
+def test_a_reload_with_more_descriptors_than_select_can_watch(life, workers):
+    service = life(FILES, workers=workers, nofile=8192).ready()
+    before = service.pid()
+    service.signal(signal.SIGHUP)
+    main = service.main()
+    assert service.process.wait(60) == 0
+    assert service.pid() != before
+    os.kill(main, signal.SIGHUP)  # the successor's own descriptors are as many
+    assert service.main() != main
+    assert service.ask().startswith(b"HTTP/1.1 200")
+
+
+def test_a_request_that_kills_its_worker_at_the_cold_start(life):
+    # The worker that gets it serves before the others are there, and before it has said so itself
+    service = life(
+        "import socket as s, sdactivate.runtime.worker as w\n"
+        "said = w.WorkerProcess._say\n"
+        "def slowly(self, message):\n"
+        "    if message == 'ready': time.sleep(1)\n"
+        "    said(self, message)\n"
+        "w.WorkerProcess._say = slowly",
+        workers=4,
+    )
+    with service.send("/abort") as first, contextlib.suppress(ConnectionResetError):
+        assert first.recv(1) == b""
+    service.ready()
+    service.logged("was killed by SIGABRT; another takes its place")
+    assert service.ask().startswith(b"HTTP/1.1 200")
+    assert service.process.poll() is None
+    eventually(lambda: len(service.processes()) == 5, "four workers")
+
+
+def test_workers_that_cant_live_end_the_start(life):
+    service = life(
+        "import sdactivate.runtime.worker as w\nw.WorkerProcess.run = lambda self: os._exit(3)",
+        workers=2,
+    )
+    assert service.process.wait(60) == 1
+    service.logged("workers died within 10 s; the last one ended with exit code 3")
+
+
+def test_an_application_that_workers_cant_import_ends_the_start(life):
+    service = life("import no_such_module", workers=2, preload="no")
+    assert service.process.wait(60) == 1
+    service.logged("failed to start|no module 'no_such_module'|importing life failed")
+    assert "another takes its place" not in service.log
+
+
+CUT = {
+    "http": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc",
+    **{
+        name: PROTOCOLS[name].encode(Request("/", "POST", body=b"0123456789"))[:-5]
+        for name in ("scgi", "fastcgi", "uwsgi")
+    },
+}
+
+
+@ONE_AND_MORE
+@pytest.mark.parametrize(
+    ("server", "protocol"),
+    [("native", name) for name in CUT] + [("flup", "scgi"), ("flup", "fastcgi")]
+    + [("waitress", "http")],
+)  # fmt: skip
+def test_requests_whose_body_still_arrives_are_counted_when_they_are_cut(
+    life, workers, server, protocol
+):
+    service = life(workers=workers, server=server, graceful_timeout=600)
+    service.ready()
+    peers = [service.connect() for _ in range(3)]
+    for peer in peers:
+        send_apart(peer, CUT[protocol])
+    service.signal(signal.SIGTERM)
+    service.logged("leaving")
+    service.signal(signal.SIGTERM)
+    assert service.process.wait(60) == 0
+    service.logged("cut off 3 requests that had not ended")
+    for peer in peers:
+        with contextlib.suppress(ConnectionResetError):
+            assert answer(peer) == b""
