@@ -17,13 +17,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Lock, Thread, get_ident
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from sdactivate.backends import BACKENDS
 from sdactivate.errors import Error, UsageError
 from sdactivate.runtime import log
 from sdactivate.runtime.server_api import Figures
+from sdactivate.servers.native.quiet import QUIET, shut_if_silent
 from sdactivate.settings import TABLE, Settings
 from sdactivate.systemd.listen_fds import InheritedSocket
 
@@ -98,6 +99,7 @@ class Server:
         self._poke = poke
         self._mutex = Lock()
         self._draining = False
+        self._drain_began = 0.0  # on waitress' clock
         self._cut = False
         self._map: dict[int, Any] = {}
         # Copies: a successor inherits the originals
@@ -118,6 +120,7 @@ class Server:
 
     def drain(self) -> None:
         """Accept no more; finish what was accepted."""
+        self._drain_began = time()
         self._draining = True
         self._listeners[0].pull_trigger()
 
@@ -166,6 +169,15 @@ class Server:
             if now - since > seconds and ident in frames
         ]
 
+    @property
+    def draining(self) -> bool:
+        """Whether the server takes no further request from a connection that is kept."""
+        return self._draining
+
+    def has_been_quiet(self, since: float) -> bool:
+        """Whether, at a stop, a peer that was heard last at `since` has had its time to go on."""
+        return time() - max(since, self._drain_began) >= QUIET
+
     # In waitress' threads
 
     def begin(self, ident: int, what: str) -> None:
@@ -191,7 +203,12 @@ class Server:
                 if self._draining and not self._drained():
                     break
                 # A thread that has finished a request pulls the trigger, which ends the wait
-                wasyncore.loop(timeout=1.0, use_poll=True, map=self._map, count=1)
+                wasyncore.loop(
+                    timeout=QUIET / 4 if self._draining else 1.0,
+                    use_poll=True,
+                    map=self._map,
+                    count=1,
+                )
         except Exception as error:
             log.say_exception("waitress' loop has ended", error)
             self.failed = f"waitress' loop has ended: {error}"
@@ -236,12 +253,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def retire(self) -> None:
         """Let the connection end where no request is under way: what was sent is still read."""
-        if self.is_idle and not self._retired:
-            self._retired = True
-            try:
-                self.socket.shutdown(socket.SHUT_RD)
-            except OSError:
-                pass  # the peer was quicker
+        if self.is_idle and not self._retired and self.owner.has_been_quiet(self.last_activity):
+            self._retired = shut_if_silent(self.socket.fileno())
 
 
 class Task(WSGITask):  # type: ignore[misc]
@@ -250,6 +263,13 @@ class Task(WSGITask):  # type: ignore[misc]
     def __init__(self, owner: Server, *args: Any) -> None:
         self._owner = owner
         super().__init__(*args)
+
+    def build_response_header(self) -> bytes:
+        """Return the head; at a stop it says that the connection is not kept."""
+        if self._owner.draining:
+            self.request.headers["CONNECTION"] = "close"
+        head: bytes = super().build_response_header()
+        return head
 
     def execute(self) -> None:
         """Call the application. Raises what it raises: waitress logs that and answers."""

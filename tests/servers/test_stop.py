@@ -185,6 +185,57 @@ def test_a_connection_that_goes_on_behind_its_last_response_is_served(tmp_path: 
         assert service.process.wait(20) == 0
 
 
+@pytest.mark.parametrize("server", ["native", "flup"])
+def test_what_comes_behind_the_last_response_is_refused_from_the_first_byte(
+    tmp_path: Path, server: str
+) -> None:
+    # Who has its answer asks again at once; the beginning must not be taken and the rest refused
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    codec, slow = PROTOCOLS["fastcgi"], Request("/sleep", keep=True)
+    with (
+        serving(tmp_path, "sleeping:application", threads=1, server=server) as service,
+        service.connect() as peer,
+    ):
+        peer.sendall(codec.encode(slow))
+        service.logged("sleeping")
+        service.process.send_signal(signal.SIGTERM)
+        service.logged("leaving")
+        assert codec.read(peer, slow).body == b"hello"
+        with pytest.raises(BrokenPipeError):
+            peer.sendall(codec.encode(slow)[:30])
+        assert service.process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("server", "protocol"),
+    [("native", "http"), ("native", "fastcgi"), ("flup", "fastcgi"), ("waitress", "http")],
+)
+def test_a_kept_connection_at_work_has_time_for_one_more_request(
+    tmp_path: Path, server: str, protocol: str
+) -> None:
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    codec, request = PROTOCOLS[protocol], Request("/", "POST", body=b"x" * 100, keep=True)
+    data = codec.encode(request)
+    with (
+        serving(tmp_path, "sleeping:application", threads=1, server=server) as service,
+        ExitStack() as stack,
+    ):
+        peers = [stack.enter_context(service.connect()) for _ in range(8)]
+        for peer in peers:
+            assert ask(peer, protocol, request).body == b"hello"
+        service.process.send_signal(signal.SIGTERM)
+        service.logged("leaving")
+        for peer in peers:
+            peer.sendall(data[:-100])
+        for peer in peers:
+            peer.sendall(data[-100:])
+            answer = codec.read(peer, request)
+            assert answer.body == b"hello"
+            if protocol == "http":  # which says that this was the last one
+                assert answer["connection"].lower() == "close"
+        assert service.process.wait(20) == 0
+
+
 SLEEPING = """
 import time
 

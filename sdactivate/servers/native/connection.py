@@ -28,6 +28,7 @@ from sdactivate.runtime import log
 from sdactivate.servers.native.forwarded import Network
 from sdactivate.servers.native.loop import Loop
 from sdactivate.servers.native.pool import Pool
+from sdactivate.servers.native.quiet import shut_if_silent
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wsgi import PeerGone, Response
 from sdactivate.settings import Settings
@@ -63,6 +64,7 @@ class Owner(Protocol):
     def http_base(self, address: Any) -> dict[str, Any]: ...
     def check_length(self, length: int) -> None: ...
     def watch(self, connection: Connection) -> None: ...
+    def has_been_quiet(self, since: float) -> bool: ...
     def respond(self, response: Response) -> None: ...
     def fault(self, error: Exception) -> None: ...
 
@@ -240,19 +242,20 @@ class Connection:
     def retire(self) -> None:
         """The server takes no more requests: end the connection if none is under way.
 
-        On a unix socket SHUT_RD is atomic: a request that was sent before is still read and
-        served, one sent after fails at once with EPIPE, and its sender knows that it was not
-        taken. One that was sent in part has begun, whether it has been read or not: the rest is
-        waited for. A connection with a request under way ends with its response.
+        One that was sent in part has begun, whether it has been read or not: the rest is waited
+        for. A connection with a request under way ends with its response, and one whose peer was
+        heard a moment ago is looked at again: see `quiet`.
         """
         lock = self._lock
         if lock is not None and lock.acquire(False):
+            shut = False
             try:
-                if self.fd >= 0 and self.idle and not self.has_spoken():
-                    self.shutdown(socket.SHUT_RD)
+                if self.fd >= 0 and self.idle and self.server.has_been_quiet(self.since):
+                    shut = shut_if_silent(self.fd)
             finally:
                 lock.release()
-            self.server.loop.put_off(self)  # what has come is for a thread of the pool to serve
+            if shut or self._again:
+                self.server.loop.put_off(self)  # its end is for a thread of the pool to read
 
     def give_way(self, why: str) -> bool:
         """Close the connection to make room, unless a thread is at it; whether it was closed.

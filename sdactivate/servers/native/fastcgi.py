@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sdactivate.servers.native import cgi_environ
 from sdactivate.servers.native.connection import Owner
 from sdactivate.servers.native.keepalive import KeepAlive
+from sdactivate.servers.native.quiet import shut_if_silent
 from sdactivate.servers.native.wire import fastcgi as wire
 from sdactivate.servers.native.wsgi import PeerGone, Response
 
@@ -61,16 +62,28 @@ class FastCgi(KeepAlive):
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
         request, codec = self.request, self.codec
         content = codec.stream(wire.STDOUT, request.id, head + body)
+        self._answered(request)
         self.send(content + codec.end_response(request.id))
         self._finish(request)
 
     def send_tail(self, response: Response) -> None:
+        self._answered(self.request)
         self.send(self.codec.end_response(self.request.id))
         self._finish(self.request)
 
+    def _answered(self, request: wire.Request) -> None:
+        """The response is complete, and its end about to be sent.
+
+        FastCGI has no word for: this is the last one. So at a stop the connection is shut for
+        reading before that: the peer waits for its answer and says nothing, and what it sends when
+        it has it is refused from the first byte on.
+        """
+        self._parser.answered(request)
+        if self.server.draining and request.keep_alive and self._parser.idle:
+            shut_if_silent(self.fd)
+
     def _finish(self, request: wire.Request) -> None:
         self.done = True
-        self._parser.answered(request)
         if not request.keep_alive:
             if request.complete:
                 self.close()

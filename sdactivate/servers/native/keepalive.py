@@ -9,7 +9,6 @@ CONTENT_LENGTH and take a missing one for zero.
 from __future__ import annotations
 
 import contextlib
-import socket
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
@@ -95,8 +94,6 @@ class KeepAlive(Connection):
         settings = self.server.settings
         if parser.idle:
             self._timed = False
-            if self.server.draining and not self.has_spoken():
-                self.shutdown(socket.SHUT_RD)  # see `retire`
             self.wait(settings.keepalive_timeout)
         elif not self._timed:
             # Its deadline does not move when more of the same header comes

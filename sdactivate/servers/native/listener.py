@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from sdactivate.servers.native.connection import CHUNK, Connection, Owner
+from sdactivate.servers.native.quiet import shut_if_silent
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.systemd.listen_fds import InheritedSocket
 
@@ -142,6 +143,20 @@ class Listener:
         self.server.loop.put_off(Accepted(self, accepted))
         return True
 
+    def accept_last(self, most: int) -> None:
+        """Accept at most so many connections more, for threads to serve.
+
+        When a connection comes the kernel wakes one thread, of one process (EPOLLEXCLUSIVE). One
+        that has been woken, and then may not accept any more, must not leave the connection to
+        others, who are asleep and are not told of it again.
+        """
+        for _ in range(most):
+            try:
+                accepted = self._accept()
+            except OSError:  # nothing is left, or whoever comes next is to see to it
+                return
+            self.server.loop.put_off(Accepted(self, accepted))
+
     def _bear(self, error: OSError) -> bool:
         """Take note that accept(2) failed; whether to try again at once."""
         if error.errno in _OF_THE_PEER:
@@ -221,7 +236,7 @@ class Undetermined(Connection):
         self.deadline = min(self.deadline, monotonic() + _TO_SPEAK)
 
     def expired(self) -> None:
-        self.shutdown(socket.SHUT_RD)  # a request that was sent just now is still read
+        shut_if_silent(self.fd)  # a request that was sent just now is still read
 
 
 def _without_delay(fd: int) -> None:

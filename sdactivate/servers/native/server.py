@@ -33,6 +33,7 @@ from sdactivate.servers.native.http import Http
 from sdactivate.servers.native.listener import Listener
 from sdactivate.servers.native.loop import Loop
 from sdactivate.servers.native.one_shot import Scgi, Uwsgi
+from sdactivate.servers.native.quiet import QUIET
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wsgi import Application, Response
 from sdactivate.settings import Settings
@@ -104,6 +105,7 @@ class Server:
         self._resting_until = 0.0
         self._complained = -math.inf
         self._swept = 0.0
+        self._drained = math.inf  # when it was told to drain
         self.listeners = [
             Listener(self, inherited, self.pinned(inherited.name)) for inherited in sockets
         ]
@@ -149,10 +151,19 @@ class Server:
             )
 
     def drain(self) -> None:
-        """Accept no more; finish what was accepted. The backlog is left to the next process."""
-        self.accepting = False
+        """Accept no more; finish what was accepted. The backlog is left to the next process.
+
+        But for what threads of this process have been woken for. In this order: when nobody here is
+        woken any more, and nobody else accepts, nothing that they were woken for can be missed.
+        """
         for listener in self.listeners:
             self.loop.stop_listening(listener)
+        self.accepting = False
+        workers = list(self.pool.workers.values())
+        woken = self.pool.size if self.loop.more else sum(w.response is None for w in workers)
+        for listener in self.listeners:
+            listener.accept_last(woken)
+        self._drained = monotonic()
         self.loop.drain()
         for connection in list(self.loop.connections.values()):
             connection.retire()
@@ -241,11 +252,13 @@ class Server:
             if now - self._swept >= _SWEEP:
                 self._swept = now
                 for connection in list(self.loop.connections.values()):
-                    if self.draining:
-                        connection.retire()  # those that were being accepted when it began
                     if 0 < connection.deadline <= now:
                         connection.expire(now)
             due = _sooner(due, _SWEEP)
+            if self.draining:
+                for connection in list(self.loop.connections.values()):
+                    connection.retire()
+                due = _sooner(due, QUIET / 4)
         return due
 
     # What threads ask for
@@ -285,6 +298,10 @@ class Server:
             pass
         if len(connections) == 1:
             self._poke()  # there are deadlines to look after
+
+    def has_been_quiet(self, since: float) -> bool:
+        """Whether, at a stop, a peer that was heard last at `since` has had its time to go on."""
+        return monotonic() - max(since, self._drained) >= QUIET
 
     def evict(self, why: str, until: float = math.inf) -> bool:
         """Close the connection that has waited longest, if since before `until`; whether it was."""
