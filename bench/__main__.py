@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import gate, hosts, machine, matrix, plots, ratios, report, restart, start
+from bench import gate, hosts, leaving, machine, matrix, plots, ratios, report, restart, start
 from bench.load import bench
 from bench.servers import BEFORE, SERVERS
 
@@ -69,6 +69,13 @@ def run_restart(options: argparse.Namespace) -> None:
         times, own = (2, 2) if options.quick else (options.times, options.own_times)
         result = restart.runs(place, times, own, options.app, options.servers)
     save(options.out, "restart", result)
+
+
+def run_leaving(options: argparse.Namespace) -> None:
+    with bench() as place:
+        times = 6 if options.quick else options.times
+        result = leaving.runs(place, times, options.protocols, options.ways)
+    save(options.out, "leaving", result)
 
 
 def run_hosts(options: argparse.Namespace) -> None:
@@ -134,6 +141,7 @@ def parser() -> argparse.ArgumentParser:
     several = verb("threads", run_threads, "what several threads do to each other")
     cold = verb("start", run_start, "cold start, memory of one worker, imports")
     again = verb("restart", run_restart, "restarts and reloads under load")
+    parting = verb("leaving", run_leaving, "restarts and reloads, requests sent in pieces")
     others = verb("hosts", run_hosts, "restarts under load of what --server offers")
     asleep = verb("idle", run_idle, "sites that nobody asks for, and leaving when idle (root)")
     written = verb("generate", run_generate, "many sites from a file, and a daemon-reload (root)")
@@ -155,6 +163,9 @@ def parser() -> argparse.ArgumentParser:
     asleep.add_argument("--sites", type=int, default=1000)
     written.add_argument("--many", type=int, default=10000, help="sites in gen's file")
     written.add_argument("--sites", type=int, default=1000, help="sites of a daemon-reload")
+    parting.add_argument("--times", type=int, default=300, help="of each protocol and action")
+    some(parting, "protocols", list(leaving.PROTOCOLS))
+    some(parting, "ways", ["socket", "nginx"])
     again.add_argument("--own-times", type=int, default=100, help="of this project's server")
     again.add_argument("--app", default="djmw", choices=[*matrix.APPS, "sleep"])
     return top
