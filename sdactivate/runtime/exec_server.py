@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sdactivate import external_servers
 from sdactivate.errors import Error, UsageError
 from sdactivate.external_servers import ExternalServer
+from sdactivate.runtime import stdio
 from sdactivate.systemd import pass_fds
 from sdactivate.systemd.listen_fds import inherited_sockets
 
@@ -60,7 +61,7 @@ def become(server: ExternalServer, application: Any, settings: Settings) -> NoRe
     families = [_FAMILIES[inherited.sock.family] for inherited in sockets]
     argv = external_servers.command(server, python, application, settings, families)
     names = [inherited.name for inherited in sockets]
-    sys.stdout.flush()
+    stdio.flush()
     placed = pass_fds.place([inherited.sock.detach() for inherited in sockets])
     pass_fds.close_others(placed)
     pass_fds.execute(argv, os.environ, len(names), names)

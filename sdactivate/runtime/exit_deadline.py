@@ -8,12 +8,11 @@ process that has handed over would then stay for ever. So there is a deadline fo
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from typing import Protocol
 
-from sdactivate.runtime import log
+from sdactivate.runtime import log, stdio
 
 # Seconds that exit handlers have at least
 _LEAST = 5.0
@@ -57,7 +56,7 @@ def end_by(deadline: float, code: int = 1) -> None:
         time.sleep(deadline - time.monotonic())
         what = _left_running() or "exit handlers"
         log.say(log.WARNING, f"left in spite of what the application has running: {what}")
-        sys.stdout.flush()
+        stdio.flush()
         os._exit(code)
 
     try:

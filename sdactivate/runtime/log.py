@@ -2,14 +2,17 @@
 
 Where standard error is connected to the journal ($JOURNAL_STREAM, systemd.exec(5)), each line
 begins with its priority in the form of sd-daemon(3), `<3>`, which the journal takes off. What
-peers and applications send is shown escaped: nobody can forge a line or steer a terminal.
+peers and applications send is shown escaped: nobody can forge a line or steer a terminal. Nothing
+here waits for whoever reads the log: see `stdio`.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING
 
+from sdactivate.runtime import stdio
 from sdactivate.terminal import escape as escape
 from sdactivate.terminal import escape_lines
 
@@ -19,7 +22,20 @@ if TYPE_CHECKING:
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 _NAMES = {ERROR: "error", WARNING: "warning", NOTICE: "notice", INFO: "info"}
 
+# The journal's socket for entries of several fields (https://systemd.io/JOURNAL_NATIVE_PROTOCOL)
+_JOURNAL = "/run/systemd/journal/socket"
+
 _is_journal: bool | None = None
+_journal: socket.socket | None = None
+
+
+def start() -> None:
+    """Prepare to log; to be called before the application is imported, which may change much.
+
+    From then on sys.stdout and sys.stderr do not wait for their readers either.
+    """
+    is_journal()
+    stdio.take_over(_out, _err)
 
 
 def is_journal() -> bool:
@@ -41,11 +57,21 @@ def say(level: int, message: str) -> None:
     text = "".join(f"{prefix}{line}\n" for line in lines)
     # One write, so that the lines of several threads and processes don't mix; and straight
     # to the descriptor, for sys.stderr may be the application's to replace.
-    try:
-        os.write(2, text.encode("utf-8", "backslashreplace"))
-    except OSError:
-        # Nobody can be told that nobody can be told.
-        pass
+    _err.write(text.encode("utf-8", "backslashreplace"))
+
+
+def _notice(dropped: int) -> bytes:
+    prefix = f"<{WARNING}>" if is_journal() else f"sdactivate: {_NAMES[WARNING]}: "
+    lines = "an entry was" if dropped == 1 else f"{dropped} entries were"
+    return f"{prefix}{lines} dropped here: whoever reads this log did not keep up\n".encode()
+
+
+_out, _err = stdio.Outlet(1, _notice), stdio.Outlet(2, _notice)
+
+
+def catch_up() -> bool:
+    """Say how much has been dropped, if something has; whether all is said."""
+    return _err.catch_up()
 
 
 def record(message: str, fields: Mapping[str, object]) -> None:
@@ -54,16 +80,25 @@ def record(message: str, fields: Mapping[str, object]) -> None:
     Elsewhere the message is a line like any other. What is in the fields is escaped as it is.
     """
     if is_journal():
-        from systemd import journal
-
         own = {"MESSAGE": message, "PRIORITY": INFO, "SYSLOG_IDENTIFIER": "sdactivate"}
-        pairs = [f"{name}={escape(value)}" for name, value in (*own.items(), *fields.items())]
+        pairs = [f"{name}={escape(value)}\n" for name, value in (*own.items(), *fields.items())]
         try:
-            journal.sendv(*[pair.encode("utf-8", "backslashreplace") for pair in pairs])
+            _send_to_journal("".join(pairs).encode("utf-8", "backslashreplace"))
+            return
+        except BlockingIOError:
+            _err.dropped += 1
             return
         except OSError:
-            pass  # its socket is out of reach; standard error is not
+            pass  # its socket is out of reach, or this is too long; standard error is not
     say(INFO, escape(message))
+
+
+def _send_to_journal(entry: bytes) -> None:
+    """Send an entry; unlike sd_journal_sendv(3), without waiting. Raises OSError."""
+    global _journal
+    if _journal is None:
+        _journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    _journal.sendto(entry, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, _JOURNAL)
 
 
 def say_exception(message: str, error: BaseException) -> None:

@@ -14,7 +14,6 @@ successor keeps silent until its predecessor has handed over (`reload.py`, `hand
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -27,7 +26,6 @@ from sdactivate.runtime.recycling import Recycling
 from sdactivate.runtime.reload import Reload, Succession
 from sdactivate.runtime.reload_result import Askers
 from sdactivate.runtime.status import Status
-from sdactivate.systemd.notify import notify, reloading, watchdog_seconds
 
 if TYPE_CHECKING:
     from sdactivate.runtime.handover import Successor
@@ -159,18 +157,25 @@ class MainProcess:
         """This is the process that the supervisor knows."""
         self._tell(READY=1, STATUS=self._status.line(self._server.figures()))
         self._askers.answer(True)
-        watchdog = watchdog_seconds()
+        watchdog = self._plan.supervisor.watchdog
         if watchdog:
             self._loop.add(lambda: self._answer_watchdog(watchdog))
         if self._wants_reload:
             self.reload()
 
-    def _tell(self, **fields: object) -> None:
-        if self._is_main:
-            try:
-                notify(**fields)
-            except OSError as error:
-                log.say(log.WARNING, f"the supervisor can't be told: {error}")
+    def _tell(self, **fields: object) -> bool:
+        """Tell the supervisor, if it is this process that it knows; whether it has been told."""
+        return not self._is_main or self._try(self._plan.supervisor.tell, **fields)
+
+    def _try(self, tell: Callable[..., bool], **fields: object) -> bool:
+        try:
+            tell(**fields)
+        except BlockingIOError:
+            return False  # it has no time to listen; what is worth no wait comes again
+        except OSError as error:
+            log.say(log.WARNING, f"the supervisor can't be told: {error}")
+            return False
+        return True
 
     # Chores
 
@@ -178,9 +183,10 @@ class MainProcess:
         if self._leaving is not None:
             return None
         self._server.unobserved = True
+        said = log.catch_up()
         line = self._status.due(self._server.figures())
         if line is None:
-            return None
+            return None if said else 1.0
         self._server.unobserved = False
         if line:
             self._tell(STATUS=line)
@@ -231,18 +237,20 @@ class MainProcess:
         if self._leaving is not None:
             self._askers.answer(False)
             return
-        if not os.environ.get("NOTIFY_SOCKET"):
-            # A supervisor that knows us by our PID alone
-            self._again = True
-            self._leaving = "reloading: a fresh interpreter takes this process over"
+        supervisor = self._plan.supervisor
+        status = "reloading: a successor imports the application"
+        if supervisor.is_there and (
+            self._reload.is_under_way or self._try(supervisor.reloading, STATUS=status)
+        ):
+            self._reload.begin()
             return
-        if not self._reload.is_under_way:
-            reloading(STATUS="reloading: a successor imports the application")
-        self._reload.begin()
+        # A supervisor that knows us by our PID alone, or could not be told of another
+        self._again = True
+        self._leaving = "reloading: a fresh interpreter takes this process over"
 
     def retire(self) -> None:
         """USR2: einhorn's word to the workers of the old code. From nobody else, so no second."""
-        if self._leaving is None and not os.environ.get("NOTIFY_SOCKET"):
+        if self._leaving is None and not self._plan.supervisor.is_there:
             self.stop()
 
     def more_workers(self) -> None:
@@ -269,7 +277,10 @@ class MainProcess:
         self._leaving = "the process before has given this one up, or has died"
 
     def _hand_over(self, successor: Successor, took: float) -> None:
-        self._tell(MAINPID=successor.pid, READY=1, STATUS=f"reloaded in {took:.2f} s")
+        if not self._tell(MAINPID=successor.pid, READY=1, STATUS=f"reloaded in {took:.2f} s"):
+            successor.kill()  # it would be killed with this one
+            self._reload_failed("the supervisor can't be told of the successor")
+            return
         self._is_main = False
         successor.confirm(self._status.since)
         self._askers.answer(True)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from sdactivate.runtime import stdio
 from sdactivate.systemd import pass_fds
 from sdactivate.systemd.listen_fds import SOURCES
 
@@ -54,7 +55,7 @@ class Invocation(NamedTuple):
         """
         pass_fds.place([inherited.sock.fileno() for inherited in sockets])
         names = [inherited.name for inherited in sockets]
-        sys.stdout.flush()
+        stdio.flush()
         os.chdir(self.directory)
         pass_fds.execute(self.argv, {**self.environ, **more}, len(sockets), names)
 

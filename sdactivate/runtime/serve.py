@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdactivate import backends
 from sdactivate.errors import Error, UsageError
-from sdactivate.runtime import gc_tuning
+from sdactivate.runtime import gc_tuning, stdio, unpatched
 from sdactivate.settings import resolve
 from sdactivate.systemd import notify
 from sdactivate.systemd.listen_fds import inherited_sockets
@@ -67,7 +67,7 @@ def serve(application: Application | str, **settings: Any) -> None:
 
         log.say(log.ERROR, str(error))
         code = error.exit_code
-    sys.stdout.flush()
+    stdio.flush()
     raise SystemExit(code)
 
 
@@ -83,17 +83,23 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
         from sdactivate.runtime import main_process
 
         plan = _plan(application, code, options)
-    return main_process.run(plan)
+    try:
+        return main_process.run(plan)
+    finally:
+        stdio.restore()
 
 
 def _plan(
     application: Application | str, code: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Plan:
     """What `run` is to do; or become the other program."""
+    from sdactivate.runtime import log
     from sdactivate.runtime.reexec import Invocation
     from sdactivate.runtime.server_api import Plan
 
+    log.start()
     invocation = Invocation.now()
+    supervisor = notify.Supervisor(os.environ)
     settings = resolve(code, options, os.environ)
     backend = backends.find(settings.server)
     if not backend.in_process:
@@ -118,11 +124,13 @@ def _plan(
         if not loaded:
             with gc_tuning.later():
                 loaded.append(find(application) if isinstance(application, str) else application)
+            stdio.keep_numbers()
+            unpatched.check(application if isinstance(application, str) else "the application")
 
     def make(poke: Callable[[], None], other: Application | None = None) -> Server:
         return server(other or loaded[0], sockets, settings, poke, gate)
 
-    return Plan(load, make, sockets, settings, invocation)
+    return Plan(load, make, sockets, settings, invocation, supervisor)
 
 
 def find(name: str) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sdactivate.runtime.reexec import Invocation
     from sdactivate.settings import Settings
     from sdactivate.systemd.listen_fds import InheritedSocket
+    from sdactivate.systemd.notify import Supervisor
 
 
 class Figures(NamedTuple):
@@ -72,7 +73,7 @@ class Server(Protocol):
 
 
 class Plan(NamedTuple):
-    """A server to be made, its sockets, and how it was all started.
+    """A server to be made, its sockets, how it was all started, and who is told of it.
 
     load: imports the application if that has not been done; raises Error where it can't be.
     make: makes the server of one process, given the function that wakes its loop, and
@@ -84,3 +85,4 @@ class Plan(NamedTuple):
     sockets: Sequence[InheritedSocket]
     settings: Settings
     invocation: Invocation
+    supervisor: Supervisor

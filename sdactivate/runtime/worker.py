@@ -131,6 +131,7 @@ class WorkerProcess:
 
     def _report(self) -> float | None:
         self._server.unobserved = True
+        said = log.catch_up()
         figures = self._say_figures()
         if not self._replacing:
             recycling = self._recycling
@@ -140,7 +141,7 @@ class WorkerProcess:
                 self._say(f"replace {reason}")
         quiet = figures.requests == self._said.requests and not figures.busy
         self._said = figures
-        if quiet and not self._recycling.wanted:
+        if said and quiet and not self._recycling.wanted:
             return None
         self._server.unobserved = False
         return min(1.0, self._plan.settings.worker_timeout / 4 or 1.0)

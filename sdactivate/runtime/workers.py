@@ -13,13 +13,12 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from sdactivate.errors import Error
-from sdactivate.runtime import gc_tuning, log
+from sdactivate.runtime import gc_tuning, log, stdio
 from sdactivate.runtime.main_loop import is_readable
 from sdactivate.runtime.server_api import Figures
 from sdactivate.runtime.worker import ASK, CUT, parse_figures, serve
@@ -100,6 +99,7 @@ class Workers:
         settings = self._plan.settings
         if settings.preload:
             _warn_of_threads()
+            _warn_of_connections(self._plan)
             gc_tuning.share()
         self._loop.on_signal(signal.SIGCHLD, self._reap)
         deadline = time.monotonic() + settings.start_timeout
@@ -205,7 +205,7 @@ class Workers:
 
     def _spawn(self) -> Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sys.stdout.flush()
+        stdio.flush()
         pid = os.fork()
         if not pid:
             ours.close()
@@ -332,6 +332,42 @@ def _how(status: int) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
+
+
+def _warn_of_connections(plan: Plan) -> None:
+    """A fork shares the descriptors: two workers that write to one connection garble it."""
+    own = {inherited.sock.fileno() for inherited in plan.sockets}
+    peers = []
+    for fd in sorted(map(int, os.listdir("/proc/self/fd"))):
+        if fd > 2 and fd not in own and (peer := _connected_to(fd)):
+            peers.append(peer)
+    if peers:
+        log.say(
+            log.WARNING,
+            f"the application has opened connections while it was imported "
+            f"({', '.join(dict.fromkeys(peers))}), which all workers would share, and garble: open "
+            "them at the first request, close them at the end of the import, or let each worker "
+            "import the application (SDACTIVATE_PRELOAD=no)",
+        )
+
+
+def _connected_to(fd: int) -> str:
+    """Whom descriptor `fd` is connected to; "" where it is not, or to nobody that has an address.
+
+    A pair of sockets has none (socketpair(2)), as an event loop keeps one for itself.
+    """
+    try:
+        sock = socket.socket(fileno=os.dup(fd))
+    except OSError:
+        return ""
+    with sock:
+        try:
+            address = sock.getpeername()
+        except OSError:
+            return ""
+    if isinstance(address, tuple):
+        return f"{address[0]} port {address[1]}" if len(address) > 1 else str(address[0])
+    return log.escape(os.fsdecode(address))
 
 
 def _warn_of_threads() -> None:

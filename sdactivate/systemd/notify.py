@@ -5,11 +5,18 @@ s6 wants less, and wants it otherwise: one line on a descriptor, once, when the 
 """
 
 import os
+import socket
 import time
+from collections.abc import Mapping
 
 from systemd import daemon
 
 from sdactivate.errors import UsageError
+
+# What changes how the supervisor sees the service is worth waiting for, so many seconds at most;
+# the rest comes again
+_AWAITED = frozenset({"READY", "RELOADING", "STOPPING", "MAINPID"})
+_PATIENCE = 5.0
 
 _ready_descriptors: list[int] = []
 
@@ -30,6 +37,58 @@ def write_ready_to(fd: int) -> None:
     _ready_descriptors.append(fd)
 
 
+class Supervisor:
+    """Who wants to know how the service is doing, as the environment says at the start.
+
+    is_there: whether there is one (NOTIFY_SOCKET). watchdog: the interval of WatchdogSec= for this
+    process in seconds, 0: none; see sd_watchdog_enabled(3).
+
+    To be made before the application is imported, which may change the environment.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        self.is_there = bool(self._address)
+        usec = environ.get("WATCHDOG_USEC", "")
+        is_ours = environ.get("WATCHDOG_PID") in (None, str(os.getpid()))
+        self.watchdog = int(usec) / 1e6 if usec.isdigit() and is_ours else 0.0
+
+    def tell(self, **fields: object) -> bool:
+        """Send one message; see `notify`. It waits only for what is worth it, and not for long.
+
+        Raises OSError where it can't be sent: BlockingIOError if nobody reads what was sent before.
+        """
+        if "READY" in fields:
+            _say_ready()
+        if not self.is_there:
+            return False
+        lines = [f"{name}={' '.join(str(value).splitlines())}" for name, value in fields.items()]
+        text = "\n".join(lines)
+        if self._address[0] not in "/@":
+            return bool(daemon.notify(text))  # vsock, for one
+        address = self._address
+        if address[0] == "@":  # an abstract one (unix(7))
+            address = "\0" + address[1:]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(0.0 if _AWAITED.isdisjoint(fields) else _PATIENCE)
+            sock.sendto(text.encode("utf-8", "backslashreplace"), address)
+        return True
+
+    def reloading(self, **fields: object) -> bool:
+        """Say that a reload has begun, in the form that Type=notify-reload wants as well."""
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        return self.tell(RELOADING=1, MONOTONIC_USEC=now, **fields)
+
+
+def _say_ready() -> None:
+    while _ready_descriptors:
+        fd = _ready_descriptors.pop()
+        try:
+            os.write(fd, b"\n")
+        finally:
+            os.close(fd)
+
+
 def notify(**fields: object) -> bool:
     """Send one message to the supervisor, for example `notify(READY=1, STATUS="serving")`.
 
@@ -37,27 +96,4 @@ def notify(**fields: object) -> bool:
     assignment and is sent as a space. Returns whether there is a supervisor that listens
     (NOTIFY_SOCKET is set); raises OSError where it is set and can't be reached.
     """
-    if "READY" in fields:
-        while _ready_descriptors:
-            fd = _ready_descriptors.pop()
-            try:
-                os.write(fd, b"\n")
-            finally:
-                os.close(fd)
-    lines = (f"{name}={' '.join(str(value).splitlines())}" for name, value in fields.items())
-    return bool(daemon.notify("\n".join(lines)))
-
-
-def watchdog_seconds() -> float:
-    """Return the interval of WatchdogSec= for this process, 0: none; see sd_watchdog_enabled(3)."""
-    usec = os.environ.get("WATCHDOG_USEC", "")
-    pid = os.environ.get("WATCHDOG_PID")
-    if not usec.isdigit() or pid not in (None, str(os.getpid())):
-        return 0.0
-    return int(usec) / 1e6
-
-
-def reloading(**fields: object) -> bool:
-    """Say that a reload has begun, in the form that Type=notify-reload wants as well."""
-    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    return notify(RELOADING=1, MONOTONIC_USEC=now, **fields)
+    return Supervisor(os.environ).tell(**fields)

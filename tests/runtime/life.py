@@ -12,7 +12,9 @@ import pytest
 from tests.servers.service import Service, eventually
 
 APPLICATION = """
-import gc, os, signal, sys, threading, time
+import gc, logging, os, signal, sys, threading, time
+logger = logging.getLogger("site")
+logger.addHandler(logging.StreamHandler())
 {more}
 def application(environ, start_response):
     path = environ["PATH_INFO"]
@@ -26,6 +28,11 @@ def application(environ, start_response):
         sum(range(10**14))
     elif path == "/exit":
         os._exit(0)
+    elif path == "/loud":
+        for _ in range(20):
+            environ["wsgi.errors"].write("errors " + 5000 * "x")
+            logger.error("logging " + 5000 * "x")
+            print("print " + 5000 * "x", file=sys.stderr)
     elif path == "/abort":
         os.abort()
     elif path == "/close":

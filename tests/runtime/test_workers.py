@@ -93,3 +93,31 @@ def test_requests_whose_body_still_arrives_are_counted_when_they_are_cut(
     for peer in peers:
         with contextlib.suppress(ConnectionResetError):
             assert answer(peer) == b""
+
+
+CONNECTED = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+database = socket.create_connection(server.getsockname())
+{more}
+"""
+
+
+def test_connections_that_workers_would_share_are_told_of(life):
+    service = life(CONNECTED.format(more="port = server.getsockname()[1]"), workers=2).ready()
+    service.logged(r"opened connections while it was imported \(127.0.0.1 port \d+\)")
+    service.logged("SDACTIVATE_PRELOAD=no")
+
+
+@pytest.mark.parametrize("settings", [{"workers": 1}, {"workers": 2, "preload": "no"}])
+def test_connections_that_nobody_shares_are_not(life, settings):
+    service = life(CONNECTED.format(more=""), **settings).ready()
+    assert service.ask().startswith(b"HTTP/1.1 200")
+    assert "connections" not in service.log
+
+
+def test_connections_that_are_closed_and_pairs_of_sockets_are_not_told_of(life):
+    service = life(
+        CONNECTED.format(more="database.close(); pair = socket.socketpair()"), workers=2
+    ).ready()
+    assert "connections" not in service.log

@@ -58,6 +58,7 @@ class Service:
     settings: those of sdactivate.settings. listeners: its sockets, by default one on a unix path;
     names: what each is called. nofile: the limit of descriptors, soft and hard, 0: as it is.
     supervised: whether anybody listens to what it has to tell (sd_notify(3)).
+    stderr: its standard error, None: the log.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Service:
         names: Sequence[str] = (),
         nofile: int = 0,
         supervised: bool = True,
+        stderr: int | None = None,
         **settings: object,
     ) -> None:
         self.listeners = list(listeners) or [listener(directory)]
@@ -92,7 +94,7 @@ class Service:
                 [sys.executable, "-c", EXEC, *map(str, words)],
                 pass_fds=numbers,
                 env=environ,
-                stderr=log,
+                stderr=log if stderr is None else stderr,
             )
 
     def ready(self: Started) -> Started:
@@ -198,8 +200,7 @@ class Service:
         """End the process, whatever it does."""
         self.process.kill()
         self.process.wait()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
-            end.sendto(b"", self._notify.getsockname())
+        self._notify.shutdown(socket.SHUT_RD)  # an end for who listens
         self._listener.join()
         self._notify.close()
         for sock in self.listeners:

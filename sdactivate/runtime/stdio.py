@@ -1,0 +1,201 @@
+"""Standard output and error, written without ever waiting for whoever reads them.
+
+A journal that has stopped, or a pipe that nobody reads, fills up; a thread that writes to it then
+waits, and its request with it. Here nobody waits: what can't be written is dropped and counted, and
+the count is written when there is room again. The descriptors are shared with other processes, and
+O_NONBLOCK belongs to what is shared: so sockets are asked for each call (MSG_DONTWAIT, send(2)),
+and pipes and terminals are opened again, for this process alone (/proc/self/fd, proc(5)).
+
+The application may close or replace the streams and the descriptors; nothing here relies on them.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import socket
+import stat
+import sys
+from collections.abc import Callable
+from threading import RLock
+from typing import Any
+
+# As much as a pipe takes at once, or not at all (pipe(7), PIPE_BUF)
+_ATOMIC = 4096
+
+
+class Outlet:
+    """Descriptor 1 or 2.
+
+    notice: returns the text that says that so many writes were dropped.
+    dropped: how many have been, and nobody has been told.
+    """
+
+    def __init__(self, fd: int, notice: Callable[[int], bytes]) -> None:
+        self.fd = fd
+        self.dropped = 0
+        self._notice = notice
+        self._lock = RLock()  # a destructor that runs meanwhile may have something to say, too
+        self._rest = b""  # of what has been written in part
+        self._is: tuple[int, int] | None = None  # what the descriptor was when last looked at
+        self._send: Callable[[bytes], int] = self._write
+        self._own: list[object] = []  # what `_send` needs, and is closed with
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self._lock = RLock()
+        self._rest = b""  # the parent's affair
+        self.dropped = 0
+
+    def write(self, data: bytes) -> None:
+        """Write `data`, or drop and count it."""
+        with self._lock:
+            if not (self.catch_up() and self._put(data)):
+                self.dropped += 1
+
+    def catch_up(self) -> bool:
+        """Say how much has been dropped, if something has; whether there is room for more."""
+        with self._lock:
+            if self.dropped:
+                if not self._put(self._notice(self.dropped)):
+                    return False
+                self.dropped = 0
+            return True
+
+    def _put(self, data: bytes) -> bool:
+        """Write `data`, or begin to; whether it need not be dropped."""
+        begun = False
+        try:
+            self._look()
+            while self._rest:
+                self._rest = self._rest[self._send(self._rest) :]
+            while data:
+                data = data[self._send(data) :]
+                begun = True
+        except BlockingIOError:
+            if begun:
+                self._rest = data  # a line that has begun is to have its end
+            return begun
+        except OSError:
+            self._rest = b""  # nobody can be told that nobody can be told
+        return True
+
+    def _look(self) -> None:
+        """Choose how to write, if the descriptor is not what it was."""
+        found = os.fstat(self.fd)
+        if (found.st_dev, found.st_ino) == self._is:
+            return
+        self._is = found.st_dev, found.st_ino
+        self._rest = b""
+        self._close()
+        if stat.S_ISSOCK(found.st_mode):
+            sock = socket.socket(fileno=os.dup(self.fd))
+            self._own.append(sock)
+            self._send = lambda data: sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        elif stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode):
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            try:
+                own = io.FileIO(os.open(f"/proc/self/fd/{self.fd}", flags), "wb")
+            except OSError:  # another user's
+                self._send = self._write_if_ready
+            else:
+                self._own.append(own)
+                number = own.fileno()
+                self._send = lambda data: os.write(number, data)
+        else:
+            self._send = self._write
+
+    def _close(self) -> None:
+        while self._own:
+            self._own.pop().close()  # type: ignore[attr-defined]
+
+    def _write(self, data: bytes) -> int:
+        return os.write(self.fd, data)
+
+    def _write_if_ready(self, data: bytes) -> int:
+        """Write as much as fits for certain, unless another process is quicker to fill it."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        if not poll.poll(0):
+            raise BlockingIOError
+        return os.write(self.fd, data[:_ATOMIC])
+
+
+class _Raw(io.RawIOBase):
+    """An outlet as what lies under a text stream. Closing it leaves the descriptor open."""
+
+    def __init__(self, outlet: Outlet, name: str) -> None:
+        self._outlet = outlet
+        self.name = name
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._outlet.fd
+
+    def write(self, data: object) -> int:
+        content = bytes(data)  # type: ignore[call-overload]
+        self._outlet.write(content)
+        return len(content)
+
+
+def take_over(out: Outlet, err: Outlet) -> None:
+    """Let sys.stdout and sys.stderr be written by outlets, where they lead to a process.
+
+    A file and a terminal are left as they are, and so is what the application has put there.
+    """
+    if sys.stdout is sys.__stdout__ and _leads_to_a_process(out.fd):
+        flush()
+        raw = io.BufferedWriter(_Raw(out, "<stdout>"))
+        sys.stdout = _like(sys.stdout, raw, lines=False)
+    if sys.stderr is sys.__stderr__ and _leads_to_a_process(err.fd):
+        sys.stderr = _like(sys.stderr, _Raw(err, "<stderr>"), lines=True)
+
+
+def _like(stream: Any, raw: Any, lines: bool) -> Any:
+    """Return a stream over `raw` like the interpreter's own, which may be missing."""
+    if stream is None:
+        return None
+    lines = lines or stream.line_buffering
+    return io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=lines)
+
+
+def _leads_to_a_process(fd: int) -> bool:
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return False
+    return stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode)
+
+
+def flush() -> None:
+    """Write out what the streams hold back, as far as they are there and can be written."""
+    for stream in (sys.stdout, sys.stderr):
+        _flushed(stream)
+
+
+def _flushed(stream: Any) -> bool:
+    try:
+        stream.flush()
+    except Exception:  # None, closed, or an object of the application's
+        return False
+    return True
+
+
+def restore() -> None:
+    """Give up streams that can't be flushed, for an exit that is not to fail by them."""
+    for name in ("stdout", "stderr"):
+        if not _flushed(getattr(sys, name, None)):
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
+
+
+def keep_numbers() -> None:
+    """See that descriptors 0 to 2 are open, so that no connection gets one of these numbers."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(null, True)
