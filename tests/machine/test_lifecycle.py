@@ -391,6 +391,17 @@ def test_a_worker_that_crashes_is_replaced(site: Site) -> None:
     assert site.show("NRestarts") == "0"
 
 
+def test_a_killed_main_process_takes_its_workers_along(site: Site) -> None:
+    # As docs/lifecycle.md says of KillMode=mixed; the next answer comes from the next start
+    site.deploy("--workers", "2")
+    before = site.get("/pid")
+    site.machine.run("kill", "-KILL", site.show("MainPID"))
+    site.machine.wait(lambda: site.show("NRestarts") == "1", "the next start")
+    assert site.get("/pid") != before
+    assert site.machine.run("test", "-e", f"/proc/{before}", check=False).returncode != 0
+    assert re.search(rf"Killing process {before} .* with signal SIGKILL", site.journal())
+
+
 def test_workers_that_cannot_live_fail_the_service(site: Site) -> None:
     site.deploy("--workers", "2")
     site.get("/")

@@ -12,7 +12,7 @@ import pytest
 
 from sdactivate.runtime import log
 from sdactivate.systemd.notify import Supervisor
-from tests.runtime.life import ONE_AND_MORE, Life
+from tests.runtime.life import ONE_AND_MORE, Life, Lives
 
 STREAMS = {
     "none": "sys.stdout = None",
@@ -24,7 +24,9 @@ STREAMS = {
 
 @ONE_AND_MORE
 @pytest.mark.parametrize("more", STREAMS.values(), ids=STREAMS)
-def test_an_application_that_closes_the_standard_streams(life, workers, more):
+def test_an_application_that_closes_the_standard_streams(
+    life: Lives, workers: int, more: str
+) -> None:
     service = life(more, workers=workers).ready()
     assert service.ask().startswith(b"HTTP/1.1 200")
     assert {"0", "1", "2"} <= set(os.listdir(f"/proc/{service.process.pid}/fd"))
@@ -38,7 +40,9 @@ def test_an_application_that_closes_the_standard_streams(life, workers, more):
 
 
 @ONE_AND_MORE
-def test_an_application_that_clears_the_environment(life, workers, monkeypatch):
+def test_an_application_that_clears_the_environment(
+    life: Lives, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "400000")
     service = life("os.environ.clear()", workers=workers).ready()
     service.told("WATCHDOG=1")
@@ -56,7 +60,7 @@ def unreachable(service: Life) -> None:
 
 
 @ONE_AND_MORE
-def test_a_hangup_when_the_supervisor_cant_be_reached(life, workers):
+def test_a_hangup_when_the_supervisor_cant_be_reached(life: Lives, workers: int) -> None:
     service = life(workers=workers).ready()
     service.pid()
     unreachable(service)
@@ -69,7 +73,9 @@ def test_a_hangup_when_the_supervisor_cant_be_reached(life, workers):
 
 
 @ONE_AND_MORE
-def test_a_limit_that_is_reached_when_the_supervisor_cant_be_reached(life, workers):
+def test_a_limit_that_is_reached_when_the_supervisor_cant_be_reached(
+    life: Lives, workers: int
+) -> None:
     service = life(workers=workers, max_requests=5).ready()
     unreachable(service)
     for _ in range(30):
@@ -98,7 +104,7 @@ def unread(kind: str) -> Iterator[tuple[int, int]]:
 
 @ONE_AND_MORE
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_a_log_that_nobody_reads_holds_up_no_request(life, workers, kind):
+def test_a_log_that_nobody_reads_holds_up_no_request(life: Lives, workers: int, kind: str) -> None:
     with unread(kind) as (reader, writer):
         service = life(workers=workers, stderr=writer).ready()
         for _ in range(10):
@@ -175,7 +181,9 @@ del select.epoll
 
 @ONE_AND_MORE
 @pytest.mark.parametrize("preload", ["yes", "no"])
-def test_an_application_that_replaces_threads_is_refused_in_a_sentence(life, workers, preload):
+def test_an_application_that_replaces_threads_is_refused_in_a_sentence(
+    life: Lives, workers: int, preload: str
+) -> None:
     service = life(PATCH, workers=workers, preload=preload)
     with service.send() as peer:
         said = peer.recv(4096)

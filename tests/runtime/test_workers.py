@@ -3,10 +3,11 @@
 import contextlib
 import os
 import signal
+from typing import Any
 
 import pytest
 
-from tests.runtime.life import ONE_AND_MORE, answer
+from tests.runtime.life import ONE_AND_MORE, Lives, answer
 from tests.servers.peers import PROTOCOLS, Request, send_apart
 from tests.servers.service import eventually
 
@@ -14,7 +15,7 @@ FILES = "held = [open('/dev/null') for _ in range(1100)]"
 
 
 @ONE_AND_MORE
-def test_a_reload_with_more_descriptors_than_select_can_watch(life, workers):
+def test_a_reload_with_more_descriptors_than_select_can_watch(life: Lives, workers: int) -> None:
     service = life(FILES, workers=workers, nofile=8192).ready()
     before = service.pid()
     service.signal(signal.SIGHUP)
@@ -26,7 +27,7 @@ def test_a_reload_with_more_descriptors_than_select_can_watch(life, workers):
     assert service.ask().startswith(b"HTTP/1.1 200")
 
 
-def test_a_request_that_kills_its_worker_at_the_cold_start(life):
+def test_a_request_that_kills_its_worker_at_the_cold_start(life: Lives) -> None:
     # The worker that gets it serves before the others are there, and before it has said so itself
     service = life(
         "import socket as s, sdactivate.runtime.worker as w\n"
@@ -46,7 +47,7 @@ def test_a_request_that_kills_its_worker_at_the_cold_start(life):
     eventually(lambda: len(service.processes()) == 5, "four workers")
 
 
-def test_workers_that_cant_live_end_the_start(life):
+def test_workers_that_cant_live_end_the_start(life: Lives) -> None:
     service = life(
         "import sdactivate.runtime.worker as w\nw.WorkerProcess.run = lambda self: os._exit(3)",
         workers=2,
@@ -55,7 +56,7 @@ def test_workers_that_cant_live_end_the_start(life):
     service.logged("workers died within 10 s; the last one ended with exit code 3")
 
 
-def test_an_application_that_workers_cant_import_ends_the_start(life):
+def test_an_application_that_workers_cant_import_ends_the_start(life: Lives) -> None:
     service = life("import no_such_module", workers=2, preload="no")
     assert service.process.wait(60) == 1
     service.logged("failed to start|no module 'no_such_module'|importing life failed")
@@ -78,8 +79,8 @@ CUT = {
     + [("waitress", "http")],
 )  # fmt: skip
 def test_requests_whose_body_still_arrives_are_counted_when_they_are_cut(
-    life, workers, server, protocol
-):
+    life: Lives, workers: int, server: str, protocol: str
+) -> None:
     service = life(workers=workers, server=server, graceful_timeout=600)
     service.ready()
     peers = [service.connect() for _ in range(3)]
@@ -103,20 +104,20 @@ database = socket.create_connection(server.getsockname())
 """
 
 
-def test_connections_that_workers_would_share_are_told_of(life):
+def test_connections_that_workers_would_share_are_told_of(life: Lives) -> None:
     service = life(CONNECTED.format(more="port = server.getsockname()[1]"), workers=2).ready()
     service.logged(r"opened connections while it was imported \(127.0.0.1 port \d+\)")
     service.logged("SDACTIVATE_PRELOAD=no")
 
 
 @pytest.mark.parametrize("settings", [{"workers": 1}, {"workers": 2, "preload": "no"}])
-def test_connections_that_nobody_shares_are_not(life, settings):
+def test_connections_that_nobody_shares_are_not(life: Lives, settings: dict[str, Any]) -> None:
     service = life(CONNECTED.format(more=""), **settings).ready()
     assert service.ask().startswith(b"HTTP/1.1 200")
     assert "connections" not in service.log
 
 
-def test_connections_that_are_closed_and_pairs_of_sockets_are_not_told_of(life):
+def test_connections_that_are_closed_and_pairs_of_sockets_are_not_told_of(life: Lives) -> None:
     service = life(
         CONNECTED.format(more="database.close(); pair = socket.socketpair()"), workers=2
     ).ready()
