@@ -39,7 +39,7 @@ def request(protocol: str) -> tuple[bytes, bytes, bytes]:
         return whole[:-8], record, whole[-8:]
     if protocol == "http":
         line, _, fields = http(params).replace(b"GET", b"POST", 1).partition(b"\r\n")
-        more = f"Host: www.example.com\r\nContent-Length: {length}\r\n".encode()
+        more = f"Content-Length: {length}\r\n".encode()
         return b"%b\r\n%b%b" % (line, more, fields), PIECE, b""
     return {"scgi": scgi, "uwsgi": uwsgi}[protocol](params), PIECE, b""
 
