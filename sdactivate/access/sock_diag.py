@@ -18,7 +18,7 @@ _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST_DUMP = 0x301
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _SHOW_NAME, _SHOW_VFS, _SHOW_RQLEN = 0x01, 0x02, 0x10
-_UNIX_DIAG_NAME, _UNIX_DIAG_VFS, _UNIX_DIAG_RQLEN = 0, 1, 4
+_UNIX_DIAG_NAME, _UNIX_DIAG_VFS, _UNIX_DIAG_RQLEN, _UNIX_DIAG_SHUTDOWN = 0, 1, 4, 6
 _LISTEN = 10  # TCP_LISTEN
 
 _NLMSG = struct.Struct("=IHHII")
@@ -33,7 +33,8 @@ class Listener(NamedTuple):
 
     `number` is its own, which /proc/PID/fd shows as socket:[number]. `name` is as it was bound, @
     first for an abstract one. `device` and `inode` are of its file, 0 where it has none. `waiting`
-    connections are not accepted yet, of at most `backlog`.
+    connections are not accepted yet, of at most `backlog`. `is_shut_down`: shutdown(2) was called
+    on it, and it refuses all who connect though it still listens.
     """
 
     number: int
@@ -42,6 +43,19 @@ class Listener(NamedTuple):
     inode: int
     waiting: int
     backlog: int
+    is_shut_down: bool = False
+
+    @property
+    def damage(self) -> str:
+        """What a process that held it has done to it, "" for nothing.
+
+        It outlives that process: systemd and every later service have the same socket.
+        """
+        if self.is_shut_down:
+            return "it was shut down (shutdown(2)): nobody can connect"
+        if not self.backlog:
+            return "its backlog is 0 (listen(2)): clients are refused or wait one behind another"
+        return ""
 
 
 def listeners() -> list[Listener]:
@@ -84,7 +98,7 @@ def parse_listener(payload: bytes) -> Listener:
     if len(payload) < _ANSWER.size:
         raise ValueError(f"a socket is described in {len(payload)} bytes")
     number = _ANSWER.unpack_from(payload)[4]
-    name, device, inode, waiting, backlog = "", 0, 0, 0, 0
+    name, device, inode, waiting, backlog, is_shut_down = "", 0, 0, 0, 0, False
     rest = payload[_ANSWER.size :]
     while len(rest) >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(rest)
@@ -97,8 +111,10 @@ def parse_listener(payload: bytes) -> Listener:
             inode, device = _PAIR.unpack(value)
         elif kind == _UNIX_DIAG_RQLEN and len(value) == _PAIR.size:
             waiting, backlog = _PAIR.unpack(value)
+        elif kind == _UNIX_DIAG_SHUTDOWN:
+            is_shut_down = any(value)  # RCV_SHUTDOWN, SEND_SHUTDOWN: the kernel always tells
         rest = rest[length + 3 & ~3 :]
-    return Listener(number, name, device, inode, waiting, backlog)
+    return Listener(number, name, device, inode, waiting, backlog, is_shut_down)
 
 
 def behind(path: str, found: list[Listener] | None = None) -> Listener | None:

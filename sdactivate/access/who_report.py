@@ -9,6 +9,8 @@ from sdactivate.access.permissions import Node, Verdict, Way
 from sdactivate.access.who import Answer, Report, UnitProcesses, bypasses_front
 from sdactivate.terminal import escape
 
+_ANEW = "Stop its service, then `systemctl restart` its socket unit (`systemctl list-sockets`)"
+
 
 def as_text(report: Report) -> str:
     """Return the report for people: the way as a tree, then who may pass."""
@@ -53,7 +55,8 @@ def _listening(report: Report) -> str:
     if report.address[:1] not in ("/", "@"):
         return ""
     if listener:
-        return f": listening, {listener.waiting} of {listener.backlog} waiting"
+        damage = f"; {listener.damage}. {_ANEW}" if listener.damage else ""
+        return f": listening, {listener.waiting} of {listener.backlog} waiting{damage}"
     what = f"it is no socket but a {end.kind}" if end and end.kind != "socket" else ""
     return ": nothing listens here" + (f", {what}" if what else "")
 
@@ -128,6 +131,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "listening": report.listener is not None,
         "waiting": report.listener.waiting if report.listener else None,
         "backlog": report.listener.backlog if report.listener else None,
+        "damage": (report.listener.damage if report.listener else "") or None,
         "error": errno.errorcode.get(report.way.error) if report.way else None,
         "members": words.members(report.way.end.gid) if report.way and report.way.end else [],
         "way": [_node(step.node) for step in report.way.steps] if report.way else [],

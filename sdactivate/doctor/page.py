@@ -152,6 +152,7 @@ def _path(case: Case, address: str) -> Iterable[str]:
         lines += [f"-> {node.target}"] if node.target else []
         if node == way.end and (found := case.host.listener(address)):
             lines.append(f"{found.waiting} of {found.backlog} waiting")
+            lines += [found.damage] if found.damage else []
         elif node == way.end:
             lines.append("nothing listens here")
         yield from _stop(node.path, lines, people, shut=shut)

@@ -3,7 +3,14 @@
 A rule's number is for ever: SDA0xx hold for unit files alone, SDA1xx need the running system.
 """
 
-from sdactivate.doctor.checks import live_fronts, live_services, live_sockets, services, sockets
+from sdactivate.doctor.checks import (
+    live_fronts,
+    live_services,
+    live_sockets,
+    older,
+    services,
+    sockets,
+)
 from sdactivate.doctor.finding import Rule
 
 SOCKET = "systemd.socket(5)"
@@ -83,6 +90,14 @@ TABLE: tuple[Rule, ...] = (
     Rule("SDA022", "error", "The program lies under /home or /root",
          "ProtectHome= hides it and a dynamic user can't read it.",
          EXEC, "/srv or /opt", services.hidden_home),
+    Rule("SDA023", "warning", "Written by an older sdactivate",
+         "Later versions close more of what a hijacked service could reach, and restart it sooner.",
+         "CHANGELOG.md", "generate it anew", older.older_generator),
+    Rule("SDA024", "warning", "On TCP it isn't said what the front speaks, or whom to trust",
+         "On TCP and vsock HTTP is the default, and the other protocols are believed of --trust "
+         "peers only.",
+         "CHANGELOG.md", "SDACTIVATE_PROTOCOL=, and SDACTIVATE_TRUST= unless it is http",
+         older.protocol_on_tcp),
     Rule("SDA101", "error", "The socket's file is gone or was replaced",
          "The unit stays active, but nobody can connect: the file is another one's.",
          "systemd issue 7274", "systemctl restart NAME.socket", live_sockets.file_lost),
@@ -128,7 +143,7 @@ TABLE: tuple[Rule, ...] = (
     Rule("SDA112", "warning", "No compiled Python",
          "Where no .pyc files can be written, every start compiles everything (measured: 195 "
          "ms becomes 966).",
-         "py_compile", "python -m compileall", live_services.not_compiled),
+         "py_compile", "sdactivate compile", live_services.not_compiled),
     Rule("SDA113", "error", "The service's user can't read the program",
          "systemd drops to the user before it starts the program.",
          EXEC, "chmod, or another place", live_services.program_unreadable),
@@ -141,6 +156,14 @@ TABLE: tuple[Rule, ...] = (
     Rule("SDA116", "error", "The socket unit isn't listening",
          "It was never started, or stopped.",
          "systemctl(1)", "systemctl enable --now NAME.socket", live_sockets.not_listening),
+    Rule("SDA117", "error", "A process has damaged the socket it inherited",
+         "systemd and the service share one socket: what is done to it outlives the process.",
+         "listen(2), shutdown(2)",
+         "stop the service, then systemctl restart NAME.socket", live_sockets.damaged),
+    Rule("SDA118", "warning", "The front says by HTTP what the service no longer believes",
+         "Only X-Forwarded-For and X-Forwarded-Proto are believed, unless --trust-headers names "
+         "more.",
+         "CHANGELOG.md", "SDACTIVATE_TRUST_HEADERS=", live_fronts.headers_not_believed),
 )
 # fmt: on
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 _IGNORE = re.compile(r"sdactivate:\s*ignore=([^\s,]+(?:\s*,\s*[^\s,]+)*)(?:\s+(.*))?$")
+_GENERATED = re.compile(r"^# \S+, written by sdactivate\.", re.MULTILINE)
 _MARK = re.compile("^\ufeff", re.MULTILINE)
 _SPACE = " \t\r"  # what systemd strips; no other control character is one
 _ESCAPES = {
@@ -57,6 +58,8 @@ class Parsed(NamedTuple):
 
     entries: tuple[Entry, ...]
     ignores: tuple[Ignore, ...]
+    is_generated: bool = False
+    """Whether a comment says that sdactivate has written it."""
 
 
 def parse(text: str, file: str) -> Parsed:
@@ -73,7 +76,7 @@ def parse(text: str, file: str) -> Parsed:
         key, equals, value = line.partition("=")
         if equals and section:
             entries.append(Entry(section, key.rstrip(_SPACE), value.strip(_SPACE), file, number))
-    return Parsed(tuple(entries), tuple(ignores))
+    return Parsed(tuple(entries), tuple(ignores), _GENERATED.search(text) is not None)
 
 
 def _logical(text: str, file: str, ignores: list[Ignore]) -> Iterator[tuple[int, str]]:
@@ -169,6 +172,7 @@ class Unit:
         self.files = tuple(files)
         self.entries = tuple(entry for part in parts for entry in part.entries)
         self.ignores = tuple(ignore for part in parts for ignore in part.ignores)
+        self.is_generated = any(part.is_generated for part in parts)
 
     @property
     def kind(self) -> str:

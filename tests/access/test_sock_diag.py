@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdactivate.access import who, who_report
 from sdactivate.access.sock_diag import behind, messages, parse_listener
 
 
@@ -20,6 +21,33 @@ def test_a_listening_socket_is_found_behind_its_file_with_its_queue(tmp_path: Pa
         found = behind(path)
     assert found is not None
     assert (found.name, found.waiting, found.backlog) == (path, 1, 5)
+
+
+@pytest.mark.parametrize("way", [socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR])
+def test_a_socket_that_was_shut_down_is_seen(way: int, tmp_path: Path) -> None:
+    """It listens as before, in every other respect."""
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen(5)
+        found = behind(path)
+        assert found is not None
+        assert found.damage == ""
+        server.shutdown(way)
+        found = behind(path)
+    assert found is not None
+    assert "shutdown(2)" in found.damage
+
+
+def test_a_backlog_of_nothing_is_seen_and_said(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen(0)
+        told = who.report(path, [])
+    assert "listening, 0 of 0 waiting; its backlog is 0" in who_report.as_text(told)
+    assert "systemctl restart" in who_report.as_text(told)
+    assert "listen(2)" in who_report.as_json(told)["damage"]
 
 
 def test_a_file_made_anew_has_nothing_behind_it(tmp_path: Path) -> None:

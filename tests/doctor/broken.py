@@ -34,6 +34,17 @@ User=web
 ExecStart=/srv/web/bin/python -m sdactivate serve web.wsgi:application
 WorkingDirectory=/srv/web
 """
+_HTTP = "Environment=SDACTIVATE_PROTOCOL=http"
+_SERVE = "/srv/web/bin/python -m sdactivate serve web.wsgi:application"
+_WRITTEN = "# web.service, written by sdactivate."
+_NOW = """\
+Environment=PYTHONNOUSERSITE=1
+MemoryMax=80%
+TasksMax=1024
+RestartSec=100ms
+SystemCallFilter=~listen @keyring
+InaccessiblePaths=-/run/dbus
+NoExecPaths=-/tmp"""
 _LONG = "ListenStream=/run/" + "x" * 103
 
 OFFLINE: dict[str, list[Broken]] = {
@@ -50,8 +61,8 @@ OFFLINE: dict[str, list[Broken]] = {
     ],
     "SDA005": [Broken(socket="ListenStream=@web", at="ListenStream=@web")],
     "SDA006": [
-        Broken(socket="ListenStream=127.0.0.1:8000", at="ListenStream=127.0.0.1:8000"),
-        Broken(socket="ListenStream=[::1]:8000", at="ListenStream=[::1]:8000"),
+        Broken(socket="ListenStream=127.0.0.1:80", service=_HTTP, at="ListenStream=127.0.0.1:80"),
+        Broken(socket="ListenStream=[::1]:8000", service=_HTTP, at="ListenStream=[::1]:8000"),
     ],
     "SDA007": [
         Broken(socket="SocketUser=web", at="SocketUser=web"),
@@ -103,7 +114,7 @@ OFFLINE: dict[str, list[Broken]] = {
     "SDA020": [Broken(service="User=root", at="User=root"), Broken(without=("User=web",))],
     "SDA021": [
         Broken(socket="ListenStream=\nListenStream=80",
-               service="IPAddressDeny=any\nIPAddressAllow=10.0.0.0/8",
+               service=f"{_HTTP}\nIPAddressDeny=any\nIPAddressAllow=10.0.0.0/8",
                at="IPAddressAllow=10.0.0.0/8")
     ],
     "SDA022": [
@@ -112,6 +123,20 @@ OFFLINE: dict[str, list[Broken]] = {
         Broken(service="WorkingDirectory=/root/site", at="WorkingDirectory=/root/site"),
         Broken(service="WorkingDirectory=/home/bob/site\nUser=\nDynamicUser=yes",
                at="WorkingDirectory=/home/bob/site"),
+    ],
+    "SDA023": [
+        Broken(service=f"{_WRITTEN}\nRestartSec=2"),
+        Broken(service=_WRITTEN + "\n" + _NOW.replace("MemoryMax=80%\n", "")),
+    ],
+    "SDA024": [
+        Broken(socket="ListenStream=80", at="ListenStream=80"),
+        Broken(socket="ListenStream=vsock::80", service="Environment=SDACTIVATE_PROTOCOL=auto",
+               at="ListenStream=vsock::80"),
+        Broken(socket="ListenStream=80", service="Environment=SDACTIVATE_PROTOCOL=fastcgi",
+               at="ListenStream=80"),
+        Broken(socket="ListenStream=80\nFileDescriptorName=scgi", at="ListenStream=80"),
+        Broken(socket="ListenStream=80", service=f"ExecStart=\nExecStart={_SERVE} --protocol=uwsgi",
+               at="ListenStream=80"),
     ],
 }  # fmt: skip
 
@@ -123,7 +148,9 @@ FINE = [
     Broken(service="ExecStart=\nExecStart=/usr/bin/poetry run python x"),
     Broken(service="RuntimeDirectory=webby"),
     Broken(service="IPAddressAllow=10.0.0.0/8"),  # the socket has a path
-    Broken(socket="ListenStream=80", service="IPAddressDeny=any"),  # meant for what goes out
+    Broken(
+        socket="ListenStream=80", service=f"{_HTTP}\nIPAddressDeny=any"
+    ),  # meant for what goes out
     Broken(socket="TriggerLimitBurst=0"),
     Broken(socket="TriggerLimitBurst=200"),
     Broken(socket="SocketMode=0600"),
@@ -142,6 +169,16 @@ FINE = [
         socket="ListenStream=\nListenStream=/run/web/s",
         service="User=\nType=oneshot\nRuntimeDirectory=web\nRuntimeDirectoryPreserve=yes",
     ),
+    Broken(service=f"{_WRITTEN}\n{_NOW}"),
+    Broken(service=f"{_WRITTEN}\n{_NOW}".replace("\nSystemCallFilter=~listen @keyring", "")),
+    Broken(socket="ListenStream=80", service=f"{_WRITTEN}\n{_NOW}"),
+    Broken(socket="ListenStream=80\nFileDescriptorName=http"),
+    Broken(
+        socket="ListenStream=80",
+        service=f"ExecStart=\nExecStart={_SERVE} --protocol scgi --trust 10.0.0.1",
+    ),
+    Broken(socket="ListenStream=80", service="ExecStart=\nExecStart=/usr/bin/gunicorn web.wsgi"),
+    Broken(socket="ListenStream=80", service="Environment=SDACTIVATE_SERVER=gunicorn"),
     Broken(socket="Accept=no\nBacklog=1024\nFlushPending=no\nRemoveOnStop=no"),
     Broken(
         service="ExecStart=\nExecStart=/home/b/python x\nProtectHome=yes\nBindReadOnlyPaths=/home/b"

@@ -2,10 +2,13 @@
 
 import pytest
 
-from sdactivate.doctor.checks.live_fronts import allowing, allows_peers, is_ours, says
+from sdactivate.cli import main
+from sdactivate.doctor.checks.common import is_ours
+from sdactivate.doctor.checks.live_fronts import allowing, allows_peers, fields_set, says
 from sdactivate.doctor.checks.live_services import denials
 from sdactivate.doctor.host_state import stamp
 from sdactivate.fronts import FRONTS
+from sdactivate.systemd.unitfile import Unit, parse
 
 _PATH = "/run/mysite.sock"
 # In the form that fronts.py has, which its own tests hold against the real fronts
@@ -104,7 +107,8 @@ def test_a_rule_for_peers_is_seen_however_it_is_given(line: str, has: bool) -> N
     ],
 )
 def test_only_what_knows_rules_for_peers_is_given_one(command: str, ours: bool) -> None:
-    assert is_ours(command) is ours
+    text = f"[Service]\nExecStart={command}\n"
+    assert is_ours(Unit("web.service", [parse(text, "f")], ["f"])) is ours
 
 
 def test_an_older_kernel_needs_a_line_less_of_the_sandbox() -> None:
@@ -112,3 +116,40 @@ def test_an_older_kernel_needs_a_line_less_of_the_sandbox() -> None:
     line = "Environment=SDACTIVATE_ALLOW_PEER=unit:nginx.service,unit:caddy.service"
     assert allowing(fronts, (6, 13)) == (line,)
     assert allowing(fronts, (6, 12)) == (line, "ProtectProc=default")
+
+
+PASS = "proxy_pass http://unix:/run/web.sock;\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("proxy_set_header X-Forwarded-Host $host;\n", ["X-Forwarded-Host"]),
+        ("  proxy_set_header Forwarded 'for=$remote_addr';", ["Forwarded"]),
+        ('RequestHeader set "X-Script-Name" "/app"', ["X-Script-Name"]),
+        ("http-request set-header X-Forwarded-Port %[dst_port]", ["X-Forwarded-Port"]),
+        ("header_up X-Forwarded-Host {host}", ["X-Forwarded-Host"]),
+        # what is believed, what is taken out, what is no line of its own
+        ("proxy_set_header X-Forwarded-Proto $scheme;", []),
+        ('proxy_set_header X-Forwarded-Host "";', []),
+        ("RequestHeader unset X-Forwarded-Host", []),
+        ("http-request del-header X-Forwarded-Host", []),
+        ("header_up -X-Forwarded-Host", []),
+        ("# proxy_set_header X-Forwarded-Host $host;", []),
+    ],
+)
+def test_what_a_front_says_is_read_from_its_configuration(text: str, fields: list[str]) -> None:
+    assert fields_set(PASS + text, "/run/web.sock") == fields
+    assert fields_set(PASS + text, "/run/we") == []
+
+
+@pytest.mark.parametrize("kind", ["nginx", "apache", "caddy", "haproxy", "lighttpd"])
+@pytest.mark.parametrize("protocol", ["http", ""])
+def test_a_generated_front_sets_none_of_them(
+    kind: str, protocol: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoken = ("--protocol", protocol) if protocol else ()
+    main(["gen", "web", "--kind", kind, "--server-name", "web.test", *spoken])
+    out = capsys.readouterr().out
+    assert "/run/web.sock" in out or not out or kind == "haproxy"
+    assert fields_set(out, "/run/web.sock") == []

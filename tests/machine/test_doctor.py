@@ -282,6 +282,28 @@ def opened_by_hand(machine: Machine) -> None:
     machine.run("chmod", "666", "/run/mysite.sock")
 
 
+# What a hijacked service can do to the socket that it shares with systemd
+_HIJACK = """
+import ctypes, os, socket
+inode = next(it.split()[6] for it in open('/proc/net/unix') if it.endswith(' /run/mysite.sock\\n'))
+fds = {fd: os.readlink(f'/proc/1/fd/{fd}') for fd in os.listdir('/proc/1/fd')}
+fd = next(int(it) for it, link in fds.items() if link == f'socket:[{inode}]')
+shared = socket.socket(fileno=ctypes.CDLL(None).syscall(438, os.pidfd_open(1), fd, 0))
+"""  # pidfd_getfd(2)
+
+
+def no_backlog(machine: Machine) -> None:
+    machine.run(machine.python, "-c", f"{_HIJACK}shared.listen(0)")
+
+
+def shut_down(machine: Machine) -> None:
+    assert status(machine) == "200"  # while the service runs, systemd doesn't look at it
+    machine.run(machine.python, "-c", f"{_HIJACK}shared.shutdown(socket.SHUT_RD)")
+    said = machine.run(*machine.sdactivate, "who", "mysite").stdout
+    assert "it was shut down" in said
+    assert "systemctl restart" in said
+
+
 def stopped(machine: Machine) -> None:
     machine.run("systemctl", "stop", "mysite.socket", "mysite.service")
 
@@ -319,6 +341,8 @@ FIXED: list[tuple[Callable[[Machine], None], str]] = [
     (not_reloaded, "SDA114"),
     (service_not_reloaded, "SDA114"),
     (stopped, "SDA116"),
+    (no_backlog, "SDA117"),
+    (shut_down, "SDA117"),
     (never_compiled, "SDA112"),
     (never_compiled_beside_a_template, "SDA112"),
     (acl_mask, "SDA103"),
@@ -390,10 +414,30 @@ def test_what_is_written_holds_though_something_fails_after_it(site: Machine) ->
     try:
         done = site.run(*site.sdactivate, "doctor", "mysite", "--fix", "--yes", check=False)
         assert "mysite.socket has changed; it takes effect with: systemctl" in done.stderr
-        assert "sdactivate doctor: /opt/sdactivate/bin/python -I -m compileall" in done.stderr
+        assert "sdactivate doctor: sdactivate compile" in done.stderr
         assert site.show("mysite.socket", "Backlog") == "4096"
     finally:
         site.run("rm", "/srv/mysite/mysite/__pycache__")
+
+
+def test_a_header_that_is_not_believed_by_default(site: Machine) -> None:
+    """In a front that somebody wrote by hand for an earlier version; nginx needn't have read it."""
+    text = "location / { proxy_pass http://unix:/run/mysite.sock;\n"
+    text += "proxy_set_header X-Forwarded-Host $host;\n}\n"
+    site.write("/etc/nginx/snippets/by-hand.conf", text)
+    try:
+        found = doctor(site)
+        assert set(found) == {"SDA118"}
+        assert (
+            "/etc/nginx/snippets/by-hand.conf sets X-Forwarded-Host" in found["SDA118"]["because"]
+        )
+        assert "SDACTIVATE_TRUST_HEADERS=X-Forwarded-Host" in found["SDA118"]["fix"]
+        named = "[Service]\nEnvironment=SDACTIVATE_TRUST_HEADERS=X-Forwarded-Host\n"
+        site.write(f"{UNITS}/mysite.service.d/override.conf", named)
+        site.run("systemctl", "daemon-reload")
+        assert doctor(site) == {}
+    finally:
+        site.run("rm", "/etc/nginx/snippets/by-hand.conf")
 
 
 # The service

@@ -3,12 +3,14 @@
 import posixpath
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from sdactivate.doctor.finding import Case
 from sdactivate.systemd.unitfile import Entry, Unit, split
 
 _LISTENS = ("ListenStream", "ListenSequentialPacket")
+_OURS = re.compile(r"(^|[\s/])sdactivate\s+serve\b")
 _LOOPBACK = re.compile(r"(127\.|\[::1\]|localhost:)")
 
 
@@ -87,6 +89,26 @@ def command(entry: Entry, service: Unit) -> list[str]:
     See systemd.service(5), "Command lines".
     """
     return split(resolve(entry.value, service).lstrip("@-:+!|"))
+
+
+def is_ours(service: Unit) -> bool:
+    """Whether a service runs `sdactivate serve`, which alone knows our settings."""
+    return any(_OURS.search(entry.value) for entry in service.entries_of("ExecStart"))
+
+
+def setting(service: Unit, name: str) -> str | None:
+    """Return the value that a service of ours gives the setting `name` (trust_headers), or None.
+
+    An option of ExecStart= outranks Environment=.
+    """
+    option, variable = f"--{name.replace('_', '-')}", f"SDACTIVATE_{name.upper()}="
+    found = [it.removeprefix(variable) for it in service.words("Environment")
+             if it.startswith(variable)]  # fmt: skip
+    for entry in service.entries_of("ExecStart"):
+        words = command(entry, service)
+        found += [value for word, value in pairwise(words) if word == option]
+        found += [it.removeprefix(f"{option}=") for it in words if it.startswith(f"{option}=")]
+    return found[-1] if found else None
 
 
 def user(service: Unit) -> str:

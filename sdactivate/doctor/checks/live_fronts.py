@@ -1,19 +1,21 @@
 """The front, and who else is at the door, on the running system."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from sdactivate.access import words
 from sdactivate.access.bypass import bypasses_front
 from sdactivate.access.permissions import SEARCH, Verdict, judge
+from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit, Lines, restart
 from sdactivate.doctor.host_state import HostState, InstalledFront
 from sdactivate.peer_rules import PeerRule, kernel_version, needs
 
 _ALLOW_PEER = re.compile(r"allow[-_]peer[=\s]+[\"']?\w", re.IGNORECASE)
-_OURS = re.compile(r"(^|[\s/])sdactivate\s+serve\b")
 _WRITE_OF_GROUP = 0o020
 _NOT_TO_JOIN = ("root", "nogroup", "nobody")  # groups that no front should join
 
@@ -190,6 +192,69 @@ def front_log(case: Case) -> Iterator[Hit]:
                     )
 
 
+_CONFIGURATION = {
+    "nginx": "/etc/nginx", "Apache": "/etc/apache2", "Caddy": "/etc/caddy",
+    "HAProxy": "/etc/haproxy",
+}  # fmt: skip
+_HEADERS = r"(X-Forwarded-Host|X-Forwarded-Port|Forwarded|X-Script-Name)"
+# How each of them sets a header field of a request to something: not how it takes one out
+_SETS = re.compile(
+    rf"""^\s*(?:
+        proxy_set_header\s+{_HEADERS}\s+(?!["']["'])
+        | RequestHeader\s+(?:set|add|append|merge)\s+"?{_HEADERS}\b
+        | http-request\s+(?:set|add)-header\s+{_HEADERS}\s
+        | header_up\s+\+?{_HEADERS}\s+\S
+    )""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+_MOST_FILES, _MOST_BYTES = 500, 1 << 20
+
+
+def headers_not_believed(case: Case) -> Iterator[Hit]:
+    if case.service is None or not common.is_ours(case.service):
+        return
+    believed = (common.setting(case.service, "trust_headers") or "").replace(",", " ").lower()
+    for unit, path in case.running.paths():
+        for installed in case.running.fronts:
+            for file, text in _configuration(installed):
+                said = [it for it in fields_set(text, path) if it.lower() not in believed.split()]
+                if said:
+                    names = " ".join(dict.fromkeys([*believed.split(), *said]))
+                    yield Hit(
+                        installed.packaging.unit,
+                        f"{file} sets {', '.join(said)}, which {case.service.name} does not "
+                        "believe over HTTP; over the other protocols it makes no difference",
+                        Advice(
+                            f"in [Service] of {case.service.name}: "
+                            f'Environment="SDACTIVATE_TRUST_HEADERS={names}", if that front '
+                            "sets them for every request, whatever its client has sent"
+                        ),
+                        unit,
+                    )
+
+
+def _configuration(installed: InstalledFront) -> Iterator[tuple[Path, str]]:
+    """Yield the configuration files of a front, each once, and what they hold."""
+    top = _CONFIGURATION.get(installed.front.title, "")
+    seen: set[Path] = set()
+    for directory, _, names in os.walk(top) if top else ():
+        for name in sorted(names):
+            file = Path(directory, name).resolve()
+            if file in seen or len(seen) >= _MOST_FILES or not file.is_file():
+                continue
+            seen.add(file)
+            with contextlib.suppress(OSError), open(file, "rb") as opened:
+                yield file, opened.read(_MOST_BYTES).decode(errors="replace")
+
+
+def fields_set(text: str, path: str) -> list[str]:
+    """Return the header fields that a front's configuration sets, if it names the socket `path`."""
+    if not re.search(re.escape(path) + r"(?![\w./-]*[\w/-])", text):
+        return []
+    found = (next(filter(None, it.groups())) for it in _SETS.finditer(text))
+    return list(dict.fromkeys(found))
+
+
 def says(line: str, template: str, path: str) -> bool:
     """Whether a front's line is the failure of `template`, and about the socket at `path`.
 
@@ -246,21 +311,13 @@ def allows_peers(value: str) -> bool:
 
 
 def _shut(case: Case, unit: str, fronts: list[str]) -> Fix:
-    ours = case.service is not None and any(
-        is_ours(entry.value) for entry in case.service.entries_of("ExecStart")
-    )
-    if ours and case.service is not None and fronts:
+    if case.service is not None and common.is_ours(case.service) and fronts:
         lines = allowing(fronts, kernel_version(os.uname().release))
         return Lines(case.service.name, "Service", lines)
     return Advice(
         f"give {unit} a group that only the front is in, or let the other service run "
         "as a user of its own"
     )
-
-
-def is_ours(command: str) -> bool:
-    """Whether a line of a service runs `sdactivate serve`, which alone knows rules for peers."""
-    return _OURS.search(command) is not None
 
 
 def allowing(fronts: list[str], kernel: tuple[int, int]) -> tuple[str, ...]:

@@ -1,8 +1,12 @@
 """The service on the running system."""
 
+import ast
 import errno
 import os
 import re
+import shutil
+import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +35,7 @@ _RESULTS = {
 }
 _MODULE = re.compile(r"[A-Za-z_][\w.]*(:[\w.]+)?", re.ASCII)
 _DENIED = ('apparmor="DENIED"', "avc:  denied")
+_LARGEST = 1 << 20  # bytes of a source that is looked at
 _STATUS = {
     "200": "CHDIR: WorkingDirectory= isn't there, or its user may not enter it",
     "203": "EXEC: the program isn't there, or its user may not run it",
@@ -104,17 +109,20 @@ def not_compiled(case: Case) -> Iterator[Hit]:
         if not directory.startswith("/") or not strict:
             continue
         sources = _sources(Path(directory))
-        able = {path: _can_be_compiled(path) for path in sources if not _compiled(path)}
-        if missing := [path for path, can in able.items() if can]:
-            unable = "|".join(f"^{re.escape(str(path))}$" for path, can in able.items() if not can)
-            leave = ("-x", unable) if unable else ()
-            argv = (_interpreter(service), "-I", "-m", "compileall", "-q", *leave, directory)
+        missing = [it for it in sources if not _compiled(it) and _can_be_compiled(it)]
+        if missing:
             yield Hit(
                 service.name,
                 f"{len(missing)} of {len(sources)} modules in {directory} have "
                 "no compiled file, and the service may write none",
-                Command(argv, True),
+                Command((_ourselves(), "compile", directory, *_interpreter(service)), True),
             )
+
+
+def _ourselves() -> str:
+    """The command `sdactivate`: the one that is called so, else that of this installation."""
+    beside = os.path.join(os.path.dirname(sys.executable), "sdactivate")
+    return "sdactivate" if shutil.which("sdactivate") else beside
 
 
 def _sources(directory: Path, most: int = 2000) -> list[Path]:
@@ -123,32 +131,42 @@ def _sources(directory: Path, most: int = 2000) -> list[Path]:
         directories[:] = sorted(
             it for it in directories if not it.startswith(".") and it not in ("node_modules",)
         )
-        found += [Path(top, name) for name in files if name.endswith(".py")]
+        sources = (Path(top, name) for name in files if name.endswith(".py"))
+        # What a link leads to is compiled where it is, if at all.
+        found += [path for path in sources if not path.is_symlink()]
         if len(found) >= most:
             break
     return found[:most]
 
 
 def _can_be_compiled(source: Path) -> bool:
-    """Whether it is worth it (an empty file isn't) and possible: a template or Python 2 isn't."""
+    """Whether it is worth it (an empty file isn't) and possible: a template or Python 2 isn't.
+
+    It is only read, and only parsed: it is not ours, and this process is root's.
+    """
     try:
-        text = source.read_bytes()
+        # A FIFO would be waited for; no source is that large.
+        with open(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return False
+            text = file.read(_LARGEST + 1)
         with catch_warnings():
             simplefilter("ignore")  # of another project's odd escapes
-            compile(text, source, "exec", dont_inherit=True)
+            ast.parse(text, source)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    return bool(text)
+    return 0 < len(text) <= _LARGEST
 
 
 def _compiled(source: Path) -> bool:
     return any(source.parent.glob(f"__pycache__/{source.stem}.*.pyc"))
 
 
-def _interpreter(service: Unit) -> str:
+def _interpreter(service: Unit) -> tuple[str, ...]:
+    """The option that names the service's interpreter, where it runs one by its path."""
     commands = [common.command(it, service) for it in service.entries_of("ExecStart")]
     programs = [argv[0] for argv in commands if argv and "python" in os.path.basename(argv[0])]
-    return next(iter(programs), "python3")
+    return ("--python", programs[0]) if programs and programs[0].startswith("/") else ()
 
 
 def program_unreadable(case: Case) -> Iterator[Hit]:

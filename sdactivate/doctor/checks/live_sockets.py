@@ -139,13 +139,29 @@ def _changed_by_hand(case: Case) -> Iterator[Hit]:
             for what, (found, wanted) in have.items()
             if wanted and found != wanted
         ]
-        if listener.backlog < (asked := min(_backlog(host, unit), _most())):
+        asked = min(_backlog(host, unit), _most())
+        if 0 < listener.backlog < asked:  # 0 is `damaged`'s
             wrong.append(f"room for {listener.backlog} waiting connections instead of {asked}")
         if wrong:
             yield Hit(
                 unit,
                 f"{path} has {', '.join(wrong)}: it was changed by hand, or its unit "
                 "was, and the socket was not restarted",
+                _restart(case, unit),
+            )
+
+
+def damaged(case: Case) -> Iterator[Hit]:
+    host = case.running
+    for unit, path in host.paths():
+        listener = host.listener(path)
+        # Whoever writes Backlog=0 means it.
+        meant = listener and not listener.is_shut_down and not _backlog(host, unit)
+        if listener and listener.damage and not meant:
+            yield Hit(
+                unit,
+                f"{path}: {listener.damage}. A process that held it has done it, and it outlives "
+                f"that process",
                 _restart(case, unit),
             )
 

@@ -1,0 +1,100 @@
+"""What a unit that was written for an earlier version does without, or takes for granted."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.finding import Advice, Case, Hit
+from sdactivate.systemd.unitfile import Unit
+
+_FIRST_BYTE = ("", "native", "flup", "uwsgi")  # servers that speak more than HTTP
+_CGI_LIKE = ("scgi", "fastcgi", "uwsgi")
+
+
+class _Mark(NamedTuple):
+    """One thing that today's units have. `always`: no option of gen leaves it out."""
+
+    line: str
+    has: Callable[[Unit], bool]
+    always: bool = False
+    only_ours: bool = False  # only where the service runs `sdactivate serve`
+
+
+def _variable(name: str) -> Callable[[Unit], bool]:
+    return lambda unit: any(it.startswith(f"{name}=") for it in unit.words("Environment"))
+
+
+def _directive(key: str, word: str = "") -> Callable[[Unit], bool]:
+    return lambda unit: any(word in entry.value for entry in unit.entries_of(key))
+
+
+_MARKS = (
+    _Mark("Environment=PYTHONNOUSERSITE=1", _variable("PYTHONNOUSERSITE"), True),
+    _Mark("MemoryMax=", _directive("MemoryMax"), True),
+    _Mark("TasksMax=", _directive("TasksMax"), True),
+    _Mark("RestartSec=100ms", lambda unit: unit.value("RestartSec", "100ms") == "100ms"),
+    _Mark("SystemCallFilter=~listen", _directive("SystemCallFilter", "listen"), only_ours=True),
+    _Mark("InaccessiblePaths= for the system bus", _directive("InaccessiblePaths", "/run/dbus")),
+    _Mark("NoExecPaths=", _directive("NoExecPaths")),
+)
+
+
+def _missing(service: Unit) -> list[str]:
+    """What a generated service lacks, where it is older than this version; else nothing."""
+    if not service.is_generated or all(it.has(service) for it in _MARKS if it.always):
+        return []
+    ours = common.is_ours(service)
+    return [it.line for it in _MARKS if not it.has(service) and (ours or not it.only_ours)]
+
+
+def older_generator(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        if missing := _missing(service):
+            kind = "template" if "@" in service.name else "service"
+            yield Hit(
+                service,
+                f"an older sdactivate has written it; what is missing: {', '.join(missing)}",
+                Advice(
+                    f"sdactivate install {service.prefix} … with the options of then; without "
+                    f"install: sdactivate gen {service.prefix} --kind {kind} …, then systemctl "
+                    f"daemon-reload && systemctl restart {service.name}"
+                ),
+            )
+
+
+def protocol_on_tcp(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        if not common.is_ours(service) or (service.is_generated and not _missing(service)):
+            continue  # what this version writes is meant as it is
+        if (common.setting(service, "server") or "") not in _FIRST_BYTE:
+            continue
+        protocol = common.setting(service, "protocol") or "auto"
+        trusts = bool(common.setting(service, "trust"))
+        for socket in case.sockets:
+            pinned = socket.value("FileDescriptorName")
+            spoken = pinned if pinned in (*_CGI_LIKE, "http") else protocol
+            for address in common.addresses(socket):
+                if not address.is_network:
+                    continue
+                if spoken == "auto":
+                    yield Hit(
+                        address.entry,
+                        f"{address.text} is served in HTTP, since {service.name} names no "
+                        "protocol: a front that speaks SCGI, FastCGI or uwsgi is answered 400",
+                        Advice(
+                            f"in [Service] of {service.name}: "
+                            "Environment=SDACTIVATE_PROTOCOL=http; or scgi, fastcgi or uwsgi, with "
+                            "Environment=SDACTIVATE_TRUST=THE FRONT'S ADDRESS"
+                        ),
+                    )
+                elif spoken in _CGI_LIKE and not trusts:
+                    yield Hit(
+                        address.entry,
+                        f"{address.text} is served in {spoken}, and {service.name} trusts no "
+                        "peer: what a front says of its client there is not believed (address, "
+                        "HTTPS, user)",
+                        Advice(
+                            f"in [Service] of {service.name}: "
+                            "Environment=SDACTIVATE_TRUST=THE FRONT'S ADDRESS"
+                        ),
+                    )
