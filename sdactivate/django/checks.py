@@ -7,9 +7,7 @@ say already (security.W018, W020 and the like) is not said again.
 
 import os
 import re
-import shlex
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +20,9 @@ from django.core.checks import register
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import FileSystemStorage
 
+from sdactivate.errors import Error
 from sdactivate.settings import BY_NAME, seconds
+from sdactivate.systemd.systemctl import listed, one, show
 
 TAG = "sdactivate"
 
@@ -120,22 +120,16 @@ def _idle_timeout() -> float:
 def _of_service(setting: str) -> str:
     """What the site's service says of a setting, drop-ins and all; "" where it says nothing."""
     unit = Path(_socket()).with_suffix(".service").name
-    show = ["systemctl", "show", "--property=Environment", "--property=ExecStart", "--", unit]
     try:
-        shown = subprocess.run(show, capture_output=True, text=True, timeout=10).stdout  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
+        shown = show(unit, "Environment", "ExecStart")
+    except (Error, OSError):
         return ""
-    fields = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     row = BY_NAME[setting]
-    try:
-        variables = shlex.split(fields.get("Environment", ""))
-    except ValueError:
-        variables = []
-    for variable in variables:
+    for variable in listed(one(shown, "Environment")):
         name, _, value = variable.partition("=")
         if name == row.variable:
             return value
-    option = re.search(rf" {row.option}[ =](\S+)", fields.get("ExecStart", ""))
+    option = re.search(rf" {row.option}[ =](\S+)", one(shown, "ExecStart"))
     return option[1] if option else ""
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdactivate.errors import Error, UsageError
+from sdactivate.systemd.systemctl import one, show
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,8 @@ class Manager:
         """
         if not self.runs or "@." in unit:
             return "inactive", ""
-        shown = self.systemctl("show", "--property=ActiveState,UnitFileState", "--", unit)
-        properties = dict(line.partition("=")[::2] for line in shown.splitlines())
-        return properties.get("ActiveState", ""), properties.get("UnitFileState", "")
+        shown = show(unit, "ActiveState", "UnitFileState", own=self.own)
+        return one(shown, "ActiveState"), one(shown, "UnitFileState")
 
     def listening(self) -> dict[str, str]:
         """Return the addresses that socket units listen on now, as they are written, each with

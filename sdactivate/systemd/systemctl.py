@@ -11,15 +11,18 @@ Properties = dict[str, list[str]]
 """Values by property, in order: Listen= and the like come more than once."""
 
 
-def show(unit: str, *properties: str) -> Properties:
+def show(unit: str, *properties: str, own: bool = False) -> Properties:
     """Return what `systemctl show` says of `unit` (systemctl(1)), of itself where that is "".
 
-    Raises Error where systemd isn't there to be asked, or doesn't answer within 30 seconds;
-    UsageError for a pattern, which systemctl would take for all the units that it fits.
+    `own` asks the calling user's own manager instead of the system's. Raises Error where systemd
+    isn't there to be asked, or doesn't answer within 30 seconds; UsageError for a pattern, which
+    systemctl would take for all the units that it fits.
     """
     if any(letter in unit for letter in "*?["):
         raise UsageError(f"{unit}: a pattern fits many units; name one")
-    argv = ["systemctl", "show", "--no-pager", *(f"--property={name}" for name in properties)]
+    manager = ["--user"] if own else []
+    wanted = (f"--property={name}" for name in properties)
+    argv = ["systemctl", *manager, "show", "--no-pager", *wanted]
     return parse_show(ask([*argv, "--", unit] if unit else argv))
 
 
@@ -56,7 +59,10 @@ def one(properties: Properties, name: str) -> str:
 
 
 def listed(value: str) -> list[str]:
-    """Return the words of a property that is a list; systemctl quotes them as for a shell."""
+    """Return the words of a property that is a list; systemctl quotes them as for a shell.
+
+    Where the quotes don't match, the words are those between spaces.
+    """
     try:
         return shlex.split(value)
     except ValueError:
