@@ -32,7 +32,7 @@ class Settings(NamedTuple):
     header_bytes: int = 65536
     header_count: int = 100
     request_line: int = 8190
-    body_bytes: int = 0
+    body_bytes: int = 100 << 20
     body_buffer: int = 1 << 20
     header_timeout: float = 30.0
     body_timeout: float = 60.0
@@ -190,7 +190,10 @@ TABLE: tuple[Setting, ...] = (
     Setting("header_count", positive, "", "the most header fields of an HTTP request"),
     Setting("request_line", size, "bytes", "the longest request line of an HTTP request"),
     Setting(
-        "body_bytes", size, "bytes", "the largest request body; 0: no limit, the front has one"
+        "body_bytes",
+        size,
+        "bytes",
+        "the largest request body, whatever the front lets through; 0: no limit",
     ),
     Setting(
         "body_buffer",

@@ -67,9 +67,8 @@ def make(site: Site, kinds: list[Kind], given: Mapping[str, Any], target: Target
         folder = f"{kind.folder}/" if kind.folder else ""
         files += (file._replace(name=folder + file.name) for file in made.files)
         warnings.append(made.warnings)
-        read |= own | (
-            options.FIELDS if kind.reads is None else {r.replace("-", "_") for r in kind.reads}
-        )
+        fields = options.FIELDS if kind.reads is None else {r.replace("-", "_") for r in kind.reads}
+        read |= own | fields | ({"max_body"} if "body_bytes" in fields else set())
     if unread := [f"--{known_options()[key].name}" for key in given if key not in read]:
         what = " ".join(["--kind", *(kind.name for kind in kinds)])
         warnings.append([f"{', '.join(unread)}: {what} has no use for it"])

@@ -9,7 +9,7 @@ generated unit sets them, so that an operator finds them all in one place and in
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sdactivate import fronts, settings, values
+from sdactivate import external_servers, fronts, settings, values
 from sdactivate.errors import UsageError
 from sdactivate.generate import schedule
 from sdactivate.settings import TABLE as SETTINGS
@@ -251,6 +251,18 @@ FIELDS = frozenset(row.field for row in SITE)
 _SETTINGS = frozenset(setting.name for setting in SETTINGS)
 
 
+def _body_limit(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the setting that holds a service to the limit of its front, `--max-body`.
+
+    Some fronts know a body's length only where the client announces it, and a chunked one has
+    none. Of other servers uWSGI alone knows such a limit.
+    """
+    host = external_servers.SERVERS.get(given.get("server", settings.DEFAULTS.server))
+    if "max_body" not in given or (host and "body_bytes" not in host.options):
+        return {}
+    return {"body_bytes": str(given["max_body"])}
+
+
 def site(name: str, given: Mapping[str, Any]) -> Site:
     """Return the site called `name` with `given`, by field, as the options' readers made them.
 
@@ -274,4 +286,5 @@ def site(name: str, given: Mapping[str, Any]) -> Site:
                         f"directory and can't see a socket outside; use {seen}"
                     )
     runtime = {key: value for key, value in given.items() if key in _SETTINGS}
+    runtime = {**_body_limit(given), **runtime}
     return Site(name, **fields, settings=runtime)

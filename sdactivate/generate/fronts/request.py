@@ -10,6 +10,7 @@ from typing import Any
 from sdactivate import fronts
 from sdactivate.errors import UsageError
 from sdactivate.generate.fronts.options import Files, Tls, file_path
+from sdactivate.settings import DEFAULTS
 from sdactivate.site import Site
 
 
@@ -37,7 +38,7 @@ class FrontRequest:
     """Files that users sent: a browser must not guess what they are, and PHP not run them."""
     tls: Tls | None = None
     """HTTPS, and a redirect to it from HTTP; None: HTTP only."""
-    max_body: int = 100 << 20
+    max_body: int = DEFAULTS.body_bytes
     """The largest request body in bytes; 0: no limit."""
     timeout: float = 60.0
     """Seconds that the application may be silent."""
