@@ -111,7 +111,7 @@ ELSEWHERE = {
     # A child that becomes the account that is asked about, connects, reports and exits.
     "sdactivate.access.connect": {"chroot", "setgroups", "setresgid", "setresuid", "capset"},
     # A link to a unit that is gone, in a .wants directory.
-    "sdactivate.install.install": {"unlink"},
+    "sdactivate.install.manager": {"unlink"},
     # .pyc files are written with the rights of their directory's owner, and put in place whole.
     "sdactivate.install.bytecode": {
         *("seteuid", "setegid", "setgroups", "fchmod", "fchown", "replace", "unlink"),

@@ -66,6 +66,7 @@ def _install(root: Path) -> int:
     has the link's name.
     """
     from sdactivate.install import atomic_write
+    from sdactivate.install.image import inside
 
     command = Path(sys.executable).parent / "sdactivate-generator"
     if not command.exists():
@@ -73,7 +74,8 @@ def _install(root: Path) -> int:
             f"{command} is missing: install sdactivate, from its wheel or a checkout, into the "
             f"environment of {command.parent}"
         )
-    link = root / LINK
+    folder, _, name = f"/{LINK}".rpartition("/")
+    link = inside(root.resolve(), folder) / name
     atomic_write.link(link, str(command))
     print(link)
     return 0

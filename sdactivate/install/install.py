@@ -148,12 +148,12 @@ class Installation:
             for unit in self._named(kind, self.old):
                 was, enabled = self.units[unit]
                 if enabled == "enabled":
-                    self.manager.systemctl("enable", "--", unit)
+                    self.manager.enable([unit])
                 if was in ("active", "activating", "reloading"):
                     self.manager.systemctl("start", "--", unit)
 
     def _compile(self) -> None:
-        directory = self.manager.root / self.site.chdir.lstrip("/")
+        directory = self.manager.at(self.site.chdir)
         python = self.site.python
         if not directory.is_dir() or not python:
             self.say(f"{directory} can't be compiled from here: each cold start will take longer")
@@ -243,7 +243,7 @@ class Installation:
         for unit in self._starting:
             active, enabled = self.units[unit]
             if enabled != "enabled":
-                self.manager.systemctl("disable", "--", unit)
+                self.manager.disable(unit)
             if active != "active" or self.manager.place(unit) in self.changed:
                 service = f"{self.site.name}.service"
                 self.manager.systemctl(
@@ -252,7 +252,7 @@ class Installation:
 
     def _enable(self) -> None:
         if self._starting:
-            self.manager.systemctl("enable", "--", *self._starting)
+            self.manager.enable(self._starting)
 
     def _disable(self) -> None:
         for unit in self._starting:
@@ -260,7 +260,7 @@ class Installation:
                 self.manager.place(unit) in self.changed
                 and self.old[self.manager.place(unit)] is None
             ):
-                self.manager.systemctl("disable", "--", unit)
+                self.manager.disable(unit)
 
 
 def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:
@@ -282,9 +282,8 @@ def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:
     for suffix in (".timer", ".socket", ".service"):
         for unit in (unit for unit in units if unit.endswith(suffix)):
             if suffix != ".service" and (manager.units / unit).exists():
-                manager.systemctl("disable", "--", unit)  # of a template: all its instances
-            for wants in manager.units.glob("*.wants"):  # where the unit's file was gone already
-                (wants / unit).unlink(missing_ok=True)
+                manager.disable(unit)
+            manager.unlink_wants(unit)  # where the unit's file was gone already
             if manager.runs and "@." in unit:
                 manager.systemctl("stop", "--", unit.replace("@.", "@*."))
             elif manager.runs and manager.state_of(unit)[0] != "inactive":

@@ -5,6 +5,8 @@ systemd-sysusers(8), systemd-tmpfiles(8).
 """
 
 import fcntl
+import fnmatch
+import glob
 import os
 import re
 import subprocess
@@ -14,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdactivate.errors import Error, UsageError
+from sdactivate.generate.systemd_generator import WANTED_BY
+from sdactivate.install import atomic_write
+from sdactivate.install.image import inside
 from sdactivate.systemd.systemctl import one, show
+
+UNITS = "/etc/systemd/system"
+"""Where an administrator's units are: systemd.unit(5)."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Manager:
         if self.own:
             config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
             return Path(config) / "systemd/user"
-        return self.root / "etc/systemd/system"
+        return self.at(UNITS)
 
     @property
     def state(self) -> Path:
@@ -45,7 +53,7 @@ class Manager:
         if self.own:
             state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
             return Path(state) / "sdactivate"
-        return self.root / "var/lib/sdactivate"
+        return self.at("/var/lib/sdactivate")
 
     def __post_init__(self) -> None:
         if self.own and not self.runs:
@@ -78,7 +86,12 @@ class Manager:
 
     def place(self, name: str) -> Path:
         """Return where the file `name` of an Output belongs: units, or a folder below /etc."""
-        return self.root / "etc" / name if "/" in name else self.units / name
+        folder, _, last = name.rpartition("/")
+        return self.at(f"/etc/{folder}") / last if folder else self.units / name
+
+    def at(self, path: str) -> Path:
+        """Return where the absolute `path` is: in an image, by the image's own links."""
+        return Path(path) if self.runs else inside(self.root, path)
 
     def run(self, *argv: str) -> str:
         """Run a command and return what it printed. Raises Error, with its words, if it fails."""
@@ -94,9 +107,36 @@ class Manager:
         return run.stdout
 
     def systemctl(self, *words: str) -> str:
-        """Run systemctl for this host's manager, or on the files below its root."""
-        manager = ["--user"] if self.own else [] if self.runs else [f"--root={self.root}"]
-        return self.run("systemctl", *manager, *words)
+        """Run systemctl for this host's manager."""
+        return self.run("systemctl", *(["--user"] if self.own else []), *words)
+
+    def enable(self, units: Iterable[str]) -> None:
+        """Enable units: systemctl(1), or in an image the links that it would make.
+
+        `systemctl --root` follows an image's absolute links to this host's own directories.
+        """
+        if self.runs:
+            self.systemctl("enable", "--", *units)
+            return
+        for unit in units:
+            wants = WANTED_BY[unit[unit.rindex(".") :]]
+            atomic_write.link(self.at(f"{UNITS}/{wants}") / unit, f"{UNITS}/{unit}")
+
+    def disable(self, unit: str) -> None:
+        """Disable a unit; of a template, all its instances."""
+        if self.runs:
+            self.systemctl("disable", "--", unit)
+        else:
+            self.unlink_wants(unit)
+
+    def unlink_wants(self, unit: str) -> None:
+        """Remove the links to a unit, or to a template's instances, from .wants directories."""
+        name = glob.escape(unit).replace("@.", "@*.")
+        for wants in self.units.glob("*.wants"):
+            folder = wants if self.runs else inside(self.root, f"/{wants.relative_to(self.root)}")
+            # Not Path.glob(): what an image's links lead to is not there, and left out by it.
+            for link in fnmatch.filter(os.listdir(folder), name):
+                (folder / link).unlink(missing_ok=True)
 
     def state_of(self, unit: str) -> tuple[str, str]:
         """Return ActiveState and UnitFileState of `unit`: ("inactive", "") where there is none.

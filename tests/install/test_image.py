@@ -1,0 +1,84 @@
+"""Links of an image lead to places in it."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdactivate.cli import main
+from sdactivate.errors import Error
+from sdactivate.install.image import inside
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """An image whose directories are behind absolute links, as some distributions' are.
+
+    Each of them also leads to a directory of this host, where nothing may be written.
+    """
+    root = tmp_path / "root"
+    for place, link in (("etc", "own-etc"), ("var", "own-var"), ("srv/mysite", "releases/1")):
+        (tmp_path / "host" / link).mkdir(parents=True)
+        (root / f"{tmp_path}/host/{link}".lstrip("/")).mkdir(parents=True)
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).symlink_to(f"{tmp_path}/host/{link}")
+    (root / f"{tmp_path}/host/releases/1/one.py".lstrip("/")).write_text("")
+    return root
+
+
+def files(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()}
+
+
+def test_install_and_uninstall_stay_in_it(image: Path, tmp_path: Path) -> None:
+    site = ["--group=www-data", "--app=mysite.wsgi:application", "--chdir=/srv/mysite"]
+    site += ["--systemd=252", f"--python={sys.executable}", "--member=www-data"]
+    before = files(image)
+    assert main(["install", "mysite", f"--root={image}", *site]) == 0
+    assert files(tmp_path / "host") == set()
+    made = {name.rpartition("/")[2].partition(".cpython")[0] for name in files(image) - before}
+    assert made >= {"mysite.socket", "mysite.service", "mysite.conf", "mysite.json", "one"}
+    assert main(["uninstall", "mysite", f"--root={image}"]) == 0
+    assert {name for name in files(image) - before if "mysite." in name} == set()
+
+
+def test_the_generators_link_stays_in_it(image: Path, tmp_path: Path) -> None:
+    if not (Path(sys.executable).parent / "sdactivate-generator").exists():
+        pytest.skip("sdactivate is not installed beside this interpreter")
+    assert main(["generator", "--install", f"--root={image}"]) == 0
+    assert files(tmp_path / "host") == set()
+    assert (inside(image, "/etc/systemd/system-generators") / "sdactivate").is_symlink()
+
+
+def test_a_directory_that_a_link_leads_out_of_is_not_made_there(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/etc").symlink_to("/nowhere/../../elsewhere/./etc")
+    assert inside(tmp_path / "root", "/etc/x") == tmp_path / "root/elsewhere/etc/x"
+
+
+def test_links_without_an_end(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("/a")
+    with pytest.raises(Error, match="too many symbolic links"):
+        inside(tmp_path, "/a")
+
+
+NAMES = st.lists(st.sampled_from(["..", ".", "", "a", "b", "c"]), max_size=8).map("/".join)
+
+
+@given(path=NAMES, target=st.tuples(st.booleans(), NAMES))
+def test_nothing_leads_out(
+    path: str, target: tuple[bool, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("root")
+    text = ("/" if target[0] else "") + (target[1] or ".")
+    os.symlink(text, root / "a")
+    try:
+        found = inside(root, f"/{path}")
+    except Error:
+        return
+    assert found.is_relative_to(root)
+    assert ".." not in found.parts
