@@ -14,6 +14,7 @@ import httptools
 
 from sdactivate.servers.native.wire import Malformed, Message, TooLarge, Variables
 
+_END = b"\r\n\r\n"  # of a header, and of a chunked body
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # What the front says of its client, if it is to be believed: kept apart from the environ
@@ -94,15 +95,14 @@ class Parser:
 
     __slots__ = (
         "_count",
-        "_dropped",
         "_environ",
-        "_fed",
         "_feed",
         "_forwarded",
         "_http",
         "_raw",
         "_request",
         "_seen",
+        "_tail",
         "_url",
         "base",
         "header_bytes",
@@ -124,21 +124,58 @@ class Parser:
         self._environ: dict[str, Any] = {}
         self._forwarded: Variables = {}
         self._url = b""
-        self._fed = 0  # bytes of the last piece
         self._seen = 0  # bytes since a header began, or since the last piece of a body
         self._count = 0  # fields of it that have no entry of their own
-        self._dropped = 0  # bytes of those that no application gets
+        self._tail = b""  # the last bytes of a header that has not ended
         self._request: Request | None = None  # whose body is under way
         # llhttp has let go of the connection: that body follows an upgrade, or it was the last
         self._raw = False
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
+        # As a rule a whole header comes, with nothing behind it, not even an empty line
+        if (
+            data[-4:] == _END
+            and data[-5:-4] != b"\n"
+            and self._seen + len(data) <= self.header_bytes
+        ):
+            self._take(data)
+            return
+        at = 0
+        while at < len(data):
+            start, at = at, self._cut(data, at)
+            self._take(data[start:at])
+
+    def _cut(self, data: bytes, at: int) -> int:
+        """Return how far to take `data` from `at` on, so that no message ends before that.
+
+        llhttp does not say where a message ends. Taken in these pieces a header has the same
+        length however its bytes came.
+        """
+        if self._raw:
+            return len(data)
+        request = self._request
+        if request is not None and request.length is not None:
+            return at + request.length - request.received
+        tail = self._tail
+        found = (tail + data[at : at + 3]).find(_END) - len(tail) + at if tail else -1
+        if not tail or found < at - len(tail):
+            found = data.find(_END, at)
+            end = found + len(_END) if found >= 0 else len(data)
+        else:
+            end = found + len(_END)
+        if request is None:
+            # No further than to the first byte over the limit
+            end = min(end, at + self.header_bytes + 1 - self._seen)
+        self._tail = (tail + data[at:end])[-3:]
+        return end
+
+    def _take(self, data: bytes) -> None:
+        """Take a piece as `feed` has cut it."""
         if self._raw:
             self._feed_raw(data)
             return
-        self._fed = len(data)
-        self._seen += self._fed
+        self._seen += len(data)
         try:
             self._feed(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -165,8 +202,6 @@ class Parser:
         else:
             # A header that has not ended is held to its limits as it grows
             self.idle = False
-            if not self._seen:
-                self._seen = self._size()  # it began behind another message
             self._check_line()
             if self._seen > self.header_bytes:
                 raise TooLarge(f"HTTP: the header has over {self.header_bytes} bytes")
@@ -209,7 +244,6 @@ class Parser:
         variable = key(name)
         if variable is None:
             self._count += 1
-            self._dropped += len(name) + len(value)
             return
         text = value.decode("latin-1").rstrip(" \t")
         variables = self._forwarded if variable in FORWARDED else self._environ
@@ -228,9 +262,8 @@ class Parser:
             raise TooLarge(f"HTTP: the header has over {self.header_count} fields")
         if len(url) > self.request_line:
             self._check_line()
-        limit = self.header_bytes
-        if (self._seen > limit or self._fed > limit) and self._size() > limit:
-            raise TooLarge(f"HTTP: the header has over {limit} bytes")
+        if self._seen > self.header_bytes:
+            raise TooLarge(f"HTTP: the header has over {self.header_bytes} bytes")
         method = http.get_method().decode("ascii")
         version = http.get_http_version()
         if version not in ("1.1", "1.0"):
@@ -271,15 +304,7 @@ class Parser:
             self._forwarded = {}
         self._url = b""
         self._count = 0
-        self._dropped = 0
         self._seen = 0
-
-    def _size(self) -> int:
-        """Bytes of the fields: what else has come may be a body."""
-        environ = self._environ
-        fields = [(name, environ[name]) for name in environ.keys() - self.base.keys()]
-        fields += self._forwarded.items()
-        return self._dropped + sum(len(name) + len(value) for name, value in fields)
 
     def on_body(self, data: bytes) -> None:
         request = self._request
@@ -296,13 +321,11 @@ class Parser:
         if request.length is None:
             request.length = request.received
         self._request = None
-        # A trailer section may have left something. What follows in the same bytes is the next
-        # request's header, whose limits are checked when more of it comes.
-        if self._environ or self._forwarded or self._dropped:
+        # A trailer section may have left something
+        if self._environ or self._forwarded or self._count:
             self._environ = {}
             self._forwarded = {}
             self._count = 0
-            self._dropped = 0
         self._seen = 0
         if not request.keep_alive:
             self._raw = True

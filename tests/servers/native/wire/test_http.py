@@ -578,6 +578,74 @@ def test_the_limit_of_a_header_that_comes_at_once(name: bytes) -> None:
                 assert parser.requests[-1].complete
 
 
+SIZED = st.sampled_from(
+    [
+        b"Accept: a\r\n",
+        b"Accept: " + b"a" * 30 + b"\r\n",
+        b"X_Dropped: " + b"a" * 20 + b"\r\n",
+        b"X-Forwarded-For: 192.0.2.1\r\n",
+        b"Cookie: a=b\r\n",
+        b"Cookie:" + b" " * 40 + b"a\r\n",
+        b"X: a" + b"\t" * 40 + b"\r\n",
+    ]
+)
+MESSAGES = st.lists(
+    st.one_of(
+        st.lists(SIZED, max_size=5).map(lambda fields: get(b"".join(fields))),
+        st.tuples(st.lists(SIZED, max_size=4), st.sampled_from([b"b" * 90, b"\r\n\r\n" * 9])).map(
+            lambda given: post(
+                b"Content-Length: %d\r\n" % len(given[1]) + b"".join(given[0]), given[1]
+            )
+        ),
+        st.lists(SIZED, max_size=4).map(
+            lambda fields: post(
+                b"Transfer-Encoding: chunked\r\n" + b"".join(fields), b"4\r\n\r\n\r\n\r\n0\r\n\r\n"
+            )
+        ),
+        st.sampled_from([b"\r\n", b"\r\n\r\n", b"GET /cut HTTP/1.1\r\nX: " + b"x" * 40]),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def outcome(data: list[bytes], limit: int) -> tuple[list[tuple[Any, ...]], str, bool]:
+    """The requests in these pieces, what the rest is refused with, whether nothing is under way."""
+    parser = Parser(limit, 100, 200)
+    refused = ""
+    try:
+        for piece in data:
+            parser.feed(piece)
+    except Malformed as error:
+        refused = f"{error.status}: {error}"
+    found = [(each.environ, b"".join(each.body), each.complete) for each in parser.requests]
+    return found, refused, parser.idle and not refused
+
+
+@given(MESSAGES, st.integers(60, 200), cuts())
+@settings(max_examples=300)
+@example([get(b"Accept: aaaaaaaaaaaaaaaaaaaa\r\n" * 3), get(b"X: aaaaa\r\n")[:-3]], 100, [])
+@example([get(), b"\r\n\r\n", get(b"Cookie: a\r\n" * 2)[:-1]], 60, [])
+def test_the_limit_of_a_header_is_the_same_in_any_pieces(
+    messages: list[bytes], limit: int, cut: list[int]
+) -> None:
+    data = b"".join(messages)
+    whole = outcome([data], limit)
+    assert outcome(pieces(data, cut), limit) == whole
+    assert outcome(list(one_by_one(data)), limit) == whole
+
+
+@given(st.lists(SIZED, max_size=6))
+def test_what_a_header_has_is_its_bytes(fields: list[bytes]) -> None:
+    """From its first byte to the end of its empty line, however often a field comes."""
+    data = get(b"".join(fields))
+    for behind in (b"", get(), b"POST"):
+        assert outcome([data + behind], len(data))[1] == ""
+        assert outcome([data + behind], len(data) - 1)[1].startswith(TOO_LARGE)
+    ahead = post(b"Content-Length: 2\r\n", b"hi")
+    assert outcome([ahead + data], max(len(data), len(ahead) - 2))[1] == ""
+
+
 def test_a_header_of_the_limit_comes_in_any_pieces() -> None:
     fields = b"X: " + b"x" * (SMALL[0] - len(get()) - len(b"X: \r\n")) + b"\r\n"
     data = get(fields)
