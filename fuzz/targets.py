@@ -132,7 +132,7 @@ def fastcgi_target(pieces: Pieces) -> None:
     fastcgi_outcome(pieces, answering=True)
 
 
-def records(data: bytes) -> list[tuple[int, int, bytes]]:
+def records(data: bytes | bytearray) -> list[tuple[int, int, bytes]]:
     """The records in `data`, which must be whole: each one's type, request and content."""
     found = []
     while data:
@@ -141,7 +141,7 @@ def records(data: bytes) -> list[tuple[int, int, bytes]]:
         length = int.from_bytes(data[4:6], "big")
         end = 8 + length + data[6]
         assert len(data) >= end
-        found.append((data[1], int.from_bytes(data[2:4], "big"), data[8 : 8 + length]))
+        found.append((data[1], int.from_bytes(data[2:4], "big"), bytes(data[8 : 8 + length])))
         data = data[end:]
     return found
 

@@ -109,7 +109,7 @@ CONTENT = b"0123456789" * 2000
 class Shouting(io.FileIO):
     """A file whose read() is not what it holds."""
 
-    def read(self, size: int | None = -1) -> bytes:  # type: ignore[override]
+    def read(self, size: int | None = -1) -> bytes:
         return super().read(size).replace(b"0", b"O")
 
 
@@ -159,14 +159,15 @@ def opened(kind: str) -> Any:
         changing.write(b"more")
         changing.seek(10)
         return changing
-    file = {
+    files: dict[str, Any] = {
         "plain": lambda: path.open("rb"),
         "unbuffered": lambda: path.open("rb", buffering=0),
         "changing": lambda: path.open("r+b"),
         "proxy": lambda: Proxy(path.open("rb")),
         "named": lambda: tempfile.NamedTemporaryFile(),  # noqa: SIM115
         "at its end": lambda: path.open("rb"),
-    }[kind]()
+    }
+    file = files[kind]()
     if kind == "named":
         file.write(CONTENT)
         file.seek(0)
