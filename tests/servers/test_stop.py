@@ -236,6 +236,27 @@ def test_a_kept_connection_at_work_has_time_for_one_more_request(
         assert service.process.wait(20) == 0
 
 
+def test_who_has_woken_a_process_that_leaves_is_served_by_it(tmp_path: Path) -> None:
+    # The kernel has woken a thread of this process for each, and wakes no other process for them
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    with (
+        serving(tmp_path, "sleeping:application", threads=8) as service,
+        ExitStack() as stack,
+    ):
+        with service.connect() as peer:
+            assert ask(peer, "scgi", Request()).body == b"hello"
+        service.process.send_signal(signal.SIGSTOP)
+        peers = [stack.enter_context(service.connect()) for _ in range(6)]
+        for peer in peers:
+            peer.sendall(PROTOCOLS["scgi"].encode(Request()))
+        service.process.send_signal(signal.SIGTERM)
+        service.process.send_signal(signal.SIGCONT)
+        assert service.process.wait(20) == 0
+        for peer in peers:
+            peer.settimeout(5)
+            assert PROTOCOLS["scgi"].read(peer, Request()).body == b"hello"
+
+
 SLEEPING = """
 import time
 
