@@ -296,3 +296,17 @@ def test_threads_that_compute_do_not_hold_up_a_stop(tmp_path: Path) -> None:
         begun.sendall(b"Host: localhost\r\n\r\n")
         assert answer(begun).endswith(b"hello")
         assert service.process.wait(20) == 0
+
+
+def test_one_client_never_waits_for_another_while_workers_are_replaced(tmp_path: Path) -> None:
+    # A connection that a leaving worker was woken for hung until the next one came: 1 in 1000 did
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    codec, request = PROTOCOLS["scgi"], Request()
+    with serving(
+        tmp_path, "sleeping:application", workers=2, threads=8, max_requests=20
+    ) as service:
+        for _ in range(3000):
+            with service.connect(timeout=15) as peer:
+                peer.sendall(codec.encode(request))
+                assert codec.read(peer, request).body == b"hello"
+        service.logged("is replaced", 5)
