@@ -24,6 +24,7 @@ from sdactivate.backends import BACKENDS
 from sdactivate.errors import Error, UsageError
 from sdactivate.runtime import log
 from sdactivate.runtime.server_api import Figures
+from sdactivate.servers import forks
 from sdactivate.servers.native.quiet import QUIET, shut_if_silent
 from sdactivate.settings import TABLE, Settings
 from sdactivate.systemd.listen_fds import InheritedSocket
@@ -250,6 +251,15 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def is_idle(self) -> bool:
         """Whether no request has begun, or is being served."""
         return not (self.requests or self.request or self.total_outbufs_len)
+
+    def handle_close(self) -> None:
+        """Close the connection, also where a child of this process has a copy of it."""
+        if forks.happened:
+            try:
+                self.socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # the peer was quicker
+        super().handle_close()
 
     def retire(self) -> None:
         """Let the connection end where no request is under way: what was sent is still read."""

@@ -6,7 +6,8 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -179,6 +180,40 @@ def file(environ: Any, start: Any) -> Iterable[bytes]:
     """wsgi.file_wrapper over a file of the kind that the query names."""
     start("200 OK", list(PLAIN))
     return environ["wsgi.file_wrapper"](opened(unquote(environ["QUERY_STRING"])), 4096)  # type: ignore[no-any-return]
+
+
+closed: list[str] = []
+
+
+class Ticks:
+    """Pieces without an end, whose close() is noted."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            yield b"tick "
+
+    def close(self) -> None:
+        closed.append("ticks")
+
+
+def ticks(environ: Any, start: Any) -> Iterable[bytes]:
+    start("200 OK", list(PLAIN))
+    return Ticks()
+
+
+def was_closed(environ: Any, start: Any) -> Iterable[bytes]:
+    start("200 OK", list(PLAIN))
+    return [b",".join(each.encode() for each in closed)]
+
+
+def forks(environ: Any, start: Any) -> Iterable[bytes]:
+    """A child that lives on, as those of some libraries do; the body is its process number."""
+    child = os.fork()
+    if not child:
+        time.sleep(30)
+        os._exit(0)
+    start("200 OK", list(PLAIN))
+    return [str(child).encode()]
 
 
 def following(environ: Any, start: Any) -> Iterable[bytes]:

@@ -175,7 +175,7 @@ RULES = [
         "204 with a length",
         "RFC 9110, 8.6",
         answering("204 No Content", CONTENT_LENGTH),
-        "Content-Length: 5, but status '204 No Content' means no body at all",
+        "Content-Length: 5, but a response with status 204 No Content has no body",
     ),
     Rule(
         "204 has no Content-Length, which frameworks set to 0",

@@ -1,12 +1,15 @@
 """The table of rules, on every server of the kit and over every protocol that can express them."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.servers.peers import PROTOCOLS, Request, ask
+from tests.servers.peers import PROTOCOLS, Request, ask, exactly, record, until_end
 from tests.servers.rules import RULES, Rule
 from tests.servers.service import Service, serving
 
@@ -57,6 +60,36 @@ def test_rule(service: Service, protocol: str, rule: Rule) -> None:
             assert ask(peer, protocol, FOLLOWING).body == b"the next one"
     if rule.logged:
         service.logged(rule.logged)
+
+
+@pytest.mark.parametrize("service", ["native", "flup"], indirect=True)
+def test_a_front_that_aborts_a_request_ends_it_while_it_streams(service: Service) -> None:
+    """FastCGI, section 5.4; the connection is kept."""
+    wire = PROTOCOLS["fastcgi"]
+    asked = Request("/ticks", keep=True)
+    with service.connect() as peer:
+        peer.sendall(wire.encode(asked))
+        first = exactly(peer, 8)
+        exactly(peer, int.from_bytes(first[4:6], "big") + first[6])
+        peer.sendall(record(2, b""))
+        assert wire.read(peer, asked).whole
+        assert ask(peer, "fastcgi", FOLLOWING).body == b"the next one"
+        assert ask(peer, "fastcgi", Request("/was_closed", keep=True)).body.startswith(b"ticks")
+
+
+@pytest.mark.parametrize(
+    ("service", "protocol"), [*SPOKEN, ("waitress", "http")], indirect=["service"]
+)
+def test_a_child_that_lives_on_holds_up_no_response(service: Service, protocol: str) -> None:
+    wire, asked = PROTOCOLS[protocol], Request("/forks")
+    with service.connect() as peer:
+        peer.sendall(wire.encode(asked))
+        answer = wire.read(peer, asked)
+        assert until_end(peer) == b""
+    child = int(answer.body)
+    state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+    os.kill(child, signal.SIGKILL)
+    assert state != "Z", "the response has waited for the child's end"
 
 
 def test_each_rule_says_where_it_is_written() -> None:

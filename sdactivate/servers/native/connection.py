@@ -25,6 +25,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from sdactivate.runtime import log
+from sdactivate.servers import forks
 from sdactivate.servers.native.forwarded import Network
 from sdactivate.servers.native.loop import Loop
 from sdactivate.servers.native.pool import Pool
@@ -44,6 +45,16 @@ _LINGER_SECONDS = 5.0
 _close = os.close
 _read = os.read
 _write = os.write
+
+
+def _shutdown(fd: int, how: int) -> None:
+    sock = socket.socket(fileno=fd)
+    try:
+        sock.shutdown(how)
+    except OSError:
+        pass  # the peer was quicker
+    finally:
+        sock.detach()
 
 
 class Owner(Protocol):
@@ -216,6 +227,8 @@ class Connection:
         if fd >= 0:
             if self._lock is not None:
                 self.server.loop.forget(fd)
+            if forks.happened:
+                _shutdown(fd, socket.SHUT_RDWR)
             _close(fd)
 
     def linger(self) -> None:
@@ -231,13 +244,7 @@ class Connection:
 
     def shutdown(self, how: int) -> None:
         """shutdown(2) on this connection, which is no concern of anybody else's."""
-        sock = socket.socket(fileno=self.fd)
-        try:
-            sock.shutdown(how)
-        except OSError:
-            pass  # the peer was quicker
-        finally:
-            sock.detach()
+        _shutdown(self.fd, how)
 
     def retire(self) -> None:
         """The server takes no more requests: end the connection if none is under way.

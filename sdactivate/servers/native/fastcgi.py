@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from sdactivate.runtime import log
 from sdactivate.servers.native import cgi_environ
-from sdactivate.servers.native.connection import Owner
+from sdactivate.servers.native.connection import CHUNK, Owner
 from sdactivate.servers.native.keepalive import KeepAlive
 from sdactivate.servers.native.quiet import shut_if_silent
+from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wire import fastcgi as wire
 from sdactivate.servers.native.wsgi import PeerGone, Response
 
@@ -50,9 +53,35 @@ class FastCgi(KeepAlive):
             request.expect(size)
             self.server.check_length(size)
 
+    def _hear(self) -> None:
+        """Take what the front has said while a response goes out piece by piece.
+
+        It may have given the request up, and then keeps the connection (section 5.4). Raises
+        PeerGone; the request is then answered.
+        """
+        request, parser = self.request, self._parser
+        if parser.requests or sum(map(len, request.body)) >= self.server.settings.body_buffer:
+            return  # what comes first is more of a body than may be held
+        try:
+            data = os.read(self.fd, CHUNK)
+            if data:
+                self.feed(data)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise PeerGone from error
+        except Malformed as error:
+            log.say(log.WARNING, f"{self.peer_name()}: {log.escape(error)}; connection closed")
+            raise PeerGone from error
+        if request.aborted:
+            self.send(self.codec.end_response(request.id))
+            self._finish(request)
+            raise PeerGone("the front has aborted the request")
+
     # Responses out
 
     def frame(self, data: bytes) -> bytes:
+        self._hear()
         framed: bytes = self.codec.stream(wire.STDOUT, self.request.id, data)
         return framed
 

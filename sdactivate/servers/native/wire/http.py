@@ -281,7 +281,10 @@ class Parser:
         if "HTTP_TRANSFER_ENCODING" in environ:
             if version == "1.0":  # its framing is not to be relied on (RFC 9112, section 6.1)
                 raise Malformed("HTTP: Transfer-Encoding in HTTP/1.0")
-            if environ.pop("HTTP_TRANSFER_ENCODING").lower() != "chunked":
+            coding = environ.pop("HTTP_TRANSFER_ENCODING").lower()
+            if not coding:  # which some versions of llhttp let pass
+                raise Malformed("HTTP: an empty Transfer-Encoding")
+            if coding != "chunked":
                 raise Malformed("HTTP: the only transfer coding is chunked", "501 Not Implemented")
             if "CONTENT_LENGTH" in environ:
                 raise Malformed("HTTP: Content-Length beside Transfer-Encoding")
