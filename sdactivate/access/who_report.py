@@ -1,11 +1,12 @@
 """What `who` found out, as text for people and as plain values for programs."""
 
 import errno
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from sdactivate.access import words
-from sdactivate.access.permissions import Node, Verdict, Way
+from sdactivate.access.permissions import Node, Way
 from sdactivate.access.who import Answer, Report, UnitProcesses, bypasses_front
 from sdactivate.terminal import escape
 
@@ -76,7 +77,7 @@ def _tree(way: Way) -> list[str]:
         depth += 1
     lines = _table(rows)
     if way.error:
-        lines.append(f"  the walk ends here: {words.because(_ended(way))}")
+        lines.append(f"  the walk ends here: {os.strerror(way.error)}")
     return lines
 
 
@@ -85,10 +86,6 @@ def _members_of(node: Node | None) -> list[str]:
     if node is None or node.gid == 0 or node.kind != "socket":
         return []
     return [f"  group {words.group(node.gid)}: {', '.join(words.members(node.gid)) or 'nobody'}"]
-
-
-def _ended(way: Way) -> Verdict:
-    return Verdict(False, None, 0, "error", error=way.error)
 
 
 def _yes(answer: Answer) -> str:

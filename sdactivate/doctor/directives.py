@@ -1,7 +1,7 @@
 """The lines of a unit that are no sandbox: a table, directive by directive, for `explain`.
 
 What the generator writes is all here (a test holds it), and what others write round a socket
-often. The sandbox has a table of its own, `directives`. Common ground: it imports no wing.
+often. The sandbox has a table of its own, `sdactivate.sandbox`.
 """
 
 from collections.abc import Mapping

@@ -5,13 +5,14 @@ from the system goes through `_shown`.
 """
 
 import html
+import os
 import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sdactivate import __version__
 from sdactivate.access import words
-from sdactivate.access.permissions import Node, Verdict, judge
+from sdactivate.access.permissions import Node, judge
 from sdactivate.doctor import report
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.exposure import measure
@@ -157,11 +158,7 @@ def _path(case: Case, address: str) -> Iterable[str]:
             lines.append("nothing listens here")
         yield from _stop(node.path, lines, people, shut=shut)
     if way.error:
-        yield from _stop("The end", [words.because(_nothing(way.error))], shut=True)
-
-
-def _nothing(error: int) -> Verdict:
-    return Verdict(False, None, 0, "error", error=error)
+        yield from _stop("The end", [os.strerror(way.error)], shut=True)
 
 
 def _people(host: HostState, address: str, node: Node) -> Iterable[str]:

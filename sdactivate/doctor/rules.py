@@ -93,7 +93,7 @@ TABLE: tuple[Rule, ...] = (
     Rule("SDA023", "warning", "Written by an older sdactivate",
          "Later versions close more of what a hijacked service could reach, and restart it sooner.",
          "CHANGELOG.md", "generate it anew", older.older_generator),
-    Rule("SDA024", "warning", "On TCP it isn't said what the front speaks, or whom to trust",
+    Rule("SDA024", "warning", "A TCP socket without a protocol, or without trusted peers",
          "On TCP and vsock HTTP is the default, and the other protocols are believed of --trust "
          "peers only.",
          "CHANGELOG.md", "SDACTIVATE_PROTOCOL=, and SDACTIVATE_TRUST= unless it is http",
@@ -160,7 +160,7 @@ TABLE: tuple[Rule, ...] = (
          "systemd and the service share one socket: what is done to it outlives the process.",
          "listen(2), shutdown(2)",
          "stop the service, then systemctl restart NAME.socket", live_sockets.damaged),
-    Rule("SDA118", "warning", "The front says by HTTP what the service no longer believes",
+    Rule("SDA118", "warning", "The front sets a header field that the service does not believe",
          "Only X-Forwarded-For and X-Forwarded-Proto are believed, unless --trust-headers names "
          "more.",
          "CHANGELOG.md", "SDACTIVATE_TRUST_HEADERS=", live_fronts.headers_not_believed),

@@ -160,8 +160,8 @@ def damaged(case: Case) -> Iterator[Hit]:
         if listener and listener.damage and not meant:
             yield Hit(
                 unit,
-                f"{path}: {listener.damage}. A process that held it has done it, and it outlives "
-                f"that process",
+                f"{path}: {listener.damage}. A process that inherited it did this, and the "
+                f"damage outlives that process",
                 _restart(case, unit),
             )
 

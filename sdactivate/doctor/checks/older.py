@@ -36,6 +36,11 @@ _MARKS = (
     _Mark("SystemCallFilter=~listen", _directive("SystemCallFilter", "listen"), only_ours=True),
     _Mark("InaccessiblePaths= for the system bus", _directive("InaccessiblePaths", "/run/dbus")),
     _Mark("NoExecPaths=", _directive("NoExecPaths")),
+    _Mark(
+        "Environment=SDACTIVATE_BODY_BYTES= (with --max-body)",
+        _variable("SDACTIVATE_BODY_BYTES"),
+        only_ours=True,
+    ),
 )
 
 
