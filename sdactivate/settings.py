@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from sdactivate import backends
 from sdactivate.errors import UsageError
 from sdactivate.peer_rules import parse_rule
+from sdactivate.suggest import meant
 
 PREFIX = "SDACTIVATE_"
 
@@ -282,7 +283,7 @@ def resolve(
     for source in (code, options):
         for name, value in source.items():
             if name not in BY_NAME:
-                raise UsageError(f"{name}: there is no such setting{_nearest(name)}")
+                raise UsageError(f"{name}: there is no such setting; {meant(name, BY_NAME)}")
             if value is not None:
                 text = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
                 values[name] = BY_NAME[name].parse(text, name)
@@ -290,13 +291,7 @@ def resolve(
         if variable.startswith(PREFIX):
             name = variable[len(PREFIX) :].lower()
             if name not in BY_NAME:
-                raise UsageError(f"{variable}: there is no such setting{_nearest(name)}")
+                known = (PREFIX + one.upper() for one in BY_NAME)
+                raise UsageError(f"{variable}: there is no such setting; {meant(variable, known)}")
             values[name] = BY_NAME[name].parse(text, variable)
     return Settings(**values)
-
-
-def _nearest(name: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, BY_NAME, 1)
-    return f"; is {near[0]} meant?" if near else f" (there are {', '.join(BY_NAME)})"

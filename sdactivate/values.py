@@ -243,7 +243,7 @@ def variable(text: str) -> tuple[str, str]:
         raise UsageError(f"{text!r}: a variable is NAME=VALUE; a name has letters, digits and '_'")
     if name.startswith(PREFIX):
         option = "--" + name[len(PREFIX) :].lower().replace("_", "-")
-        raise UsageError(f"{text!r}: the runtime's settings are options; is {option} meant?")
+        raise UsageError(f"{text!r}: the runtime's settings are options; did you mean {option}?")
     if name.startswith("LISTEN_") or name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
         raise UsageError(f"{text!r}: {name} is systemd's to set")
     escape.word(value)

@@ -33,7 +33,7 @@ TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in MODULES.
 # Room: what it must not import, at the top of a module or inside a function.
 COMMON = (
     *("errors", "settings", "site", "systemd", "sandbox", "fronts", "backends"),
-    *("values", "external_servers", "peer_rules", "terminal"),
+    *("values", "external_servers", "peer_rules", "terminal", "suggest"),
 )
 RUNTIME = ("sdactivate.runtime", "sdactivate.servers")
 BEFORE = ("sdactivate.generate", "sdactivate.install", "jinja2")

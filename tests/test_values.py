@@ -207,7 +207,7 @@ def test_variables() -> None:
         ("1A=x", "NAME=VALUE"),
         ("A B=x", "NAME=VALUE"),
         ("A=x\ny", "can't stand"),
-        ("SDACTIVATE_THREADS=3", "is --threads meant"),
+        ("SDACTIVATE_THREADS=3", "did you mean --threads"),
         ("LISTEN_FDS=1", "systemd's to set"),
         ("NOTIFY_SOCKET=/x", "systemd's to set"),
     ],

@@ -21,6 +21,7 @@ from importlib import import_module
 from typing import Any
 
 from sdactivate.errors import Error, said
+from sdactivate.suggest import meant
 from sdactivate.terminal import tell
 
 # The order is the order of `sdactivate --help`: before, during, after.
@@ -55,8 +56,31 @@ class _Compact(argparse.HelpFormatter):
 class _Parser(argparse.ArgumentParser):
     """Knows that --option=-- has a value: argparse threw it away until Python 3.13.
 
-    And that help which can't be printed is an error: newer ones pass over it.
+    And that help which can't be printed is an error: newer ones pass over it. What it does not
+    know it answers with the usage of the verb, and the nearest word that it does know.
     """
+
+    verbs: "dict[str, _Parser]"
+
+    def parse_args(  # type: ignore[override]  # its overloads are of a namespace that we don't pass
+        self, args: Sequence[str] | None = None, namespace: None = None
+    ) -> argparse.Namespace:
+        found, unknown = self.parse_known_args(args)
+        if unknown:
+            verb = self.verbs.get(getattr(found, "verb", ""), self)
+            word = unknown[0].partition("=")[0]
+            if word.startswith("-"):
+                options = [option for option in verb._option_string_actions if option[:2] == "--"]
+                verb.error(f"{word}: there is no such option; {meant(word, options, 'see --help')}")
+            verb.error(f"{word!r}: one word too many")
+        return found
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = list(map(str, action.choices))
+            raise argparse.ArgumentError(
+                action, f"{str(value)!r} is not one of its values; {meant(str(value), choices)}"
+            )
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if file is sys.stdout:
@@ -70,7 +94,7 @@ class _Parser(argparse.ArgumentParser):
         return super()._get_values(action, arg_strings)
 
 
-def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
+def parser(verbs: Sequence[str] = VERBS) -> "_Parser":
     """Return the command's parser, with the options of `verbs` only (default: all)."""
     from sdactivate import __version__
 
@@ -82,6 +106,7 @@ def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"sdactivate {__version__}")
     subparsers = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    top.verbs = subparsers.choices
     for name in verbs:
         module = _verb(name)
         sub = subparsers.add_parser(

@@ -11,6 +11,7 @@ from sdactivate.generate.kinds import KINDS, Kind
 from sdactivate.generate.options import Option
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.site import Site
+from sdactivate.suggest import meant
 
 ALL = "all"
 """The kind that stands for every kind that a site has a use for."""
@@ -27,12 +28,7 @@ def kind_name(text: str) -> str:
     """Return `text` if it names a kind, or all. Raises UsageError, with the nearest, otherwise."""
     if text in KINDS or text == ALL:
         return text
-    from difflib import get_close_matches
-
-    known = [*KINDS, ALL]
-    near = get_close_matches(text, known, 1)
-    meant = f"is {near[0]} meant?" if near else f"there are {', '.join(known)}"
-    raise UsageError(f"{text!r}: there is no such kind; {meant}")
+    raise UsageError(f"{text!r}: there is no such kind; {meant(text, [*KINDS, ALL])}")
 
 
 def chosen(kinds: Iterable[str], given: Mapping[str, Any]) -> list[Kind]:

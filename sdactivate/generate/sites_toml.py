@@ -22,13 +22,13 @@ be the number 432, and read as one.
 import re
 import sys
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdactivate.errors import Error, UsageError
 from sdactivate.generate.build import kind_name, known_options
 from sdactivate.generate.options import Option
+from sdactivate.suggest import meant
 from sdactivate.systemd import names
 
 if sys.version_info >= (3, 11):
@@ -94,9 +94,7 @@ class Tables:
         and Error where the file has no such site.
         """
         if name not in self._sites:
-            near = get_close_matches(name, self._sites, 1)
-            hint = f"; is {near[0]} meant?" if near else ""
-            raise Error(f"{self.path}: there is no [sites.{name}]{hint}")
+            raise Error(f"{self.path}: there is no [sites.{name}]; {meant(name, self._sites)}")
         at = (*self._at, "sites", name)
         try:
             names.unit_name(name)
@@ -139,9 +137,7 @@ class Tables:
         return table
 
     def _unknown(self, key: str, known: list[str]) -> str:
-        near = get_close_matches(key.replace("_", "-"), known, 1)
-        meant = f"is {near[0]} meant?" if near else f"there are {', '.join(known)}"
-        return f"there is no such key; {meant}"
+        return f"there is no such key; {meant(key.replace('_', '-'), known)}"
 
     def _error(self, at: Keys, what: str) -> UsageError:
         return UsageError(f"{self.path}:{self._line(at)}: {'.'.join(at)}: {what}")

@@ -47,7 +47,7 @@ def unit_name(name: str) -> str:
         )
     stem, dot, suffix = name.rpartition(".")
     if dot + suffix in _TYPES:
-        raise UsageError(f"{name!r}: a site is named without {dot + suffix}; is {stem} meant?")
+        raise UsageError(f"{name!r}: a site is named without {dot + suffix}; did you mean {stem}?")
     if len(name) > UNIT_NAME_MAX - len("@.service") - 64:
         raise UsageError(f"{name!r}: a name has at most {UNIT_NAME_MAX - 9 - 64} characters")
     return name

@@ -53,7 +53,7 @@ def test_an_option_that_a_kind_has_no_use_for_is_mentioned(
         (["mysite", *APP, "--idle-timeout", "soon"], "--idle-timeout 'soon': a time span"),
         (["mysite", "--kind", "service"], "--kind service needs --app"),
         (["mysite", "--systemd", "old"], "--systemd 'old': a version of systemd"),
-        (["mysite", "--kind", "sock"], "invalid choice: 'sock'"),
+        (["mysite", "--kind", "sock"], "'sock' is not one of its values; did you mean socket?"),
         (["mysite", "--user", "a\nSocketMode=0666"], r"--user 'a\nSocketMode=0666'"),
     ],
 )

@@ -87,10 +87,10 @@ def test_the_same_in_a_pyproject(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[sites.a]\ngrup = 'x'\n", "2: sites.a.grup: there is no such key; is group meant?"),
+        ("[sites.a]\ngrup = 'x'\n", "2: sites.a.grup: there is no such key; did you mean group?"),
         (
             "[sites.a]\n\nrun_as = 'x'\n",
-            "3: sites.a.run_as: there is no such key; is run-as meant?",
+            "3: sites.a.run_as: there is no such key; did you mean run-as?",
         ),
         ("[sites.a]\nmode = 0o660\n", "2: sites.a.mode: a string is wanted"),
         ("[sites.a]\nmode = '0999'\n", "2: sites.a.mode: '0999': a mode is octal"),
@@ -105,11 +105,11 @@ def test_the_same_in_a_pyproject(tmp_path: Path) -> None:
         ("[sites]\na = 1\n", "2: sites.a: a table is wanted"),
         ("sites = 1\n", "1: sites: a table is wanted"),
         ("[defaults]\nx = 1\n", "2: defaults.x: there is no such key"),
-        ("[site.a]\n", "1: site: there is no such key; is sites meant?"),
+        ("[site.a]\n", "1: site: there is no such key; did you mean sites?"),
         ("[sites.a]\nx = \n", "2: Invalid value"),
         (
             "[sites.a]\n\nkind = 'servic'\n",
-            "3: sites.a.kind: 'servic': there is no such kind; is se",
+            "3: sites.a.kind: 'servic': there is no such kind; did you mean service?",
         ),
         ("[sites.a\n", "1: "),
         ("[sites.a]\napp = 'x\n", "2: "),
@@ -123,7 +123,7 @@ def test_a_mistake_is_named_with_its_line(text: str, said: str, tmp_path: Path) 
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(Error, match=r"there is no \[sites\.mysit\]; is mysite meant\?"):
+    with pytest.raises(Error, match=r"there is no \[sites\.mysit\]; did you mean mysite\?"):
         tables(tmp_path, GOOD).entry("mysit")
     with pytest.raises(Error, match=r"none\.toml: No such file"):
         Tables(tmp_path / "none.toml")
