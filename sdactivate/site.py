@@ -6,10 +6,11 @@ together is refused here.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any
 
 from sdactivate import backends, values
 from sdactivate import settings as runtime
@@ -88,24 +89,19 @@ class Site:
     """Processes and threads."""
 
     def __post_init__(self) -> None:
-        for name, check in _CHECKS.items():
+        for name, read in READ.items():
             value = getattr(self, name)
+            write = _WRITE.get(name, str)
             for one in value if isinstance(value, tuple) else (value,):
-                if one != "":
-                    _checked(name, check, one)
-        if not self.name:
-            _checked("name", names.unit_name, self.name)
-        if not 0 <= self.mode <= 0o777:
-            raise UsageError(f"mode={self.mode:#o}: a socket's mode is between 0 and 0o777")
+                if one != "" or name == "name":
+                    _checked(name, read, write(one))
+        for address in self.listen:
+            _checked("listen", _check_address, address)
         if self.run_as in ("root", "0"):
             raise UsageError(
                 "run_as='root': root can change every socket; name a user without privileges, "
                 "or none for a dynamic one"
             )
-        for name, value in self.env:
-            _checked("env", values.variable, f"{name}={value}")
-        for name, path in (*self.credential, *self.encrypted_credential):
-            _checked("credential", values.credential, f"{name}={path}")
         for name, text in self.settings.items():
             if name not in runtime.BY_NAME:
                 raise UsageError(f"settings: there is no setting {name!r}")
@@ -170,7 +166,7 @@ class Site:
 
 
 def _check_address(address: ListenAddress) -> None:
-    text = f"{address.name}={address}" if address.name else str(address)
+    text = _WRITE["listen"](address)
     if parse_listen(text) != address:
         raise UsageError(f"{text!r}: this address is not what parse_listen would make of it")
     if address.path.startswith("/var/run/"):
@@ -179,27 +175,42 @@ def _check_address(address: ListenAddress) -> None:
         )
 
 
-_CHECKS = {
-    "name": names.unit_name,
-    "listen": _check_address,
-    "user": names.account,
-    "group": names.account,
-    "app": values.application,
-    "chdir": values.absolute_path,
-    "python": values.program,
-    "run_as": names.account,
-    "env_file": values.absolute_path,
-    "writable": values.absolute_path,
-    "device": values.device_node,
-    "allow_syscall": values.system_call,
-    "memory_max": values.memory,
-    "cpu_quota": values.cpu_quota,
-    "tasks_max": values.tasks,
+READ: Mapping[str, Callable[[str], Any]] = MappingProxyType(
+    {
+        "name": names.unit_name,
+        "listen": parse_listen,
+        "user": names.account,
+        "group": names.account,
+        "mode": values.parse_mode,
+        "app": values.application,
+        "chdir": values.absolute_path,
+        "python": values.program,
+        "run_as": names.account,
+        "env": values.variable,
+        "env_file": values.absolute_path,
+        "writable": values.absolute_path,
+        "device": values.device_node,
+        "allow_syscall": values.system_call,
+        "credential": values.credential,
+        "encrypted_credential": values.credential,
+        "memory_max": values.memory,
+        "cpu_quota": values.cpu_quota,
+        "tasks_max": values.tasks,
+    }
+)
+"""How each field, or each item of one, is read from text: for the options, and for a Site itself,
+which reads again what it is given. Settings are read by the rows of `sdactivate.settings`."""
+
+_WRITE: Mapping[str, Callable[[Any], str]] = {
+    "listen": lambda address: f"{address.name}={address}" if address.name else str(address),
+    "mode": lambda mode: f"{mode:04o}",
+    **dict.fromkeys(("env", "credential", "encrypted_credential"), "=".join),
 }
+"""How a value is written that is not text."""
 
 
-def _checked(name: str, check: object, value: object) -> None:
+def _checked(name: str, check: Callable[[Any], Any], value: object) -> None:
     try:
-        check(value)  # type: ignore[operator]
+        check(value)
     except UsageError as error:
         raise UsageError(f"{name}={error}") from None

@@ -14,7 +14,7 @@ from sdactivate.errors import UsageError
 from sdactivate.generate import schedule
 from sdactivate.settings import TABLE as SETTINGS
 from sdactivate.settings import Setting
-from sdactivate.site import Site
+from sdactivate.site import READ, Site
 from sdactivate.systemd import names
 
 
@@ -99,10 +99,23 @@ DISTRIBUTION = Option(
     "socket",
 )
 
+
+def _field(
+    name: str,
+    help: str,
+    metavar: str = "",
+    topic: str = "service",
+    many: bool = False,
+    types: tuple[type, ...] = (str,),
+) -> Option:
+    """Return the option of a field of Site, which says how it is read."""
+    read = READ[name.replace("-", "_")]
+    return Option(name, read, help, metavar, topic, many=many, types=types)
+
+
 SITE: tuple[Option, ...] = (
-    Option(
+    _field(
         "listen",
-        values.parse_listen,
         "where it is reached (default /run/NAME.sock): /path, @abstract, 127.0.0.1:8000, "
         "[::1]:8000, vsock:CID:PORT; several times for several sockets",
         "ADDRESS",
@@ -118,26 +131,24 @@ SITE: tuple[Option, ...] = (
         "socket",
     ),
     DISTRIBUTION,
-    Option("user", names.account, "owner of the socket (default root)", "USER", "socket"),
-    Option("group", names.account, "group that may connect: the front's", "GROUP", "socket"),
-    Option(
+    _field("user", "owner of the socket (default root)", "USER", "socket"),
+    _field("group", "group that may connect: the front's", "GROUP", "socket"),
+    _field(
         "mode",
-        values.parse_mode,
         "permissions of the socket (default 0660): 0660 or u=rw,g=rw,o=",
         "MODE",
         "socket",
     ),
-    Option("app", values.application, "the WSGI application", "MODULE:NAME"),
-    Option("chdir", values.absolute_path, "directory to run in and import from", "DIR"),
-    Option(
+    _field("app", "the WSGI application", "MODULE:NAME"),
+    _field("chdir", "directory to run in and import from", "DIR"),
+    _field(
         "python",
-        values.program,
         "interpreter, a virtual environment's as a rule (default: the one that runs this)",
         "PATH",
     ),
-    Option("run-as", names.account, "run as USER instead of a dynamic user", "USER"),
-    Option("env", values.variable, "a variable of its environment", "NAME=VALUE", many=True),
-    Option("env-file", values.absolute_path, "a file of variables", "PATH", many=True),
+    _field("run-as", "run as USER instead of a dynamic user", "USER"),
+    _field("env", "a variable of its environment", "NAME=VALUE", many=True),
+    _field("env-file", "a file of variables", "PATH", many=True),
     Option("network", bool, "it connects to other machines", topic="sandbox", flag=True),
     Option(
         "jit",
@@ -147,15 +158,14 @@ SITE: tuple[Option, ...] = (
         flag=True,
     ),
     Option("home", bool, "it reads what lies under /home or /root", topic="sandbox", flag=True),
-    Option(
+    _field(
         "writable",
-        values.absolute_path,
         "a path it may write to besides its state and cache directories",
         "PATH",
         "sandbox",
         many=True,
     ),
-    Option("device", values.device_node, "a device it may use", "PATH", "sandbox", many=True),
+    _field("device", "a device it may use", "PATH", "sandbox", many=True),
     Option(
         "control-sockets",
         bool,
@@ -163,39 +173,34 @@ SITE: tuple[Option, ...] = (
         topic="sandbox",
         flag=True,
     ),
-    Option(
+    _field(
         "allow-syscall",
-        values.system_call,
         "a system call that it may make though the sandbox would refuse it: listen, @keyring",
         "NAME",
         "sandbox",
         many=True,
     ),
-    Option(
+    _field(
         "credential",
-        values.credential,
         "a secret: the file NAME in $CREDENTIALS_DIRECTORY, read from PATH as root",
         "NAME=PATH",
         many=True,
     ),
-    Option(
+    _field(
         "encrypted-credential",
-        values.credential,
         "the same from a file that `systemd-creds encrypt` wrote",
         "NAME=PATH",
         many=True,
     ),
-    Option(
+    _field(
         "memory-max",
-        values.memory,
         "memory at most: 512M, 2G, 25% (default 80%)",
         "BYTES",
         "limits",
     ),
-    Option("cpu-quota", values.cpu_quota, "processor time at most: 50%, 200%", "PERCENT", "limits"),
-    Option(
+    _field("cpu-quota", "processor time at most: 50%, 200%", "PERCENT", "limits"),
+    _field(
         "tasks-max",
-        values.tasks,
         "processes and threads at most (default 1024, or more where --workers and --threads ask "
         "for more)",
         "NUMBER",

@@ -94,7 +94,9 @@ def test_what_is_no_name(name: str) -> None:
 
 
 def test_a_site_is_not_called_like_a_unit() -> None:
-    with pytest.raises(UsageError, match=r"a site is named without \.socket; did you mean my\.site"):
+    with pytest.raises(
+        UsageError, match=r"a site is named without \.socket; did you mean my\.site"
+    ):
         names.unit_name("my.site.socket")
 
 
