@@ -74,8 +74,7 @@ class FastCgi(KeepAlive):
             log.say(log.WARNING, f"{self.peer_name()}: {log.escape(error)}; connection closed")
             raise PeerGone from error
         if request.aborted:
-            self.send(self.codec.end_response(request.id))
-            self._finish(request)
+            self._end(request)
             raise PeerGone("the front has aborted the request")
 
     # Responses out
@@ -96,9 +95,12 @@ class FastCgi(KeepAlive):
         self._finish(request)
 
     def send_tail(self, response: Response) -> None:
-        self._answered(self.request)
-        self.send(self.codec.end_response(self.request.id))
-        self._finish(self.request)
+        self._end(self.request)
+
+    def _end(self, request: wire.Request) -> None:
+        self._answered(request)
+        self.send(self.codec.end_response(request.id))
+        self._finish(request)
 
     def _answered(self, request: wire.Request) -> None:
         """The response is complete, and its end about to be sent.
