@@ -77,9 +77,9 @@ def asked(text: str) -> Person:
     if name:
         return Person(text, "", account(name, wanted))
     if not wanted:
-        raise UsageError(f"{text!r}: a user, user:group or :group is wanted")
+        raise UsageError(f"{text!r}: not USER, USER:GROUP,… or :GROUP")
     gids = [_gid(group) for group in wanted]
-    return Person(text, "anybody in this group", Identity(_NOBODYS, gids[0], frozenset(gids[1:])))
+    return Person(text, "anyone in this group", Identity(_NOBODYS, gids[0], frozenset(gids[1:])))
 
 
 def fronts() -> Iterator[tuple[Front, Packaging]]:

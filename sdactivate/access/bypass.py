@@ -20,7 +20,7 @@ def bypasses_front(
     """Whether a process of `unit`, which may connect by `verdict`, can bypass the front.
 
     `own` are the units of the deployment itself. Root can do anything, sessions are those of
-    people whom somebody put into the group, and where others may connect everybody may, which
+    people whom somebody put into the group, and where others may connect everyone may, which
     is a finding of its own: none of these is counted.
     """
     return (

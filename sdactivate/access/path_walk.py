@@ -90,7 +90,7 @@ def walk(path: str, root: str = "/", need: int = WRITE) -> Way:
     FileNotFoundError or ProcessLookupError: there is no `root`.
     """
     if not path.startswith("/"):
-        raise Error(f"{path!r}: an absolute path is wanted")
+        raise Error(f"{path!r}: not an absolute path")
     if "\0" in path:
         return Way(path, (), errno.EINVAL)
     found = _Walk(root.rstrip("/"))

@@ -5,13 +5,13 @@ things are asked, in the order of the walk, and the first refusal is the answer:
 
 1. search (x) on every directory in which something is looked up: `..` and the directories that
    a symbolic link leads through included (path_resolution(7));
-2. that a *last* symbolic link may be followed: in a sticky directory that everybody writes to,
+2. that a *last* symbolic link may be followed: in a sticky directory that everyone writes to,
    only by the link's owner, or if the directory's owner made it (fs.protected_symlinks, proc(5));
 3. write (w) on the socket.
 
 Each is answered by *one* class of a file's permissions, never by the sum of several (acl(5),
 "Access check algorithm"): the owner's, else the named user's, else the groups', else the
-others'. An owner without w is refused even if everybody else has it. Where there is an access
+others'. An owner without w is refused even if everyone else has it. Where there is an access
 control list, named users and all groups have only what its mask leaves them.
 
 Linux has a shortcut that acl(5) doesn't tell (fs/namei.c, acl_permission_check): the list is not
@@ -103,7 +103,7 @@ class Step(NamedTuple):
 
 
 class Way(NamedTuple):
-    """The whole walk, and the error it ends in for everybody (0: it reaches `end`)."""
+    """The whole walk, and the error it ends in for everyone (0: it reaches `end`)."""
 
     path: str
     steps: tuple[Step, ...]
@@ -120,7 +120,7 @@ class Verdict(NamedTuple):
 
     `by` names the class that answered: owner, user (named in the ACL), group, others, mask (a
     grant that the mask took away), capability, link (a symlink that may not be followed) or
-    error (`error` has the number: the walk ends there for everybody). `whose` is the uid or gid
+    error (`error` has the number: the walk ends there for everyone). `whose` is the uid or gid
     of that class where it has one, `has` its permissions.
     """
 

@@ -84,8 +84,8 @@ def report(
     """
     listener = behind(address) if address[:1] in ("/", "@") else None
     if not address.startswith("/"):
-        everybody = Answer(None, _NO_FILE["@" if address.startswith("@") else "tcp"])
-        open_to = tuple((person, everybody) for person in people)
+        everyone = Answer(None, _NO_FILE["@" if address.startswith("@") else "tcp"])
+        open_to = tuple((person, everyone) for person in people)
         return Report(address, None, listener, open_to, ())
     asker = _Asker(address, proving)
     way = asker.way("/")

@@ -58,7 +58,7 @@ def _listening(report: Report) -> str:
     if listener:
         damage = f"; {listener.damage}. {_ANEW}" if listener.damage else ""
         return f": listening, {listener.waiting} of {listener.backlog} waiting{damage}"
-    what = f"it is no socket but a {end.kind}" if end and end.kind != "socket" else ""
+    what = f"not a socket but a {end.kind}" if end and end.kind != "socket" else ""
     return ": nothing listens here" + (f", {what}" if what else "")
 
 

@@ -71,6 +71,6 @@ def _file(path: Path) -> "Unit":
     unit = units.read(path.name, [path, *sorted(Path(f"{path}.d").glob("*.conf"))])
     if not unit.entries:
         raise Error(
-            f"{path}: this is no unit; there is no line such as [Service] with one below it"
+            f"{path}: not a unit file: there is no section such as [Service] with a line in it"
         )
     return unit

@@ -7,10 +7,10 @@ from os.path import abspath
 SUMMARY = "who can connect to a socket, and why not"
 EXAMPLES = """\
 examples:
-  sdactivate who /run/mysite.sock                      everybody of interest on this host
+  sdactivate who /run/mysite.sock                      everyone of interest on this host
   sdactivate who mysite                                the sockets of mysite.socket
   sdactivate who /run/mysite.sock --as www-data        one account; exit 1 if it can't
-  sdactivate who /run/mysite.sock --as :web            anybody who is only in group web
+  sdactivate who /run/mysite.sock --as :web            anyone who is only in group web
   sudo sdactivate who /run/mysite.sock --prove         really connect as each of them
 """
 
@@ -65,7 +65,7 @@ def _addresses(target: str) -> tuple[list[str], str, str]:
     if "/" in target:
         raise UsageError(f"{target}: a socket is named by its absolute path: {abspath(target)}")
     if target.endswith(".service"):
-        raise UsageError(f"{target}: a socket unit is wanted, which a service may have several of")
+        raise UsageError(f"{target}: name a socket unit: a service may have several")
     unit = target if target.endswith(".socket") else f"{target}.socket"
     if not (addresses := list(listening(unit))):
         raise Error(f"{unit}: it takes no connections: datagrams, FIFOs or special files only")

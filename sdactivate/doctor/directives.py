@@ -1,4 +1,4 @@
-"""The lines of a unit that are no sandbox: a table, directive by directive, for `explain`.
+"""The lines of a unit beside the sandbox: a table, directive by directive, for `explain`.
 
 What the generator writes is all here (a test holds it), and what others write round a socket
 often. The sandbox has a table of its own, `sdactivate.sandbox`.
@@ -53,7 +53,7 @@ TABLE: Mapping[str, Word] = MappingProxyType(
             "Whose members may connect, where the mode lets the group write.", SOCKET
         ),
         "SocketMode": Word(
-            "Who may connect: that takes write permission. Left out it is 0666, everybody.", SOCKET
+            "Who may connect: that takes write permission. Left out it is 0666, everyone.", SOCKET
         ),
         "DirectoryMode": Word("The mode of the directories that are made for the socket.", SOCKET),
         "FileDescriptorName": Word(

@@ -47,7 +47,7 @@ def _hits(rule: Rule, case: Case, troubles: list[str] | None) -> list[Hit]:
 
 
 def check_ids(ids: Iterable[str]) -> None:
-    """Raise UsageError if one of `ids` is no rule."""
+    """Raise UsageError if one of `ids` is not a rule."""
     for name in ids:
         if name not in BY_ID:
             raise UsageError(_no_such(name))

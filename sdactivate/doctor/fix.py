@@ -28,7 +28,7 @@ def apply(findings: Sequence[Finding], ask: Ask, units: Path = _UNITS) -> int:
     """Show each safe fix of `findings`, and apply those that `ask` says yes to.
 
     Returns how many were applied. What is shown goes to standard error. Sockets aren't restarted
-    behind anybody's back: where a drop-in changes one, the command that is left to run is said.
+    without being asked: where a drop-in changes one, the command that is left to run is said.
     Raises Error for a command that fails, and OSError where a drop-in can't be written.
     """
     applied: list[Fix] = []

@@ -229,7 +229,7 @@ def stamp(line: str) -> float | None:
 
 
 def tail(path: str) -> list[str]:
-    """Return the last lines of a log; none where there is none, or it is no file (a FIFO)."""
+    """Return the last lines of a log; none where there is none, or it is not a file (a FIFO)."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -72,7 +72,7 @@ def _case(case: Case, findings: Sequence[Finding], *, several: bool) -> Iterable
     for address in _addresses(case):
         yield f"<h3><code>{_shown(address)}</code></h3>"
         yield '<ol class="path">'
-        yield from _stop("Client", ["anybody who reaches the front"])
+        yield from _stop("Client", ["anyone who reaches the front"])
         yield from _front(case, address)
         yield from _path(case, address)
         yield from _service(case)
@@ -127,7 +127,7 @@ def _path(case: Case, address: str) -> Iterable[str]:
         what = (
             "abstract: no owner, no mode" if address.startswith("@") else "TCP: no owner, no mode"
         )
-        yield from _stop("Socket", [what], [_passer(True, "everybody")])
+        yield from _stop("Socket", [what], [_passer(True, "everyone")])
         return
     if case.host is None:
         modes = [f"mode {common.mode(unit):04o}, group {unit.value('SocketGroup', 'not set')}"

@@ -43,7 +43,7 @@ TABLE: tuple[Rule, ...] = (
          "systemd issue 23067", "SocketUser=root", services.owned_by_application),
     Rule("SDA008", "error", "The socket lies in /tmp or /var/tmp",
          "With PrivateTmp= on either side the two see different files; in a shared /tmp "
-         "anybody may take the name first.",
+         "anyone may take the name first.",
          EXEC, "a path under /run", sockets.temporary_directory),
     Rule("SDA009", "error", "RuntimeDirectory= covers the socket",
          "The directory is removed when the service stops, and given to its user when it "
@@ -57,7 +57,7 @@ TABLE: tuple[Rule, ...] = (
          SOCKET, "FlushPending=no", sockets.flush_pending),
     Rule("SDA012", "error", "Accept=yes for a web application",
          "One process is started for each connection.",
-         SOCKET, "Accept=no, and a service that is no template", sockets.accept),
+         SOCKET, "Accept=no, and a service that is not a template", sockets.accept),
     Rule("SDA013", "note", "MaxConnections= with Accept=no",
          "It has no effect.",
          SOCKET, "take it out", sockets.limits_without_effect),

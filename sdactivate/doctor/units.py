@@ -123,12 +123,12 @@ def _parsed(file: Path) -> Parsed:
 
 
 def _text(file: Path) -> str:
-    """What a file holds: nothing for /dev/null, which masks; Error for what is no unit file."""
+    """What a file holds: nothing for /dev/null, which masks; Error for what is not a unit file."""
     # A FIFO without a writer would not even let itself be opened.
     with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
         status = os.fstat(opened.fileno())
         if status.st_rdev != _NULL and not stat.S_ISREG(status.st_mode):
-            raise Error(f"{file}: it is no regular file")
+            raise Error(f"{file}: it is not a regular file")
         raw = opened.read(_MOST + 1)
     if len(raw) > _MOST:
         raise Error(f"{file}: no unit file has more than {_MOST >> 20} MiB")
@@ -232,7 +232,7 @@ def _expand(path: Path) -> Iterator[Path]:
         yield path
     else:
         raise UsageError(
-            f"{path}: a .socket or .service file is wanted, or a drop-in NAME.socket.d/X.conf"
+            f"{path}: not a .socket or .service file, nor a drop-in NAME.socket.d/X.conf"
         )
 
 

@@ -15,7 +15,7 @@ _ROOT = Identity(0, 0, override=True)
         ("php8.2-fpm.service", _WEB, "group", True),
         ("php8.2-fpm.service", _WEB, "owner", True),
         ("php8.2-fpm.service", _WEB, "user", True),
-        # everybody can, which is a finding of its own
+        # everyone can, which is a finding of its own
         ("php8.2-fpm.service", _WEB, "others", False),
         ("cron.service", _ROOT, "capability", False),
         ("cron.service", _ROOT, "owner", False),

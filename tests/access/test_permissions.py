@@ -27,7 +27,7 @@ _STRANGER = Identity(20004, 20004)
     Tree((_OPEN,), Rights(0, 0, 0o606, Acl(((20001, 6),), 6, (), 0)), (), "/s"),
     [Identity(20001, 20001), Identity(20002, 0)],
 )
-# The owner is refused what everybody else has.
+# The owner is refused what everyone else has.
 @example(Tree((_OPEN,), Rights(20001, 0, 0o066, None), (), "/s"), [Identity(20001, 0)])
 # A link in a sticky directory is followed by its owner only.
 @example(

@@ -20,7 +20,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users, whi
 
 @pytest.fixture
 def path() -> Iterator[str]:
-    """A socket of group 20002, mode 0660, in a directory that everybody may search."""
+    """A socket of group 20002, mode 0660, in a directory that everyone may search."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
         os.chmod(directory, 0o755)
         with socket.socket(socket.AF_UNIX) as server:
@@ -91,7 +91,7 @@ def test_a_proof_that_contradicts_the_verdict_is_told(path: str) -> None:
     assert "BUT PROVEN OTHERWISE: EACCES" in who_report.as_text(lying)
 
 
-def test_an_abstract_address_is_everybodys() -> None:
+def test_an_abstract_address_is_everyones() -> None:
     report = who.report("@sdactivate-nothing", [asked("root")])
     assert report.way is None
     assert "every process of this network namespace" in who_report.as_text(report)

@@ -51,7 +51,7 @@ def test_a_proof_that_contradicts_its_verdict_is_an_exit_code(
 def test_what_is_no_socket_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["who", str(tmp_path), "--as", "root"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith(f"{tmp_path}: nothing listens here, it is no socket but a directory\n")
+    assert said.startswith(f"{tmp_path}: nothing listens here, not a socket but a directory\n")
 
 
 def test_a_name_that_is_none_is_misuse_with_what_is_meant(
@@ -61,4 +61,4 @@ def test_a_name_that_is_none_is_misuse_with_what_is_meant(
     assert main(["who", "./s"]) == 2
     assert f"by its absolute path: {tmp_path}/s" in capsys.readouterr().err
     assert main(["who", "mysite.service"]) == 2
-    assert "a socket unit is wanted" in capsys.readouterr().err
+    assert "name a socket unit" in capsys.readouterr().err

@@ -92,7 +92,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["explain", str(tmp_path / "none.service")]) == 1
     file.write_text("root:x:0:0\n")
     assert main(["explain", str(file)]) == 1
-    assert "a.timer: this is no unit" in capsys.readouterr().err
+    assert "a.timer: not a unit file" in capsys.readouterr().err
 
 
 def test_a_file_here_needs_no_slash_where_systemd_has_no_such_unit(

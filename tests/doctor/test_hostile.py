@@ -159,7 +159,7 @@ def as_nobody(job: Callable[[], int]) -> int:
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Path:
-    """A directory of units that only root may enter, in one that everybody may."""
+    """A directory of units that only root may enter, in one that everyone may."""
     for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
         directory.chmod(0o755)
     inside = tmp_path / "closed"

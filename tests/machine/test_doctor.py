@@ -654,8 +654,8 @@ def test_who_groups_running_processes_by_unit_and_proves_it(site: Machine) -> No
     accounts = {it["name"]: it["allowed"] for it in report["accounts"]}
     assert accounts["www-data"] is True
     assert accounts["mysite"] is False
-    everybody = report["processes"] + report["accounts"]
-    assert not any(it["differs"] for it in everybody)
+    everyone = report["processes"] + report["accounts"]
+    assert not any(it["differs"] for it in everyone)
 
 
 # What the front has logged, and the queue

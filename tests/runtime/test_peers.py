@@ -184,7 +184,7 @@ def test_without_rules_everybody_is_served() -> None:
 
 def test_a_peer_that_is_no_unix_socket_s_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        with pytest.raises(Error, match="no unix socket"):
+        with pytest.raises(Error, match="not a unix socket"):
             Gate(["user:root"], [server])
         with socket.create_connection(server.getsockname()):
             connection, _ = server.accept()

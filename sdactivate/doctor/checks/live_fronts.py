@@ -43,7 +43,7 @@ def _refusals(case: Case, kind: str) -> Iterator[_Refusal]:
     running = [installed for installed in host.fronts if installed.workers]
     for unit, path in host.paths():
         if host.way(path).error:
-            continue  # there is no socket for anybody
+            continue  # there is no socket for anyone
         found = [
             _Refusal(_kind(host, path, installed, verdict), unit, path, installed, verdict)
             for installed in running or host.fronts

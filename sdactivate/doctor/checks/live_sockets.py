@@ -71,7 +71,7 @@ def file_lost(case: Case) -> Iterator[Hit]:
         if listener and host.is_systemds(listener):
             continue
         if listener:
-            how = "is another process's socket: whoever connects reaches that one"
+            how = "is another process's socket: clients reach that one"
         elif os.path.lexists(path):
             how = "is not the file that it made: nobody can connect"
         else:

@@ -167,7 +167,7 @@ def root(case: Case) -> Iterator[Hit]:
 
 
 def _needs_root(service: Unit) -> bool:
-    """Whether it is no web application, or a server that gives root up by itself."""
+    """Whether it is not a web application, or a server that gives root up by itself."""
     values = ((service.value(key, section=place), odd) for (place, key), odd in _NO_SERVER.items())
     if any(re.fullmatch(odd, value) for value, odd in values):
         return True
@@ -256,7 +256,7 @@ def _hidden(path: str, user: str, hides: bool, dynamic: bool) -> str:
     if hides:
         return "ProtectHome= hides it from the service"
     if dynamic:
-        return "a dynamic user can't read it: it is no group's member and owns nothing there"
+        return "a dynamic user can't read it: it is not in any group and owns nothing there"
     if common.under(path, "/root") and user not in ("root", "0"):
         return f"{user} can't search /root"
     return ""

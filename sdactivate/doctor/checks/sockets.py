@@ -107,7 +107,7 @@ def temporary_directory(case: Case) -> Iterator[Hit]:
                 address.entry,
                 f"{whose} a /tmp of its own (PrivateTmp=; Apache and Caddy "
                 "as packaged), where this socket doesn't exist; and in the shared one, "
-                "anybody may take the name first",
+                "anyone may take the name first",
                 Advice(f"ListenStream={common.usual_path(socket)}"),
             )
 
@@ -196,7 +196,7 @@ def low_trigger_limit(case: Case) -> Iterator[Hit]:
             yield Hit(
                 entry,
                 f"a service that fails {count} times in {seconds:g} s takes its "
-                "socket with it, which then refuses everybody until it is restarted by hand",
+                "socket with it, which then refuses everyone until it is restarted by hand",
                 Lines(
                     socket.name,
                     "Socket",

@@ -46,7 +46,7 @@ class Gate:
             for listening in sockets:
                 if listening.family != socket.AF_UNIX:
                     raise Error(
-                        f"allow-peer: {listening.getsockname()} is no unix socket, and only "
+                        f"allow-peer: {listening.getsockname()} is not a unix socket, and only "
                         f"those tell who has connected: give it an AF_UNIX path instead"
                     )
         self._checks = tuple(_checks(self.rules))

@@ -57,7 +57,7 @@ class ByCgroupId:
         return number in self.ids
 
     def unfit(self) -> str | None:
-        """Return why this way can't be gone here, None where it can."""
+        """Return why this way does not work here, None where it does."""
         if not self.root:
             return "no cgroup2 file system is mounted at /sys/fs/cgroup"
         ours, theirs = socket.socketpair()
