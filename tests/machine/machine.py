@@ -324,7 +324,8 @@ class Machine:
         for name, uid, group in USERS:
             groups = f"--groups {group}" if group else ""
             lines.append(f"useradd --uid {uid} {groups} --no-create-home {name}")
-        lines.append("ln -s /opt/sdactivate/bin/sdactivate /usr/local/bin/sdactivate")
+        # Whoever has followed the README here has it already
+        lines.append("ln -sfn /opt/sdactivate/bin/sdactivate /usr/local/bin/sdactivate")
         lines.append("rm -f /etc/nginx/sites-enabled/*")
         self.run("sh", "-ec", "\n".join(lines))
         self.write("/etc/nginx/conf.d/mysite.conf", NGINX.read_text())

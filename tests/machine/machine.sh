@@ -93,6 +93,8 @@ kernel() {
 target() {
 	sed -i '/^mysite:/d' etc/passwd etc/group etc/shadow etc/gshadow
 	rm -rf var/log/journal etc/systemd/system/*.wants
+	# Nor is there a site, though the README may have been followed on ROOT.
+	rm -rf etc/systemd/system/mysite* etc/sdactivate var/lib/sdactivate var/lib/mysite
 	echo machine >etc/hostname
 	# Without an identity systemd takes this for the first boot, and enables all that is installed.
 	tr -d - </proc/sys/kernel/random/uuid >etc/machine-id
@@ -107,6 +109,7 @@ target() {
 boot() {
 	mount --bind "$prefix" opt/sdactivate
 	mount -o remount,bind,ro opt/sdactivate
+	rm -rf srv/mysite && mkdir srv/mysite
 	cp -a "$site/." srv/mysite
 	kernel
 	for dir in tmp var/tmp; do

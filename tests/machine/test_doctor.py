@@ -55,7 +55,10 @@ def site(machine: Machine, units: dict[str, str]) -> Iterator[Machine]:
     machine.run("sh", "-ec", script)
     yield machine
     script = f"""
-        systemctl stop mysite.socket mysite.service nginx.service other.service '{php.UNIT}' || true
+        # one by one: where one is unknown, systemd 258 and later stop none of them
+        for unit in mysite.socket mysite.service nginx.service other.service '{php.UNIT}'; do
+            systemctl stop "$unit" || true
+        done
         systemctl reset-failed
         gpasswd -d www-data web || true
         rm -rf {UNITS}/*.service.d {UNITS}/*.socket.d {UNITS}/other.service /srv/closed /run/mysite*

@@ -106,7 +106,8 @@ class Site:
         socket = machine.run(*gen, "--group", "www-data").stdout
         app = ["--kind", "service", "--app", "app:application", "--chdir", "/srv/life"]
         service = machine.run(*gen, *app, *options).stdout
-        machine.run("systemctl", "stop", "life.service", "life.socket", check=False)
+        for unit in ("life.service", "life.socket"):  # one unknown unit would stop none
+            machine.run("systemctl", "stop", unit, check=False)
         shown = machine.run("journalctl", "--no-pager", "--lines=0", "--show-cursor").stdout
         self._cursor = shown.partition("cursor: ")[2].strip()
         machine.write("/etc/systemd/system/life.socket", socket)

@@ -21,7 +21,8 @@ def site(machine: Machine) -> Install:
     """Install the example site with a rule for its peers; gives the journal of its service."""
 
     def install(rule: str, *options: str) -> None:
-        machine.run("systemctl", "stop", "mysite.socket", "mysite.service", check=False)
+        for unit in ("mysite.socket", "mysite.service"):  # one unknown unit would stop none
+            machine.run("systemctl", "stop", unit, check=False)
         machine.run("rm", "-rf", "/etc/systemd/system/mysite.service.d")
         for kind, more in (
             ("socket", ("--group", "www-data")),
