@@ -408,27 +408,6 @@ REFUSED: dict[str, str] = {
 }
 """Web servers that no configuration is generated for, and why."""
 
-SPOOFABLE: tuple[str, ...] = (
-    "Forwarded",
-    "Proxy",
-    "Remote-User",
-    "Script-Name",
-    "X-Forwarded-For",
-    "X-Forwarded-Host",
-    "X-Forwarded-Port",
-    "X-Forwarded-Prefix",
-    "X-Forwarded-Proto",
-    "X-Forwarded-Protocol",
-    "X-Forwarded-Scheme",
-    "X-Forwarded-Server",
-    "X-Forwarded-Ssl",
-    "X-Forwarded-User",
-    "X-Real-IP",
-    "X-Remote-User",
-    "X-Script-Name",
-)
-"""Header fields that only a front may set: no client's ever reaches the application."""
-
 
 def find(name: str) -> Front:
     """Return the front called `name`; UsageError where there is none, or why it is refused."""

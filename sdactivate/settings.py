@@ -13,7 +13,7 @@ command line and the documentation list them. It imports neither.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sdactivate import backends
+from sdactivate import backends, trust
 from sdactivate.errors import UsageError
 from sdactivate.peer_rules import parse_rule
 from sdactivate.suggest import meant
@@ -47,6 +47,7 @@ class Settings(NamedTuple):
     max_requests_jitter: int = 0
     max_memory: int = 0
     trust: tuple[str, ...] = ()
+    trust_headers: tuple[str, ...] = ()
     remote_user: bool = False
     allow_peer: tuple[str, ...] = ()
     access_log: bool = False
@@ -167,6 +168,11 @@ def peers(value: str) -> tuple[str, ...]:
     return tuple(str(parse_rule(rule)) for rule in words(value))
 
 
+def header_names(value: str) -> tuple[str, ...]:
+    """Header fields of `trust`, separated by commas or spaces."""
+    return tuple(dict.fromkeys(map(trust.header_name, words(value))))
+
+
 def descriptors(value: str) -> tuple[int, ...]:
     """Numbers of descriptors, separated by commas or spaces."""
     return tuple(count(word) for word in words(value))
@@ -180,7 +186,8 @@ TABLE: tuple[Setting, ...] = (
         "protocol",
         text,
         "",
-        "what the front speaks; auto tells each connection's from its first byte",
+        "what the front speaks; auto: on a unix socket each connection's first byte tells, on TCP "
+        "and vsock it is http",
         ("auto", "scgi", "fastcgi", "uwsgi", "http"),
     ),
     Setting("threads", positive, "", "requests served at the same time by one worker, at most"),
@@ -231,8 +238,16 @@ TABLE: tuple[Setting, ...] = (
         "trust",
         words,
         "",
-        "TCP peers whose X-Forwarded-* are believed: addresses or networks. "
-        "On a unix socket every peer that may connect is",
+        "TCP peers that may speak for their clients: addresses or networks. Over HTTP their "
+        f"{' and '.join(trust.BY_DEFAULT)} are believed, over SCGI, FastCGI and uwsgi all they "
+        "say. On a unix socket every peer that may connect is trusted",
+    ),
+    Setting(
+        "trust_headers",
+        header_names,
+        "",
+        f"header fields that are believed besides {' and '.join(trust.BY_DEFAULT)}, only where the "
+        f"front sets them itself: {', '.join(trust.SELECTABLE)}",
     ),
     Setting(
         "remote_user",

@@ -28,6 +28,7 @@ from sdactivate.servers import forks
 from sdactivate.servers.native.quiet import QUIET, shut_if_silent
 from sdactivate.settings import TABLE, Settings
 from sdactivate.systemd.listen_fds import InheritedSocket
+from sdactivate.trust import BY_DEFAULT
 
 try:
     from waitress import wasyncore
@@ -46,7 +47,15 @@ except ModuleNotFoundError as error:
 _KNOWN = frozenset(
     {
         *("server", "protocol", "threads", "connections", "header_bytes", "body_bytes"),
-        *("body_buffer", "keepalive_timeout", "trust", "allow_peer", "fd", "notify_fd"),
+        *(
+            "body_buffer",
+            "keepalive_timeout",
+            "trust",
+            "trust_headers",
+            "allow_peer",
+            "fd",
+            "notify_fd",
+        ),
         *("workers", "preload", "graceful_timeout", "start_timeout", "idle_timeout"),
         *("worker_timeout", "max_requests", "max_requests_jitter", "max_memory"),
     }
@@ -54,7 +63,8 @@ _KNOWN = frozenset(
 # What waitress calls the peer of a unix socket
 _UNIX_PEER = "localhost"
 _NO_LIMIT = 1 << 62
-_FORWARDED = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"}
+# Those of the table that it can believe beside the others
+_BELIEVABLE = frozenset((*BY_DEFAULT, "X-Forwarded-Host", "X-Forwarded-Port"))
 
 
 class Listening(socket.socket):
@@ -309,6 +319,11 @@ def adjustments(settings: Settings, sockets: Sequence[socket.socket]) -> dict[st
         raise UsageError("waitress serves no vsock sockets; the native server does")
     if len(settings.trust) > 1:
         raise UsageError(f"--trust {' '.join(settings.trust)}: waitress believes one proxy only")
+    for field in settings.trust_headers:
+        if field not in _BELIEVABLE:
+            raise UsageError(
+                f"--trust-headers {field}: waitress does not read it; the native server does"
+            )
     unix = any(sock.family == socket.AF_UNIX for sock in sockets)
     trusted = settings.trust[0] if settings.trust else _UNIX_PEER if unix else None
     told: dict[str, Any] = {
@@ -321,5 +336,6 @@ def adjustments(settings: Settings, sockets: Sequence[socket.socket]) -> dict[st
         "clear_untrusted_proxy_headers": True,
     }
     if trusted:
-        told |= {"trusted_proxy": trusted, "trusted_proxy_headers": _FORWARDED}
+        fields = {field.lower() for field in (*BY_DEFAULT, *settings.trust_headers)}
+        told |= {"trusted_proxy": trusted, "trusted_proxy_headers": fields}
     return told

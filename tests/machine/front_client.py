@@ -212,6 +212,13 @@ def root(spoofable: list[str]) -> dict[str, Callable[[], None]]:
         for name in ("HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE"):
             expect(name in found["environ"], False, name)
 
+    def absolute() -> None:
+        # RFC 9112, section 3.2.2: Host is ignored, and the front has gone by the target
+        for evil in ("evil.example", "evil.example:81"):
+            found = ask(evil, f"http://{host}/environ").json
+            all_of(found, host=host, uri=f"http://{host}/environ")
+            all_of(found["environ"], HTTP_HOST=host, SERVER_NAME=host, PATH_INFO="/environ")
+
     def query() -> None:
         environ = ask(host, "/environ?a=%2F%20b+c&&d").json["environ"]
         expect(environ["QUERY_STRING"], "a=%2F%20b+c&&d")
@@ -306,6 +313,7 @@ def root(spoofable: list[str]) -> dict[str, Callable[[], None]]:
         "variables": variables,
         **{f"path {kind}": path_check(host, "", kind) for kind in PATHS},
         "spoofed fields": spoof_check(host, "", spoofable),
+        "another Host": absolute,
         "query": query,
         "several Cookie fields": cookies,
         "Authorization": authorization,

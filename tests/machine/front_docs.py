@@ -8,7 +8,7 @@ writes them between their marks; tests/test_front_docs.py fails where they are n
 from collections.abc import Iterable
 from pathlib import Path
 
-from sdactivate import fronts
+from sdactivate import fronts, trust
 from sdactivate.fronts import DISTRIBUTIONS, FRONTS
 from tests.machine.fronts import CASES, TOPICS, deviation
 
@@ -83,6 +83,34 @@ def traps() -> str:
     )
 
 
+def trusted() -> str:
+    """What is believed of a request, from whom, over what."""
+    columns = ("what a front may say", "SCGI, FastCGI, uwsgi", "HTTP", "believed over HTTP")
+    rows = []
+    for claim in trust.CLAIMS:
+        option = f"--{claim.setting.replace('_', '-')}"
+        words = {"": "yes", "remote_user": f"with `{option} yes`"}
+        variables = ", ".join(f"`{name}`" for name in claim.variables)
+        setting = words.get(claim.setting, f"with `{option} {claim.field}`")
+        rows.append((claim.what, variables, f"`{claim.field}`", setting))
+    return table(columns, rows)
+
+
+def peers() -> str:
+    """Who may speak for a client, and what is spoken where nothing is pinned."""
+    return table(
+        ("peer", "what it says of its client", "protocol, unless pinned"),
+        (
+            (
+                peer.who,
+                "believed" if peer.believed else "not believed: it is its own client",
+                "each connection's first byte tells" if peer.protocol == "auto" else peer.protocol,
+            )
+            for peer in trust.PEERS
+        ),
+    )
+
+
 MEANINGS = {
     "missing": (
         "there is no socket at that path, or not where the front looks (PrivateTmp, chroot)",
@@ -148,7 +176,7 @@ def logs() -> str:
 
 
 TABLES = {
-    "fronts.md": (protocols, results, packaging, traps),
+    "fronts.md": (protocols, results, trusted, peers, packaging, traps),
     "troubleshooting.md": (log_lines, logs),
 }
 

@@ -84,6 +84,7 @@ _NO_FILES = "HAProxy serves no files and runs no PHP: `gen` refuses the options"
 _NO_LOGIN = "lighttpd does not tell an http backend who logged in: `gen` refuses --auth-file"
 _MERGED = "// arrives as one / ({}); REQUEST_URI has what was sent"
 _NORMALISED = "Over http lighttpd normalises the path: // arrives as one /, %2F as /"
+_DIFFERS = "{} answers 400 where the target's host and Host differ"
 _COMMA = "Two Cookie fields are joined with a comma; clients send one over HTTP/1.1 (RFC 6265)"
 _CHUNKED = "SCGI begins with the length of the body, which Apache does not wait for: 411"
 _REGEX = "HAProxy takes a line break in a path of fcgi for an attack: 500"
@@ -104,6 +105,8 @@ DEVIATIONS: dict[tuple[str, str, str], Deviation] = {
     ("apache", "scgi", "answer streamed"): Deviation(
         "held back", "A streamed answer waits in Apache until there are some kB of it"
     ),
+    ("lighttpd", "*", "another Host"): Deviation("400", _DIFFERS.format("lighttpd")),
+    ("haproxy", "*", "another Host"): Deviation("400", _DIFFERS.format("HAProxy")),
     ("lighttpd", "*", "path %0A"): Deviation("400", _CONTROL),
     ("lighttpd", "*", "mounted: path %0A"): Deviation("400", _CONTROL),
     **{
@@ -146,7 +149,12 @@ TOPICS: dict[str, tuple[str, ...]] = {
     "chunked uploads": ("upload chunked", "upload 5 MB chunked"),
     "answers": ("HEAD", "204", "304", "answer 50 MB"),
     "streamed answers": ("answer streamed",),
-    "nothing spoofed": ("spoofed fields", "mounted: spoofed fields", "TLS: spoofed fields"),
+    "nothing spoofed": (
+        "spoofed fields",
+        "another Host",
+        "mounted: spoofed fields",
+        "TLS: spoofed fields",
+    ),
     "static, media": ("static files", "media files", "mounted: static files"),
     "mounted": (
         "mounted: variables",

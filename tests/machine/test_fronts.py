@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from sdactivate import fronts
+from sdactivate import fronts, trust
 from tests.machine.fronts import CASES, CHECKS, CLIENT, PROGRAM, SETUP, deviation
 from tests.machine.machine import Machine
 
@@ -29,8 +29,8 @@ chmod 644 front-test.pem.key
 """
 APPLICATION = (
     *("--app", "mysite.wsgi:application", "--chdir", "/srv/mysite"),
-    # For the cases over HTTP; the others have a variable for it.
-    *("--remote-user", "yes"),
+    # What the service has to believe over HTTP is told by these; the others have variables for it.
+    *("--mount", "/app", "--auth-file", "/etc/front.htpasswd"),
 )
 
 # What the front is asked for in each of the three configurations.
@@ -67,8 +67,6 @@ def furnish(machine: Machine) -> None:
     machine.write("/var/www/html/test.php", PHP)
     machine.write("/etc/front.htpasswd", HTPASSWD)
     machine.run("sh", "-c", CERTIFICATE)
-    service = machine.run(*machine.sdactivate, "gen", "mysite", "--kind", "service", *APPLICATION)
-    machine.write("/etc/systemd/system/mysite.service", service.stdout)
     machine.run("sh", "-c", "systemctl start $(basename /lib/systemd/system/php*-fpm.service)")
 
 
@@ -105,6 +103,8 @@ class Running:
         self.shell(f"rm -f {self.socket}")
         unit = self.gen("socket", "--front", front.name)
         machine.write("/etc/systemd/system/mysite.socket", unit)
+        unit = self.gen("service", "--front", front.name, "--protocol", protocol, *APPLICATION)
+        machine.write("/etc/systemd/system/mysite.service", unit)
         self.shell("systemctl daemon-reload; systemctl reset-failed; systemctl start mysite.socket")
         mark = f"/etc/front-{front.name}"
         self.shell(f"test -e {mark} || {{ {SETUP[front.name].install or ':'}; }} && touch {mark}")
@@ -129,7 +129,7 @@ class Running:
 
     def ask(self, shape: str) -> Outcomes:
         """Return the outcomes of the client's checks for one configuration."""
-        client = ("/usr/bin/python3", "/srv/client.py", shape, *fronts.SPOOFABLE)
+        client = ("/usr/bin/python3", "/srv/client.py", shape, *trust.FORGEABLE)
         outcomes: Outcomes = json.loads(self.machine.run(*client, timeout=300).stdout)
         return outcomes
 

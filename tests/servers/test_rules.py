@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from tests.servers.peers import PROTOCOLS, Request, ask, exactly, record, until_end
+from tests.servers.request_rules import REQUEST_RULES
 from tests.servers.rules import RULES, Rule
 from tests.servers.service import Service, serving
 
+EVERY = [*RULES, *REQUEST_RULES]
 SPOKEN = [("native", protocol) for protocol in PROTOCOLS] + [("flup", "scgi"), ("flup", "fastcgi")]
 FOLLOWING = Request("/following", keep=True)
 
@@ -27,7 +29,7 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[S
 
 def cases() -> Iterator[Any]:
     for server, protocol in SPOKEN:
-        for rule in RULES:
+        for rule in EVERY:
             if isinstance(rule.ask, Request) or protocol in rule.ask:
                 yield pytest.param(server, protocol, rule, id=f"{server}-{protocol}-{rule.name}")
 
@@ -93,5 +95,5 @@ def test_a_child_that_lives_on_holds_up_no_response(service: Service, protocol: 
 
 
 def test_each_rule_says_where_it_is_written() -> None:
-    assert len({rule.name for rule in RULES}) == len(RULES)
-    assert all(rule.section for rule in RULES)
+    assert len({rule.name for rule in EVERY}) == len(EVERY)
+    assert all(rule.section for rule in EVERY)

@@ -151,11 +151,24 @@ def test_on_a_unix_socket_the_front_is_believed(service: Service) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{"header_timeout": "5"}, {"protocol": "scgi"}, {"trust": "10.0.0.1 10.0.0.2"}],
+    [
+        {"header_timeout": "5"},
+        {"protocol": "scgi"},
+        {"trust": "10.0.0.1 10.0.0.2"},
+        {"trust_headers": "X-Script-Name"},
+        {"trust_headers": "Forwarded"},
+    ],
 )
 def test_what_waitress_can_not_do_is_refused(given: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="waitress"):
         adjustments(resolve(given, {}, {}), ())
+
+
+def test_waitress_believes_what_the_table_says() -> None:
+    for given, more in (("", set()), ("X-Forwarded-Host", {"x-forwarded-host"})):
+        settings = resolve({"trust": "10.0.0.1", "trust_headers": given}, {}, {})
+        told = adjustments(settings, ())["trusted_proxy_headers"]
+        assert told == {"x-forwarded-for", "x-forwarded-proto"} | more
 
 
 def test_listen_is_not_called_again_and_peers_may_be_refused(tmp_path: Path) -> None:

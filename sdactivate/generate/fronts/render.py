@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from sdactivate import fronts
+from sdactivate import fronts, trust
 from sdactivate.errors import Error
 from sdactivate.generate.fronts.request import FrontRequest, front_request, warnings
 from sdactivate.generate.output import File, Output, Target
@@ -51,7 +51,7 @@ def config(asked: FrontRequest, comments: bool = True) -> str:
         "chroot": packaging.chroot if packaging else "",
         "unique": _unique(asked),
         "users": _users(asked) if asked.auth_file and not asked.front.reads_htpasswd else [],
-        "spoofable": fronts.SPOOFABLE,
+        "forgeable": trust.FORGEABLE,
         "header": _header(asked),
     }
     text = _environment().get_template(_TEMPLATES[asked.front.name]).render(values)
@@ -136,7 +136,7 @@ def _environment() -> jinja2.Environment:
 def _generate(front: fronts.Front, site: Site, target: Target, **options: Any) -> Output:
     asked = front_request(front, site, **options)
     mode = 0o640 if asked.auth_file and not front.reads_htpasswd else 0o644
-    said = warnings(asked)
+    said = warnings(asked, site.settings)
     if not site.listen and asked.socket != site.path:
         said.insert(
             0,

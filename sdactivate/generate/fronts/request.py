@@ -4,14 +4,17 @@ The values come from `options`; what is written of them, from `fronts`.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sdactivate import fronts
 from sdactivate.errors import UsageError
 from sdactivate.generate.fronts.options import Files, Tls, file_path
-from sdactivate.settings import DEFAULTS
+from sdactivate.settings import DEFAULTS, header_names
 from sdactivate.site import Site
+
+_NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -161,8 +164,11 @@ def front_request(front: fronts.Front, site: Site, **options: Any) -> FrontReque
     )
 
 
-def warnings(asked: FrontRequest) -> list[str]:
-    """Return what the administrator has to know about this front here, a sentence each."""
+def warnings(asked: FrontRequest, settings: Mapping[str, str] = _NONE) -> list[str]:
+    """Return what the administrator has to know about this front here, a sentence each.
+
+    settings: the site's runtime settings, as text.
+    """
     front, packaging, title = asked.front, asked.packaging, asked.front.title
     said = []
     if packaging is None:
@@ -189,10 +195,21 @@ def warnings(asked: FrontRequest) -> list[str]:
             "the application's socket and go round what the front checks. Give the socket a group "
             "of its own that only the front is in, or run the PHP pool as another user"
         )
-    if asked.auth_file and asked.speaks == "http":
+    if asked.auth_file and asked.speaks == "http" and "remote_user" not in settings:
         said.append(
             "--auth-file: over HTTP the service has to be told that this front sets Remote-User, "
-            "or the user does not reach the application: generate it with --remote-user yes"
+            "or the user does not reach the application: generate it with --remote-user yes, or "
+            f"with --front {front.name} and the same --auth-file"
+        )
+    if (
+        asked.mount
+        and asked.speaks == "http"
+        and "X-Script-Name" not in header_names(settings.get("trust_headers", ""))
+    ):
+        said.append(
+            "--mount: over HTTP the service has to be told that this front sets X-Script-Name, or "
+            f"the application takes {asked.mount} for a part of its own paths: generate it with "
+            f"--trust-headers X-Script-Name, or with --front {front.name} and the same --mount"
         )
     if asked.auth_file and not front.reads_htpasswd:
         said.append(

@@ -87,14 +87,19 @@ class Server(server.Server):
         byte: _CLASSES[native.protocol] for byte, native in server.BY_FIRST_BYTE.items()
     }
 
-    def pinned(self, name: str) -> type[Connection] | None:
+    def pinned(self, name: str, family: int) -> type[Connection] | None:
         """See the native server's."""
-        found = super().pinned(name)
+        found = super().pinned(name, family)
         if found is not None and issubclass(found, Unspoken):
             said = self.settings.protocol
-            why = f"protocol={said}" if said != "auto" else f"the socket is called {name}"
+            if said != "auto":
+                why = f"--protocol {said}"
+            elif name in self.protocols:
+                why = f"the socket is called {name}"
+            else:
+                why = "on TCP and vsock HTTP is served unless --protocol says otherwise"
             raise UsageError(
-                f"{why}, and flup speaks no {found.title}: choose scgi or fastcgi, or serve with "
-                "the native server (--server native)"
+                f"{why}, and flup speaks no {found.title}: choose --protocol scgi or fastcgi, or "
+                "serve with the native server (--server native)"
             )
         return found

@@ -15,6 +15,7 @@ from typing import Any
 from flup.server import fcgi_base as flup
 
 from sdactivate.servers.native.wire import Malformed, Message, TooLarge, Variables, joined
+from sdactivate.servers.native.wire.fastcgi import refusal
 
 # flup writes no record longer than this (content, a multiple of eight: no padding)
 _LONGEST = 65528
@@ -162,6 +163,19 @@ class Parser(flup.Connection):  # type: ignore[misc]
         if request.role != flup.FCGI_RESPONDER:
             self.end_request(request, 0, flup.FCGI_UNKNOWN_ROLE)
             self._requests = earlier
+
+    def end_request(
+        self,
+        req: Any,
+        appStatus: int = 0,
+        protocolStatus: int = flup.FCGI_REQUEST_COMPLETE,
+        remove: bool = True,
+    ) -> None:
+        """End a request. flup says nothing on STDOUT of one that it refuses."""
+        if protocolStatus != flup.FCGI_REQUEST_COMPLETE:
+            _write(self._wire, flup.FCGI_STDOUT, req.requestId, refusal(protocolStatus))
+            _write(self._wire, flup.FCGI_STDOUT, req.requestId, b"")
+        super().end_request(req, appStatus, protocolStatus, remove)
 
     def _do_params(self, record: Any) -> None:
         """Collect the parameters. flup takes each record for whole pairs, which it need not be."""

@@ -5,24 +5,33 @@ something that a front was seen to do. RFC 3875 is the meaning, PEP 3333 the for
 
 What a client may have put there itself is not passed on: X-Forwarded-* and its kind reach a
 CGI-like backend only where the front forgot to drop them, for these protocols have variables
-of their own for it (REMOTE_ADDR, HTTPS, SERVER_NAME), which no client can set.
+of their own for it (REMOTE_ADDR, HTTPS, SERVER_NAME), which no client can set. Who may set them
+is in `sdactivate.trust`.
 """
 
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
-from sdactivate.servers.native.wire import Malformed, Variables
-from sdactivate.servers.native.wire.http import FORWARDED
+from sdactivate.servers.native.wire import HOSTS, METHODS, Malformed, Variables, check_host
+from sdactivate.trust import CLIENT_VARIABLES, FORGEABLE_VARIABLES
 
 Environ = dict[str, Any]
 
-# What only a front may say, and on these protocols says otherwise; what would be obeyed; and
-# what has variables without HTTP_ (RFC 3875, section 4.1.18)
-_DROPPED = FORWARDED | {"HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"}
+# What only a front may say, and on these protocols says otherwise; what would be obeyed; what has
+# variables without HTTP_ (RFC 3875, section 4.1.18); and how the body came to the front, which has
+# decoded it (section 4.1.2)
+_DROPPED = FORGEABLE_VARIABLES | {
+    "HTTP_CONTENT_TYPE",
+    "HTTP_CONTENT_LENGTH",
+    "HTTP_TRANSFER_ENCODING",
+}
 
 # Digits of a length: more would be more than there are bytes in the world, and int() has a limit
 _LONGEST_LENGTH = 19
 
 _TRUE = ("on", "1", "yes", "true", "https")
+
+_NO_MOUNT = frozenset({*map(chr, range(32)), *"\x7f?#\\"})
 
 
 def host_name(host: str) -> str:
@@ -31,19 +40,51 @@ def host_name(host: str) -> str:
     return name if name and port.isdigit() else host
 
 
+def is_mount(text: str) -> bool:
+    """Whether `text`, without a slash at its end, is where a site can be mounted.
+
+    One absolute path (RFC 3986, section 3.3): applications put it in front of their links, where
+    "//host" would be another host and "/a/.." another path.
+    """
+    _, *segments = text.split("/")
+    return (
+        text[:1] == "/"
+        and _NO_MOUNT.isdisjoint(text)
+        and not any(segment in ("", ".", "..") for segment in segments)
+    )
+
+
+def of_client(variables: Variables, address: tuple[Any, ...]) -> Variables:
+    """Return those of the `variables` that a client may say itself.
+
+    They come from a peer that is not believed, at `address` as accept(2) gave it: it is its own
+    client.
+    """
+    found = {
+        name: value
+        for name, value in variables.items()
+        if name in CLIENT_VARIABLES or name.startswith("HTTP_")
+    }
+    return found | {"REMOTE_ADDR": str(address[0]), "REMOTE_PORT": str(address[1])}
+
+
 def environ(variables: Variables, base: Environ) -> Environ:
     """Return the environ of a request with these variables.
 
     `base` holds the variables that are the same for every request, and the defaults of those
-    that a front may leave out. Raises Malformed for a length that is none, and
-    without a method.
+    that a front may leave out. Raises Malformed without a method, or for one that is not known;
+    for a length, a host or a mount that is none.
     """
-    if "REQUEST_METHOD" not in variables:
-        raise Malformed("there is no REQUEST_METHOD among the variables")
+    if (method := variables.get("REQUEST_METHOD")) not in METHODS:
+        if method is None:
+            raise Malformed("there is no REQUEST_METHOD among the variables")
+        raise Malformed(f"the method {method[:100]!r} is not known", "501 Not Implemented")
     found = base | variables
     if not variables.keys().isdisjoint(_DROPPED):
         for name in _DROPPED:
             found.pop(name, None)
+    if (host := variables.get("HTTP_HOST")) not in HOSTS and host:
+        check_host(host)
     length = found["CONTENT_LENGTH"]
     # Empty from nginx (fastcgi, uwsgi), -1 from Caddy where the body is chunked
     if not (length.isascii() and length.isdigit() and len(length) <= _LONGEST_LENGTH):
@@ -61,11 +102,37 @@ def environ(variables: Variables, base: Environ) -> Environ:
     name = found["SERVER_NAME"]
     if ":" in name:  # HAProxy: with the port
         found["SERVER_NAME"] = host_name(name)
-    script = found["SCRIPT_NAME"]
-    if script[-1:] == "/":  # Apache's uwsgi: "/app/"; "/" for the root
-        found["SCRIPT_NAME"] = script.rstrip("/")
+    if "PATH_INFO" not in variables:
+        _locate(found)
+    if script := found["SCRIPT_NAME"]:
+        # Apache's uwsgi: "/app/"; "/" for the root
+        found["SCRIPT_NAME"] = script = script.rstrip("/")
+        if script and not is_mount(script):
+            raise Malformed(f"SCRIPT_NAME={script[:100]!r} is not one absolute path")
     path = found["PATH_INFO"]
     if path[:1] != "/" and (path or not found["SCRIPT_NAME"]) and path != "*":
         # No path at all is the root's; one without its slash lost it to a mount at "/"
         found["PATH_INFO"] = "/" + path
     return found
+
+
+def _locate(found: Environ) -> None:
+    """Set the PATH_INFO of a request that came without one, from its URI.
+
+    nginx's stock fastcgi_params and scgi_params have none. lighttpd and HAProxy leave it out at
+    exactly the mount, whose URI has nothing behind it.
+    """
+    uri: str | None = found.get("DOCUMENT_URI")
+    script: str = found["SCRIPT_NAME"]
+    if uri is None:
+        encoded = found.get("REQUEST_URI", "").partition("?")[0].partition("#")[0]
+        if "://" in encoded and encoded[:1] != "/":  # the absolute form
+            encoded = "/" + encoded.partition("://")[2].partition("/")[2]
+        if encoded[:1] != "/":
+            return  # nothing is known, or it is "*"
+        uri = unquote_to_bytes(encoded.encode("latin-1")).decode("latin-1")
+    elif script == uri:
+        found["SCRIPT_NAME"] = script = ""  # in nginx's stock parameters it is the whole path
+    script = script.rstrip("/")
+    if uri == script or uri.startswith(script + "/"):
+        found["PATH_INFO"] = uri[len(script) :]

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from sdactivate.runtime import log
 from sdactivate.servers import forks
-from sdactivate.servers.native.forwarded import Network
+from sdactivate.servers.native.forwarded import Trust
 from sdactivate.servers.native.loop import Loop
 from sdactivate.servers.native.pool import Pool
 from sdactivate.servers.native.quiet import shut_if_silent
@@ -64,7 +64,7 @@ class Owner(Protocol):
     loop: Loop[Connection]
     pool: Pool
     base: dict[str, Any]
-    trusted: list[Network]
+    trust: Trust
     fastcgi_values: dict[str, str]
     errors: int
 
@@ -72,12 +72,27 @@ class Owner(Protocol):
     def draining(self) -> bool: ...
     @property
     def by_first_byte(self) -> Mapping[int, type[Connection]]: ...
-    def http_base(self, address: Any) -> dict[str, Any]: ...
+    def http_base(self, address: Any, local: Any) -> dict[str, Any]: ...
     def check_length(self, length: int) -> None: ...
     def watch(self, connection: Connection) -> None: ...
     def has_been_quiet(self, since: float) -> bool: ...
     def respond(self, response: Response) -> None: ...
     def fault(self, error: Exception) -> None: ...
+
+
+def local_address(fd: int, peer: Any) -> tuple[Any, ...] | None:
+    """Return the address and port of the TCP connection `fd` on this side, None on other sockets.
+
+    peer: its peer's address, as accept(2) gave it.
+    """
+    if not isinstance(peer, tuple) or not isinstance(peer[0], str):
+        return None
+    sock = socket.socket(fileno=fd)
+    try:
+        found: tuple[Any, ...] = sock.getsockname()
+    finally:
+        sock.detach()
+    return found
 
 
 class Connection:

@@ -44,7 +44,10 @@ class FastCgi(KeepAlive):
 
     def prepare(self, request: wire.Request) -> None:
         assert request.variables is not None
-        environ = cgi_environ.environ(request.variables, self.server.base)
+        variables = request.variables
+        if isinstance(self.address, tuple):  # on TCP or vsock
+            variables = self.server.trust.believed_of(variables, self.address)
+        environ = cgi_environ.environ(variables, self.server.base)
         request.environ = environ
         environ["wsgi.errors"] = Errors(self)
         length = environ.get("CONTENT_LENGTH")

@@ -6,9 +6,8 @@ away from everybody else's requests. Of several values the last one counts: the 
 trusted peer itself has put there. On a unix socket every peer is trusted that its owner, group
 and mode let in; on TCP those that were named.
 
-X-Forwarded-For, -Proto, -Host, -Port and X-Script-Name (where the site is mounted) are read,
-Forwarded (RFC 7239) where X-Forwarded-For is absent, and Remote-User where the setting says so: a
-front that was not told to drop it passes a client's on, and then anybody could be anybody.
+Which fields are believed is said in `sdactivate.trust`: a front that was not told to drop one
+passes a client's on, and then anybody could choose the host, the mount or the user.
 """
 
 from __future__ import annotations
@@ -17,9 +16,12 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Any
 
+from sdactivate import trust
 from sdactivate.errors import UsageError
-from sdactivate.servers.native.cgi_environ import host_name
-from sdactivate.servers.native.wire import Variables
+from sdactivate.runtime import log
+from sdactivate.servers.native.cgi_environ import host_name, is_mount, of_client
+from sdactivate.servers.native.wire import Malformed, Variables, check_host
+from sdactivate.settings import Settings
 
 # REMOTE_ADDR of a peer on a unix socket that has said nothing about its client: the address
 # that means none. (An empty one breaks applications that parse it, and 127.0.0.1 is one that
@@ -35,27 +37,92 @@ def networks(names: Sequence[str]) -> list[Network]:
         return [ipaddress.ip_network(name, strict=False) for name in names]
     except ValueError as error:
         raise UsageError(
-            f"trust: {error}; an address or a network (10.0.0.0/8) is wanted"
+            f"--trust: {error}; name an address or a network, such as 10.0.0.0/8"
         ) from None
 
 
-def is_trusted(address: Any, trusted: Sequence[Network]) -> bool:
-    """Whether the peer at `address`, as accept(2) gave it, may speak for its clients."""
-    if not isinstance(address, tuple) or not isinstance(address[0], str):
-        return not isinstance(address, tuple)  # unix: whoever could connect; vsock: nobody
-    try:
-        found = ipaddress.ip_address(address[0].partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(found, "ipv4_mapped", None)
-    return any((mapped or found) in network for network in trusted)
+class Trust:
+    """Whom a server believes, and what: the settings `trust`, `trust_headers`, `remote_user`.
+
+    variables: those of the header fields that are believed. Raises UsageError for a network that
+    is none.
+    """
+
+    __slots__ = ("_networks", "_said", "variables")
+
+    def __init__(self, settings: Settings) -> None:
+        self._networks = networks(settings.trust)
+        self._said: set[str] = set()
+        self.variables = trust.believed(settings.trust_headers, settings.remote_user)
+
+    def believes(self, address: Any) -> bool:
+        """Whether the peer at `address`, as accept(2) gave it, may speak for its clients."""
+        if not isinstance(address, tuple) or not isinstance(address[0], str):
+            return not isinstance(address, tuple)  # unix: whoever could connect; vsock: nobody
+        if not self._networks:
+            return False
+        try:
+            found = ipaddress.ip_address(address[0].partition("%")[0])
+        except ValueError:
+            return False
+        mapped = getattr(found, "ipv4_mapped", None)
+        return any((mapped or found) in network for network in self._networks)
+
+    def believed_of(self, variables: Variables, address: tuple[Any, ...]) -> Variables:
+        """Return the variables of a CGI-like request, as far as the peer at `address` is believed.
+
+        What a client may say itself always is. The log is told once that there was more.
+        """
+        if self.believes(address):
+            return variables
+        found = of_client(variables, address)
+        if not self._said & _CLAIMED and (more := sorted(variables.keys() & _CLAIMED)):
+            self._said.update(more)
+            log.say(
+                log.WARNING,
+                f"{address[0]}: it says {', '.join(more)}, which only a front may, and is not "
+                f"believed. If it is the front: --trust {address[0]}",
+            )
+        return found
+
+    def only_believed(self, found: Variables, host: str) -> Variables:
+        """Return those of the fields `found` that are believed.
+
+        host: the Host of the request. Of a field that would have made a difference, and that the
+        front may well have set itself, the log is told once.
+        """
+        for variable, option in _MISSED.items():
+            value = found.get(variable)
+            if value and value != host and variable not in self._said | self.variables:
+                self._said.add(variable)
+                log.say(
+                    log.WARNING,
+                    f"the front sends {option.field}: {log.escape(value[:100])}, which is not "
+                    f"believed. If it sets this field itself, and never passes a client's on: "
+                    f"--{option.setting.replace('_', '-')} {option.field}",
+                )
+        return {name: found[name] for name in found.keys() & self.variables}
 
 
-def apply(environ: dict[str, Any], found: Variables, remote_user: bool = False) -> None:
+_CLAIMED = {name for claim in trust.CLAIMS for name in claim.variables} - {
+    *("SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR", "REMOTE_PORT")  # which every client has
+}
+
+# Most fronts send the other fields whether the site needs them or not
+_MISSED = {
+    trust.variable(claim.field): claim
+    for claim in trust.CLAIMS
+    if claim.field in ("X-Forwarded-Host", "X-Script-Name")
+}
+
+
+def apply(environ: dict[str, Any], found: Variables, believed: Trust) -> None:
     """Make the environ of a trusted peer's request tell of the client, not of the front.
 
-    `remote_user`: whether its Remote-User is the user whom it has verified (RFC 3875, 4.1.11).
+    Raises Malformed for a mount or a host that is none.
     """
+    if not found.keys() <= believed.variables:
+        found = believed.only_believed(found, environ.get("HTTP_HOST", ""))
     get = found.get
     fields = (
         get("HTTP_X_FORWARDED_FOR"),
@@ -67,10 +134,12 @@ def apply(environ: dict[str, Any], found: Variables, remote_user: bool = False) 
     )
     told = _told.get(fields)
     environ.update(_remembered(fields) if told is None else told)
-    if remote_user and (user := get("HTTP_REMOTE_USER")):
+    if user := get("HTTP_REMOTE_USER"):
         environ["REMOTE_USER"] = user
     mount = get("HTTP_X_SCRIPT_NAME")
-    if mount and (mount := mount.rstrip("/")).startswith("/"):
+    if mount and (mount := mount.rstrip("/")):
+        if not is_mount(mount) or "," in mount:
+            raise Malformed(f"X-Script-Name {mount[:100]!r} is not one absolute path")
         path = environ["PATH_INFO"]
         environ["SCRIPT_NAME"] = mount
         if path == mount or path.startswith(mount + "/"):
@@ -100,7 +169,7 @@ def _read(
 ) -> dict[str, str]:
     """Return the variables that these fields mean.
 
-    `asked`: the Host of the request itself.
+    asked: the Host of the request itself. Raises Malformed for a host that is none.
     """
     scheme = _last(scheme).lower()
     host = _last(host)
@@ -115,6 +184,7 @@ def _read(
         variables["REMOTE_ADDR"] = address
         variables["REMOTE_PORT"] = client_port
     if host:
+        check_host(host)
         variables["HTTP_HOST"] = host
     if name := host_name(host or asked):
         variables["SERVER_NAME"] = name

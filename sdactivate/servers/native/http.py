@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from sdactivate.servers.native import forwarded
-from sdactivate.servers.native.connection import Owner
+from sdactivate.servers.native.connection import Owner, local_address
 from sdactivate.servers.native.keepalive import KeepAlive
 from sdactivate.servers.native.wire import Malformed, proxy
 from sdactivate.servers.native.wire import http as wire
@@ -60,8 +60,8 @@ class Http(KeepAlive):
         super().__init__(server, fd, address, parser)
         self._head = bytearray()  # the beginning of a PROXY header
         self.feed = self._first_bytes
-        self._trusted = forwarded.is_trusted(address, server.trusted)
-        parser.base = server.http_base(address)
+        self._trusted = server.trust.believes(address)
+        parser.base = server.http_base(address, local_address(fd, address))
 
     # Requests in
 
@@ -73,6 +73,8 @@ class Http(KeepAlive):
             head = self._head
         begins = proxy.begins(head)
         if begins is False:
+            if head[0] not in wire.BEGINNINGS:
+                raise Malformed(f"HTTP: no request begins with the byte 0x{head[0]:02x}")
             self._pass_on(bytes(head))
             return
         if begins and not self._trusted:
@@ -84,8 +86,8 @@ class Http(KeepAlive):
             return
         end, client = found
         if client is not None:
+            self._parser.base = self.server.http_base(client, local_address(self.fd, self.address))
             self.address = client
-            self._parser.base = self.server.http_base(client)
         self._pass_on(bytes(head[end:]))
 
     def _pass_on(self, data: bytes) -> None:
@@ -101,7 +103,7 @@ class Http(KeepAlive):
     def prepare(self, request: wire.Request) -> None:
         environ = request.environ
         if request.forwarded and self._trusted:
-            forwarded.apply(environ, request.forwarded, self.server.settings.remote_user)
+            forwarded.apply(environ, request.forwarded, self.server.trust)
         if request.version == "1.1":
             environ["wsgi.early_hints"] = self._early_hints
         if request.length:

@@ -188,9 +188,14 @@ class Accepted:
 
 
 class Undetermined(Connection):
-    """A connection that has not said which protocol it speaks."""
+    """A connection that has not said which protocol it speaks.
+
+    If what it says is none of them, it is answered in the one that most peers understand.
+    """
 
     __slots__ = ("_pinned", "_successor")
+
+    status_line = "HTTP/1.1 "
 
     def __init__(
         self,
@@ -222,6 +227,9 @@ class Undetermined(Connection):
         except BaseException:
             self._successor.close()
             raise
+
+    def answer(self, status: str) -> None:
+        self.send_now(self.plain(status, "Connection: close\r\n"))
 
     @property
     def idle(self) -> bool:

@@ -6,9 +6,11 @@ of one protocol or another, which calls back for a response.
 Nothing is accepted unless a thread is free to serve it: the kernel's backlog is the only queue.
 A connection that is accepted and has not said enough yet costs a descriptor and no thread.
 
-The first byte of a connection tells its protocol: a digit begins an SCGI netstring, 1 is
-FastCGI's version, 0 (or 100, a ping) uwsgi's modifier, and a letter begins an HTTP method. PROXY
-protocol headers, which begin with the letters PROXY or with a line break, belong to HTTP.
+On a unix socket the first byte of a connection tells its protocol: a digit begins an SCGI
+netstring, 1 is FastCGI's version, 0 (or 100, a ping) uwsgi's modifier, and what a token may consist
+of begins an HTTP method. PROXY protocol headers, which begin with the letters PROXY or with a line
+break, belong to HTTP. On TCP and vsock anybody may connect, and what the others say of a client is
+for a front to say: there it is HTTP unless the socket is pinned (`sdactivate.trust`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from threading import get_ident
 from time import monotonic
 from typing import Any, ClassVar
 
+from sdactivate import trust
 from sdactivate.runtime import log
 from sdactivate.runtime.server_api import Figures
 from sdactivate.servers.native import forwarded
@@ -35,6 +38,7 @@ from sdactivate.servers.native.loop import Loop
 from sdactivate.servers.native.one_shot import Scgi, Uwsgi
 from sdactivate.servers.native.quiet import QUIET
 from sdactivate.servers.native.wire import Malformed
+from sdactivate.servers.native.wire.http import BEGINNINGS
 from sdactivate.servers.native.wsgi import Application, Response
 from sdactivate.settings import Settings
 from sdactivate.systemd.listen_fds import InheritedSocket
@@ -45,14 +49,12 @@ PROTOCOLS: dict[str, type[Connection]] = {
     "uwsgi": Uwsgi,
     "http": Http,
 }
-_LETTERS = range(0x41, 0x5B)
 BY_FIRST_BYTE: dict[int, type[Connection]] = {
+    **dict.fromkeys(BEGINNINGS, Http),
     **dict.fromkeys(range(0x30, 0x3A), Scgi),
     1: FastCgi,
     0: Uwsgi,
     100: Uwsgi,
-    **dict.fromkeys(_LETTERS, Http),
-    **dict.fromkeys((0x0D, 0x0A), Http),
 }
 # How long accepting rests when there are no descriptors left
 _REST = 0.1
@@ -89,7 +91,7 @@ class Server:
         self.lost = 0  # those that were cut off
         self.accepting = False
         self.base = base_environ(settings)
-        self.trusted = forwarded.networks(settings.trust)
+        self.trust = forwarded.Trust(settings)
         self.fastcgi_values = {
             "FCGI_MAX_CONNS": str(settings.connections * settings.workers),
             "FCGI_MAX_REQS": str(settings.connections * settings.workers),
@@ -107,14 +109,19 @@ class Server:
         self._swept = 0.0
         self._drained = math.inf  # when it was told to drain
         self.listeners = [
-            Listener(self, inherited, self.pinned(inherited.name)) for inherited in sockets
+            Listener(self, inherited, self.pinned(inherited.name, inherited.sock.family))
+            for inherited in sockets
         ]
 
-    def pinned(self, name: str) -> type[Connection] | None:
-        """The one protocol of the socket called `name`: by the setting, by its name, or None."""
+    def pinned(self, name: str, family: int) -> type[Connection] | None:
+        """The one protocol of the socket called `name`, None where each connection tells.
+
+        By the setting, by its name, or by its family.
+        """
         if self.settings.protocol != "auto":
             return self.protocols[self.settings.protocol]
-        return self.protocols.get(name)
+        default = trust.UNIX if family == socket.AF_UNIX else trust.OTHER
+        return self.protocols.get(name) or self.protocols.get(default.protocol)
 
     # Life
 
@@ -284,11 +291,19 @@ class Server:
         if self.settings.access_log:
             response.record((worker.since - began) * 1000)
 
-    def http_base(self, address: Any) -> dict[str, Any]:
-        """The variables of an HTTP connection whose peer, or its client, is at `address`."""
-        if not isinstance(address, tuple) or not isinstance(address[0], str):
-            return self._http_base
-        return {**self._http_base, "REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
+    def http_base(self, address: Any, local: Any) -> dict[str, Any]:
+        """The variables of an HTTP connection whose peer, or its client, is at `address`.
+
+        local: where it was met, on TCP (RFC 3875, sections 4.1.14 and 4.1.15), else None.
+        """
+        found = self._http_base
+        if isinstance(address, tuple) and isinstance(address[0], str):
+            found = {**found, "REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
+        if local is not None:
+            host, port, *_ = local
+            name = f"[{host}]" if ":" in host else host
+            found = {**found, "SERVER_NAME": name, "SERVER_PORT": str(port)}
+        return found
 
     def watch(self, connection: Connection) -> None:
         """Wake `connection` whenever its peer has said something; another may have to give way."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdactivate import fronts
+from sdactivate import fronts, trust
 from sdactivate.cli import main
 from sdactivate.errors import Error, UsageError
 from sdactivate.generate.fronts import options
@@ -119,7 +119,7 @@ def test_no_comments_leaves_only_the_comments_out(front: fronts.Front) -> None:
 def test_every_spoofable_field_is_dropped_or_set(front: fronts.Front) -> None:
     for protocol in front.protocols:
         config_text = active(text(front, protocol, mount="/app")).lower()
-        for header in fronts.SPOOFABLE:
+        for header in trust.FORGEABLE:
             first, _, rest = header.lower().partition("-")
             wildcard = f"-{first}-{rest.partition('-')[0]}*" if rest.count("-") else f"-{first}*"
             variable = f"http_{header.lower().replace('-', '_')} "

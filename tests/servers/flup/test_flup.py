@@ -43,13 +43,19 @@ def test_a_connection_in_another_protocol_is_told_so(
 
 
 @pytest.mark.parametrize(
-    ("option", "name"), [(["--protocol", "http"], "x"), ([], "uwsgi")], ids=["setting", "name"]
+    ("option", "name", "family"),
+    [
+        (["--protocol", "http"], "x", socket.AF_UNIX),
+        ([], "uwsgi", socket.AF_UNIX),
+        ([], "x", socket.AF_INET),  # where HTTP is served unless something else is asked
+    ],
+    ids=["setting", "name", "TCP"],
 )
 def test_a_socket_of_another_protocol_is_refused(
-    option: list[str], name: str, tmp_path: Path
+    option: list[str], name: str, family: socket.AddressFamily, tmp_path: Path
 ) -> None:
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(tmp_path / "socket"))
+    with socket.socket(family) as listening:
+        listening.bind(str(tmp_path / "socket") if family == socket.AF_UNIX else ("127.0.0.1", 0))
         listening.listen()
         fd = listening.fileno()
         argv = [sys.executable, "-c", EXEC, str(fd), "--server", "flup", *option]

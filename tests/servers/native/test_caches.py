@@ -9,9 +9,10 @@ from types import ModuleType
 from typing import Any
 
 import sdactivate.servers.native
-from sdactivate.servers.native import forwarded, wsgi
+from sdactivate.servers.native import forwarded, wire, wsgi
 from sdactivate.servers.native.wire import http
 from sdactivate.servers.native.wsgi import Response
+from sdactivate.settings import Settings
 
 MOST = 1 << 20  # bytes
 LONG = 20_000
@@ -51,6 +52,7 @@ def respond(status: str, name: str) -> None:
 
 
 def test_words_of_others_are_kept_up_to_a_limit() -> None:
+    trust = forwarded.Trust(Settings(trust_headers=("Forwarded",)))
     before = kept()
     for size, count in ((LONG, 200), (40, 5000)):
         for number in range(count):
@@ -59,7 +61,9 @@ def test_words_of_others_are_kept_up_to_a_limit() -> None:
             fields = f"Host: h\r\nN-{word}: a\r\nX-Forwarded-{word}: a\r\nN_{word}: a\r\n"
             parser.feed(f"GET / HTTP/1.1\r\n{fields}\r\n".encode())
             environ = {"HTTP_HOST": word, "PATH_INFO": "/"}
-            forwarded.apply(environ, {"HTTP_X_FORWARDED_FOR": word, "HTTP_FORWARDED": word})
+            found = {"HTTP_X_FORWARDED_FOR": word, "HTTP_FORWARDED": word}
+            forwarded.apply(environ, found, trust)
+            wire.is_host(word)
             respond(f"200 {word}", f"N-{word}")
             respond("200 OK", "Content-Type")
     assert kept() - before < MOST

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from sdactivate import fronts
+from sdactivate import trust
 from sdactivate.servers.native import cgi_environ, forwarded
 from sdactivate.servers.native.wire.http import FORWARDED
+from sdactivate.settings import resolve
 from tests.conftest import CHECKOUT
 from tests.servers.peers import PROTOCOLS, Answer, Request, record, size
 from tests.servers.service import Service, listener, serving
@@ -33,11 +34,11 @@ def environ_of(**variables: str) -> dict[str, Any]:
 
 
 def test_the_server_and_the_fronts_agree_on_what_a_client_may_not_say() -> None:
-    dropped = {f"HTTP_{name.upper().replace('-', '_')}" for name in fronts.SPOOFABLE}
+    dropped = {f"HTTP_{name.upper().replace('-', '_')}" for name in trust.FORGEABLE}
     assert dropped == FORWARDED | {"HTTP_PROXY"}
 
 
-@pytest.mark.parametrize("name", fronts.SPOOFABLE)
+@pytest.mark.parametrize("name", trust.FORGEABLE)
 def test_a_spoofable_variable_is_dropped(name: str) -> None:
     variable = f"HTTP_{name.upper().replace('-', '_')}"
     assert variable not in environ_of(PATH_INFO="/", **{variable: "evil"})
@@ -65,15 +66,17 @@ def test_one_environ_comes_of_it(
     assert environ_of(**sent).get(name) == value
 
 
-def http_environ(remote_user: bool = False, **found: str) -> dict[str, Any]:
+def http_environ(remote_user: bool = False, trusted: str = "", **found: str) -> dict[str, Any]:
     environ = {**BASE, "PATH_INFO": "/app/x", "HTTP_HOST": "a.test:8080"}
-    forwarded.apply(environ, found, remote_user)
+    settings = resolve({"remote_user": remote_user, "trust_headers": trusted}, {}, {})
+    forwarded.apply(environ, found, forwarded.Trust(settings))
     return environ
 
 
 def test_over_http_the_server_is_called_what_the_client_called_it() -> None:
     assert http_environ(HTTP_X_FORWARDED_PROTO="https")["SERVER_NAME"] == "a.test"
-    assert http_environ(HTTP_X_FORWARDED_HOST="b.test")["SERVER_NAME"] == "b.test"
+    host = http_environ(trusted="X-Forwarded-Host", HTTP_X_FORWARDED_HOST="b.test")
+    assert host["SERVER_NAME"] == "b.test"
 
 
 def test_a_user_is_believed_only_where_the_setting_says_that_the_front_sets_it() -> None:
@@ -83,7 +86,7 @@ def test_a_user_is_believed_only_where_the_setting_says_that_the_front_sets_it()
 
 
 def test_the_mount_is_cut_off_the_path() -> None:
-    environ = http_environ(HTTP_X_SCRIPT_NAME="/app")
+    environ = http_environ(trusted="X-Script-Name", HTTP_X_SCRIPT_NAME="/app")
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/app", "/x")
 
 
@@ -298,3 +301,122 @@ def test_point_9_the_backlog_that_units_ask_for_is_large() -> None:
     for unit in sockets:
         (backlog,) = re.findall(r"(?m)^Backlog=(\d+)$", unit.read_text())
         assert int(backlog) >= 2048, unit
+
+
+# One answer whatever the protocol; flup's own codecs get the same environ
+
+
+@pytest.fixture(scope="module", params=[*CGI_LIKE, "flup scgi", "flup fastcgi"])
+def cgi(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Service, str]]:
+    """A server and the protocol that it is spoken to in."""
+    server, _, protocol = request.param.rpartition(" ")
+    directory = tmp_path_factory.mktemp("cgi")
+    with serving(directory, APPLICATION, server=server or "native") as started:
+        yield started, protocol
+        assert "a fault in sdactivate" not in started.log
+        assert started.stop() == 0
+
+
+Cgi = tuple[Service, str]
+
+
+def test_a_host_that_comes_twice_is_one_or_none(cgi: Cgi) -> None:
+    """Cherokee, of an absolute target: the client's Host, and the one that it has gone by."""
+    service, protocol = cgi
+    for second, status in (("example.org", 200), ("evil.example", 400)):
+        pairs = [*GET, ("HTTP_HOST", "example.org"), ("HTTP_ACCEPT", "a"), ("HTTP_HOST", second)]
+        answer = answered(service, protocol, encoded(protocol, pairs))
+        assert answer.status == status
+        if status == 200:
+            assert json.loads(answer.body)["HTTP_HOST"] == "example.org"
+
+
+def test_what_only_the_front_says_counts_as_it_says_it_last(cgi: Cgi) -> None:
+    """nginx: `include fastcgi_params` and then a parameter of its own."""
+    pairs = [("HTTPS", ""), ("REMOTE_USER", "stock"), *GET, ("HTTPS", "on"), ("REMOTE_USER", "own")]
+    found = told(*cgi, pairs)
+    assert (found["HTTPS"], found["REMOTE_USER"]) == ("on", "own")
+
+
+@pytest.mark.parametrize("host", ["a b", "h@evil", "h/p?q", "evil.example, a.test"])
+def test_a_host_that_is_none_is_refused(cgi: Cgi, host: str) -> None:
+    """RFC 9112, section 3.2."""
+    service, protocol = cgi
+    data = encoded(protocol, [*GET, ("HTTP_HOST", host)])
+    assert answered(service, protocol, data).status == 400
+
+
+def test_a_method_that_is_not_known_is_501(cgi: Cgi) -> None:
+    """RFC 9110, section 9.1, and as over HTTP."""
+    service, protocol = cgi
+    for method in ("FOO", "get", ""):
+        pairs = [*without(GET, "REQUEST_METHOD"), ("REQUEST_METHOD", method)]
+        assert answered(service, protocol, encoded(protocol, pairs)).status == 501
+
+
+def test_a_body_that_the_front_has_decoded_is_not_chunked(cgi: Cgi) -> None:
+    """nginx passes the client's field on (RFC 3875, section 4.1.2)."""
+    pairs = [*GET, ("CONTENT_LENGTH", "5"), ("HTTP_TRANSFER_ENCODING", "chunked")]
+    found = told(*cgi, pairs, b"hello")
+    assert (found["body"], found["CONTENT_LENGTH"]) == ("hello", "5")
+    assert "HTTP_TRANSFER_ENCODING" not in found
+
+
+STOCK: Pairs = [("QUERY_STRING", "q=1"), ("REQUEST_METHOD", "GET"), ("CONTENT_LENGTH", "")]
+
+
+@pytest.mark.parametrize(
+    ("sent", "mount", "path"),
+    [
+        # nginx's stock fastcgi_params, in which SCRIPT_NAME is the whole path
+        (
+            {
+                "SCRIPT_NAME": "/told/a b",
+                "REQUEST_URI": "/told/a%20b?q=1",
+                "DOCUMENT_URI": "/told/a b",
+            },
+            "",
+            "/told/a b",
+        ),
+        # its stock scgi_params
+        (
+            {"REQUEST_URI": "/told//%C3%A4?q=1", "DOCUMENT_URI": "/told/\xc3\xa4"},
+            "",
+            "/told/\xc3\xa4",
+        ),
+        # with a mount of one's own
+        (
+            {
+                "SCRIPT_NAME": "/app",
+                "REQUEST_URI": "/app/told?q=1",
+                "DOCUMENT_URI": "/app/told",
+            },
+            "/app",
+            "/told",
+        ),
+        ({"REQUEST_URI": "/told/%C3%A4%2Fx?q=/y"}, "", "/told/\xc3\xa4/x"),
+        ({"SCRIPT_NAME": "/app", "REQUEST_URI": "/app/told/x?q=1"}, "/app", "/told/x"),
+        ({"REQUEST_URI": "http://a.test/told/x?q=1"}, "", "/told/x"),
+    ],
+)
+def test_a_path_that_is_absent_is_not_empty(
+    cgi: Cgi, sent: dict[str, str], mount: str, path: str
+) -> None:
+    found = told(*cgi, [*STOCK, *sent.items()])
+    assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == (mount, path)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"SCRIPT_NAME": "/app", "REQUEST_URI": "/app?q=1"},  # lighttpd, HAProxy: exactly the mount
+        {"SCRIPT_NAME": "/app", "REQUEST_URI": "/other"},  # rewritten: nothing is known
+        {"SCRIPT_NAME": "/app", "REQUEST_URI": "/told", "PATH_INFO": ""},
+    ],
+)
+def test_at_the_mount_there_is_no_path(cgi: Cgi, sent: dict[str, str]) -> None:
+    service, protocol = cgi
+    answer = answered(service, protocol, encoded(protocol, [*STOCK, *sent.items()]))
+    assert (answer.status, answer.body) == (200, b"hello"), "the application's root"

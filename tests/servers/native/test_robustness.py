@@ -24,8 +24,8 @@ PER_THREAD = 8
 def served(service: Service, times: int = 1) -> None:
     """Every protocol is answered."""
     for _ in range(times):
-        for protocol in PROTOCOLS:
-            with service.connect() as peer:
+        for which, protocol in enumerate(PROTOCOLS):
+            with service.connect(which % len(service.listeners)) as peer:
                 assert ask(peer, protocol, Request()).body == b"hello"
 
 
@@ -154,16 +154,18 @@ def half_close(peer: socket.socket) -> None:
 def test_clients_that_vanish_leave_nothing(
     tmp_path: Path, family: str, end: Callable[[socket.socket], None]
 ) -> None:
-    with serving(tmp_path, APPLICATION, listeners=[listener(tmp_path, family)]) as service:
+    names = list(PROTOCOLS)
+    sockets = [listener(tmp_path, family, name) for name in names]
+    with serving(tmp_path, APPLICATION, listeners=sockets, names=names) as service:
         served(service)
         before = service.descriptors + PER_THREAD
-        for protocol in PROTOCOLS:
+        for which, protocol in enumerate(PROTOCOLS):
             for said in phases(protocol):
-                peer = service.connect()
+                peer = service.connect(which)
                 peer.sendall(said)
                 end(peer)
             if protocol in ("http", "fastcgi"):
-                peer = service.connect()
+                peer = service.connect(which)
                 assert ask(peer, protocol, Request(keep=True)).body == b"hello"
                 end(peer)
             served(service)

@@ -5,6 +5,9 @@ Every parser is given what has arrived so far and answers one of three things: a
 uwsgi, FastCGI) all come down to the same thing: a dictionary of variables.
 """
 
+import re
+from ipaddress import AddressValueError, IPv6Address
+
 Variables = dict[str, str]
 
 
@@ -23,12 +26,67 @@ class TooLarge(Malformed):
         super().__init__(reason, "431 Request Header Fields Too Large")
 
 
+METHODS: frozenset[str] = frozenset(
+    {
+        *("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"),
+        *("COPY", "LOCK", "MKCOL", "MOVE", "PROPFIND", "PROPPATCH", "SEARCH", "UNLOCK"),
+        *("BIND", "REBIND", "UNBIND", "ACL", "REPORT", "MKACTIVITY", "CHECKOUT", "MERGE"),
+        *("M-SEARCH", "NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE", "PURGE", "MKCALENDAR"),
+        *("LINK", "UNLINK", "SOURCE"),
+    }
+)
+"""The methods that are known here: llhttp's, which takes no others over HTTP. What has another
+is answered 501 in every protocol (RFC 9110, section 9.1)."""
+
+# RFC 3986, section 3.2.2: an address in brackets, or a registered name or an IPv4 address
+_HOST = re.compile(
+    r"(?:\[(?:(?P<ipv6>[0-9A-Fa-f:.]+)|v[0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+)\]"
+    r"|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)"
+    r"(?::[0-9]*)?"
+)
+# RFC 1035, section 2.3.4, in its longest form, and a port
+_LONGEST_HOST = 255 + len(":65535")
+
+HOSTS: set[str] = set()
+"""Hosts that `is_host` has found to be right, so that the next request need not ask: at most
+`_HOSTS_KEPT`, of at most `_LONGEST_HOST` characters, for clients choose them."""
+_HOSTS_KEPT = 1024
+
+
+def is_host(text: str) -> bool:
+    """Whether `text` is a host and perhaps a port, as a Host field has it.
+
+    RFC 9110, section 7.2: uri-host [ ":" port ]; an empty one is none here.
+    """
+    found = _HOST.fullmatch(text) if len(text) <= _LONGEST_HOST else None
+    if found is None:
+        return False
+    if found["ipv6"]:
+        try:
+            IPv6Address(found["ipv6"])
+        except AddressValueError:
+            return False
+    if len(HOSTS) >= _HOSTS_KEPT:
+        HOSTS.clear()
+    HOSTS.add(text)
+    return True
+
+
+def check_host(host: str) -> None:
+    """Raise Malformed unless `host` is a host, or nothing (RFC 9112, section 3.2)."""
+    if host and host not in HOSTS and not is_host(host):
+        raise Malformed(f"Host {host[:100]!r} is not a host name or address, and a port")
+
+
 class Joined(Variables):
     """Variables of which some come repeatedly; an ordinary dictionary keeps the last of each.
 
     Fields of the client's header are joined as RFC 9110 (section 5.3) and RFC 6265 (section
     5.4) do; of the rest, CONTENT_LENGTH for one, the last value counts. nginx, HAProxy and
     Cherokee repeat HTTP_COOKIE.
+
+    Raises Malformed for two different HTTP_HOST: of an absolute target Cherokee sends the
+    client's Host and the host that it went by, and which is which nobody can tell.
     """
 
     def __init__(self) -> None:
@@ -37,7 +95,10 @@ class Joined(Variables):
 
     def __setitem__(self, name: str, value: str) -> None:
         if name in self and name.startswith("HTTP_"):
-            self._repeated.setdefault(name, [self[name]]).append(value)
+            if name != "HTTP_HOST":
+                self._repeated.setdefault(name, [self[name]]).append(value)
+            elif value != self[name]:
+                raise Malformed(f"two hosts, {self[name][:100]!r} and {value[:100]!r}")
         else:
             super().__setitem__(name, value)
 

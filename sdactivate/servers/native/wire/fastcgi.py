@@ -95,6 +95,22 @@ def end_request(request_id: int, status: int = REQUEST_COMPLETE, app_status: int
     return head(END_REQUEST, request_id, 8) + body
 
 
+def refusal(status: int) -> bytes:
+    """Return what STDOUT says to a request that is refused with the protocol `status`.
+
+    Fronts may not look at the status of END_REQUEST (lighttpd takes the empty response of an
+    authorizer for "granted"), so that there is one for their clients as well.
+    """
+    said = "503 Service Unavailable" if status == CANT_MPX_CONN else "501 Not Implemented"
+    return f"Status: {said}\r\nContent-Type: text/plain\r\n\r\n{said}\n".encode("ascii")
+
+
+def refused(request_id: int, status: int) -> bytes:
+    """Return the answer to a request that is refused with the protocol `status` (section 5.5)."""
+    said = stream(STDOUT, request_id, refusal(status)) + head(STDOUT, request_id, 0)
+    return said + end_request(request_id, status)
+
+
 @lru_cache(256)
 def end_response(request_id: int) -> bytes:
     """Return the end of a STDOUT stream and of its request."""
@@ -244,9 +260,9 @@ class Parser:
             if current is not None and not current.answered:
                 if request_id == current.id:
                     raise Malformed(f"FastCGI: request {request_id} began twice")
-                self.replies += end_request(request_id, CANT_MPX_CONN)
+                self.replies += refused(request_id, CANT_MPX_CONN)
             elif role != RESPONDER:
-                self.replies += end_request(request_id, UNKNOWN_ROLE)
+                self.replies += refused(request_id, UNKNOWN_ROLE)
             else:
                 self._current = Request(request_id, bool(flags & KEEP_CONN))
         elif kind == ABORT_REQUEST and current is not None and request_id == current.id:

@@ -7,40 +7,41 @@ tell apart (X_Forwarded_For and X-Forwarded-For are one variable, and only one o
 have been checked by the front).
 """
 
+import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import httptools
 
-from sdactivate.servers.native.wire import Malformed, Message, TooLarge, Variables
+from sdactivate.servers.native.wire import (
+    HOSTS,
+    Malformed,
+    Message,
+    TooLarge,
+    Variables,
+    check_host,
+    is_host,
+)
+from sdactivate.trust import FORGEABLE_VARIABLES
+
+# What a request begins with: a method, which is a token (RFC 9110, section 5.6.2), or an empty
+# line, which old clients send behind a body (RFC 9112, section 2.2)
+BEGINNINGS = frozenset(
+    b"!#$%&'*+-.^_`|~0123456789\r\nABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+
+_NOT_ASCII = re.compile(rb"[\x80-\xff]+")
+# What stands in front of a target in its line, as far as it has come with it
+_METHOD = re.compile(rb"\A\Z|(?:\A|[A-Z-]) +\Z")
 
 _END = b"\r\n\r\n"  # of a header, and of a chunked body
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# What the front says of its client, if it is to be believed: kept apart from the environ
-FORWARDED = frozenset(
-    {
-        "HTTP_FORWARDED",
-        "HTTP_REMOTE_USER",
-        "HTTP_SCRIPT_NAME",
-        "HTTP_X_FORWARDED_FOR",
-        "HTTP_X_FORWARDED_HOST",
-        "HTTP_X_FORWARDED_PORT",
-        "HTTP_X_FORWARDED_PREFIX",
-        "HTTP_X_FORWARDED_PROTO",
-        "HTTP_X_FORWARDED_PROTOCOL",
-        "HTTP_X_FORWARDED_SCHEME",
-        "HTTP_X_FORWARDED_SERVER",
-        "HTTP_X_FORWARDED_SSL",
-        "HTTP_X_FORWARDED_USER",
-        "HTTP_X_REAL_IP",
-        "HTTP_X_REMOTE_USER",
-        "HTTP_X_SCRIPT_NAME",
-    }
-)
-_OUTSIDE_HTTP = {"HTTP_CONTENT_TYPE": "CONTENT_TYPE", "HTTP_CONTENT_LENGTH": "CONTENT_LENGTH"}
-# Proxy would become HTTP_PROXY, which many HTTP clients obey (CVE-2016-5385)
+# What the front says of its client, if it is to be believed: kept apart from the environ. Proxy
+# would become HTTP_PROXY, which many HTTP clients obey (CVE-2016-5385), and is nobody's.
 _NEVER = frozenset({"HTTP_PROXY"})
+FORWARDED = FORGEABLE_VARIABLES - _NEVER
+_OUTSIDE_HTTP = {"HTTP_CONTENT_TYPE": "CONTENT_TYPE", "HTTP_CONTENT_LENGTH": "CONTENT_LENGTH"}
 
 # The environ's key for a field's name as it was spelt, for those that have one and need no
 # second look. Spellings are few and short, but a peer may invent others: long ones are not kept,
@@ -49,6 +50,14 @@ _KEYS: dict[bytes, str] = {}
 _FORWARDED_KEYS: dict[bytes, str] = {}
 _KEPT = 1024
 _LONGEST_KEPT = 64
+
+# What llhttp says, and what is due where that is not 400. (It looks no further into a method than
+# to where it differs from all that it knows: one that is no token is unknown as well.)
+_STATUS = {
+    "Invalid method encountered": "501 Not Implemented",
+    "Invalid HTTP version": "505 HTTP Version Not Supported",
+    "Invalid method for HTTP/x.x request": "501 Not Implemented",  # RTSP's
+}
 
 
 def key(name: bytes) -> str | None:
@@ -99,9 +108,11 @@ class Parser:
         "_feed",
         "_forwarded",
         "_http",
+        "_in_target",
         "_raw",
         "_request",
         "_seen",
+        "_sent",
         "_tail",
         "_url",
         "base",
@@ -124,6 +135,9 @@ class Parser:
         self._environ: dict[str, Any] = {}
         self._forwarded: Variables = {}
         self._url = b""
+        # What came of it that is not ASCII: where it stands percent-encoded, and what was sent
+        self._sent: list[tuple[int, bytes]] = []
+        self._in_target = False  # the last piece ended within it
         self._seen = 0  # bytes since a header began, or since the last piece of a body
         self._count = 0  # fields of it that have no entry of their own
         self._tail = b""  # the last bytes of a header that has not ended
@@ -176,8 +190,12 @@ class Parser:
             self._feed_raw(data)
             return
         self._seen += len(data)
+        before = len(self._url)
         try:
-            self._feed(data)
+            if data.isascii():
+                self._feed(data)
+            else:
+                self._feed_by_runs(data)
         except httptools.HttpParserUpgrade as upgrade:
             # An upgrade that nobody here makes: the request is answered as any other
             # (RFC 9110, section 7.8), and the connection ends with it
@@ -190,7 +208,8 @@ class Parser:
             raise
         except httptools.HttpParserError as error:
             if not self._raw:
-                raise Malformed(f"HTTP: {error}") from None
+                status = _STATUS.get(str(error), "400 Bad Request")
+                raise Malformed(f"HTTP: {error}", status) from None
             # Nothing is taken from a peer after it has said that it would close
         if self._request is not None:
             self.idle = False
@@ -205,6 +224,53 @@ class Parser:
             self._check_line()
             if self._seen > self.header_bytes:
                 raise TooLarge(f"HTTP: the header has over {self.header_bytes} bytes")
+            if data.isascii():
+                self._in_target = _ends_in_target(data, self._url[before:])
+
+    def _feed_by_runs(self, data: bytes) -> None:
+        """Let llhttp have bytes of which some are not ASCII.
+
+        It takes none of these in a target, where fronts pass on what clients send, and the other
+        protocols carry it. So each run of them in a target is percent-encoded for llhttp alone
+        (RFC 9112, section 3.2: the target is a URI); the environ has what was sent. Where a
+        target is, llhttp tells: by whose byte the one ahead of the run is.
+        """
+        at, size = 0, len(data)
+        while at < size:
+            request = self._request
+            if request is not None:
+                # A body's bytes are its own affair; what follows one of unknown length is not
+                # looked into
+                length = request.length
+                end = size if length is None else min(size, at + length - request.received)
+                self._feed_part(data, at, end)
+                at = end
+                continue
+            run = _NOT_ASCII.search(data, at)
+            start = size if run is None else run.start()
+            if start - 1 > at:
+                self._feed_part(data, at, start - 1)
+                at = start - 1
+            elif start > at:
+                known = len(self._url)
+                self._feed_part(data, at, start)
+                self._in_target = len(self._url) > known
+                at = start
+            elif run is not None and self._in_target:
+                self._sent.append((len(self._url), run[0]))
+                self._feed(b"".join(b"%%%02X" % byte for byte in run[0]))
+                at = run.end()
+            else:
+                end = data.find(b"\n", at) + 1 or size  # no target is in the rest of a field
+                self._feed_part(data, at, end)
+                at = end
+
+    def _feed_part(self, data: bytes, begin: int, end: int) -> None:
+        """Let llhttp have `data[begin:end]`; where it lets go counts from the beginning of data."""
+        try:
+            self._feed(data[begin:end])
+        except httptools.HttpParserUpgrade as upgrade:
+            raise httptools.HttpParserUpgrade(begin + upgrade.args[0]) from None
 
     def _check_line(self) -> None:
         if len(self._url) > self.request_line:
@@ -272,9 +338,17 @@ class Parser:
             )
         environ["REQUEST_METHOD"] = method
         environ["SERVER_PROTOCOL"] = "HTTP/" + version
+        host = environ.get("HTTP_HOST")
+        if host is None:
+            if version == "1.1":
+                raise Malformed("HTTP: HTTP/1.1 without Host")
+        elif host not in HOSTS:
+            check_host(host)
+        if self._sent:
+            for start, sent in reversed(self._sent):
+                url = url[:start] + sent + url[start + 3 * len(sent) :]
+            self._sent = []
         _locate(environ, url, method)
-        if version == "1.1" and "HTTP_HOST" not in environ:
-            raise Malformed("HTTP: HTTP/1.1 without Host")
         upgrade = http.should_upgrade()
         keep_alive = http.should_keep_alive() and not upgrade
         request = Request(keep_alive, version, environ, self._forwarded)
@@ -334,6 +408,17 @@ class Parser:
             self._raw = True
 
 
+def _ends_in_target(data: bytes, target: bytes) -> bool:
+    """Whether `data`, whose last `target` llhttp took for a target's, ends within it.
+
+    It ends within the first field, otherwise.
+    """
+    line = data.rpartition(b"\n")[2]
+    return (
+        bool(target) and line.endswith(target) and _METHOD.search(line[: -len(target)]) is not None
+    )
+
+
 def _locate(environ: dict[str, Any], target: bytes, method: str) -> None:
     """Set REQUEST_URI, PATH_INFO, QUERY_STRING, and Host from an absolute target."""
     environ["REQUEST_URI"] = uri = target.decode("latin-1")
@@ -344,7 +429,7 @@ def _locate(environ: dict[str, Any], target: bytes, method: str) -> None:
         elif path[:7].lower() == "http://" or path[:8].lower() == "https://":
             # The absolute form outranks Host (RFC 9112, section 3.2.2)
             authority, slash, rest = path[path.index("//") + 2 :].partition("/")
-            if not authority or "@" in authority:  # RFC 9110, sections 4.2.1 and 4.2.4
+            if not is_host(authority):  # RFC 9110, sections 4.2.1 and 4.2.4
                 raise Malformed("HTTP: the request's target names no host")
             environ["HTTP_HOST"] = authority
             path = slash + rest or "/"

@@ -28,6 +28,8 @@ def parse(data: bytes | bytearray, limit: int) -> tuple[Variables, int] | None:
         return None
     modifier1, size = data[0], data[1] | data[2] << 8
     if modifier1 == PING:
+        if data[:4].isalpha():  # "dele": a ping begins with the letter d
+            raise Malformed("HTTP: a method that begins with d", "501 Not Implemented")
         return {}, 4
     if modifier1 != WSGI:
         raise Malformed(f"uwsgi: modifier1 {modifier1} is not served here, only 0 (WSGI)")

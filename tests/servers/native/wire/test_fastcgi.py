@@ -272,7 +272,10 @@ def test_a_second_request_at_the_same_time() -> None:
     parser = fed(first + second + record(STDIN, b"2") + record(STDIN, b""))
     (found,) = parser.requests
     assert (found.variables, b"".join(found.body), found.complete) == ({"A": "x"}, b"12", True)
-    assert records(parser.replies) == [(END, 2, bytes((0, 0, 0, 0, CANT_MPX_CONN, 0, 0, 0)))]
+    said, *rest = records(parser.replies)
+    assert (said[:2], said[2][:12]) == ((STDOUT, 2), b"Status: 503 ")
+    end = (END, 2, bytes((0, 0, 0, 0, CANT_MPX_CONN, 0, 0, 0)))
+    assert rest == [(STDOUT, 2, b""), end]
 
 
 def test_a_request_that_begins_twice() -> None:
@@ -285,7 +288,10 @@ def test_other_roles(role: int) -> None:
     data = begin(3, role) + request(pair(b"A", b"x"), b"body", 3)[16:]
     parser = fed(data + record(DATA, b"x", 3))
     assert parser.requests == []
-    assert records(parser.replies) == [(END, 3, bytes((0, 0, 0, 0, UNKNOWN_ROLE, 0, 0, 0)))]
+    said, *rest = records(parser.replies)
+    assert (said[:2], said[2][:12]) == ((STDOUT, 3), b"Status: 501 ")
+    end = (END, 3, bytes((0, 0, 0, 0, UNKNOWN_ROLE, 0, 0, 0)))
+    assert rest == [(STDOUT, 3, b""), end]
     assert parser.idle
     parser.feed(request(pair(b"A", b"x"), number=3))
     assert len(parser.requests) == 1
