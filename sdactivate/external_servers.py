@@ -15,6 +15,7 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sdactivate import trust
 from sdactivate.backends import ASGI, BACKENDS, WSGI, Backend
 from sdactivate.errors import UsageError
 from sdactivate.settings import TABLE, Settings
@@ -226,10 +227,13 @@ def command(
     for index, family in enumerate(families):
         domain = {"unix": "UNIX", "abstract": "UNIX", "inet6": "INET6"}.get(family, "INET")
         argv += [w.format(fd=3 + index, index=index, domain=domain) for w in server.socket]
-    trust = settings.trust
-    if "trust" in server.options and not trust and all(f in ("unix", "abstract") for f in families):
-        trust = ("*",)  # on a unix socket every peer that may connect is a front
-    values = settings._replace(trust=trust)
+    unix = all(family in ("unix", "abstract") for family in families)
+    values = settings
+    if unix and "trust" in server.options and not settings.trust:
+        values = values._replace(trust=("*",))  # every peer that may connect is a front
+    if not unix and settings.protocol == "auto":
+        # Anybody may connect, and what the other protocols say of a client is for a front to say
+        values = values._replace(protocol=trust.OTHER.protocol)
     for name, words in server.options.items():
         argv += words(getattr(values, name))
     return argv + [

@@ -107,6 +107,7 @@ class Site:
                 raise UsageError(f"settings: there is no setting {name!r}")
             runtime.BY_NAME[name].parse(text, f"settings: {name}")
             _checked("settings", escape.word, text)
+        self._check_protocols()
         credentials = (*self.credential, *self.encrypted_credential)
         for what, given in (
             ("env: the variable", [name for name, _ in self.env]),
@@ -117,6 +118,22 @@ class Site:
             if twice := [value for value in given if given.count(value) > 1]:
                 raise UsageError(f"{what} {twice[0]!r} is given twice")
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
+
+    def _check_protocols(self) -> None:
+        """Raise UsageError for a socket on which its server would have nothing to say."""
+        backend = backends.BACKENDS.get(self.settings.get("server", ""))
+        if backend is None or "http" in backend.protocols:
+            return
+        if self.settings.get("protocol", "auto") != "auto":
+            return
+        for address in self.addresses:
+            if address.family in ("unix", "abstract") or address.name in backend.protocols:
+                continue
+            raise UsageError(
+                f"--listen {address}: on TCP and vsock HTTP is served unless --protocol says "
+                f"otherwise, and {backend.name} speaks no HTTP: choose --protocol "
+                f"{' or '.join(backend.protocols)}"
+            )
 
     @cached_property
     def addresses(self) -> tuple[ListenAddress, ...]:

@@ -85,6 +85,19 @@ def test_a_setting_that_a_server_has_not_is_refused(server: str) -> None:
         line(server, allow_peer="unit:nginx.service")
 
 
+def test_on_tcp_http_is_spoken_unless_something_else_is_asked() -> None:
+    """Anybody may connect there, and what uwsgi carries is for a front to say."""
+    for families, asked, spoken in (
+        (("unix",), "auto", "uwsgi"),
+        (("inet",), "auto", "http"),
+        (("unix", "inet6"), "auto", "http"),
+        (("inet",), "uwsgi", "uwsgi"),
+    ):
+        argv = line("uwsgi", families=families, protocol=asked)
+        assert argv[argv.index("--protocol") + 1] == spoken
+    assert "--protocol" not in line("gunicorn", families=("inet",))
+
+
 def test_forwarded_headers_are_believed_on_unix_sockets_only() -> None:
     assert line("uvicorn")[-3:-1] == ["*", "--no-access-log"]
     assert "--forwarded-allow-ips" not in line("uvicorn", families=("inet",))

@@ -9,11 +9,11 @@ generated unit sets them, so that an operator finds them all in one place and in
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sdactivate import external_servers, fronts, settings, values
+from sdactivate import backends, external_servers, fronts, settings, values
 from sdactivate.errors import UsageError
 from sdactivate.generate import schedule
+from sdactivate.settings import DEFAULTS, Setting
 from sdactivate.settings import TABLE as SETTINGS
-from sdactivate.settings import Setting
 from sdactivate.site import READ, Site
 from sdactivate.systemd import names
 
@@ -255,6 +255,27 @@ FIELDS = frozenset(row.field for row in SITE)
 
 _SETTINGS = frozenset(setting.name for setting in SETTINGS)
 
+TOLD_TO_SERVICE = frozenset({"mount", "auth_file"})
+"""Options of a front that its service has to know as well, over HTTP: see `_told`."""
+
+
+def _told(front: fronts.Front, given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings by which a service believes what its generated `front` says over HTTP.
+
+    The other protocols have variables for it, and other servers no such settings.
+    """
+    backend = backends.find(given.get("server", DEFAULTS.server))
+    protocol = backend.front_protocol(given.get("protocol", "auto"), tuple(front.protocols))
+    if backend.name != DEFAULTS.server or protocol != "http":
+        return {}
+    told = {}
+    if "mount" in given:
+        fields = settings.header_names(given.get("trust_headers", ""))
+        told["trust_headers"] = " ".join(dict.fromkeys((*fields, "X-Script-Name")))
+    if "auth_file" in given and "remote_user" not in given:
+        told["remote_user"] = "yes"
+    return told
+
 
 def _body_limit(given: Mapping[str, Any]) -> dict[str, str]:
     """Return the setting that holds a service to the limit of its front, `--max-body`.
@@ -292,4 +313,6 @@ def site(name: str, given: Mapping[str, Any]) -> Site:
                     )
     runtime = {key: value for key, value in given.items() if key in _SETTINGS}
     runtime = {**_body_limit(given), **runtime}
+    if front:
+        runtime |= _told(front, given)
     return Site(name, **fields, settings=runtime)

@@ -9,15 +9,18 @@ import json
 import re
 import shlex
 import sys
+from dataclasses import replace
+from itertools import chain
 
 from sdactivate import external_servers
 from sdactivate.errors import UsageError
-from sdactivate.generate import units
+from sdactivate.generate import units, warnings
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
 from sdactivate.settings import resolve
 from sdactivate.site import Site
 from sdactivate.systemd.escape import Escaped, word
+from sdactivate.values import parse_listen
 
 READY_FD = 9
 """The descriptor that s6 listens on for readiness: one that no socket is placed on."""
@@ -106,9 +109,11 @@ def openrc(site: Site, target: Target, *, on_demand: bool = False) -> Output:
 def dockerfile(site: Site, target: Target) -> Output:
     """Return a Dockerfile, whose image runs as a user that is not root."""
     python = "/opt/venv/bin/python"
+    if not site.listen:
+        site = replace(site, listen=(parse_listen(CONTAINER_PORT),))
     listen = [word for a in site.listen for word in ("--listen", _named(a.name, str(a)))]
     serve = [python, "-m", "sdactivate", "serve", _app(site, "--kind dockerfile")]
-    launch = ["launch", *(listen or ["--listen", CONTAINER_PORT]), "--", *serve]
+    launch = ["launch", *listen, "--", *serve]
     text = render(
         "Dockerfile.j2",
         target.comments,
@@ -122,7 +127,8 @@ def dockerfile(site: Site, target: Target) -> Output:
         entry=Escaped(json.dumps([python, "-m", "sdactivate"])),
         command=Escaped(json.dumps(launch)),
     )
-    return Output((File("Dockerfile", text),))
+    told = chain.from_iterable(warnings.of_protocol(site, address) for address in site.listen)
+    return Output((File("Dockerfile", text),), told)
 
 
 def quadlet(site: Site, target: Target, *, image: str = "") -> Output:

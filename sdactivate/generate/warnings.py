@@ -13,6 +13,7 @@ from functools import cache
 from sdactivate import external_servers
 from sdactivate.sandbox import NEEDS, TABLE
 from sdactivate.site import Site
+from sdactivate.values import ListenAddress
 
 
 @cache
@@ -63,6 +64,29 @@ def of_socket(site: Site, own: bool = False) -> Iterator[str]:
                 yield f"--listen {address}: TCP has no permissions, any {where} may connect"
             case "vsock":
                 yield f"--listen {address}: vsock has no permissions, every machine may connect"
+        yield from of_protocol(site, address)
+
+
+def of_protocol(site: Site, address: ListenAddress) -> Iterator[str]:
+    """Yield what should be known about what is spoken at `address`."""
+    if address.family in ("unix", "abstract") or not site.backend.in_process:
+        return
+    protocol = site.settings.get("protocol", "auto")
+    if protocol == "auto":
+        protocol = address.name
+    if protocol not in ("scgi", "fastcgi", "uwsgi"):
+        return
+    if address.family == "vsock":
+        yield (
+            f"--listen {address}: over {protocol} nobody is believed on vsock: the application "
+            "is not told of HTTPS, of the client's address or of a user"
+        )
+    elif not site.settings.get("trust"):
+        yield (
+            f"--listen {address}: over {protocol} nobody is believed on TCP, so that the "
+            "application is not told of HTTPS, of the client's address or of a user: name the "
+            "front's address with --trust"
+        )
 
 
 def _of_path(site: Site, path: str) -> Iterator[str]:
@@ -88,6 +112,8 @@ def of_service(site: Site, python: str, own: bool) -> Iterator[str]:
     In a user's `own` manager it runs as that user.
     """
     yield from _unknown("--run-as", "user", site.run_as)
+    for address in site.addresses:
+        yield from of_protocol(site, address)
     if not own and not site.run_as and site.service_user in _users():
         yield (
             f"this host has a user {site.service_user}: the service will run as that one, "
