@@ -76,7 +76,8 @@ class Trust:
         if self.believes(address):
             return variables
         found = of_client(variables, address)
-        if not self._said & _CLAIMED and (more := sorted(variables.keys() & _CLAIMED)):
+        more = sorted(name for name in variables.keys() & _CLAIMED if variables[name])
+        if more and not self._said & _CLAIMED:
             self._said.update(more)
             log.say(
                 log.WARNING,
