@@ -1,11 +1,11 @@
 """Run the rules over a deployment, and leave out what was silenced."""
 
 from collections.abc import Collection, Iterable
-from difflib import get_close_matches
 
 from sdactivate.doctor.finding import Case, Finding, Hit, Lines, Rule
 from sdactivate.doctor.rules import BY_ID, TABLE
 from sdactivate.errors import Error, UsageError, said
+from sdactivate.suggest import meant
 from sdactivate.systemd.unitfile import Entry, Unit
 
 
@@ -65,9 +65,8 @@ def misnamed(case: Case) -> list[str]:
 
 def _no_such(name: str) -> str:
     number = f"SDA{''.join(filter(str.isdecimal, name))[-3:]:0>3}"
-    near = number if number in BY_ID else next(iter(get_close_matches(name.upper(), BY_ID, 1)), "")
-    meant = f"did you mean {near}? " if near else ""
-    return f"{name}: there is no such rule; {meant}docs/doctor.md lists them"
+    near = meant(number if number in BY_ID else name.upper(), BY_ID, "docs/doctor.md lists them")
+    return f"{name}: there is no such rule; {near}"
 
 
 def _effect(unit: str, case: Case) -> str:

@@ -1,11 +1,16 @@
 """What is read of logs: fronts' lines as they were measured, and the kernel's."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from sdactivate.cli import main
+from sdactivate.doctor import units
 from sdactivate.doctor.checks.common import is_ours
 from sdactivate.doctor.checks.live_fronts import allowing, allows_peers, fields_set, says
-from sdactivate.doctor.checks.live_services import denials
+from sdactivate.doctor.checks.live_services import denials, not_compiled
+from sdactivate.doctor.finding import Case, Command
 from sdactivate.doctor.host_state import stamp
 from sdactivate.fronts import FRONTS
 from sdactivate.systemd.unitfile import Unit, parse
@@ -153,3 +158,26 @@ def test_a_generated_front_sets_none_of_them(
     out = capsys.readouterr().out
     assert "/run/web.sock" in out or not out or kind == "haproxy"
     assert fields_set(out, "/run/web.sock") == []
+
+
+def test_a_sites_code_is_only_looked_at_and_compiled_by_a_command_that_does_not_run_it(
+    tmp_path: Path,
+) -> None:
+    """A FIFO would be waited for, a link leads elsewhere; root runs no interpreter of a site's."""
+    (site := tmp_path / "site").mkdir()
+    (site / "app.py").write_text("import os\n")
+    (site / "template.py").write_text("from {{ name }} import x\n")
+    (site / "link.py").symlink_to("/dev/zero")
+    os.mkfifo(site / "fifo.py")
+    unit = tmp_path / "web.service"
+    unit.write_text(
+        f"[Service]\nWorkingDirectory={site}\nProtectSystem=strict\n"
+        "ExecStart=/srv/web/bin/python -m sdactivate serve app:application\n"
+    )
+    (deployment,) = units.offline([str(unit)])
+    (hit,) = not_compiled(Case(deployment))
+    assert "1 of 3 modules" in hit.because
+    assert isinstance(hit.fix, Command)
+    program, *rest = hit.fix.argv
+    assert program.endswith("sdactivate")
+    assert rest == ["compile", str(site), "--python", "/srv/web/bin/python"]
