@@ -9,7 +9,7 @@ from sdactivate.runtime import log
 from sdactivate.servers.native import cgi_environ
 from sdactivate.servers.native.connection import CHUNK, Owner
 from sdactivate.servers.native.keepalive import KeepAlive
-from sdactivate.servers.native.quiet import shut_if_silent
+from sdactivate.servers.native.quiet import send_if_silent
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wire import fastcgi as wire
 from sdactivate.servers.native.wsgi import PeerGone, Response
@@ -93,28 +93,32 @@ class FastCgi(KeepAlive):
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
         request, codec = self.request, self.codec
         content = codec.stream(wire.STDOUT, request.id, head + body)
-        self._answered(request)
-        self.send(content + codec.end_response(request.id))
+        self._send_end(request, content + codec.end_response(request.id))
         self._finish(request)
 
     def send_tail(self, response: Response) -> None:
         self._end(self.request)
 
     def _end(self, request: wire.Request) -> None:
-        self._answered(request)
-        self.send(self.codec.end_response(request.id))
+        self._send_end(request, self.codec.end_response(request.id))
         self._finish(request)
 
-    def _answered(self, request: wire.Request) -> None:
-        """The response is complete, and its end about to be sent.
+    def _send_end(self, request: wire.Request, data: bytes) -> None:
+        """Send the last bytes of a response. Raises PeerGone.
 
         FastCGI has no word for: this is the last one. So at a stop the connection is shut for
-        reading before that: the peer waits for its answer and says nothing, and what it sends when
-        it has it is refused from the first byte on.
+        reading before them, while the peer waits for its answer and says nothing, and closed right
+        behind them: what it sends later is refused from the first byte on.
         """
         self._parser.answered(request)
         if self.server.draining and request.keep_alive and self._parser.idle:
-            shut_if_silent(self.fd)
+            sent = send_if_silent(self.fd, data)
+            if sent is not None:
+                request.keep_alive = False
+                if sent == len(data):
+                    return
+                data = data[sent:]
+        self.send(data)
 
     def _finish(self, request: wire.Request) -> None:
         self.done = True

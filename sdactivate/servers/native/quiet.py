@@ -19,13 +19,32 @@ QUIET = 0.1
 """Seconds that a peer must have been silent before its connection is shut at a stop."""
 
 
+_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
+
+
 def shut_if_silent(fd: int) -> bool:
-    """Shut `fd` for reading unless its peer has said something; whether it was shut."""
+    """End `fd` unless its peer has said something; whether it was shut for reading.
+
+    Where really nothing has come it is shut for writing too, so that a peer that watches its idle
+    connections, as nginx does, does not take this one for its next request.
+    """
+    return send_if_silent(fd, b"") is not None
+
+
+def send_if_silent(fd: int, last: bytes) -> int | None:
+    """End `fd` with the bytes `last`, unless its peer has said something.
+
+    Returns how many of them have been sent: if not all, the rest is for the caller to send, and
+    then to close. None: the peer has spoken, and nothing was done.
+    """
     from ctypes import PyDLL, create_string_buffer
 
-    libc = PyDLL(None)  # of this kind, which keeps the lock
-    recv, shutdown, byte = libc.recv, libc.shutdown, create_string_buffer(1)
-    if recv(fd, byte, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) > 0:
-        return False
+    libc, byte = PyDLL(None), create_string_buffer(1)  # of this kind, which keeps the lock
+    recv, send, shutdown = libc.recv, libc.send, libc.shutdown
+    if recv(fd, byte, 1, _PEEK) > 0:
+        return None
     shutdown(fd, socket.SHUT_RD)
-    return True
+    sent: int = send(fd, last, len(last), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) if last else 0
+    if sent == len(last) and recv(fd, byte, 1, _PEEK) <= 0:
+        shutdown(fd, socket.SHUT_WR)
+    return max(sent, 0)
