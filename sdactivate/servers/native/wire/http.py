@@ -147,11 +147,12 @@ class Parser:
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
-        # As a rule a whole header comes, with nothing behind it, not even an empty line
+        # As a rule a whole header comes, with nothing before or behind it
         if (
-            data[-4:] == _END
-            and data[-5:-4] != b"\n"
-            and self._seen + len(data) <= self.header_bytes
+            not self._seen
+            and self._request is None
+            and len(data) <= self.header_bytes
+            and data.find(_END) == len(data) - len(_END) >= 0
         ):
             self._take(data)
             return

@@ -739,6 +739,7 @@ def outcome(data: list[bytes], limit: int) -> tuple[list[tuple[Any, ...]], str, 
 @settings(max_examples=300)
 @example([get(b"Accept: aaaaaaaaaaaaaaaaaaaa\r\n" * 3), get(b"X: aaaaa\r\n")[:-3]], 100, [])
 @example([get(), b"\r\n\r\n", get(b"Cookie: a\r\n" * 2)[:-1]], 60, [])
+@example([post(b"Content-Length: 2\r\n", b"hi"), b"\r\n\r\n"], 100, [1])
 def test_the_limit_of_a_header_is_the_same_in_any_pieces(
     messages: list[bytes], limit: int, cut: list[int]
 ) -> None:
