@@ -35,9 +35,14 @@ class Settings(NamedTuple):
     request_line: int = 8190
     body_bytes: int = 100 << 20
     body_buffer: int = 1 << 20
+    held_bytes: int = 64 << 20
+    stream_uploads: tuple[str, ...] = ()
+    lent_threads: int = 64
     header_timeout: float = 30.0
     body_timeout: float = 60.0
     write_timeout: float = 60.0
+    body_rate: int = 240
+    write_rate: int = 240
     keepalive_timeout: float = 75.0
     graceful_timeout: float = 30.0
     start_timeout: float = 60.0
@@ -173,6 +178,14 @@ def header_names(value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(trust.header_name, words(value))))
 
 
+def url_paths(value: str) -> tuple[str, ...]:
+    """Paths of URLs, separated by commas or spaces."""
+    for word in (found := words(value)):
+        if word[0] != "/":
+            raise ValueError(f"a path of a URL begins with '/', such as /upload; {word!r} does not")
+    return found
+
+
 def descriptors(value: str) -> tuple[int, ...]:
     """Numbers of descriptors, separated by commas or spaces."""
     return tuple(count(word) for word in words(value))
@@ -207,12 +220,48 @@ TABLE: tuple[Setting, ...] = (
         "body_buffer",
         size,
         "bytes",
-        "a body up to this size is read whole before it takes a thread; a larger one is streamed",
+        "a request body up to this size is kept in memory while it comes; a larger one in a "
+        "file in $CACHE_DIRECTORY, else $TMPDIR, else /var/tmp",
+    ),
+    Setting(
+        "held_bytes",
+        size,
+        "bytes",
+        "memory of one worker for all bodies that slow peers send or are being sent; what is over "
+        "it goes to files as well",
+    ),
+    Setting(
+        "stream_uploads",
+        url_paths,
+        "",
+        "paths below which a request body over body_buffer is streamed to the application while it "
+        "comes, and holds a thread; elsewhere a request takes a thread when its body has come",
+    ),
+    Setting(
+        "lent_threads",
+        count,
+        "",
+        "threads of one worker, besides those that serve, that may wait for slow peers: for "
+        "what an application makes piece by piece. One more, and the slowest peer is cut off",
     ),
     Setting("header_timeout", seconds, "seconds", "from the first byte to a complete header"),
     Setting("body_timeout", seconds, "seconds", "the longest silence in a request's body"),
     Setting(
         "write_timeout", seconds, "seconds", "the longest a peer may take no byte of a response"
+    ),
+    Setting(
+        "body_rate",
+        size,
+        "bytes",
+        "the least of a request body that a peer must send each second, on average, after the "
+        "first 20 seconds; 0: no least",
+    ),
+    Setting(
+        "write_rate",
+        size,
+        "bytes",
+        "the least of a response that a peer must take each second, on average, after the first "
+        "20 seconds and 64 KiB; 0: no least",
     ),
     Setting("keepalive_timeout", seconds, "seconds", "how long an idle connection is kept"),
     Setting(

@@ -5,9 +5,11 @@ the server's epoll set, edge-triggered, once and for all. Any thread may be hand
 it, and `wake` makes sure that one of them at a time takes it forward: who comes second leaves a
 note (`again`) and goes. A spurious event is harmless: there is nothing to read, and that is all.
 
-Reading never blocks a thread while a request's header, or a body of reasonable size, is still
-coming. Only where the application reads a large body, or the peer is slow to take a response,
-does the thread wait for it (`_wait`), and then it lends its place to another.
+No thread waits for a slow peer where the bytes are at hand. A request's header and body are
+collected as they come; what the peer does not take at once of a response that is at hand (bytes, a
+file) stays with the connection (`output`), and is sent as the peer takes it. Only where the
+application itself makes a response piece by piece, or reads a body that is streamed to it, does
+its thread wait, and then it lends its place to another.
 
 All descriptors are non-blocking and used raw, without socket objects: that halves the cost of
 a small request.
@@ -15,11 +17,10 @@ a small request.
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Lock
 from time import monotonic
 from typing import Any, Protocol
@@ -27,7 +28,9 @@ from typing import Any, Protocol
 from sdactivate.runtime import log
 from sdactivate.servers import forks
 from sdactivate.servers.native.forwarded import Trust
+from sdactivate.servers.native.held import Held, Upload
 from sdactivate.servers.native.loop import Loop
+from sdactivate.servers.native.output import GRACE, FileRange, Output, Pace, Piece
 from sdactivate.servers.native.pool import Pool
 from sdactivate.servers.native.quiet import shut_if_silent
 from sdactivate.servers.native.wire import Malformed
@@ -41,6 +44,10 @@ _COPY = 16384
 # for how long, so that it sees our answer rather than a reset
 _LINGER_BYTES = 64 << 20
 _LINGER_SECONDS = 5.0
+# How much a connection reads or writes before others have their turn
+_TURN = 1 << 20
+# Seconds between two looks at how a slow peer does
+_LOOK = 5.0
 
 _close = os.close
 _read = os.read
@@ -64,6 +71,7 @@ class Owner(Protocol):
     loop: Loop[Connection]
     pool: Pool
     base: dict[str, Any]
+    held: Held
     trust: Trust
     fastcgi_values: dict[str, str]
     errors: int
@@ -74,6 +82,7 @@ class Owner(Protocol):
     def by_first_byte(self) -> Mapping[int, type[Connection]]: ...
     def http_base(self, address: Any, local: Any) -> dict[str, Any]: ...
     def check_length(self, length: int) -> None: ...
+    def is_streamed(self, environ: Mapping[str, Any]) -> bool: ...
     def watch(self, connection: Connection) -> None: ...
     def has_been_quiet(self, since: float) -> bool: ...
     def respond(self, response: Response) -> None: ...
@@ -101,7 +110,8 @@ class Connection:
     server: whose it is. fd: its descriptor, -1 once closed. address: the peer's, as accept(2)
     gives it. since, deadline: when the wait for the peer began and when it ends, on the monotonic
     clock; 0: none did.
-    done: the response under way has been sent to its end.
+    done: the response under way has come to its end. output: what of it the peer has not taken
+    yet; then: what to do when it has. upload: the body of a request while it comes.
     """
 
     protocol = "?"
@@ -117,6 +127,12 @@ class Connection:
     _lock: Lock | None = None
     _again = False
     _lingered = -1
+    # Of a body that is streamed: bytes so far, and seconds that its peer was waited for
+    _streamed = 0
+    _waited = 0.0
+    output: Output | None = None
+    then: Callable[[], None] | None = None
+    upload: Upload | None = None
     half_closed = False  # the peer has closed its side, or both are: an end is to be read
 
     def __init__(self, server: Owner, fd: int, address: Any) -> None:
@@ -150,6 +166,12 @@ class Connection:
         """Send the end of a response whose head and body are sent."""
         raise NotImplementedError
 
+    def settle(self) -> None:
+        """A response has gone to its end: close the connection, unless it stays."""
+
+    def resume(self) -> None:
+        """Go on with what had to wait until a response was sent."""
+
     def expired(self) -> None:
         """The deadline has passed: end the connection in the protocol's way."""
         self.close()
@@ -166,6 +188,21 @@ class Connection:
                 self.server.watch(self)
             if self._again:
                 self.server.loop.put_off(self)
+
+    def wait_to_send(self) -> None:
+        """Leave the connection until its peer takes more of `output`."""
+        self.since = now = monotonic()
+        self.deadline = now + min(_LOOK, self.server.settings.write_timeout)
+        loop = self.server.loop
+        if self._lock is not None:
+            loop.expect_room(self)
+            return
+        self._lock = lock = Lock()
+        with lock:
+            self.server.watch(self)
+            loop.expect_room(self)
+        if self._again:
+            loop.put_off(self)
 
     def wake(self) -> None:
         """Take the connection forward, unless another thread is at it, which then goes on."""
@@ -193,6 +230,8 @@ class Connection:
                 if self.fd >= 0 and 0 < self.deadline <= now:
                     if self._lingered >= 0:
                         self.close()
+                    elif self.output is not None:
+                        self._look_at_pace(self.output, now)
                     elif not self.has_spoken():
                         self.expired()
             except Exception as error:  # this thread looks after all the others
@@ -208,7 +247,10 @@ class Connection:
         return self._poll(select.POLLIN, 0)
 
     def _advance(self) -> None:
-        """Read what there is and take it."""
+        """Send what there is to send; then read what there is and take it."""
+        if self.output is not None and not self._go_on_sending(self.output):
+            return
+        end = _TURN
         while True:
             try:
                 data = _read(self.fd, CHUNK)
@@ -231,6 +273,58 @@ class Connection:
             # what comes later is an event of its own
             if self.fd < 0 or (len(data) < CHUNK and not self.half_closed):
                 return
+            if self.output is not None:
+                return  # nothing more is asked for until that is taken
+            end -= len(data)
+            if end <= 0:
+                self._take_turns()
+                return
+
+    def _take_turns(self) -> None:
+        """Let others have their turn before this connection goes on."""
+        self.server.loop.hear()
+        self.server.loop.put_off(self)
+
+    def _go_on_sending(self, output: Output) -> bool:
+        """Send more of a response; whether there is something to be read now."""
+        try:
+            sent = output.send(self.fd, _TURN)
+        except PeerGone:
+            self.close()
+            return False
+        except OSError as error:
+            why = f"the response can't be sent to its end: {error.strerror}"
+            log.say(log.ERROR, f"{self.peer_name()}: {why}; connection closed")
+            self.close()
+            return False
+        if not sent:
+            self.since = monotonic()
+            if sent is None:
+                self._take_turns()
+            return False
+        self.output = None
+        output.close()
+        self.server.loop.expect_room(self, False)
+        then, self.then = self.then, None
+        if then is not None:
+            then()
+        if self.fd >= 0 and self._lingered < 0:
+            self.resume()
+        return self.fd >= 0 and self.output is None
+
+    def _look_at_pace(self, output: Output, now: float) -> None:
+        """Close the connection if its peer takes the response too slowly."""
+        settings = self.server.settings
+        pace = output.pace
+        if pace is None:
+            pace = output.pace = Pace(self.fd, output.written, self.since)
+        pace.look(self.fd, output.written, now)
+        fault = pace.fault(now, settings.write_timeout, settings.write_rate)
+        if fault is not None:
+            log.say(log.WARNING, f"{self.peer_name()}: {fault}; connection closed")
+            self.close()
+            return
+        self.deadline = now + min(_LOOK, settings.write_timeout)
 
     def ended(self) -> None:
         """The peer has closed its side."""
@@ -240,11 +334,22 @@ class Connection:
         """Close the connection; nothing happens to one that is closed."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
+            if self.output is not None or self.upload is not None:
+                self._let_go()
             if self._lock is not None:
                 self.server.loop.forget(fd)
             if forks.happened:
                 _shutdown(fd, socket.SHUT_RDWR)
             _close(fd)
+
+    def _let_go(self) -> None:
+        """Drop what is held for the peer."""
+        output, self.output = self.output, None
+        if output is not None:
+            output.close()
+        upload, self.upload = self.upload, None
+        if upload is not None:
+            upload.close()
 
     def linger(self) -> None:
         """Close the connection, but let the peer finish talking so that it reads our answer.
@@ -272,7 +377,8 @@ class Connection:
         if lock is not None and lock.acquire(False):
             shut = False
             try:
-                if self.fd >= 0 and self.idle and self.server.has_been_quiet(self.since):
+                ends = self.idle and self.output is None
+                if self.fd >= 0 and ends and self.server.has_been_quiet(self.since):
                     shut = shut_if_silent(self.fd)
             finally:
                 lock.release()
@@ -291,10 +397,12 @@ class Connection:
         try:
             if self.fd < 0:
                 return False  # it has been closed meanwhile, or has become another
-            if self._lingered < 0 and self.has_spoken():
+            if self.output is not None:
+                log.say(log.WARNING, f"{self.peer_name()}: cut off to make room: {why}")
+            elif self._lingered < 0 and self.has_spoken():
                 return False
             try:
-                if self._lingered < 0 and not self.idle:
+                if self.output is None and self._lingered < 0 and not self.idle:
                     self.refuse(Malformed(f"gives way to others: {why}", "503 Service Unavailable"))
             finally:
                 self.close()
@@ -320,7 +428,7 @@ class Connection:
     @property
     def has_begun(self) -> bool:
         """Whether a request has begun, if only by its first byte, and has not been answered."""
-        return self._lingered < 0 and not self.idle
+        return self._lingered < 0 and (self.output is not None or not self.idle)
 
     def refuse(self, error: Malformed) -> None:
         """Answer what the peer got wrong, say so once, and end the connection."""
@@ -350,10 +458,13 @@ class Connection:
             return f"{address[0]}:{address[1]} ({self.protocol})"
         return f"unix peer ({self.protocol})"
 
-    # Bytes out and in, by a thread that serves a request
+    # Bytes out that are at hand: what the peer does not take at once is sent later
 
-    def send(self, data: bytes) -> None:
-        """Send all of `data`. Raises PeerGone where the peer is gone or takes too long."""
+    def post(self, data: bytes) -> None:
+        """Send all of `data`, now or later. Raises PeerGone."""
+        if self.output is not None:
+            self.output.add(data)
+            return
         try:
             sent = _write(self.fd, data)
         except BlockingIOError:
@@ -361,13 +472,97 @@ class Connection:
         except OSError as error:
             raise PeerGone from error
         if sent != len(data):
+            self._hold(Output((memoryview(data)[sent:],)), data)
+
+    def post_both(self, head: bytes, body: bytes) -> None:
+        """Send a head and a body, now or later, without copying a long one. Raises PeerGone."""
+        if len(body) < _COPY:
+            self.post(head + body)
+            return
+        self.post_pieces((memoryview(head), memoryview(body)), body)
+
+    def post_pieces(
+        self, pieces: Iterable[Piece], body: bytes | None, descriptor: int = -1
+    ) -> None:
+        """Send pieces, now or later. Raises PeerGone.
+
+        body: the object whose bytes they are, None: they are those of a file. descriptor: closed
+        when they are sent.
+        """
+        output = Output(pieces, descriptor)
+        if self.output is not None:  # answers to management records, as a rule
+            self._send_rest(memoryview(b""))
+        try:
+            sent = output.send(self.fd, _TURN)
+        except BaseException:
+            output.close()
+            raise
+        if not sent:
+            self._hold(output, body)
+        else:
+            output.close()
+
+    def _hold(self, output: Output, body: bytes | None) -> None:
+        try:
+            output.hold(self.server.held, body)
+        except OSError as error:
+            output.close()
+            held = self.server.held
+            why = f"over held_bytes={held.limit}, and {held.directory}: {error.strerror}"
+            log.say(log.ERROR, f"{self.peer_name()}: the response can't be kept: {why}")
+            raise PeerGone from error
+        self.output = output
+
+    def body_pieces(self, head: bytes, body: memoryview | FileRange) -> Iterator[Piece]:
+        """Return a head and a body as they go over the wire."""
+        yield memoryview(head)
+        yield body
+
+    def send_file(self, head: bytes, descriptor: int, offset: int, count: int) -> None:
+        """Send a head and `count` bytes of a file from `offset` on, now or later.
+
+        The descriptor may be closed afterwards. Raises PeerGone, and OSError where there is no
+        descriptor for it, or the file ends before.
+        """
+        own = os.dup(descriptor)
+        self.post_pieces(self.body_pieces(head, FileRange(own, offset, offset + count)), None, own)
+
+    def finish(self) -> None:
+        """The response has come to its end: settle, now or when the peer has taken it."""
+        self.done = True
+        if self.output is None:
+            self.settle()
+        else:
+            self.then = self.settle
+
+    # Bytes out and in, for which a thread waits that serves a request
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`, and wait until the peer takes it.
+
+        Raises PeerGone where the peer is gone or takes it too slowly.
+        """
+        if self.output is None:
+            try:
+                sent = _write(self.fd, data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                raise PeerGone from error
+            if sent == len(data):
+                self.server.pool.progress()
+                return
             self._send_rest(memoryview(data)[sent:])
+        else:
+            self._send_rest(memoryview(data))
 
     def send_now(self, data: bytes) -> None:
         """Send a few bytes that are not worth waiting for. Raises PeerGone if they can't go now.
 
         For refusals: whoever looks after deadlines must not be held up.
         """
+        if self.output is not None:
+            raise PeerGone
         try:
             sent = _write(self.fd, data)
         except OSError as error:
@@ -375,87 +570,142 @@ class Connection:
         if sent != len(data):
             raise PeerGone
 
-    def send_both(self, head: bytes, body: bytes) -> None:
-        """Send a head and a body together, without copying a long one. Raises PeerGone."""
-        if len(body) < _COPY:
-            self.send(head + body)
-            return
-        try:
-            sent = os.writev(self.fd, (head, body))
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            raise PeerGone from error
-        if sent < len(head):
-            self.send(head[sent:])
-            sent = len(head)
-        if sent != len(head) + len(body):
-            self._send_rest(memoryview(body)[sent - len(head) :])
-
-    def send_file(self, head: bytes, descriptor: int, offset: int, count: int) -> None:
-        """Send a head and `count` bytes of a file from `offset` on. Raises PeerGone."""
-        self.send(head)
-        end = offset + count
-        while offset < end:
-            try:
-                sent = os.sendfile(self.fd, descriptor, offset, min(end - offset, 1 << 30))
-            except BlockingIOError:
-                self._wait_to_write()
-                continue
-            except OSError as error:
-                if error.errno in (errno.EPIPE, errno.ECONNRESET):
-                    raise PeerGone from error
-                raise
-            if not sent:
-                raise OSError(f"the file ended {end - offset} bytes before its size")
-            offset += sent
-
     def _send_rest(self, data: memoryview) -> None:
-        while data:
-            self._wait_to_write()
-            try:
-                sent = _write(self.fd, data)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise PeerGone from error
-            data = data[sent:]
+        """Wait, with the thread's place lent to another, until all is sent."""
+        output = self.output or Output(())
+        output.add(data)
+        self.output = None
+        settings = self.server.settings
+        look = min(_LOOK, settings.write_timeout)
+        pace = Pace(self.fd, output.written, monotonic())
+        slow = SlowReader(self, pace, output)
+        try:
+            with self.server.pool.lending(slow):
+                while not output.send(self.fd, _TURN):
+                    if slow.is_cut:
+                        raise PeerGone
+                    self._poll(select.POLLOUT, look)
+                    now = monotonic()
+                    pace.look(self.fd, output.written, now)
+                    fault = pace.fault(now, settings.write_timeout, settings.write_rate)
+                    if fault is not None:
+                        log.say(log.WARNING, f"{self.peer_name()}: {fault}; connection closed")
+                        raise PeerGone
+        finally:
+            output.close()
 
     def read(self) -> bytes:
         """Read some bytes of a body, waiting for them.
 
         Raises PeerGone where the peer has vanished or closed its side, Malformed where it says
-        nothing for `body_timeout`.
+        nothing for `body_timeout`, or too little for `body_rate`.
         """
         timeout = self.server.settings.body_timeout
         while True:
             try:
                 data = _read(self.fd, CHUNK)
             except BlockingIOError:
-                if not self._wait(select.POLLIN, timeout):
-                    raise Malformed(
-                        f"the body has stopped for {timeout:g} s", "408 Request Timeout"
-                    ) from None
+                self._wait_to_read(timeout)
                 continue
             except OSError as error:
                 raise PeerGone("the peer went away in the middle of the body") from error
             if not data:
                 raise PeerGone("the peer closed the connection in the middle of the body")
+            self._streamed += len(data)
             return data
 
-    def _wait_to_write(self) -> None:
-        timeout = self.server.settings.write_timeout
-        if not self._wait(select.POLLOUT, timeout):
-            taking = f"{self.peer_name()}: takes nothing for {timeout:g} s"
-            log.say(log.WARNING, f"{taking}; connection closed")
-            raise PeerGone
+    def _wait_to_read(self, timeout: float) -> None:
+        began = monotonic()
+        slow = SlowWriter(self, self._streamed, began - self._waited)
+        with self.server.pool.lending(slow):
+            has_come = self._poll(select.POLLIN, timeout)
+        if slow.is_cut:
+            raise PeerGone("the peer was cut off in the middle of the body")
+        if not has_come:
+            raise Malformed(f"the body has stopped for {timeout:g} s", "408 Request Timeout")
+        # What the application does in between is not the peer's time
+        self._waited += monotonic() - began
+        self.check_rate(self._streamed, self._waited)
 
-    def _wait(self, events: int, seconds: float) -> bool:
-        """Wait for the peer with the thread's place lent to another; whether it is ready."""
-        with self.server.pool.lending():
-            return self._poll(events, seconds)
+    def check_rate(self, size: int, seconds: float) -> None:
+        """Refuse a body of which `size` bytes have come in so many seconds, if that is too slow."""
+        rate = self.server.settings.body_rate
+        if seconds > GRACE and size < rate * seconds:
+            raise Malformed(
+                f"the body comes with less than {rate} bytes a second (body_rate)",
+                "408 Request Timeout",
+            )
+
+    def collect(self, data: bytes | bytearray, came: int) -> Upload:
+        """Keep a piece of a request's body until all of it has come. Raises Malformed.
+
+        came: bytes that the peer has sent for it, framing and what is not complete included.
+        """
+        upload = self.upload
+        now = monotonic()
+        if upload is None:
+            settings = self.server.settings
+            self.upload = upload = Upload(self.server.held, settings.body_buffer, now)
+        upload.came += came
+        if data:
+            upload.write(data)
+        self.check_rate(upload.came, now - upload.began)
+        return upload
+
+    def too_late(self) -> Malformed:
+        """What a peer got wrong that has not come to the end of a request in time."""
+        why = f"{self.protocol}: no complete request"
+        if self.upload is not None:
+            why = f"the body has stopped for {self.server.settings.body_timeout:g} s"
+        return Malformed(why, "408 Request Timeout")
 
     def _poll(self, events: int, seconds: float) -> bool:
         poll = select.poll()
         poll.register(self.fd, events)
         return bool(poll.poll(seconds * 1000))
+
+
+class Slow:
+    """A peer for which a thread waits: see `pool.SlowPeer`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.is_cut = False
+        self._connection = connection
+
+    def rate(self, now: float) -> float:
+        raise NotImplementedError
+
+    def cut(self, why: str) -> None:
+        """End the wait for it."""
+        connection = self._connection
+        self.is_cut = True
+        log.say(log.WARNING, f"{connection.peer_name()}: {why}; connection closed")
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+class SlowReader(Slow):
+    """One that takes a response."""
+
+    def __init__(self, connection: Connection, pace: Pace, output: Output) -> None:
+        super().__init__(connection)
+        self._pace = pace
+        self._output = output
+
+    def rate(self, now: float) -> float:
+        """Bytes a second that it has taken since it was waited for."""
+        pace = self._pace
+        pace.look(self._connection.fd, self._output.written, now)
+        return pace.taken / max(now - pace.began, 0.001)
+
+
+class SlowWriter(Slow):
+    """One that sends a body; `began` is when it would have begun if it had not paused."""
+
+    def __init__(self, connection: Connection, size: int, began: float) -> None:
+        super().__init__(connection)
+        self._size = size
+        self._began = began
+
+    def rate(self, now: float) -> float:
+        """Bytes a second that it has sent while it was waited for."""
+        return self._size / max(now - self._began, 0.001)

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdactivate.runtime import log
 from sdactivate.servers.native import cgi_environ
 from sdactivate.servers.native.connection import CHUNK, Owner
 from sdactivate.servers.native.keepalive import KeepAlive
+from sdactivate.servers.native.output import FileRange, Piece
 from sdactivate.servers.native.quiet import send_if_silent
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wire import fastcgi as wire
 from sdactivate.servers.native.wsgi import PeerGone, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 class FastCgi(KeepAlive):
     """A connection's requests, one at a time (FCGI_MPXS_CONNS=0)."""
 
     protocol = "fastcgi"
+    raw_body = True  # in records, whose heads are made as they are sent
     # Another module that offers the same: Parser, stream, end_response
     codec: ClassVar[Any] = wire
 
@@ -40,7 +43,7 @@ class FastCgi(KeepAlive):
         parser.feed(data)
         if parser.replies:
             replies, parser.replies = parser.replies, bytearray()
-            self.send(bytes(replies))
+            self.post(bytes(replies))
 
     def prepare(self, request: wire.Request) -> None:
         assert request.variables is not None
@@ -92,16 +95,21 @@ class FastCgi(KeepAlive):
 
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
         request, codec = self.request, self.codec
-        content = codec.stream(wire.STDOUT, request.id, head + body)
-        self._send_end(request, content + codec.end_response(request.id))
-        self._finish(request)
+        if len(body) < wire.LONGEST // 4:
+            content = codec.stream(wire.STDOUT, request.id, head + body)
+            self._send_end(request, content + codec.end_response(request.id))
+        else:
+            self._send_end(request, b"")  # not sent yet, but complete
+            end = (memoryview(codec.end_response(request.id)),)
+            self.post_pieces(chain(self.body_pieces(head, memoryview(body)), end), body)
+        self.finish()
 
     def send_tail(self, response: Response) -> None:
         self._end(self.request)
 
     def _end(self, request: wire.Request) -> None:
         self._send_end(request, self.codec.end_response(request.id))
-        self._finish(request)
+        self.finish()
 
     def _send_end(self, request: wire.Request, data: bytes) -> None:
         """Send the last bytes of a response. Raises PeerGone.
@@ -111,17 +119,26 @@ class FastCgi(KeepAlive):
         behind them: what it sends later is refused from the first byte on.
         """
         self._parser.answered(request)
-        if self.server.draining and request.keep_alive and self._parser.idle:
+        is_last = self.server.draining and request.keep_alive and self._parser.idle
+        if is_last and self.output is None:
             sent = send_if_silent(self.fd, data)
             if sent is not None:
                 request.keep_alive = False
                 if sent == len(data):
                     return
                 data = data[sent:]
-        self.send(data)
+        self.post(data)
 
-    def _finish(self, request: wire.Request) -> None:
-        self.done = True
+    def body_pieces(self, head: bytes, body: memoryview | FileRange) -> Iterator[Piece]:
+        number = self.request.id
+        yield memoryview(self.codec.stream(wire.STDOUT, number, head))
+        for at in range(0, len(body), wire.LONGEST):
+            piece = body[at : at + wire.LONGEST]
+            yield memoryview(wire.head(wire.STDOUT, number, len(piece)))
+            yield piece
+
+    def settle(self) -> None:
+        request = self.request
         if not request.keep_alive:
             if request.complete:
                 self.close()

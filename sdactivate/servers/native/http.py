@@ -108,10 +108,6 @@ class Http(KeepAlive):
             environ["wsgi.early_hints"] = self._early_hints
         if request.length:
             self.server.check_length(request.length)
-        elif request.length is None and request.awaits_continue:
-            # Its length must be known before the application is called
-            request.awaits_continue = False
-            self.send(wire.CONTINUE)
 
     def send_continue(self) -> None:
         self.send(wire.CONTINUE)
@@ -166,18 +162,17 @@ class Http(KeepAlive):
 
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
         if len(body) < 16384:
-            self.send(head + body)
+            self.post(head + body)
         else:
-            self.send_both(head, body)
-        self._finish()
+            self.post_both(head, body)
+        self.finish()
 
     def send_tail(self, response: Response) -> None:
         if self._chunked:
-            self.send(b"0\r\n\r\n")
-        self._finish()
+            self.post(b"0\r\n\r\n")
+        self.finish()
 
-    def _finish(self) -> None:
-        self.done = True
+    def settle(self) -> None:
         if not self._keep:
             if self.request.complete and not self._parser.requests:
                 self.close()

@@ -1,16 +1,14 @@
 """What HTTP and FastCGI share: one connection, many requests, bodies that arrive with them.
 
-A request takes a thread when there is something for it to do: when its body has arrived, or
-is larger than `body_buffer` and is better streamed. A body whose length is known only at its
-end (chunked) is collected first, beyond the buffer in a temporary file, for applications go by
-CONTENT_LENGTH and take a missing one for zero.
+A request takes a thread when its body has arrived: applications go by CONTENT_LENGTH, and take a
+missing one for zero, which is what a body has whose length is known only at its end (chunked). A
+body of known length that is larger than `body_buffer` may be streamed instead (`stream_uploads`).
 """
 
 from __future__ import annotations
 
-import contextlib
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sdactivate.servers.native.connection import Connection, Owner
 from sdactivate.servers.native.input_stream import stream
@@ -34,6 +32,7 @@ class KeepAlive(Connection):
     """A connection whose requests come one after the other."""
 
     _timed = False  # the deadline of a header runs
+    _malformed: Malformed | None = None  # what came behind a response that is still being sent
     request: Any = None  # the one that is being served, or waits for its body
 
     def __init__(self, server: Owner, fd: int, address: Any, parser: Parser) -> None:
@@ -62,26 +61,34 @@ class KeepAlive(Connection):
 
     def received(self, data: bytes) -> None:
         parser = self._parser
-        malformed: Malformed | None = None
+        malformed = self._malformed
         try:
-            try:
-                self.feed(data)
-            except Malformed as error:
-                malformed = error  # what has come whole before it is served first
+            if data:
+                try:
+                    self.feed(data)
+                except Malformed as error:
+                    malformed = error  # what has come whole before it is served first
             while parser.requests:
                 request = parser.requests[0]
                 if request is not self.request:
                     self.request = request
+                    self._drop_upload()
                     self.prepare(request)
-                if not request.complete and malformed is not None:
-                    break
-                if not request.complete and not self._is_ready(request):
-                    self.wait(self.server.settings.body_timeout)
-                    return
+                if not request.complete:
+                    if malformed is not None:
+                        break
+                    if not self._is_streamed(request):
+                        self._collect(request, len(data))
+                        self.wait(self.server.settings.body_timeout)
+                        return
                 del parser.requests[0]
                 self._timed = False
                 self._serve(request)
                 if self.fd < 0 or self._lingered >= 0:
+                    return
+                if self.output is not None:
+                    self._malformed = malformed
+                    self.wait_to_send()
                     return
             if malformed is not None:
                 raise malformed
@@ -92,26 +99,48 @@ class KeepAlive(Connection):
             self.close()
             return
         settings = self.server.settings
-        if parser.idle:
+        if self.output is not None:
+            self.wait_to_send()
+        elif parser.idle:
             self._timed = False
+            if self.upload is not None:
+                self._drop_upload()  # its request was aborted
             self.wait(settings.keepalive_timeout)
         elif not self._timed:
             # Its deadline does not move when more of the same header comes
             self._timed = True
             self.wait(settings.header_timeout)
 
+    def resume(self) -> None:
+        self.received(b"")
+
     def expired(self) -> None:
         if self._parser.idle:
             self.close()
         else:
-            self.refuse(Malformed(f"{self.protocol}: no complete request", "408 Request Timeout"))
+            self.refuse(self.too_late())
 
-    def _is_ready(self, request: Message) -> bool:
-        """Whether a thread has something to do for a request that is not complete."""
-        buffer = self.server.settings.body_buffer
+    def _is_streamed(self, request: Any) -> bool:
+        """Whether the application is called before the request's body is complete."""
+        length: int | None = request.length
+        if length is None or not self.server.is_streamed(request.environ):
+            return False
+        return length > self.server.settings.body_buffer or bool(request.awaits_continue)
+
+    def _collect(self, request: Message, came: int) -> None:
+        """Keep what has come of a body. Raises Malformed, PeerGone."""
+        if request.awaits_continue:
+            request.awaits_continue = False
+            self.send_continue()
         if request.length is None:
-            return request.received > buffer
-        return request.length > buffer or request.awaits_continue
+            self.server.check_length(request.received)
+        self.collect(b"".join(request.body), came)
+        request.body.clear()
+
+    def _drop_upload(self) -> None:
+        upload, self.upload = self.upload, None
+        if upload is not None:
+            upload.close()
 
     def _serve(self, request: Any) -> None:
         environ: dict[str, Any] = request.environ
@@ -124,38 +153,24 @@ class KeepAlive(Connection):
             if request.received < request.length:
                 raise Malformed(f"{self.protocol}: the body is shorter than its CONTENT_LENGTH")
             self.server.check_length(request.length)  # if it shows at the end only
-            environ["wsgi.input"] = BytesIO(b"".join(request.body))
+            body = b"".join(request.body)
             request.body.clear()
-            environ["CONTENT_LENGTH"] = str(request.length)
-        elif request.length is None:
-            environ["wsgi.input"] = self._collect(request)
+            environ["wsgi.input"] = (
+                BytesIO(body) if self.upload is None else self.collect(body, len(body)).reader()
+            )
             environ["CONTENT_LENGTH"] = str(request.length)
         else:
+            self._streamed, self._waited = 0, 0.0
             environ["wsgi.input"] = stream(self._pull, self.peer_name)
         self.server.respond(Response(self, environ))
+        if self.upload is not None:
+            self._drop_upload()
         if not self.done:
-            self.close()  # cut short, and the peer must not take it for the whole
-
-    def _collect(self, request: Message) -> BinaryIO:
-        """Take a body of unknown length to its end, and measure it."""
-        import tempfile  # and with it all that can unpack an archive
-
-        try:
-            with contextlib.ExitStack() as kept:
-                file = kept.enter_context(tempfile.TemporaryFile(prefix="sdactivate-body-"))
-                size = 0
-                while piece := self._pull():
-                    size += len(piece)
-                    self.server.check_length(size)
-                    file.write(piece)
-                file.seek(0)
-                kept.pop_all()
-        except OSError as error:  # no space left on the device, no descriptor
-            raise Malformed(
-                f"the body can't be kept: {error.strerror}", "503 Service Unavailable"
-            ) from error
-        request.length = size
-        return cast(BinaryIO, file)
+            # Cut short, and the peer must not take it for the whole
+            if self.output is None:
+                self.close()
+            else:
+                self.then = self.close
 
     def _pull(self) -> bytes:
         """Return the next bytes of the body that is being read, b"" at its end."""

@@ -39,6 +39,8 @@ class Watchable(Wakeable, Protocol):
     fd: int
 
 
+# A peer has closed its side, or the connection has ended
+_ENDS = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 W = TypeVar("W", bound=Watchable)
 
 
@@ -58,17 +60,21 @@ class Waker:
 class Loop(Generic[W]):
     """What the threads of a server wait for, and take in turns.
 
-    threads, poke: see `Pool`. fault: called with what a turn has raised, which is never an
-    application's doing.
+    threads, lendable, poke: see `Pool`. fault: called with what a turn has raised, which is never
+    an application's doing.
 
     pool: the threads. connections: those that wait for their peers, by descriptor. more:
     listeners whose backlog may not be empty. draining: the threads end with the last connection.
     """
 
     def __init__(
-        self, threads: int, poke: Callable[[], None], fault: Callable[[Exception], None]
+        self,
+        threads: int,
+        lendable: int,
+        poke: Callable[[], None],
+        fault: Callable[[Exception], None],
     ) -> None:
-        self.pool = Pool(threads, self._run, poke)
+        self.pool = Pool(threads, lendable, self._run, poke)
         self.connections: dict[int, W] = {}
         self.more: dict[Watchable, None] = {}
         self.draining = False
@@ -110,6 +116,14 @@ class Loop(Generic[W]):
         self.replace(connection)
         self._epoll.register(connection.fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
 
+    def expect_room(self, connection: W, expected: bool = True) -> None:
+        """Wake `connection` also when its peer has taken something; or no longer.
+
+        Only while it is needed: what is taken of any response would be an event.
+        """
+        events = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+        self._epoll.modify(connection.fd, events | select.EPOLLOUT if expected else events)
+
     def replace(self, connection: W) -> None:
         """A watched descriptor is this connection's from now on."""
         self.connections[connection.fd] = self._watched[connection.fd] = connection
@@ -129,7 +143,7 @@ class Loop(Generic[W]):
         if self.pool.asleep:
             self._waker.write()
 
-    def hear(self, but: int) -> None:
+    def hear(self, but: int = -1) -> None:
         """Keep what has happened meanwhile, other than to descriptor `but`."""
         self._keep([event for event in self._epoll.poll(0) if event[0] != but])
 
@@ -142,7 +156,7 @@ class Loop(Generic[W]):
         for fd, mask in events:
             target = self._watched.get(fd)
             if target is not None:
-                if mask != select.EPOLLIN:
+                if mask & _ENDS:
                     target.half_closed = True
                 self._ready.append(target)
 
@@ -193,7 +207,7 @@ class Loop(Generic[W]):
                     continue
                 fd, mask = events[0]
                 target = watched.get(fd)
-                if mask != select.EPOLLIN and target is not None:
+                if mask & _ENDS and target is not None:
                     target.half_closed = True
                 if len(events) > 1:
                     self._keep(events[1:])

@@ -27,51 +27,68 @@ class OneShot(Connection):
         raise NotImplementedError
 
     def received(self, data: bytes | bytearray) -> None:
-        if self._data:
-            data = self._appended(data)
         if self._served:
             return
-        settings = self.server.settings
-        environ = self._environ
-        if environ is None:
-            try:
-                parsed = self.parse(data, settings.header_bytes)
-                if parsed is None:
-                    self._data = data
-                    if not self.deadline:
-                        self.wait(settings.header_timeout)
-                    return
-                variables, end = parsed
-                if not variables:
-                    self._empty()
-                    return
-                if isinstance(self.address, tuple):  # on TCP or vsock
-                    variables = self.server.trust.believed_of(variables, self.address)
-                environ = cgi_environ.environ(variables, self.server.base)
-                length = environ.get("CONTENT_LENGTH")
-                if length is None or length == "0":
-                    environ["wsgi.input"] = BytesIO()
-                    self._serve(environ)
-                    return
-                self._left = int(length)
-                self.server.check_length(self._left)
-            except Malformed as error:
-                self._left = 1  # for all we know, more is coming
-                self.refuse(error)
+        if self._environ is not None:
+            self._collect(self._environ, data)
+            return
+        if self._data:
+            data = self._appended(data)
+        server = self.server
+        try:
+            parsed = self.parse(data, server.settings.header_bytes)
+            if parsed is None:
+                self._data = data
+                if not self.deadline:
+                    self.wait(server.settings.header_timeout)
                 return
-            data = data[end:]
-            self._environ = environ
+            variables, end = parsed
+            if not variables:
+                self._empty()
+                return
+            if isinstance(self.address, tuple):  # on TCP or vsock
+                variables = server.trust.believed_of(variables, self.address)
+            environ = cgi_environ.environ(variables, server.base)
+            length = environ.get("CONTENT_LENGTH")
+            if length is None or length == "0":
+                environ["wsgi.input"] = BytesIO()
+                self._serve(environ)
+                return
+            self._left = int(length)
+            server.check_length(self._left)
+        except Malformed as error:
+            self._left = 1  # for all we know, more is coming
+            self.refuse(error)
+            return
+        data = data[end:]
+        self._data = b""
         if len(data) >= self._left:
             environ["wsgi.input"] = BytesIO(data[: self._left])
             self._left = 0
             self._serve(environ)
-        elif self._left > settings.body_buffer:
+        elif self._left > server.settings.body_buffer and server.is_streamed(environ):
             self._data = data
             environ["wsgi.input"] = stream(self._pull, self.peer_name)
             self._serve(environ)
         else:
-            self._data = data
-            self.wait(settings.body_timeout)
+            self._environ = environ
+            self._collect(environ, data)
+
+    def _collect(self, environ: dict[str, Any], data: bytes | bytearray) -> None:
+        """Keep a piece of the body; serve the request when it is the last."""
+        if len(data) > self._left:
+            data = data[: self._left]
+        self._left -= len(data)
+        try:
+            upload = self.collect(data, len(data))
+            if self._left:
+                self.wait(self.server.settings.body_timeout)
+                return
+            environ["wsgi.input"] = upload.reader()
+        except Malformed as error:
+            self.refuse(error)
+            return
+        self._serve(environ)
 
     def _appended(self, data: bytes | bytearray) -> bytearray:
         """Keep more behind what is kept; return all of it. A peer may send a byte at a time."""
@@ -88,7 +105,11 @@ class OneShot(Connection):
     def _serve(self, environ: dict[str, Any]) -> None:
         self._served = True
         self.server.respond(Response(self, environ))
-        if not self.done:
+        if self.output is not None:
+            if not self.done:
+                self.then = self.close  # see below
+            self.wait_to_send()
+        elif not self.done:
             self.close()  # cut short: without its promised length, or without a head
 
     def _pull(self) -> bytes:
@@ -102,16 +123,18 @@ class OneShot(Connection):
 
     def expired(self) -> None:
         if self._data or self._environ is not None:
-            self.refuse(Malformed(f"{self.protocol}: no complete request", "408 Request Timeout"))
+            self.refuse(self.too_late())
         else:
             self.close()
 
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
-        self.send_both(head, body)
-        self.send_tail(response)
+        self.post_both(head, body)
+        self.finish()
 
     def send_tail(self, response: Response) -> None:
-        self.done = True
+        self.finish()
+
+    def settle(self) -> None:
         if self._left > len(self._data):
             self.linger()
         else:

@@ -11,9 +11,14 @@ and most are both. So the pool watches what its threads do:
 - When requests overlap, a controller looks every few milliseconds, and decides how many are
   allowed (`concurrency.py`). A thread over the allowance parks when it would next take a request.
 
-A thread that waits for its own peer (a slow upload, a slow download) lends its place: another
-thread takes requests meanwhile, an extra one if need be. An interpreter without the global lock
-keeps all its threads allowed.
+A thread that waits for its own peer, because the application makes the response piece by piece or
+reads a body that is streamed to it, lends its place: another thread takes requests meanwhile, an
+extra one if need be. So many may be lent and no more; one more, and the slowest peer is cut off.
+An interpreter without the global lock keeps all its threads allowed.
+
+A pool of one thread lends it, too, but its application counts on being called by one thread at a
+time. So from the first time on they take turns: who comes back from a slow peer waits until the
+other has finished its request or lends its own place.
 """
 
 from __future__ import annotations
@@ -28,9 +33,6 @@ from typing import Protocol
 
 from sdactivate.servers.native.concurrency import TICK, Look, State, decide
 
-# Extra threads for those that wait for their peers: so many times the size of the pool
-_LENT = 8
-
 
 class Job(Protocol):
     """What a thread is doing."""
@@ -38,22 +40,38 @@ class Job(Protocol):
     def where(self) -> str: ...
 
 
+class SlowPeer(Protocol):
+    """What a thread that is lent waits for."""
+
+    def rate(self, now: float) -> float:
+        """Bytes a second that it has taken or sent while it was waited for."""
+
+    def cut(self, why: str) -> None:
+        """End the wait for it; the thread then finds that it is gone."""
+
+
 class Worker:
     """A thread of the pool and what it is doing.
 
     response: what it is serving, None between requests. since: when it began that, or ended
-    the last, on the monotonic clock. served: how many requests it has finished.
+    the last, on the monotonic clock. moved: when it last sent or received a piece of a body.
+    served: how many requests it has finished. has_turn: no other thread may be in the application.
     """
 
-    __slots__ = ("_schedstat", "gate", "lent", "parked", "response", "served", "since", "thread")
+    __slots__ = (
+        *("_schedstat", "gate", "has_turn", "lent", "moved", "parked", "response", "served"),
+        *("since", "thread"),
+    )
 
     def __init__(self) -> None:
         self.thread: Thread | None = None
         self.response: Job | None = None
         self.since = time.monotonic()
+        self.moved = 0.0
         self.served = 0
         self.parked = False
         self.lent = False
+        self.has_turn = False
         self.gate = Lock()
         self.gate.acquire()
         self._schedstat = -1
@@ -74,11 +92,25 @@ class Pool:
     """The threads of a server; each runs `work(worker)` until the server stops.
 
     size: threads that may serve at the same time, at most.
-    poke: called, by any thread, when the controller is wanted and sleeps.
+    lendable: threads besides these that may wait for slow peers, at most. poke: called, by any
+    thread, when the controller is wanted and sleeps.
+
+    lent: the threads that wait for slow peers. takes_turns: one at a time may be in the
+    application, and has to call `take_turn` before and `end_turn` afterwards.
     """
 
-    def __init__(self, size: int, work: Callable[[Worker], None], poke: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        size: int,
+        lendable: int,
+        work: Callable[[Worker], None],
+        poke: Callable[[], None],
+    ) -> None:
         self.size = size
+        self.lendable = lendable
+        self.lent: dict[Worker, SlowPeer] = {}
+        self.takes_turns = False
+        self._turn = Lock()
         self.allowed = size
         self.running = 0  # threads neither parked nor lent
         self.workers: dict[int, Worker] = {}  # by thread identity
@@ -135,22 +167,55 @@ class Pool:
         worker.gate.acquire()
 
     @contextmanager
-    def lending(self) -> Iterator[None]:
+    def lending(self, peer: SlowPeer) -> Iterator[None]:
         """Let another thread serve while this one waits for its peer."""
         worker = self.workers.get(get_ident())
-        if self.size == 1 or worker is None:
+        if not self.lendable or worker is None:
             yield
             return
         with self._mutex:
+            self.takes_turns = self.size == 1
             self.running -= 1
             worker.lent = True
+            if len(self.lent) >= self.lendable:
+                self._cut_slowest()
+            self.lent[worker] = peer
+            self.end_turn(worker)
             self._fill()
         try:
             yield
         finally:
             with self._mutex:
+                self.lent.pop(worker, None)
                 self.running += 1  # perhaps one too many now: the next to be free parks
                 worker.lent = False
+            worker.moved = time.monotonic()
+            if self.takes_turns and worker.response is not None:
+                self.take_turn(worker)
+
+    def take_turn(self, worker: Worker) -> None:
+        """Wait until no other thread is in the application."""
+        self._turn.acquire()
+        worker.has_turn = True
+
+    def end_turn(self, worker: Worker) -> None:
+        """Let another thread be in the application, if this one was alone in it."""
+        if worker.has_turn:
+            worker.has_turn = False
+            self._turn.release()
+
+    def _cut_slowest(self) -> None:
+        now = time.monotonic()
+        worker = min(self.lent, key=lambda each: self.lent[each].rate(now))
+        self.lent.pop(worker).cut(
+            f"the slowest of {self.lendable} peers that each hold a thread (lent_threads)"
+        )
+
+    def progress(self) -> None:
+        """Note that the thread that calls has moved a piece of a body."""
+        worker = self.workers.get(get_ident())
+        if worker is not None:
+            worker.moved = time.monotonic()
 
     def _fill(self) -> None:
         """Let go as many threads as are allowed; the mutex is held."""
@@ -159,7 +224,7 @@ class Pool:
             worker.parked = False
             self.running += 1
             worker.gate.release()
-        if self.running < self.allowed and self._started < self.size * _LENT:
+        if self.running < self.allowed and self._started < self.size + self.lendable:
             try:
                 self._add()
             except RuntimeError:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import resource
 import socket
 import sys
@@ -32,6 +33,7 @@ from sdactivate.servers.native import forwarded
 from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.environ_base import base_environ
 from sdactivate.servers.native.fastcgi import FastCgi
+from sdactivate.servers.native.held import Held, spool_directory
 from sdactivate.servers.native.http import Http
 from sdactivate.servers.native.listener import Listener
 from sdactivate.servers.native.loop import Loop
@@ -60,6 +62,10 @@ BY_FIRST_BYTE: dict[int, type[Connection]] = {
 _REST = 0.1
 # Deadlines are looked at so often, seconds
 _SWEEP = 1.0
+# So long without a byte, and a peer is slow
+_SLOW = 2.0
+# Seconds between two lines that say how many slow peers there are
+_TELL = 60.0
 
 
 class Server:
@@ -101,13 +107,18 @@ class Server:
         del self._http_base["CONTENT_LENGTH"]
         self.failed: str | None = None  # a process of threads goes on as long as it lives
         self.unobserved = False  # nobody looks at the figures until the next request
-        self.loop: Loop[Connection] = Loop(settings.threads, poke, self.fault)
+        self.held = Held(settings.held_bytes, spool_directory(os.environ))
+        self._streamed = tuple(f"{path.rstrip('/')}/" for path in settings.stream_uploads)
+        self.loop: Loop[Connection] = Loop(
+            settings.threads, settings.lent_threads, poke, self.fault
+        )
         self.pool = self.loop.pool
         self._poke = poke
         self._resting_until = 0.0
         self._complained = -math.inf
         self._swept = 0.0
         self._drained = math.inf  # when it was told to drain
+        self._told = -math.inf
         self.listeners = [
             Listener(self, inherited, self.pinned(inherited.name, inherited.sock.family))
             for inherited in sockets
@@ -140,8 +151,9 @@ class Server:
         No further than that: select(2), which a library may still use, ends at 1023.
         """
         connections, threads = self.settings.connections, self.settings.threads
-        # A thread's peer, and what an application opens in a request; the rest of the process
-        wanted = connections + 16 * threads + 128
+        # What is held for a peer may be in a file; a thread's peer, and what an application opens
+        # in a request; the rest of the process
+        wanted = 2 * connections + 16 * threads + self.settings.lent_threads + 128
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY or soft >= wanted:
             return
@@ -203,14 +215,17 @@ class Server:
         """Return how the server is doing."""
         now = monotonic()
         workers = list(self.pool.workers.values())
-        busy = [worker for worker in workers if worker.response is not None]
+        busy = [w for w in workers if w.response is not None and not w.lent]
+        slow = self.held.uploads or self.held.responses or self.pool.lent
+        threads = self.settings.threads
         return Figures(
             requests=sum(worker.served for worker in workers),
             errors=self.errors,
-            busy=len(busy),
-            threads=self.settings.threads,
-            oldest=max((now - worker.since for worker in busy), default=0.0),
-            idle=min((now - worker.since for worker in workers), default=0.0),
+            # One that returns from a slow peer may for a moment be one more
+            busy=min(len(busy), threads),
+            threads=threads,
+            oldest=max((now - max(w.since, w.moved) for w in busy), default=0.0),
+            idle=0.0 if slow else min((now - worker.since for worker in workers), default=0.0),
             backlog=self._backlog(),
         )
 
@@ -225,11 +240,14 @@ class Server:
         return sum(waiting) if waiting else None
 
     def stalled(self, seconds: float) -> bool:
-        """Whether every thread has been in the same request for so long."""
+        """Whether every thread has been in the same request for so long, and moved nothing of it.
+
+        Threads that wait for slow peers don't count: others serve in their place.
+        """
         now = monotonic()
-        workers = [worker for worker in list(self.pool.workers.values()) if not worker.parked]
+        workers = [w for w in list(self.pool.workers.values()) if not (w.parked or w.lent)]
         return bool(workers) and all(
-            worker.response is not None and now - worker.since > seconds for worker in workers
+            w.response is not None and now - max(w.since, w.moved) > seconds for w in workers
         )
 
     def stacks(self, seconds: float) -> list[str]:
@@ -261,12 +279,33 @@ class Server:
                 for connection in list(self.loop.connections.values()):
                     if 0 < connection.deadline <= now:
                         connection.expire(now)
+                if now - self._told >= _TELL:
+                    self._tell_of_slow_peers(now)
             due = _sooner(due, _SWEEP)
             if self.draining:
                 for connection in list(self.loop.connections.values()):
                     connection.retire()
                 due = _sooner(due, QUIET / 4)
         return due
+
+    def _tell_of_slow_peers(self, now: float) -> None:
+        """Say how many slow peers there are, if they are more than the threads could wait for."""
+        held, lent, settings = self.held, len(self.pool.lent), self.settings
+        waiting = sum(
+            connection.since < now - _SLOW
+            for connection in list(self.loop.connections.values())
+            if connection.output is not None or connection.upload is not None
+        )
+        if waiting + lent < max(settings.threads, 2):
+            return
+        self._told = now
+        log.say(
+            log.NOTICE,
+            f"slow peers: {held.responses} take a response and {held.uploads} send a body without "
+            f"a thread, of connections={settings.connections}; {lent} hold a thread, of "
+            f"lent_threads={settings.lent_threads}; {held.used >> 10} KiB are held for them, of "
+            f"held_bytes={held.limit >> 10}K",
+        )
 
     # What threads ask for
 
@@ -277,14 +316,19 @@ class Server:
 
     def respond(self, response: Response) -> None:
         """Let the application answer."""
-        worker = self.pool.workers[get_ident()]
+        pool = self.pool
+        worker = pool.workers[get_ident()]
         began = worker.since = monotonic()
         worker.response = response
         if self.unobserved:  # asked only now: who looks sees the response
             self.unobserved = False
             self._poke()
+        if pool.takes_turns:
+            pool.take_turn(worker)
         response.run(self.application)
         worker.response = None
+        if pool.takes_turns:
+            pool.end_turn(worker)
         worker.served += 1
         self.errors += response.failed
         worker.since = monotonic()
@@ -337,6 +381,13 @@ class Server:
             )
         self._resting_until = now + _REST
         self._poke()
+
+    def is_streamed(self, environ: Mapping[str, Any]) -> bool:
+        """Whether a large body of this request is streamed to the application."""
+        if not self._streamed:
+            return False
+        path = f"{environ['SCRIPT_NAME']}{environ['PATH_INFO']}/"
+        return path.startswith(self._streamed)
 
     def check_length(self, length: int) -> None:
         """Refuse a body of `length` bytes where that is over the limit."""

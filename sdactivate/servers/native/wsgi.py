@@ -426,7 +426,7 @@ class Response:
             self.sent = count
             self.connection.send_file(head, descriptor, offset, count)
         else:
-            self.connection.send(head)
+            self.connection.send(self.connection.beginning(head, b""))
         if not self.left or self.bodiless:
             self.connection.send_tail(self)
 

@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 Environ = dict[str, Any]
@@ -33,6 +34,12 @@ def told(environ: Environ) -> bytes:
         body = f"error: {error}"
     found = {name: value for name, value in environ.items() if isinstance(value, str)}
     return json.dumps({**found, "body": body}).encode()
+
+
+@cache
+def blob(size: int) -> bytes:
+    """One object, whoever asks for it."""
+    return b"x" * size
 
 
 def hold(until: str) -> None:
@@ -67,6 +74,10 @@ def application(environ: Environ, start_response: Callable[..., Any]) -> Iterabl
         return wrapped
     if name == "hold":
         hold("/" + "/".join(words))
+    if name == "blob":
+        return [blob(int(words[0]))]
+    if name == "fresh":
+        return [b"x" * int(words[0])]
     if name == "big":
         return (b"x" * 65536 for _ in range(int(words[0])))
     if name == "told":

@@ -26,6 +26,7 @@ LIMITS = {
     "header_timeout": 0.5,
     "body_timeout": 0.5,
     "write_timeout": 0.5,
+    "stream_uploads": "/read/streamed",
 }
 SPOKEN = [("native", protocol) for protocol in PROTOCOLS] + [("flup", "scgi"), ("flup", "fastcgi")]
 FASTCGI = PROTOCOLS["fastcgi"]
@@ -184,19 +185,20 @@ def test_deadlines(service: Service) -> None:
 def unfinished(protocol: str) -> Iterator[tuple[bytes, str]]:
     """Beginnings of requests, and what is said of each."""
     incomplete = f"{protocol}: no complete request; answered 408 Request Timeout"
-    stopped = "the body has stopped for 0.5 s; the application can't read on"
+    stopped = "the body has stopped for 0.5 s; answered 408 Request Timeout"
+    cut = "the body has stopped for 0.5 s; the application can't read on"
     encode = PROTOCOLS[protocol].encode
     yield encode(Request())[:60], incomplete  # (FastCGI's request begins with its 17th byte)
-    for size, come, why in (
-        (10_000, 0, incomplete),
-        (10_000, 5_000, incomplete),
-        (100_000, 80_000, stopped),  # more than body_buffer: the application is reading it
+    for path, size, come, why in (
+        ("/read", 10_000, 0, stopped),
+        ("/read", 10_000, 5_000, stopped),
+        ("/read", 100_000, 80_000, stopped),  # more than body_buffer
+        ("/read/streamed", 100_000, 80_000, cut),  # the application is reading it
     ):
-        data = encode(Request("/read", "POST", body=b"x" * size))
+        data = encode(Request(path, "POST", body=b"x" * size))
         yield data[: data.index(b"xxxx") + come], why
     if protocol in ("http", "fastcgi"):
-        answered = "the body has stopped for 0.5 s; answered 408 Request Timeout"
-        yield unmeasured(protocol, b"x" * 90_000)[:-10_000], answered
+        yield unmeasured(protocol, b"x" * 90_000)[:-10_000], stopped
 
 
 @pytest.mark.parametrize("service", ["native"], indirect=True)

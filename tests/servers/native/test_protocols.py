@@ -24,7 +24,7 @@ from tests.servers.service import Service, listener, serving
 
 APPLICATION = "tests.servers.native.applications:application"
 BEGIN, ABORT, END, PARAMS, STDIN, STDOUT = range(1, 7)
-LIMITS = {"header_bytes": 2000, "body_buffer": 3000}
+LIMITS = {"header_bytes": 2000, "body_buffer": 3000, "stream_uploads": "/streamed"}
 
 
 @pytest.fixture(scope="module")
@@ -245,8 +245,8 @@ def test_an_aborted_request_is_not_served(service: Service, sent: bytes) -> None
 
 def test_a_request_that_is_being_served_is_aborted(service: Service) -> None:
     with service.connect() as peer:
-        start = begin() + params(CONTENT_LENGTH="10000") + record(STDIN, b"half")
-        send_apart(peer, start)
+        variables = {"CONTENT_LENGTH": "10000", "SCRIPT_NAME": "/streamed"}
+        send_apart(peer, begin() + params(**variables) + record(STDIN, b"half"))
         peer.sendall(record(ABORT, b""))
         found = told(FastCgi().read(peer, Request()))
         assert found["body"] == "error: the peer has aborted the request"
@@ -270,8 +270,11 @@ def test_a_body_that_is_shorter_than_its_content_length(service: Service) -> Non
     short = record(STDIN, b"short") + record(STDIN, b"")
     answer = said(service, "fastcgi", begin() + params(CONTENT_LENGTH="9") + short)
     assert answer.status == 400
-    # One that is streamed: the application has begun already
     answer = said(service, "fastcgi", begin() + params(CONTENT_LENGTH="9000"), short)
+    assert answer.status == 400
+    # One that is streamed: the application has begun already
+    variables = {"CONTENT_LENGTH": "9000", "SCRIPT_NAME": "/streamed"}
+    answer = said(service, "fastcgi", begin() + params(**variables), short)
     assert told(answer)["body"] == "error: fastcgi: the body is shorter than its CONTENT_LENGTH"
 
 

@@ -222,7 +222,9 @@ def test_a_body_that_cannot_be_kept_is_refused(
         directory.rmdir()
         peer.sendall(body)
         assert protocol.read(peer, request).status == 503
-        service.logged("the body can't be kept: No such file or directory; answered 503 ")
+        service.logged(
+            f"the body can't be kept in {directory}: No such file or directory; answered 503 "
+        )
 
 
 def test_without_descriptors_those_that_are_silent_make_room(tmp_path: Path) -> None:

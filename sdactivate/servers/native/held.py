@@ -1,0 +1,166 @@
+"""What a process holds for slow peers: bodies on their way in, responses on their way out.
+
+All of it shares one bound of memory. What is over the bound waits in a temporary file, which has
+no name and disappears with its last descriptor. The file is in the cache directory
+($CACHE_DIRECTORY, which systemd sets by CacheDirectory=), else in $TMPDIR, else in /var/tmp; never
+in /tmp, which is memory on many systems (file-hierarchy(7)).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from io import BytesIO
+from threading import Lock
+from typing import BinaryIO, cast
+
+from sdactivate.servers.native.wire import Malformed
+
+
+def spool_directory(environ: Mapping[str, str]) -> str:
+    """Return the directory for temporary files of a process with this environment."""
+    caches = environ.get("CACHE_DIRECTORY", "").split(":")  # several, separated by colons
+    return caches[0] or environ.get("TMPDIR") or "/var/tmp"  # noqa: S108
+
+
+class Held:
+    """The bound, and what is held within it.
+
+    limit: bytes of memory. directory: where temporary files go.
+    uploads, responses: how many of each are held, in memory or not. used: bytes of memory.
+    """
+
+    def __init__(self, limit: int, directory: str) -> None:
+        self.limit = limit
+        self.directory = directory
+        self.uploads = 0
+        self.responses = 0
+        self.used = 0
+        self._lock = Lock()
+        # By identity, for many peers may be sent the same object: how many, and its size
+        self._shared: dict[int, list[int]] = {}
+
+    def reserve(self, size: int) -> bool:
+        """Reserve `size` bytes of memory; False where that would be over the bound."""
+        with self._lock:
+            if self.used + size > self.limit:
+                return False
+            self.used += size
+            return True
+
+    def release(self, size: int) -> None:
+        """Give `size` bytes back."""
+        with self._lock:
+            self.used -= size
+
+    def share(self, data: bytes) -> bool:
+        """Reserve memory for an object, once however often it is held; False: over the bound.
+
+        The caller keeps a reference to `data` until it calls `unshare`.
+        """
+        with self._lock:
+            found = self._shared.get(id(data))
+            if found is None:
+                if self.used + len(data) > self.limit:
+                    return False
+                self.used += len(data)
+                self._shared[id(data)] = [1, len(data)]
+            else:
+                found[0] += 1
+            return True
+
+    def unshare(self, data: bytes) -> None:
+        """Give back what `share` has reserved."""
+        with self._lock:
+            found = self._shared[id(data)]
+            found[0] -= 1
+            if not found[0]:
+                del self._shared[id(data)]
+                self.used -= found[1]
+
+    def count(self, uploads: int = 0, responses: int = 0) -> None:
+        """Note that so many more are held, or fewer."""
+        with self._lock:
+            self.uploads += uploads
+            self.responses += responses
+
+    def file(self) -> BinaryIO:
+        """Return a temporary file, unbuffered. Raises OSError."""
+        import tempfile  # and with it all that can unpack an archive
+
+        return cast(
+            BinaryIO,
+            tempfile.TemporaryFile(prefix="sdactivate-", dir=self.directory, buffering=0),
+        )
+
+
+class Upload:
+    """A request's body that is still coming.
+
+    held: what it counts against. most: bytes of it in memory, beyond that it goes to a file.
+    began: on the monotonic clock. size: bytes of it so far. came: bytes on the wire so far.
+    """
+
+    __slots__ = (
+        *("_buffer", "_file", "_held", "_most", "_reader", "_reserved"),
+        *("began", "came", "size"),
+    )
+
+    def __init__(self, held: Held, most: int, began: float) -> None:
+        self.began = began
+        self.size = 0
+        self.came = 0
+        self._held = held
+        self._most = most
+        self._reserved = 0
+        self._buffer = BytesIO()
+        self._file: BinaryIO | None = None
+        self._reader: BinaryIO | None = None
+        held.count(uploads=1)
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Take the next bytes. Raises Malformed (503) where they can't be kept."""
+        size = len(data)
+        self.size += size
+        try:
+            if self._file is None:
+                if self.size <= self._most and self._held.reserve(size):
+                    self._reserved += size
+                    self._buffer.write(data)
+                    return
+                self._file = self._held.file()
+                _write_all(self._file, self._buffer.getbuffer())
+                self._release()
+            _write_all(self._file, memoryview(data))
+        except OSError as error:  # no space left on the device, no descriptor
+            raise Malformed(
+                f"the body can't be kept in {self._held.directory}: {error.strerror}",
+                "503 Service Unavailable",
+            ) from error
+
+    def reader(self) -> BinaryIO:
+        """Return a file of the whole body, for wsgi.input; it ends with the upload."""
+        if self._file is None:
+            self._buffer.seek(0)
+            return self._buffer
+        self._file.seek(0)
+        self._reader = cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, self._file), 65536))
+        return self._reader
+
+    def close(self) -> None:
+        """Let the memory and the file go."""
+        self._release()
+        file = self._reader or self._file
+        if file is not None:
+            file.close()
+        self._held.count(uploads=-1)
+
+    def _release(self) -> None:
+        self._held.release(self._reserved)
+        self._reserved = 0
+        self._buffer = BytesIO()
+
+
+def _write_all(file: BinaryIO, data: memoryview) -> None:
+    while data:
+        data = data[file.write(data) :]
