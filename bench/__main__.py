@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import gate, hosts, leaving, machine, matrix, plots, ratios, report, restart, start
+from bench import gate, hosts, leaving, machine, matrix, plots, ratios, report, restart, slow, start
 from bench.load import bench
 from bench.servers import BEFORE, SERVERS
 
@@ -114,6 +114,12 @@ def run_gate(options: argparse.Namespace) -> None:
     save(options.out, "gate", result)
 
 
+def run_slow(options: argparse.Namespace) -> None:
+    with bench() as place:
+        result = slow.measure(place, 100 if options.quick else options.count)
+    save(options.out, "slow", result)
+
+
 def run_report(options: argparse.Namespace) -> None:
     plots.write(options.out)
     print(f"written: {report.write(options.out)}", file=sys.stderr)
@@ -146,6 +152,8 @@ def parser() -> argparse.ArgumentParser:
     asleep = verb("idle", run_idle, "sites that nobody asks for, and leaving when idle (root)")
     written = verb("generate", run_generate, "many sites from a file, and a daemon-reload (root)")
     costs = verb("gate", run_gate, "what --allow-peer costs a connection (root)")
+    patient = verb("slow", run_slow, "what thousands of slow peers cost the others")
+    patient.add_argument("--count", type=int, default=2000, help="slow peers at a time")
     verb("report", run_report, "tables and plots from the results")
     for made in (load, cold, again):
         some(made, "servers", list(SERVERS))

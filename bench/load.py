@@ -73,9 +73,9 @@ def bench() -> Iterator[Bench]:
 
 
 class Running:
-    """The server of a case, answering."""
+    """The server of a case, answering; `env` is added to its environment."""
 
-    def __init__(self, bench: Bench, case: Case) -> None:
+    def __init__(self, bench: Bench, case: Case, **env: str) -> None:
         self.bench = bench
         self.case = case
         argv = SERVERS[case.server].argv(case)
@@ -83,7 +83,7 @@ class Running:
         bench.log.unlink(missing_ok=True)
         listener = None if SOCKET in argv else process.listen(bench.socket)
         words = [str(bench.socket) if word == SOCKET else word for word in argv]
-        self.pid = process.spawn(words, bench.log, listener)
+        self.pid = process.spawn(words, bench.log, listener, (process.SERVER_CORE,), **env)
         if listener:
             listener.close()
         try:

@@ -288,11 +288,33 @@ def generate_section(result: Row) -> str:
     )
 
 
+def slow_section(result: Row) -> str:
+    def line(row: Row) -> list[str]:
+        before, beside = row["without"], row["with"]
+        return [
+            f"{row['protocol']}, {row['threads']} threads: {row['crowd']}",
+            number(before["p99_ms"]),
+            number(beside["p99_ms"]),
+            number(beside["max_ms"]),
+            str(beside["failed"]),
+            number(row["idle_mib"]),
+            number(row["mib"]),
+        ]
+
+    head = ["", "p99 without", "p99 with", "longest", "failed", "MiB without", "MiB with"]
+    return (
+        f"{result['count']} peers that read nothing of 8 MiB, or that send a body of 2 MiB a byte "
+        f"every 5 s, on the socket; when all have been heard, {result['ordinary']} ordinary "
+        f"requests one after the other, milliseconds.\n\n{table(head, map(line, result['rows']))}"
+    )
+
+
 # File name without .json: heading, and what makes its text.
 SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "ratios": ("CPU per request, µs, side by side", ratios_section),
     "threads": ("Threads", threads_section),
     "load": ("Serving", load_section),
+    "slow": ("Slow peers", slow_section),
     "start": ("Starting", start_section),
     "restart": ("Restarting", restart_section),
     "hosts": ("Restarting other servers on the same unit", restart_section),
