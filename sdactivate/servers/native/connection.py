@@ -39,7 +39,7 @@ from sdactivate.settings import Settings
 
 CHUNK = 65536
 # Below this, copying a body behind its head is cheaper than a second buffer for the kernel
-_COPY = 16384
+COPY = 16384
 # After a refusal or an unread body: how much of what the peer still sends is thrown away, and
 # for how long, so that it sees our answer rather than a reset
 _LINGER_BYTES = 64 << 20
@@ -476,7 +476,7 @@ class Connection:
 
     def post_both(self, head: bytes, body: bytes) -> None:
         """Send a head and a body, now or later, without copying a long one. Raises PeerGone."""
-        if len(body) < _COPY:
+        if len(body) < COPY:
             self.post(head + body)
             return
         self.post_pieces((memoryview(head), memoryview(body)), body)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdactivate.runtime import log
 from sdactivate.servers.native import cgi_environ
-from sdactivate.servers.native.connection import CHUNK, Owner
+from sdactivate.servers.native.connection import CHUNK, COPY, Owner
 from sdactivate.servers.native.keepalive import KeepAlive
 from sdactivate.servers.native.output import FileRange, Piece
 from sdactivate.servers.native.quiet import send_if_silent
@@ -95,9 +95,12 @@ class FastCgi(KeepAlive):
 
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
         request, codec = self.request, self.codec
-        if len(body) < wire.LONGEST // 4:
+        if len(body) < COPY:
             content = codec.stream(wire.STDOUT, request.id, head + body)
             self._send_end(request, content + codec.end_response(request.id))
+            if request.keep_alive and self.output is None:
+                self.done = True  # there is nothing to settle
+                return
         else:
             self._send_end(request, b"")  # not sent yet, but complete
             end = (memoryview(codec.end_response(request.id)),)

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from sdactivate.servers.native import forwarded
-from sdactivate.servers.native.connection import Owner, local_address
+from sdactivate.servers.native.connection import COPY, Owner, local_address
 from sdactivate.servers.native.keepalive import KeepAlive
 from sdactivate.servers.native.wire import Malformed, proxy
 from sdactivate.servers.native.wire import http as wire
@@ -161,11 +161,14 @@ class Http(KeepAlive):
         return data
 
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
-        if len(body) < 16384:
+        if len(body) < COPY:
             self.post(head + body)
         else:
             self.post_both(head, body)
-        self.finish()
+        if self._keep and self.output is None:
+            self.done = True  # there is nothing to settle
+        else:
+            self.finish()
 
     def send_tail(self, response: Response) -> None:
         if self._chunked:

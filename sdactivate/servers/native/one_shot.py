@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import Any
 
 from sdactivate.servers.native import cgi_environ
-from sdactivate.servers.native.connection import Connection
+from sdactivate.servers.native.connection import COPY, Connection
 from sdactivate.servers.native.input_stream import stream
 from sdactivate.servers.native.wire import Malformed, Variables, scgi, uwsgi
 from sdactivate.servers.native.wsgi import Response
@@ -128,7 +128,10 @@ class OneShot(Connection):
             self.close()
 
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
-        self.post_both(head, body)
+        if len(body) < COPY:
+            self.post(head + body)
+        else:
+            self.post_both(head, body)
         self.finish()
 
     def send_tail(self, response: Response) -> None:
