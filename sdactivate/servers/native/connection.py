@@ -490,9 +490,9 @@ class Connection:
         when they are sent.
         """
         output = Output(pieces, descriptor)
-        if self.output is not None:  # answers to management records, as a rule
-            self._send_rest(memoryview(b""))
         try:
+            if self.output is not None:  # answers to management records, as a rule
+                self._send_rest(memoryview(b""))
             sent = output.send(self.fd, _TURN)
         except BaseException:
             output.close()

@@ -107,7 +107,7 @@ class OneShot(Connection):
         self.server.respond(Response(self, environ))
         if self.output is not None:
             if not self.done:
-                self.then = self.close  # see below
+                self.then = self.close  # cut short, as below
             self.wait_to_send()
         elif not self.done:
             self.close()  # cut short: without its promised length, or without a head
