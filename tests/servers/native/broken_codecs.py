@@ -21,7 +21,7 @@ def raising(works: Callable[..., Any]) -> Callable[..., Any]:
     """`works`, but for bytes that it can't bear."""
 
     def broken(*arguments: Any) -> Any:
-        if any(isinstance(each, bytes) and READING in each for each in arguments):
+        if any(isinstance(each, bytes | bytearray) and READING in each for each in arguments):
             raise RuntimeError("the codec is broken")
         return works(*arguments)
 

@@ -64,7 +64,7 @@ class Upload:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_gigabyte_comes_in_constant_memory(tmp_path: Path, protocol: str) -> None:
-    with serving(tmp_path, APPLICATION) as service, service.connect() as peer:
+    with serving(tmp_path, APPLICATION, body_bytes=0) as service, service.connect() as peer:
         served(service)
         before = service.forget_peak()
         answer = Upload(peer, protocol, GiB, chunked=False).join()
@@ -75,7 +75,7 @@ def test_a_gigabyte_comes_in_constant_memory(tmp_path: Path, protocol: str) -> N
 @pytest.mark.parametrize("protocol", ["http", "fastcgi"])
 def test_a_body_of_unknown_length_waits_on_disk(tmp_path: Path, protocol: str) -> None:
     size = 256 * MiB
-    with serving(tmp_path, APPLICATION) as service, service.connect() as peer:
+    with serving(tmp_path, APPLICATION, body_bytes=0) as service, service.connect() as peer:
         served(service)
         before = service.forget_peak()
         answer = Upload(peer, protocol, size, chunked=True).join()
