@@ -292,7 +292,7 @@ def slow_section(result: Row) -> str:
     def line(row: Row) -> list[str]:
         before, beside = row["without"], row["with"]
         return [
-            f"{row['protocol']}, {row['threads']} threads: {row['crowd']}",
+            f"{row['protocol']}, --threads {row['threads']}: {row['crowd']}",
             number(before["p99_ms"]),
             number(beside["p99_ms"]),
             number(beside["max_ms"]),
