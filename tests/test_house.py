@@ -30,24 +30,38 @@ MODULES = {
 }
 TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in MODULES.items()}
 
-# Room: what it must not import, at the top of a module or inside a function.
-COMMON = (
-    *("errors", "settings", "site", "systemd", "sandbox", "fronts", "backends"),
-    *("values", "external_servers", "peer_rules", "terminal", "suggest"),
+# Lowest first. A module imports what stands in its own row's room or in a lower row, nothing beside
+# or above it: neither at the top, nor inside a function, nor for an annotation.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors", "terminal", "trust", "sandbox", "suggest", "stdio"),
+    ("backends", "fronts", "peer_rules", "log", "systemd"),
+    ("settings",),
+    ("values", "external_servers"),
+    ("site",),
+    ("access", "launch", "servers"),
+    ("generate", "runtime", "doctor"),
+    ("install",),
+    ("django", "cli"),
+    ("__main__",),
 )
+NATIVE: tuple[tuple[str, ...], ...] = (
+    ("wire", "wsgi", "concurrency", "quiet"),
+    ("pool", "held", "cgi_environ", "environ_base", "input_stream"),
+    ("loop", "output", "forwarded"),
+    ("connection",),
+    ("one_shot", "keepalive", "listener"),
+    ("http", "fastcgi"),
+    ("server",),
+)
+# What the layers do not say: these parts of a site's life have nothing of one another in memory.
 RUNTIME = ("sdactivate.runtime", "sdactivate.servers")
-BEFORE = ("sdactivate.generate", "sdactivate.install", "jinja2")
-AFTER = ("sdactivate.doctor",)
-COMMAND = ("sdactivate.cli",)
 FORBIDDEN = {
-    "sdactivate.generate": (*RUNTIME, *AFTER, *COMMAND, "sdactivate.install"),
-    "sdactivate.install": (*RUNTIME, *AFTER, *COMMAND),
-    "sdactivate.runtime": (*BEFORE, *AFTER, *COMMAND),
-    "sdactivate.servers": (*BEFORE, *AFTER, *COMMAND),
-    "sdactivate.doctor": (*BEFORE, *RUNTIME, *COMMAND),
-    "sdactivate.access": (*BEFORE, *RUNTIME, *AFTER, *COMMAND),
-    "sdactivate.launch": (*BEFORE, *AFTER, *COMMAND),
-    **{f"sdactivate.{name}": (*BEFORE, *RUNTIME, *AFTER, *COMMAND) for name in COMMON},
+    "sdactivate.generate": ("sdactivate.launch", *RUNTIME),
+    "sdactivate.install": ("sdactivate.launch", "sdactivate.doctor", *RUNTIME),
+    "sdactivate.runtime": ("sdactivate.launch", "sdactivate.access", "jinja2"),
+    "sdactivate.servers": ("jinja2",),
+    "sdactivate.doctor": ("sdactivate.launch", "jinja2", *RUNTIME),
+    "sdactivate.launch": ("jinja2",),
 }
 
 
@@ -66,6 +80,30 @@ def imports(tree: ast.AST, module: str) -> Iterator[str]:
 
 def is_in(name: str, room: str) -> bool:
     return name == room or name.startswith(f"{room}.")
+
+
+@pytest.mark.parametrize(
+    ("package", "layers"), [("sdactivate", LAYERS), ("sdactivate.servers.native", NATIVE)]
+)
+def test_nothing_names_what_stands_beside_or_above_it(
+    package: str, layers: tuple[tuple[str, ...], ...]
+) -> None:
+    height = {f"{package}.{room}": row for row, rooms in enumerate(layers) for room in rooms}
+
+    def room(module: str) -> str:
+        return ".".join(module.split(".")[: package.count(".") + 2])
+
+    inside = [module for module in MODULES if is_in(module, package) and module != package]
+    assert {room(module) for module in inside} == height.keys()
+    found = [
+        (module, name)
+        for module in inside
+        for name in imports(TREES[module], module)
+        if room(name) in height
+        and room(name) != room(module)
+        and height[room(name)] >= height[room(module)]
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize("room", FORBIDDEN)

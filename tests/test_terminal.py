@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdactivate import cli, terminal
+from sdactivate import cli, log, terminal
 from sdactivate.launch import talk
-from sdactivate.runtime import log
 
 SHOWN = {
     "\x1b]0;owned\x07": r"\x1b]0;owned\x07",

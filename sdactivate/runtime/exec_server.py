@@ -13,10 +13,9 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sdactivate import external_servers
+from sdactivate import external_servers, stdio
 from sdactivate.errors import Error, UsageError
 from sdactivate.external_servers import ExternalServer
-from sdactivate.runtime import stdio
 from sdactivate.systemd import pass_fds
 from sdactivate.systemd.listen_fds import inherited_sockets
 

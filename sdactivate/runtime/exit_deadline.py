@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Protocol
 
-from sdactivate.runtime import log, stdio
+from sdactivate import log, stdio
 
 # Seconds that exit handlers have at least
 _LEAST = 5.0

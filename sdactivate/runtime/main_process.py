@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sdactivate import log
 from sdactivate.errors import Error
-from sdactivate.runtime import exit_deadline, log
+from sdactivate.runtime import exit_deadline
 from sdactivate.runtime.main_loop import MainLoop
 from sdactivate.runtime.recycling import Recycling
 from sdactivate.runtime.reload import Reload, Succession
@@ -29,7 +30,8 @@ from sdactivate.runtime.status import Status
 
 if TYPE_CHECKING:
     from sdactivate.runtime.handover import Successor
-    from sdactivate.runtime.server_api import Plan, Server
+    from sdactivate.runtime.plan import Plan
+    from sdactivate.servers.api import Server
 
 # Seconds for which a process that can't start answers the clients that wait
 _APOLOGY = 0.2

@@ -6,10 +6,10 @@ import os
 import random
 from typing import TYPE_CHECKING
 
-from sdactivate.runtime import log
+from sdactivate import log
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.server_api import Figures, Server
+    from sdactivate.servers.api import Figures, Server
     from sdactivate.settings import Settings
 
 

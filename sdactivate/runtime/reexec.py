@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from sdactivate.runtime import stdio
+from sdactivate import stdio
 from sdactivate.systemd import pass_fds
 from sdactivate.systemd.listen_fds import SOURCES
 

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sdactivate.runtime import log
+from sdactivate import log
 from sdactivate.runtime.handover import READY, Predecessor, Successor
 
 if TYPE_CHECKING:
     from sdactivate.runtime.main_loop import MainLoop
-    from sdactivate.runtime.server_api import Plan
+    from sdactivate.runtime.plan import Plan
 
 # Seconds beyond graceful_timeout that the process before has to leave
 _OVERTIME = 10.0

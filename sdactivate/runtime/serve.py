@@ -7,15 +7,16 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sdactivate import backends
+from sdactivate import backends, stdio
 from sdactivate.errors import Error, UsageError
-from sdactivate.runtime import gc_tuning, stdio, unpatched
+from sdactivate.runtime import gc_tuning, unpatched
 from sdactivate.settings import resolve
 from sdactivate.systemd import notify
 from sdactivate.systemd.listen_fds import inherited_sockets
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.server_api import Plan, Server
+    from sdactivate.runtime.plan import Plan
+    from sdactivate.servers.api import Server
     from sdactivate.servers.native.wsgi import Application
 
 
@@ -63,7 +64,7 @@ def serve(application: Application | str, **settings: Any) -> None:
     try:
         code = run(application, settings, {})
     except Error as error:
-        from sdactivate.runtime import log
+        from sdactivate import log
 
         log.say(log.ERROR, str(error))
         code = error.exit_code
@@ -93,9 +94,9 @@ def _plan(
     application: Application | str, code: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Plan:
     """What `run` is to do; or become the other program."""
-    from sdactivate.runtime import log
+    from sdactivate import log
+    from sdactivate.runtime.plan import Plan
     from sdactivate.runtime.reexec import Invocation
-    from sdactivate.runtime.server_api import Plan
 
     log.start()
     invocation = Invocation.now()

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.server_api import Figures
+    from sdactivate.servers.api import Figures
 
 # Seconds between two lines, at least
 _PACE = 0.9

@@ -20,14 +20,15 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from sdactivate import log
 from sdactivate.errors import Error
-from sdactivate.runtime import exit_deadline, log
+from sdactivate.runtime import exit_deadline
 from sdactivate.runtime.main_loop import MainLoop
 from sdactivate.runtime.recycling import Recycling
-from sdactivate.runtime.server_api import Figures
+from sdactivate.servers.api import Figures
 
 if TYPE_CHECKING:
-    from sdactivate.runtime.server_api import Plan
+    from sdactivate.runtime.plan import Plan
 
 ASK = b"?"
 """What the parent says: how are you doing?"""

@@ -17,15 +17,16 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from sdactivate import log, stdio
 from sdactivate.errors import Error
-from sdactivate.runtime import gc_tuning, log, stdio
+from sdactivate.runtime import gc_tuning
 from sdactivate.runtime.main_loop import is_readable
-from sdactivate.runtime.server_api import Figures
 from sdactivate.runtime.worker import ASK, CUT, parse_figures, serve
+from sdactivate.servers.api import Figures
 
 if TYPE_CHECKING:
     from sdactivate.runtime.main_loop import MainLoop
-    from sdactivate.runtime.server_api import Plan
+    from sdactivate.runtime.plan import Plan
 
 # Seconds in which workers that are to be killed say what that has cost
 _LAST_WORDS = 1.0

@@ -20,11 +20,11 @@ from threading import Lock, Thread, get_ident
 from time import monotonic, time
 from typing import Any
 
+from sdactivate import log
 from sdactivate.backends import BACKENDS
 from sdactivate.errors import Error, UsageError
-from sdactivate.runtime import log
-from sdactivate.runtime.server_api import Figures
 from sdactivate.servers import forks
+from sdactivate.servers.api import Figures
 from sdactivate.servers.native.quiet import QUIET, shut_if_silent
 from sdactivate.settings import TABLE, Settings
 from sdactivate.systemd.listen_fds import InheritedSocket

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sdactivate.runtime.recycling import Recycling
-from sdactivate.runtime.server_api import Figures
+from sdactivate.servers.api import Figures
 from sdactivate.settings import resolve
 from tests.runtime.life import ONE_AND_MORE, SUPERVISED, Lives, answer
 from tests.servers.service import eventually

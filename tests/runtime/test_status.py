@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from sdactivate.runtime.server_api import Figures
 from sdactivate.runtime.status import Status
+from sdactivate.servers.api import Figures
 
 
 def test_a_reload_that_failed_stands_first_until_one_works() -> None:

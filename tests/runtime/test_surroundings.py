@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sdactivate.runtime import log
+from sdactivate import log
 from sdactivate.systemd.notify import Supervisor
 from tests.runtime.life import ONE_AND_MORE, Life, Lives
 

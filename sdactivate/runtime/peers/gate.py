@@ -18,9 +18,9 @@ import time
 from _socket import socket as raw_socket
 from collections.abc import Iterable, Iterator
 
+from sdactivate import log
 from sdactivate.errors import Error
 from sdactivate.peer_rules import PeerRule, parse_rule
-from sdactivate.runtime import log
 from sdactivate.runtime.peers import peercred
 from sdactivate.runtime.peers.units import Check, unit_check
 from sdactivate.systemd import cgroup

@@ -25,7 +25,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any, Protocol
 
-from sdactivate.runtime import log
+from sdactivate import log
 from sdactivate.servers import forks
 from sdactivate.servers.native.forwarded import Trust
 from sdactivate.servers.native.held import Held, Upload

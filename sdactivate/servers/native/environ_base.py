@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sdactivate.runtime import log
+from sdactivate import log
 from sdactivate.servers.native.wsgi import FileWrapper
 from sdactivate.settings import Settings
 

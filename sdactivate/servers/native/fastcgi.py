@@ -6,7 +6,7 @@ import os
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sdactivate.runtime import log
+from sdactivate import log
 from sdactivate.servers.native import cgi_environ
 from sdactivate.servers.native.connection import CHUNK, COPY, Owner
 from sdactivate.servers.native.keepalive import KeepAlive

@@ -16,9 +16,8 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Any
 
-from sdactivate import trust
+from sdactivate import log, trust
 from sdactivate.errors import UsageError
-from sdactivate.runtime import log
 from sdactivate.servers.native.cgi_environ import host_name, is_mount, of_client
 from sdactivate.servers.native.wire import Malformed, Variables, check_host
 from sdactivate.settings import Settings

@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable
 from typing import BinaryIO, cast
 
-from sdactivate.runtime import log
+from sdactivate import log
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wsgi import BodyError, PeerGone
 

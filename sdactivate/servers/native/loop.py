@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
-from sdactivate.runtime import log
+from sdactivate import log
 from sdactivate.servers.native.pool import Pool, Worker
 
 

@@ -26,9 +26,8 @@ from threading import get_ident
 from time import monotonic
 from typing import Any, ClassVar
 
-from sdactivate import trust
-from sdactivate.runtime import log
-from sdactivate.runtime.server_api import Figures
+from sdactivate import log, trust
+from sdactivate.servers.api import Figures
 from sdactivate.servers.native import forwarded
 from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.environ_base import base_environ

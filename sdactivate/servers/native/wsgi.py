@@ -17,7 +17,7 @@ from io import BufferedRandom, BufferedReader, FileIO
 from operator import itemgetter
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
-from sdactivate.runtime import log
+from sdactivate import log
 
 T = TypeVar("T")
 Headers = list[tuple[str, str]]

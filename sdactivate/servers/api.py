@@ -1,18 +1,11 @@
-"""What a process asks of the server that it runs, and what it needs to make one.
+"""What a process asks of the server that it runs, whichever that is.
 
 A server is told to start, drain and stop, and says how it is doing (`Figures`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-if TYPE_CHECKING:
-    from sdactivate.runtime.reexec import Invocation
-    from sdactivate.settings import Settings
-    from sdactivate.systemd.listen_fds import InheritedSocket
-    from sdactivate.systemd.notify import Supervisor
+from typing import NamedTuple, Protocol
 
 
 class Figures(NamedTuple):
@@ -70,19 +63,3 @@ class Server(Protocol):
 
     def stacks(self, seconds: float) -> list[str]:
         """Return the Python stacks of the requests that have taken longer than `seconds`."""
-
-
-class Plan(NamedTuple):
-    """A server to be made, its sockets, how it was all started, and who is told of it.
-
-    load: imports the application if that has not been done; raises Error where it can't be.
-    make: makes the server of one process, given the function that wakes its loop, and
-    another application than the one that was loaded if there is to be one.
-    """
-
-    load: Callable[[], None]
-    make: Callable[..., Server]
-    sockets: Sequence[InheritedSocket]
-    settings: Settings
-    invocation: Invocation
-    supervisor: Supervisor

@@ -12,7 +12,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from sdactivate.runtime import stdio
+from sdactivate import stdio
 from sdactivate.terminal import escape as escape
 from sdactivate.terminal import escape_lines
 
