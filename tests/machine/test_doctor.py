@@ -288,7 +288,8 @@ def opened_by_hand(machine: Machine) -> None:
 # What a hijacked service can do to the socket that it shares with systemd
 _HIJACK = """
 import ctypes, os, socket
-inode = next(it.split()[6] for it in open('/proc/net/unix') if it.endswith(' /run/mysite.sock\\n'))
+rows = [it.split() for it in open('/proc/net/unix') if it.endswith(' /run/mysite.sock\\n')]
+(inode,) = [row[6] for row in rows if row[3] == '00010000']  # it listens: others are connections
 fds = {fd: os.readlink(f'/proc/1/fd/{fd}') for fd in os.listdir('/proc/1/fd')}
 fd = next(int(it) for it, link in fds.items() if link == f'socket:[{inode}]')
 shared = socket.socket(fileno=ctypes.CDLL(None).syscall(438, os.pidfd_open(1), fd, 0))
@@ -383,7 +384,7 @@ def test_a_socket_is_restarted_though_its_service_runs_without_requiring_it(site
     argv = (*site.sdactivate, "doctor", "other", "--ignore", "SDA018")
     try:
         said = site.run(*argv, "--fix", "--yes", check=False)
-        assert "fix  systemctl stop other.service && systemctl restart other.socket" in said.stdout
+        assert "fix   systemctl stop other.service && systemctl restart other.socket" in said.stdout
         assert site.run(*argv).stdout == "nothing found\n"
         site.run("sh", "-ec", "systemctl stop other.socket; systemctl start other.service")
         said = site.run(*argv, "--fix", "--yes", check=False)
@@ -481,7 +482,7 @@ def test_a_program_that_its_user_can_t_reach(site: Machine) -> None:
     finding = doctor(site)["SDA113"]
     assert "or not even enter it (status=200/CHDIR): /srv/mysite: others" in finding["because"]
     assert finding["fix"] == "chmod o+rx /srv/mysite"
-    site.run("sh", "-ec", f"{finding['fix']}; systemctl reset-failed; systemctl start mysite")
+    site.run("sh", "-ec", f"{finding['fix']}; systemctl restart mysite")
     assert doctor(site) == {}
     # x alone lets the service start, but Python lists what it imports from
     for path, rights, missing in (
@@ -493,7 +494,7 @@ def test_a_program_that_its_user_can_t_reach(site: Machine) -> None:
         assert site.run("systemctl", "restart", "mysite.service", check=False).returncode
         finding = doctor(site)["SDA113"]
         assert finding["fix"] == f"chmod o+{missing} {path}"
-        site.run("sh", "-ec", f"{finding['fix']}; systemctl reset-failed; systemctl start mysite")
+        site.run("sh", "-ec", f"{finding['fix']}; systemctl restart mysite")
         assert "SDA113" not in doctor(site)
         site.run("chmod", "a+r", path)
 
