@@ -1,4 +1,4 @@
-"""What can serve a site, a row each, and what it speaks: with the application and with the front.
+"""The table of servers that can serve a site: interfaces, front protocols, how each is installed.
 
 The names are the values of the setting `server`. Common ground: the settings know the names, a
 serving process checks what it is to serve, the generator points fronts at it. What this process

@@ -1,4 +1,4 @@
-"""What the kit raises: every message is a sentence that says what to do next.
+"""The exceptions that the kit raises. Every message says what to do next.
 
 The command prints it on standard error, without a traceback, and exits with the
 error's code: 1 where something was found wrong or failed, 2 where it was misused.

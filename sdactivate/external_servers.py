@@ -1,4 +1,4 @@
-"""Other makers' servers on the same socket unit: a row each, with the command line that inherits.
+"""Command lines of other servers (gunicorn, uWSGI, uvicorn …) on the inherited socket.
 
 `gen --server gunicorn` writes that command line into a unit, `sdactivate serve --server gunicorn`
 executes it, and docs/servers.md lists it. A server keeps its own ways of working: of the settings

@@ -1,4 +1,4 @@
-"""What is known about the web servers in front: a table, and nothing but the table.
+"""The table of web servers: users and groups by distribution, protocols, log messages.
 
 The generator picks users, groups, protocols and paths from it and warns of traps, the doctor
 finds a front's processes and explains its log lines with it, the documentation lists it. Common

@@ -1,4 +1,4 @@
-"""What a serving process has to say: lines on standard error, with a priority for the journal.
+"""Log lines of a serving process: standard error with priorities, or the journal with fields.
 
 Where standard error is connected to the journal ($JOURNAL_STREAM, systemd.exec(5)), each line
 begins with its priority in the form of sd-daemon(3), `<3>`, which the journal takes off. What

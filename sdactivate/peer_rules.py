@@ -1,4 +1,4 @@
-"""The rules of --allow-peer, and what each costs in sandbox.
+"""The grammar of --allow-peer (unit:, user:, group:), and what each rule needs of the sandbox.
 
 Common ground: the runtime enforces them, the generator relaxes the one directive that a rule
 can't be checked without, the doctor explains both. What each needs was tried on Linux 6.18 and

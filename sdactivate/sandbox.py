@@ -1,4 +1,4 @@
-"""The hardening directives: a table that the unit, `explain`, the doctor and docs/ derive from.
+"""The table of hardening lines: each with its reason, its cost in exposure and what relaxes it.
 
 A service that only needs an inherited socket can do without nearly everything else, and each
 row takes one thing away: what, with which line, why, since which systemd, where it is

@@ -1,4 +1,4 @@
-"""The settings of a serving process: one table that everything else derives from.
+"""The table of server settings: names, defaults, help; read from code, options and environment.
 
 A setting has one name and is given in three places, the later winning:
 

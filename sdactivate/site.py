@@ -1,4 +1,4 @@
-"""Site: the one validated description of a deployed application, shared by every wing.
+"""Site: the validated description of one deployed application, which all parts share.
 
 The generator writes it as units, the launcher opens its sockets, the fronts point at them, the
 doctor compares it with what runs. How each value is written is in `values`; what can't go

@@ -1,4 +1,4 @@
-"""Standard output and error, written without ever waiting for whoever reads them.
+"""Write to standard output and error without ever blocking; what cannot be written is counted.
 
 A journal that has stopped, or a pipe that nobody reads, fills up; a thread that writes to it then
 waits, and its request with it. Here nobody waits: what can't be written is dropped and counted, and

@@ -1,4 +1,4 @@
-"""Words that were not understood: which known one is the nearest. One wording, everywhere."""
+"""Did you mean: the nearest known word for a misspelt option, kind, setting or key."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Text that other people wrote, made safe to show on a terminal and in a log.
+"""Escape text that others wrote before it is shown: control characters, bidi marks, line breaks.
 
 File names, process names, log lines, request targets and exceptions come from people whom the
 reader may not trust. A control character in them could steer the reader's terminal or forge a

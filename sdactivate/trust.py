@@ -1,4 +1,4 @@
-"""What is believed of a request, from whom, over which protocol and kind of socket: one table.
+"""The table of what is believed of a request: which headers and variables, from which peers.
 
 A front says things of its client that the client must not say itself: its address, the scheme,
 the user who logged in. A CGI-like protocol (SCGI, FastCGI, uwsgi) has variables for them, which no

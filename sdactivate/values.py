@@ -1,4 +1,4 @@
-"""The grammar of what people write of a site: modes, addresses, paths, variables, limits.
+"""Read values from text: modes, listen addresses, paths, variables, memory and CPU limits.
 
 The generator's options, the launcher's and a `Site` are read by the same functions. Each takes
 what was written, returns what it means, and raises UsageError with the value and what is allowed.

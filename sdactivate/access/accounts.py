@@ -1,4 +1,4 @@
-"""Whom to ask about: accounts as identities, and who is of interest on this host."""
+"""Accounts as identities (user, groups), and those worth asking about on this host."""
 
 import grp
 import os

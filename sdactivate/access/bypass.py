@@ -1,4 +1,4 @@
-"""Who can bypass the front: a service that can connect to the socket and isn't meant to.
+"""Services that can connect to the socket without being its front.
 
 Debian's php-fpm is the classic: it runs as www-data like the front, so a PHP page can speak to
 the application directly, as whoever it says it is.

@@ -1,4 +1,4 @@
-"""Really connect, as somebody else: the proof of what `access` says on paper.
+"""Connect to a socket as another user, in a child process: `who --prove`.
 
 A child process enters the root, drops to the identity (credentials(7), capabilities(7)) and
 calls connect(2). The connection is closed at once; a socket unit's service is started by it like

@@ -1,4 +1,4 @@
-"""Who may connect: the kernel's decision, made on paper.
+"""Decide who may connect: the kernel's permission check, ACLs and capabilities included.
 
 connect(2) walks the path of a unix socket and then writes to what it finds (unix(7)). Three
 things are asked, in the order of the walk, and the first refusal is the answer:

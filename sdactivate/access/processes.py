@@ -1,4 +1,4 @@
-"""The processes that run now, as whom, in which unit, and what they see of the file system.
+"""Running processes: their identity, unit, and view of the file system.
 
 Groups of a running process come from its start, not from /etc/group: what usermod(8) changed
 since holds for it only after a restart. So the question "can nginx connect" is put to nginx's

@@ -1,4 +1,4 @@
-"""What `who` found out, as text for people and as plain values for programs."""
+"""`who`'s result as text and as JSON."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Ids as names, bits as letters, and a verdict as one sentence."""
+"""Users, groups, modes, ACLs and verdicts in words."""
 
 import grp
 import os

@@ -1,4 +1,4 @@
-"""The command `sdactivate`: one module a verb, imported only when it is asked for.
+"""The command `sdactivate`: its verbs, usage errors and exit codes.
 
 A verb's module offers
 

@@ -1,4 +1,4 @@
-"""sdactivate compile: a site's .pyc files, without running its code."""
+"""sdactivate compile: write a site's .pyc files without running its code."""
 
 import argparse
 import sys

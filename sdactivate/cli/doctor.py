@@ -1,4 +1,4 @@
-"""sdactivate doctor: what is wrong with a deployment, why, and what fixes it."""
+"""sdactivate doctor: find what is wrong with a deployment, why, and what fixes it."""
 
 import argparse
 import json
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     findings = [finding for _, found in examined for finding in found]
     if args.html:
-        from sdactivate.doctor.page import write
+        from sdactivate.doctor.html_page import write
 
         write(args.html, examined)
         tell(f"sdactivate doctor: wrote {args.html}")

@@ -1,4 +1,4 @@
-"""sdactivate explain: each line of a unit, with its reason."""
+"""sdactivate explain: say of each line of a unit why it is there."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""sdactivate gen: the text that a site needs, printed or written into a directory."""
+"""sdactivate gen: print or write the text that a site needs."""
 
 import argparse
 import sys

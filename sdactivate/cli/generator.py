@@ -1,4 +1,4 @@
-"""sdactivate generator: be a systemd generator."""
+"""sdactivate generator: run as a systemd generator, and install it."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""sdactivate install: units in place, started, and proven."""
+"""sdactivate install: put units in place, start them, and prove who can connect."""
 
 import argparse
 import signal

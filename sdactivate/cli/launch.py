@@ -1,4 +1,4 @@
-"""The verb `launch`: the socket as root, then the application as its own user, by exec."""
+"""sdactivate launch: create the socket as root, then run the application as its own user."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""sdactivate reload: bring new code in without a pause, and wait for the outcome."""
+"""sdactivate reload: send HUP to a serving process, and wait for the outcome."""
 
 import argparse
 

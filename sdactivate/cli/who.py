@@ -1,4 +1,4 @@
-"""sdactivate who: who can connect to a socket, and the one component that decides."""
+"""sdactivate who: say who can connect to a socket, and what decides."""
 
 import argparse
 import json

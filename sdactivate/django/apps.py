@@ -1,4 +1,4 @@
-"""The application that INSTALLED_APPS names."""
+"""The AppConfig that INSTALLED_APPS names: it registers the system checks."""
 
 from django.apps import AppConfig
 

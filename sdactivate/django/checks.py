@@ -1,4 +1,4 @@
-"""System checks: what is dangerous or of no use behind an activated socket.
+"""System checks for `manage.py check`: settings that are wrong behind an activated socket.
 
 One table, `CHECKS`: a function that says what is wrong (nothing: all is well), a hint, and
 whether it is asked on every run or by `manage.py check --deploy` only. What Django's own checks

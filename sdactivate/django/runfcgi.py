@@ -1,4 +1,4 @@
-"""The words of `manage.py runfcgi`, as Django 1.8 had it last, and what they mean today.
+"""Options of Django 1.8's `manage.py runfcgi`, translated into launch options and settings.
 
 One table, `OPTIONS`. What people meant by them is kept; three things are not:
 
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from sdactivate.errors import Error, UsageError
 from sdactivate.launch import Launch
 from sdactivate.launch.environment import Keep
-from sdactivate.launch.parents import holding_parent
+from sdactivate.launch.parent_directory import holding_parent
 from sdactivate.launch.process import parse_umask
 from sdactivate.settings import Settings
 from sdactivate.values import parse_listen, parse_mode

@@ -1,1 +1,1 @@
-"""After: why the socket can't be reached, and who can reach it that shouldn't. Only reads."""
+"""After: find what is wrong with a deployment, and fix it."""

@@ -1,4 +1,4 @@
-"""The lines of a unit beside the sandbox: a table, directive by directive, for `explain`.
+"""What each unit directive outside the sandbox does, in words: a table for `explain`.
 
 What the generator writes is all here (a test holds it), and what others write round a socket
 often. The sandbox has a table of its own, `sdactivate.sandbox`.

@@ -1,4 +1,4 @@
-"""Run the rules over a deployment, and leave out what was silenced."""
+"""Run the rules over a deployment, and leave out findings that are silenced."""
 
 from collections.abc import Collection, Iterable
 

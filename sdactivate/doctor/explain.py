@@ -1,4 +1,4 @@
-"""Each line of a unit: why it is there, what leaving it out would cost, where to read on.
+"""Explain each line of a unit: why it is there, what leaving it out costs, where to read on.
 
 The words come from two tables, `sandbox` and `directives` (every other line); this
 module goes through a unit, ours or anyone's, and looks them up.

@@ -1,4 +1,4 @@
-"""What a service could still do: `systemd-analyze security`, by line."""
+"""Measure the exposure of a service: `systemd-analyze security`, by line."""
 
 import json
 import re

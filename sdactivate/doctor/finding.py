@@ -1,4 +1,4 @@
-"""What a rule is and what its check is given, a finding, and what fixes it."""
+"""What a rule, a check, a finding and a fix are."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""Apply what fixes a finding, where that is safe: one by one, shown first.
+"""Apply the fixes of findings that are safe, one by one, each shown first (doctor --fix).
 
 Lines go into a drop-in of our own, NAME.d/zz-sdactivate-doctor.conf, so that nothing that
 somebody wrote is touched and removing that file undoes them all. Its name comes after those that

@@ -1,4 +1,4 @@
-"""What the running system says of a deployment. Only reads; asks for each thing once."""
+"""What the running system says of a deployment: units, sockets, processes, logs. Read once each."""
 
 import contextlib
 import os

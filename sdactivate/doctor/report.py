@@ -1,4 +1,4 @@
-"""Findings as text for people, as JSON for programs, as SARIF for code review tools."""
+"""Findings as text, as JSON and as SARIF."""
 
 import os
 from collections.abc import Sequence

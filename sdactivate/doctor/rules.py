@@ -1,13 +1,13 @@
-"""The rules: one table that the doctor, its reports and docs/doctor.md derive from.
+"""The table of the doctor's rules (SDA001 …): what each finds, why it is wrong, its source.
 
 A rule's number is for ever: SDA0xx hold for unit files alone, SDA1xx need the running system.
 """
 
 from sdactivate.doctor.checks import (
+    earlier_versions,
     live_fronts,
     live_services,
     live_sockets,
-    older,
     services,
     sockets,
 )
@@ -92,12 +92,12 @@ TABLE: tuple[Rule, ...] = (
          EXEC, "/srv or /opt", services.hidden_home),
     Rule("SDA023", "warning", "Written by an older sdactivate",
          "Later versions close more of what a hijacked service could reach, and restart it sooner.",
-         "CHANGELOG.md", "generate it anew", older.older_generator),
+         "CHANGELOG.md", "generate it anew", earlier_versions.older_generator),
     Rule("SDA024", "warning", "A TCP socket without a protocol, or without trusted peers",
          "On TCP and vsock HTTP is the default, and the other protocols are believed of --trust "
          "peers only.",
          "CHANGELOG.md", "SDACTIVATE_PROTOCOL=, and SDACTIVATE_TRUST= unless it is http",
-         older.protocol_on_tcp),
+         earlier_versions.protocol_on_tcp),
     Rule("SDA101", "error", "The socket's file is gone or was replaced",
          "The unit stays active, but nobody can connect: the file is another one's.",
          "systemd issue 7274", "systemctl restart NAME.socket", live_sockets.file_lost),

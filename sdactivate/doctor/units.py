@@ -1,4 +1,4 @@
-"""Find the units that belong together: sockets and the service they start.
+"""Find and read the socket and service units that belong to one deployment.
 
 From files (`offline`), for a repository's CI, with the drop-ins that lie beside them; or from
 systemd itself (`live`), which says what it has loaded for a name, templates, aliases and

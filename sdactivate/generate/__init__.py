@@ -1,1 +1,1 @@
-"""before: a Site becomes text. Never imports the runtime or the doctor."""
+"""Before: a Site becomes text. Never imports the runtime or the doctor."""

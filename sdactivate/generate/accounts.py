@@ -1,4 +1,4 @@
-"""What has to be there before the units: tmpfiles.d(5), sysusers.d(5)."""
+"""Directories and accounts that must exist before the units: tmpfiles.d(5), sysusers.d(5)."""
 
 import posixpath
 import re

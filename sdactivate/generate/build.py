@@ -1,4 +1,4 @@
-"""A site's name and options become files: the way that gen, sites.toml and install share."""
+"""From a name and options to files: the steps that gen, sites.toml and install share."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache

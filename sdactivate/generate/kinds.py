@@ -1,4 +1,4 @@
-"""The registry: every kind of text that can be generated, and the options it reads.
+"""The table of kinds (`gen --kind`): what writes each, and the options it reads.
 
 To add a kind, write a function and add a row to KINDS. The function is
 

@@ -1,4 +1,4 @@
-"""The options of a site: one table that `gen`, sites.toml and `install` read.
+"""The table of options that describe a site, for gen, sites.toml and install.
 
 Each row is one option by its long name: `--run-as` on the command line, `run-as` in a file. The
 readers are those of `sdactivate.site`, and the runtime's settings (`sdactivate.settings`) are

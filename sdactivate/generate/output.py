@@ -1,4 +1,4 @@
-"""What a kind returns: files, and what the administrator should know about them."""
+"""What a kind returns: files, and warnings for the administrator."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

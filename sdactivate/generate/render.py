@@ -1,4 +1,4 @@
-"""Templates, filled in with nothing but escaped values."""
+"""Fill in templates. A value that is not escaped is refused."""
 
 import os
 from functools import cache

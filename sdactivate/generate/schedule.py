@@ -1,4 +1,4 @@
-"""What runs beside the site, and when: the grammar of --command and --every."""
+"""Read --command and --every: what a timer runs, and when (systemd.time(7))."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Many sites in one TOML file: every option by its long name.
+"""Read sites from a TOML file: every option by its long name.
 
     [defaults]                       # for all of them
     group = "www-data"

@@ -1,4 +1,4 @@
-"""A site without systemd: the file that each supervisor wants, with the launcher in it.
+"""Files for other supervisors and containers: runit, s6, supervisord, Dockerfile, quadlet …
 
 All of them start the same command, `sdactivate launch`, as root: it makes the sockets, becomes
 the application's user and then the server. What differs is how a file quotes it, and what else

@@ -1,4 +1,4 @@
-"""A systemd generator: /etc/sdactivate/*.toml become units at boot and at every daemon-reload.
+"""A systemd generator: units from /etc/sdactivate/*.toml at boot and at daemon-reload.
 
 systemd.generator(7): it is called with three directories before any unit is loaded, and systemd
 waits for it. So it looks at nothing but its files: no accounts (their database may be systemd

@@ -1,4 +1,4 @@
-"""A command of manage.py as a unit, with the site's user, directories and sandbox."""
+"""Timers and services for commands of manage.py, in the site's sandbox."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A site becomes units: systemd.socket(5), systemd.service(5)."""
+"""Socket and service units of a site: systemd.socket(5), systemd.service(5)."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What the administrator should know before a unit is used: sentences for standard error.
+"""Warnings about a unit before it is used: missing users, open modes, network addresses.
 
 The text is right, but this host, or the way it is meant, may not fit it. What can't work at all
 is refused instead (`sdactivate.site`), and what runs is the doctor's to judge.

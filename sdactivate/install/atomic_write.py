@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and only over what this kit has written."""
+"""Write files whole or not at all, and only over files that this kit wrote."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""Compile a site's code without running any of it, and without root's rights.
+"""Compile a site's code to .pyc files without running it, and without root's rights.
 
 A service can't write .pyc files, and without them each cold start would compile everything. But who
 owns the code must not get root's rights from root's wish to compile it (docs/hardening.md):

@@ -1,4 +1,4 @@
-"""Paths of an image: its absolute symbolic links mean places in it, not on this host."""
+"""Resolve paths inside an image (--root): its absolute links stay inside."""
 
 import errno
 import os

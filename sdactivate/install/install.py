@@ -1,4 +1,4 @@
-"""A site's units are put in place, started and, should anything fail, taken back.
+"""Install and uninstall a site: units in place, verified, started; undone where a step fails.
 
 The work is a list of steps, each of which can be undone. If one fails, it and those before it are
 undone in reverse order, and the machine is as it was. Should the process be killed outright, each

@@ -1,4 +1,4 @@
-"""What install asks of systemd, and where files are: on this machine, below --root, or a user's.
+"""Talk to the service manager for install: systemctl, unit directories, --root, --user-manager.
 
 Everything goes by the commands that an administrator would use: systemctl(1), systemd-analyze(1),
 systemd-sysusers(8), systemd-tmpfiles(8).

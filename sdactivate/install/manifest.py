@@ -1,4 +1,4 @@
-"""What install has written, so that it is known later: /var/lib/sdactivate/NAME.json."""
+"""The record of what install wrote: /var/lib/sdactivate/NAME.json."""
 
 import hashlib
 import json

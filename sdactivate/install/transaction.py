@@ -1,4 +1,4 @@
-"""Work in steps, each of which can be taken back."""
+"""Run steps, and undo those that were done where one fails."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple

@@ -1,14 +1,14 @@
-"""Create the socket as root, give root up, become the application: no systemd needed.
+"""Create the socket as root, drop root, become the application: no systemd needed.
 
 This package is the only place of the project that binds, chowns, chmods, unlinks or drops
 privileges, and each of its modules holds one of these ideas:
 
     parents.py      the directory a socket is to be in, and whether it can be trusted
     sockets.py      a socket that is at no instant more open than asked
-    identity.py     become the application's user for good, and prove it
+    privileges.py     become the application's user for good, and prove it
     controlling_terminal.py  leave root's terminal: what is typed there is root's
     environment.py  which variables stay, and which are added
-    kernel.py       the system calls that Python has no name for
+    syscalls.py       the system calls that Python has no name for
     process.py      what the application is given at exec, and nothing else
     ondemand.py     start at the first connection, and again after the application has left
     talk.py         lines on standard error, which may be full or gone
@@ -30,10 +30,10 @@ from socket import AF_INET, AF_INET6, AF_UNIX, AF_VSOCK, VMADDR_CID_ANY, socket
 from typing import NoReturn
 
 from sdactivate.errors import Error, UsageError
-from sdactivate.launch import controlling_terminal, identity, kernel, process, sockets
+from sdactivate.launch import controlling_terminal, privileges, process, sockets, syscalls
 from sdactivate.launch.environment import Keep, environment
-from sdactivate.launch.identity import Identity
-from sdactivate.launch.ondemand import Activator
+from sdactivate.launch.on_demand import Activator
+from sdactivate.launch.privileges import Identity
 from sdactivate.launch.sockets import Access, SocketInUse
 from sdactivate.launch.talk import say
 from sdactivate.systemd import pass_fds
@@ -123,9 +123,9 @@ def launch(plan: Launch) -> int:
         elif was_root:
             os.umask(os.umask(0o777) | 0o022)  # systemd's UMask= is 0022
         process.reset_signals()
-        identity.drop(who)
+        privileges.drop(who)
         if was_root:
-            kernel.forbid_tracing()  # the launcher still has what it had of root's in its memory
+            syscalls.forbid_tracing()  # the launcher still has what it had of root's in its memory
         if plan.chdir:
             with _said_of(f"--chdir {plan.chdir}, as {who.name}"):
                 os.chdir(plan.chdir)
@@ -149,10 +149,10 @@ def _check(plan: Launch) -> None:
 
 def _identity(plan: Launch) -> Identity:
     if plan.run_as:
-        return identity.find(plan.run_as)
+        return privileges.find(plan.run_as)
     if os.geteuid() == 0:
         raise UsageError("--run-as USER is needed: the user to become once the socket is made")
-    return identity.current()
+    return privileges.current()
 
 
 def _enter_root(directory: str) -> None:
@@ -175,8 +175,8 @@ def _said_of(what: str) -> Iterator[None]:
 
 def _access(plan: Launch) -> Access:
     return Access(
-        identity.user_id(plan.user, "--user") if plan.user else os.geteuid(),
-        identity.group_id(plan.group, "--group") if plan.group else os.getegid(),
+        privileges.user_id(plan.user, "--user") if plan.user else os.geteuid(),
+        privileges.group_id(plan.group, "--group") if plan.group else os.getegid(),
         plan.mode,
     )
 
@@ -189,7 +189,7 @@ def _names(plan: Launch) -> list[str]:
 
 def _needs_root(plan: Launch, who: Identity, access: Access) -> Iterator[str]:
     """What of `plan` only root can do; the rest any user can."""
-    own_groups = identity.held_groups()
+    own_groups = privileges.held_groups()
     if who.uid != os.getuid() or who.gid != os.getgid():
         yield f"--run-as {plan.run_as} is another user than the one who runs this"
     elif sorted({who.gid, *who.groups}) != own_groups:
@@ -201,7 +201,7 @@ def _needs_root(plan: Launch, who: Identity, access: Access) -> Iterator[str]:
     if plan.chroot:
         yield "--chroot can't be done"
     lowest = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
-    if kernel.binds_low_ports():
+    if syscalls.binds_low_ports():
         lowest = 0
     for address in plan.listen:
         if address.family in ("inet", "inet6") and address.port < lowest:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sdactivate.errors import Error
-from sdactivate.launch import kernel
+from sdactivate.launch import syscalls
 
 _TYPED = (signal.SIGINT, signal.SIGQUIT)
 """What the terminal itself sends to the whole process group."""
@@ -101,7 +101,7 @@ def _stand_aside(terminal: int) -> None:
     if child:
         os.close(terminal)
         _wait(child, mask)
-    kernel.signal_at_parents_death(signal.SIGTERM)
+    syscalls.signal_at_parents_death(signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if os.getppid() != parent:
         os._exit(1)

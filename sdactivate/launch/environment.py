@@ -1,4 +1,4 @@
-"""The environment of the command: what of the launcher's own stays, and what is added.
+"""The environment of the launched command: which of the launcher's variables stay.
 
 A launcher that is root passes on only what `KEPT` lists. Root's environment is root's: it holds
 keys of agents, tokens of a deployment, passwords of databases. Without root the environment is the

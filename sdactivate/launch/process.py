@@ -1,4 +1,4 @@
-"""What a process is given at exec: descriptors, limits, signals. And nothing else.
+"""What a launched process inherits at exec: descriptors, resource limits, umask, signals.
 
 The listening sockets are descriptors 3, 4, … in the order they were asked for, as
 sd_listen_fds(3) wants them; 0, 1 and 2 stay; every other descriptor is closed, unless it was

@@ -1,4 +1,4 @@
-"""Make a listening socket that is never, for no instant, more open than was asked.
+"""Bind a listening socket with its owner, group and mode, closed until all of them are right.
 
 For a unix socket the file's mode and owner decide who may connect (unix(7)), and the steps
 are in the one order that leaves no gap:
@@ -29,7 +29,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from sdactivate.errors import Error
-from sdactivate.launch.parents import holding_parent
+from sdactivate.launch.parent_directory import holding_parent
 
 _TURN = 5.0  # seconds to wait for another launcher at the same path
 

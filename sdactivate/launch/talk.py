@@ -1,4 +1,4 @@
-"""What the launcher has to say: lines on standard error, written whole or not at all."""
+"""The launcher's messages on standard error."""
 
 import os
 from contextlib import suppress

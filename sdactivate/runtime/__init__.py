@@ -1,1 +1,1 @@
-"""during: requests are served. Never imports the generator, the doctor or Jinja2."""
+"""During: requests are served. Never imports the generator, the doctor or Jinja2."""

@@ -1,4 +1,4 @@
-"""Become another server: `sdactivate serve --server gunicorn` executes it on the same sockets.
+"""Execute another server (gunicorn, uWSGI …) on the sockets that this process inherited.
 
 What was passed to this process is looked at as if it were to be served here, and announced again
 as sd_listen_fds(3) says: on the descriptors from 3 on, for this process, which exec does not

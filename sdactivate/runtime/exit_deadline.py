@@ -1,4 +1,4 @@
-"""The end of a process, whatever its application has left running.
+"""End the process by a deadline, whatever threads and exit handlers the application leaves.
 
 An interpreter does not exit before every thread that is no daemon has ended and every exit handler
 has run (threading, atexit). An application may have started such threads and never end them: a

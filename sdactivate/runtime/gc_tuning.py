@@ -1,4 +1,4 @@
-"""The garbage collector, where it costs more than it gives.
+"""When the garbage collector waits: while the application is imported, and before forks.
 
 Imports make objects that stay. They are many, so the collector runs often, and looks again and
 again at what it has seen before: a fifth of the time in which a Django site starts. And it writes

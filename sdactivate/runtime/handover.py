@@ -1,4 +1,4 @@
-"""Hand the sockets over to a successor: new code without a pause.
+"""Start a successor and hand the sockets over to it: what the two processes say to each other.
 
 The serving process replaces itself; there is no permanent master.
 

@@ -1,4 +1,4 @@
-"""The main thread's loop: signals, descriptors and chores.
+"""The main thread's loop: signals, watched descriptors, periodic tasks.
 
 It serves nothing itself. It sleeps until a signal arrives, a descriptor it watches is
 readable, a chore is due, or another thread pokes it. A chore is a function that does what is

@@ -1,4 +1,4 @@
-"""A serving process from its start to its end.
+"""The main process from start to exit: readiness, signals, idle exit, watchdog, graceful stop.
 
     import, start, READY=1 -> serve -> STOPPING=1, drain -> exit 0
 
@@ -26,7 +26,7 @@ from sdactivate.runtime.main_loop import MainLoop
 from sdactivate.runtime.recycling import Recycling
 from sdactivate.runtime.reload import Reload, Succession
 from sdactivate.runtime.reload_result import Askers
-from sdactivate.runtime.status import Status
+from sdactivate.runtime.status_line import Status
 
 if TYPE_CHECKING:
     from sdactivate.runtime.handover import Successor

@@ -1,4 +1,4 @@
-"""What a process is to serve, whether it serves by itself or with worker processes."""
+"""What a process is to serve: the application, its sockets, its settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a serving process is to be replaced: by max_requests, max_memory, worker_timeout."""
+"""When a process is to be replaced: max_requests, max_memory, worker_timeout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reload, as each of the two processes sees it; what they say to each other is in `handover`.
+"""A reload, as the old process and its successor each see it.
 
 old: start a successor -> it is ready -> hand over to it           (or give it up)
 new: say that it is ready -> be the main process -> see the old one off   (or be given up)

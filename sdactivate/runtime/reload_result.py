@@ -1,4 +1,4 @@
-"""Who asked for a reload, and how it went: told by signals.
+"""Tell `sdactivate reload` how the reload went, by signals.
 
 The command of ExecReload= runs as the service's own user, in its sandbox: it can reach neither
 the system bus nor, without a file that somebody would have to remove, the serving process. But

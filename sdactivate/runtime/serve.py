@@ -1,4 +1,4 @@
-"""Serve a WSGI application on the sockets that this process has inherited."""
+"""sdactivate.serve(): import the application, take the sockets, run the chosen server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdactivate import backends, stdio
 from sdactivate.errors import Error, UsageError
-from sdactivate.runtime import gc_tuning, unpatched
+from sdactivate.runtime import gc_tuning, monkey_patching
 from sdactivate.settings import resolve
 from sdactivate.systemd import notify
 from sdactivate.systemd.listen_fds import inherited_sockets
@@ -126,7 +126,9 @@ def _plan(
             with gc_tuning.later():
                 loaded.append(find(application) if isinstance(application, str) else application)
             stdio.keep_numbers()
-            unpatched.check(application if isinstance(application, str) else "the application")
+            monkey_patching.check(
+                application if isinstance(application, str) else "the application"
+            )
 
     def make(poke: Callable[[], None], other: Application | None = None) -> Server:
         return server(other or loaded[0], sockets, settings, poke, gate)

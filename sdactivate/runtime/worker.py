@@ -1,4 +1,4 @@
-"""One of several worker processes: it serves, and tells only its parent how it is doing.
+"""One worker process: it serves, and tells only its parent how it is doing.
 
 Parent and worker talk on a channel that keeps messages apart (SOCK_SEQPACKET, unix(7)). The worker
 says:

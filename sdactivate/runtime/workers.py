@@ -1,4 +1,4 @@
-"""Several processes that share the sockets, made to look like one server.
+"""The parent of several worker processes: it forks, watches and replaces them.
 
 The parent serves nothing. It forks its workers once the application is imported (or lets each
 import it: preload=no), hears how they are doing on a channel each, asks those that say nothing,

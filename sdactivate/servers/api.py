@@ -1,4 +1,4 @@
-"""What a process asks of the server that it runs, whichever that is.
+"""What the runtime asks of a server: start, drain, stop, figures.
 
 A server is told to start, drain and stop, and says how it is doing (`Figures`).
 """

@@ -1,4 +1,4 @@
-"""daphne, kept from opening a socket to everybody: `python -m sdactivate.servers.daphne`.
+"""Run daphne on the inherited socket without its own listening socket.
 
 daphne inherits a socket by Twisted's endpoint `systemd:`. Twisted then treats a unix socket as
 its own: it makes the file readable and writable for the world, which fails for a user that does

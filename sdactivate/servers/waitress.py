@@ -1,4 +1,4 @@
-"""waitress with an orderly stop: `--server waitress`.
+"""waitress with a graceful stop: `--server waitress`.
 
 waitress serves inherited sockets when it is called from Python, but has no stop that finishes what
 it accepted: at a restart every request under way is lost. Here its loop is driven by a thread that
@@ -25,7 +25,7 @@ from sdactivate.backends import BACKENDS
 from sdactivate.errors import Error, UsageError
 from sdactivate.servers import forks
 from sdactivate.servers.api import Figures
-from sdactivate.servers.native.quiet import QUIET, shut_if_silent
+from sdactivate.servers.native.shut_idle import QUIET, shut_if_silent
 from sdactivate.settings import TABLE, Settings
 from sdactivate.systemd.listen_fds import InheritedSocket
 from sdactivate.trust import BY_DEFAULT

@@ -1,1 +1,1 @@
-"""systemd's own things, each in one place: its grammar, its answers, its descriptors."""
+"""systemd's own interfaces: unit files, systemctl, sd_listen_fds, sd_notify, control groups."""

@@ -1,4 +1,4 @@
-"""Which unit a control group belongs to: one rule, for the gate and for the doctor (cgroups(7)).
+"""Which unit a control group belongs to (cgroups(7)).
 
 systemd keeps the processes of each unit in a control group below those of the unit's slices:
 /system.slice/nginx.service. So the unit is the first part of the path that is not a slice, and it

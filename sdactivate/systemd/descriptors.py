@@ -1,4 +1,4 @@
-"""Look at a descriptor before it is served: what it is, and what to change where it can't be.
+"""Check an inherited descriptor before it is served: a stream socket that listens.
 
 Nothing about it is changed. A listening stream socket of a family that carries web requests
 passes; everything else is an error that names the descriptor, says what it is, and which

@@ -1,4 +1,4 @@
-r"""Write values into unit files so that systemd reads what was meant.
+r"""Escape values for unit files: specifiers, quotes, command lines.
 
 A unit file is lines of `Key=value`, and what a value may hold differs from key to key. Four
 things happen to it on the way in, and each is a way for a value to become something else:

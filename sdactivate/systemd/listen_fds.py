@@ -1,4 +1,4 @@
-"""Inherit the listening sockets that a supervisor has passed to this process.
+"""Take the listening sockets that a supervisor passed: sd_listen_fds(3) and other ways.
 
 The protocol is sd_listen_fds(3): the supervisor binds and listens, passes the descriptors
 from 3 upwards, and says so in the environment: LISTEN_PID (for whom), LISTEN_FDS (how many),

@@ -1,4 +1,4 @@
-"""Names that systemd accepts: of units (systemd.unit(5)), of users and groups (systemd.exec(5))."""
+"""Valid names of units, users and groups."""
 
 import re
 

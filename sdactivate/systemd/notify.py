@@ -1,4 +1,4 @@
-"""Tell the supervisor how the service is doing: sd_notify(3).
+"""Tell the supervisor of readiness, status, watchdog and main process: sd_notify(3).
 
 s6 wants less, and wants it otherwise: one line on a descriptor, once, when the service is ready
 (s6's notification-fd). `write_ready_to` says which descriptor; READY=1 then goes there as well.

@@ -1,4 +1,4 @@
-"""Pass descriptors to another program, as sd_listen_fds(3) says: the supervisor's half.
+"""Pass descriptors to a program that is executed: LISTEN_FDS and LISTEN_PID.
 
 The descriptors are put on 3, 4, … in the order given, and the environment of the program says so:
 LISTEN_PID (for whom), LISTEN_FDS (how many) and LISTEN_FDNAMES (what each is called). There are

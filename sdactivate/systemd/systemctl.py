@@ -1,4 +1,4 @@
-"""What systemd says: `systemctl show` and nothing else, so that no D-Bus library is needed."""
+"""Run `systemctl show`, and read its output."""
 
 import os
 import shlex

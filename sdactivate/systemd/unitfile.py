@@ -1,4 +1,4 @@
-"""Read unit files as systemd does: systemd.syntax(7).
+"""Parse unit files as systemd does: systemd.syntax(7).
 
 The reader is total: whatever the file holds, it gives the assignments that systemd would see,
 each with its file and line, and passes over what systemd would pass over with a warning.

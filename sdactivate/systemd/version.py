@@ -1,4 +1,4 @@
-"""systemd's version: the one a unit is written for, and the one this host has."""
+"""systemd's version: this host's, and the one that units are written for."""
 
 import os
 import re

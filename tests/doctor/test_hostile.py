@@ -18,7 +18,7 @@ from sdactivate.access import who, who_report
 from sdactivate.access.accounts import asked
 from sdactivate.access.processes import running
 from sdactivate.cli import main
-from sdactivate.doctor import exposure, page, report, units
+from sdactivate.doctor import exposure, html_page, report, units
 from sdactivate.doctor.checks.live_fronts import says
 from sdactivate.doctor.checks.live_services import denials
 from sdactivate.doctor.examine import examine, misnamed
@@ -35,11 +35,11 @@ anything = settings(deadline=None, suppress_health_check=list(HealthCheck), max_
 
 def reported(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Report on all units in a directory, in every form."""
-    monkeypatch.setattr(page, "measure", lambda *_, **__: None)  # systemd's own program
+    monkeypatch.setattr(html_page, "measure", lambda *_, **__: None)  # systemd's own program
     cases = [Case(it) for it in units.offline([str(directory)])]
     examined = [(case, examine(case)) for case in cases]
     found = [finding for _, its in examined for finding in its]
-    text = "\n".join([report.as_text(found), page.page(examined), *map(str, found)])
+    text = "\n".join([report.as_text(found), html_page.page(examined), *map(str, found)])
     assert "\x1b" not in report.as_text(found)
     text.encode()
     for case in cases:

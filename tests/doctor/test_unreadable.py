@@ -13,7 +13,7 @@ import pytest
 
 from sdactivate.access import processes, who, who_report
 from sdactivate.cli import main
-from sdactivate.doctor import page, rules, units
+from sdactivate.doctor import html_page, rules, units
 from sdactivate.doctor.examine import examine
 from sdactivate.doctor.finding import Case
 from sdactivate.doctor.host_state import HostState
@@ -117,7 +117,7 @@ def test_a_rule_that_can_t_be_checked_keeps_no_other_from_it(
         "web: SDA002 can't be checked: a mount refuses",
         "web: SDA003 can't be checked: /mnt: Not connected",
     ]
-    assert "SDA001" in page.page([(case, examine(case, (), troubles))])
+    assert "SDA001" in html_page.page([(case, examine(case, (), troubles))])
 
 
 def test_a_unit_that_can_t_be_read_keeps_no_other_from_it(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sdactivate.errors import Error
-from sdactivate.launch.parents import UnsafeDirectory, holding_parent
+from sdactivate.launch.parent_directory import UnsafeDirectory, holding_parent
 from sdactivate.launch.sockets import Access, PathTaken, SocketInUse, listen_unix
 from tests.descriptors import open_files
 from tests.launch.conftest import LAUNCH, PATIENCE, needs_root, wait_until

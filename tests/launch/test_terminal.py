@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sdactivate.launch import kernel
+from sdactivate.launch import syscalls
 from tests.launch.conftest import LAUNCH, PATIENCE, Launch, needs_root, wait_until
 
 pytestmark = needs_root
@@ -247,15 +247,15 @@ print(json.dumps([kernel["session_keyring"](), found]))
 
 def test_the_session_keyring_is_another_one(directory: Path) -> None:
     try:
-        kernel.session_keyring()
+        syscalls.session_keyring()
     except OSError:
         pytest.skip("keyctl(2) is closed here")
-    source = directory / "kernel.py"
-    source.write_text(Path(kernel.__file__).read_text())
+    source = directory / "syscalls.py"
+    source.write_text(Path(syscalls.__file__).read_text())
     # root's: this process is in it until the exec, and would be after it
     outer = (
         "import os, sys; from sdactivate.launch import kernel\n"
-        "outside = str(kernel.join_session_keyring()); print(outside, flush=True)\n"
+        "outside = str(syscalls.join_session_keyring()); print(outside, flush=True)\n"
         "os.execv(sys.executable, [*sys.argv[1:], outside])"
     )
     words = [*LAUNCH, "--listen", f"{directory}/s", "--run-as", "games"]

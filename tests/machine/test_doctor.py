@@ -14,7 +14,7 @@ import pytest
 from sdactivate.doctor.rules import TABLE
 from sdactivate.fronts import FRONTS
 from sdactivate.systemd.unitfile import Unit, parse, split
-from tests.doctor.test_page import CHROMIUM, Strict, measure
+from tests.doctor.test_html_page import CHROMIUM, Strict, measure
 from tests.machine import php
 from tests.machine.fronts import PROGRAM, SETUP
 from tests.machine.machine import Machine, asked_for

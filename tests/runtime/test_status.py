@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from sdactivate.runtime.status import Status
+from sdactivate.runtime.status_line import Status
 from sdactivate.servers.api import Figures
 
 

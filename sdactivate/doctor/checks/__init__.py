@@ -1,1 +1,1 @@
-"""The checks behind the rules, by what they look at. Each yields a Hit for each place at fault."""
+"""The functions behind the rules. Each yields a Hit for each place at fault."""

@@ -1,4 +1,4 @@
-"""What several checks ask of a unit."""
+"""Questions that several checks ask of a unit: its addresses, user, command."""
 
 import posixpath
 import re

@@ -1,4 +1,4 @@
-"""The front, and who else is at the door, on the running system."""
+"""Checks on the running system: the front, its log, and who else can connect."""
 
 import contextlib
 import os

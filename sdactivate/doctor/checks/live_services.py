@@ -1,4 +1,4 @@
-"""The service on the running system."""
+"""Checks on the running system: the service, its failures and .pyc files."""
 
 import ast
 import errno

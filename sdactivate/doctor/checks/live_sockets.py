@@ -1,4 +1,4 @@
-"""The sockets on the running system."""
+"""Checks on the running system: the sockets, their files and backlogs."""
 
 import grp
 import os

@@ -1,4 +1,4 @@
-"""What a service unit says of itself, and of its socket."""
+"""Checks on the text of a service unit."""
 
 import posixpath
 import re

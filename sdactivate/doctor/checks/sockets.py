@@ -1,4 +1,4 @@
-"""What a socket unit says of itself."""
+"""Checks on the text of a socket unit."""
 
 import posixpath
 from collections.abc import Iterator

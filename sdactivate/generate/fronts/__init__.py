@@ -1,1 +1,1 @@
-"""The web servers' part of a site: what a front is asked for, its options, its configuration."""
+"""The web servers' configurations that go with a site's socket."""

@@ -1,4 +1,4 @@
-"""The options that only a front's configuration reads, and the grammar of their values.
+"""Options that only a front's configuration reads: server names, TLS, static files, limits.
 
 The fronts' grammars have little in common but what they can't hold, so a value is held to
 characters that mean nothing in any of them: what passes here, a template writes as it is.

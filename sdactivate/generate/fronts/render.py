@@ -1,4 +1,4 @@
-"""The front's half of a site: the web server's configuration that goes with its socket.
+"""Render a front's configuration: nginx, Apache, lighttpd, Caddy, HAProxy, Cherokee.
 
 One template a front, in forms that were verified line by line. What they are filled in with
 comes from `options`, whose grammar lets nothing through that any front could take for

@@ -1,4 +1,4 @@
-"""What a front is asked to do for a site: what can't go together is refused, what to know is said.
+"""What a front is asked to do for a site: conflicting options are refused here.
 
 The values come from `options`; what is written of them, from `fronts`.
 """

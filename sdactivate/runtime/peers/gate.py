@@ -1,4 +1,4 @@
-"""Who is calling: the runtime's own check of the peer, behind the socket's mode.
+"""Check a peer against --allow-peer when it connects.
 
 The mode and group of the socket decide who can connect. That is enough until somebody opens it
 by mistake, or runs PHP as the front's own user. The rules of --allow-peer then hold the door:

@@ -1,4 +1,4 @@
-"""What the kernel knows about the process at the other end of a unix socket.
+"""What the kernel knows of a unix socket's peer: SO_PEERCRED, groups, pidfd, control group.
 
 It notes user, group and groups when the peer connects (SO_PEERCRED in unix(7), SO_PEERGROUPS in
 socket(7)), and keeps hold of the process itself: SO_PEERPIDFD (Linux 6.5) gives a descriptor of

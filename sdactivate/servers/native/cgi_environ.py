@@ -1,4 +1,4 @@
-"""One right environ from whatever a front sends over a CGI-like protocol.
+"""Make the WSGI environ of an SCGI, FastCGI or uwsgi request's variables.
 
 Fronts differ in what they leave empty, leave out, repeat or decode; each line here answers
 something that a front was seen to do. RFC 3875 is the meaning, PEP 3333 the form.

@@ -1,4 +1,4 @@
-"""How many threads may serve at the same time: a function of what has been seen of them.
+"""Decide how many threads may serve at the same time: a pure function of what was seen.
 
 No clocks, no threads and no locks in here. Every few milliseconds the pool says what it sees (a
 `Look`) and obeys what it is told (a `State`):

@@ -1,4 +1,4 @@
-"""A connection to a peer: its descriptor, its turns, and what every protocol shares.
+"""A connection: its descriptor, reading, writing, deadlines, and what every protocol shares.
 
 Whose turn it is. A connection that waits for its peer belongs to nobody; its descriptor is in
 the server's epoll set, edge-triggered, once and for all. Any thread may be handed an event for
@@ -28,11 +28,11 @@ from typing import Any, Protocol
 from sdactivate import log
 from sdactivate.servers import forks
 from sdactivate.servers.native.forwarded import Trust
-from sdactivate.servers.native.held import Held, Upload
+from sdactivate.servers.native.held_bodies import Held, Upload
 from sdactivate.servers.native.loop import Loop
-from sdactivate.servers.native.output import GRACE, FileRange, Output, Pace, Piece
+from sdactivate.servers.native.pending_output import GRACE, FileRange, Output, Pace, Piece
 from sdactivate.servers.native.pool import Pool
-from sdactivate.servers.native.quiet import shut_if_silent
+from sdactivate.servers.native.shut_idle import shut_if_silent
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wsgi import PeerGone, Response
 from sdactivate.settings import Settings

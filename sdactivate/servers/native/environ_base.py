@@ -1,4 +1,4 @@
-"""What every request's environ begins with (PEP 3333, "environ Variables")."""
+"""The part of the WSGI environ that is the same for every request (PEP 3333)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FastCGI 1.0, the responder's role, on a connection that may stay (section 3.5)."""
+"""FastCGI connections: kept, one request at a time, the responder role."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sdactivate import log
 from sdactivate.servers.native import cgi_environ
 from sdactivate.servers.native.connection import CHUNK, COPY, Owner
 from sdactivate.servers.native.keepalive import KeepAlive
-from sdactivate.servers.native.output import FileRange, Piece
-from sdactivate.servers.native.quiet import send_if_silent
+from sdactivate.servers.native.pending_output import FileRange, Piece
+from sdactivate.servers.native.shut_idle import send_if_silent
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wire import fastcgi as wire
 from sdactivate.servers.native.wsgi import PeerGone, Response

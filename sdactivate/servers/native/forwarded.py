@@ -1,4 +1,4 @@
-"""What a trusted front says about its client, over HTTP.
+"""Client address, scheme, host and mount from a trusted front's X-Forwarded headers.
 
 A CGI-like front has variables for the client's address and scheme. An HTTP front has header
 fields, which a client can send as well; so they are believed from trusted peers only, and taken

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on a connection: keep-alive, chunked responses, 100 Continue, PROXY protocol."""
+"""HTTP/1.1 connections: keep-alive, chunked responses, 100 Continue, PROXY protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What HTTP and FastCGI share: one connection, many requests, bodies that arrive with them.
+"""What HTTP and FastCGI connections share: many requests on one connection.
 
 A request takes a thread when its body has arrived: applications go by CONTENT_LENGTH, and take a
 missing one for zero, which is what a body has whose length is known only at its end (chunked). A

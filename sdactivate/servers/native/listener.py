@@ -1,4 +1,4 @@
-"""A listening socket: who accepts its connections, and when.
+"""A listening socket: accept connections, and tell the protocol by the first byte.
 
 Listening sockets are watched edge-triggered: connections that come together may be one event to
 one thread. So a thread that is about to serve, perhaps for long, sees to it that the backlog is
@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from sdactivate.servers.native.connection import CHUNK, Connection, Owner
-from sdactivate.servers.native.quiet import shut_if_silent
+from sdactivate.servers.native.shut_idle import shut_if_silent
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.systemd.listen_fds import InheritedSocket
 

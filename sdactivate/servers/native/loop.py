@@ -1,4 +1,4 @@
-"""The loop of the native server: one epoll set, and threads that each take what is ready.
+"""The event loop: one epoll set, and threads that each take what is ready.
 
     thread: take an event -> accept or read -> call the application -> write -> next
 

@@ -1,4 +1,4 @@
-"""SCGI and uwsgi: one request a connection, and a response that ends where it does."""
+"""SCGI and uwsgi connections: one request each."""
 
 from __future__ import annotations
 

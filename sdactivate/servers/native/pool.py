@@ -1,4 +1,4 @@
-"""As many threads as the work wants, and no more.
+"""The thread pool: start, park, lend and stop threads.
 
 Python runs one thread at a time. For an application that computes, a second thread only gets
 in the first one's way: the throughput stays and the slowest requests become eight times slower.

@@ -1,4 +1,4 @@
-"""The native server: one process's listeners, connections, limits and figures.
+"""The native server: its listeners, connections, limits, deadlines and figures.
 
 Its threads and what they wait for are the loop's (`loop.py`); what is accepted is a `Connection`
 of one protocol or another, which calls back for a response.
@@ -32,12 +32,12 @@ from sdactivate.servers.native import forwarded
 from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.environ_base import base_environ
 from sdactivate.servers.native.fastcgi import FastCgi
-from sdactivate.servers.native.held import Held, spool_directory
+from sdactivate.servers.native.held_bodies import Held, spool_directory
 from sdactivate.servers.native.http import Http
 from sdactivate.servers.native.listener import Listener
 from sdactivate.servers.native.loop import Loop
 from sdactivate.servers.native.one_shot import Scgi, Uwsgi
-from sdactivate.servers.native.quiet import QUIET
+from sdactivate.servers.native.shut_idle import QUIET
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wire.http import BEGINNINGS
 from sdactivate.servers.native.wsgi import Application, Response

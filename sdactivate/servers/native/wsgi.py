@@ -1,4 +1,4 @@
-"""WSGI (PEP 3333): call the application and turn what it returns into a response.
+"""Call the application and check its response against WSGI's and HTTP's rules (PEP 3333).
 
 A `Response` is one exchange. It knows the rules of WSGI and of HTTP's bodies (which responses
 have none, what Content-Length promises), and nothing of wires: for these it has a connection

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sdactivate.servers.native.held import Held, Upload, spool_directory
-from sdactivate.servers.native.output import FileRange, Output, Pace, Piece
+from sdactivate.servers.native.held_bodies import Held, Upload, spool_directory
+from sdactivate.servers.native.pending_output import FileRange, Output, Pace, Piece
 from sdactivate.servers.native.wsgi import PeerGone
 from tests.servers.peers import PROTOCOLS, Answer, Request, ask, record
 from tests.servers.service import Service, eventually, serving

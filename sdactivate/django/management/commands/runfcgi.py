@@ -1,4 +1,4 @@
-"""manage.py runfcgi: the command of Django 1.8 and before, on today's runtime."""
+"""manage.py runfcgi: Django 1.8's command, on this runtime."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""manage.py serve: this site, on the sockets that this process has inherited."""
+"""manage.py serve: serve this site on the inherited sockets."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The wire protocols as functions of bytes: no sockets, no clocks, no threads in here.
+"""The wire protocols as functions of bytes: no sockets, no clocks, no threads.
 
 Every parser is given what has arrived so far and answers one of three things: a result, None
 (more bytes are needed), or `Malformed` with the reason. The three CGI-like protocols (SCGI,

@@ -1,4 +1,4 @@
-"""FastCGI 1.0: records of eight-byte heads, many requests on one connection.
+"""FastCGI records: parse requests, frame responses.
 
     version (1) | type | request id (u16) | content length (u16) | padding length | reserved
 

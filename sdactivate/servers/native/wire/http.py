@@ -1,4 +1,4 @@
-"""HTTP/1.1 (RFC 9112), parsed by llhttp: requests as the beginnings of an environ.
+"""Parse HTTP/1.1 requests with llhttp, chunked bodies included (RFC 9112).
 
 llhttp, which speaks for itself about hostile input, finds the messages; this module says what
 they mean to a WSGI application, and what is refused on top: headers over the limits, targets

@@ -1,4 +1,4 @@
-"""The PROXY protocol, versions 1 and 2: who the client is, ahead of its first bytes.
+"""Parse the PROXY protocol, versions 1 and 2.
 
     PROXY TCP4 192.0.2.1 192.0.2.2 47011 443\\r\\n            (version 1: a line)
     \\r\\n\\r\\n\\0\\r\\nQUIT\\n, version and command, family, length, addresses  (version 2)

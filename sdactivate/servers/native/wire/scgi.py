@@ -1,4 +1,4 @@
-"""SCGI: a netstring of NUL-separated names and values, then the body.
+"""Parse SCGI requests.
 
     70:CONTENT_LENGTH\\0 27\\0 SCGI\\0 1\\0 REQUEST_METHOD\\0 POST\\0 … ,<27 bytes of body>
 

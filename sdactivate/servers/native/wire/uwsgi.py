@@ -1,4 +1,4 @@
-"""uwsgi: a four-byte head, then names and values, each behind a 16-bit length.
+"""Parse uwsgi requests.
 
     modifier1 (u8) | size (u16, little-endian) | modifier2 (u8) | vars | body
     vars: length (u16) name length (u16) value …

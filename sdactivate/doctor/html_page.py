@@ -1,4 +1,4 @@
-"""One page that draws the path of a request: each stop, who may pass it, and what is wrong.
+"""The doctor's HTML page: a drawing of a request's path, with the findings (doctor --html).
 
 Self-contained and readable without scripts, in print and without colours. Everything that comes
 from the system goes through `_shown`.

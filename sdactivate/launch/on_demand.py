@@ -1,4 +1,4 @@
-"""Start a command at the first connection, and again at the next one after it has left.
+"""Start a command at the first connection, and again after it has exited (--on-demand).
 
 The activator holds the listening sockets and looks at them only while no command runs: the
 command accepts, the activator never does. A connection that comes while the command is
@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
-from sdactivate.launch import kernel
+from sdactivate.launch import syscalls
 from sdactivate.launch.talk import say
 
 FIRST_PAUSE = 1.0  # seconds, after the first failure
@@ -125,7 +125,7 @@ class Activator:
             # A ^C at the terminal reaches it through the activator, once; and the terminal is
             # the activator's alone
             os.setsid()
-            kernel.signal_at_parents_death(signal.SIGTERM)
+            syscalls.signal_at_parents_death(signal.SIGTERM)
             for number in _HANDLED:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

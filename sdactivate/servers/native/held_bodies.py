@@ -1,4 +1,4 @@
-"""What a process holds for slow peers: bodies on their way in, responses on their way out.
+"""Bodies held for slow peers: a bound on memory, beyond it temporary files.
 
 All of it shares one bound of memory. What is over the bound waits in a temporary file, which has
 no name and disappears with its last descriptor. The file is in the cache directory

@@ -1,4 +1,4 @@
-"""What a unit that was written for an earlier version does without, or takes for granted."""
+"""Checks for units that an earlier version of the kit wrote: what they lack today."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple

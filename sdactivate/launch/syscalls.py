@@ -1,4 +1,4 @@
-"""The few system calls about privileges that Python has no name for.
+"""System calls about privileges that Python has no name for: prctl, capabilities, keyrings.
 
 Each raises OSError where the kernel refuses. The numbers are those of <linux/prctl.h> and
 <linux/capability.h>, the same on every architecture; see prctl(2), capget(2), setfsuid(2).

@@ -1,4 +1,4 @@
-"""Notice that an application has replaced the threads of the standard library, and undo it.
+"""Notice that an application has replaced the standard library's threads (gevent, eventlet).
 
 gevent.monkey.patch_all() and eventlet.monkey_patch() put green threads in the place of threads,
 and locks, sockets and waits that suit them. A server of threads that is given those stands still at

@@ -1,4 +1,4 @@
-"""What is still to be sent to a slow peer, and how quickly the peer takes it.
+"""Output that a slow peer has not taken yet, sent by the loop without a thread.
 
 An `Output` is the rest of a response whose body is at hand: bytes, or a range of a file. It needs
 no thread: whoever is told that the peer has taken something sends the next of it. A `Pace` says
@@ -14,7 +14,7 @@ import termios
 from collections.abc import Iterable, Iterator
 from fcntl import ioctl
 
-from sdactivate.servers.native.held import Held
+from sdactivate.servers.native.held_bodies import Held
 from sdactivate.servers.native.wsgi import PeerGone
 
 # Bytes that are gathered for one writev(2), and records: a socket's buffer has 208 KiB as a rule

@@ -1,4 +1,4 @@
-"""Become the application's user for good, and prove it.
+"""Drop privileges: become the application's user for good, and prove it.
 
 The order is the only one that works: each step still needs what the next gives up.
 
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sdactivate.errors import Error, UsageError
-from sdactivate.launch import kernel
+from sdactivate.launch import syscalls
 
 _NONE = 0xFFFFFFFF  # (uid_t)-1: setresuid(2), chown(2) leave what is
 
@@ -143,13 +143,13 @@ def drop(identity: Identity) -> None:
     was_root = os.geteuid() == 0
     try:
         if was_root:
-            kernel.drop_bounding_set()
+            syscalls.drop_bounding_set()
             os.setgroups(identity.groups)
             os.setresgid(identity.gid, identity.gid, identity.gid)
             os.setresuid(identity.uid, identity.uid, identity.uid)
-        kernel.clear_ambient_set()
-        kernel.clear_capabilities()
-        kernel.set_no_new_privileges()
+        syscalls.clear_ambient_set()
+        syscalls.clear_capabilities()
+        syscalls.set_no_new_privileges()
         if was_root:
             _leave_session_keyring()
     except OSError as error:
@@ -167,13 +167,13 @@ def _leave_session_keyring() -> None:
     all: there is nothing to leave.
     """
     try:
-        before = kernel.session_keyring()
+        before = syscalls.session_keyring()
     except OSError as error:
         if error.errno in (errno.ENOSYS, errno.EPERM):
             return
         before = 0  # revoked or expired: pam_keyinit(8) does that at the end of a session
-    joined = kernel.join_session_keyring()
-    if joined == before or kernel.session_keyring() != joined:
+    joined = syscalls.join_session_keyring()
+    if joined == before or syscalls.session_keyring() != joined:
         raise PrivilegesRemain(
             f"privileges remain: session keyring {before} instead of a new one. Nothing was started"
         )
@@ -193,11 +193,11 @@ def verify(identity: Identity, *, no_bounding_set: bool) -> None:
         ("user IDs", os.getresuid(), (identity.uid,) * 3),
         ("group IDs", os.getresgid(), (identity.gid,) * 3),
         ("supplementary groups", held_groups(), sorted({identity.gid, *identity.groups})),
-        ("file system IDs", kernel.file_system_ids(), (identity.uid, identity.gid)),
-        ("capabilities", kernel.capabilities(), 0),
-        ("ambient capabilities", kernel.ambient_set(), []),
-        ("bounding set", kernel.bounding_set() if no_bounding_set else [], []),
-        ("no_new_privs", kernel.no_new_privileges(), True),
+        ("file system IDs", syscalls.file_system_ids(), (identity.uid, identity.gid)),
+        ("capabilities", syscalls.capabilities(), 0),
+        ("ambient capabilities", syscalls.ambient_set(), []),
+        ("bounding set", syscalls.bounding_set() if no_bounding_set else [], []),
+        ("no_new_privs", syscalls.no_new_privileges(), True),
     )
     left = [f"{what} {found} instead of {wanted}" for what, found, wanted in ids if found != wanted]
     ways_back: tuple[tuple[str, Callable[[], None]], ...] = (

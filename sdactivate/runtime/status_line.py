@@ -1,4 +1,4 @@
-"""What `systemctl status` shows: STATUS= of sd_notify(3)."""
+"""The line that `systemctl status` shows: STATUS= of sd_notify(3)."""
 
 from __future__ import annotations
 

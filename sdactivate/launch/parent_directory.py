@@ -1,4 +1,4 @@
-"""Find the directory a socket is to be in, and make sure that it stays the one we looked at.
+"""Open a socket's parent directory, and check that nobody else can replace what is in it.
 
 Whoever can write a directory can replace what is in it: a socket by one of his own, or a
 directory on the way by a symbolic link to elsewhere. So the way from / to the socket is
