@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Write the map of docs/architecture.md: every module, with the first line of its docstring.
 
 python script/map.py            write it anew
