@@ -45,9 +45,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 NATIVE: tuple[tuple[str, ...], ...] = (
-    ("wire", "wsgi", "concurrency", "quiet"),
-    ("pool", "held", "cgi_environ", "environ_base", "input_stream"),
-    ("loop", "output", "forwarded"),
+    ("wire", "wsgi", "concurrency", "shut_idle"),
+    ("pool", "held_bodies", "cgi_environ", "environ_base", "input_stream"),
+    ("loop", "pending_output", "forwarded"),
     ("connection",),
     ("one_shot", "keepalive", "listener"),
     ("http", "fastcgi"),
