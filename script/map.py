@@ -33,6 +33,10 @@ def lines() -> Iterator[str]:
         for path in modules:
             yield f"| `{path.name}` | {summary(path).replace('|', chr(92) + '|')} |"
         yield ""
+    templates = sorted(path.name for path in PACKAGE.rglob("*.j2"))
+    yield "### sdactivate/generate/templates/\n"
+    yield ", ".join(f"`{name}`" for name in templates)
+    yield ""
 
 
 def whole(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Walk to a path as the kernel does: each directory, link and ACL on the way.
+"""Walk to a path as the kernel does, and read each directory, link, mode and ACL on the way.
 
 Nothing is opened: lstat(2), readlink(2) and the ACL's extended attribute are all it takes. The
 root can be another process's (/proc/PID/root), whose mounts and chroot then hold for the walk.

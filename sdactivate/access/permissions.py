@@ -1,4 +1,4 @@
-"""Decide who may connect: the kernel's permission check, ACLs and capabilities included.
+"""Decide who may connect: the kernel's permission check on what `path_walk` has read.
 
 connect(2) walks the path of a unix socket and then writes to what it finds (unix(7)). Three
 things are asked, in the order of the walk, and the first refusal is the answer:

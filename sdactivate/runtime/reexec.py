@@ -1,4 +1,4 @@
-"""How this process was started, and how to start the same again: command, environment, directory.
+"""How this process was started, and how to start the same again, through a release link too.
 
 The directory is the one that $PWD names, if it is the one we are in: where a release is a
 symbolic link, what is started later finds the new one. The command is looked up again in the

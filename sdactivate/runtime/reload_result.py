@@ -1,4 +1,4 @@
-"""Tell `sdactivate reload` how the reload went, by signals.
+"""Whether a reload worked: told by signals to `sdactivate reload`, whose exit code it becomes.
 
 The command of ExecReload= runs as the service's own user, in its sandbox: it can reach neither
 the system bus nor, without a file that somebody would have to remove, the serving process. But

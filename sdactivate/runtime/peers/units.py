@@ -1,4 +1,4 @@
-"""Which systemd unit a peer belongs to, by its control group.
+"""Match a peer's control group against the units of --allow-peer unit:.
 
 From Linux 6.13 the kernel says which group the peer is in, and its id is compared with those of
 the units' directories under /sys/fs/cgroup. Before, /proc/PID/cgroup is read, which ProtectProc=

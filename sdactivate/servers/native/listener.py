@@ -1,4 +1,4 @@
-"""A listening socket: accept connections, and tell the protocol by the first byte.
+"""A listening socket: accept connections, and wait for the first byte, which tells the protocol.
 
 Listening sockets are watched edge-triggered: connections that come together may be one event to
 one thread. So a thread that is about to serve, perhaps for long, sees to it that the backlog is

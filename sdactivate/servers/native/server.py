@@ -1,4 +1,4 @@
-"""The native server: its listeners, connections, limits, deadlines and figures.
+"""The native server: listeners, limits, deadlines, figures, the protocol of each first byte.
 
 Its threads and what they wait for are the loop's (`loop.py`); what is accepted is a `Connection`
 of one protocol or another, which calls back for a response.
