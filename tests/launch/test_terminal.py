@@ -254,7 +254,7 @@ def test_the_session_keyring_is_another_one(directory: Path) -> None:
     source.write_text(Path(syscalls.__file__).read_text())
     # root's: this process is in it until the exec, and would be after it
     outer = (
-        "import os, sys; from sdactivate.launch import kernel\n"
+        "import os, sys; from sdactivate.launch import syscalls\n"
         "outside = str(syscalls.join_session_keyring()); print(outside, flush=True)\n"
         "os.execv(sys.executable, [*sys.argv[1:], outside])"
     )
