@@ -17,6 +17,7 @@ from sdactivate.access.processes import Process
 from sdactivate.doctor.units import Deployment
 from sdactivate.errors import Error
 from sdactivate.fronts import Front, Packaging
+from sdactivate.systemd.journal import that_matter
 from sdactivate.systemd.systemctl import Properties, addresses, one, show
 
 _LOG_TAIL = 256 * 1024  # bytes of a front's log that are looked at
@@ -178,7 +179,7 @@ class HostState:
         """Return why systemd last didn't start a unit, in its own words; "" where it has none."""
         # Not by --unit: journald can't tell the unit of a child that has ended before it looks.
         which = (f"UNIT={unit}", "_UID=0")
-        lines = self.journal(*which, "--lines=20", "--priority=warning")
+        lines = that_matter(self.journal(*which, "--lines=20", "--priority=warning"))
         ends = [number for number, line in enumerate(lines) if _END.match(line)]
         said = [it for it in lines[ends[-2] + 1 if ends[1:] else 0 :] if not _SUMMARY.search(it)]
         return said[-1] if said else ""

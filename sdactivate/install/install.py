@@ -25,6 +25,7 @@ from sdactivate.install.manager import Manager
 from sdactivate.install.manifest import Record, digest, of_others, refuse_changed
 from sdactivate.install.transaction import Say, Step
 from sdactivate.site import Site
+from sdactivate.systemd.journal import that_matter
 
 
 class Installation:
@@ -230,8 +231,9 @@ class Installation:
         except Error as error:
             option = "--user-unit" if self.manager.own else "--unit"
             units = [f"{option}={service}" for service in services]
-            said = self.manager.run("journalctl", "-q", *units, "-n", "5", "-o", "cat")
-            raise Error(f"{error}\n{said.rstrip()}") from None
+            said = self.manager.run("journalctl", "-q", *units, "-n", "30", "-o", "cat")
+            last = "\n".join(that_matter(said.splitlines())[-5:])
+            raise Error(f"{error}\n{last}") from None
 
     def _leave(self, services: list[str]) -> None:
         """Undo: what did not run before has no reason to, nor to be tried again and again."""

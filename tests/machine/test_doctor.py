@@ -289,9 +289,8 @@ def opened_by_hand(machine: Machine) -> None:
 _HIJACK = """
 import ctypes, os, socket
 rows = [it.split() for it in open('/proc/net/unix') if it.endswith(' /run/mysite.sock\\n')]
-(inode,) = [row[6] for row in rows if row[3] == '00010000']  # it listens: others are connections
-fds = {fd: os.readlink(f'/proc/1/fd/{fd}') for fd in os.listdir('/proc/1/fd')}
-fd = next(int(it) for it, link in fds.items() if link == f'socket:[{inode}]')
+ours = {f'socket:[{row[6]}]' for row in rows if row[3] == '00010000'}  # others are connections
+fd = next(int(it) for it in os.listdir('/proc/1/fd') if os.readlink(f'/proc/1/fd/{it}') in ours)
 shared = socket.socket(fileno=ctypes.CDLL(None).syscall(438, os.pidfd_open(1), fd, 0))
 """  # pidfd_getfd(2)
 

@@ -1,0 +1,15 @@
+"""Tell what matters in systemd's own log lines of a unit."""
+
+import re
+from collections.abc import Iterable
+
+_GOES_ON = re.compile(r", ignoring(?:[:.]|$)")
+
+
+def that_matter(lines: Iterable[str]) -> list[str]:
+    """Return `lines` without those by which systemd says that it goes on all the same.
+
+    They end in "…, ignoring: REASON" and come after what made a unit fail, in a container for
+    instance, whose control groups lack a controller.
+    """
+    return [line for line in lines if not _GOES_ON.search(line)]
