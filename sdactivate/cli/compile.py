@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from sdactivate.errors import Error, UsageError
+from sdactivate.terminal import escape, tell
 
 SUMMARY = "compile a site's code, without running it or lending it root's rights"
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     directory = args.directory.absolute()
     result = compile_tree(directory, str(directory), python)
     for source in result.invalid:
-        print(f"{source}: not valid in this Python, left out", file=sys.stderr)
+        tell(f"{escape(source)}: not valid in this Python, left out")
     for source, why in result.failed.items():
-        print(f"{source}: {why}", file=sys.stderr)
+        tell(f"{escape(source)}: {why}")
     return 1 if result.failed else 0

@@ -26,6 +26,7 @@ from sdactivate.install.manifest import Record, digest, of_others, refuse_change
 from sdactivate.install.transaction import Say, Step
 from sdactivate.site import Site
 from sdactivate.systemd.journal import that_matter
+from sdactivate.terminal import escape
 
 
 class Installation:
@@ -163,8 +164,8 @@ class Installation:
             invalid, failed = compile_tree(directory, self.site.chdir, python)
         except (Error, OSError) as error:
             invalid, failed = [], {f"{directory}": str(error)}
-        reasons = [f"{source}: {why}" for source, why in failed.items()]  # a full disk
-        reasons += [f"{source}: not valid in this Python" for source in invalid]
+        reasons = [f"{escape(source)}: {why}" for source, why in failed.items()]  # a full disk
+        reasons += [f"{escape(source)}: not valid in this Python" for source in invalid]
         if reasons:
             more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
             self.say(f"not all was compiled, each cold start will take longer: {reasons[0]}{more}")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from systemd import daemon
 
 from sdactivate.errors import UsageError
+from sdactivate.terminal import escape
 
 # What changes how the supervisor sees the service is worth waiting for, so many seconds at most;
 # the rest comes again
@@ -62,8 +63,10 @@ class Supervisor:
             _say_ready()
         if not self.is_there:
             return False
-        lines = [f"{name}={' '.join(str(value).splitlines())}" for name, value in fields.items()]
-        text = "\n".join(lines)
+        # systemctl status shows it as it is, on the terminal of an administrator
+        text = "\n".join(
+            f"{name}={escape(' '.join(str(value).splitlines()))}" for name, value in fields.items()
+        )
         if self._address[0] not in "/@":
             return bool(daemon.notify(text))  # vsock, for one
         address = self._address
@@ -93,7 +96,8 @@ def notify(**fields: object) -> bool:
     """Send one message to the supervisor, for example `notify(READY=1, STATUS="serving")`.
 
     Each field is one assignment of sd_notify(3); a line break in a value would begin another
-    assignment and is sent as a space. Returns whether there is a supervisor that listens
-    (NOTIFY_SOCKET is set); raises OSError where it is set and can't be reached.
+    assignment and is sent as a space, other control characters as escapes. Returns whether there
+    is a supervisor that listens (NOTIFY_SOCKET is set); raises OSError where it is set and can't
+    be reached.
     """
     return Supervisor(os.environ).tell(**fields)

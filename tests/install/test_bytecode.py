@@ -185,6 +185,15 @@ def test_an_interpreter_that_does_not_answer(tree: Path, monkeypatch: pytest.Mon
         compile_it(tree, str(fake))
 
 
+def test_names_that_would_steer_a_terminal_are_escaped(
+    tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tree / "bad\x1b[2J\nfine\u202e.py").write_text("(")
+    assert main(["compile", str(tree)]) == 0
+    said = f"{tree}/bad\\x1b[2J\\nfine\\u202e.py: not valid in this Python, left out\n"
+    assert capsys.readouterr().err == said
+
+
 def test_the_verb(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tree / "bad.py").write_text("(")
     assert main(["compile", str(tree)]) == 0
