@@ -1,8 +1,9 @@
 """sdactivate reload: send HUP to a serving process, and wait for the outcome."""
 
 import argparse
+import re
 
-from sdactivate.errors import Error
+from sdactivate.errors import Error, UsageError
 
 SUMMARY = "let a serving process bring new code in, and wait for it"
 
@@ -22,11 +23,10 @@ reload fails; `systemctl status` and the journal have the reason.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
-    parser.add_argument("pid", type=int, help="the main process of the service")
+    parser.add_argument("pid", help="the main process of the service")
     parser.add_argument(
         "--timeout",
-        type=float,
-        default=80.0,
+        default="80",
         metavar="SECONDS",
         help="give up waiting after so long (default: 80); the reload then goes on",
     )
@@ -35,19 +35,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Send HUP to the process and wait for its answer."""
     from sdactivate.runtime.reload_result import ask
+    from sdactivate.settings import seconds
 
+    # kill(2) takes 0 and negative numbers for groups of processes, or for all
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", args.pid, re.ASCII):
+        raise UsageError(f"PID {args.pid!r}: not the number of a process")
+    pid = int(args.pid)
     try:
-        succeeded = ask(args.pid, args.timeout)
+        patience = seconds(args.timeout)
+    except ValueError as error:
+        raise UsageError(f"--timeout {args.timeout!r}: {error}") from None
+    try:
+        succeeded = ask(pid, patience)
     except ProcessLookupError:
-        raise Error(f"there is no process {args.pid} (any more)") from None
+        raise Error(f"there is no process {pid} (any more)") from None
     except PermissionError:
         raise Error(
-            f"process {args.pid} is another user's: use `systemctl reload`, which runs this "
+            f"process {pid} is another user's: use `systemctl reload`, which runs this "
             "command as the right one"
         ) from None
     if succeeded is None:
         raise Error(
-            f"process {args.pid} has not answered within {args.timeout:g} s; the reload may still "
+            f"process {pid} has not answered within {patience:g} s; the reload may still "
             "come about: systemctl status tells"
         )
     if not succeeded:

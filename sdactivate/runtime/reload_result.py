@@ -13,6 +13,8 @@ import signal
 import time
 from collections.abc import Mapping
 
+from sdactivate.errors import Error
+
 ASK = signal.SIGRTMIN
 DONE = signal.SIGUSR1
 FAILED = signal.SIGUSR2
@@ -51,8 +53,9 @@ def ask(pid: int, seconds: float) -> bool | None:
     """Let process `pid` reload; whether it succeeded, None if there was no answer in time.
 
     Raises ProcessLookupError or PermissionError where there is no such process, or it is
-    another user's.
+    another user's, and Error where it is not one that serves: the signals would end it.
     """
+    _refuse_others(pid)
     answers = {DONE, FAILED}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, answers)
     try:
@@ -69,3 +72,24 @@ def ask(pid: int, seconds: float) -> bool | None:
         return None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _refuse_others(pid: int) -> None:
+    """Raise Error where `pid` is seen not to await ASK and HUP: what they mean to it is unknown.
+
+    PID 1 is systemd, which takes both for commands and blocks them (systemd(1), signalfd(2)), or
+    a container's server, which has a handler for HUP. A server that becomes a fresh interpreter
+    blocks HUP for that while.
+    """
+    try:
+        with open(f"/proc/{pid}/status") as stream:
+            masks = dict(line.rstrip().split(":", 1) for line in stream if line.startswith("Sig"))
+    except FileNotFoundError:
+        return  # it has gone, or /proc hides it: kill(2) tells
+    blocked, caught = int(masks["SigBlk"], 16), int(masks["SigCgt"], 16)
+    hangup = caught if pid == 1 else caught | blocked
+    if not (blocked >> (ASK - 1) & 1 and hangup >> (signal.SIGHUP - 1) & 1):
+        raise Error(
+            f"process {pid} does not serve by `sdactivate serve`, and a signal could end it; "
+            "nothing was sent. `systemctl show -P MainPID NAME` has the right number"
+        )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from sdactivate.cli import main
 from sdactivate.runtime.recycling import Recycling
 from sdactivate.servers.api import Figures
 from sdactivate.settings import resolve
@@ -120,6 +121,23 @@ def test_who_asks_for_a_reload_where_nobody_listens_is_answered(life: Lives, wor
     assert failed.returncode == 1
     assert "the new code does not serve" in failed.stderr
     assert service.process.wait(60) == 1
+
+
+def test_a_reload_signals_nothing_that_does_not_serve(capfd: pytest.CaptureFixture[str]) -> None:
+    """The signals would end it; of PID 1, systemd, they are commands."""
+    with subprocess.Popen(["sleep", "60"]) as other:
+        assert main(["reload", str(other.pid)]) == 1
+        assert f"process {other.pid} does not serve" in capfd.readouterr().err
+        assert other.poll() is None
+        other.kill()
+    for pid in ("0", "-1", "1x", "", "1" * 30):
+        assert main(["reload", "--", pid]) == 2
+        assert f"PID {pid!r}: not the number of a process" in capfd.readouterr().err
+    assert main(["reload", str(2**22 + 1)]) == 1
+    assert "there is no process" in capfd.readouterr().err
+    for text in ("nan", "-1", "x"):
+        assert main(["reload", "1", f"--timeout={text}"]) == 2
+        assert f"--timeout {text!r}: " in capfd.readouterr().err
 
 
 @ONE_AND_MORE
