@@ -24,6 +24,9 @@ from sdactivate.generate.output import File, Target
 from sdactivate.generate.sites_toml import Tables
 from sdactivate.terminal import escape, tell
 
+LARGEST = 16 << 20
+"""Bytes of the largest file that is read."""
+
 WANTED_BY = {".socket": "sockets.target.wants", ".timer": "timers.target.wants"}
 """What `systemctl enable` would do for each type of unit: systemd.unit(5), [Install]."""
 
@@ -38,7 +41,7 @@ def generate(config: Path, normal: Path, target: Target, log: Callable[[str], No
     claims = Claims()
     for path in sorted(config.glob("[!.]*.toml")):  # what an editor keeps beside it has a dot
         try:
-            _refuse_others(path)
+            _refuse_unfit(path)
             tables = Tables(path)
         except Exception as error:
             log(f"{_told(path, error)}; this file is left out")
@@ -53,8 +56,17 @@ def generate(config: Path, normal: Path, target: Target, log: Callable[[str], No
                 log(f"{_told(path, error, tables.place(name))}; this site is left out")
 
 
-def _refuse_others(path: Path) -> None:
-    """Raise Error where others than root, or than who runs this, can change what `path` says."""
+def _refuse_unfit(path: Path) -> None:
+    """Raise Error where others than root, or than who runs this, can change what `path` says.
+
+    And for what would hold up the boot when it is read: a FIFO, a device, a file without end.
+    """
+    with suppress(OSError):  # reading it will say the same
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise Error(f"{path}: not a regular file, nor a link to one")
+        if about.st_size > LARGEST:
+            raise Error(f"{path}: it has {about.st_size} bytes, and at most {LARGEST} are read")
     for step in walk(str(path.absolute()), need=READ).steps:
         if why := _changed_by(step.node):
             fix = f"chown root:root {step.node.path} && chmod go-w {step.node.path}"

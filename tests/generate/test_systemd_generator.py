@@ -79,6 +79,25 @@ def test_the_others_come_up(tmp_path: Path) -> None:
     assert said[5].startswith(f"{config}/g.toml")
 
 
+def test_what_would_hold_up_the_boot_is_left_out(tmp_path: Path) -> None:
+    config, normal = tmp_path / "config", tmp_path / "normal"
+    config.mkdir()
+    normal.mkdir()
+    os.mkfifo(config / "a.toml")
+    (config / "b.toml").symlink_to("/dev/zero")
+    (config / "c.toml").touch()
+    os.truncate(config / "c.toml", 1 << 40)
+    (config / "d.toml").symlink_to("d.toml")
+    (config / "e.toml").mkdir()
+    (config / "f.toml").write_text(GOOD.format("f"))
+    said: list[str] = []
+    generate(config, normal, Target(252), said.append)
+    assert sorted(path.name for path in normal.glob("*.s*")) == ["f.service", "f.socket"]
+    assert [line.rpartition("; ")[2] for line in said] == ["this file is left out"] * 5
+    for line, why in zip(said, ["regular", "regular", "at most", "links", "regular"], strict=True):
+        assert why in line
+
+
 def test_what_an_editor_keeps_beside_a_file_is_none(tmp_path: Path) -> None:
     normal, said = generated(tmp_path, **{".#a": GOOD.format("draft"), "a": GOOD.format("a")})
     assert said == []
