@@ -6,6 +6,7 @@ documented, and which *need* of a site gives it back. With all of them `systemd-
 says 0.2. Common ground: it imports no wing.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -470,3 +471,19 @@ def lines(needs: Iterable[str], version: int) -> list[Directive]:
 def named(name: str) -> list[Directive]:
     """Return the rows for the directive `name`: none, one, or several for SystemCallFilter."""
     return [row for row in TABLE if row.name == name]
+
+
+HOMES = ("/home", "/root", "/run/user")
+"""What ProtectHome= hides."""
+
+
+def below_home(path: str) -> str:
+    """Return the name below HOMES that `path` has, itself or where its links on this host lead.
+
+    "" where there is none. A virtual environment's interpreter is a link to the one that has made
+    it, which pyenv and uv keep in their user's home.
+    """
+    for name in (path, os.path.realpath(path)):
+        if any(f"{name}/".startswith(f"{home}/") for home in HOMES):
+            return name
+    return ""

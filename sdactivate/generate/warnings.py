@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from sdactivate import external_servers
-from sdactivate.sandbox import NEEDS, TABLE
+from sdactivate.sandbox import NEEDS, TABLE, below_home
 from sdactivate.site import Site
 from sdactivate.values import ListenAddress
 
@@ -123,8 +123,12 @@ def of_service(site: Site, python: str, own: bool) -> Iterator[str]:
         ("--python", python, "file"),
         ("--chdir", site.chdir, "directory"),
     ):
-        if path.startswith(("/home/", "/root/", "/run/user/")) and not site.home:
-            yield f"{option} {path}: the sandbox hides it (ProtectHome=); move it, or give --home"
+        if path and not site.home and (hidden := below_home(path)):
+            link = "" if hidden == path else f"it leads to {hidden}, and "
+            yield (
+                f"{option} {path}: {link}the sandbox hides it (ProtectHome=); move it, or give "
+                "--home"
+            )
         elif path and not os.path.exists(path):
             yield f"{option} {path}: this host has no such {what}"
         elif path.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108 - that is what is warned of

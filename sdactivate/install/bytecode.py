@@ -33,6 +33,8 @@ LARGEST_SOURCE = 8 << 20
 """Bytes of the largest source that is compiled."""
 LARGEST_ANSWER = 64 << 20
 """Bytes of the longest answer that the compiling process may give."""
+EXIT_EXEC = 203
+"""What systemd-run ends with where the command can't be executed: systemd.exec(5)."""
 NOBODY = 65534
 """The user and group nobody, which own nothing."""
 
@@ -196,7 +198,7 @@ class _Compiler:
                 start_new_session=True,
             )
         except OSError as error:
-            raise Error(f"{python}: {error.strerror}") from None
+            raise _not_executed(python, error.strerror) from None
         self._python = python
         self._deadline = threading.Timer(DEADLINE, self._process.kill)
         self._deadline.daemon = True
@@ -267,14 +269,25 @@ class _Compiler:
 
     def _ended(self) -> Error:
         assert self._process.stderr is not None
+        with suppress(subprocess.TimeoutExpired):
+            if self._process.wait(1) == EXIT_EXEC:
+                return _not_executed(self._python, "status 203/EXEC")
         self._process.kill()
         said = self._process.stderr.read(4000).decode(errors="replace").strip().splitlines()
         return Error(f"{self._python} ended while it compiled{': ' + said[-1] if said else ''}")
 
 
+def _not_executed(python: str, why: str | None) -> Error:
+    """The error for an interpreter that a user without rights can't run, nor then a service."""
+    where = sandbox.below_home(python)
+    link = f"it leads to {where}; " if where not in ("", python) else ""
+    move = f" ({link}other users can't reach a home directory: use one in /usr or /opt)"
+    return Error(f"{python}: {why}{move if where else ''}")
+
+
 def _transient(python: str) -> list[str]:
     """Return the command that runs `python` in a unit of its own: systemd-run(1)."""
-    needs = {"home"} if python.startswith(("/home/", "/root/", "/run/user/")) else set()
+    needs = {"home"} if sandbox.below_home(python) else set()
     rows = sandbox.lines(needs, host_version())
     lines = [row.line for row in rows] + [f"RuntimeMaxSec={DEADLINE}"]
     return [

@@ -10,8 +10,9 @@ from sdactivate.doctor import units
 from sdactivate.doctor.checks.common import is_ours
 from sdactivate.doctor.checks.live_fronts import allowing, allows_peers, fields_set, says
 from sdactivate.doctor.checks.live_services import denials, not_compiled
+from sdactivate.doctor.checks.services import hidden_home
 from sdactivate.doctor.finding import Case, Command
-from sdactivate.doctor.host_state import stamp
+from sdactivate.doctor.host_state import HostState, stamp
 from sdactivate.fronts import FRONTS
 from sdactivate.systemd.unitfile import Unit, parse
 
@@ -181,3 +182,14 @@ def test_a_sites_code_is_only_looked_at_and_compiled_by_a_command_that_does_not_
     program, *rest = hit.fix.argv
     assert program.endswith("sdactivate")
     assert rest == ["compile", str(site), "--python", "/srv/web/bin/python"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the running system is examined as root")
+def test_an_interpreter_that_leads_into_a_home(tmp_path: Path) -> None:
+    (tmp_path / "python").symlink_to("/root/no-such-thing/python")
+    unit = tmp_path / "web.service"
+    unit.write_text(f"[Service]\nProtectHome=yes\nExecStart={tmp_path}/python app.py\n")
+    (deployment,) = units.offline([str(unit)])
+    (hit,) = hidden_home(Case(deployment, HostState(deployment)))
+    assert "/python leads to /root/no-such-thing/python: ProtectHome= hides it" in hit.because
+    assert not list(hidden_home(Case(deployment)))  # another machine's links

@@ -60,6 +60,14 @@ def test_the_service() -> None:
     assert "give --home" not in "".join(about(chdir="/root/x", home=True))
 
 
+def test_a_link_into_a_home(tmp_path: Path) -> None:
+    """As a virtual environment's interpreter is one where pyenv or uv has made it."""
+    (tmp_path / "python").symlink_to("/root/no-such-thing/bin/python")
+    site = Site("no-user")
+    (said,) = warnings.of_service(site, f"{tmp_path}/python", own=False)
+    assert "python: it leads to /root/no-such-thing/bin/python, and the sandbox hides it" in said
+
+
 def test_a_site_under_tmp(tmp_path: Path) -> None:
     site = Site("no-user", chdir=str(tmp_path))
     if site.chdir.startswith("/tmp/"):

@@ -176,6 +176,16 @@ def test_an_interpreter_that_is_none(script: str, tree: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("sleep"), reason="something that does not answer")
+@as_root
+def test_an_interpreter_in_a_home_is_told_of(tree: Path) -> None:
+    """With systemd and without: it can't be reached by the site's service either."""
+    with tempfile.TemporaryDirectory(dir="/root") as home:  # its mode is 0700
+        (Path(home) / "python").touch(0o755)
+        (tree / "python").symlink_to(f"{home}/python")
+        with pytest.raises(Error, match=rf"it leads to {home}/\S*; other users can't reach"):
+            compile_it(tree, str(tree / "python"))
+
+
 def test_an_interpreter_that_does_not_answer(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bytecode, "DEADLINE", 0.2)
     fake = tree / "python"

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Hit, Lines
+from sdactivate.sandbox import HOMES, below_home
 from sdactivate.systemd.unitfile import Entry, Unit, split
 
 _KEPT = ("yes", "restart", "true", "1", "on")
-_HOMES = ("/home", "/root", "/run/user")
 # Measured: which of these start the program as their child. `sh` is dash here, which forks even
 # for a lone command; bash becomes the last command of a list. poetry, pipenv, env, nice, setsid,
 # nohup, setpriv, chrt, prlimit and stdbuf become the program.
@@ -234,16 +234,20 @@ def hidden_home(case: Case) -> Iterator[Hit]:
             words = common.command(entry, service)
             bound = service.words("BindReadOnlyPaths") + service.words("BindPaths")
             for word in words:
-                if not common.under(word, *_HOMES) or common.under(
-                    word, *(it.partition(":")[0] for it in bound)
+                path = word
+                if case.host and word.startswith("/"):  # its links are this host's
+                    path = below_home(word)
+                if not common.under(path, *HOMES) or common.under(
+                    path, *(it.partition(":")[0] for it in bound)
                 ):
                     continue
-                reason = _hidden(word, user, hides, common.is_dynamic(service))
+                reason = _hidden(path, user, hides, common.is_dynamic(service))
                 if reason:
                     status = "203/EXEC" if entry.key == "ExecStart" else "200/CHDIR"
+                    link = "" if path == word else f" leads to {path}"
                     yield Hit(
                         entry,
-                        f"{word}: {reason} (status={status})",
+                        f"{word}{link}: {reason} (status={status})",
                         Advice(
                             "move the application and its virtual environment to "
                             f"/srv/{service.prefix} or /opt/{service.prefix}"
