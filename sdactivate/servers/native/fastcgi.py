@@ -101,8 +101,11 @@ class FastCgi(KeepAlive):
             if request.keep_alive and self.output is None:
                 self.done = True  # there is nothing to settle
                 return
+        elif self.server.draining:
+            self.post_pieces(self.body_pieces(head, memoryview(body)), body)
+            self._send_end(request, codec.end_response(request.id))
         else:
-            self._send_end(request, b"")  # not sent yet, but complete
+            self._parser.answered(request)  # not sent yet, but complete
             end = (memoryview(codec.end_response(request.id)),)
             self.post_pieces(chain(self.body_pieces(head, memoryview(body)), end), body)
         self.finish()

@@ -245,6 +245,57 @@ def test_a_stop_waits_for_what_is_being_taken(tmp_path: Path, protocol: str) -> 
         assert service.process.wait(20) == 0
 
 
+WAITING = """
+import os, time
+
+def application(environ, start_response):
+    _, kind, size = environ["PATH_INFO"].split("/")
+    open("begun", "w").close()
+    while not os.path.exists("go on"):
+        time.sleep(0.01)
+    start_response("200 OK", [])
+    body = b"x" * int(size)
+    if kind == "pieces":
+        return (body[at : at + 1000] for at in range(0, len(body), 1000))
+    if kind == "file":
+        open("file", "wb").write(body)
+        return environ["wsgi.file_wrapper"](open("file", "rb"))
+    return [body]
+"""
+
+
+@pytest.mark.parametrize(
+    ("server", "protocol"), [*(("native", each) for each in PROTOCOLS), ("flup", "fastcgi")]
+)
+@pytest.mark.parametrize("kind", ["whole", "pieces", "file"])
+@pytest.mark.parametrize("size", [100_000, SIZE])
+def test_a_response_that_begins_during_a_stop_is_sent_whole(
+    tmp_path: Path,
+    server: str,
+    protocol: str,
+    kind: str,
+    size: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a kept connection, where the protocol has them."""
+    monkeypatch.chdir(tmp_path)
+    Path("waiting.py").write_text(WAITING)
+    kept = protocol in ("http", "fastcgi")
+    request = Request(f"/{kind}/{size}", keep=kept)
+    with (
+        serving(tmp_path, "waiting:application", server=server) as service,
+        service.connect() as peer,
+        service.connect() as idle,
+    ):
+        peer.sendall(PROTOCOLS[protocol].encode(request))
+        eventually(Path("begun").exists, "the application to be called")
+        service.process.send_signal(signal.SIGTERM)
+        assert idle.recv(1) == b"", "it drains, and closes who has said nothing"
+        Path("go on").touch()
+        whole(peer, protocol, size)
+        assert service.process.wait(20) == 0
+
+
 def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
     with (
         serving(tmp_path, APPLICATION, threads=1, graceful_timeout=0.5) as service,
