@@ -33,6 +33,9 @@ from typing import Protocol
 
 from sdactivate.servers.native.concurrency import TICK, Look, State, decide
 
+# So many seconds a peer is waited for before it can be the slowest, if there is another
+_MOMENT = 2.0
+
 
 class Job(Protocol):
     """What a thread is doing."""
@@ -55,7 +58,8 @@ class Worker:
 
     response: what it is serving, None between requests. since: when it began that, or ended
     the last, on the monotonic clock. moved: when it last sent or received a piece of a body.
-    served: how many requests it has finished. has_turn: no other thread may be in the application.
+    served: how many requests it has finished. lent: since when it waits for its peer, 0.0: it does
+    not. has_turn: no other thread may be in the application.
     """
 
     __slots__ = (
@@ -70,7 +74,7 @@ class Worker:
         self.moved = 0.0
         self.served = 0
         self.parked = False
-        self.lent = False
+        self.lent = 0.0
         self.has_turn = False
         self.gate = Lock()
         self.gate.acquire()
@@ -176,7 +180,7 @@ class Pool:
         with self._mutex:
             self.takes_turns = self.size == 1
             self.running -= 1
-            worker.lent = True
+            worker.lent = time.monotonic()
             if len(self.lent) >= self.lendable:
                 self._cut_slowest()
             self.lent[worker] = peer
@@ -188,7 +192,7 @@ class Pool:
             with self._mutex:
                 self.lent.pop(worker, None)
                 self.running += 1  # perhaps one too many now: the next to be free parks
-                worker.lent = False
+                worker.lent = 0.0
             worker.moved = time.monotonic()
             if self.takes_turns and worker.response is not None:
                 self.take_turn(worker)
@@ -206,7 +210,9 @@ class Pool:
 
     def _cut_slowest(self) -> None:
         now = time.monotonic()
-        worker = min(self.lent, key=lambda each: self.lent[each].rate(now))
+        # Who is waited for since a moment ago has had no time to take or to send anything
+        slow = [worker for worker in self.lent if now - worker.lent >= _MOMENT]
+        worker = min(slow or [next(iter(self.lent))], key=lambda each: self.lent[each].rate(now))
         self.lent.pop(worker).cut(
             f"the slowest of {self.lendable} peers that each hold a thread (lent_threads)"
         )

@@ -1,5 +1,6 @@
 """Peers that read nothing, or send a byte now and then, hold no thread: others are served."""
 
+import concurrent.futures
 import contextlib
 import os
 import re
@@ -148,6 +149,24 @@ def test_what_is_made_piece_by_piece_lends_threads_and_no_more(
                 sizes.append(len(PROTOCOLS[protocol].read(peer, Request()).body))
         assert sizes.count(100 * 65536) == 6
         served(service, protocol)
+
+
+def test_the_slowest_is_never_who_has_just_come(tmp_path: Path) -> None:
+    """Slow peers that hold all lent threads don't drive out who takes what it is sent."""
+    with (
+        serving(tmp_path, APPLICATION, threads=4, lent_threads=6) as service,
+        readers(service, "http", "/big/100", 6) as slow,
+        service.crowd(6) as quick,
+        concurrent.futures.ThreadPoolExecutor() as takers,
+    ):
+        for peer in slow:
+            peer.recv(40_000)
+        served(service, "http")
+        time.sleep(2.5)
+        for peer in quick:
+            peer.sendall(PROTOCOLS["http"].encode(Request("/big/100")))
+        list(takers.map(lambda peer: whole(peer, "http", 100 * 65536), quick))
+        service.logged("the slowest of 6 peers")
 
 
 ALONE = """
