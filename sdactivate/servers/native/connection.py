@@ -319,6 +319,8 @@ class Connection:
         if pace is None:
             pace = output.pace = Pace(self.fd, output.written, self.since)
         pace.look(self.fd, output.written, now)
+        if self._poll(select.POLLOUT, 0):
+            pace.excuse(now)  # it has taken what there was, and no thread has been free to go on
         fault = pace.fault(now, settings.write_timeout, settings.write_rate)
         if fault is not None:
             log.say(log.WARNING, f"{self.peer_name()}: {fault}; connection closed")
@@ -615,22 +617,26 @@ class Connection:
             return data
 
     def _wait_to_read(self, timeout: float) -> None:
+        self._check_rate(self._streamed, self._waited)
         began = monotonic()
         slow = SlowWriter(self, self._streamed, began - self._waited)
         with self.server.pool.lending(slow):
             has_come = self._poll(select.POLLIN, timeout)
+            # What the application does in between, this one or another, is not the peer's time
+            self._waited += monotonic() - began
         if slow.is_cut:
             raise PeerGone("the peer was cut off in the middle of the body")
         if not has_come:
             raise Malformed(f"the body has stopped for {timeout:g} s", "408 Request Timeout")
-        # What the application does in between is not the peer's time
-        self._waited += monotonic() - began
-        self.check_rate(self._streamed, self._waited)
 
-    def check_rate(self, size: int, seconds: float) -> None:
-        """Refuse a body of which `size` bytes have come in so many seconds, if that is too slow."""
+    def _check_rate(self, size: int, seconds: float) -> None:
+        """Refuse a body of which `size` bytes have come in so many seconds, if that is too slow.
+
+        To be called when its peer is waited for: what has come, and could not be read because all
+        threads were busy, speaks for it.
+        """
         rate = self.server.settings.body_rate
-        if seconds > GRACE and size < rate * seconds:
+        if seconds > GRACE and size < rate * seconds and not self.has_spoken():
             raise Malformed(
                 f"the body comes with less than {rate} bytes a second (body_rate)",
                 "408 Request Timeout",
@@ -642,15 +648,18 @@ class Connection:
         came: bytes that the peer has sent for it, framing and what is not complete included.
         """
         upload = self.upload
-        now = monotonic()
         if upload is None:
             settings = self.server.settings
-            self.upload = upload = Upload(self.server.held, settings.body_buffer, now)
+            self.upload = upload = Upload(self.server.held, settings.body_buffer, monotonic())
         upload.came += came
         if data:
             upload.write(data)
-        self.check_rate(upload.came, now - upload.began)
         return upload
+
+    def wait_for_more(self, upload: Upload) -> None:
+        """Leave the connection until more of a body comes. Raises Malformed if that is too slow."""
+        self._check_rate(upload.came, monotonic() - upload.began)
+        self.wait(self.server.settings.body_timeout)
 
     def too_late(self) -> Malformed:
         """What a peer got wrong that has not come to the end of a request in time."""

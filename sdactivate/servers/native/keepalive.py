@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sdactivate.servers.native.connection import Connection, Owner
+from sdactivate.servers.native.held_bodies import Upload
 from sdactivate.servers.native.input_stream import stream
 from sdactivate.servers.native.wire import Malformed, Message
 from sdactivate.servers.native.wsgi import PeerGone, Response
@@ -78,8 +79,7 @@ class KeepAlive(Connection):
                     if malformed is not None:
                         break
                     if not self._is_streamed(request):
-                        self._collect(request, len(data))
-                        self.wait(self.server.settings.body_timeout)
+                        self.wait_for_more(self._collect(request, len(data)))
                         return
                 del parser.requests[0]
                 self._timed = False
@@ -127,15 +127,16 @@ class KeepAlive(Connection):
             return False
         return length > self.server.settings.body_buffer or bool(request.awaits_continue)
 
-    def _collect(self, request: Message, came: int) -> None:
+    def _collect(self, request: Message, came: int) -> Upload:
         """Keep what has come of a body. Raises Malformed, PeerGone."""
         if request.awaits_continue:
             request.awaits_continue = False
             self.send_continue()
         if request.length is None:
             self.server.check_length(request.received)
-        self.collect(b"".join(request.body), came)
+        body = b"".join(request.body)
         request.body.clear()
+        return self.collect(body, came)
 
     def _drop_upload(self) -> None:
         upload, self.upload = self.upload, None

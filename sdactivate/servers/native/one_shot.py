@@ -82,7 +82,7 @@ class OneShot(Connection):
         try:
             upload = self.collect(data, len(data))
             if self._left:
-                self.wait(self.server.settings.body_timeout)
+                self.wait_for_more(upload)
                 return
             environ["wsgi.input"] = upload.reader()
         except Malformed as error:

@@ -187,15 +187,16 @@ class Output:
 class Pace:
     """How quickly a peer takes what is sent to it.
 
-    began: when it was first waited for, on the monotonic clock. moved: when it last took something.
-    taken: bytes since it began.
+    began: when it was first waited for, on the monotonic clock, and later by what is excused.
+    moved: when it last took something. taken: bytes since it began.
     """
 
-    __slots__ = ("_first", "began", "moved", "taken")
+    __slots__ = ("_first", "_looked", "_waited", "began", "moved", "taken")
 
     def __init__(self, fd: int, written: int, now: float) -> None:
-        self.began = self.moved = now
+        self.began = self.moved = self._looked = now
         self.taken = 0
+        self._waited = 0.0
         self._first = written - unsent(fd)
 
     def look(self, fd: int, written: int, now: float) -> None:
@@ -204,6 +205,12 @@ class Pace:
         if taken > self.taken:
             self.taken = taken
             self.moved = now
+        self._waited, self._looked = now - self._looked, now
+
+    def excuse(self, now: float) -> None:
+        """Don't count the time between the last two looks: the peer has waited for this server."""
+        self.began += self._waited
+        self.moved = now
 
     def fault(self, now: float, silence: float, rate: int) -> str | None:
         """What the peer does wrong: nothing taken for `silence` seconds, or less than `rate`.

@@ -374,6 +374,32 @@ def test_who_is_too_slow_is_cut_off_in_both_directions(tmp_path: Path) -> None:
             assert PROTOCOLS[protocol].read(uploads[number], Request()).status == 408
 
 
+def test_who_waits_for_a_busy_server_is_not_slow(tmp_path: Path) -> None:
+    """What has come, and what has been taken, when no thread was free to see to it."""
+    with (
+        serving(tmp_path, APPLICATION, threads=1, write_timeout=2, body_rate="1M") as service,
+        service.crowd(len(PROTOCOLS)) as uploads,
+        service.crowd(len(PROTOCOLS)) as downloads,
+        service.connect() as busy,
+        concurrent.futures.ThreadPoolExecutor() as takers,
+    ):
+        rest: list[bytes] = []
+        for protocol, sender, reader in zip(PROTOCOLS, uploads, downloads, strict=True):
+            start, end = split(protocol, 100_000)
+            rest.append(end)
+            sender.sendall(start)
+            reader.sendall(PROTOCOLS[protocol].encode(Request(f"/blob/{SIZE}")))
+        served(service, "http")
+        busy.sendall(PROTOCOLS["http"].encode(Request("/sleep/22")))
+        time.sleep(0.5)
+        for sender, end in zip(uploads, rest, strict=True):
+            sender.sendall(end)
+        list(takers.map(whole, downloads, PROTOCOLS))
+        for protocol, sender in zip(PROTOCOLS, uploads, strict=True):
+            assert PROTOCOLS[protocol].read(sender, Request()).body == b"100000 100000"
+        assert "warning" not in service.log
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_watchdog_is_content_and_the_status_true(
     tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
