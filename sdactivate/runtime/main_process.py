@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from sdactivate.runtime.plan import Plan
     from sdactivate.servers.api import Server
 
-# Seconds for which a process that can't start answers the clients that wait
-_APOLOGY = 0.2
+# Seconds for which a process that can't start answers the clients that wait. A supervisor starts it
+# again at once (RestartSec=100ms), and systemd before 254 knows no growing pause: without this one
+# an application that can't be imported would be imported without end, at the cost of a processor.
+_APOLOGY, _SUPERVISED_APOLOGY = 0.2, 2.0
 
 
 def run(plan: Plan) -> int:
@@ -149,8 +151,10 @@ class MainProcess:
 
         server = self._plan.make(self._loop.poke, unavailable)
         server.start()
-        # Whoever has come by now is served at once; for the rest there is the next start
-        time.sleep(_APOLOGY)
+        for number in _STOPS:
+            signal.signal(number, signal.SIG_DFL)  # a stop need not wait for this
+        # Whoever comes until then is answered at once; for the rest there is the next start
+        time.sleep(_SUPERVISED_APOLOGY if self._plan.supervisor.is_there else _APOLOGY)
         server.drain()
         if not server.join(1.0):
             server.cut()

@@ -357,6 +357,19 @@ def test_an_application_that_leaves_while_it_is_imported(life: Lives) -> None:
 
 
 @ONE_AND_MORE
+def test_who_can_not_start_answers_for_a_while_and_a_stop_ends_that(
+    life: Lives, workers: int
+) -> None:
+    """Without a pause here, and with RestartSec=100ms, a crash loop would cost a processor."""
+    service = life("import no_such_thing", workers=workers, preload="yes")
+    service.told_by(lambda line: line.startswith("STATUS=failed to start: "), "the failure")
+    time.sleep(0.5)  # more than the clients that waited already need
+    assert service.ask().startswith(b"HTTP/1.1 503")
+    service.signal(signal.SIGTERM)
+    assert service.process.wait(60) == -signal.SIGTERM
+
+
+@ONE_AND_MORE
 def test_a_stop_while_the_application_is_imported(life: Lives, workers: int) -> None:
     service = life("print('importing', file=sys.stderr); time.sleep(600)", workers=workers)
     service.logged("importing")
