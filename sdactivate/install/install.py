@@ -217,22 +217,22 @@ class Installation:
         if sockets:
             if services:
                 systemctl("stop", "--", *services)
-            systemctl("restart", "--", *sockets)
+            self._bring("restart", sockets)
             if services:
                 self._bring("start", services)
         elif again := self._running(self._named(".service", self.changed)):
             self._bring("restart", again)
         if self._starting:
-            systemctl("enable", "--now", "--", *self._starting)
+            self._bring("enable --now", self._starting)
 
-    def _bring(self, verb: str, services: list[str]) -> None:
-        """Start or restart services. Raises Error, with their last words, where they can't."""
+    def _bring(self, command: str, units: list[str]) -> None:
+        """Start, restart or enable units. Raises Error, with their last words, where they can't."""
         try:
-            self.manager.systemctl(verb, "--", *services)
+            self.manager.systemctl(*command.split(), "--", *units)
         except Error as error:
             option = "--user-unit" if self.manager.own else "--unit"
-            units = [f"{option}={service}" for service in services]
-            said = self.manager.run("journalctl", "-q", *units, "-n", "30", "-o", "cat")
+            options = [f"{option}={unit}" for unit in units]
+            said = self.manager.run("journalctl", "-q", *options, "-n", "30", "-o", "cat")
             last = "\n".join(that_matter(said.splitlines())[-5:])
             raise Error(f"{error}\n{last}") from None
 

@@ -107,18 +107,22 @@ def test_only_root_installs_and_is_told_so_at_once(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "said", "why"),
     [
-        (["--app", "mysite.nothing:application"], "start the service once"),
-        (["--group", "no-such-group"], "enable and start"),
-        (["--credential", "key=/no/such/file"], "start the service once"),
+        (["--app", "mysite.nothing:application"], "start the service once", "no module"),
+        (["--group", "no-such-group"], "enable and start", "Failed to resolve group"),
+        (["--listen", "/run/systemd"], "enable and start", "Address already in use"),
+        (["--credential", "key=/no/such/file"], "start the service once", "status=243"),
     ],
 )
-def test_what_cannot_run_is_taken_back(options: list[str], said: str, machine: Machine) -> None:
+def test_what_cannot_run_is_taken_back(
+    options: list[str], said: str, why: str, machine: Machine
+) -> None:
     failed = machine.run(*INSTALL, *options, check=False)
     assert failed.returncode == 1
     assert failed.stdout == ""
     assert f"sdactivate install: {said}" in failed.stderr
+    assert why in failed.stderr
     assert "what had been done was undone" in failed.stderr
     assert units(machine) == []
     assert records(machine) == ""
