@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -17,18 +18,25 @@ class Record(NamedTuple):
 
     path: Path
     files: dict[str, str]
+    root: Path = Path("/")
+    """Of the image, whose record names the files as the image does: it may be moved, or booted."""
 
     @classmethod
     def load(cls, manager: Manager, name: str) -> "Record":
         """Return the record of the site; an empty one where there is none.
 
-        Raises Error for one that can't be understood.
+        What an image's record names is looked for in the image. Raises Error for a record that
+        can't be understood, or is no regular file.
         """
         path = manager.state / f"{name}.json"
+        if (data := atomic_write.read(path)) is None:
+            return cls(path, {}, manager.root)
         try:
-            return cls(path, dict(json.loads(path.read_text())["files"]))
-        except FileNotFoundError:
-            return cls(path, {})
+            files = dict(json.loads(data)["files"])
+            if not all(map(os.path.isabs, files)):
+                raise ValueError
+            found = {_place(manager, one): known for one, known in files.items()}
+            return cls(path, found, manager.root)
         except (ValueError, KeyError, TypeError):
             raise Error(
                 f"{path} is not as install left it; move it away and install again"
@@ -40,8 +48,15 @@ class Record(NamedTuple):
             atomic_write.remove(self.path)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"files": self.files}, indent=2, sort_keys=True) + "\n"
+        files = {str("/" / Path(one).relative_to(self.root)): it for one, it in self.files.items()}
+        text = json.dumps({"files": files}, indent=2, sort_keys=True) + "\n"
         atomic_write.replace(self.path, File(self.path.name, text), sync=True)
+
+
+def _place(manager: Manager, recorded: str) -> str:
+    """Return where the file is that a record names: the file itself, should it be a link."""
+    folder, name = os.path.split(os.path.normpath(recorded))
+    return str(manager.at(folder) / name)
 
 
 def of_others(manager: Manager, name: str) -> dict[Path, str]:

@@ -1,5 +1,7 @@
 """Links of an image lead to places in it."""
 
+import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -43,6 +45,35 @@ def test_install_and_uninstall_stay_in_it(image: Path, tmp_path: Path) -> None:
     assert made >= {"mysite.socket", "mysite.service", "mysite.conf", "mysite.json", "one"}
     assert main(["uninstall", "mysite", f"--root={image}"]) == 0
     assert {name for name in files(image) - before if "mysite." in name} == set()
+
+
+def test_a_record_leads_to_no_file_of_the_host(image: Path, tmp_path: Path) -> None:
+    """Who makes the image writes it, and can know what is in a file of the host."""
+    kept = tmp_path / "host/kept"
+    kept.write_text("known to all")
+    (state := inside(image, "/var/lib/sdactivate")).mkdir(parents=True)
+    known = hashlib.sha256(b"known to all").hexdigest()
+    ways = [str(kept), f"/..{kept}", f"{image}/../host/kept", "/escape/kept"]
+    (image / "escape").symlink_to(kept.parent)
+    (state / "mysite.json").write_text(json.dumps({"files": dict.fromkeys(ways, known)}))
+    assert main(["uninstall", "mysite", f"--root={image}", "--force"]) == 0
+    assert kept.exists()
+    (state / "mysite.json").write_text(json.dumps({"files": {"relative": known}}))
+    assert main(["uninstall", "mysite", f"--root={image}"]) == 1
+    for obstacle in (lambda at: at.symlink_to(kept), os.mkfifo):
+        (state / "mysite.json").unlink()
+        obstacle(state / "mysite.json")
+        assert main(["uninstall", "mysite", f"--root={image}"]) == 1
+
+
+def test_an_image_may_be_moved(image: Path, tmp_path: Path) -> None:
+    site = ["--group=www-data", "--app=mysite.wsgi:application", "--systemd=252"]
+    assert main(["install", "mysite", f"--root={image}", *site]) == 0
+    record = json.loads((inside(image, "/var/lib/sdactivate") / "mysite.json").read_text())
+    assert not [name for name in record["files"] if str(image) in name]
+    moved = image.rename(tmp_path / "moved")
+    assert main(["uninstall", "mysite", f"--root={moved}"]) == 0
+    assert not [name for name in files(moved) if "mysite." in name]
 
 
 def test_the_generators_link_stays_in_it(image: Path, tmp_path: Path) -> None:
