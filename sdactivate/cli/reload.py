@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     except PermissionError:
         raise Error(
             f"process {pid} is another user's: use `systemctl reload`, which runs this "
-            "command as the right one"
+            f"command as the right one. Without systemd `kill -HUP {pid}` lets it reload, and its "
+            "log tells how that went"
         ) from None
     if succeeded is None:
         raise Error(

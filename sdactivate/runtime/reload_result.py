@@ -77,19 +77,23 @@ def ask(pid: int, seconds: float) -> bool | None:
 def _refuse_others(pid: int) -> None:
     """Raise Error where `pid` is seen not to await ASK and HUP: what they mean to it is unknown.
 
+    And PermissionError where it could not answer: kill(2).
+
     PID 1 is systemd, which takes both for commands and blocks them (systemd(1), signalfd(2)), or
     a container's server, which has a handler for HUP. A server that becomes a fresh interpreter
     blocks HUP for that while.
     """
     try:
         with open(f"/proc/{pid}/status") as stream:
-            masks = dict(line.rstrip().split(":", 1) for line in stream if line.startswith("Sig"))
+            lines = dict(line.rstrip().split(":", 1) for line in stream)
     except FileNotFoundError:
         return  # it has gone, or /proc hides it: kill(2) tells
-    blocked, caught = int(masks["SigBlk"], 16), int(masks["SigCgt"], 16)
+    blocked, caught = int(lines["SigBlk"], 16), int(lines["SigCgt"], 16)
     hangup = caught if pid == 1 else caught | blocked
     if not (blocked >> (ASK - 1) & 1 and hangup >> (signal.SIGHUP - 1) & 1):
         raise Error(
             f"process {pid} does not serve by `sdactivate serve`, and a signal could end it; "
             "nothing was sent. `systemctl show -P MainPID NAME` has the right number"
         )
+    if int(lines["Uid"].split()[0]) != os.getuid():
+        raise PermissionError  # root may signal it; but it may not signal root

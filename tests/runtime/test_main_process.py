@@ -140,6 +140,25 @@ def test_a_reload_signals_nothing_that_does_not_serve(capfd: pytest.CaptureFixtu
         assert f"--timeout {text!r}: " in capfd.readouterr().err
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may signal what may not signal it")
+def test_root_is_told_that_another_users_process_can_not_answer(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """It reloaded, and was reported as gone."""
+    awaits = (
+        "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGRTMIN}); "
+        "signal.signal(signal.SIGHUP, print); print(flush=True); signal.pause()"
+    )
+    command = ["/usr/bin/python3", "-c", awaits]
+    with subprocess.Popen(command, user=65534, stdout=subprocess.PIPE, cwd="/") as other:
+        assert other.stdout is not None
+        assert other.stdout.readline()
+        assert main(["reload", str(other.pid)]) == 1
+        assert f"process {other.pid} is another user's" in capfd.readouterr().err
+        assert other.poll() is None
+        other.kill()
+
+
 @ONE_AND_MORE
 def test_a_stop_while_it_is_to_start_afresh_is_a_stop(life: Lives, workers: int) -> None:
     service = life(supervised=False, workers=workers)
