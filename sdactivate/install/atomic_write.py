@@ -35,7 +35,7 @@ def write(directory: Path, files: Iterable[File], force: bool = False) -> list[F
         for path, file in changed.items():
             drafts[path] = _draft(path, file)
         for path in changed:
-            os.replace(drafts[path], path)
+            _rename(drafts[path], path)
             del drafts[path]
     finally:
         for draft in drafts.values():
@@ -96,7 +96,7 @@ def replace(path: Path, file: File, sync: bool = False) -> None:
     """
     draft = _draft(path, file, sync)
     try:
-        os.replace(draft, path)
+        _rename(draft, path)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(draft)
@@ -107,6 +107,14 @@ def replace(path: Path, file: File, sync: bool = False) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _rename(draft: str, path: Path) -> None:
+    """Give `draft` its name. Raises OSError, which names `path`: nobody knows of a draft."""
+    try:
+        os.replace(draft, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _draft(path: Path, file: File, sync: bool = False) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from sdactivate.errors import Error
 from sdactivate.generate.output import File
-from sdactivate.install.atomic_write import write
+from sdactivate.install.atomic_write import replace, write
 
 OURS = File("a.socket", "# a.socket, written by sdactivate.\nnew\n")
 
@@ -72,3 +72,13 @@ write(Path({str(tmp_path)!r}), files)
     assert f"File too large: '{tmp_path}/b.socket'" in run.stderr
     assert (tmp_path / "a.socket").read_text() == OURS.text
     assert os.listdir(tmp_path) == ["a.socket"]
+
+
+def test_what_can_not_be_replaced_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.socket").mkdir()
+    file = File("a.socket", "text")
+    with pytest.raises(IsADirectoryError, match=r"directory: '[^']*/a\.socket'$"):
+        write(tmp_path, [file], force=True)
+    with pytest.raises(IsADirectoryError, match=r"directory: '[^']*/a\.socket'$"):
+        replace(tmp_path / "a.socket", file)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.socket"]
