@@ -57,6 +57,8 @@ BY_FIRST_BYTE: dict[int, type[Connection]] = {
     0: Uwsgi,
     100: Uwsgi,
 }
+# Read before the application is imported, which may clear the environment
+_SPOOL_DIRECTORY = spool_directory(os.environ)
 # How long accepting rests when there are no descriptors left
 _REST = 0.1
 # Deadlines are looked at so often, seconds
@@ -106,7 +108,7 @@ class Server:
         del self._http_base["CONTENT_LENGTH"]
         self.failed: str | None = None  # a process of threads goes on as long as it lives
         self.unobserved = False  # nobody looks at the figures until the next request
-        self.held = Held(settings.held_bytes, spool_directory(os.environ))
+        self.held = Held(settings.held_bytes, _SPOOL_DIRECTORY)
         self._streamed = tuple(f"{path.rstrip('/')}/" for path in settings.stream_uploads)
         self.loop: Loop[Connection] = Loop(
             settings.threads, settings.lent_threads, poke, self.fault

@@ -88,6 +88,28 @@ def split(protocol: str, size: int, path: str = "/read", left: int = 20) -> tupl
     return data[:-left], data[-left:]
 
 
+def test_an_upload_is_spooled_where_systemd_says_whatever_the_application_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """$CACHE_DIRECTORY, though the application clears the environment when it is imported."""
+    monkeypatch.setenv("CACHE_DIRECTORY", str(cache := tmp_path / "cache"))
+    cache.mkdir()
+    (tmp_path / "cleared.py").write_text(
+        "import os\nos.environ.clear()\nfrom tests.servers.native.applications import application\n"
+    )
+    start, _ = split("http", 2 * MiB)
+    with serving(tmp_path, "cleared:application") as service, service.connect() as peer:
+        peer.sendall(start)
+
+        def spooled() -> bool:
+            links = Path(f"/proc/{service.process.pid}/fd").iterdir()
+            with contextlib.suppress(FileNotFoundError):
+                return any(os.readlink(link).startswith(str(cache)) for link in links)
+            return False
+
+        eventually(spooled, "a file in $CACHE_DIRECTORY")
+
+
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("size", [100_000, 2 * MiB])
