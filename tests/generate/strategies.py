@@ -70,11 +70,14 @@ def texts(option: Any) -> st.SearchStrategy[str]:
         "command": _COMMANDS,
         "by-hand": _COMMANDS.map(lambda text: text.replace("clear", "migrate", 1)),
         "member": st.sampled_from(["www-data", "nobody"]),
+        "allow-syscall": st.sampled_from(["listen", "@keyring"]),
         "every": st.sampled_from(["daily", "Mon 04:00", "*:0/15", "Mon..Fri *-*-* 10:00:00 UTC"])
         | st.builds("{}{}".format, st.integers(1, 99), st.sampled_from(["s", "min", "h", " days"])),
     }
     if option.topic == "runtime":
-        chosen = st.sampled_from(["1", "4", "10", "30", "yes", "native", "auto", "user:www-data"])
+        chosen = st.sampled_from(
+            ["1", "4", "10", "30", "yes", "native", "auto", "user:www-data", "/up", "Forwarded"]
+        )
     else:
         chosen = values.get(option.name, _PATHS)
     return chosen.filter(_reads(option.read))

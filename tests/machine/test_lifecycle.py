@@ -304,7 +304,7 @@ def test_a_kill_in_the_middle_of_a_reload(site: Site) -> None:
         lambda: site.machine.run("pgrep", "-cf", "sdactivate serve app").stdout == "1\n",
         "nothing is left of the old process and its successor",
     )
-    assert site.show("ActiveState") == "active"
+    site.machine.wait(lambda: site.show("ActiveState") == "active", "systemd knows that it serves")
 
 
 def test_a_kill_of_the_process_after_a_reload_is_noticed(site: Site) -> None:
