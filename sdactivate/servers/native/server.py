@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from threading import get_ident
 from time import monotonic
 from typing import Any, ClassVar
+from urllib.parse import unquote_to_bytes
 
 from sdactivate import log, trust
 from sdactivate.servers.api import Figures
@@ -109,7 +110,11 @@ class Server:
         self.failed: str | None = None  # a process of threads goes on as long as it lives
         self.unobserved = False  # nobody looks at the figures until the next request
         self.held = Held(settings.held_bytes, _SPOOL_DIRECTORY)
-        self._streamed = tuple(f"{path.rstrip('/')}/" for path in settings.stream_uploads)
+        # As PATH_INFO is: its bytes, each as a character (PEP 3333, "Unicode Issues")
+        self._streamed = tuple(
+            unquote_to_bytes(f"{path.rstrip('/')}/").decode("latin-1")
+            for path in settings.stream_uploads
+        )
         self.loop: Loop[Connection] = Loop(
             settings.threads, settings.lent_threads, poke, self.fault
         )

@@ -15,7 +15,9 @@ import pytest
 
 from sdactivate.servers.native.held_bodies import Held, Upload, spool_directory
 from sdactivate.servers.native.pending_output import FileRange, Output, Pace, Piece
+from sdactivate.servers.native.server import Server
 from sdactivate.servers.native.wsgi import PeerGone
+from sdactivate.settings import resolve
 from tests.servers.peers import PROTOCOLS, Answer, Request, ask, record
 from tests.servers.service import Service, eventually, serving
 
@@ -249,6 +251,22 @@ def test_a_streamed_upload_lends_its_thread(tmp_path: Path, protocol: str) -> No
         for peer in peers:
             peer.sendall(end)
             assert PROTOCOLS[protocol].read(peer, Request()).body == b"2097152 2097152"
+
+
+@pytest.mark.parametrize(
+    ("setting", "path", "streamed"),
+    [
+        ("/up", "/up", True),
+        ("/up/", "/up/load", True),
+        ("/up", "/upload", False),
+        ("/", "/anything", True),
+        ("/\u00fcp", "/\u00c3\u00bcp/1", True),  # PATH_INFO has UTF-8's bytes as characters
+        ("/%C3%BCp", "/\u00c3\u00bcp", True),
+    ],
+)
+def test_which_uploads_are_streamed(setting: str, path: str, streamed: bool) -> None:
+    server = Server(lambda *_: [], [], resolve({"stream_uploads": setting}, {}, {}))
+    assert server.is_streamed({"SCRIPT_NAME": "", "PATH_INFO": path}) is streamed
 
 
 @pytest.mark.parametrize("protocol", ["http", "fastcgi"])
