@@ -19,7 +19,7 @@ import pytest
 
 from sdactivate import settings as runtime
 from sdactivate.errors import UsageError
-from sdactivate.generate import options
+from sdactivate.generate import options, units
 from sdactivate.generate.build import ALL, Claims, chosen, make
 from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import Target
@@ -155,7 +155,7 @@ def check_surroundings(machine: Machine, one: Asked, unit: str) -> list[str]:
     read = properties(machine, unit, "Service", "ExecStart", *SURROUNDINGS)
     ((_, command, *_),) = read.pop("ExecStart")
     environment = dict(entry.split("=", 1) for entry in read.pop("Environment"))
-    where = {"PWD": said(site.chdir)} if site.chdir else {}
+    where = {"PYTHONNOUSERSITE": "1"} | ({"PWD": said(site.chdir)} if site.chdir else {})
     assert environment == where | {name: said(value) for name, value in site.env} | {
         f"SDACTIVATE_{name.upper()}": text for name, text in site.settings.items()
     }
@@ -167,12 +167,15 @@ def check_surroundings(machine: Machine, one: Asked, unit: str) -> list[str]:
     for name in ("LoadCredential", "LoadCredentialEncrypted"):
         read[name].sort()
     memory = read.pop("MemoryMax")
-    if not site.memory_max.endswith("%"):  # of what memory there is
-        assert memory == (size(site.memory_max) if site.memory_max else (1 << 64) - 1)
+    most = site.memory_max or units.MEMORY_MAX
+    if most.endswith("%"):  # of what memory there is
+        assert 0 < memory < (1 << 64) - 1
+    else:
+        assert memory == size(most)
     quota = read.pop("CPUQuotaPerSecUSec")
     assert quota == (int(site.cpu_quota[:-1]) * 10000 if site.cpu_quota else (1 << 64) - 1)
     tasks = read.pop("TasksMax")
-    assert not site.tasks_max or tasks == int(site.tasks_max)
+    assert tasks == int(site.tasks_max or units.tasks_max(site))
     whom = site.service_user
     assert read == {
         "EnvironmentFiles": [[said(path), False] for path in site.env_file],
