@@ -11,6 +11,7 @@ they are what is tested, `COUNTED`, and the others are left alone.
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -83,7 +84,10 @@ def _rows() -> list[Row]:
     running.stop()
     running.save()
     whole = coverage.Coverage(data_file=os.environ["COVERAGE_FILE"])
-    whole.combine()
+    with warnings.catch_warnings():
+        # A child that was killed while it wrote its file tells nothing
+        warnings.simplefilter("ignore", coverage.exceptions.CoverageWarning)
+        whole.combine()
     found = []
     for path in sorted(whole.get_data().measured_files()):
         _, code, _, missing, which = whole.analysis2(path)

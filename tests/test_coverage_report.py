@@ -38,6 +38,7 @@ def test_what_is_not_run_is_named_the_worst_first() -> None:
 def test_children_count_and_pytest_has_the_last_line(
     tests: str, module: str, counted: bool, tmp_path: Path
 ) -> None:
+    (tmp_path / "data.host.pid1.x").write_text("of a child that was killed while it wrote this")
     env = {name: text for name, text in os.environ.items() if not name.startswith("COVERAGE")}
     done = subprocess.run(
         [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-q", tests],
