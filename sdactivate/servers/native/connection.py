@@ -373,7 +373,7 @@ class Connection:
 
         One that was sent in part has begun, whether it has been read or not: the rest is waited
         for. A connection with a request under way ends with its response, and one whose peer was
-        heard a moment ago is looked at again: see `quiet`.
+        heard a moment ago is looked at again: see `shut_idle`.
         """
         lock = self._lock
         if lock is not None and lock.acquire(False):
@@ -477,10 +477,10 @@ class Connection:
             self._hold(Output((memoryview(data)[sent:],)), data)
 
     def post_both(self, head: bytes, body: bytes) -> None:
-        """Send a head and a body, now or later, without copying a long one. Raises PeerGone."""
-        if len(body) < COPY:
-            self.post(head + body)
-            return
+        """Send a head and a body, now or later, without copying the body. Raises PeerGone.
+
+        For bodies of COPY bytes or more: what is shorter costs less when it is copied.
+        """
         self.post_pieces((memoryview(head), memoryview(body)), body)
 
     def post_pieces(
