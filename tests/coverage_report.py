@@ -90,6 +90,8 @@ def _rows() -> list[Row]:
         whole.combine()
     found = []
     for path in sorted(whole.get_data().measured_files()):
+        if not path.endswith(".py"):
+            continue  # a template: Jinja2 gives what it compiles the template's own path
         _, code, _, missing, which = whole.analysis2(path)
         found.append(Row(os.path.relpath(path, HERE.parent), len(code), len(missing), which))
     return found
