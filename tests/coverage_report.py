@@ -51,6 +51,12 @@ def _children_counted(request: pytest.FixtureRequest) -> Iterator[None]:
         os.environ[TOLD_BY] = told
 
 
+@pytest.fixture
+def children_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide coverage from the children of this test: they close files that are not theirs."""
+    monkeypatch.delenv(TOLD_BY, raising=False)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the figure, where coverage.py is at work."""
     if "coverage" not in sys.modules:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sdactivate.django.runfcgi import OPTIONS, Meaning, modern, understand
 from sdactivate.errors import UsageError
-from tests.descriptors import open_files
+from tests.processes import has_ended, open_files
 from tests.reachable import as_user
 from tests.supervisors.conftest import PATIENCE, USER, House, house, wait_until
 
@@ -202,12 +202,8 @@ def _connections(house: House, pid: int) -> list[str]:
 
 
 def _alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
     time.sleep(0.01)
-    return state != "Z"
+    return not has_ended(pid)
 
 
 @needs_root

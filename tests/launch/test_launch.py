@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 import sdactivate
-from tests.descriptors import open_files
 from tests.launch.conftest import LAUNCH, PATIENCE, Launch, needs_root, wait_until
+from tests.processes import open_files
 
 LOOK = """\
 import json, os, resource, signal, socket, stat, sys

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.launch.conftest import LAUNCH, PATIENCE, wait_until
+from tests.processes import has_ended, state
 
 SERVER = """\
 import os, signal, socket, sys, time
@@ -122,15 +123,11 @@ def test_the_activator_is_not_root_and_sleeps(activator: Activators) -> None:
     status = Path(f"/proc/{site.process.pid}/status")
     if os.geteuid() == 0:
         wait_until(lambda: "\nUid:\t5\t5\t5\t5\n" in status.read_text(), "root to be given up")
-    wait_until(lambda: site_state(site.process.pid) == "S", "sleep")
+    wait_until(lambda: state(site.process.pid) == "S", "sleep")
     before = switches(status)
     for _ in range(200):
         os.sched_yield()
     assert switches(status) - before <= 1
-
-
-def site_state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
 def switches(status: Path) -> int:
@@ -156,7 +153,7 @@ def test_a_stop_is_passed_on_and_waited_for(activator: Activators, number: signa
     site.process.send_signal(number)
     assert site.process.wait(PATIENCE) == 0
     assert site.told() == ["started", signal.Signals(number).name]
-    assert not Path(f"/proc/{pid}").exists()
+    assert has_ended(pid)
 
 
 def test_other_signals_are_passed_on(activator: Activators) -> None:
@@ -232,7 +229,7 @@ def test_an_activator_killed_while_it_starts_the_command_leaves_none(
 
 def is_gone(pid: int) -> bool:
     try:
-        return site_state(pid) == "Z"
+        return state(pid) == "Z"
     except FileNotFoundError:
         return True
 

@@ -15,8 +15,8 @@ import pytest
 from sdactivate.errors import Error
 from sdactivate.launch.parent_directory import UnsafeDirectory, holding_parent
 from sdactivate.launch.sockets import Access, PathTaken, SocketInUse, listen_unix
-from tests.descriptors import open_files
 from tests.launch.conftest import LAUNCH, PATIENCE, needs_root, wait_until
+from tests.processes import open_files
 
 Start = Callable[..., "subprocess.Popen[str]"]
 OWN = Access(os.geteuid(), os.getegid(), 0o660)

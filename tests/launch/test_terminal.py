@@ -17,6 +17,7 @@ import pytest
 
 from sdactivate.launch import syscalls
 from tests.launch.conftest import LAUNCH, PATIENCE, Launch, needs_root, wait_until
+from tests.processes import has_ended
 
 pytestmark = needs_root
 
@@ -230,7 +231,7 @@ def test_it_ends_as_the_command_ends_and_not_without_it(
     at = terminal(command(directory, result))
     (pid, *_) = look(result, at)["session"]
     os.kill(at.pid, signal.SIGKILL)
-    wait_until(lambda: not Path(f"/proc/{pid}/fd").exists(), "the command's end")
+    wait_until(lambda: has_ended(pid), "the command's end")
 
 
 # Its own session keyring, and what comes of reading another one: KEYCTL_READ of keyctl(2)

@@ -406,6 +406,7 @@ def test_a_worker_that_leaves_on_its_own_is_replaced(life: Lives) -> None:
 
 
 @ONE_AND_MORE
+@pytest.mark.usefixtures("children_not_counted")
 @pytest.mark.parametrize("path", ["/close", "/closerange"])
 def test_an_application_that_closes_the_socket(life: Lives, workers: int, path: str) -> None:
     service = life(workers=workers).ready()
