@@ -6,7 +6,7 @@ program of ours by exec. One that SIGKILL ends tells nothing. Code that runs in 
 tests/machine or under another Python is not counted.
 
 Each child costs 0.2 s of processor time for importing coverage.py. So children are counted where
-they are what is tested, `COUNTED`, and the others are left alone.
+they are what is tested, `COUNTED`, once for each test, and the others are left alone.
 """
 
 import os
@@ -25,6 +25,8 @@ ENOUGH = 90.0
 """Modules with fewer of their lines run, in percent, are listed with those that are missing."""
 TOLD_BY = "COVERAGE_PROCESS_CONFIG"
 
+_counted: set[str] = set()
+
 
 class Row(NamedTuple):
     """A module: its lines with code, how many of them were not run, and which."""
@@ -42,13 +44,20 @@ class Row(NamedTuple):
 @pytest.fixture(autouse=True, scope="module")
 def _children_counted(request: pytest.FixtureRequest) -> Iterator[None]:
     """Hide from the children of most tests that coverage is measured."""
-    told = os.environ.get(TOLD_BY)
     counted = HERE in request.path.parents and request.path.relative_to(HERE).parts[0] in COUNTED
-    if told is not None and not counted:
-        del os.environ[TOLD_BY]
-    yield
-    if told is not None:
-        os.environ[TOLD_BY] = told
+    with pytest.MonkeyPatch.context() as patch:
+        if not counted:
+            patch.delenv(TOLD_BY, raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _children_counted_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count them for a test's first parameters only: the others run the same lines."""
+    name, parameters, _ = request.node.nodeid.partition("[")
+    if parameters and name in _counted:
+        monkeypatch.delenv(TOLD_BY, raising=False)
+    _counted.add(name)
 
 
 @pytest.fixture
@@ -57,10 +66,14 @@ def children_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOLD_BY, raising=False)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write what a process of pytest-xdist has counted: it has no end of its own."""
+    if hasattr(session.config, "workerinput"):
+        _stop()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the figure, where coverage.py is at work."""
-    if "coverage" not in sys.modules:
-        return
     rows = _rows()
     if not rows:
         return
@@ -84,11 +97,8 @@ def lines(rows: list[Row]) -> list[str]:
 def _rows() -> list[Row]:
     import coverage
 
-    running = coverage.Coverage.current()
-    if running is None:
+    if not _stop():
         return []
-    running.stop()
-    running.save()
     whole = coverage.Coverage(data_file=os.environ["COVERAGE_FILE"])
     with warnings.catch_warnings():
         # A child that was killed while it wrote its file tells nothing
@@ -101,3 +111,17 @@ def _rows() -> list[Row]:
         _, code, _, missing, which = whole.analysis2(path)
         found.append(Row(os.path.relpath(path, HERE.parent), len(code), len(missing), which))
     return found
+
+
+def _stop() -> bool:
+    """Write what this process has counted. Returns whether it has counted."""
+    if "coverage" not in sys.modules:
+        return False
+    import coverage
+
+    running = coverage.Coverage.current()
+    if running is None:
+        return False
+    running.stop()
+    running.save()
+    return True
