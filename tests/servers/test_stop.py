@@ -14,6 +14,8 @@ import pytest
 from tests.servers.peers import PROTOCOLS, Request, ask
 from tests.servers.service import eventually, serving
 
+# FastCGI's empty STDERR record of request 1
+CLOSING = b"\1\7\0\1\0\0\0\0"
 REQUEST = b"43:CONTENT_LENGTH\x000\x00SCGI\x001\x00REQUEST_METHOD\x00GET\x00,"
 # The service manager's side of the contract: the socket is descriptor 3, and the PID is right.
 EXEC = """
@@ -203,6 +205,31 @@ def test_what_comes_behind_the_last_response_is_refused_from_the_first_byte(
         assert codec.read(peer, slow).body == b"hello"
         with pytest.raises(BrokenPipeError):
             peer.sendall(codec.encode(slow)[:30])
+        assert service.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("server", ["native", "flup"])
+def test_a_front_is_asked_to_close_its_fastcgi_connections(tmp_path: Path, server: str) -> None:
+    # By a record that says nothing: behind the last response, and on a connection that is idle.
+    # tests/bench/test_kept_by_fronts.py shows that nginx then closes them
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    codec, kept_on = PROTOCOLS["fastcgi"], Request(keep=True)
+    slow = Request("/sleep", keep=True)
+    with (
+        serving(tmp_path, "sleeping:application", threads=1, server=server) as service,
+        service.connect() as idle,
+        service.connect() as busy,
+        service.connect() as silent,
+    ):
+        assert ask(idle, "fastcgi", kept_on).body == b"hello"
+        busy.sendall(codec.encode(slow))
+        service.logged("sleeping")
+        service.process.send_signal(signal.SIGTERM)
+        assert codec.read(busy, slow).body == b"hello"
+        assert answer(busy) == CLOSING
+        # Its front does not close it: so it is closed
+        assert answer(idle) == CLOSING
+        assert answer(silent) == b"", "no request has begun, and there is nobody to ask"
         assert service.process.wait(20) == 0
 
 

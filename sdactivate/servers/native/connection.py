@@ -172,6 +172,9 @@ class Connection:
     def resume(self) -> None:
         """Go on with what had to wait until a response was sent."""
 
+    def ask_to_close(self) -> None:
+        """Ask the peer of an idle connection to close it, once, if the protocol can."""
+
     def expired(self) -> None:
         """The deadline has passed: end the connection in the protocol's way."""
         self.close()
@@ -379,9 +382,11 @@ class Connection:
         if lock is not None and lock.acquire(False):
             shut = False
             try:
-                ends = self.idle and self.output is None
-                if self.fd >= 0 and ends and self.server.has_been_quiet(self.since):
-                    shut = shut_if_silent(self.fd)
+                if self.fd >= 0 and self.idle and self.output is None:
+                    if self.server.has_been_quiet(self.since):
+                        shut = shut_if_silent(self.fd)
+                    else:
+                        self.ask_to_close()
             finally:
                 lock.release()
             if shut or self._again:

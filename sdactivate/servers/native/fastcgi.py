@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,6 +32,8 @@ class FastCgi(KeepAlive):
 
     _parser: wire.Parser
     request: wire.Request
+    # The request behind whose response the front was asked to close the connection
+    _asked_behind: wire.Request | None = None
 
     def __init__(self, server: Owner, fd: int, address: Any) -> None:
         parser = self.codec.Parser(server.settings.header_bytes, server.fastcgi_values)
@@ -120,20 +124,30 @@ class FastCgi(KeepAlive):
     def _send_end(self, request: wire.Request, data: bytes) -> None:
         """Send the last bytes of a response. Raises PeerGone.
 
-        FastCGI has no word for: this is the last one. So at a stop the connection is shut for
-        reading before them, while the peer waits for its answer and says nothing, and closed right
-        behind them: what it sends later is refused from the first byte on.
+        FastCGI has no word for: this is the last one. So at a stop they end with a record that
+        makes nginx close the connection instead of keeping it. For other peers the connection is
+        shut for reading before them, while the peer waits for its answer and says nothing, and
+        closed right behind them: what it sends later is refused from the first byte on.
         """
         self._parser.answered(request)
-        is_last = self.server.draining and request.keep_alive and self._parser.idle
-        if is_last and self.output is None:
-            sent = send_if_silent(self.fd, data)
+        if self.server.draining and request.keep_alive and self._parser.idle:
+            data += wire.closing(request.id)
+            self._asked_behind = request
+            sent = send_if_silent(self.fd, data) if self.output is None else None
             if sent is not None:
                 request.keep_alive = False
                 if sent == len(data):
                     return
                 data = data[sent:]
         self.post(data)
+
+    def ask_to_close(self) -> None:
+        request = self.request
+        if request is self._asked_behind or not self._poll(select.POLLOUT, 0):
+            return
+        self._asked_behind = request
+        with suppress(OSError):  # its end is read as any other
+            os.write(self.fd, wire.closing(request.id))
 
     def body_pieces(self, head: bytes, body: memoryview | FileRange) -> Iterator[Piece]:
         number = self.request.id

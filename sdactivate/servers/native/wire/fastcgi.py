@@ -117,6 +117,17 @@ def end_response(request_id: int) -> bytes:
     return head(STDOUT, request_id, 0) + end_request(request_id)
 
 
+def closing(request_id: int) -> bytes:
+    """Return bytes behind which nginx does not keep a connection: an empty STDERR record.
+
+    FastCGI has no word for: this was the last response. nginx closes a kept connection where it
+    finds more bytes behind END_REQUEST, and an idle one where it finds any. Where it has begun a
+    request meanwhile, the record is part of the response to that, and says nothing (section 3.3:
+    a stream is closed by an empty record).
+    """
+    return head(STDERR, request_id, 0)
+
+
 def unknown_type(kind: int) -> bytes:
     """Return the answer to a management record of an unknown type (section 4.2)."""
     return head(UNKNOWN_TYPE, MANAGEMENT, 8) + bytes((kind, 0, 0, 0, 0, 0, 0, 0))

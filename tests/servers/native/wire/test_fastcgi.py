@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from fuzz.targets import KNOWN, TARGETS, fastcgi_outcome, one_by_one, records
 from sdactivate.servers.native.wire import Malformed, TooLarge
-from sdactivate.servers.native.wire.fastcgi import Parser, end_response, pairs, stream
+from sdactivate.servers.native.wire.fastcgi import (
+    Parser,
+    closing,
+    end_response,
+    pairs,
+    stream,
+)
 from tests.servers.native.wire.cuts import cuts, pieces
 from tests.servers.peers import record
 
@@ -439,6 +445,10 @@ def test_a_stream_is_written_in_records(size: int) -> None:
 
 def test_the_end_of_a_response() -> None:
     assert records(end_response(300)) == [(STDOUT, 300, b""), (END, 300, bytes(8))]
+
+
+def test_the_request_to_close_is_an_empty_record_of_the_requests_errors() -> None:
+    assert records(closing(300)) == [(STDERR, 300, b"")]
 
 
 def test_the_oracle_sees_requests() -> None:
