@@ -41,6 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("access", "launch", "servers"),
     ("generate", "runtime", "doctor"),
     ("install",),
+    ("operate",),
     ("django", "cli"),
     ("__main__",),
 )
@@ -58,6 +59,7 @@ RUNTIME = ("sdactivate.runtime", "sdactivate.servers")
 FORBIDDEN = {
     "sdactivate.generate": ("sdactivate.launch", *RUNTIME),
     "sdactivate.install": ("sdactivate.launch", "sdactivate.doctor", *RUNTIME),
+    "sdactivate.operate": ("sdactivate.launch", "sdactivate.doctor", *RUNTIME),
     "sdactivate.runtime": ("sdactivate.launch", "sdactivate.access", "jinja2"),
     "sdactivate.servers": ("jinja2",),
     "sdactivate.doctor": ("sdactivate.launch", "jinja2", *RUNTIME),
@@ -186,7 +188,7 @@ SERVING = {
 }
 NOT_WHILE_SERVING = {
     *("jinja2", "sdactivate.generate", "sdactivate.install", "sdactivate.doctor"),
-    *("sdactivate.access", "sdactivate.launch"),
+    *("sdactivate.operate", "sdactivate.access", "sdactivate.launch"),
     *("sdactivate.external_servers", "sdactivate.site"),
     *("asyncio", "email", "http.server", "logging", "multiprocessing", "socketserver"),
     *("urllib.request", "unittest", "wsgiref.simple_server", "xml", "django"),

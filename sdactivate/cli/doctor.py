@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.doctor.finding import Case
     from sdactivate.doctor.host_state import HostState
     from sdactivate.errors import UsageError
+    from sdactivate.systemd.loaded import tolerated
     from sdactivate.terminal import show, tell
 
     ignored = {rule for text in args.ignore for rule in text.replace(",", " ").split()}
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         found: dict[units.Deployment, None] = {}
         for name in args.targets:
-            with units.tolerated(troubles):
+            with tolerated(troubles):
                 found[units.live(name, troubles)] = None
         cases = [Case(deployment, HostState(deployment)) for deployment in found]
     examined = [(case, examine(case, ignored, troubles)) for case in cases]

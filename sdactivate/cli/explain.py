@@ -52,12 +52,13 @@ def _units(asked: str) -> Iterable["Unit"]:
     Raises Error where there is none of them. A file's name without a slash is a unit's name first.
     """
     from sdactivate.doctor import units
+    from sdactivate.systemd.loaded import loaded
 
     if "/" in asked:
         return [_file(Path(asked))]
     if asked.endswith(_TYPES):
         try:
-            return [units.loaded(asked)]
+            return [loaded(asked)]
         except Error:
             if not os.path.isfile(asked):
                 raise
@@ -66,9 +67,9 @@ def _units(asked: str) -> Iterable["Unit"]:
 
 
 def _file(path: Path) -> "Unit":
-    from sdactivate.doctor import units
+    from sdactivate.systemd.loaded import read
 
-    unit = units.read(path.name, [path, *sorted(Path(f"{path}.d").glob("*.conf"))])
+    unit = read(path.name, [path, *sorted(Path(f"{path}.d").glob("*.conf"))])
     if not unit.entries:
         raise Error(
             f"{path}: not a unit file: there is no section such as [Service] with a line in it"

@@ -6,20 +6,17 @@ drop-ins included.
 """
 
 import os
-import stat
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from sdactivate.errors import Error, UsageError
-from sdactivate.systemd.systemctl import listed, load_state, one, show
-from sdactivate.systemd.unitfile import Parsed, Unit, parse
+from sdactivate.systemd.loaded import is_loaded, not_loaded, read, read_loaded, tolerated
+from sdactivate.systemd.systemctl import listed, one, show
+from sdactivate.systemd.unitfile import Unit
 
 _KINDS = (".socket", ".service")
 _LINKS = (".wants", ".requires", ".upholds")
-_NULL = os.makedev(1, 3)
-_MOST = 1 << 20  # bytes; systemd reads no longer line (LONG_LINE_MAX), and we no longer file
 
 
 class Deployment(NamedTuple):
@@ -55,19 +52,6 @@ def offline(paths: Iterable[str], troubles: list[str] | None = None) -> list[Dep
     return sorted(made, key=lambda it: it.name)
 
 
-@contextmanager
-def tolerated(troubles: list[str] | None) -> Iterator[None]:
-    """Let an Error be a line in `troubles`, where there is such a list; misuse stays an error."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except Error as error:
-        if troubles is None:
-            raise
-        troubles.append(str(error))
-
-
 def _apart(files: Collection[Path]) -> Iterable[Collection[Path]]:
     """Part `files` by their directories where two units have one name: staging and production.
 
@@ -98,41 +82,6 @@ def _merged(files: Collection[Path], troubles: list[str] | None) -> Iterable[Uni
             with tolerated(troubles):
                 units[name] = read(name, _drop_ins(name, alone))
     return units.values()
-
-
-def read(name: str, files: Iterable[Path], troubles: list[str] | None = None) -> Unit:
-    """Return the unit `name` made of `files`: its own first, then its drop-ins.
-
-    Raises Error for one that can't be read. With `troubles` a drop-in that can't be is left out,
-    with a line there.
-    """
-    parts: list[Parsed] = []
-    have: list[str] = []
-    for number, file in enumerate(files):
-        with tolerated(troubles if number else None):
-            parts.append(_parsed(file))
-            have.append(str(file))
-    return Unit(name, parts, have)
-
-
-def _parsed(file: Path) -> Parsed:
-    try:
-        return parse(_text(file), str(file))
-    except OSError as error:
-        raise Error(f"{file}: it can't be read: {error.strerror}") from None
-
-
-def _text(file: Path) -> str:
-    """What a file holds: nothing for /dev/null, which masks; Error for what is not a unit file."""
-    # A FIFO without a writer would not even let itself be opened.
-    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
-        status = os.fstat(opened.fileno())
-        if status.st_rdev != _NULL and not stat.S_ISREG(status.st_mode):
-            raise Error(f"{file}: it is not a regular file")
-        raw = opened.read(_MOST + 1)
-    if len(raw) > _MOST:
-        raise Error(f"{file}: no unit file has more than {_MOST >> 20} MiB")
-    return raw.decode("utf-8", "replace")
 
 
 def pair(units: Iterable[Unit]) -> list[Deployment]:
@@ -169,15 +118,15 @@ def live(name: str, troubles: list[str] | None = None) -> Deployment:
     if name.rpartition(".")[0].endswith("@") or name.endswith("@"):
         raise UsageError(f"{name}: a template; name an instance of it")
     candidates = [name] if name.endswith(_KINDS) else [f"{name}{kind}" for kind in _KINDS]
-    found = next((it for it in candidates if _loaded(it)), None)
+    found = next((it for it in candidates if is_loaded(it)), None)
     if found is None:
         file = "; --offline reads the file of that name" if os.path.exists(name) else ""
-        raise Error(f"{' and '.join(map(_unloaded, candidates))}{file}")
+        raise Error(f"{' and '.join(map(not_loaded, candidates))}{file}")
     properties = show(found, "Triggers", "TriggeredBy")
     if found.endswith(".socket"):
         service = next(iter(listed(one(properties, "Triggers"))), "")
         template = service.partition("@")[0] + "@.service" if "@" in service else service
-        service = service if _loaded(service) else template if _loaded(template) else ""
+        service = service if is_loaded(service) else template if is_loaded(template) else ""
     else:
         service = found
     sockets = {found} if found.endswith(".socket") else set()
@@ -185,35 +134,9 @@ def live(name: str, troubles: list[str] | None = None) -> Deployment:
         triggered = listed(one(show(service, "TriggeredBy"), "TriggeredBy"))
         sockets |= {it for it in triggered if it.endswith(".socket")}
     return Deployment(
-        _read_live(service, troubles) if service else None,
-        tuple(_read_live(it, troubles) for it in sorted(sockets)),
+        read_loaded(service, troubles) if service else None,
+        tuple(read_loaded(it, troubles) for it in sorted(sockets)),
     )
-
-
-def loaded(name: str) -> Unit:
-    """Return the one unit `name`, of any type, with its drop-ins, as systemd has loaded it.
-
-    Raises Error where it has no such unit, or can't be asked; UsageError for a template.
-    """
-    if "@." in name:
-        raise UsageError(f"{name}: a template; name an instance of it, or the path of its file")
-    if not _loaded(name):
-        raise Error(_unloaded(name))
-    return _read_live(name)
-
-
-def _loaded(name: str) -> bool:
-    return bool(name) and load_state(name) == "loaded"
-
-
-def _unloaded(name: str) -> str:
-    return f"{name}: systemd has not loaded it ({load_state(name)})"
-
-
-def _read_live(name: str, troubles: list[str] | None = None) -> Unit:
-    properties = show(name, "FragmentPath", "DropInPaths")
-    paths = [one(properties, "FragmentPath"), *listed(one(properties, "DropInPaths"))]
-    return read(name, [Path(path) for path in paths if path], troubles)
 
 
 def _expand(path: Path) -> Iterator[Path]:

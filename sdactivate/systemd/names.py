@@ -1,5 +1,6 @@
 """Valid names of units, users and groups."""
 
+import os
 import re
 
 from sdactivate.errors import UsageError
@@ -25,6 +26,18 @@ def escape(text: str) -> str:
         else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
         for index, char in enumerate(text)
     )
+
+
+_ESCAPED = re.compile(r"\\x([0-9a-fA-F]{2})")
+
+
+def unescape(text: str) -> str:
+    """Return what a part of a unit's name stands for: the inverse of `escape`."""
+    parts = _ESCAPED.split(text)  # every second one is a byte's number
+    return b"".join(
+        bytes([int(part, 16)]) if index % 2 else os.fsencode(part.replace("-", "/"))
+        for index, part in enumerate(parts)
+    ).decode("utf-8", "surrogateescape")
 
 
 def unit_name(name: str) -> str:

@@ -1,0 +1,1 @@
+"""What an administrator does with a site that runs: commands in its surroundings, and more."""

@@ -1,0 +1,95 @@
+"""Read units with their drop-ins: from files, or as systemd has loaded them."""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sdactivate.errors import Error, UsageError
+from sdactivate.systemd.systemctl import listed, load_state, one, show
+from sdactivate.systemd.unitfile import Parsed, Unit, parse
+
+_NULL = os.makedev(1, 3)
+_MOST = 1 << 20  # bytes; systemd reads no longer line (LONG_LINE_MAX), and we no longer file
+
+
+def loaded(name: str) -> Unit:
+    """Return the one unit `name`, of any type, with its drop-ins, as systemd has loaded it.
+
+    Raises Error where it has no such unit, or can't be asked; UsageError for a template.
+    """
+    if "@." in name:
+        raise UsageError(f"{name}: a template; name an instance of it, or the path of its file")
+    if not is_loaded(name):
+        raise Error(not_loaded(name))
+    return read_loaded(name)
+
+
+def read_loaded(name: str, troubles: list[str] | None = None) -> Unit:
+    """Return the unit `name`, which systemd has loaded, with its drop-ins.
+
+    Raises Error where a file of it can't be read. With `troubles` a drop-in that can't be is left
+    out, with a line there.
+    """
+    properties = show(name, "FragmentPath", "DropInPaths")
+    paths = [one(properties, "FragmentPath"), *listed(one(properties, "DropInPaths"))]
+    return read(name, [Path(path) for path in paths if path], troubles)
+
+
+def is_loaded(name: str) -> bool:
+    """Return whether systemd has loaded the unit `name`; "" is none."""
+    return bool(name) and load_state(name) == "loaded"
+
+
+def not_loaded(name: str) -> str:
+    """Return the sentence that says why there is no unit `name`: not-found, masked …"""
+    return f"{name}: systemd has not loaded it ({load_state(name)})"
+
+
+def read(name: str, files: Iterable[Path], troubles: list[str] | None = None) -> Unit:
+    """Return the unit `name` made of `files`: its own first, then its drop-ins.
+
+    Raises Error for one that can't be read. With `troubles` a drop-in that can't be is left out,
+    with a line there.
+    """
+    parts: list[Parsed] = []
+    have: list[str] = []
+    for number, file in enumerate(files):
+        with tolerated(troubles if number else None):
+            parts.append(_parsed(file))
+            have.append(str(file))
+    return Unit(name, parts, have)
+
+
+@contextmanager
+def tolerated(troubles: list[str] | None) -> Iterator[None]:
+    """Let an Error be a line in `troubles`, where there is such a list; misuse stays an error."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Error as error:
+        if troubles is None:
+            raise
+        troubles.append(str(error))
+
+
+def _parsed(file: Path) -> Parsed:
+    try:
+        return parse(_text(file), str(file))
+    except OSError as error:
+        raise Error(f"{file}: it can't be read: {error.strerror}") from None
+
+
+def _text(file: Path) -> str:
+    """What a file holds: nothing for /dev/null, which masks; Error for what is not a unit file."""
+    # A FIFO without a writer would not even let itself be opened.
+    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+        status = os.fstat(opened.fileno())
+        if status.st_rdev != _NULL and not stat.S_ISREG(status.st_mode):
+            raise Error(f"{file}: it is not a regular file")
+        raw = opened.read(_MOST + 1)
+    if len(raw) > _MOST:
+        raise Error(f"{file}: no unit file has more than {_MOST >> 20} MiB")
+    return raw.decode("utf-8", "replace")
