@@ -173,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
     written.add_argument("--sites", type=int, default=1000, help="sites of a daemon-reload")
     parting.add_argument("--times", type=int, default=300, help="of each protocol and action")
     some(parting, "protocols", list(leaving.PROTOCOLS))
-    some(parting, "ways", ["socket", "nginx"])
+    some(parting, "ways", list(leaving.WAYS))
     again.add_argument("--own-times", type=int, default=100, help="of this project's server")
     again.add_argument("--app", default="djmw", choices=[*matrix.APPS, "sleep"])
     return top

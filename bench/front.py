@@ -1,7 +1,8 @@
 """Load through the real nginx: wrk -> nginx -> the server's unix socket.
 
 nginx and wrk share the load's core. Connections to the server are kept where the protocol can
-(fastcgi_keep_conn, proxy_http_version 1.1).
+(fastcgi_keep_conn, proxy_http_version 1.1); `generated` is nginx as `gen --kind nginx` configures
+it, which keeps none.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.load import Running
-from bench.process import LOAD_CORE, Failed
+from bench.process import LOAD_CORE, Failed, python
 from bench.wire import HEADERS, PATH, QUERY
 
 # What nginx itself says of a request; what the browser says, it passes on as HTTP_*.
@@ -41,15 +42,21 @@ LENGTH = "CONTENT_LENGTH $content_length"  # scgi passes it of itself
 
 CONFIG = """\
 daemon off; pid {dir}/nginx.pid; error_log {dir}/nginx.log; worker_processes 1;
-events {{ worker_connections 512; }}
+worker_rlimit_nofile {files};
+events {{ worker_connections {connections}; }}
 http {{
   access_log off; keepalive_requests 1000000000;
   client_body_temp_path {dir}/t1; proxy_temp_path {dir}/t2; fastcgi_temp_path {dir}/t3;
   uwsgi_temp_path {dir}/t4; scgi_temp_path {dir}/t5;
-  upstream site {{ server unix:{socket} max_fails=0; {keepalive} }}
-  server {{ listen 127.0.0.1:{port}; location / {{ {location} }} }}
+{site}
 }}
 """
+
+SITE = """\
+upstream site {{ server unix:{socket} max_fails=0; {keepalive} }}
+server {{ listen 127.0.0.1:{port}; location / {{ {location} }} }}
+"""
+KEPT = ("http", "fastcgi")
 
 # wrk's own report is for people: this is the same for us.
 SCRIPT = """\
@@ -95,15 +102,39 @@ def free_port() -> int:
 @contextlib.contextmanager
 def nginx(upstream: Path, protocol: str) -> Iterator[int]:
     """nginx in front of the socket `upstream`; gives the port it listens on."""
-    kept = protocol in ("http", "fastcgi")
+    keepalive = "keepalive 16; keepalive_requests 1000000000;" if protocol in KEPT else ""
+    port = free_port()
+    site = SITE.format(port=port, socket=upstream, location=location(protocol), keepalive=keepalive)
+    with running(port, site):
+        yield port
+
+
+@contextlib.contextmanager
+def generated(
+    upstream: Path, protocol: str, buffering: bool = False, connections: int = 512
+) -> Iterator[int]:
+    """nginx as `gen --kind nginx` configures it, but on a port of this host, which is given.
+
+    buffering: switch on what the generated text switches off. connections: worker_connections.
+    """
+    argv = python("-m", "sdactivate", "gen", "bench", "--kind", "nginx", "--protocol", protocol)
+    argv += ["--listen", str(upstream), "--no-comments"]
+    site = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout
+    port = free_port()
+    site = site.replace("listen [::]:80;", "").replace("listen 80;", f"listen 127.0.0.1:{port};")
+    if buffering:
+        site = site.replace("buffering off;", "buffering on;")
+    with running(port, site, connections):
+        yield port
+
+
+@contextlib.contextmanager
+def running(port: int, site: str, connections: int = 512) -> Iterator[None]:
+    """nginx with the text `site` in its http block, which listens on `port`."""
     with tempfile.TemporaryDirectory(prefix="bench-nginx-") as directory:
-        port = free_port()
+        # What its worker opens besides: a file for each connection
         text = CONFIG.format(
-            dir=directory,
-            port=port,
-            socket=upstream,
-            location=location(protocol),
-            keepalive="keepalive 16; keepalive_requests 1000000000;" if kept else "",
+            dir=directory, site=site, connections=connections, files=2 * connections + 100
         )
         if os.geteuid() == 0:
             text = f"user root; {text}"
@@ -111,17 +142,17 @@ def nginx(upstream: Path, protocol: str) -> Iterator[int]:
         config.write_text(text)
         errors = f"{directory}/nginx.log"
         argv = ["taskset", "-c", str(LOAD_CORE), "nginx", "-e", errors, "-c", str(config)]
-        with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as running:
+        with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as process:
             try:
-                wait(port, running, Path(errors))
-                yield port
+                wait(port, process, Path(errors))
+                yield
             finally:
-                running.terminate()
+                process.terminate()
 
 
-def wait(port: int, running: subprocess.Popen[bytes], errors: Path) -> None:
+def wait(port: int, process: subprocess.Popen[bytes], errors: Path) -> None:
     until = time.monotonic() + 10
-    while time.monotonic() < until and running.poll() is None:
+    while time.monotonic() < until and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return
         time.sleep(0.01)

@@ -2,8 +2,9 @@
 
 A cell is a protocol, a number of workers and threads, and an action. 24 clients (pieces.py) send
 heads and bodies in separate writes while the server is restarted or reloaded again and again, on
-the socket or through nginx. A request is lost when it met a closed connection after its beginning
-had been taken, or was not answered; it hangs when there is no answer within ten seconds.
+the socket, through nginx that keeps connections where the protocol can, or through nginx as
+`gen --kind nginx` configures it. A request is lost when it met a closed connection after its
+beginning had been taken, or was not answered; it hangs when there is no answer within ten seconds.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ from bench.servers import Case
 PROTOCOLS = ("scgi", "fastcgi", "uwsgi", "http")
 SIZES = tuple(product((1, 2, 4), (1, 8)))
 ACTIONS = ("restart", "reload")
+WAYS = ("socket", "nginx", "generated")
 CLIENTS = 24
 BETWEEN_S = 0.1
 
@@ -57,8 +59,9 @@ def cell(
     with contextlib.ExitStack() as stack:
         stack.callback(activator.close)
         address, spoken = str(bench.socket), protocol
-        if via == "nginx":
-            address, spoken = str(stack.enter_context(front.nginx(bench.socket, protocol))), "http"
+        if via != "socket":
+            nginx = {"nginx": front.nginx, "generated": front.generated}[via]
+            address, spoken = str(stack.enter_context(nginx(bench.socket, protocol))), "http"
         with clients(address, spoken) as found:
             time.sleep(0.5)  # until the clients run
             for _ in range(times):
@@ -88,14 +91,15 @@ def runs(
     bench: Bench,
     times: int,
     protocols: Sequence[str] = PROTOCOLS,
-    ways: Sequence[str] = ("socket", "nginx"),
+    ways: Sequence[str] = WAYS,
 ) -> dict[str, Any]:
-    """Every cell of `protocols`; `times`: reloads, and restarts, of each protocol and way."""
-    each = -(-times // len(SIZES))
+    """Every cell of `protocols`; `times`: reloads, and restarts, of each protocol."""
+    each = -(-times // (len(SIZES) * len(ways)))
     rows = []
     for protocol, via, action, (workers, threads) in product(protocols, ways, ACTIONS, SIZES):
         rows.append(cell(bench, protocol, workers, threads, action, each, via))
         row = rows[-1]
         shown = {name: row[name] for name in ("requests", "again", "lost", "hung")}
         print(protocol, via, action, workers, threads, shown, row["reasons"], file=sys.stderr)
+        sys.stderr.flush()
     return {"rows": rows}

@@ -309,6 +309,27 @@ def slow_section(result: Row) -> str:
     )
 
 
+def leaving_section(result: Row) -> str:
+    """One line a protocol, way and action: the cells of workers and threads added up."""
+    rows: dict[tuple[str, str, str], list[Row]] = {}
+    for row in result["rows"]:
+        rows.setdefault((row["protocol"], row["via"], row["action"]), []).append(row)
+    sums = ("times", "requests", "again", "lost", "hung")
+    names = {"socket": "on the socket", "nginx": "nginx", "generated": "nginx as generated"}
+    lines = [
+        [f"{protocol}, {names[via]}", f"{action}s", str(len(cells))]
+        + [str(sum(cell[name] for cell in cells)) for name in sums]
+        for (protocol, via, action), cells in rows.items()
+    ]
+    return (
+        "24 clients that send the head and the body in pieces, on kept connections where the "
+        "protocol has them; nginx with `keepalive`, or as `gen --kind nginx` configures it. Cells: "
+        "1, 2 and 4 workers with 1 and 8 threads. Again: refused at the first byte on a kept "
+        "connection, and sent on a new one.\n\n"
+        + table(["", "", "cells", "times", "requests", "again", "lost", "hung"], lines)
+    )
+
+
 # File name without .json: heading, and what makes its text.
 SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "ratios": ("CPU per request, µs, side by side", ratios_section),
@@ -317,6 +338,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "slow": ("Slow peers", slow_section),
     "start": ("Starting", start_section),
     "restart": ("Restarting", restart_section),
+    "leaving": ("Restarts and reloads, request by request", leaving_section),
     "hosts": ("Restarting other servers on the same unit", restart_section),
     "idle": ("Idle sites", idle_section),
     "generate": ("Generating", generate_section),
