@@ -116,7 +116,8 @@ def run_gate(options: argparse.Namespace) -> None:
 
 def run_slow(options: argparse.Namespace) -> None:
     with bench() as place:
-        result = slow.measure(place, 100 if options.quick else options.count)
+        count = 100 if options.quick else options.count
+        result = slow.measure(place, count, options.protocols, options.ways)
     save(options.out, "slow", result)
 
 
@@ -154,6 +155,8 @@ def parser() -> argparse.ArgumentParser:
     costs = verb("gate", run_gate, "what --allow-peer costs a connection (root)")
     patient = verb("slow", run_slow, "what thousands of slow peers cost the others")
     patient.add_argument("--count", type=int, default=2000, help="slow peers at a time")
+    some(patient, "protocols", list(slow.FOUR))
+    some(patient, "ways", list(slow.WAYS))
     verb("report", run_report, "tables and plots from the results")
     for made in (load, cold, again):
         some(made, "servers", list(SERVERS))

@@ -292,20 +292,24 @@ def slow_section(result: Row) -> str:
     def line(row: Row) -> list[str]:
         before, beside = row["without"], row["with"]
         return [
-            f"{row['protocol']}, --threads {row['threads']}: {row['crowd']}",
+            f"{row['protocol']}, {row['via']}, --threads {row['threads']}: {row['crowd']}",
             number(before["p99_ms"]),
             number(beside["p99_ms"]),
             number(beside["max_ms"]),
             str(beside["failed"]),
             number(row["idle_mib"]),
             number(row["mib"]),
+            "yes" if row["watchdog"] else "NO",
+            str(row["told"]),
         ]
 
     head = ["", "p99 without", "p99 with", "longest", "failed", "MiB without", "MiB with"]
+    head += ["watchdog notified", "lines of log"]
     return (
         f"{result['count']} peers that read nothing of 8 MiB, or that send a body of 2 MiB a byte "
-        f"every 5 s, on the socket; when all have been heard, {result['ordinary']} ordinary "
-        f"requests one after the other, milliseconds.\n\n{table(head, map(line, result['rows']))}"
+        "every 5 s, on the socket, or through nginx as `gen --kind nginx` configures it (but for "
+        "its limit of connections), and the same with its buffering on; when all have been heard, "
+        f"{result['ordinary']} ordinary requests one after the other, milliseconds.\n\n{table(head, map(line, result['rows']))}"
     )
 
 

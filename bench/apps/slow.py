@@ -1,12 +1,13 @@
 """What slow peers are slow at: a large file, one large object, and a body that is read whole."""
 
+import os
 import tempfile
 from collections.abc import Iterable
 from typing import Any
 
 from bench.apps import BODY, Environ, StartResponse
 
-SIZE = 8 << 20
+SIZE = int(os.environ.get("BENCH_SIZE", 8 << 20))
 BLOB = bytes(SIZE)
 FILE = tempfile.NamedTemporaryFile(prefix="bench-", dir="/var/tmp")  # noqa: SIM115
 FILE.truncate(SIZE)
