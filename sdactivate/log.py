@@ -17,13 +17,16 @@ from sdactivate.terminal import escape as escape
 from sdactivate.terminal import escape_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 _NAMES = {ERROR: "error", WARNING: "warning", NOTICE: "notice", INFO: "info"}
 
 # The journal's socket for entries of several fields (https://systemd.io/JOURNAL_NATIVE_PROTOCOL)
 _JOURNAL = "/run/systemd/journal/socket"
+
+on_exception: Callable[[BaseException], None] | None = None
+"""Called with each exception that is logged, where somebody wants to know."""
 
 _is_journal: bool | None = None
 _journal: socket.socket | None = None
@@ -107,6 +110,13 @@ def say_exception(message: str, error: BaseException) -> None:
 
     text = "".join(traceback.format_exception(error)).rstrip("\n")
     say(ERROR, f"{escape(message)}\n{text}")
+    has_raised(error)
+
+
+def has_raised(error: BaseException) -> None:
+    """Tell `on_exception` of an exception that has been logged, or is about to be."""
+    if on_exception is not None:
+        on_exception(error)
 
 
 def say_stack(message: str, frame: object) -> None:

@@ -10,6 +10,7 @@ Common ground: the runtime reads the values, the generator writes them into unit
 command line and the documentation list them. It imports neither.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -46,6 +47,7 @@ class Settings(NamedTuple):
     keepalive_timeout: float = 75.0
     graceful_timeout: float = 30.0
     start_timeout: float = 60.0
+    health: str = ""
     idle_timeout: float = 0.0
     worker_timeout: float = 0.0
     max_requests: int = 0
@@ -186,6 +188,21 @@ def url_paths(value: str) -> tuple[str, ...]:
     return found
 
 
+_HEALTH = re.compile(
+    r"(https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)?/(?!/)[!\"$-~]*", re.ASCII
+)
+
+
+def health_url(value: str) -> str:
+    """A path, or the whole URL of a page; nothing: none."""
+    if value and not _HEALTH.fullmatch(value):
+        raise ValueError(
+            "not the path or the URL of a page, such as /up or https://example.org/up; write "
+            "spaces and other characters than ASCII as %20 and the like, and leave out any #"
+        )
+    return value
+
+
 def descriptors(value: str) -> tuple[int, ...]:
     """Numbers of descriptors, separated by commas or spaces."""
     return tuple(count(word) for word in words(value))
@@ -272,6 +289,13 @@ TABLE: tuple[Setting, ...] = (
         seconds,
         "seconds",
         "how long workers, or the successor at a reload, may take to become ready",
+    ),
+    Setting(
+        "health",
+        health_url,
+        "",
+        "a page that must answer 2xx or 3xx before this process serves, at a start and at a "
+        "reload: /up, or https://example.org/up where the application checks the host or HTTPS",
     ),
     Setting("idle_timeout", seconds, "seconds", "leave after so long without a request; 0: never"),
     Setting(

@@ -67,6 +67,8 @@ def make(site: Site, kinds: list[Kind], given: Mapping[str, Any], target: Target
         read |= own | fields | ({"max_body"} if "body_bytes" in fields else set())
         if "front" in given and {"front", "trust_headers"} <= fields:
             read |= options.TOLD_TO_SERVICE
+        if "health" in given and "health" in fields:
+            read |= options.HEALTH_READS
     if unread := [f"--{known_options()[key].name}" for key in given if key not in read]:
         what = " ".join(["--kind", *(kind.name for kind in kinds)])
         warnings.append([f"{', '.join(unread)}: {what} has no use for it"])

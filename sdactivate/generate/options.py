@@ -289,6 +289,18 @@ def _body_limit(given: Mapping[str, Any]) -> dict[str, str]:
     return {"body_bytes": str(given["max_body"])}
 
 
+HEALTH_READS = frozenset({"server_name", "tls"})
+"""Options of a front by which the page of --health is asked as the front would ask it."""
+
+
+def _health(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the setting `health` with the site's first server name, where it names none itself."""
+    page, names = given.get("health", ""), given.get("server_name")
+    if not page.startswith("/") or not names:
+        return {}
+    return {"health": f"{'https' if 'tls' in given else 'http'}://{names[0]}{page}"}
+
+
 def site(name: str, given: Mapping[str, Any]) -> Site:
     """Return the site called `name` with `given`, by field, as the options' readers made them.
 
@@ -312,7 +324,7 @@ def site(name: str, given: Mapping[str, Any]) -> Site:
                         f"directory and can't see a socket outside; use {seen}"
                     )
     runtime = {key: value for key, value in given.items() if key in _SETTINGS}
-    runtime = {**_body_limit(given), **runtime}
+    runtime = {**_body_limit(given), **runtime, **_health(given)}
     if front:
         runtime |= _told(front, given)
     return Site(name, **fields, settings=runtime)

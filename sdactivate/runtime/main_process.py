@@ -1,6 +1,6 @@
 """The main process from start to exit: readiness, signals, idle exit, watchdog, graceful stop.
 
-    import, start, READY=1 -> serve -> STOPPING=1, drain -> exit 0
+    import, health check, start, READY=1 -> serve -> STOPPING=1, drain -> exit 0
 
 What moves it on is a signal, a limit (idle, requests, memory), or a successor that has become
 ready. Every way out is the same: accept no more, finish what was accepted, leave; connections
@@ -17,11 +17,12 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sdactivate import log
 from sdactivate.errors import Error
-from sdactivate.runtime import exit_deadline
+from sdactivate.runtime import exit_deadline, health
 from sdactivate.runtime.main_loop import MainLoop
 from sdactivate.runtime.recycling import Recycling
 from sdactivate.runtime.reload import Reload, Succession
@@ -57,6 +58,7 @@ class MainProcess:
         self._plan = plan
         self._settings = plan.settings
         self._loop = MainLoop()
+        self._began = time.monotonic()
         self._leaving: str | None = None  # why
         self._stopped = False  # told to
         self._cut = False
@@ -86,6 +88,9 @@ class MainProcess:
                 self._plan.load()
             self._arm_again()
             self._server = self._make()
+            if settings.workers == 1:
+                stopped = partial(loop.signalled, *_STOPS)
+                health.check(self._server, settings, self._began, stopped)
             self._server.start()
         except Error as error:
             self._fail(str(error))

@@ -18,11 +18,12 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sdactivate import log
 from sdactivate.errors import Error
-from sdactivate.runtime import exit_deadline
+from sdactivate.runtime import exit_deadline, health
 from sdactivate.runtime.main_loop import MainLoop
 from sdactivate.runtime.recycling import Recycling
 from sdactivate.servers.api import Figures
@@ -36,13 +37,17 @@ CUT = b"!"
 """What the parent says: cut off what has not ended."""
 
 
-def serve(plan: Plan, channel: socket.socket) -> int:
-    """Serve as one worker until told to stop, or until the parent is gone; the exit code."""
+def serve(plan: Plan, channel: socket.socket, *, is_replacement: bool) -> int:
+    """Serve as one worker until told to stop, or until the parent is gone; the exit code.
+
+    is_replacement: it takes the place of a worker of the same start, and serves even where it is
+    not healthy: nothing else would.
+    """
     loop = MainLoop()
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH):
         signal.signal(number, signal.SIG_IGN)  # they are the parent's affair
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    return exit_deadline.run(WorkerProcess(plan, channel, loop))
+    return exit_deadline.run(WorkerProcess(plan, channel, loop, is_replacement))
 
 
 def parse_figures(text: str) -> Figures:
@@ -63,7 +68,11 @@ def parse_figures(text: str) -> Figures:
 class WorkerProcess:
     """A worker process, from its start to its exit."""
 
-    def __init__(self, plan: Plan, channel: socket.socket, loop: MainLoop) -> None:
+    def __init__(
+        self, plan: Plan, channel: socket.socket, loop: MainLoop, is_replacement: bool
+    ) -> None:
+        self._began = time.monotonic()
+        self._is_replacement = is_replacement
         self._plan = plan
         self._channel = channel
         self._loop = loop
@@ -81,6 +90,7 @@ class WorkerProcess:
             self._loop.on_signal(signal.SIGTERM, self.stop)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             self._server = self._plan.make(self._loop.poke)
+            self._check_health()
             self._server.start()
         except Error as error:
             log.say(log.ERROR, str(error))
@@ -105,6 +115,15 @@ class WorkerProcess:
             self._loop.turn(0.02)
         self._say_figures()
         return 0
+
+    def _check_health(self) -> None:
+        stopped = partial(self._loop.signalled, signal.SIGTERM)
+        try:
+            health.check(self._server, self._plan.settings, self._began, stopped)
+        except health.Unhealthy as error:
+            if not self._is_replacement:
+                raise
+            log.say(log.ERROR, f"this replacement of a worker serves all the same: {error}")
 
     def stop(self) -> None:
         self._leaving = True

@@ -95,6 +95,10 @@ class Workers:
 
     # Server
 
+    def adopt(self, sock: socket.socket) -> str:
+        """Never called: each worker process has a server of its own for it."""
+        raise NotImplementedError
+
     def start(self) -> None:
         """Fork the workers and wait until each can accept. Raises WorkersFailed."""
         settings = self._plan.settings
@@ -111,6 +115,9 @@ class Workers:
                 if not self._hear(worker):
                     time.sleep(0.001)  # its end is near, but can't be waited for yet
             self._reap()  # one that died is replaced, whether it was ready or not
+            if self.failed is None:
+                # Not when it has ended: a request that hangs may hold it up
+                self.failed = next((w.failure for w in waiting if w.failure), None)
             if self.failed is not None:
                 self.cut()
                 raise WorkersFailed(self.failed)
@@ -213,7 +220,7 @@ class Workers:
             for other in self._workers.values():
                 other.channel.close()
             self._loop.reset()
-            raise SystemExit(serve(self._plan, theirs))
+            raise SystemExit(serve(self._plan, theirs, is_replacement=not self._starting))
         theirs.close()
         ours.setblocking(False)
         worker = self._workers[pid] = Worker(pid, ours)

@@ -5,7 +5,10 @@ A server is told to start, drain and stop, and says how it is doing (`Figures`).
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import socket
 
 
 class Figures(NamedTuple):
@@ -42,6 +45,12 @@ class Server(Protocol):
 
     def start(self) -> None:
         """Begin to accept; returns when requests are served. Raises Error."""
+
+    def adopt(self, sock: socket.socket) -> str:
+        """Serve a connected socket that nobody has accepted; may be called before `start`.
+
+        Returns the protocol that is to be spoken on it: that of the first listening socket.
+        """
 
     def drain(self) -> None:
         """Accept no more, and finish what was accepted."""

@@ -56,7 +56,7 @@ _KNOWN = frozenset(
             "fd",
             "notify_fd",
         ),
-        *("workers", "preload", "graceful_timeout", "start_timeout", "idle_timeout"),
+        *("workers", "preload", "graceful_timeout", "start_timeout", "health", "idle_timeout"),
         *("worker_timeout", "max_requests", "max_requests_jitter", "max_memory"),
     }
 )
@@ -127,7 +127,22 @@ class Server:
 
     def start(self) -> None:
         """Begin to accept."""
+        for listener in self._listeners:
+            listener.accepting = True
+        if self._thread.ident is None:
+            self._thread.start()
+        else:
+            self._listeners[0].pull_trigger()
+
+    def adopt(self, sock: socket.socket) -> str:
+        """Serve a connected socket that nobody has accepted, as one of the first listener's."""
+        listener = self._listeners[0]
+        for each in self._listeners:
+            each.accepting = False  # until `start`
+        front = (listener.adj.trusted_proxy or "127.0.0.1", 0)
+        listener.channel_class(listener, sock, front, listener.adj, map=self._map)
         self._thread.start()
+        return "http"
 
     def drain(self) -> None:
         """Accept no more; finish what was accepted."""
@@ -297,8 +312,9 @@ class Task(WSGITask):  # type: ignore[misc]
             super().execute()
         except ClientDisconnected:
             raise
-        except Exception:
+        except Exception as error:
             self._owner.errors += 1
+            log.has_raised(error)
             raise
 
 

@@ -105,3 +105,32 @@ def test_flup_is_not_asked_for_http(capsys: pytest.CaptureFixture[str]) -> None:
         assert "flup speaks no HTTP: choose --protocol scgi or fastcgi" in capsys.readouterr().err
         assert main(["gen", "mysite", "--server", "flup", *argv, "--protocol", "scgi"]) == 0
         capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("options", "page"),
+    [
+        (["--health", "/up"], "/up"),
+        (["--health", "/up", "--server-name", "example.org"], "http://example.org/up"),
+        (
+            [
+                "--health",
+                "/up",
+                "--server-name",
+                "a.org",
+                "--server-name",
+                "b.org",
+                "--tls",
+                "/c,/k",
+            ],
+            "https://a.org/up",
+        ),
+        (["--health", "http://c.org/", "--server-name", "a.org"], "http://c.org/"),
+    ],
+)
+def test_the_health_page_is_asked_as_the_front_would_ask(
+    capsys: pytest.CaptureFixture[str], options: list[str], page: str
+) -> None:
+    text, said = generated(capsys, "--kind", "service", *APP, *options)
+    assert told(text) == {"HEALTH": page}
+    assert "has no use for it" not in said

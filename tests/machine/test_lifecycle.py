@@ -226,6 +226,26 @@ def test_a_reload_that_fails_changes_nothing_and_says_why(site: Site) -> None:
     assert site.get("/release") == "mended"
 
 
+def test_a_reload_to_code_that_is_not_healthy_changes_nothing(site: Site) -> None:
+    site.deploy("--health", "/up", "--server-name", "example.org")
+    before = site.get("/pid")
+    text = APPLICATION.format(release="unhealthy", more="")
+    text = text.replace('environ["PATH_INFO"]', "environ['NONE']")
+    site.machine.write("/srv/life/app.py", text)
+    result = site.machine.run("systemctl", "reload", "life.service", check=False)
+    assert result.returncode != 0
+    assert site.get("/pid") == before
+    said = site.show("StatusText")
+    assert said.startswith(
+        "reload failed (1): health check: GET http://example.org/up was answered"
+    )
+    assert "KeyError: 'NONE'" in said
+    site.release("fixed")
+    site.machine.run("systemctl", "reload", "life.service")
+    assert site.get("/release") == "fixed"
+    assert site.get("/pid") != before
+
+
 def test_a_successor_that_hangs_is_given_up(site: Site) -> None:
     site.deploy("--start-timeout", "2")
     before = site.get("/pid")

@@ -62,14 +62,14 @@ class Listener:
         self.is_tcp = self.sock.family in (socket.AF_INET, socket.AF_INET6)
         # accept(2) without the cost of a socket object: the descriptor and the peer's address
         self._accept = self.sock._accept  # type: ignore[attr-defined]
-        self._pinned = protocol
+        self.pinned = protocol
 
     def wake(self, accepted: tuple[int, Any] | None = None) -> None:
         """Accept and serve until nothing is left, or until the rest must have its turn.
 
         `accepted`: the first connection, where there is one already.
         """
-        server, accept, pinned, is_tcp = self.server, self._accept, self._pinned, self.is_tcp
+        server, accept, pinned, is_tcp = self.server, self._accept, self.pinned, self.is_tcp
         by_first_byte, asleep, more = server.by_first_byte, server.pool.asleep, server.loop.more
         read, set_blocking = os.read, os.set_blocking
         for _ in range(_IN_A_ROW):

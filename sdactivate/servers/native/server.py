@@ -27,7 +27,7 @@ from time import monotonic
 from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
 
-from sdactivate import log, trust
+from sdactivate import backends, log, trust
 from sdactivate.servers.api import Figures
 from sdactivate.servers.native import forwarded
 from sdactivate.servers.native.connection import Connection
@@ -120,6 +120,7 @@ class Server:
         )
         self.pool = self.loop.pool
         self._poke = poke
+        self._has_threads = False
         self._resting_until = 0.0
         self._complained = -math.inf
         self._swept = 0.0
@@ -149,7 +150,25 @@ class Server:
         for listener in self.listeners:
             listener.sock.setblocking(False)
             self.loop.start_listening(listener)
-        self.loop.start()
+        self._start_threads()
+
+    def _start_threads(self) -> None:
+        if not self._has_threads:
+            self._has_threads = True
+            self.loop.start()
+
+    def adopt(self, sock: socket.socket) -> str:
+        """Serve a connected socket that nobody has accepted, as one of the first listener's.
+
+        Where each of its connections tells its protocol, the first of this server's is spoken.
+        """
+        kind = self.listeners[0].pinned
+        if kind is None:
+            kind = self.protocols[backends.find(self.settings.server).protocols[0]]
+        self._start_threads()
+        sock.setblocking(False)
+        kind(self, sock.detach(), "").wait(self.settings.header_timeout)
+        return kind.protocol
 
     def _make_room(self) -> None:
         """Raise the soft limit of descriptors as far as the connections need, and may.
