@@ -11,6 +11,7 @@ command line and the documentation list them. It imports neither.
 """
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -58,6 +59,7 @@ class Settings(NamedTuple):
     remote_user: bool = False
     allow_peer: tuple[str, ...] = ()
     access_log: bool = False
+    read_at_start: tuple[str, ...] = ()
     fd: tuple[int, ...] = ()
     notify_fd: int = 0
 
@@ -203,6 +205,18 @@ def health_url(value: str) -> str:
     return value
 
 
+def paths(value: str) -> tuple[str, ...]:
+    """Absolute paths, separated by spaces; quoted as for a shell where they have some."""
+    try:
+        found = tuple(shlex.split(value))
+    except ValueError:
+        raise ValueError("not words as a shell reads them: a quote has no end") from None
+    for path in found:
+        if path[:1] != "/":
+            raise ValueError(f"{path!r} is not an absolute path, such as /etc/mysite.env")
+    return found
+
+
 def descriptors(value: str) -> tuple[int, ...]:
     """Numbers of descriptors, separated by commas or spaces."""
     return tuple(count(word) for word in words(value))
@@ -340,6 +354,13 @@ TABLE: tuple[Setting, ...] = (
         yes_or_no,
         "",
         "log every request: to the journal with fields of its own, elsewhere as a line",
+    ),
+    Setting(
+        "read_at_start",
+        paths,
+        "",
+        "files that systemd reads at a start and not at a reload (EnvironmentFile=, "
+        "LoadCredential=): a reload names those that have changed since. gen writes it",
     ),
     Setting(
         "fd",

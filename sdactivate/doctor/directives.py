@@ -91,6 +91,7 @@ TABLE: Mapping[str, Word] = MappingProxyType(
         "ExecStart": Word("What runs, without a shell, with exactly these arguments.", SERVICE),
         "ExecStartPre": Word("What runs before it, each time.", SERVICE),
         "ExecReload": Word("What `systemctl reload` does.", SERVICE),
+        "RefreshOnReload": Word("What a reload reads again: its credentials.", SERVICE),
         "ExecStop": Word("What asks it to stop, instead of a signal.", SERVICE),
         "Sockets": Word("The socket units that it inherits from.", SERVICE),
         "PIDFile": Word("Where a daemon writes its process ID; activation needs none.", SERVICE),

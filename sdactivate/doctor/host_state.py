@@ -169,6 +169,10 @@ class HostState:
         starts = [self.property(unit, "ActiveEnterTimestampMonotonic") for unit in units]
         return max(time.time() - _RECENT, *map(_seconds, starts))
 
+    def began(self, unit: str) -> float:
+        """Return when systemd began to start a unit that runs, in seconds of the epoch."""
+        return _seconds(self.property(unit, "InactiveExitTimestampMonotonic"))
+
     @cached_property
     def since_loading(self) -> str:
         """The option of journalctl(1) for what was said of units since systemd has read them."""

@@ -164,6 +164,9 @@ TABLE: tuple[Rule, ...] = (
          "Only X-Forwarded-For and X-Forwarded-Proto are believed, unless --trust-headers names "
          "more.",
          "CHANGELOG.md", "SDACTIVATE_TRUST_HEADERS=", live_fronts.headers_not_believed),
+    Rule("SDA119", "warning", "Variables or credentials have changed since the start",
+         "systemd reads their files when it starts the service; a reload keeps the old values.",
+         EXEC, "systemctl restart NAME.service", live_services.stale_files),
 )
 # fmt: on
 

@@ -1,6 +1,7 @@
 """Socket and service units of a site: systemd.socket(5), systemd.service(5)."""
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -162,11 +163,30 @@ def _service(site: Site, target: Target, instances: bool) -> File:
         watchdog=WATCHDOG,
         version=target.systemd,
         # Another server is told by its command line, and reads no settings of ours
+        refreshes=_refreshes(site, target),
         **surroundings(
-            replace(site, settings={}) if host else site, target, names, listens=bool(host)
+            replace(site, settings={}) if host else _told(site, target),
+            target,
+            names,
+            listens=bool(host),
         ),
     )
     return File(f"{names.file}.service", text)
+
+
+def _refreshes(site: Site, target: Target) -> bool:
+    """Whether a reload reads the site's credentials again: RefreshOnReload=, systemd 260."""
+    return target.systemd >= 260 and bool(site.credential or site.encrypted_credential)
+
+
+def _told(site: Site, target: Target) -> Site:
+    """Return the site with the setting that names the files which a reload does not read again."""
+    files = [path.removeprefix("-") for path in site.env_file]
+    if not _refreshes(site, target):
+        files += [path for _, path in (*site.credential, *site.encrypted_credential)]
+    if not files or "read_at_start" in site.settings:
+        return site
+    return replace(site, settings={**site.settings, "read_at_start": shlex.join(files)})
 
 
 def surroundings(

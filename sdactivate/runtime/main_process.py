@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from sdactivate import log
 from sdactivate.errors import Error
-from sdactivate.runtime import exit_deadline, health
+from sdactivate.runtime import exit_deadline, health, read_at_start
 from sdactivate.runtime.main_loop import MainLoop
 from sdactivate.runtime.recycling import Recycling
 from sdactivate.runtime.reload import Reload, Succession
@@ -281,6 +281,14 @@ class MainProcess:
     def _become_main(self, since: float) -> None:
         self._status.since = since
         self._status.reloaded = time.time()
+        if stale := read_at_start.changed(self._settings.read_at_start, since):
+            names = log.escape(", ".join(stale))
+            self._status.stale = names
+            log.say(
+                log.WARNING,
+                f"changed since the service was started, and not read again by a reload: {names}. "
+                "Restart the service: systemctl restart NAME",
+            )
         self._is_main = True
         self._serve_as_main()
 

@@ -16,13 +16,15 @@ class Status:
     """The line, and when it is due.
 
     protocol: what is spoken. since: when the service began, reloaded: when this process took it
-    over, both in seconds of the epoch.
+    over, both in seconds of the epoch. stale: the files that have changed since the start and that
+    only a restart reads again.
     """
 
     def __init__(self, protocol: str) -> None:
         self.protocol = protocol
         self.since = time.time()
         self.reloaded = 0.0
+        self.stale = ""
         self._failed_reloads = 0
         self._failure = ""
         self._requests = 0
@@ -50,7 +52,8 @@ class Status:
         parts.append(f"up since {_utc(self.since)}")
         if self.reloaded:
             parts.append(f"reloaded {_utc(self.reloaded)}")
-        return self._failure + ", ".join(parts)
+        stale = f"restart needed to read {self.stale} again; " if self.stale else ""
+        return self._failure + stale + ", ".join(parts)
 
     def due(self, figures: Figures) -> str | None:
         """Return the line if it has changed, "" if not, None if nothing goes on any more."""

@@ -53,6 +53,7 @@ _KNOWN = frozenset(
             "trust",
             "trust_headers",
             "allow_peer",
+            "read_at_start",
             "fd",
             "notify_fd",
         ),

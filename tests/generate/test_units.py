@@ -359,3 +359,21 @@ def test_allow_peer_relaxes_what_its_check_needs_and_says_so(
 def test_a_rule_for_peers_that_means_nothing_is_misuse() -> None:
     with pytest.raises(UsageError, match="nginx"):
         text("service", Site("mysite", app=APP, settings={"allow_peer": "nginx"}))
+
+
+def test_a_reload_knows_what_only_a_start_reads() -> None:
+    site = Site(
+        "mysite",
+        app=APP,
+        env_file=("/etc/my site.env",),
+        credential=(("key", "/etc/key"),),
+        encrypted_credential=(("other", "/etc/other"),),
+    )
+    files = "Environment=\"SDACTIVATE_READ_AT_START='/etc/my site.env'{}\""
+    before, after = (lines("service", site, Target(version)) for version in (259, 260))
+    assert files.format(" /etc/key /etc/other") in before
+    assert "RefreshOnReload=credentials" not in before
+    assert files.format("") in after
+    assert "RefreshOnReload=credentials" in after
+    assert "RefreshOnReload=credentials" not in lines("service", Site("a", app=APP), Target(260))
+    assert not any("READ_AT_START" in line for line in lines("service", Site("a", app=APP)))

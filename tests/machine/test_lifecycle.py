@@ -246,6 +246,46 @@ def test_a_reload_to_code_that_is_not_healthy_changes_nothing(site: Site) -> Non
     assert site.get("/pid") != before
 
 
+def test_a_reload_names_the_files_that_need_a_restart(site: Site) -> None:
+    machine, key, env = site.machine, "/etc/life/key", "/etc/life.env"
+    machine.write(key, "hush-one")
+    machine.run("chmod", "0600", key)
+    machine.write(env, "TOKEN=hush-two\n")
+    site.deploy("--credential", f"key={key}", "--env-file", env)
+    site.get("/")
+    doctor = (*machine.sdactivate, "doctor", "life", "--format", "json")
+    systemctl = machine.run("systemctl", "--version").stdout.split()[1]
+    refreshed = int(systemctl) >= 260
+
+    def found() -> str:
+        text = machine.run(*doctor, check=False).stdout
+        assert "hush" not in text
+        return "".join(it["because"] for it in json.loads(text) if it["rule"] == "SDA119")
+
+    site.machine.run("systemctl", "reload", "life.service")
+    assert "restart needed" not in site.show("StatusText")
+    assert key not in found()
+    machine.write(key, "hush-three")
+    machine.write(env, "TOKEN=hush-four\n")
+    assert env in found()
+    machine.run("systemctl", "reload", "life.service")
+    said = f"restart needed to read {env}" + ("" if refreshed else f", {key}") + " again; "
+    machine.wait(lambda: site.show("StatusText").startswith(said), said)
+    assert f"not read again by a reload: {env}" in site.journal()
+    assert "hush" not in site.journal() + site.show("StatusText")
+    machine.run("systemctl", "restart", "life.service")
+    assert "restart needed" not in site.show("StatusText")
+    assert env not in found()
+    # Nobody but root and the service's user reads the secret, which is nowhere else
+    units = machine.run("sh", "-c", "stat -c %a /etc/systemd/system/life.*").stdout.split()
+    assert set(units) == {"644"}
+    where = machine.run("sh", "-c", "grep -rl hush-three /etc /var/lib /var/cache", check=False)
+    assert where.stdout.split() == [key]
+    read = ("cat", "/run/credentials/life.service/key")
+    assert machine.run(*read, user="www-data", check=False).returncode != 0
+    assert machine.run(*read).stdout == "hush-three"
+
+
 def test_a_successor_that_hangs_is_given_up(site: Site) -> None:
     site.deploy("--start-timeout", "2")
     before = site.get("/pid")

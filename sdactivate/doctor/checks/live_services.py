@@ -2,11 +2,13 @@
 
 import ast
 import errno
+import glob
 import os
 import re
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +19,7 @@ from sdactivate.access.accounts import STRANGER, account
 from sdactivate.access.path_walk import walk
 from sdactivate.access.permissions import READ, SEARCH, Identity, Verdict, judge
 from sdactivate.doctor.checks import common
-from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit
+from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit, restart
 from sdactivate.doctor.host_state import HostState
 from sdactivate.errors import Error
 from sdactivate.systemd.unitfile import Entry, Unit
@@ -246,6 +248,37 @@ def _runs_as(case: Case, host: HostState) -> Identity | None:
     except Error:
         # A dynamic user that doesn't exist while the service is down
         return STRANGER if common.is_dynamic(case.service) else None
+
+
+def stale_files(case: Case) -> Iterator[Hit]:
+    host = case.running
+    for service in common.services(case.service):
+        if "@." in service.name or host.property(service.name, "ActiveState") != "active":
+            continue
+        since = host.began(service.name)
+        refreshed = "credentials" in service.value("RefreshOnReload").split()
+        entries = list(service.entries_of("EnvironmentFile"))
+        if not refreshed:
+            entries += service.entries_of("LoadCredential")
+            entries += service.entries_of("LoadCredentialEncrypted")
+        for entry in entries:
+            written = entry.value
+            if entry.key != "EnvironmentFile":
+                written = written.partition(":")[2]
+            pattern = common.resolve(written.removeprefix("-"), service)
+            for path in sorted(glob.glob(pattern)) if pattern.startswith("/") else ():
+                try:
+                    changed = os.stat(path).st_ctime
+                except OSError:
+                    continue
+                if changed > since:
+                    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(changed))
+                    yield Hit(
+                        entry,
+                        f"{path} has changed at {when}, and the service runs since "
+                        f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}",
+                        restart(service.name, safe=False),
+                    )
 
 
 def denied(case: Case) -> Iterator[Hit]:
