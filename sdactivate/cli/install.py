@@ -91,14 +91,20 @@ def run(args: argparse.Namespace) -> int:
         say(f"warning: {warning}")
     manager = Manager(args.root.resolve(), args.user_manager)
     if args.dry_run:
-        sys.stdout.writelines(Installation(manager, site, output.files, args.force, say).diff())
+        installation = Installation(manager, site, output.files, args.force, say)
+        for loss in installation.losses():
+            say(loss)
+        sys.stdout.writelines(installation.diff())
         return 0
     manager.require_root()
     for number in SIGNALS:
         signal.signal(number, interrupt)
     table: list[str] = []
     with manager.alone(say):
-        steps = list(Installation(manager, site, output.files, args.force, say).steps())
+        installation = Installation(manager, site, output.files, args.force, say)
+        for loss in installation.losses():
+            say(loss)
+        steps = list(installation.steps())
         # To be somebody else takes root; and a template has no socket of its own.
         made = any(kind.name == "socket" for kind in installed)
         if manager.runs and site.path and not manager.own and made:

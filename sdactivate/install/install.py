@@ -21,6 +21,7 @@ from sdactivate.errors import Error
 from sdactivate.generate.output import File
 from sdactivate.install import atomic_write
 from sdactivate.install.bytecode import compile_tree
+from sdactivate.install.dropped import dropped, warning
 from sdactivate.install.manager import Manager
 from sdactivate.install.manifest import Record, digest, of_others, refuse_changed
 from sdactivate.install.transaction import Say, Step
@@ -74,6 +75,17 @@ class Installation:
             old_name = str(path) if self.old[path] is not None else "/dev/null"
             new_name = str(path) if path in self.new else "/dev/null"
             yield from difflib.unified_diff(before, after, old_name, new_name)
+
+    def losses(self) -> Iterator[str]:
+        """Yield a sentence for each file that loses lines, or goes: an option was not given."""
+        for path in self.changed:
+            before = (self.old[path] or b"").decode(errors="replace")
+            if path.parent == self.manager.units and (
+                lines := dropped(before, self.new[path].text)
+            ):
+                yield warning(path, lines)
+        for path in self.gone:
+            yield f"warning: {path} is removed: the options that it came from are not given again"
 
     def steps(self) -> Iterator[Step]:
         """Yield what there is to do. What systemd is told is left out for an image."""
