@@ -34,6 +34,7 @@ VERBS = (
     "serve",
     "reload",
     "launch",
+    "run",
     "explain",
     "who",
     "doctor",
@@ -54,7 +55,8 @@ class _Compact(argparse.HelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Knows that --option=-- has a value: argparse threw it away until Python 3.13.
+    """Knows that --option=-- has a value, and a command a -- of its own: argparse threw them away
+    until Python 3.13.
 
     And that help which can't be printed is an error: newer ones pass over it. What it does not
     know it answers with the usage of the verb, and the nearest word that it does know.
@@ -91,6 +93,11 @@ class _Parser(argparse.ArgumentParser):
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         if arg_strings == ["--"] and action.option_strings and action.nargs is None:
             return self._get_value(action, "--")
+        if action.nargs == "+" and "--" in arg_strings[1:]:
+            # Only one in front ends the options; another is a word of the command's. (argparse
+            # takes the first that it finds, and the one in front may have gone with NAME.)
+            words = arg_strings[arg_strings[0] == "--" :]
+            return [self._get_value(action, word) for word in words]
         return super()._get_values(action, arg_strings)
 
 

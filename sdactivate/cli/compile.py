@@ -7,7 +7,7 @@ from pathlib import Path
 from sdactivate.errors import Error, UsageError
 from sdactivate.terminal import escape, tell
 
-SUMMARY = "compile a site's code, without running it or lending it root's rights"
+SUMMARY = "compile a site's code, without running it as root"
 
 EXAMPLES = """\
 examples:

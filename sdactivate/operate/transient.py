@@ -45,7 +45,7 @@ _INTERPRETER = re.compile(r"python[0-9.]*")
 _PREFIXES = "@-:+!|"  # of a command line: systemd.service(5)
 _SPECIFIER = re.compile(r"%([A-Za-z%])")
 _UNKNOWN = re.compile("[aABDMowW]")
-_SHELL = 'trap : INT QUIT; "$@"; exit $?'
+_SHELL = 'trap : INT QUIT TERM HUP; "$@"; exit $?'
 
 
 def service_of(name: str) -> Unit:
@@ -125,6 +125,11 @@ def with_need(need: str) -> list[str]:
         if need in row.relaxed
         for value in [row.relaxed[need]]
     ]
+
+
+def quoted(text: str) -> str:
+    """Return `text` as one word of a property that takes a list."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def command_line(

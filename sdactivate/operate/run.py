@@ -1,0 +1,152 @@
+"""Run one command in a site's surroundings, with the caller's terminal or pipes."""
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import termios
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from sdactivate.errors import Error, UsageError
+from sdactivate.operate import transient
+from sdactivate.systemd import names
+from sdactivate.systemd.unitfile import Unit
+
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""The signals that the command gets when its caller does."""
+
+_NOT_STARTED = range(200, 246)
+"""Exit codes by which systemd says at which step it failed: systemd.exec(5)."""
+
+
+def require_systemd() -> None:
+    """Raise Error where no transient unit can be made: without systemd, or without root."""
+    if not os.path.isdir("/run/systemd/system") or not shutil.which("systemd-run"):
+        raise Error(
+            "systemd does not run here, and a command needs it to have a site's surroundings. "
+            "Without it: `sdactivate launch --help`, --run-as and --chdir"
+        )
+    if os.geteuid():
+        raise Error("the surroundings of a site are root's to make: use sudo")
+
+
+def run(
+    unit: Unit,
+    command: Sequence[str],
+    *,
+    network: bool = False,
+    writable: Sequence[str] = (),
+    say: Callable[[str], None],
+) -> int:
+    """Run `command` in the surroundings of the service `unit` and return its exit code.
+
+    network: it may connect to other machines, though the service may not. writable: absolute paths
+    that it may write to besides those of the service. It has a terminal where standard input,
+    output and error all are one, otherwise the caller's streams. Signals that would end this
+    process are passed on to it. `say` gets systemd's reason where it could not start the command.
+
+    Raises UsageError for a writable path that is not there.
+    """
+    for path in writable:
+        if not os.path.exists(path):
+            raise UsageError(
+                f"--writable {path!r}: there is no such path; make it first, owned by the site's "
+                f"user{f' {user}' if (user := unit.value('User')) else ''}"
+            )
+    name = f"{_label(unit)}-run-{secrets.token_hex(4)}.service"
+    terminal = all(_is_terminal(number) for number in (0, 1, 2))
+    argv = transient.command_line(
+        unit,
+        command,
+        name,
+        more=[
+            *(transient.with_need("network") if network else ()),
+            *(f"ReadWritePaths={transient.quoted(path)}" for path in writable),
+        ],
+        terminal=terminal,
+        description=f"{unit.name.removesuffix('.service')}: a command of sdactivate run",
+    )
+    with _terminal_restored(terminal), _passed_on(name) as began:
+        # In a session of its own systemd-run is not ended by a ^C that is the command's.
+        process = subprocess.Popen(argv, start_new_session=not terminal)  # noqa: S603
+        began(process)
+        code = process.wait()
+    if code < 0:  # systemd-run itself was killed: nobody waits for the command any more
+        _systemctl("stop", name)
+        return 128 - code
+    if code in _NOT_STARTED:
+        for line in _reasons(name):
+            say(line)
+    return code
+
+
+def _label(unit: Unit) -> str:
+    """The site's name as the beginning of another unit's: mysite-one for mysite@one.service."""
+    label = unit.name.removesuffix(".service").replace("@", "-")
+    return label[: names.UNIT_NAME_MAX - len("-run-12345678.service")]
+
+
+def _is_terminal(number: int) -> bool:
+    try:
+        return os.isatty(number)
+    except OSError:
+        return False
+
+
+@contextmanager
+def _terminal_restored(terminal: bool) -> Iterator[None]:
+    """Put the terminal back as it is now: systemd-run, when it is killed, leaves it raw."""
+    before = termios.tcgetattr(0) if terminal else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            with suppress(termios.error):  # it may be gone
+                termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def _passed_on(name: str) -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
+    """Pass signals on to the unit `name`, once the given process runs that waits for it."""
+    waiting: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if not _systemctl("kill", f"--signal={number}", name):
+            for process in waiting:  # the unit has not begun, or has ended
+                process.terminate()
+
+    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    try:
+        yield waiting.append
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _systemctl(*words: str) -> bool:
+    argv = ["systemctl", *words]
+    with suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(  # noqa: S603 - our own words and a unit's name
+            argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=30, check=False
+        )
+        return done.returncode == 0
+    return False
+
+
+def _reasons(name: str) -> list[str]:
+    """Return why systemd could not start the unit `name`; nothing where it did."""
+    argv = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={name}", "--lines=20"]
+    try:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(["journalctl", "--sync"], timeout=10, check=False)  # noqa: S607
+        done = subprocess.run(argv, capture_output=True, timeout=30, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    lines = done.stdout.decode(errors="replace").splitlines()
+    failed = [number for number, line in enumerate(lines) if "Failed at step" in line]
+    if not failed:
+        return []
+    return [line for line in lines[: failed[-1] + 1] if "ailed" in line]
