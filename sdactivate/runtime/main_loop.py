@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 Chore = Callable[[], "float | None"]
 
@@ -39,6 +39,11 @@ class MainLoop:
         signal.set_wakeup_fd(self._outside.fileno(), warn_on_full_buffer=False)
         self._actions[number] = action
         signal.signal(number, lambda caught, frame: self._caught.append(caught))
+
+    @property
+    def signals(self) -> Iterable[int]:
+        """The signals that have an action."""
+        return self._actions.keys()
 
     def signalled(self, *numbers: int) -> bool:
         """Whether one of these signals has come and waits for its action."""

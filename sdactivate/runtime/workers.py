@@ -214,12 +214,21 @@ class Workers:
     def _spawn(self) -> Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stdio.flush()
-        pid = os.fork()
+        # Until the child has forgotten this process's handlers, they would note a signal to it
+        # where nobody looks: it would miss its stop
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._loop.signals)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if not pid:
             ours.close()
             for other in self._workers.values():
                 other.channel.close()
             self._loop.reset()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             raise SystemExit(serve(self._plan, theirs, is_replacement=not self._starting))
         theirs.close()
         ours.setblocking(False)

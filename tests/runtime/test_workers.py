@@ -47,6 +47,27 @@ def test_a_request_that_kills_its_worker_at_the_cold_start(life: Lives) -> None:
     eventually(lambda: len(service.processes()) == 5, "four workers")
 
 
+LATE = """
+def late():
+    sys.stderr.write("forked\\n")
+    sys.stderr.flush()
+    time.sleep(3)
+
+import sys
+os.register_at_fork(after_in_child=late)
+"""
+
+
+def test_a_stop_reaches_a_worker_that_has_just_been_forked(life: Lives) -> None:
+    # It has its parent's handlers, which noted the signal where nobody looked: the worker then
+    # served on, until it was cut off
+    service = life(LATE, workers=2, graceful_timeout=600)
+    service.logged("forked", 2)
+    service.signal(signal.SIGTERM)
+    assert service.process.wait(60) == 0
+    eventually(lambda: not service.processes(), "both workers to end")
+
+
 def test_workers_that_cant_live_end_the_start(life: Lives) -> None:
     service = life(
         "import sdactivate.runtime.worker as w\nw.WorkerProcess.run = lambda self: os._exit(3)",
