@@ -72,7 +72,8 @@ class _Parser(argparse.ArgumentParser):
             verb = self.verbs.get(getattr(found, "verb", ""), self)
             word = unknown[0].partition("=")[0]
             if word.startswith("-"):
-                options = [option for option in verb._option_string_actions if option[:2] == "--"]
+                known = verb._option_string_actions
+                options = [each for each in known if each[:2] == "--" and each != "--help"]
                 verb.error(f"{word}: there is no such option; {meant(word, options, 'see --help')}")
             verb.error(f"{word!r}: one word too many")
         return found
