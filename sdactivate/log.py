@@ -106,9 +106,12 @@ def _send_to_journal(entry: bytes) -> None:
 
 def say_exception(message: str, error: BaseException) -> None:
     """Write `message` and the traceback of `error`."""
-    import traceback
+    try:
+        import traceback
 
-    text = "".join(traceback.format_exception(error)).rstrip("\n")
+        text = "".join(traceback.format_exception(error)).rstrip("\n")
+    except (ImportError, OSError):  # no descriptor is left for the import
+        text = f"{type(error).__name__}: {error}"
     say(ERROR, f"{escape(message)}\n{text}")
     has_raised(error)
 

@@ -528,11 +528,11 @@ class Connection:
     def send_file(self, head: bytes, descriptor: int, offset: int, count: int) -> None:
         """Send a head and `count` bytes of a file from `offset` on, now or later.
 
-        The descriptor may be closed afterwards. Raises PeerGone, and OSError where there is no
-        descriptor for it, or the file ends before.
+        The descriptor is closed when they are sent. Raises PeerGone, and OSError where the file
+        ends before.
         """
-        own = os.dup(descriptor)
-        self.post_pieces(self.body_pieces(head, FileRange(own, offset, offset + count)), None, own)
+        body = FileRange(descriptor, offset, offset + count)
+        self.post_pieces(self.body_pieces(head, body), None, descriptor)
 
     def finish(self) -> None:
         """The response has come to its end: settle, now or when the peer has taken it."""

@@ -8,7 +8,9 @@ in /tmp, which is memory on many systems (file-hierarchy(7)).
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections.abc import Mapping
 from io import BytesIO
 from threading import Lock
@@ -86,8 +88,18 @@ class Held:
 
     def file(self) -> BinaryIO:
         """Return a temporary file, unbuffered. Raises OSError."""
-        import tempfile  # and with it all that can unpack an archive
-
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_TMPFILE
+        try:
+            return cast(BinaryIO, io.FileIO(os.open(self.directory, flags, 0o600), "r+"))
+        except OSError as error:
+            if error.errno not in (errno.EISDIR, errno.EOPNOTSUPP):
+                raise
+        # A file system without O_TMPFILE (open(2)). Not before: the import is large, and takes
+        # descriptors, of which none may be left
+        try:
+            import tempfile
+        except ImportError as error:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from error
         return cast(
             BinaryIO,
             tempfile.TemporaryFile(prefix="sdactivate-", dir=self.directory, buffering=0),

@@ -350,13 +350,15 @@ class Server:
             self._poke()
         if pool.takes_turns:
             pool.take_turn(worker)
-        response.run(self.application)
-        worker.response = None
-        if pool.takes_turns:
-            pool.end_turn(worker)
-        worker.served += 1
-        self.errors += response.failed
-        worker.since = monotonic()
+        try:
+            response.run(self.application)
+        finally:  # a fault of the server's own must not keep the turn, nor look like a request
+            worker.response = None
+            if pool.takes_turns:
+                pool.end_turn(worker)
+            worker.served += 1
+            self.errors += response.failed
+            worker.since = monotonic()
         if self.settings.access_log:
             response.record((worker.since - began) * 1000)
 

@@ -14,6 +14,7 @@ is a part of a request: the rest of it would fail. So
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 
 QUIET = 0.1
 """Seconds that a peer must have been silent before its connection is shut at a stop."""
@@ -37,7 +38,10 @@ def send_if_silent(fd: int, last: bytes) -> int | None:
     Returns how many of them have been sent: if not all, the rest is for the caller to send, and
     then to close. None: the peer has spoken, and nothing was done.
     """
-    from ctypes import PyDLL, create_string_buffer
+    try:
+        from ctypes import PyDLL, create_string_buffer
+    except (ImportError, OSError):  # no descriptor is left for the import
+        return None if last else _shut_without_import(fd)
 
     libc, byte = PyDLL(None), create_string_buffer(1)  # of this kind, which keeps the lock
     recv, send, shutdown = libc.recv, libc.send, libc.shutdown
@@ -48,3 +52,18 @@ def send_if_silent(fd: int, last: bytes) -> int | None:
     if sent == len(last) and recv(fd, byte, 1, _PEEK) <= 0:
         shutdown(fd, socket.SHUT_WR)
     return max(sent, 0)
+
+
+def _shut_without_import(fd: int) -> int | None:
+    """Do the same without bytes to send; the interpreter's lock may go to another thread."""
+    sock = socket.socket(fileno=fd)
+    try:
+        with suppress(BlockingIOError):
+            if sock.recv(1, _PEEK):
+                return None
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # the peer was quicker
+    finally:
+        sock.detach()
+    return 0

@@ -364,8 +364,9 @@ class Response:
                 kind is FileWrapper
                 and self.connection.raw_body
                 and (extent := result.extent()) is not None
+                and self._send_file(extent)
             ):
-                self._send_file(extent)
+                pass
             elif not self.head_sent and getattr(result, "streaming", None) is False:
                 # Django's way of saying that the content is at hand
                 self._send_whole(b"".join(result))
@@ -415,20 +416,33 @@ class Response:
         else:
             connection.send_last(head, body, self)
 
-    def _send_file(self, extent: Extent) -> None:
-        """Let the kernel copy a file to the connection."""
+    def _send_file(self, extent: Extent) -> bool:
+        """Let the kernel copy a file to the connection.
+
+        Returns False, and has sent nothing, where no descriptor is left for it.
+        """
         descriptor, offset, count = extent
-        head = self._head(count)
+        try:
+            own = os.dup(descriptor)  # the application closes its own when this returns
+        except OSError:
+            return False
+        try:
+            head = self._head(count)
+        except BaseException:
+            os.close(own)
+            raise
         if not self.bodiless:
             if self.left is not None:
                 count = min(count, self.left)
                 self.left -= count
             self.sent = count
-            self.connection.send_file(head, descriptor, offset, count)
+            self.connection.send_file(head, own, offset, count)
         else:
+            os.close(own)
             self.connection.send(self.connection.beginning(head, b""))
         if not self.left or self.bodiless:
             self.connection.send_tail(self)
+        return True
 
     def _head(self, whole: int | None) -> bytes:
         """Return the head; `whole` is the length of the whole body where it is known."""

@@ -227,6 +227,54 @@ def test_a_body_that_cannot_be_kept_is_refused(
         )
 
 
+TAKES_DESCRIPTORS = """
+import os
+
+taken = []
+
+def application(environ, start_response):
+    environ["wsgi.input"].read()
+    if environ["PATH_INFO"] == "/let-go":
+        while taken:
+            os.close(taken.pop())
+    file = open(__file__, "rb") if environ["PATH_INFO"] != "/take-last" else None
+    if environ["PATH_INFO"].startswith("/take"):
+        try:
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pass
+    start_response("200 OK", [])
+    return environ["wsgi.file_wrapper"](file) if file else [b""]
+"""
+
+
+def test_what_is_done_without_descriptors(tmp_path: Path) -> None:
+    """Nothing is imported, which would need one: for an error, a refusal, a file, or at a stop."""
+    (tmp_path / "takes.py").write_text(TAKES_DESCRIPTORS)
+    upload = Request("/", "POST", body=bytes(200_000), keep=True)
+    with serving(
+        tmp_path, "takes:application", nofile=64, connections=30, threads=1, body_buffer=100_000
+    ) as service:
+        with service.connect() as peer:
+            for path in ("/", "/take"):
+                answer = ask(peer, "http", Request(path, keep=True))
+                assert (answer.status, answer.body) == (200, TAKES_DESCRIPTORS.encode())
+            assert ask(peer, "http", Request("/take-last", keep=True)).status == 200
+            assert service.descriptors == 64
+            assert ask(peer, "http", Request("/", keep=True)).status == 500
+            service.logged("OSError: .*Too many open files")
+            assert ask(peer, "http", upload).status == 503
+            service.logged("the body can't be kept in .*: Too many open files; answered 503 ")
+        for request in (Request("/let-go"), upload):
+            with service.connect() as peer:
+                assert ask(peer, "http", request).status == 200
+        with service.connect() as peer:
+            assert ask(peer, "http", Request("/take-last", keep=True)).status == 200
+            assert service.stop() == 0
+        assert "a fault in sdactivate" not in service.log
+
+
 def test_without_descriptors_those_that_are_silent_make_room(tmp_path: Path) -> None:
     half = PROTOCOLS["scgi"].encode(Request())[:60]
     with serving(tmp_path, APPLICATION, nofile=64, connections=1000, threads=2) as service:
