@@ -156,6 +156,12 @@ ELSEWHERE = {
     "sdactivate.install.bytecode": {
         *("seteuid", "setegid", "setgroups", "fchmod", "fchown", "replace", "unlink"),
     },
+    # A release's files become root's as they are copied from what its build has made.
+    "sdactivate.operate.take_over": {"fchmod", "fchown"},
+    # The same program unpacks them, in the build's sandbox.
+    "sdactivate.operate.unpack": {"fchmod"},
+    # The link to a release that was the first and failed, and records of releases.
+    "sdactivate.operate.layout": {"chmod", "unlink"},
     # A unit or a configuration file is written aside and put in its place whole.
     "sdactivate.install.atomic_write": {"fchmod", "replace", "unlink"},
 }
