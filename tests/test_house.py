@@ -160,6 +160,8 @@ ELSEWHERE = {
     "sdactivate.operate.take_over": {"fchmod", "fchown"},
     # The same program unpacks them, in the build's sandbox.
     "sdactivate.operate.unpack": {"fchmod"},
+    # The directory that a build writes to becomes its user's.
+    "sdactivate.operate.build": {"chown"},
     # The link to a release that was the first and failed, and records of releases.
     "sdactivate.operate.layout": {"chmod", "unlink"},
     # A unit or a configuration file is written aside and put in its place whole.

@@ -24,7 +24,7 @@ from sdactivate.errors import Error, said
 from sdactivate.suggest import meant
 from sdactivate.terminal import tell
 
-# The order is the order of `sdactivate --help`: before, during, after.
+# The order is the order of `sdactivate --help`: before, during, every day, after.
 VERBS = (
     "gen",
     "install",
@@ -35,6 +35,9 @@ VERBS = (
     "reload",
     "launch",
     "run",
+    "release",
+    "rollback",
+    "releases",
     "explain",
     "who",
     "doctor",
@@ -108,12 +111,18 @@ def parser(verbs: Sequence[str] = VERBS) -> "_Parser":
 
     top = _Parser(
         prog="sdactivate",
+        usage="sdactivate [-h] [--version] VERB ...",
+        add_help=False,
         description="systemd socket activation for Python web applications.",
         epilog="`sdactivate VERB --help` shows a verb's options and examples.",
         formatter_class=_Compact,
     )
-    top.add_argument("--version", action="version", version=f"sdactivate {__version__}")
-    subparsers = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    # The usage has both; with a line for each, the verbs would not fit a screen.
+    hidden = argparse.SUPPRESS
+    top.add_argument("-h", "--help", action="help", help=hidden)
+    version = f"sdactivate {__version__}"
+    top.add_argument("--version", action="version", version=version, help=hidden)
+    subparsers = top.add_subparsers(prog="sdactivate", dest="verb", metavar="VERB", required=True)
     top.verbs = subparsers.choices
     for name in verbs:
         module = _verb(name)

@@ -26,6 +26,16 @@ def show(unit: str, *properties: str, own: bool = False) -> Properties:
     return parse_show(ask([*argv, "--", unit] if unit else argv))
 
 
+def show_all(pattern: str, *properties: str) -> list[Properties]:
+    """Return what `systemctl show` says of each unit that systemd has loaded and `pattern` fits.
+
+    Raises Error where systemd isn't there to be asked, or doesn't answer within 30 seconds.
+    """
+    wanted = (f"--property={name}" for name in properties)
+    text = ask(["systemctl", "show", "--no-pager", *wanted, "--", pattern])
+    return [parse_show(unit) for unit in text.split("\n\n") if unit]
+
+
 def ask(argv: list[str]) -> str:
     """Return what a command of systemd's prints; Error with its own words where it fails."""
     try:

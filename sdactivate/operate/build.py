@@ -1,0 +1,226 @@
+"""Build a release in transient units with a user of their own, who is not the one that serves.
+
+The user exists while the build lasts, owns nothing else, and has the whole sandbox of
+`sdactivate.sandbox`; the network only where packages are fetched. Of /srv/NAME it sees its own
+release and environment, by the paths that they will have, so that what is written into them is true
+later. It yields to everything else on the machine.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from sdactivate import sandbox
+from sdactivate.errors import Error
+from sdactivate.operate import unpack
+from sdactivate.operate.layout import Layout, remove
+from sdactivate.operate.step_unit import StepFailed, run
+from sdactivate.systemd.systemctl import ask, one, show
+from sdactivate.systemd.version import host_version
+
+DEADLINE = 3600
+"""Seconds that a step of a build may take."""
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+YIELDING = ("CPUWeight=10", "IOWeight=10", "Nice=10")
+"""How a unit of a release leaves the machine to those that serve: systemd.resource-control(5)."""
+
+
+def unit_of(name: str) -> str:
+    """Return the unit of a release's steps, of which one runs at a time."""
+    return f"sdactivate-release-{name}.service"
+
+
+def stop_leftovers(name: str) -> None:
+    """Stop what a release that was killed has left running. Raises Error."""
+    for unit in (unit_of(name), _holder(name)):
+        if one(show(unit, "ActiveState"), "ActiveState") not in ("inactive", "failed"):
+            ask(["systemctl", "stop", "--", unit])
+
+
+def _holder(name: str) -> str:
+    return f"sdactivate-builder-{name}.service"
+
+
+class Build:
+    """The build of one release. A context manager: its user exists while it is open."""
+
+    def __init__(self, layout: Layout, identity: str, python: str, environ: dict[str, str]) -> None:
+        self.layout = layout
+        self.python = python
+        """The interpreter that the steps run; its programs are found first."""
+        self.release = layout.releases / identity
+        """Where the release will be, and is while it is built."""
+        self.environment = layout.environments / identity
+        """Where an environment will be, if one is built."""
+        self.wheels = layout.base / "wheels"
+        """Where a step sees its directory of packages."""
+        self.tree = layout.staging / "tree"
+        self.made_environment = layout.staging / "environment"
+        self.environ = environ
+        self.owner = 0
+        """The build's user."""
+        self._version = host_version()
+        self._user = f"build-{hashlib.sha256(layout.name.encode()).hexdigest()[:16]}"
+
+    def __enter__(self) -> "Build":
+        self.layout.staging.mkdir(mode=0o700)
+        # A unit that has done its work and remains: as long as it does, so does its user, and all
+        # steps have the same.
+        ask(
+            [
+                *("systemd-run", "--quiet", f"--unit={_holder(self.layout.name)}"),
+                *("--service-type=oneshot", "--remain-after-exit", "--collect"),
+                *("--property=DynamicUser=yes", f"--property=User={self._user}"),
+                *("--description", f"The user that builds releases of {self.layout.name}"),
+                *("--", "/bin/true"),
+            ]
+        )
+        try:
+            self.owner = int(one(show(_holder(self.layout.name), "UID"), "UID"))
+            for directory in (self.tree, self.made_environment):
+                directory.mkdir(mode=0o700)
+                os.chown(directory, self.owner, self.owner)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        stop_leftovers(self.layout.name)
+        if kind is None:  # otherwise a step may be run again
+            remove(self.layout.staging)
+
+    def run(
+        self,
+        argv: list[str],
+        what: str,
+        *,
+        network: bool = False,
+        wheels: str = "",
+        stdin: "int | IO[bytes]" = subprocess.DEVNULL,
+        again: bool = True,
+    ) -> str:
+        """Run a step as the build's user in the release, and return the end of what it says.
+
+        `wheels`: a directory to be seen at `self.wheels`. Raises StepFailed.
+        """
+        needs = {"jit", "listens"} | ({"network"} if network else set())
+        needs |= {"home"} if sandbox.below_home(self.python) else set()
+        lines = [row.line for row in sandbox.lines(needs, self._version)]
+        base = self.layout.base
+        lines += [
+            *(f"User={self._user}", "UMask=0022", f"WorkingDirectory={self.release}"),
+            *(*YIELDING, "MemoryMax=80%", "TasksMax=1024", f"RuntimeMaxSec={DEADLINE}"),
+            # mode=: the files of the mounts below must be reached
+            f"TemporaryFileSystem={base}:ro,mode=0755",
+            f"BindPaths={self.tree}:{self.release}",
+            f"BindPaths={self.made_environment}:{self.environment}",
+            f"CacheDirectory={self._user}",
+        ]
+        used = Path(self.python).parent.parent
+        if used.parent == self.layout.environments and used != self.environment:
+            lines.append(f"BindReadOnlyPaths={used}")
+        if wheels:
+            lines.append(f"BindReadOnlyPaths={wheels}:{self.wheels}")
+        cache = f"/var/cache/{self._user}"
+        variables = {
+            "PYTHONNOUSERSITE": "1",
+            # What a site keeps is not here; what its settings want to make is made and forgotten.
+            "STATE_DIRECTORY": "/tmp",  # noqa: S108 - the unit's own
+            **self.environ,
+            "HOME": "/tmp",  # noqa: S108
+            "PATH": f"{os.path.dirname(self.python)}:{PATH}",
+            "PIP_CACHE_DIR": f"{cache}/pip",
+            "UV_CACHE_DIR": f"{cache}/uv",
+            "UV_LINK_MODE": "copy",
+            "UV_PYTHON_DOWNLOADS": "never",
+        }
+        return run(
+            [
+                *("systemd-run", "--quiet", "--collect", "--wait", "--pipe"),
+                *(f"--unit={unit_of(self.layout.name)}", "--service-type=exec"),
+                f"--description=Build a release of {self.layout.name}",
+                *(f"--property={line}" for line in lines),
+                *(f"--setenv={name}={value}" for name, value in variables.items()),
+                "--",
+                *(word.replace("$", "$$") for word in argv),
+            ],
+            what,
+            self.layout.again if again else None,
+            stdin,
+        )
+
+    def shell(self, command: str, network: bool, what: str = "") -> str:
+        """Run a line of shell as a step; see `run`."""
+        argv = ["/bin/sh", "-ec", command]
+        return self.run(argv, what or command, network=network)
+
+    def unpack(self, source: Path | None) -> str:
+        """Unpack `source`, a directory, a tar, or None for standard input, into the release.
+
+        Return the commit that `git archive` has noted in it. Raises Error.
+        """
+        with ExitStack() as end:
+            stdin: int | IO[bytes] = 0
+            tar = None
+            if source and source.is_dir():
+                errors = end.enter_context(tempfile.TemporaryFile())
+                tar = end.enter_context(packed(source, errors))
+                assert tar.stdout is not None
+                stdin = tar.stdout
+            elif source:
+                stdin = end.enter_context(source.open("rb"))
+            program = Path(unpack.__file__).read_text()
+            argv = [self.python, "-I", "-S", "-c", program, str(self.release)]
+            try:
+                said = self.run(argv, "unpack", stdin=stdin, again=False)
+            except StepFailed as error:
+                raise Error(error.output.strip() or str(error)) from None
+            finally:
+                if tar and tar.stdout:
+                    tar.stdout.close()  # where the reader has ended early, so does tar
+                    if tar.wait() > 0:
+                        errors.seek(0)
+                        raise Error(f"{source}: {_first_words(errors, tar.returncode)}")
+        commit = said.strip()
+        return commit if len(commit) <= 64 and commit.isalnum() else ""
+
+
+def packed(directory: Path, errors: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """Start tar(1) on a directory, as the directory's owner: root's rights read nothing for others.
+
+    What it can't read it tells to the file `errors`. Left out are what belongs to version control,
+    an environment, and .pyc files.
+    """
+    about = directory.stat()
+    owner = about.st_uid if os.geteuid() == 0 else None
+    return subprocess.Popen(  # noqa: S603 - a fixed command
+        [
+            *(shutil.which("tar") or "tar", "--create", "--hard-dereference", "--exclude-vcs"),
+            *("--exclude=./.venv", "--exclude=__pycache__", f"--directory={directory}", "."),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        user=owner,
+        group=about.st_gid if owner is not None else None,
+        extra_groups=[] if owner is not None else None,
+        cwd="/",
+    )
+
+
+def _first_words(errors: IO[bytes], code: int) -> str:
+    lines = errors.read(4000).decode(errors="replace").strip().splitlines()
+    return lines[0] if lines else f"tar failed (exit {code})"

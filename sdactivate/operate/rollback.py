@@ -1,0 +1,37 @@
+"""Switch a site back to an earlier release, which has to answer as a new one has."""
+
+from sdactivate.errors import Error, UsageError
+from sdactivate.operate.build import stop_leftovers
+from sdactivate.operate.layout import Layout, order
+from sdactivate.operate.release import Site
+from sdactivate.operate.switch import switch
+from sdactivate.suggest import meant
+
+
+def rollback(name: str, identity: str = "") -> tuple[str, list[str]]:
+    """Let a release of the site `name` be served that was made before.
+
+    Return its ID, and the migrations of later releases, which are not undone.
+
+    `identity`: which one; "": the newest before the one that is served. Raises UsageError where
+    there is no such release, Error where there is none before, or it can't be served: then all is
+    as it was.
+    """
+    layout = Layout(name)
+    releases = layout.all()
+    known = [release.id for release in releases]
+    if not known:
+        raise Error(f"{name} has no releases in {layout.releases}; `sdactivate release` makes one")
+    if identity and identity not in known:
+        raise UsageError(f"ID {identity!r}: there is no such release; {meant(identity, known)}")
+    with layout.alone():
+        stop_leftovers(name)
+        now = layout.linked()
+        if not identity:
+            earlier = [one for one in known if order(one) < order(now)]
+            if not earlier:
+                raise Error(f"{name} serves {now or 'nothing'}, and there is no release before it")
+            identity = earlier[-1]
+        switch(layout, identity, Site.find(layout).services())
+    later = (one.migrations for one in releases if order(one.id) > order(identity))
+    return identity, " ".join(later).split()
