@@ -193,7 +193,7 @@ class Build:
                     tar.stdout.close()  # where the reader has ended early, so does tar
                     if tar.wait() > 0:
                         errors.seek(0)
-                        raise Error(f"{source}: {_first_words(errors, tar.returncode)}")
+                        raise Error(_first_words(errors, tar.returncode))
         commit = said.strip()
         return commit if len(commit) <= 64 and commit.isalnum() else ""
 

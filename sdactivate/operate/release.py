@@ -143,11 +143,12 @@ class Site:
         Return the end of its output. Raises Error where it fails.
         """
         assert self.unit is not None
-        current, release = str(self.layout.current), str(self.layout.releases / identity)
-        again = [line.replace(current, release) for line in self.properties if current in line]
+        current = re.compile(re.escape(str(self.layout.current)) + r"(?![^/:;,\s\"'])")
+        release = str(self.layout.releases / identity)
+        again = [current.sub(release, one) for one in self.properties if current.search(one)]
         argv = transient.command_line(
             self.unit,
-            [word.replace(current, release) for word in command],
+            [current.sub(release, word) for word in command],
             unit_of(self.layout.name),
             more=[*again, *YIELDING],
             description=f"Release {identity} of {self.layout.name}: {what}",

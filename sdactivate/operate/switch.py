@@ -80,8 +80,11 @@ def _told(act: Callable[[str], None]) -> Callable[[str], None]:
 
 def _bring(service: str, undo: ExitStack, layout: Layout, before: str) -> None:
     shown = show(service, "ActiveState", "CanReload")
-    runs = one(shown, "ActiveState") in RUNNING
-    verb = "start" if not runs else "reload" if one(shown, "CanReload") == "yes" else "restart"
+    if (state := one(shown, "ActiveState")) not in RUNNING:
+        verb = "start"
+    else:  # what is still starting can't be reloaded
+        can = one(shown, "CanReload") == "yes" and state != "activating"
+        verb = "reload" if can else "restart"
     changed = [service]
 
     def back(unit: str) -> None:
