@@ -11,7 +11,6 @@ command line and the documentation list them. It imports neither.
 """
 
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -207,6 +206,8 @@ def health_url(value: str) -> str:
 
 def paths(value: str) -> tuple[str, ...]:
     """Absolute paths, separated by spaces; quoted as for a shell where they have some."""
+    import shlex
+
     try:
         found = tuple(shlex.split(value))
     except ValueError:

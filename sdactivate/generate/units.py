@@ -1,7 +1,6 @@
 """Socket and service units of a site: systemd.socket(5), systemd.service(5)."""
 
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -186,6 +185,8 @@ def _told(site: Site, target: Target) -> Site:
         files += [path for _, path in (*site.credential, *site.encrypted_credential)]
     if not files or "read_at_start" in site.settings:
         return site
+    import shlex
+
     return replace(site, settings={**site.settings, "read_at_start": shlex.join(files)})
 
 
