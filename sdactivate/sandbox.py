@@ -14,6 +14,7 @@ from typing import NamedTuple
 NEEDS: Mapping[str, str] = MappingProxyType(
     {
         "network": "connections to other machines",
+        "network-local": "connections to TCP services of this host",
         "jit": "memory that is both writable and executable, and programs that it has written",
         "home": "code or data under /home, /root or /run/user",
         "device": "device nodes",
@@ -259,7 +260,7 @@ TABLE: tuple[Directive, ...] = (
         "It has a loopback interface of its own and no other.",
         33,
         EXEC,
-        {"network": None},
+        {"network": None, "network-local": None},
         cost=0.4,
     ),
     Directive(
@@ -269,7 +270,10 @@ TABLE: tuple[Directive, ...] = (
         "It can make unix sockets only: databases and mail are reached by theirs.",
         211,
         EXEC,
-        {"network": "AF_UNIX AF_INET AF_INET6"},
+        {
+            "network": "AF_UNIX AF_INET AF_INET6",
+            "network-local": "AF_UNIX AF_INET AF_INET6",
+        },
         cost=0.7,
     ),
     Directive(

@@ -53,6 +53,8 @@ class Site:
     """The interpreter, by its absolute path; that of a virtual environment as a rule."""
     run_as: str = ""
     """The user it runs as; nothing: a dynamic one, which exists only while it runs."""
+    join: tuple[str, ...] = ()
+    """Groups that it is in as well: those of the sockets that it connects to."""
     env: tuple[tuple[str, str], ...] = ()
     """Variables of its environment."""
     env_file: tuple[str, ...] = ()
@@ -61,8 +63,8 @@ class Site:
     """The runtime's settings (`sdactivate.settings`), by name, as text. Only these are written."""
 
     # what it needs beyond its socket and its own directories: `sdactivate.sandbox`
-    network: bool = False
-    """Connections to other machines."""
+    network: bool | str = False
+    """Connections to other machines; "local": by TCP to this host alone."""
     jit: bool = False
     """Memory that is both writable and executable: JIT compilers, some ctypes callbacks."""
     home: bool = False
@@ -97,6 +99,8 @@ class Site:
                     _checked(name, read, write(one))
         for address in self.listen:
             _checked("listen", _check_address, address)
+        if not isinstance(self.network, bool):
+            _checked("network", values.network, self.network)
         if self.run_as in ("root", "0"):
             raise UsageError(
                 "run_as='root': root can change every socket; name a user without privileges, "
@@ -203,6 +207,7 @@ READ: Mapping[str, Callable[[str], Any]] = MappingProxyType(
         "chdir": values.absolute_path,
         "python": values.program,
         "run_as": names.account,
+        "join": values.joined,
         "env": values.variable,
         "env_file": values.absolute_path,
         "writable": values.absolute_path,

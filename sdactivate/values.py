@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from sdactivate.errors import UsageError
 from sdactivate.settings import PREFIX
-from sdactivate.systemd import escape
+from sdactivate.systemd import escape, names
 
 PATH_MAX = 107
 """Bytes of a unix socket's address, without the NUL that ends it: unix(7)."""
@@ -267,6 +267,35 @@ def credential(text: str) -> tuple[str, str]:
 
 
 _MEMORY = re.compile("[1-9][0-9]{0,15}[KMGT]?|(?:[1-9][0-9]?|100)%")
+
+
+LOCAL = "local"
+"""What --network says where TCP to this host is meant, and to no other."""
+
+
+def network(text: str) -> str:
+    """Return `text`, what --network may say: "local", TCP to this host alone.
+
+    Raises UsageError for anything else. Nothing stands for any other machine.
+    """
+    if text != LOCAL:
+        raise UsageError(
+            f"{text!r}: say {LOCAL} for TCP to this host alone, or nothing for every machine (in a "
+            "file: true); NAME goes before the options"
+        )
+    return text
+
+
+def joined(text: str) -> str:
+    """Return `text` if it names a group that a site may be in: systemd.exec(5).
+
+    Raises UsageError for root's, whose members could write what is root's to write.
+    """
+    if text in ("root", "0"):
+        raise UsageError(
+            f"{text!r}: what is for root's group is not for a site; name another group"
+        )
+    return names.account(text)
 
 
 def memory(text: str) -> str:

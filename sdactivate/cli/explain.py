@@ -63,7 +63,8 @@ def _units(asked: str) -> Iterable["Unit"]:
             if not os.path.isfile(asked):
                 raise
             return [_file(Path(asked))]
-    return units.live(asked).units
+    site = units.live(asked)
+    return [*site.units, *units.background(site)]
 
 
 def _file(path: Path) -> "Unit":

@@ -89,6 +89,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         }
         if option.flag:
             settings["action"] = "store_true"
+        elif option.optional:
+            settings |= {"metavar": option.metavar, "nargs": "?", "const": True}
         else:
             settings["metavar"] = option.metavar
             settings["action"] = "append" if option.many else "store"
@@ -103,7 +105,8 @@ def values(args: argparse.Namespace) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for field, option in known_options().items():
         value = getattr(args, field)
-        if value is None or option.flag:
+        parsed: Any
+        if value is None or value is True:
             parsed = value
         elif option.many:
             parsed = tuple(option.parse(text, f"--{option.name}") for text in value)

@@ -167,6 +167,11 @@ TABLE: tuple[Rule, ...] = (
     Rule("SDA119", "warning", "Variables or credentials have changed since the start",
          "systemd reads their files when it starts the service; a reload keeps the old values.",
          EXEC, "systemctl restart NAME.service", live_services.stale_files),
+    Rule("SDA120", "error", "A background worker of the site does not run",
+         "What the site has put into its queue waits.",
+         "systemd.exec(5), Process Exit Codes",
+         "what its last words say, or systemctl start",
+         live_services.background_worker),
 )
 # fmt: on
 

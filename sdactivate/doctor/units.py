@@ -139,6 +139,23 @@ def live(name: str, troubles: list[str] | None = None) -> Deployment:
     )
 
 
+def background(site: Deployment) -> list[Unit]:
+    """Return the background workers of a live `site`, one instance of each, with its drop-ins."""
+    found: dict[str, str] = {}
+    for name in background_names(site.sockets):
+        found.setdefault(name.partition("@")[0], name)
+    return [read_loaded(name) for name in found.values()]
+
+
+def background_names(sockets: Iterable[Unit]) -> list[str]:
+    """Return the services that systemd has loaded and that stop with one of `sockets`: PartOf=."""
+    names: dict[str, None] = {}
+    for socket in sockets:
+        parts = listed(one(show(socket.name, "ConsistsOf"), "ConsistsOf"))
+        names |= dict.fromkeys(sorted(name for name in parts if name.endswith(".service")))
+    return list(names)
+
+
 def _expand(path: Path) -> Iterator[Path]:
     if path.is_dir():
         # What WantedBy= and Also= have made is links to what lies here as well.

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from sdactivate.errors import UsageError
 from sdactivate.fronts import FRONTS
 from sdactivate.generate.fronts.options import FRONT
-from sdactivate.generate.options import BY_HAND, SYSUSERS, TIMER, Option
+from sdactivate.generate.options import BY_HAND, SYSUSERS, TIMER, WORKER, Option
 from sdactivate.generate.output import Output
 from sdactivate.settings import TABLE as SETTINGS
 
@@ -121,6 +121,14 @@ KINDS: dict[str, Kind] = {
             "NAME-COMMAND.service, a command of manage.py",
             options=(*TIMER, BY_HAND),
             when=("command", "by-hand"),
+            units=True,
+        ),
+        Kind(
+            "worker",
+            "sdactivate.generate.workers:service",
+            "NAME-WORKER@.service, a background worker",
+            options=(WORKER,),
+            when=("worker",),
             units=True,
         ),
         Kind(

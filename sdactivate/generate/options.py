@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sdactivate import backends, external_servers, fronts, settings, values
 from sdactivate.errors import UsageError
-from sdactivate.generate import schedule
+from sdactivate.generate import background, schedule
 from sdactivate.settings import DEFAULTS, Setting
 from sdactivate.settings import TABLE as SETTINGS
 from sdactivate.site import READ, Site
@@ -40,6 +40,12 @@ class Option(NamedTuple):
     """What a file may say instead of text."""
     words: bool = False
     """Its value is words, which a file may list."""
+    rows: "tuple[Option, ...]" = ()
+    """What a table of a file may say of it, instead of text: one table for each of many."""
+    make: Callable[[str, Mapping[str, Any]], Any] | None = None
+    """What such a table means, of its name and its values by field."""
+    optional: bool = False
+    """Its value may be left out: then it is True. A file may say true or false, too."""
 
     @property
     def field(self) -> str:
@@ -147,9 +153,22 @@ SITE: tuple[Option, ...] = (
         "PATH",
     ),
     _field("run-as", "run as USER instead of a dynamic user", "USER"),
+    _field(
+        "join",
+        "a group it is in as well: that of a socket that it connects to, such as redis",
+        "GROUP",
+        many=True,
+    ),
     _field("env", "a variable of its environment", "NAME=VALUE", many=True),
     _field("env-file", "a file of variables", "PATH", many=True),
-    Option("network", bool, "it connects to other machines", topic="sandbox", flag=True),
+    Option(
+        "network",
+        values.network,
+        "it connects to other machines; `--network local`: by TCP to this host alone",
+        values.LOCAL,
+        topic="sandbox",
+        optional=True,
+    ),
     Option(
         "jit",
         bool,
@@ -237,6 +256,43 @@ TIMER: tuple[Option, ...] = (
     ),
 )
 """Options of the timer kinds."""
+
+_NETWORK = next(row for row in SITE if row.name == "network")
+
+
+def _number(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) <= background.MOST:
+        return int(text)
+    raise UsageError(f"{text!r}: a whole number from 1 to {background.MOST} is wanted")
+
+
+def _span(text: str) -> str:
+    try:
+        if settings.seconds(text):
+            return text
+    except ValueError:
+        pass
+    raise UsageError(f"{text!r}: a time span such as 30, 10min or '1h 30min' is wanted")
+
+
+WORKER = Option(
+    "worker",
+    background.worker,
+    "a background worker: a command that runs beside the site in the same sandbox, such as "
+    "mail='celery -A mysite worker' or loop='python manage.py db_worker'",
+    "NAME=COMMAND",
+    "timer",
+    many=True,
+    rows=(
+        Option("command", background.command, "what it runs"),
+        Option("count", _number, "how many of it run", types=(str, int)),
+        _NETWORK,
+        _field("memory-max", "memory at most", "BYTES"),
+        _field("env", "a variable of its environment", "NAME=VALUE", many=True),
+        Option("stop-timeout", _span, "how long a task may take to finish", types=(str, int)),
+    ),
+    make=background.from_table,
+)
 
 SYSUSERS: tuple[Option, ...] = (
     Option(

@@ -33,6 +33,15 @@ class File(NamedTuple):
     """Its path, relative to the directory that it belongs in."""
     text: str
     mode: int = 0o644
+    instances: tuple[str, ...] = ()
+    """Of a template: the instances that belong to the site, and are enabled and started with it."""
+    wanted_by: str = ""
+    """The unit that pulls those instances in."""
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The names of those instances: mysite-mail@1.service."""
+        return tuple(self.name.replace("@.", f"@{instance}.") for instance in self.instances)
 
 
 class Output(NamedTuple):

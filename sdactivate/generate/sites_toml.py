@@ -10,6 +10,11 @@
     threads = 4
     command = ["clearsessions"]
 
+    [sites.mysite.worker.mail]       # a background worker, with what is its own
+    command = "celery -A mysite worker"
+    count = 2
+    network = "local"
+
     [sites."example.org"]
     kind = ["socket"]                # nothing: all that the options give reason for
 
@@ -115,20 +120,51 @@ class Tables:
         return f"{self.path}:{self._line((*self._at, 'sites', name))}: {self.header(name)}"
 
     def _read(self, at: Keys, table: Mapping[str, Any]) -> Entry:
-        known = _by_name()
-        given: dict[str, Any] = {}
         kinds: tuple[str, ...] = ()
-        for key, value in table.items():
+        if "kind" in table:
             try:
-                if key == "kind":
-                    kinds = tuple(map(kind_name, _texts(value, (str,), many=True)))
-                elif (option := known.get(key)) is None:
-                    raise UsageError(self._unknown(key, [*known, "kind"]))
-                else:
-                    given[option.field] = _parse(option, value)
+                kinds = tuple(map(kind_name, _texts(table["kind"], (str,), many=True)))
+            except UsageError as error:
+                raise self._error((*at, "kind"), str(error)) from None
+        return Entry(kinds, self._values(at, table, _by_name(), ("kind",)))
+
+    def _values(
+        self,
+        at: Keys,
+        table: Mapping[str, Any],
+        known: Mapping[str, Option],
+        beside: tuple[str, ...] = (),
+    ) -> dict[str, Any]:
+        """Return what `table` says of the `known` options; the keys `beside` are read elsewhere."""
+        given: dict[str, Any] = {}
+        for key, value in table.items():
+            if key in beside:
+                continue
+            option = known.get(key)
+            if option and option.make and isinstance(value, dict):
+                given[option.field] = self._named((*at, key), value, option)
+                continue
+            try:
+                if option is None:
+                    raise UsageError(self._unknown(key, [*known, *beside]))
+                given[option.field] = _parse(option, value)
             except UsageError as error:
                 raise self._error((*at, key), str(error)) from None
-        return Entry(kinds, given)
+        return given
+
+    def _named(self, at: Keys, tables: Mapping[str, Any], option: Option) -> tuple[Any, ...]:
+        """Return what tables of an option mean, one for each name; a string is its first row's."""
+        made = []
+        rows = {row.name: row for row in option.rows}
+        assert option.make is not None
+        for name, value in tables.items():
+            table = {option.rows[0].name: value} if isinstance(value, str) else value
+            given = self._values((*at, name), self._table({name: table}, name, at), rows)
+            try:
+                made.append(option.make(name, given))
+            except UsageError as error:
+                raise self._error((*at, name), str(error)) from None
+        return tuple(made)
 
     def _table(self, parent: Mapping[str, Any], key: str, at: Keys) -> Mapping[str, Any]:
         table = parent.get(key, {})
@@ -155,6 +191,8 @@ def _parse(option: Option, value: object) -> Any:
     if option.flag:
         if not isinstance(value, bool):
             raise UsageError("true or false is wanted")
+        return value
+    if option.optional and isinstance(value, bool):
         return value
     texts = _texts(value, option.types, option.many or option.words)
     if option.many:

@@ -11,7 +11,7 @@ others than root could have written, or put in its place.
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -106,11 +106,18 @@ def _write(normal: Path, files: tuple[File, ...]) -> None:
     for file in files:
         # Nobody reads the directory before the generator has ended.
         (normal / file.name).write_text(file.text)
-        stem, dot, suffix = file.name.rpartition(".")
-        if (wants := WANTED_BY.get(dot + suffix)) and not stem.endswith("@"):
+        for unit, wants in wanted(file):
             (normal / wants).mkdir(exist_ok=True)
             with suppress(FileExistsError):  # by hand, and not the first time
-                (normal / wants / file.name).symlink_to(f"../{file.name}")
+                (normal / wants / unit).symlink_to(f"../{file.name}")
+
+
+def wanted(file: File) -> Iterator[tuple[str, str]]:
+    """Yield the units of `file` that are enabled with the site, each with its .wants directory."""
+    stem, dot, suffix = file.name.rpartition(".")
+    if (wants := WANTED_BY.get(dot + suffix)) and not stem.endswith("@"):
+        yield file.name, wants
+    yield from ((unit, f"{file.wanted_by}.wants") for unit in file.units)
 
 
 def kernel_log(message: str) -> None:

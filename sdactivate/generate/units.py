@@ -8,7 +8,7 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sdactivate import external_servers, peer_rules, sandbox
+from sdactivate import external_servers, peer_rules, sandbox, values
 from sdactivate.errors import UsageError
 from sdactivate.generate import warnings
 from sdactivate.generate.output import File, Output, Target
@@ -288,7 +288,8 @@ def _needs(site: Site, target: Target) -> set[str]:
 def needs(site: Site) -> set[str]:
     """Return what the site needs of `sandbox.NEEDS`; for peers, on this host's kernel."""
     asked = {
-        "network": site.network,
+        "network": site.network is True,
+        "network-local": site.network == values.LOCAL,
         "jit": site.jit,
         "home": site.home,
         "device": bool(site.device),

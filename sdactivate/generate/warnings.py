@@ -112,6 +112,8 @@ def of_service(site: Site, python: str, own: bool) -> Iterator[str]:
     In a user's `own` manager it runs as that user.
     """
     yield from _unknown("--run-as", "user", site.run_as)
+    for group in site.join:
+        yield from _unknown("--join", "group", group)
     for address in site.addresses:
         yield from of_protocol(site, address)
     if not own and not site.run_as and site.service_user in _users():

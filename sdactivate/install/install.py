@@ -20,6 +20,7 @@ from pathlib import Path
 from sdactivate.errors import Error
 from sdactivate.generate.output import File
 from sdactivate.install import atomic_write
+from sdactivate.install.background import Background
 from sdactivate.install.bytecode import compile_tree
 from sdactivate.install.dropped import dropped, warning
 from sdactivate.install.manager import Manager
@@ -60,6 +61,7 @@ class Installation:
             path for path in recorded if path not in self.new and self.old[path] is not None
         ]
         self.units = {path.name: manager.state_of(path.name) for path in self._units(self.old)}
+        self.background = Background(manager, self.new, self.old, say)
 
     def _units(self, paths: Iterable[Path]) -> list[Path]:
         return [path for path in paths if path.parent == self.manager.units]
@@ -100,6 +102,8 @@ class Installation:
             if any(path.parent != self.manager.units for path in self.new):
                 yield nothing._replace(name="make accounts and directories", do=self._prepare)
             yield Step(self._order(), self._start, self._stop)
+            if self.background.needed:
+                yield self.background.step()
             if services := [
                 unit
                 for unit in self._named(".service", self.new)
@@ -139,6 +143,8 @@ class Installation:
         self.record._replace(files=written).save()
 
     def _forget(self, path: Path) -> None:
+        if "@." in path.name:
+            self.background.remove(path.name)
         if path.parent == self.manager.units and self.manager.runs and self.units[path.name][1]:
             with suppress(Error):  # it may be of a type that can't be enabled
                 self.manager.systemctl("disable", "--now", "--", path.name)
@@ -165,6 +171,7 @@ class Installation:
                     self.manager.enable([unit])
                 if was in ("active", "activating", "reloading"):
                     self.manager.systemctl("start", "--", unit)
+        self.background.revive()
 
     def _compile(self) -> None:
         directory = self.manager.at(self.site.chdir)
@@ -268,6 +275,7 @@ class Installation:
     def _enable(self) -> None:
         if self._starting:
             self.manager.enable(self._starting)
+        self.background.enable_in_image()
 
     def _disable(self) -> None:
         for unit in self._starting:
@@ -276,6 +284,9 @@ class Installation:
                 and self.old[self.manager.place(unit)] is None
             ):
                 self.manager.disable(unit)
+        self.background.disable_in_image(
+            {path.name for path in self.changed if self.old[path] is None}
+        )
 
 
 def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:
@@ -296,11 +307,15 @@ def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:
     # Sockets first: a service that stops before its socket would be started again.
     for suffix in (".timer", ".socket", ".service"):
         for unit in (unit for unit in units if unit.endswith(suffix)):
-            if suffix != ".service" and (manager.units / unit).exists():
+            if (suffix != ".service" or "@." in unit) and (manager.units / unit).exists():
                 manager.disable(unit)
             manager.unlink_wants(unit)  # where the unit's file was gone already
             if manager.runs and "@." in unit:
-                manager.systemctl("stop", "--", unit.replace("@.", "@*."))
+                if running := [
+                    it for it, (was, _) in manager.instances(unit).items() if was != "inactive"
+                ]:
+                    say(f"stop {', '.join(running)}: a background worker finishes its task first")
+                manager.systemctl("stop", "--", unit.replace("@.", "@*."), timeout=None)
             elif manager.runs and manager.state_of(unit)[0] != "inactive":
                 manager.systemctl("stop", "--", unit)
     removed = [path for path in paths if atomic_write.remove(path)]

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdactivate.errors import Error, UsageError
-from sdactivate.generate.systemd_generator import WANTED_BY
+from sdactivate.generate.output import File
+from sdactivate.generate.systemd_generator import WANTED_BY, wanted
 from sdactivate.install import atomic_write
 from sdactivate.install.image import inside
 from sdactivate.systemd.systemctl import one, show
@@ -93,11 +94,14 @@ class Manager:
         """Return where the absolute `path` is: in an image, by the image's own links."""
         return Path(path) if self.runs else inside(self.root, path)
 
-    def run(self, *argv: str) -> str:
-        """Run a command and return what it printed. Raises Error, with its words, if it fails."""
+    def run(self, *argv: str, timeout: float | None = 120) -> str:
+        """Run a command and return what it printed. Raises Error, with its words, if it fails.
+
+        timeout: seconds that it may take; None: as long as it takes.
+        """
         try:
             run = subprocess.run(  # noqa: S603 - fixed commands, unit names of our own grammar
-                argv, capture_output=True, text=True, errors="replace", timeout=120
+                argv, capture_output=True, text=True, errors="replace", timeout=timeout
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Error(f"`{' '.join(argv)}`: {error}") from None
@@ -106,9 +110,9 @@ class Manager:
             raise Error(f"`{' '.join(argv)}` failed: {said or f'exit code {run.returncode}'}")
         return run.stdout
 
-    def systemctl(self, *words: str) -> str:
-        """Run systemctl for this host's manager."""
-        return self.run("systemctl", *(["--user"] if self.own else []), *words)
+    def systemctl(self, *words: str, timeout: float | None = 120) -> str:
+        """Run systemctl for this host's manager; see `run`."""
+        return self.run("systemctl", *(["--user"] if self.own else []), *words, timeout=timeout)
 
     def enable(self, units: Iterable[str]) -> None:
         """Enable units: systemctl(1), or in an image the links that it would make.
@@ -121,6 +125,26 @@ class Manager:
         for unit in units:
             wants = WANTED_BY[unit[unit.rindex(".") :]]
             atomic_write.link(self.at(f"{UNITS}/{wants}") / unit, f"{UNITS}/{unit}")
+
+    def enable_instances(self, file: File) -> None:
+        """Enable the instances of a template that belong to its site, in an image."""
+        for unit, wants in wanted(file):
+            atomic_write.link(self.at(f"{UNITS}/{wants}") / unit, f"{UNITS}/{file.name}")
+
+    def instances(self, template: str) -> dict[str, tuple[str, str]]:
+        """Return the instances of a template that are enabled or run, each with its states.
+
+        The states are those of `state_of`. Nothing for an image, and for what is no template.
+        """
+        if not self.runs or "@." not in template:
+            return {}
+        pattern = glob.escape(template).replace("@.", "@*.")
+        found = {path.name for path in self.units.glob(f"*.wants/{pattern}")}
+        listing = self.systemctl(
+            "list-units", "--all", "--plain", "--no-legend", "--full", "--", pattern
+        )
+        found |= {line.split()[0] for line in listing.splitlines() if line.split()}
+        return {unit: self.state_of(unit) for unit in sorted(found)}
 
     def disable(self, unit: str) -> None:
         """Disable a unit; of a template, all its instances."""

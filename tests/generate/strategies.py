@@ -57,6 +57,8 @@ def texts(option: Any) -> st.SearchStrategy[str]:
         "user": st.sampled_from(["root", "www-data", "0", "4711"]),
         "group": st.sampled_from(["root", "www-data", "33", "web", "shop_front"]),
         "run-as": st.sampled_from(["www-data", "33", "shop-app"]),
+        "join": st.sampled_from(["redis", "postgres", "33"]),
+        "network": st.just("local"),
         "mode": st.sampled_from(["0660", "600", "u=rw,g=rw,o=", "0"]) | HOSTILE,
         "app": st.sampled_from(["mysite.wsgi:application", "a:b", "müsli.äpp:ü"]),
         "python": st.just("/usr/bin/python3"),
@@ -145,6 +147,8 @@ def tables(count: int, dice: Random) -> Iterator[dict[str, Any]]:
 
     def value(name: str) -> Any:
         row = known_options().get(name.replace("-", "_"))
+        if row is not None and row.optional:
+            return dice.choice([True, False, *pools[name]])
         if row is None or not (row.flag or row.many):
             text = dice.choice(pools[name])
             return int(text) if row and int in row.types and text.isdigit() else text

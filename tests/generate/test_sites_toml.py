@@ -97,7 +97,7 @@ def test_the_same_in_a_pyproject(tmp_path: Path) -> None:
         ("[sites.a]\nthreads = true\n", "2: sites.a.threads: a string or a number is wanted"),
         ("[sites.a]\nthreads = 0\n", "2: sites.a.threads: '0': a whole number, one or more"),
         ("[sites.a]\nthreads = 1.5\n", "2: sites.a.threads: a string or a number is wanted"),
-        ("[sites.a]\nnetwork = 'yes'\n", "2: sites.a.network: true or false is wanted"),
+        ("[sites.a]\nnetwork = 'yes'\n", "2: sites.a.network: 'yes': say local"),
         ("[sites.a]\nlisten = 8000\n", "2: sites.a.listen: a string is wanted, or a list of them"),
         ("[sites.a]\ngroup = ['a', 'b']\n", "2: sites.a.group: one value is wanted, not a list"),
         ("[sites.a]\nlisten = [['/x']]\n", "2: sites.a.listen: one value is wanted, not a list"),

@@ -298,6 +298,7 @@ def test_systemd_accepts_every_unit(site: Site, tmp_path: Path) -> None:
     [
         ({}, 0.2),
         ({"network": True}, 1.1),
+        ({"network": "local"}, 0.9),
         ({"jit": True}, 0.2),
         ({"home": True}, 0.3),
         ({"writable": ("/srv/media",)}, 0.2),

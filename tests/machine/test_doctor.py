@@ -423,6 +423,42 @@ def test_what_is_written_holds_though_something_fails_after_it(site: Machine) ->
         site.run("rm", "/srv/mysite/mysite/__pycache__")
 
 
+WORKER = """\
+[Unit]
+PartOf=mysite.socket
+[Service]
+ExecStart=/bin/sh -c 'echo no queue; {}'
+Restart=always
+RestartSec=1h
+[Install]
+WantedBy=mysite.socket
+"""
+
+
+def test_a_background_worker_that_does_not_run(site: Machine) -> None:
+    unit = "mysite-mail@1.service"
+    site.write(f"{UNITS}/mysite-mail@.service", WORKER.format("exec sleep 600"))
+    try:
+        site.run("systemctl", "enable", "--now", unit)
+        assert doctor(site) == {}
+        site.run("systemctl", "stop", unit)
+        found = doctor(site)
+        assert set(found) == {"SDA120"}
+        assert found["SDA120"]["because"] == f"{unit} is enabled, and does not run"
+        site.write(f"{UNITS}/mysite-mail@.service", WORKER.format("exit 3"))
+        site.run("systemctl", "daemon-reload")
+        site.run("systemctl", "start", unit)
+        site.wait(lambda: site.show(unit, "SubState") == "auto-restart", "its end")
+        found = doctor(site)
+        assert set(found) == {"SDA120"}
+        assert "exit code 3" in found["SDA120"]["because"]
+        assert "no queue" in found["SDA120"]["because"]
+    finally:
+        site.run("systemctl", "disable", "--now", unit)
+        site.run("rm", f"{UNITS}/mysite-mail@.service")
+        site.run("systemctl", "daemon-reload")
+
+
 def test_a_header_that_is_not_believed_by_default(site: Machine) -> None:
     """In a front that somebody wrote by hand for an earlier version; nginx needn't have read it."""
     text = "location / { proxy_pass http://unix:/run/mysite.sock;\n"

@@ -63,6 +63,31 @@ def service_failed(case: Case) -> Iterator[Hit]:
         yield Hit(service.name, f"{reason}{said}", Command(argv))
 
 
+def background_worker(case: Case) -> Iterator[Hit]:
+    """Background workers stop with the site's socket unit: PartOf=."""
+    host = case.running
+    for socket in case.sockets:
+        if "@." in socket.name or host.property(socket.name, "ActiveState") != "active":
+            continue
+        for name in sorted(host.property(socket.name, "ConsistsOf").split()):
+            if not name.endswith(".service") or (case.service and name == case.service.name):
+                continue
+            if reason := _failure(host, name):
+                last = _last_words(host, name)
+                said = f"; its last words: {last}" if last else ""
+                yield Hit(
+                    name, f"{name}: {reason}{said}", Command(("journalctl", "--unit", name, "-n50"))
+                )
+            elif host.property(name, "ActiveState") == "inactive" and (
+                host.property(name, "UnitFileState") in ("enabled", "generated")
+            ):
+                yield Hit(
+                    name,
+                    f"{name} is enabled, and does not run",
+                    Command(("systemctl", "start", name)),
+                )
+
+
 def _failure(host: HostState, service: str) -> str:
     """What went wrong with a service the last time, "" for nothing."""
     result = host.property(service, "Result")

@@ -1,0 +1,119 @@
+"""Background workers at an install: enable, start, restart and remove their instances."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from sdactivate.generate.output import File
+from sdactivate.install.manager import Manager
+from sdactivate.install.transaction import Say, Step
+from sdactivate.systemd.unitfile import parse
+
+RUNS = ("active", "activating", "reloading")
+
+
+class Background:
+    """What is to be done with the background workers of a site.
+
+    new: the site's files by their places. old: what lies there now, and where older ones were.
+    """
+
+    def __init__(
+        self, manager: Manager, new: Mapping[Path, File], old: Mapping[Path, bytes | None], say: Say
+    ) -> None:
+        self.manager, self.say = manager, say
+        self.wanted = [unit for file in new.values() for unit in file.units]
+        gone = [path.name for path in old if path not in new and _is_background(path, old[path])]
+        changed = [path.name for path, file in new.items() if old[path] != file.text.encode()]
+        self.files = [file for file in new.values() if file.instances]
+        self.before: dict[str, tuple[str, str]] = {}
+        """The instances that there are now, with their states."""
+        self.changed: set[str] = set()
+        self.gone: set[str] = set()
+        for template in (*gone, *(file.name for file in self.files)):
+            found = manager.instances(template)
+            self.before |= found
+            self.changed |= found.keys() if template in changed else set()
+            self.gone |= found.keys() if template in gone else set()
+
+    def step(self) -> Step:
+        """Return the step that enables and starts them; those that run finish their task first."""
+        return Step(
+            f"enable and start the background workers {', '.join(self.wanted)}; one that runs and "
+            "has changed finishes its task first"
+            if self.wanted
+            else "disable and stop background workers that are no more",
+            self._start,
+            self._stop,
+        )
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.wanted or self.before)
+
+    def remove(self, template: str) -> None:
+        """Disable and stop the instances of a template whose file is to go.
+
+        They finish their task, by the unit that is still there: it takes as long as that.
+        """
+        units = sorted(unit for unit in self.gone if _template(unit) == template)
+        self.manager.disable(template)
+        if units:
+            self.say(f"wait for {', '.join(units)} to finish")
+            self.manager.systemctl("stop", "--", *units, timeout=None)
+
+    def _start(self) -> None:
+        known = self.before.keys() - self.gone
+        if stale := sorted(known - set(self.wanted)):
+            self.manager.systemctl("disable", "--now", "--no-block", "--", *stale)
+        running = [unit for unit in self.wanted if self._ran(unit)]
+        if again := [unit for unit in running if unit in self.changed]:
+            # A task may take as long as it likes, and the restart does not fail because of it.
+            self.manager.systemctl("restart", "--no-block", "--", *again)
+        if self.wanted:
+            self.manager.systemctl("enable", "--", *self.wanted)
+        if fresh := [unit for unit in self.wanted if unit not in running]:
+            self.manager.systemctl("start", "--", *fresh)
+
+    def _stop(self) -> None:
+        for unit in self.wanted:
+            if self.before.get(unit, ("", ""))[1] != "enabled":
+                self.manager.systemctl("disable", "--", unit)
+            if not self._ran(unit):
+                self.manager.systemctl("stop", "--no-block", "--", unit)
+
+    def revive(self) -> None:
+        """Let what ran before run again, by the old files, which are back."""
+        for unit, (_, enabled) in self.before.items():
+            if enabled == "enabled":
+                self.manager.systemctl("enable", "--", unit)
+            if self._ran(unit):
+                verb = "restart" if unit in self.changed else "start"
+                self.manager.systemctl(verb, "--no-block", "--", unit)
+
+    def _ran(self, unit: str) -> bool:
+        return self.before.get(unit, ("", ""))[0] in RUNS
+
+    def enable_in_image(self) -> None:
+        """Make the links of an image, where nothing runs."""
+        for file in self.files:
+            self.manager.enable_instances(file)
+
+    def disable_in_image(self, fresh: Collection[str]) -> None:
+        """Remove them again, of those templates that are new."""
+        for file in self.files:
+            if file.name in fresh:
+                self.manager.unlink_wants(file.name)
+
+
+def _template(unit: str) -> str:
+    prefix, _, rest = unit.partition("@")
+    return f"{prefix}@.{rest.rpartition('.')[2]}"
+
+
+def _is_background(path: Path, data: bytes | None) -> bool:
+    """Whether a template's instances are the site's own, and not the administrator's to name."""
+    if not path.name.endswith("@.service") or data is None:
+        return False
+    entries = parse(data.decode(errors="replace"), path.name).entries
+    return any(entry.section == "Install" for entry in entries)
