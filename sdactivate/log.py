@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from sdactivate import stdio
@@ -102,6 +103,15 @@ def _send_to_journal(entry: bytes) -> None:
     if _journal is None:
         _journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     _journal.sendto(entry, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, _JOURNAL)
+
+
+def is_silent(since: float) -> bool:
+    """Whether this thread is known to have written nothing to standard error since then.
+
+    since: on the monotonic clock. False where that is not known: where standard error is a file or
+    a terminal, Python writes to it directly.
+    """
+    return stdio.is_taken_over() and _err.written.get(get_ident(), 0.0) < since
 
 
 def say_exception(message: str, error: BaseException) -> None:

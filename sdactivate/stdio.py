@@ -18,7 +18,8 @@ import socket
 import stat
 import sys
 from collections.abc import Callable
-from threading import RLock
+from threading import RLock, get_ident
+from time import monotonic
 from typing import Any
 
 # As much as a pipe takes at once, or not at all (pipe(7), PIPE_BUF)
@@ -29,12 +30,14 @@ class Outlet:
     """Descriptor 1 or 2.
 
     notice: returns the text that says that so many writes were dropped.
-    dropped: how many have been, and nobody has been told.
+    dropped: how many have been, and nobody has been told. written: when each thread, by its
+    identity, last wrote something, on the monotonic clock.
     """
 
     def __init__(self, fd: int, notice: Callable[[int], bytes]) -> None:
         self.fd = fd
         self.dropped = 0
+        self.written: dict[int, float] = {}
         self._notice = notice
         self._lock = RLock()  # a destructor that runs meanwhile may have something to say, too
         self._rest = b""  # of what has been written in part
@@ -50,6 +53,7 @@ class Outlet:
 
     def write(self, data: bytes) -> None:
         """Write `data`, or drop and count it."""
+        self.written[get_ident()] = monotonic()
         with self._lock:
             if not (self.catch_up() and self._put(data)):
                 self.dropped += 1
@@ -152,6 +156,12 @@ def take_over(out: Outlet, err: Outlet) -> None:
         sys.stdout = _like(sys.stdout, raw, lines=False)
     if sys.stderr is sys.__stderr__ and _leads_to_a_process(err.fd):
         sys.stderr = _like(sys.stderr, _Raw(err, "<stderr>"), lines=True)
+
+
+def is_taken_over() -> bool:
+    """Whether what Python code writes to sys.stderr goes through an outlet."""
+    raw = getattr(getattr(sys.stderr, "buffer", None), "raw", getattr(sys.stderr, "buffer", None))
+    return isinstance(raw, _Raw)
 
 
 def _like(stream: Any, raw: Any, lines: bool) -> Any:

@@ -5,6 +5,7 @@ whether it is asked on every run or by `manage.py check --deploy` only. What Dja
 say already (security.W018, W020 and the like) is not said again.
 """
 
+import logging
 import os
 import re
 import stat
@@ -19,6 +20,7 @@ from django.core.checks import Warning as CheckWarning
 from django.core.checks import register
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import FileSystemStorage
+from django.utils.log import AdminEmailHandler
 
 from sdactivate.errors import Error
 from sdactivate.settings import BY_NAME, seconds
@@ -145,6 +147,36 @@ def _connections_outlive() -> Iterator[str]:
             )
 
 
+def _errors_go_nowhere() -> Iterator[str]:
+    if settings.DEBUG:
+        return  # Django's default writes them, and shows them
+    name = "django.request"
+    record = logging.LogRecord(name, logging.ERROR, __file__, 0, "Internal Server Error", (), None)
+    logger: logging.Logger | None = logging.getLogger(name)
+    if logger is not None and logger.isEnabledFor(logging.ERROR) and logger.filter(record):
+        handlers: list[logging.Handler] = []
+        while logger is not None:
+            handlers += logger.handlers
+            logger = logger.parent if logger.propagate else None
+        if not handlers and logging.lastResort is not None:
+            return  # it writes to standard error
+        if any(_arrives(handler, record) for handler in handlers):
+            return
+    yield (
+        "A view that raises an exception answers 500, and nothing is logged: where DEBUG is off "
+        "Django's default LOGGING writes no errors, and mails them only to ADMINS."
+    )
+
+
+def _arrives(handler: logging.Handler, record: logging.LogRecord) -> bool:
+    """Whether somebody can read what `handler` is given."""
+    if isinstance(handler, AdminEmailHandler) and not settings.ADMINS:
+        return False
+    if isinstance(handler, logging.NullHandler):
+        return False
+    return handler.level <= record.levelno and bool(handler.filter(record))
+
+
 CHECKS = (
     Check(
         "sdactivate.W001",
@@ -164,6 +196,13 @@ CHECKS = (
         "sdactivate.W006",
         _connections_outlive,
         "Set CONN_MAX_AGE to less than the idle timeout, or to 0.",
+        deploy=False,
+    ),
+    Check(
+        "sdactivate.W007",
+        _errors_go_nowhere,
+        "Let LOGGING write to standard error, which the journal keeps: docs/troubleshooting.md, "
+        "'A 500 and nothing in the journal', has the three lines.",
         deploy=False,
     ),
 )

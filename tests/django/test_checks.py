@@ -22,6 +22,9 @@ ROOT_URLCONF = "project"
 WSGI_APPLICATION = "project.application"
 SDACTIVATE_SOCKET = "{home}/s"
 urlpatterns = []
+LOGGING = {{"version": 1, "disable_existing_loggers": False}}
+LOGGING["handlers"] = {{"journal": {{"class": "logging.StreamHandler"}}}}
+LOGGING["root"] = {{"handlers": ["journal"], "level": "INFO"}}
 """
 
 
@@ -129,3 +132,23 @@ def test_serve_asks_of_the_idle_timeout_that_it_has(check: Check) -> None:
     assert check(extra, "--idle-timeout", "10min", verb="serve") == ["W006"]
     unit = {"SDACTIVATE_IDLE_TIMEOUT": "0"}  # which wins over the option
     assert check(extra, "--idle-timeout=10min", verb="serve", **unit) == []
+
+
+MAIL = "LOGGING = {}; ADMINS = [('a', 'a@site.test')]"
+QUIET = [
+    "LOGGING = {}",  # Django's default: mail to nobody
+    "LOGGING['handlers']['journal']['level'] = 'CRITICAL'",
+    "LOGGING['handlers']['journal'] = {'class': 'logging.NullHandler'}",
+    "LOGGING['loggers'] = {'django.request': {'level': 'CRITICAL'}}",
+]
+LAST_RESORT = "LOGGING['loggers'] = {'django': {'propagate': False, 'handlers': []}}"
+
+
+@pytest.mark.parametrize("extra", QUIET)
+def test_errors_that_nobody_would_see(check: Check, extra: str) -> None:
+    assert check(extra, "--tag", "sdactivate") == ["W007"]
+
+
+@pytest.mark.parametrize("extra", [MAIL, LAST_RESORT, "LOGGING = {}; DEBUG = True"])
+def test_errors_that_somebody_sees(check: Check, extra: str) -> None:
+    assert check(extra, "--tag", "sdactivate") == []

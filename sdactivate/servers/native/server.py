@@ -357,8 +357,12 @@ class Server:
             if pool.takes_turns:
                 pool.end_turn(worker)
             worker.served += 1
-            self.errors += response.failed
             worker.since = monotonic()
+            if response.failed:  # Response.run has said why
+                self.errors += 1
+            elif response.is_error:
+                self.errors += 1
+                response.say_error(began)
         if self.settings.access_log:
             response.record((worker.since - began) * 1000)
 

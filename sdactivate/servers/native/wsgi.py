@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable, Iterable
 from io import BufferedRandom, BufferedReader, FileIO
 from operator import itemgetter
@@ -125,7 +126,8 @@ def _look_at_status(status: str) -> bool:
     if _CONTROLS.search(status) or max(status) > "\xff":
         raise ValueError(f"the status {status!r} has characters that a status must not have")
     bodiless = code in ("204", "304")
-    _keep(_statuses, status, bodiless)
+    if code < "500":  # what fails is looked at each time: `is_error`
+        _keep(_statuses, status, bodiless)
     return bodiless
 
 
@@ -256,6 +258,7 @@ class Response:
     special = 0  # a bit for each kind of field that the application has set
     sent = 0  # bytes of body
     failed = False
+    is_error = False  # the application has said a status of 5xx
     _cut = False  # more than Content-Length has come, which is said once
 
     def __init__(self, connection: Carrier, environ: dict[str, Any]) -> None:
@@ -282,12 +285,13 @@ class Response:
                 exc_info = None
             self._fields = self.length = self.left = None
             self.special = 0
-            self.close = False
+            self.close = self.is_error = False
         elif self._fields is not None:
             raise AssertionError("start_response was called twice without exc_info")
         bodiless = _statuses.get(status)
         if bodiless is None:
             bodiless = _look_at_status(status)
+            self.is_error = status >= "5"
         kinds = _kinds
         text = ""
         length = None
@@ -482,6 +486,21 @@ class Response:
         """What was asked, and by whom, for the log."""
         method, mount, path = self._asked
         return log.escape(f"{method} {mount}{path} from {self.connection.peer_name()}")
+
+    def say_error(self, began: float) -> None:
+        """Write a line that the application has answered 5xx.
+
+        Django makes a 500 of an exception, and where DEBUG is off its LOGGING says nothing of it
+        by default. began: when it was called, on the monotonic clock.
+        """
+        said = f"{self.where()}: answered {log.escape(self._status)}"
+        if log.is_silent(began):
+            whose = "Django's LOGGING" if "django" in sys.modules else "its logging"
+            said += (
+                "; the application has written nothing to standard error about it. Set up "
+                f"{whose}: docs/troubleshooting.md, 'A 500 and nothing in the journal'"
+            )
+        log.say(log.ERROR, said)
 
     def record(self, milliseconds: float) -> None:
         """Write this exchange's entry in the access log; docs/server.md has its fields."""
