@@ -148,7 +148,6 @@ def _path(option: str, text: str) -> str:
 def run(args: argparse.Namespace) -> int:
     """Make a release and switch to it, or leave everything as it was."""
     from sdactivate.operate.environment import find_uv
-    from sdactivate.operate.progress import note
     from sdactivate.operate.release import Asked, release
     from sdactivate.values import variable
 
@@ -184,7 +183,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--ref {args.ref[:80]!r}: at most 200 letters that can be shown")
     require_root("a release")
     alone_with_signals()
-    made = release(
+    release(
         Asked(
             name,
             source,
@@ -202,5 +201,4 @@ def run(args: argparse.Namespace) -> int:
             keep=int(args.keep),
         )
     )
-    note(f"{name} serves release {made.id}")
     return 0

@@ -92,7 +92,7 @@ class Site:
     def find(cls, layout: Layout) -> "Site":
         """Return the site of `layout`. Raises Error where its unit runs in another place."""
         service = f"{layout.name}.service"
-        if load_state(service) != "loaded":
+        if load_state(service) == "not-found":
             return cls(layout, None)
         unit = transient.service_of(layout.name)
         properties = transient.properties(unit, active=False)
@@ -175,6 +175,7 @@ def release(asked: Asked) -> Release:
     """
     layout = Layout(asked.name)
     layout.prepare()
+    os.nice(10)  # what root itself copies yields, as the units do
     with layout.alone():
         stop_leftovers(asked.name)
         layout.clear()
@@ -211,6 +212,8 @@ def release(asked: Asked) -> Release:
             stop_leftovers(asked.name)
         with step(f"prune to {asked.keep} releases"):
             layout.prune(asked.keep, {made.id, before})
+        done = "serves" if site.unit else "has"
+        note(f"{asked.name} {done} release {made.id}")
     return made
 
 

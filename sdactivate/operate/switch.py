@@ -8,12 +8,15 @@ put back. A service that does not run is started, to see that it can.
 import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TypeVar
 
 from sdactivate.errors import Error
 from sdactivate.operate.layout import Layout
 from sdactivate.operate.progress import note, step
 from sdactivate.systemd.journal import that_matter
 from sdactivate.systemd.systemctl import ask, one, show, show_all
+
+_Argument = TypeVar("_Argument")
 
 RUNNING = ("active", "reloading", "activating")
 """States in which a service has processes."""
@@ -50,26 +53,28 @@ def switch(layout: Layout, identity: str, services: list[str]) -> str:
     Raises Error where a service can't; then the link and the services are as they were.
     """
     before = layout.linked()
-    for service in services:
-        if (now := serving(layout, service)) and now != before:
-            note(f"{layout.current} led to {before or 'nothing'}, but {service} serves {now}")
-            before = now
-            break
+    now = serving(layout, services[0]) if services else ""
+    if now not in ("", before):
+        note(f"{layout.current} led to {before or 'nothing'}, but {services[0]} serves {now}")
+        before = now
     with ExitStack() as undo:
         undo.callback(_told(layout.link), before)
         with step(f"switch {layout.current} to {identity}"):
             layout.link(identity)
-        for service in services:
-            with step(f"let {service} serve it"):
-                _bring(service, undo, layout, before)
+        # The site has to answer before anything else stops; background workers finish their tasks
+        # at the same time.
+        for units in (services[:1], services[1:]):
+            for verb, some in _by_verb(units).items():
+                with step(f"{verb} {', '.join(some)}"):
+                    _bring(verb, some, undo, layout, before)
         undo.pop_all()
     return before
 
 
-def _told(act: Callable[[str], None]) -> Callable[[str], None]:
+def _told(act: Callable[[_Argument], None]) -> Callable[[_Argument], None]:
     """Return `act` as something that is undone: what goes wrong is told, and the rest goes on."""
 
-    def undo(argument: str) -> None:
+    def undo(argument: _Argument) -> None:
         try:
             act(argument)
         except (Error, OSError) as error:
@@ -78,28 +83,39 @@ def _told(act: Callable[[str], None]) -> Callable[[str], None]:
     return undo
 
 
-def _bring(service: str, undo: ExitStack, layout: Layout, before: str) -> None:
-    shown = show(service, "ActiveState", "CanReload")
-    if (state := one(shown, "ActiveState")) not in RUNNING:
-        verb = "start"
-    else:  # what is still starting can't be reloaded
-        can = one(shown, "CanReload") == "yes" and state != "activating"
-        verb = "reload" if can else "restart"
-    changed = [service]
+def _by_verb(services: list[str]) -> dict[str, list[str]]:
+    """Return `services` by the word of systemctl(1) by which each begins to use a release."""
+    found: dict[str, list[str]] = {}
+    for service in services:
+        shown = show(service, "ActiveState", "CanReload")
+        state = one(shown, "ActiveState")
+        if state not in RUNNING:
+            verb = "start"
+        else:  # what is still starting can't be reloaded
+            can = one(shown, "CanReload") == "yes" and state != "activating"
+            verb = "reload" if can else "restart"
+        found.setdefault(verb, []).append(service)
+    return found
 
-    def back(unit: str) -> None:
-        if changed and verb == "start":
-            _systemctl("stop", unit)
-        elif changed:
-            layout.link(before)  # before the service looks
-            _systemctl(verb, unit)
 
-    undo.callback(_told(back), service)
+def _bring(verb: str, services: list[str], undo: ExitStack, layout: Layout, before: str) -> None:
+    changed = list(services)
+
+    def back(units: list[str]) -> None:
+        if units and verb == "start":
+            _systemctl("stop", units)
+        elif units:
+            layout.link(before)  # before they look
+            _systemctl(verb, units)
+
+    undo.callback(_told(back), changed)
     try:
-        _systemctl(verb, service)
+        _systemctl(verb, services)
     except Error:
-        if verb == "reload" and serving(layout, service) == before and not _reloads(service):
-            changed.clear()  # the old process serves on
+        if verb == "reload":  # where the old process serves on there is nothing to undo
+            changed[:] = [
+                unit for unit in changed if serving(layout, unit) != before or _reloads(unit)
+            ]
         raise
 
 
@@ -107,19 +123,20 @@ def _reloads(service: str) -> bool:
     return "reloading" in one(show(service, "StatusText"), "StatusText")
 
 
-def _systemctl(verb: str, unit: str) -> None:
-    """Run a command of systemctl(1) for a unit. Raises Error with the reason that it has told.
+def _systemctl(verb: str, units: list[str]) -> None:
+    """Run a command of systemctl(1) for units. Raises Error with the reason that they have told.
 
-    How long it may take is the unit's to say: TimeoutStartSec=, TimeoutStopSec=.
+    How long it may take is the units' to say: TimeoutStartSec=, TimeoutStopSec=.
     """
     done = subprocess.run(  # noqa: S603 - a fixed command
-        ["systemctl", verb, "--", unit],  # noqa: S607
+        ["systemctl", verb, "--", *units],  # noqa: S607
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
     if done.returncode:
-        status = one(show(unit, "StatusText"), "StatusText")
-        journal = ["journalctl", "-q", f"--unit={unit}", "-n", "40", "-o", "cat"]
-        last = "\n".join(that_matter(ask(journal).splitlines())[-20:])
-        raise Error(f"`systemctl {verb} {unit}` failed: {status or done.stderr.strip()}\n{last}")
+        told = (one(show(unit, "StatusText"), "StatusText") for unit in units)
+        reason = "; ".join(filter(None, told)) or done.stderr.strip()
+        journal = ["journalctl", "-q", *(f"--unit={unit}" for unit in units), "-n", "40"]
+        last = "\n".join(that_matter(ask([*journal, "-o", "cat"]).splitlines())[-20:])
+        raise Error(f"`systemctl {verb} {' '.join(units)}` failed: {reason}\n{last}")

@@ -14,7 +14,7 @@ APPLICATION = """
 import os, sys
 RELEASE = {name!r}
 def application(environ, start_response):
-    start_response("200 OK", [])
+    start_response("503 Told to" if "unhealthy" in open("told").read() else "200 OK", [])
     return [(os.getcwd() if environ["PATH_INFO"] == "/where" else RELEASE).encode()]
 """
 MANAGE = """
@@ -34,6 +34,14 @@ elif words[0] == "migrate":
     print("  Applying quick.0001_first... OK")
     if "halfway" in told:
         sys.exit("told to fail halfway")
+"""
+
+# A background worker: what it has begun it finishes, where it was started.
+WORKER = f"""
+[Service]
+Type=exec
+WorkingDirectory={SRV}/current
+ExecStart=/bin/sh -c 'trap "pwd -P >>/run/finished; exit" TERM; while :; do sleep 0.1; done'
 """
 
 
@@ -87,8 +95,10 @@ def quick(machine: Machine) -> Quick:
     first = site.release("first", "--ref", "v1")
     assert "there is no quick.service yet" in first.stderr
     install = ("install", "quick", "--group=www-data", "--app=app:application")
-    place = (f"--chdir={SRV}/current", f"--python={machine.python}")
+    place = (f"--chdir={SRV}/current", f"--python={machine.python}", "--health=/health")
     machine.run(*machine.sdactivate, *install, *place)
+    machine.write("/etc/systemd/system/quick-worker@.service", WORKER)
+    machine.run("systemctl", "start", "quick-worker@1", "quick-worker@2")
     assert site.get() == "first"
     return site
 
@@ -97,13 +107,14 @@ def test_a_release_is_root_s_and_is_served(quick: Quick) -> None:
     run = quick.machine.run
     quick.machine.write("/root/quick/data", "secret", mode=0o600)
     done = quick.release("second", "--before", "id -u >before", "--after", "cat before >&2")
-    (latest, *_), states = quick.releases(), quick.releases()
+    states = quick.releases()
+    latest, first = states
     assert quick.get() == "second"
     assert quick.get("/where") == f"{SRV}/releases/{latest}"
     assert states[latest]["state"] == "serves"
     assert states[latest]["by"] == "root"
     assert [one["ref"] for one in states.values()] == ["", "v1"]
-    for step in ("unpack /root/quick (", "migrate (", "let quick.service serve it ("):
+    for step in ("unpack /root/quick (", "migrate (", "reload quick.service ("):
         assert f"sdactivate: {step}" in done.stderr
     everything = run("find", SRV, "-printf", "%U:%G %m %y %P\n").stdout.splitlines()
     assert {line.split()[0] for line in everything} == {"0:0"}
@@ -115,6 +126,11 @@ def test_a_release_is_root_s_and_is_served(quick: Quick) -> None:
     (migrated,) = run("cat", "/var/lib/quick/migrated").stdout.splitlines()
     assert migrated.split()[1] == f"{SRV}/releases/{latest}"
     assert len({builder, migrated.split()[0], "0"}) == 3
+    # Background workers finish with the code that they began with.
+    assert run("cat", "/run/finished").stdout == f"{SRV}/releases/{first}\n" * 2
+    pid = quick.machine.show("quick-worker@2.service", "MainPID")
+    where = run("readlink", f"/proc/{pid}/cwd").stdout.strip()
+    assert where == f"{SRV}/releases/{latest}"
 
 
 def test_a_step_that_fails_changes_nothing(quick: Quick) -> None:
@@ -130,10 +146,8 @@ def test_a_step_that_fails_changes_nothing(quick: Quick) -> None:
 
 def test_what_cannot_be_served_is_not(quick: Quick) -> None:
     quick.refuse("ModuleNotFoundError: No module named 'nowhere'", app="import nowhere\n")
-    # It can be imported, but not where it is to serve.
-    only_serving = "import sys\nif 'serve' in sys.orig_argv: raise SystemError('not here')\n"
-    said = quick.refuse("SystemError: not here", app=only_serving)
-    assert "let quick.service serve it: `systemctl reload quick.service` failed" in said
+    said = quick.refuse("GET http://localhost/health was answered 503 Told to", told="unhealthy")
+    assert "reload quick.service: `systemctl reload quick.service` failed" in said
 
 
 def test_a_service_that_does_not_run_is_started(quick: Quick) -> None:
