@@ -107,6 +107,12 @@ def run_generate(options: argparse.Namespace) -> None:
     save(options.out, "generate", result)
 
 
+def run_releases(options: argparse.Namespace) -> None:
+    from bench import releases  # the tests' machine, too
+
+    save(options.out, "releases", releases.rounds(2 if options.quick else options.times))
+
+
 def run_gate(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as directory:
         count, calls = (1, 2000) if options.quick else (options.rounds, 20000)
@@ -152,6 +158,7 @@ def parser() -> argparse.ArgumentParser:
     others = verb("hosts", run_hosts, "restarts under load of what --server offers")
     asleep = verb("idle", run_idle, "sites that nobody asks for, and leaving when idle (root)")
     written = verb("generate", run_generate, "many sites from a file, and a daemon-reload (root)")
+    day_two = verb("releases", run_releases, "releases and rollbacks under load (root)")
     costs = verb("gate", run_gate, "what --allow-peer costs a connection (root)")
     patient = verb("slow", run_slow, "what thousands of slow peers cost the others")
     patient.add_argument("--count", type=int, default=2000, help="slow peers at a time")
@@ -170,6 +177,7 @@ def parser() -> argparse.ArgumentParser:
     some(load, "apps", [*matrix.APPS, "sleep"])
     for made in (again, others):
         made.add_argument("--times", type=int, default=20, help="restarts of each server")
+    day_two.add_argument("--times", type=int, default=50, help="releases, each with a rollback")
     asleep.add_argument("--times", type=int, default=1000, help="how often a process leaves")
     asleep.add_argument("--sites", type=int, default=1000)
     written.add_argument("--many", type=int, default=10000, help="sites in gen's file")

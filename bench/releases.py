@@ -1,0 +1,100 @@
+"""What clients see of releases and rollbacks: the example site in a real systemd, behind nginx.
+
+Each round is a release of the example site (its code has changed, its requirements have not) and a
+rollback. Clients keep their connections and ask for a page meanwhile; before and after they do so
+for as long without releases, for their latencies to be compared with. Root only: the machine is the
+tests' own (tests/machine).
+"""
+
+import contextlib
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from bench.idle import wheel
+from tests.machine.machine import Machine, asked_for, install
+
+CLIENTS = 8
+PAUSE_S = 0.05
+ALONE_S = 30.0
+# Runs inside, until its standard input ends: each thread is a client that keeps its connection.
+CLIENT = """
+import http.client, json, random, sys, threading, time
+count, pause = int(sys.argv[1]), float(sys.argv[2])
+gone, took, lost = threading.Event(), [], []
+
+def ask():
+    connection = http.client.HTTPConnection("localhost", timeout=60)
+    while not gone.is_set():
+        began = time.monotonic()
+        try:
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            if b"Guestbook" not in answer.read() or answer.status != 200:
+                lost.append(f"status {answer.status}")
+        except (OSError, http.client.HTTPException) as error:
+            lost.append(repr(error))
+            connection.close()
+        took.append(time.monotonic() - began)
+        time.sleep(random.uniform(0, pause))
+
+crowd = [threading.Thread(target=ask) for _ in range(count)]
+for one in crowd: one.start()
+sys.stdin.read()
+gone.set()
+for one in crowd: one.join()
+took.sort()
+part = lambda share: round(1000 * took[int(len(took) * share)], 1)
+print(json.dumps({"requests": len(took), "lost": lost, "p50_ms": part(0.5), "p99_ms": part(0.99)}))
+"""
+PREPARE = """
+cp -r /srv/mysite /root/ && rm -rf /srv/mysite /root/mysite/static
+sdactivate release mysite /root/mysite --python /opt/sdactivate/bin/python
+sdactivate install mysite --group www-data --app mysite.wsgi:application \\
+    --chdir /srv/mysite/current --python /opt/sdactivate/bin/python
+sdactivate release mysite /root/mysite --python /opt/sdactivate/bin/python
+systemctl start nginx
+"""
+
+
+@contextlib.contextmanager
+def clients(machine: Machine) -> Iterator[dict[str, Any]]:
+    """Clients for as long as the block runs; then what they saw is in what was given."""
+    found: dict[str, Any] = {}
+    argv = (machine.python, "-c", CLIENT, str(CLIENTS), str(PAUSE_S))
+    with machine.popen(*argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        yield found
+        output, _ = running.communicate(timeout=120)
+        found.update(json.loads(output))
+
+
+def rounds(times: int) -> dict[str, Any]:
+    """Release and roll back so often; return what clients saw with it and without."""
+    took: dict[str, list[float]] = {"release": [], "rollback": []}
+    commands = {
+        "release": "release mysite /root/mysite --python /opt/sdactivate/bin/python",
+        "rollback": "rollback mysite",
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        installation = install(wheel(directory), asked_for())
+    with Machine(installation) as machine:
+        machine.run("sh", "-ec", PREPARE)
+        alone = []
+        for last in (False, True):
+            with clients(machine) as seen:
+                time.sleep(ALONE_S)
+            alone.append(seen)
+            if last:
+                break
+            with clients(machine) as during:
+                for number in range(times):
+                    line = f"echo '# {number}' >>/root/mysite/mysite/urls.py"
+                    machine.run("sh", "-c", line)
+                    for name, words in commands.items():
+                        began = time.monotonic()
+                        machine.run(*machine.sdactivate, *words.split(), timeout=600)
+                        took[name].append(round(time.monotonic() - began, 2))
+    return {"times": times, "clients": CLIENTS, "alone": alone, "during": during, "took_s": took}
