@@ -150,7 +150,7 @@ PRIVILEGED = {
 ELSEWHERE = {
     # A child that becomes the account that is asked about, connects, reports and exits.
     "sdactivate.access.connect": {"chroot", "setgroups", "setresgid", "setresuid", "capset"},
-    # A link to a unit that is gone, in a .wants directory.
+    # A link to a unit that is gone, in a .wants directory; a socket that its unit has left.
     "sdactivate.install.manager": {"unlink"},
     # .pyc files are written with the rights of their directory's owner, and put in place whole.
     "sdactivate.install.bytecode": {

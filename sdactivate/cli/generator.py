@@ -66,8 +66,9 @@ def _install(root: Path) -> int:
     has the link's name.
     """
     from sdactivate.install import atomic_write
-    from sdactivate.install.image import inside
+    from sdactivate.install.image import inside, refuse_missing
 
+    refuse_missing(root)
     command = Path(sys.executable).parent / "sdactivate-generator"
     if not command.exists():
         raise Error(

@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     """Do it all, or nothing."""
     from sdactivate.generate import options
     from sdactivate.generate.build import ALL, chosen, make
+    from sdactivate.install.image import refuse_missing
     from sdactivate.install.install import Installation
     from sdactivate.install.manager import Manager
     from sdactivate.install.transaction import Step, carry_out
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
     output = make(site, installed, given, gen.target(args))
     for warning in dict.fromkeys(output.warnings):
         say(f"warning: {warning}")
+    refuse_missing(args.root)
     manager = Manager(args.root.resolve(), args.user_manager)
     if args.dry_run:
         installation = Installation(manager, site, output.files, args.force, say)

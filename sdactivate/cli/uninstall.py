@@ -27,9 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Stop, disable, remove; print what was removed."""
     from sdactivate.cli.install import say
+    from sdactivate.install.image import refuse_missing
     from sdactivate.install.install import uninstall
     from sdactivate.install.manager import Manager
 
+    refuse_missing(args.root)
     manager = Manager(args.root.resolve(), args.user_manager)
     manager.require_root()
     name = checked_name(args.name)

@@ -4,10 +4,16 @@ import errno
 import os
 from pathlib import Path
 
-from sdactivate.errors import Error
+from sdactivate.errors import Error, UsageError
 
 MAX_LINKS = 40
 """Symbolic links that the kernel follows on the way to one path: path_resolution(7)."""
+
+
+def refuse_missing(root: Path) -> None:
+    """Raise UsageError where an image's root is not a directory: a mistyped one is not made."""
+    if not root.is_dir():
+        raise UsageError(f"--root: {str(root)!r} is not a directory; make it first")
 
 
 def inside(root: Path, path: str) -> Path:

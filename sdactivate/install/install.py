@@ -23,7 +23,7 @@ from sdactivate.install import atomic_write
 from sdactivate.install.background import Background
 from sdactivate.install.bytecode import compile_tree
 from sdactivate.install.dropped import dropped, warning
-from sdactivate.install.manager import Manager
+from sdactivate.install.manager import Manager, unlink_dead
 from sdactivate.install.manifest import Record, digest, of_others, refuse_changed
 from sdactivate.install.transaction import Say, Step
 from sdactivate.site import Site
@@ -292,7 +292,8 @@ class Installation:
 def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:
     """Remove exactly what install wrote for the site, stopped first; return what was removed.
 
-    Its state stays: /var/lib/NAME and the users' data in it are not install's.
+    With its sockets' files, which systemd leaves where they were (systemd.socket(5),
+    RemoveOnStop=). Its state stays: /var/lib/NAME and the users' data in it are not install's.
 
     Raises Error where nothing was installed, and, unless `force`, for a file that was changed.
     """
@@ -304,6 +305,7 @@ def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:
         for path in paths:
             refuse_changed(path, atomic_write.read(path), record.files[str(path)])
     units = [path.name for path in paths if path.parent == manager.units]
+    sockets = manager.socket_files(unit for unit in units if unit.endswith(".socket"))
     # Sockets first: a service that stops before its socket would be started again.
     for suffix in (".timer", ".socket", ".service"):
         for unit in (unit for unit in units if unit.endswith(suffix)):
@@ -320,6 +322,7 @@ def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:
                 manager.systemctl("stop", "--", unit)
     removed = [path for path in paths if atomic_write.remove(path)]
     record._replace(files={}).save()
+    removed += filter(unlink_dead, sockets)
     if manager.runs:
         manager.reload(unit.replace("@.", "@*.") for unit in units)
         say(f"{name} is gone; what it has kept is still there")

@@ -9,6 +9,7 @@ import fnmatch
 import glob
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -179,6 +180,17 @@ class Manager:
         lines = (re.match(r"(.*?)\s+(\S+\.socket)\s", f"{line} ") for line in shown.splitlines())
         return {line[1]: line[2] for line in lines if line}
 
+    def socket_files(self, units: Iterable[str]) -> list[Path]:
+        """Return the paths that socket units listen on now; of a template, all its instances."""
+        if not self.runs:
+            return []
+        names = [glob.escape(unit).replace("@.", "@*.") for unit in units]
+        return [
+            Path(address)
+            for address, unit in self.listening().items()
+            if address.startswith("/") and any(fnmatch.fnmatchcase(unit, name) for name in names)
+        ]
+
     def reload(self, units: Iterable[str]) -> None:
         """Let systemd read the files, and forget how often `units` were started or have failed.
 
@@ -190,3 +202,17 @@ class Manager:
         if names := list(units):  # without any it means all
             with suppress(Error):  # one that systemd has not loaded has no count
                 self.systemctl("reset-failed", "--", *names)
+
+
+def unlink_dead(path: Path) -> bool:
+    """Remove the file of a unix socket that nobody listens on; whether it was one."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(os.fspath(path))
+        except ConnectionRefusedError:  # a socket, and closed
+            path.unlink(missing_ok=True)
+            return True
+        except OSError:
+            return False  # it is gone, or something else
+    return False

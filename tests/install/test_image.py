@@ -47,6 +47,17 @@ def test_install_and_uninstall_stay_in_it(image: Path, tmp_path: Path) -> None:
     assert {name for name in files(image) - before if "mysite." in name} == set()
 
 
+@pytest.mark.parametrize("verb", ["install", "uninstall", "generator"])
+def test_an_image_that_is_not_there_is_not_made(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = {"generator": ["--install"]}.get(verb, ["mysite"])
+    words += ["--app=mysite.wsgi:application", "--chdir=/srv"] if verb == "install" else []
+    assert main([verb, *words, f"--root={tmp_path}/imgae"]) == 2
+    assert f"--root: '{tmp_path}/imgae' is not a directory" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_record_leads_to_no_file_of_the_host(image: Path, tmp_path: Path) -> None:
     """Who makes the image writes it, and can know what is in a file of the host."""
     kept = tmp_path / "host/kept"

@@ -534,6 +534,19 @@ def test_a_program_that_its_user_can_t_reach(site: Machine) -> None:
         site.run("chmod", "a+r", path)
 
 
+def test_a_program_in_a_home_directory_is_to_be_moved(site: Machine) -> None:
+    # root's directory is not to be opened to everybody for the sake of a service
+    site.run("mkdir", "-p", "-m", "700", "/root/bin")
+    site.run("sh", "-ec", "chmod 700 /root; cp /bin/true /root/bin/serve")
+    override = "[Service]\nProtectHome=no\nExecStart=\nExecStart=/root/bin/serve\n"
+    site.write(f"{UNITS}/mysite.service.d/override.conf", override)
+    site.run("systemctl", "daemon-reload")
+    site.run("systemctl", "restart", "mysite.service", check=False)
+    finding = doctor(site)["SDA113"]
+    assert "/root: " in finding["because"]
+    assert finding["fix"].startswith("move the program out of the home directory")
+
+
 def test_another_command_that_fails_is_told_from_the_program(site: Machine) -> None:
     text = "[Service]\nExecStartPre=/bin/sh -c 'echo no moon tonight; exit 3'\n"
     site.write(f"{UNITS}/mysite.service.d/override.conf", text)

@@ -54,8 +54,10 @@ def test_installed_started_and_proven(machine: Machine) -> None:
         "mysite-clearsessions.service",
         "mysite-clearsessions.timer",
         "mysite.service",
+        "mysite.sock",
         "mysite.socket",
     ]
+    assert machine.run("find", "/run", "-maxdepth", "1", "-name", "mysite*").stdout == ""
 
 
 def test_a_changed_socket_is_made_anew_and_a_changed_service_restarted(machine: Machine) -> None:
@@ -96,6 +98,7 @@ def test_a_template_is_installed_and_goes_with_its_instances(machine: Machine) -
     assert machine.run("find", UNITS, "-name", "mysite*").stdout == ""
     active = machine.run("systemctl", "is-active", "mysite@one.socket", check=False)
     assert active.stdout == "inactive\n"
+    assert machine.run("find", "/run", "-maxdepth", "1", "-name", "mysite-one.sock").stdout == ""
 
 
 def test_only_root_installs_and_is_told_so_at_once(machine: Machine) -> None:
@@ -282,6 +285,7 @@ def test_in_a_users_own_manager(machine: Machine) -> None:
     assert sorted(gone) == [
         "/home/alice/.config/systemd/user/mysite.service",
         "/home/alice/.config/systemd/user/mysite.socket",
+        "/run/user/4201/mysite.sock",
     ]
 
 

@@ -36,6 +36,8 @@ _RESULTS = {
     "resources": "systemd couldn't start it",
 }
 _MODULE = re.compile(r"[A-Za-z_][\w.]*(:[\w.]+)?", re.ASCII)
+# A user's own directory, which is not to be opened to everybody for the sake of a service
+_HOME = re.compile(r"/root|/home/[^/]+")
 _DENIED = ('apparmor="DENIED"', "avc:  denied")
 _LARGEST = 1 << 20  # bytes of a source that is looked at
 _STATUS = {
@@ -262,6 +264,8 @@ def _reach(verdict: Verdict) -> Fix:
     if verdict.node is None or verdict.error in (errno.ENOENT, errno.ENOTDIR):
         return Advice("the path is wrong, or the program isn't installed there")
     letters = words.bits(verdict.need).replace("-", "")
+    if _HOME.fullmatch(verdict.node.path):
+        return Advice("move the program out of the home directory, to /srv or /opt for instance")
     return Command(("chmod", f"o+{letters}", verdict.node.path))
 
 
