@@ -28,6 +28,7 @@ from sdactivate.runtime.recycling import Recycling
 from sdactivate.runtime.reload import Reload, Succession
 from sdactivate.runtime.reload_result import Askers
 from sdactivate.runtime.status_line import Status
+from sdactivate.servers.api import QUIET, QUIET_BESIDE_SUCCESSOR
 
 if TYPE_CHECKING:
     from sdactivate.runtime.handover import Successor
@@ -60,6 +61,7 @@ class MainProcess:
         self._loop = MainLoop()
         self._began = time.monotonic()
         self._leaving: str | None = None  # why
+        self._quiet = QUIET
         self._stopped = False  # told to
         self._cut = False
         self.deadline = 0.0  # when what has not ended by itself is cut
@@ -303,6 +305,7 @@ class MainProcess:
         self._is_main = False
         successor.confirm(self._status.since)
         self._askers.answer(True)
+        self._quiet = QUIET_BESIDE_SUCCESSOR
         self._leaving = "a successor serves"
 
     def _reload_failed(self, reason: str) -> None:
@@ -323,7 +326,7 @@ class MainProcess:
         elif not self._again:
             self._tell(STOPPING=1, STATUS=f"stopping: {why}")
         log.say(log.INFO, f"leaving: {why}")
-        server.drain()
+        server.drain(self._quiet)
         self.deadline = time.monotonic() + self._settings.graceful_timeout
         # Not before the process before: it would be killed with the main one
         while not (server.join(0.0) and self._succession.is_over):

@@ -9,8 +9,8 @@ says:
     replace REASON      it has done enough, or is stuck: another should take its place
     cut N               it has cut off N requests that had not ended, and ends
 
-The parent asks, or tells it to cut off what has not ended; when its end of the channel is closed it
-has died, and the worker leaves. To stop, it sends TERM.
+The parent asks, or tells it to cut off what has not ended, or that another serves in its place;
+when its end of the channel is closed it has died, and the worker leaves. To stop, it sends TERM.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 from sdactivate import log
 from sdactivate.errors import Error
 from sdactivate.runtime import exit_deadline, health
-from sdactivate.runtime.main_loop import MainLoop
+from sdactivate.runtime.main_loop import MainLoop, is_readable
 from sdactivate.runtime.recycling import Recycling
-from sdactivate.servers.api import Figures
+from sdactivate.servers.api import QUIET, QUIET_BESIDE_SUCCESSOR, Figures
 
 if TYPE_CHECKING:
     from sdactivate.runtime.plan import Plan
@@ -35,6 +35,8 @@ ASK = b"?"
 """What the parent says: how are you doing?"""
 CUT = b"!"
 """What the parent says: cut off what has not ended."""
+REPLACED = b"+"
+"""What the parent says before TERM: another serves in your place already."""
 
 
 def serve(plan: Plan, channel: socket.socket, *, is_replacement: bool) -> int:
@@ -78,6 +80,7 @@ class WorkerProcess:
         self._loop = loop
         self._recycling = Recycling(plan.settings)
         self._leaving = False
+        self._quiet = QUIET
         self._cut = False
         self.deadline = 0.0
         self._replacing = False
@@ -105,7 +108,10 @@ class WorkerProcess:
             if self._server.failed is not None:
                 log.say(log.ERROR, self._server.failed)
                 return 1
-        self._server.drain()
+        for _ in range(8):  # TERM may be quicker than what was said before it
+            if is_readable(self._channel.fileno()):
+                self._hear_parent()
+        self._server.drain(self._quiet)
         self.deadline = time.monotonic() + self._plan.settings.graceful_timeout
         while not self._server.join(0.0):
             if self._cut or time.monotonic() >= self.deadline:
@@ -132,6 +138,8 @@ class WorkerProcess:
         message = self._channel.recv(16)
         if message == CUT:
             self._leaving = self._cut = True
+        elif message == REPLACED:
+            self._quiet = QUIET_BESIDE_SUCCESSOR
         elif message:
             self._say_figures()
         else:  # it has died

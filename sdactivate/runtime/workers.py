@@ -21,8 +21,8 @@ from sdactivate import log, stdio
 from sdactivate.errors import Error
 from sdactivate.runtime import gc_tuning
 from sdactivate.runtime.main_loop import is_readable
-from sdactivate.runtime.worker import ASK, CUT, parse_figures, serve
-from sdactivate.servers.api import Figures
+from sdactivate.runtime.worker import ASK, CUT, REPLACED, parse_figures, serve
+from sdactivate.servers.api import QUIET, Figures
 
 if TYPE_CHECKING:
     from sdactivate.runtime.main_loop import MainLoop
@@ -131,10 +131,12 @@ class Workers:
                 )
         self._starting = False
 
-    def drain(self) -> None:
+    def drain(self, quiet: float = QUIET) -> None:
         self._draining = True
         for worker in self._workers.values():
             worker.leaving = True
+            if quiet != QUIET:
+                worker.say(REPLACED)
             worker.kill(signal.SIGTERM)
 
     def join(self, seconds: float) -> bool:
@@ -282,6 +284,7 @@ class Workers:
         for worker in self._workers.values():
             if worker.replaced_by is successor and not worker.leaving:
                 worker.leaving = True
+                worker.say(REPLACED)
                 worker.kill(signal.SIGTERM)
 
     def _reap(self) -> None:

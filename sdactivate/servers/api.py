@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     import socket
 
+QUIET = 0.5
+"""Seconds that an idle connection must have been silent at a stop: new ones wait meanwhile."""
+QUIET_BESIDE_SUCCESSOR = 2.0
+"""The same where a successor serves already, and a longer wait costs nobody anything."""
+
 
 class Figures(NamedTuple):
     """How a server is doing.
@@ -52,8 +57,11 @@ class Server(Protocol):
         Returns the protocol that is to be spoken on it: that of the first listening socket.
         """
 
-    def drain(self) -> None:
-        """Accept no more, and finish what was accepted."""
+    def drain(self, quiet: float = QUIET) -> None:
+        """Accept no more, and finish what was accepted.
+
+        quiet: seconds that the peer of an idle connection must have been silent before it is shut.
+        """
 
     def join(self, seconds: float) -> bool:
         """Wait so long for the draining to end; whether it has."""

@@ -24,8 +24,8 @@ from sdactivate import log
 from sdactivate.backends import BACKENDS
 from sdactivate.errors import Error, UsageError
 from sdactivate.servers import forks
-from sdactivate.servers.api import Figures
-from sdactivate.servers.native.shut_idle import QUIET, shut_if_silent
+from sdactivate.servers.api import QUIET, Figures
+from sdactivate.servers.native.shut_idle import shut_if_silent
 from sdactivate.settings import TABLE, Settings
 from sdactivate.systemd.listen_fds import InheritedSocket
 from sdactivate.trust import BY_DEFAULT
@@ -43,6 +43,8 @@ except ModuleNotFoundError as error:
         f"`{BACKENDS['waitress'].install_command(sys.executable)}`"
     ) from None
 
+# Idle connections are looked at so often at a stop, seconds
+_LOOK_AT_IDLE = 0.025
 # The settings that waitress has a use for; those of the lifecycle are everybody's
 _KNOWN = frozenset(
     {
@@ -112,6 +114,7 @@ class Server:
         self._mutex = Lock()
         self._draining = False
         self._drain_began = 0.0  # on waitress' clock
+        self._quiet = QUIET
         self._cut = False
         self._map: dict[int, Any] = {}
         # Copies: a successor inherits the originals
@@ -145,9 +148,10 @@ class Server:
         self._thread.start()
         return "http"
 
-    def drain(self) -> None:
+    def drain(self, quiet: float = QUIET) -> None:
         """Accept no more; finish what was accepted."""
         self._drain_began = time()
+        self._quiet = quiet
         self._draining = True
         self._listeners[0].pull_trigger()
 
@@ -203,7 +207,7 @@ class Server:
 
     def has_been_quiet(self, since: float) -> bool:
         """Whether, at a stop, a peer that was heard last at `since` has had its time to go on."""
-        return time() - max(since, self._drain_began) >= QUIET
+        return time() - max(since, self._drain_began) >= self._quiet
 
     # In waitress' threads
 
@@ -231,7 +235,7 @@ class Server:
                     break
                 # A thread that has finished a request pulls the trigger, which ends the wait
                 wasyncore.loop(
-                    timeout=QUIET / 4 if self._draining else 1.0,
+                    timeout=_LOOK_AT_IDLE if self._draining else 1.0,
                     use_poll=True,
                     map=self._map,
                     count=1,

@@ -3,10 +3,12 @@
 import contextlib
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
 
+from sdactivate.servers.api import QUIET
 from tests.runtime.life import ONE_AND_MORE, Lives, answer
 from tests.servers.peers import PROTOCOLS, Request, send_apart
 from tests.servers.service import eventually
@@ -66,6 +68,28 @@ def test_a_stop_reaches_a_worker_that_has_just_been_forked(life: Lives) -> None:
     service.signal(signal.SIGTERM)
     assert service.process.wait(60) == 0
     eventually(lambda: not service.processes(), "both workers to end")
+
+
+PATIENT = """
+import sdactivate.runtime.main_process as m, sdactivate.runtime.worker as w
+m.QUIET_BESIDE_SUCCESSOR = w.QUIET_BESIDE_SUCCESSOR = 600
+"""
+
+
+@ONE_AND_MORE
+def test_beside_a_successor_idle_connections_have_more_time(life: Lives, workers: int) -> None:
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    service = life(PATIENT, workers=workers, graceful_timeout=600).ready()
+    with service.connect() as peer:
+        peer.sendall(request)
+        assert b"200 OK" in peer.recv(4096)
+        service.signal(signal.SIGHUP)
+        service.logged("leaving: a successor serves")
+        time.sleep(3 * QUIET)  # at a stop it would be shut
+        peer.sendall(request)
+        assert b"Connection: close" in peer.recv(4096)
+    assert service.process.wait(60) == 0
+    assert service.ask().startswith(b"HTTP/1.1 200")
 
 
 def test_workers_that_cant_live_end_the_start(life: Lives) -> None:

@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
 
 from sdactivate import backends, log, trust
-from sdactivate.servers.api import Figures
+from sdactivate.servers.api import QUIET, Figures
 from sdactivate.servers.native import forwarded
 from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.environ_base import base_environ
@@ -38,7 +38,6 @@ from sdactivate.servers.native.http import Http
 from sdactivate.servers.native.listener import Listener
 from sdactivate.servers.native.loop import Loop
 from sdactivate.servers.native.one_shot import Scgi, Uwsgi
-from sdactivate.servers.native.shut_idle import QUIET
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wire.http import BEGINNINGS
 from sdactivate.servers.native.wsgi import Application, Response
@@ -64,6 +63,8 @@ _SPOOL_DIRECTORY = spool_directory(os.environ)
 _REST = 0.1
 # Deadlines are looked at so often, seconds
 _SWEEP = 1.0
+# Idle connections are looked at so often at a stop
+_LOOK_AT_IDLE = 0.025
 # So long without a byte, and a peer is slow
 _SLOW = 2.0
 # Seconds between two lines that say how many slow peers there are
@@ -125,6 +126,7 @@ class Server:
         self._complained = -math.inf
         self._swept = 0.0
         self._drained = math.inf  # when it was told to drain
+        self._quiet = QUIET
         self._told = -math.inf
         self.listeners = [
             Listener(self, inherited, self.pinned(inherited.name, inherited.sock.family))
@@ -194,7 +196,7 @@ class Server:
                 "set LimitNOFILE= in the service unit, or fewer connections",
             )
 
-    def drain(self) -> None:
+    def drain(self, quiet: float = QUIET) -> None:
         """Accept no more; finish what was accepted. The backlog is left to the next process.
 
         But for what threads of this process have been woken for. In this order: when nobody here is
@@ -208,6 +210,7 @@ class Server:
         for listener in self.listeners:
             listener.accept_last(woken)
         self._drained = monotonic()
+        self._quiet = quiet
         self.loop.drain()
         for connection in list(self.loop.connections.values()):
             connection.retire()
@@ -310,7 +313,7 @@ class Server:
             if self.draining:
                 for connection in list(self.loop.connections.values()):
                     connection.retire()
-                due = _sooner(due, QUIET / 4)
+                due = _sooner(due, _LOOK_AT_IDLE)
         return due
 
     def _tell_of_slow_peers(self, now: float) -> None:
@@ -391,7 +394,7 @@ class Server:
 
     def has_been_quiet(self, since: float) -> bool:
         """Whether, at a stop, a peer that was heard last at `since` has had its time to go on."""
-        return monotonic() - max(since, self._drained) >= QUIET
+        return monotonic() - max(since, self._drained) >= self._quiet
 
     def evict(self, why: str, until: float = math.inf) -> bool:
         """Close the connection that has waited longest, if since before `until`; whether it was."""

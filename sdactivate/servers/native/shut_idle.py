@@ -5,8 +5,9 @@ and what it sends after fails with EPIPE at the first byte, so that it knows tha
 and can send it again on another connection. What must not come between the last look and the call
 is a part of a request: the rest of it would fail. So
 
-- nobody is shut off who has been heard from lately (`QUIET`): a peer at work sends its next request
-  within that time, and the response to that one ends the connection in the protocol's own way;
+- nobody is shut off who has been heard from lately (`servers.api.QUIET`): a peer at work sends its
+  next request within that time, and the response to that one ends the connection in the protocol's
+  own way;
 - the look and the call follow one another without letting go of the interpreter's lock, which
   another thread would keep for milliseconds. That leaves about a microsecond.
 """
@@ -15,10 +16,6 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-
-QUIET = 0.1
-"""Seconds that a peer must have been silent before its connection is shut at a stop."""
-
 
 _PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
