@@ -19,12 +19,11 @@ Environ = dict[str, Any]
 
 # What only a front may say, and on these protocols says otherwise; what would be obeyed; what has
 # variables without HTTP_ (RFC 3875, section 4.1.18); and how the body came to the front, which has
-# decoded it (section 4.1.2)
-_DROPPED = FORGEABLE_VARIABLES | {
-    "HTTP_CONTENT_TYPE",
-    "HTTP_CONTENT_LENGTH",
-    "HTTP_TRANSFER_ENCODING",
-}
+# decoded it (section 4.1.2). A tuple: it is gone through for each request, more quickly than a set
+_DROPPED = (
+    *FORGEABLE_VARIABLES,
+    *("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"),
+)
 
 # Digits of a length: more would be more than there are bytes in the world, and int() has a limit
 _LONGEST_LENGTH = 19

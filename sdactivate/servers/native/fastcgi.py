@@ -52,7 +52,7 @@ class FastCgi(KeepAlive):
     def prepare(self, request: wire.Request) -> None:
         assert request.variables is not None
         variables = request.variables
-        if isinstance(self.address, tuple):  # on TCP or vsock
+        if type(self.address) is tuple:  # on TCP or vsock
             variables = self.server.trust.believed_of(variables, self.address)
         environ = cgi_environ.environ(variables, self.server.base)
         request.environ = environ
@@ -101,7 +101,11 @@ class FastCgi(KeepAlive):
         request, codec = self.request, self.codec
         if len(body) < COPY:
             content = codec.stream(wire.STDOUT, request.id, head + body)
-            self._send_end(request, content + codec.end_response(request.id))
+            if self.server.loop.draining:
+                self._send_end(request, content + codec.end_response(request.id))
+            else:
+                self._parser.answered(request)
+                self.post(content + codec.end_response(request.id))
             if request.keep_alive and self.output is None:
                 self.done = True  # there is nothing to settle
                 return

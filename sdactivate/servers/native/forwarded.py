@@ -121,56 +121,59 @@ def apply(environ: dict[str, Any], found: Variables, believed: Trust) -> None:
 
     Raises Malformed for a mount or a host that is none.
     """
+    asked = environ.get("HTTP_HOST", "")
+    key = (believed, *found, *found.values(), asked)
+    told = _told.get(key)
+    if told is None:
+        told = _read(believed, found, asked)
+        if sum(map(len, key[1:])) <= _LONGEST_KEPT:
+            if len(_told) >= _KEPT:
+                _told.clear()
+            _told[key] = told
+    environ.update(told)
+    mount = told.get("SCRIPT_NAME")
+    if mount is not None:
+        path = environ["PATH_INFO"]
+        if path == mount or path.startswith(mount + "/"):
+            environ["PATH_INFO"] = path[len(mount) :]
+
+
+# What a server makes of fields: a front sends the same ones again and again. But a client may put
+# in what it likes, so what is long is not kept, and when there are many the kept ones are dropped.
+_KEPT = 1024
+_LONGEST_KEPT = 384
+_told: dict[tuple[Any, ...], dict[str, str]] = {}
+
+
+def _read(believed: Trust, found: Variables, asked: str) -> dict[str, str]:
+    """Return the variables that the fields `found` mean; SCRIPT_NAME is among them for a mount.
+
+    asked: the Host of the request itself. Raises Malformed for a mount or a host that is none.
+    """
     if not found.keys() <= believed.variables:
-        found = believed.only_believed(found, environ.get("HTTP_HOST", ""))
+        found = believed.only_believed(found, asked)
     get = found.get
-    fields = (
+    told = _address(
         get("HTTP_X_FORWARDED_FOR"),
         get("HTTP_X_FORWARDED_PROTO", ""),
         get("HTTP_X_FORWARDED_HOST", ""),
         get("HTTP_X_FORWARDED_PORT", ""),
         get("HTTP_FORWARDED", ""),
-        environ.get("HTTP_HOST", ""),
+        asked,
     )
-    told = _told.get(fields)
-    environ.update(_remembered(fields) if told is None else told)
     if user := get("HTTP_REMOTE_USER"):
-        environ["REMOTE_USER"] = user
-    mount = get("HTTP_X_SCRIPT_NAME")
-    if mount and (mount := mount.rstrip("/")):
+        told["REMOTE_USER"] = user
+    if mount := get("HTTP_X_SCRIPT_NAME", "").rstrip("/"):
         if not is_mount(mount) or "," in mount:
             raise Malformed(f"X-Script-Name {mount[:100]!r} is not one absolute path")
-        path = environ["PATH_INFO"]
-        environ["SCRIPT_NAME"] = mount
-        if path == mount or path.startswith(mount + "/"):
-            environ["PATH_INFO"] = path[len(mount) :]
-
-
-# A front sends the same ones again and again; but a client may put in what it likes, so what is
-# long is not kept, and when there are many the kept ones are dropped
-_Fields = tuple[str | None, str, str, str, str, str]
-_KEPT = 1024
-_LONGEST_KEPT = 256
-_told: dict[_Fields, dict[str, str]] = {}
-
-
-def _remembered(fields: _Fields) -> dict[str, str]:
-    """Return what `_read` does, and keep it for the next time."""
-    told = _read(*fields)
-    if sum(len(each or "") for each in fields) <= _LONGEST_KEPT:
-        if len(_told) >= _KEPT:
-            _told.clear()
-        _told[fields] = told
+        told["SCRIPT_NAME"] = mount
     return told
 
 
-def _read(
+def _address(
     client: str | None, scheme: str, host: str, port: str, forwarded: str, asked: str
 ) -> dict[str, str]:
-    """Return the variables that these fields mean.
-
-    asked: the Host of the request itself. Raises Malformed for a host that is none.
-    """
+    """Return the variables that tell of the client's address, the scheme and the host."""
     scheme = _last(scheme).lower()
     host = _last(host)
     if client is None and forwarded:

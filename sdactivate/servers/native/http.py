@@ -15,6 +15,8 @@ from sdactivate.servers.native.wsgi import DATE, SERVER, Response, check_encodin
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _SET_BY_APPLICATION = 1 << DATE | 1 << SERVER
+# What begins a request and no PROXY header
+_NO_PROXY = wire.BEGINNINGS - {proxy.SIGNATURE[0], proxy.LINE[0]}
 
 
 def _fields(now: float) -> str:
@@ -50,6 +52,7 @@ class Http(KeepAlive):
 
     _chunked = False  # the response under way is
     _keep = False  # the connection outlives it
+    _head: bytes | bytearray = b""  # the beginning of a PROXY header
 
     _parser: wire.Parser
     request: wire.Request
@@ -58,15 +61,19 @@ class Http(KeepAlive):
         settings = server.settings
         parser = wire.Parser(settings.header_bytes, settings.header_count, settings.request_line)
         super().__init__(server, fd, address, parser)
-        self._head = bytearray()  # the beginning of a PROXY header
         self.feed = self._first_bytes
         self._trusted = server.trust.believes(address)
-        parser.base = server.http_base(address, local_address(fd, address))
+        local = local_address(fd, address) if type(address) is tuple else None
+        parser.base = server.http_base(address, local)
 
     # Requests in
 
     def _first_bytes(self, data: bytes) -> None:
         """Take the PROXY header off the first bytes; only trusted peers may send one."""
+        if not self._head and data[0] in _NO_PROXY:  # as a rule
+            self.feed = self._parser.feed
+            self._parser.feed(data)
+            return
         head: bytes | bytearray = data
         if self._head:
             self._head += data
@@ -82,7 +89,7 @@ class Http(KeepAlive):
         found = proxy.parse(head) if begins else None
         if found is None:
             if head is data:
-                self._head += data
+                self._head = bytearray(data)
             return
         end, client = found
         if client is not None:
@@ -91,7 +98,7 @@ class Http(KeepAlive):
         self._pass_on(bytes(head[end:]))
 
     def _pass_on(self, data: bytes) -> None:
-        self._head = bytearray()
+        self._head = b""
         self.feed = self._parser.feed
         if data:
             self.feed(data)

@@ -73,7 +73,8 @@ class KeepAlive(Connection):
                 request = parser.requests[0]
                 if request is not self.request:
                     self.request = request
-                    self._drop_upload()
+                    if self.upload is not None:
+                        self._drop_upload()
                     self.prepare(request)
                 if not request.complete:
                     if malformed is not None:

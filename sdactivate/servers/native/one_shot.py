@@ -46,7 +46,7 @@ class OneShot(Connection):
             if not variables:
                 self._empty()
                 return
-            if isinstance(self.address, tuple):  # on TCP or vsock
+            if type(self.address) is tuple:  # on TCP or vsock
                 variables = server.trust.believed_of(variables, self.address)
             environ = cgi_environ.environ(variables, server.base)
             length = environ.get("CONTENT_LENGTH")
@@ -130,6 +130,10 @@ class OneShot(Connection):
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
         if len(body) < COPY:
             self.post(head + body)
+            if self.output is None and not self._left:  # as a rule: nothing to settle first
+                self.done = True
+                self.close()
+                return
         else:
             self.post_both(head, body)
         self.finish()

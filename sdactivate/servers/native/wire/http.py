@@ -109,6 +109,7 @@ class Parser:
         "_forwarded",
         "_http",
         "_in_target",
+        "_is_ascii",
         "_raw",
         "_request",
         "_seen",
@@ -138,6 +139,7 @@ class Parser:
         # What came of it that is not ASCII: where it stands percent-encoded, and what was sent
         self._sent: list[tuple[int, bytes]] = []
         self._in_target = False  # the last piece ended within it
+        self._is_ascii = False  # all that came of the header is
         self._seen = 0  # bytes since a header began, or since the last piece of a body
         self._count = 0  # fields of it that have no entry of their own
         self._tail = b""  # the last bytes of a header that has not ended
@@ -190,10 +192,15 @@ class Parser:
         if self._raw:
             self._feed_raw(data)
             return
+        is_ascii = data.isascii()
+        if not self._seen:
+            self._is_ascii = is_ascii
+        elif not is_ascii:
+            self._is_ascii = False
         self._seen += len(data)
-        before = len(self._url)
+        before = self._url
         try:
-            if data.isascii():
+            if is_ascii:
                 self._feed(data)
             else:
                 self._feed_by_runs(data)
@@ -225,8 +232,8 @@ class Parser:
             self._check_line()
             if self._seen > self.header_bytes:
                 raise TooLarge(f"HTTP: the header has over {self.header_bytes} bytes")
-            if data.isascii():
-                self._in_target = _ends_in_target(data, self._url[before:])
+            if is_ascii:
+                self._in_target = _ends_in_target(data, self._url[len(before) :])
 
     def _feed_by_runs(self, data: bytes) -> None:
         """Let llhttp have bytes of which some are not ASCII.
@@ -303,6 +310,8 @@ class Parser:
             variables = self._forwarded
         if variable is None or variable in variables:
             self._unusual(name, value)
+        elif self._is_ascii:  # this much sooner decoded
+            variables[variable] = value.decode().rstrip(" \t")
         else:
             variables[variable] = value.decode("latin-1").rstrip(" \t")
 

@@ -11,7 +11,7 @@ import ipaddress
 from sdactivate.servers.native.wire import Malformed
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-_LINE = b"PROXY "
+LINE = b"PROXY "
 # "PROXY UNKNOWN" with two of the longest addresses and ports (section 2.1)
 _LONGEST_LINE = 107
 _INET, _INET6 = 1, 2
@@ -25,10 +25,10 @@ def begins(data: bytes | bytearray) -> bool | None:
     None while more must come to tell: POST begins like PROXY, and an empty line, which may
     stand before a request (RFC 9112, section 2.2), like version 2.
     """
-    if data.startswith((SIGNATURE, _LINE)):
+    if data.startswith((SIGNATURE, LINE)):
         return True
     start = bytes(data[: len(SIGNATURE)])
-    return None if SIGNATURE.startswith(start) or _LINE.startswith(start) else False
+    return None if SIGNATURE.startswith(start) or LINE.startswith(start) else False
 
 
 def parse(data: bytes | bytearray) -> tuple[int, Client | None] | None:
