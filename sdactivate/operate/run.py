@@ -69,9 +69,16 @@ def run(
         terminal=terminal,
         description=f"{unit.name.removesuffix('.service')}: a command of sdactivate run",
     )
+    given = [None if _is_given(number) else subprocess.DEVNULL for number in (0, 1, 2)]
     with _terminal_restored(terminal), _passed_on(name) as began:
-        # In a session of its own systemd-run is not ended by a ^C that is the command's.
-        process = subprocess.Popen(argv, start_new_session=not terminal)  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603 - of our own making, without a shell
+            argv,
+            stdin=given[0],
+            stdout=given[1],
+            stderr=given[2],
+            # In a session of its own systemd-run is not ended by a ^C that is the command's.
+            start_new_session=not terminal,
+        )
         began(process)
         code = process.wait()
     if code < 0:  # systemd-run itself was killed: nobody waits for the command any more
@@ -87,6 +94,14 @@ def _label(unit: Unit) -> str:
     """The site's name as the beginning of another unit's: mysite-one for mysite@one.service."""
     label = unit.name.removesuffix(".service").replace("@", "-")
     return label[: names.UNIT_NAME_MAX - len("-run-12345678.service")]
+
+
+def _is_given(number: int) -> bool:
+    """Whether the caller has given us the descriptor; one that we have opened is not inherited."""
+    try:
+        return os.get_inheritable(number)
+    except OSError:
+        return False
 
 
 def _is_terminal(number: int) -> bool:

@@ -192,6 +192,10 @@ def test_words_and_streams_pass_as_they_are(site: Machine) -> None:
     assert site.run(*PYTHON, secret).stdout == "50\n"
     piped = site.run(*RUN, "--", "python", "-", input="import sys; sys.stderr.write('42')")
     assert (piped.stdout, piped.stderr) == ("", "42")
+    closed = site.run(
+        "sh", "-c", 'exec "$@" <&- >&-', "sh", *RUN, "--", "sh", "-c", "cat; echo x >&2"
+    )
+    assert (closed.stdout, closed.stderr) == ("", "x\n")
     # A program that is installed beside the interpreter is the site's, too.
     assert site.run(*RUN, "--", "django-admin", "--version").stdout[:1].isdigit()
 
