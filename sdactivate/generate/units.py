@@ -277,6 +277,11 @@ def _needs(site: Site, target: Target) -> set[str]:
         return wanted
     if site.run_as:
         raise UsageError("--run-as: a user's own manager runs everything as that user")
+    if site.join:
+        raise UsageError(
+            f"--join {site.join[0]}: a user's own manager can't put a service into other groups; "
+            "become a member yourself: usermod -aG"
+        )
     if "peer-ids" in wanted:
         raise UsageError(
             "--allow-peer: a user's own manager has no sandbox without PrivateUsers=, which "

@@ -1,8 +1,11 @@
 """Units of a site's background workers: Celery, RQ, a loop of manage.py, in the site's sandbox."""
 
+import os
 import posixpath
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 from sdactivate.errors import UsageError
 from sdactivate.generate import warnings
@@ -26,7 +29,19 @@ def service(site: Site, target: Target, *, worker: tuple[Worker, ...] = ()) -> O
     if twice := {name for name in given if given.count(name) > 1}:
         raise UsageError(f"--worker {min(twice)}: two background workers have this name")
     files = tuple(_service(site, target, one) for one in worker)
-    return Output(files, warnings.of_service(site, site.python or sys.executable, target.own))
+    python = site.python or sys.executable
+    told = chain(warnings.of_service(site, python, target.own), _missing(site, python, worker))
+    return Output(files, told)
+
+
+def _missing(site: Site, python: str, workers: tuple[Worker, ...]) -> Iterator[str]:
+    for worker in workers:
+        program = _start(site, worker)[0]
+        if os.path.exists(python) and not os.path.exists(program):
+            yield (
+                f"--worker {worker.name}: there is no {program}; install it beside {python}, or "
+                "write the program's absolute path"
+            )
 
 
 def _service(site: Site, target: Target, worker: Worker) -> File:

@@ -113,6 +113,21 @@ def test_calls_can_be_given_back_after_they_were_taken_away() -> None:
     ]
 
 
+def test_groups_and_the_network_of_this_host() -> None:
+    told = lines("service", Site("mysite", app=APP, join=("redis", "33"), network="local"))
+    assert {
+        *("SupplementaryGroups=redis", "SupplementaryGroups=33", "IPAddressDeny=any"),
+        *("IPAddressAllow=localhost", "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"),
+    } <= set(told)
+    assert "PrivateNetwork=yes" not in told
+    with pytest.raises(UsageError, match="root's group"):
+        Site("mysite", join=("root",))
+    with pytest.raises(UsageError, match="say local"):
+        Site("mysite", network="no")
+    with pytest.raises(UsageError, match="--join redis: a user's own manager"):
+        lines("service", Site("mysite", app=APP, join=("redis",)), Target(252, own=True))
+
+
 @pytest.mark.parametrize("server", [name for name, it in BACKENDS.items() if not it.in_process])
 def test_other_servers_may_call_listen(server: str) -> None:
     app = "mysite.asgi:application" if "wsgi" not in BACKENDS[server].interfaces else APP

@@ -84,6 +84,15 @@ def test_it_belongs_to_the_sites_first_socket() -> None:
     assert {"PartOf=s-admin.socket", "SupplementaryGroups=redis"} <= set(told)
 
 
+def test_a_program_that_is_not_installed_is_warned_of(tmp_path: Path) -> None:
+    for name in ("python", "celery"):
+        (tmp_path / name).write_text("")
+    site = Site("mysite", app="a:b", python=f"{tmp_path}/python")
+    made = tuple(map(background.worker, ["a=celery", "b=python x", "c=rq worker", "d=/bin/no"]))
+    told = [one for one in workers.service(site, Target(252), worker=made).warnings if "-w" in one]
+    assert [line.split(":")[0] for line in told] == ["--worker c", "--worker d"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -58,6 +58,20 @@ def test_an_image_that_is_not_there_is_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_background_workers_are_enabled_in_it(image: Path) -> None:
+    site = [f"--root={image}", "--group=www-data", "--app=a:b", "--systemd=252"]
+    assert main(["install", "mysite", *site, "--worker=mail=celery", "--worker=rq=rq worker"]) == 0
+    wants = inside(image, "/etc/systemd/system") / "mysite.socket.wants"
+    assert sorted(os.readlink(link) for link in wants.iterdir()) == [
+        "/etc/systemd/system/mysite-mail@.service",
+        "/etc/systemd/system/mysite-rq@.service",
+    ]
+    assert main(["install", "mysite", *site, "--worker=rq=rq worker"]) == 0
+    assert [link.name for link in wants.iterdir()] == ["mysite-rq@1.service"]
+    assert main(["uninstall", "mysite", f"--root={image}"]) == 0
+    assert list(wants.iterdir()) == []
+
+
 def test_a_record_leads_to_no_file_of_the_host(image: Path, tmp_path: Path) -> None:
     """Who makes the image writes it, and can know what is in a file of the host."""
     kept = tmp_path / "host/kept"
