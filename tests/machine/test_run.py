@@ -201,12 +201,14 @@ def test_words_and_streams_pass_as_they_are(site: Machine) -> None:
 
 
 def test_interrupts_and_the_windows_size_reach_the_command(site: Machine) -> None:
-    shell = "import code, os; code.interact(f'{os.isatty(0)} ready', local={'os': os}); os._exit(5)"
+    shell = "import code, os; code.interact(f'{os.isatty(0)} ready', local={'os': os})"
     terminal = Terminal(site, *PYTHON, shell)
     before = termios.tcgetattr(terminal.master)
     terminal.expect("True ready")
-    terminal.send("import time; print('as' + 'leep'); time.sleep(600)\n")
-    terminal.expect("asleep")  # the program's word, not the terminal's echo
+    # The program's word, not the terminal's echo; and a signal just before a sleep does not end it.
+    loop = "import time; [print('as' + 'leep') or time.sleep(0.2) for _ in range(3000)]"
+    terminal.send(f"{loop}\n")
+    terminal.expect("asleep")
     terminal.send("\x03")
     terminal.expect("KeyboardInterrupt")
     size = struct.pack("HHHH", 33, 77, 0, 0)
@@ -217,7 +219,8 @@ def test_interrupts_and_the_windows_size_reach_the_command(site: Machine) -> Non
         if terminal.expect(r"size \d+ \d+ end") == "size 77 33 end":
             break
         assert time.monotonic() < deadline
-    terminal.send("\x04")
+    # Not ^D: it is no end for readline where it comes while that does not read.
+    terminal.send("os._exit(5)\n")
     assert terminal.process.wait(GUARD) == 5
     assert termios.tcgetattr(terminal.master) == before
     os.close(terminal.master)
@@ -225,7 +228,7 @@ def test_interrupts_and_the_windows_size_reach_the_command(site: Machine) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_without_a_terminal_a_signal_is_passed_on(number: signal.Signals, site: Machine) -> None:
-    program = "print('ready', flush=True); import time; time.sleep(600)"
+    program = "import time; print('ready', flush=True)\nwhile True: time.sleep(0.2)"
     with site.popen(
         *PYTHON, program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -235,7 +238,7 @@ def test_without_a_terminal_a_signal_is_passed_on(number: signal.Signals, site: 
         site.run("kill", f"-{number.value}", *pids)
         process.communicate(timeout=GUARD)
         assert process.returncode in (128 + number, -number)
-    assert site.run("pgrep", "-f", "time.sleep.600", check=False).stdout == ""
+    assert site.run("pgrep", "-f", "time.sleep.0.2", check=False).stdout == ""
 
 
 def test_the_network_and_other_paths_only_where_asked_for(site: Machine) -> None:
