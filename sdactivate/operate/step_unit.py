@@ -8,6 +8,7 @@ from typing import IO
 from sdactivate.errors import Error
 from sdactivate.generate.output import File
 from sdactivate.install import atomic_write
+from sdactivate.terminal import escape
 
 KEPT = 65536
 """Bytes of a command's output that are kept: the last."""
@@ -49,7 +50,8 @@ def run(
     last = "\n".join(text.rstrip().splitlines()[-LINES:])
     repeat = ""
     if again:
-        script = f"#!/bin/sh\n# {shlex.quote(what)}\nexec {shlex.join(argv)}\n"
+        # One line: a second one would not be a comment any more.
+        script = f"#!/bin/sh\n# {escape(what)}\nexec {shlex.join(argv)}\n"
         # What the unit's environment has in it is nobody else's.
         atomic_write.replace(again, File(again.name, script, 0o600))
         repeat = f"\nTo run it again: sudo sh {again}"
