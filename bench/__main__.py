@@ -110,7 +110,8 @@ def run_generate(options: argparse.Namespace) -> None:
 def run_releases(options: argparse.Namespace) -> None:
     from bench import releases  # the tests' machine, too
 
-    save(options.out, "releases", releases.rounds(2 if options.quick else options.times))
+    times = 2 if options.quick else options.times
+    save(options.out, "releases", releases.rounds(times, options.site))
 
 
 def run_gate(options: argparse.Namespace) -> None:
@@ -178,6 +179,7 @@ def parser() -> argparse.ArgumentParser:
     for made in (again, others):
         made.add_argument("--times", type=int, default=20, help="restarts of each server")
     day_two.add_argument("--times", type=int, default=50, help="releases, each with a rollback")
+    day_two.add_argument("--site", default="example", choices=("example", "hello"))
     asleep.add_argument("--times", type=int, default=1000, help="how often a process leaves")
     asleep.add_argument("--sites", type=int, default=1000)
     written.add_argument("--many", type=int, default=10000, help="sites in gen's file")

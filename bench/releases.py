@@ -1,6 +1,6 @@
-"""What clients see of releases and rollbacks: the example site in a real systemd, behind nginx.
+"""What clients see of releases and rollbacks: a site in a real systemd, behind nginx.
 
-Each round is a release of the example site (its code has changed, its requirements have not) and a
+Each round is a release of the site (its code has changed, its requirements have not) and a
 rollback. Clients keep their connections and ask for a page meanwhile; before and after they do so
 for as long without releases, for their latencies to be compared with. Root only: the machine is the
 tests' own (tests/machine).
@@ -50,10 +50,22 @@ took.sort()
 part = lambda share: round(1000 * took[int(len(took) * share)], 1)
 print(json.dumps({"requests": len(took), "lost": lost, "p50_ms": part(0.5), "p99_ms": part(0.99)}))
 """
+# The sites by name: what is imported, the file that changes, and how the site gets to /root/mysite.
+HELLO = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Length", "9")])
+    return [b"Guestbook"]
+"""
+SITES = {
+    "example": ("mysite.wsgi", "mysite/urls.py", "cp -r /srv/mysite /root/ && rm -r /srv/mysite"),
+    "hello": ("app", "app.py", f"rm -r /srv/mysite && cat >/root/mysite/app.py <<'END'{HELLO}END"),
+}
 PREPARE = """
-cp -r /srv/mysite /root/ && rm -rf /srv/mysite /root/mysite/static
+mkdir /root/mysite
+{copy}
+rm -rf /root/mysite/static
 sdactivate release mysite /root/mysite --python /opt/sdactivate/bin/python
-sdactivate install mysite --group www-data --app mysite.wsgi:application \\
+sdactivate install mysite --group www-data --app {module}:application \\
     --chdir /srv/mysite/current --python /opt/sdactivate/bin/python
 sdactivate release mysite /root/mysite --python /opt/sdactivate/bin/python
 systemctl start nginx
@@ -71,8 +83,9 @@ def clients(machine: Machine) -> Iterator[dict[str, Any]]:
         found.update(json.loads(output))
 
 
-def rounds(times: int) -> dict[str, Any]:
+def rounds(times: int, site: str) -> dict[str, Any]:
     """Release and roll back so often; return what clients saw with it and without."""
+    module, changes, copy = SITES[site]
     took: dict[str, list[float]] = {"release": [], "rollback": []}
     commands = {
         "release": "release mysite /root/mysite --python /opt/sdactivate/bin/python",
@@ -81,7 +94,7 @@ def rounds(times: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         installation = install(wheel(directory), asked_for())
     with Machine(installation) as machine:
-        machine.run("sh", "-ec", PREPARE)
+        machine.run("sh", "-ec", PREPARE.format(module=module, copy=copy), timeout=600)
         alone = []
         for last in (False, True):
             with clients(machine) as seen:
@@ -91,10 +104,11 @@ def rounds(times: int) -> dict[str, Any]:
                 break
             with clients(machine) as during:
                 for number in range(times):
-                    line = f"echo '# {number}' >>/root/mysite/mysite/urls.py"
+                    line = f"echo '# {number}' >>/root/mysite/{changes}"
                     machine.run("sh", "-c", line)
                     for name, words in commands.items():
                         began = time.monotonic()
                         machine.run(*machine.sdactivate, *words.split(), timeout=600)
                         took[name].append(round(time.monotonic() - began, 2))
-    return {"times": times, "clients": CLIENTS, "alone": alone, "during": during, "took_s": took}
+    seen = {"alone": alone, "during": during, "took_s": took}
+    return {"site": site, "times": times, "clients": CLIENTS, **seen}
