@@ -187,7 +187,7 @@ def test_two_at_once(quick: Quick) -> None:
 
 
 # The lines after which a release is killed: what comes next has begun then.
-BEFORE_IT_DIES = ("", "unpack", "collect", "take it over", "check", "migrate", "switch")
+BEFORE_IT_DIES = ("unpack", "collect", "take it over", "check", "migrate", "switch")
 
 
 def test_killed_at_each_step(quick: Quick) -> None:
