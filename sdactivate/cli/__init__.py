@@ -38,6 +38,7 @@ VERBS = (
     "release",
     "rollback",
     "releases",
+    "status",
     "explain",
     "who",
     "doctor",

@@ -24,6 +24,7 @@ from sdactivate import log
 from sdactivate.errors import Error
 from sdactivate.runtime import exit_deadline, health, read_at_start
 from sdactivate.runtime.main_loop import MainLoop
+from sdactivate.runtime.publish import Publisher, record_of
 from sdactivate.runtime.recycling import Recycling
 from sdactivate.runtime.reload import Reload, Succession
 from sdactivate.runtime.reload_result import Askers
@@ -33,7 +34,7 @@ from sdactivate.servers.api import QUIET, QUIET_BESIDE_SUCCESSOR
 if TYPE_CHECKING:
     from sdactivate.runtime.handover import Successor
     from sdactivate.runtime.plan import Plan
-    from sdactivate.servers.api import Server
+    from sdactivate.servers.api import Figures, Server
 
 # Seconds for which a process that can't start answers the clients that wait. A supervisor starts it
 # again at once (RestartSec=100ms), and systemd before 254 knows no growing pause: without this one
@@ -75,6 +76,7 @@ class MainProcess:
         self._again = False  # leave, and become a fresh interpreter
         self._server: Server
         self._status = Status(plan.settings.protocol)
+        self._publisher = Publisher()
 
     def run(self) -> int:
         settings, loop = self._settings, self._loop
@@ -168,7 +170,9 @@ class MainProcess:
 
     def _serve_as_main(self) -> None:
         """This is the process that the supervisor knows."""
-        self._tell(READY=1, STATUS=self._status.line(self._server.figures()))
+        figures = self._server.figures()
+        self._publish(figures)
+        self._tell(READY=1, STATUS=self._status.line(figures))
         self._askers.answer(True)
         watchdog = self._plan.supervisor.watchdog
         if watchdog:
@@ -197,13 +201,26 @@ class MainProcess:
             return None
         self._server.unobserved = True
         said = log.catch_up()
-        line = self._status.due(self._server.figures())
+        figures = self._server.figures()
+        self._publish(figures)
+        line = self._status.due(figures)
         if line is None:
             return None if said else 1.0
         self._server.unobserved = False
         if line:
             self._tell(STATUS=line)
         return 1.0
+
+    def _publish(self, figures: Figures) -> None:
+        status, lately = self._status, self._server.lately()
+        self._publisher.publish(
+            record_of(figures, lately)._replace(
+                since=status.since,
+                reloaded=status.reloaded,
+                failed_reloads=status.failed_reloads,
+                reason=status.reason,
+            )
+        )
 
     def _leave_if_idle(self) -> float:
         figures = self._server.figures()
@@ -311,7 +328,9 @@ class MainProcess:
     def _reload_failed(self, reason: str) -> None:
         log.say(log.ERROR, f"reload failed, the old code serves on: {reason}")
         self._status.reload_failed(log.escape(reason))
-        self._tell(READY=1, STATUS=self._status.line(self._server.figures()))
+        figures = self._server.figures()
+        self._publish(figures)
+        self._tell(READY=1, STATUS=self._status.line(figures))
         self._askers.answer(False)
 
     # The end

@@ -17,7 +17,7 @@ class Status:
 
     protocol: what is spoken. since: when the service began, reloaded: when this process took it
     over, both in seconds of the epoch. stale: the files that have changed since the start and that
-    only a restart reads again.
+    only a restart reads again. failed_reloads, reason: how many have failed, and why the last one.
     """
 
     def __init__(self, protocol: str) -> None:
@@ -25,7 +25,8 @@ class Status:
         self.since = time.time()
         self.reloaded = 0.0
         self.stale = ""
-        self._failed_reloads = 0
+        self.failed_reloads = 0
+        self.reason = ""
         self._failure = ""
         self._requests = 0
         self._at = time.monotonic()
@@ -34,8 +35,9 @@ class Status:
 
     def reload_failed(self, reason: str) -> None:
         """From now on the line begins with the reason; a later reload that works ends it."""
-        self._failed_reloads += 1
-        self._failure = f"reload failed ({self._failed_reloads}): {reason}; "
+        self.failed_reloads += 1
+        self.reason = reason
+        self._failure = f"reload failed ({self.failed_reloads}): {reason}; "
 
     def line(self, figures: Figures) -> str:
         """Return it, as of now."""

@@ -25,6 +25,7 @@ from sdactivate import log
 from sdactivate.errors import Error
 from sdactivate.runtime import exit_deadline, health
 from sdactivate.runtime.main_loop import MainLoop, is_readable
+from sdactivate.runtime.publish import Publisher, record_of
 from sdactivate.runtime.recycling import Recycling
 from sdactivate.servers.api import QUIET, QUIET_BESIDE_SUCCESSOR, Figures
 
@@ -85,6 +86,7 @@ class WorkerProcess:
         self.deadline = 0.0
         self._replacing = False
         self._said = Figures()
+        self._publisher = Publisher()
 
     def run(self) -> int:
         try:
@@ -161,6 +163,7 @@ class WorkerProcess:
         self._server.unobserved = True
         said = log.catch_up()
         figures = self._say_figures()
+        self._publisher.publish(record_of(figures, self._server.lately())._replace(is_worker=1))
         if not self._replacing:
             recycling = self._recycling
             reason = recycling.stuck(self._server, figures) or recycling.reason(figures)

@@ -22,7 +22,7 @@ from sdactivate.errors import Error
 from sdactivate.runtime import gc_tuning
 from sdactivate.runtime.main_loop import is_readable
 from sdactivate.runtime.worker import ASK, CUT, REPLACED, parse_figures, serve
-from sdactivate.servers.api import QUIET, Figures
+from sdactivate.servers.api import QUIET, Figures, Lately
 
 if TYPE_CHECKING:
     from sdactivate.runtime.main_loop import MainLoop
@@ -197,6 +197,10 @@ class Workers:
             idle=min((w.figures.idle + now - w.heard for w in workers), default=0.0),
             backlog=max(backlogs) if backlogs else None,
         )
+
+    def lately(self) -> Lately:
+        """Return nothing: each worker process publishes its own."""
+        return Lately()
 
     def stalled(self, seconds: float) -> bool:
         self._abort_silent(seconds)

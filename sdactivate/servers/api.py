@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from sdactivate.status_record import BUCKETS, Ring
+
 if TYPE_CHECKING:
     import socket
 
@@ -33,6 +35,18 @@ class Figures(NamedTuple):
     oldest: float = 0.0
     idle: float = 0.0
     backlog: int | None = None
+
+
+class Lately(NamedTuple):
+    """What a server did lately.
+
+    durations: how many of its latest requests took how long, as `status_record.histogram` says.
+    seconds, minutes: when it answered 5xx or failed, by the monotonic clock.
+    """
+
+    durations: tuple[int, ...] = (0,) * BUCKETS
+    seconds: Ring = Ring()
+    minutes: Ring = Ring()
 
 
 class Server(Protocol):
@@ -74,6 +88,9 @@ class Server(Protocol):
 
     def figures(self) -> Figures:
         """Return how it is doing."""
+
+    def lately(self) -> Lately:
+        """Return what it did lately; nothing where it does not take notes."""
 
     def stalled(self, seconds: float) -> bool:
         """Whether no progress has been made for so long, though there is work."""

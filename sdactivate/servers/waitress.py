@@ -24,7 +24,7 @@ from sdactivate import log
 from sdactivate.backends import BACKENDS
 from sdactivate.errors import Error, UsageError
 from sdactivate.servers import forks
-from sdactivate.servers.api import QUIET, Figures
+from sdactivate.servers.api import QUIET, Figures, Lately
 from sdactivate.servers.native.shut_idle import shut_if_silent
 from sdactivate.settings import TABLE, Settings
 from sdactivate.systemd.listen_fds import InheritedSocket
@@ -183,6 +183,10 @@ class Server:
             oldest=max((now - since for since, _ in busy), default=0.0),
             idle=0.0 if busy else now - self.last,
         )
+
+    def lately(self) -> Lately:
+        """Return nothing: no notes are taken in waitress' threads."""
+        return Lately()
 
     def stalled(self, seconds: float) -> bool:
         """Whether every thread has been in the same request for so long."""

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -379,3 +380,45 @@ def test_killed_at_a_step(step: str, number: signal.Signals, machine: Machine) -
     if step != "compile":  # otherwise the fixture's uninstall cleans up after the kill alone
         machine.run(*INSTALL)
         assert fetch(machine) == 0
+
+
+def test_status_tells_how_it_is_doing(machine: Machine) -> None:
+    machine.run(*INSTALL, "--command", "clearsessions", "--memory-max", "512M")
+    assert fetch(machine) == 0
+    machine.run("systemctl", "reload", "mysite.service")
+    told = ("sdactivate", "status", "mysite")
+
+    def found() -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(machine.run(*told, "--format", "json").stdout)
+        return shown
+
+    assert fetch(machine) == 0
+    machine.wait(lambda: found()["requests"] == 1, "one request since the reload")
+    site = found()
+    assert site["state"] == "active"
+    assert site["release"] == "/srv/mysite"
+    assert site["linked"] is None
+    assert (site["workers"], site["failed"], site["failed_last_hour"]) == (1, 0, 0)
+    assert site["measured"] == 1
+    assert site["since"] < site["reloaded"]
+    assert site["backlog_limit"] == 4096
+    assert site["memory_limit"] == 512 << 20
+    # This machine may have no controller of memory
+    assert site["memory"] is None or 0 < site["memory"] < site["memory_limit"]
+    (timer,) = site["timers"]
+    assert timer["unit"] == "mysite-clearsessions.timer"
+    assert timer["next"]
+    assert site["background"] == []
+    text = machine.run(*told).stdout
+    assert "duration    p50 " in text
+    assert "timer       mysite-clearsessions.timer: last " in text
+    head, line = machine.run("sdactivate", "status").stdout.splitlines()
+    assert head.split()[:3] == ["NAME", "STATE", "SINCE"]
+    assert line.split()[:2] == ["mysite", "active"]
+    # Who may not look into the processes learns what systemd tells anyone
+    other = json.loads(machine.run(*told, "--format", "json", user="nobody").stdout)
+    assert other["requests"] is None
+    assert other["state"] == "active"
+    missing = machine.run("sdactivate", "status", "nowhere", check=False)
+    assert missing.returncode == 1
+    assert "systemd has no nowhere.service (not-found)" in missing.stderr

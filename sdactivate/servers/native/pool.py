@@ -35,6 +35,8 @@ from sdactivate.servers.native.concurrency import TICK, Look, State, decide
 
 # So many seconds a peer is waited for before it can be the slowest, if there is another
 _MOMENT = 2.0
+RECENT = 256
+"""Requests of a thread whose durations are kept: a power of two."""
 
 
 class Job(Protocol):
@@ -58,13 +60,14 @@ class Worker:
 
     response: what it is serving, None between requests. since: when it began that, or ended
     the last, on the monotonic clock. moved: when it last sent or received a piece of a body.
-    served: how many requests it has finished. lent: since when it waits for its peer, 0.0: it does
+    served: how many requests it has finished. recent: seconds that the latest RECENT of them have
+    taken, in no order; 0.0: there were fewer. lent: since when it waits for its peer, 0.0: it does
     not. has_turn: no other thread may be in the application.
     """
 
     __slots__ = (
-        *("_schedstat", "gate", "has_turn", "lent", "moved", "parked", "response", "served"),
-        *("since", "thread"),
+        *("_schedstat", "gate", "has_turn", "lent", "moved", "parked", "recent", "response"),
+        *("served", "since", "thread"),
     )
 
     def __init__(self) -> None:
@@ -73,6 +76,7 @@ class Worker:
         self.since = time.monotonic()
         self.moved = 0.0
         self.served = 0
+        self.recent = [0.0] * RECENT
         self.parked = False
         self.lent = 0.0
         self.has_turn = False

@@ -22,13 +22,14 @@ import resource
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from threading import get_ident
+from itertools import chain
+from threading import Lock, get_ident
 from time import monotonic
 from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
 
 from sdactivate import backends, log, trust
-from sdactivate.servers.api import QUIET, Figures
+from sdactivate.servers.api import QUIET, Figures, Lately
 from sdactivate.servers.native import forwarded
 from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.environ_base import base_environ
@@ -38,10 +39,12 @@ from sdactivate.servers.native.http import Http
 from sdactivate.servers.native.listener import Listener
 from sdactivate.servers.native.loop import Loop
 from sdactivate.servers.native.one_shot import Scgi, Uwsgi
+from sdactivate.servers.native.pool import RECENT
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wire.http import BEGINNINGS
 from sdactivate.servers.native.wsgi import Application, Response
 from sdactivate.settings import Settings
+from sdactivate.status_record import Ring, histogram
 from sdactivate.systemd.listen_fds import InheritedSocket
 
 PROTOCOLS: dict[str, type[Connection]] = {
@@ -59,6 +62,7 @@ BY_FIRST_BYTE: dict[int, type[Connection]] = {
 }
 # Read before the application is imported, which may clear the environment
 _SPOOL_DIRECTORY = spool_directory(os.environ)
+_RECENT = RECENT - 1  # a mask
 # How long accepting rests when there are no descriptors left
 _REST = 0.1
 # Deadlines are looked at so often, seconds
@@ -98,6 +102,8 @@ class Server:
         self.gate = gate
         self.errors = 0  # requests that failed or were refused
         self.lost = 0  # those that were cut off
+        self._counting = Lock()
+        self._failed_seconds, self._failed_minutes = Ring(), Ring()
         self.accepting = False
         self.base = base_environ(settings)
         self.trust = forwarded.Trust(settings)
@@ -360,14 +366,27 @@ class Server:
             if pool.takes_turns:
                 pool.end_turn(worker)
             worker.served += 1
-            worker.since = monotonic()
+            worker.since = now = monotonic()
+            worker.recent[worker.served & _RECENT] = now - began
             if response.failed:  # Response.run has said why
-                self.errors += 1
+                self._count_failure(now)
             elif response.is_error:
-                self.errors += 1
+                self._count_failure(now)
                 response.say_error(began)
         if self.settings.access_log:
             response.record((worker.since - began) * 1000)
+
+    def _count_failure(self, now: float) -> None:
+        with self._counting:
+            self.errors += 1
+            self._failed_seconds.add(int(now))
+            self._failed_minutes.add(int(now) // 60)
+
+    def lately(self) -> Lately:
+        """Return how long the latest requests took, and when some failed."""
+        workers = list(self.pool.workers.values())
+        durations = histogram(chain.from_iterable(worker.recent for worker in workers))
+        return Lately(durations, self._failed_seconds, self._failed_minutes)
 
     def http_base(self, address: Any, local: Any) -> dict[str, Any]:
         """The variables of an HTTP connection whose peer, or its client, is at `address`.

@@ -1,0 +1,383 @@
+"""How sites are doing: what systemd knows of their units, and what their processes publish.
+
+The processes are not asked: `status_record` says what they publish and how root reads it. An
+application can write into that what it likes, so all of it is bounded, and escaped where it is
+shown.
+"""
+
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from sdactivate import status_record
+from sdactivate.access import sock_diag
+from sdactivate.errors import Error, UsageError
+from sdactivate.status_record import BUCKETS, Record, percentile
+from sdactivate.systemd.systemctl import Properties, addresses, ask, listed, one, parse_show
+
+_LINK = f"/memfd:{status_record.NAME} (deleted)"
+# What is looked at of a service, whatever it has: processes, descriptors of each
+_PROCESSES, _DESCRIPTORS = 4096, 8192
+_SERVES = re.compile(r"[ /]sdactivate(\.__main__)? serve ")
+_UNSET = ("", "[not set]", "infinity", str(2**64 - 1))
+
+
+class Helper(NamedTuple):
+    """A unit beside the site's own: a background worker, a command, a timer."""
+
+    unit: str
+    state: str
+    last: str = ""
+    """Of a timer: when it ran last, as systemctl shows it; empty: it has not."""
+    next: str = ""
+    """Of a timer: when it runs next; empty: it does not, or that is not known."""
+
+
+class Status(NamedTuple):
+    """One site. None, or empty: it is not known, or there is none."""
+
+    name: str
+    state: str
+    """systemd's word: active, inactive, failed, activating …"""
+    since: float | None = None
+    """When the service began, in seconds of the epoch."""
+    release: str | None = None
+    """The directory that its main process runs in."""
+    linked: str | None = None
+    """Where the link in WorkingDirectory= leads, if that is another directory."""
+    processes: int = 0
+    workers: int | None = None
+    threads: int | None = None
+    busy: int | None = None
+    requests: int | None = None
+    failed: int | None = None
+    failed_last_minute: int | None = None
+    failed_last_hour: int | None = None
+    p50: float | None = None
+    p99: float | None = None
+    measured: int = 0
+    """Of how many of the latest requests these are."""
+    backlog: int | None = None
+    backlog_limit: int | None = None
+    reloaded: float | None = None
+    """When this process took the service over, at a reload."""
+    failed_reloads: int | None = None
+    """Reloads that have failed since."""
+    reason: str = ""
+    """Why the last one failed."""
+    memory: int | None = None
+    memory_limit: int | None = None
+    background: tuple[Helper, ...] = ()
+    timers: tuple[Helper, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as values of JSON."""
+        helpers = {
+            "background": [each._asdict() for each in self.background],
+            "timers": [each._asdict() for each in self.timers],
+        }
+        return {**self._asdict(), **helpers}
+
+
+def status(name: str) -> Status:
+    """Return how the site `name` is doing.
+
+    Raises Error where systemd has no such service, UsageError for a pattern of names.
+    """
+    if any(letter in name for letter in "*?["):
+        raise UsageError(f"NAME {name!r}: a pattern; name one site")
+    unit = f"{name}.service"
+    (found,) = _show(unit)
+    if one(found, "LoadState") != "loaded":
+        raise Error(
+            f"{name}: systemd has no {unit} ({one(found, 'LoadState')}); `sdactivate status` lists "
+            "the sites that there are"
+        )
+    background, timers = _beside(name)
+    return _of(found)._replace(background=background, timers=timers)
+
+
+def every() -> list[Status]:
+    """Return all sites that sdactivate serves and systemd has loaded, without their helpers."""
+    return [_of(found) for found in _show("*.service") if _SERVES.search(one(found, "ExecStart"))]
+
+
+_PROPERTIES = (
+    *("Id", "LoadState", "ActiveState", "ExecStart", "MainPID", "ControlGroup"),
+    *("WorkingDirectory", "InactiveExitTimestampMonotonic", "MemoryCurrent", "MemoryMax"),
+    "TriggeredBy",
+)
+
+
+def _show(pattern: str) -> list[Properties]:
+    wanted = [f"--property={name}" for name in _PROPERTIES]
+    text = ask(["systemctl", "show", "--no-pager", *wanted, "--", pattern])
+    return [parse_show(block) for block in text.strip("\n").split("\n\n")]
+
+
+def _number(found: Properties, name: str) -> int | None:
+    text = one(found, name)
+    return int(text) if text.isdecimal() and text not in _UNSET else None
+
+
+def _of(found: Properties) -> Status:
+    name = one(found, "Id").removesuffix(".service")
+    made = Status(name, one(found, "ActiveState"))
+    waiting, limit = _backlog(listed(one(found, "TriggeredBy")))
+    made = made._replace(backlog=waiting, backlog_limit=limit)
+    main = _number(found, "MainPID")
+    if not main:
+        return made
+    began = (_number(found, "InactiveExitTimestampMonotonic") or 0) / 1e6
+    directory = one(found, "WorkingDirectory").removeprefix("!")
+    release, linked = _release(main, directory)
+    pids = _members(one(found, "ControlGroup"))
+    made = made._replace(
+        since=time.time() - time.monotonic() + began,
+        release=release,
+        linked=linked,
+        processes=len(pids),
+        memory=_number(found, "MemoryCurrent"),
+        memory_limit=_number(found, "MemoryMax"),
+    )
+    records = {pid: record for pid in pids if (record := read(pid)) is not None}
+    return _published(made, records, main)
+
+
+def _published(made: Status, records: dict[int, Record], main: int) -> Status:
+    """Return `made` with what the processes publish: the main one's word, its workers' sums."""
+    if (own := records.get(main)) is None:
+        return made
+    counted = [own, *(record for record in records.values() if record.is_worker)]
+    durations = tuple(sum(each.durations[number] for each in counted) for number in range(BUCKETS))
+    now = int(time.monotonic())
+    return made._replace(
+        workers=own.workers,
+        threads=own.threads,
+        busy=own.busy,
+        requests=own.requests,
+        failed=own.errors,
+        failed_last_minute=sum(each.seconds.since(now - 59) for each in counted),
+        failed_last_hour=sum(each.minutes.since(now // 60 - 59) for each in counted),
+        p50=percentile(durations, 0.5),
+        p99=percentile(durations, 0.99),
+        measured=sum(durations),
+        reloaded=own.reloaded or None,
+        failed_reloads=own.failed_reloads,
+        reason=own.reason,
+        backlog=made.backlog if made.backlog is not None else own.backlog,
+    )
+
+
+def _release(main: int, directory: str) -> tuple[str | None, str | None]:
+    """Return where the main process runs, and where WorkingDirectory= leads if elsewhere."""
+    try:
+        runs = os.readlink(f"/proc/{main}/cwd")
+    except OSError:
+        return None, None
+    leads = os.path.realpath(directory) if directory.startswith("/") else runs
+    return runs, leads if leads != runs else None
+
+
+def _members(group: str) -> list[int]:
+    """Return the processes of a control group, and of those below it (cgroups(7))."""
+    found: list[int] = []
+    top = f"/sys/fs/cgroup{group}"
+    if not group.startswith("/") or group == "/":
+        return found
+    for directory, _, files in os.walk(top):
+        if "cgroup.procs" in files:
+            with suppress(OSError), open(f"{directory}/cgroup.procs") as stream:
+                found += (int(word) for word in stream.read().split())
+        if len(found) >= _PROCESSES:
+            break
+    return found[:_PROCESSES]
+
+
+def read(pid: int) -> Record | None:
+    """Return what process `pid` publishes; None where it publishes nothing, or may not be read."""
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")[:_DESCRIPTORS]
+    except OSError:
+        return None
+    for number in numbers:
+        path = f"/proc/{pid}/fd/{number}"
+        with suppress(OSError):
+            if os.readlink(path) == _LINK and (record := _read(path)) is not None:
+                return record
+    return None
+
+
+def _read(path: str) -> Record | None:
+    """Return the record in the file behind a descriptor of another process."""
+    # First without opening what it may be: a FIFO would be waited for
+    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != status_record.SIZE:
+            return None
+        fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(handle)
+    try:
+        for _ in range(10):  # it may just be written
+            if record := status_record.unpack(os.pread(fd, status_record.SIZE, 0)):
+                return record
+            time.sleep(0.001)
+    finally:
+        os.close(fd)
+    return None
+
+
+def _backlog(units: list[str]) -> tuple[int | None, int | None]:
+    """Return how many connections wait in the unix sockets of these units, and how many can."""
+    sockets = [unit for unit in units if unit.endswith(".socket")]
+    if not sockets:
+        return None, None
+    with suppress(Error):
+        text = ask(["systemctl", "show", "--no-pager", "--property=Listen", "--", *sockets])
+        paths = [path for path in addresses(parse_show(text)) if path.startswith("/")]
+        every = sock_diag.listeners()
+        behind = [it for path in paths if (it := sock_diag.behind(path, every)) is not None]
+        if behind:
+            return sum(it.waiting for it in behind), sum(it.backlog for it in behind)
+    return None, None
+
+
+def _beside(name: str) -> tuple[tuple[Helper, ...], tuple[Helper, ...]]:
+    """Return the background workers and timers of a site: units that are called NAME-…."""
+    properties = (
+        *("Id", "ActiveState", "SubState", "Type", "LastTriggerUSec", "NextElapseUSecRealtime"),
+        *("NextElapseUSecMonotonic", "TriggeredBy"),
+    )
+    wanted = [f"--property={each}" for each in properties]
+    literal = name.replace("\\", "\\\\")  # glob(7)
+    patterns = [f"{literal}-*.service", f"{literal}-*.timer"]
+    argv = ["systemctl", "show", "--no-pager", *wanted, "--", *patterns]
+    blocks = [parse_show(text) for text in ask(argv).strip("\n").split("\n\n")]
+    background, timers = [], []
+    for found in blocks:
+        unit = one(found, "Id")
+        state = one(found, "ActiveState")
+        if unit.endswith(".timer"):
+            timers.append(
+                Helper(
+                    unit,
+                    state,
+                    _moment(one(found, "LastTriggerUSec")),
+                    _moment(one(found, "NextElapseUSecRealtime"))
+                    or _elapse(one(found, "NextElapseUSecMonotonic")),
+                )
+            )
+        elif unit and one(found, "Type") != "oneshot" and not _is_site(found):
+            background.append(Helper(unit, f"{state} ({one(found, 'SubState')})"))
+    return tuple(background), tuple(timers)
+
+
+def _is_site(found: Properties) -> bool:
+    """Whether a service has a socket of its own: another site, whose name begins alike."""
+    return any(unit.endswith(".socket") for unit in listed(one(found, "TriggeredBy")))
+
+
+def utc(moment: float) -> str:
+    """Return a time as it is shown."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
+
+
+def _moment(text: str) -> str:
+    """Return a time that systemctl shows; "" for none."""
+    return "" if text in ("n/a", "0") else text
+
+
+_UNITS = {"w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1, "ms": 0.001, "us": 1e-6}
+
+
+def _elapse(text: str) -> str:
+    """Return the time of day of a span since the boot, as systemctl shows it; "" for none."""
+    parts = re.findall(r"([0-9.]+)(min|ms|us|w|d|h|s)\b", text)
+    if not parts:
+        return ""
+    since_boot = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    return utc(time.time() - time.monotonic() + since_boot)
+
+
+def rows(sites: list[Status]) -> Iterator[dict[str, str]]:
+    """Yield each site as the cells of a table."""
+    for site in sites:
+        yield {
+            "name": site.name,
+            "state": site.state,
+            "since": utc(site.since) if site.since is not None else "",
+            "requests": _shown(site.requests),
+            "5xx/min": _shown(site.failed_last_minute),
+            "5xx/h": _shown(site.failed_last_hour),
+            "p50": duration(site.p50),
+            "p99": duration(site.p99),
+            "memory": size(site.memory),
+            "release": site.release or "",
+        }
+
+
+def _shown(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration with two digits that matter."""
+    if seconds is None:
+        return ""
+    return f"{seconds * 1000:.2g} ms" if seconds < 0.0995 else f"{seconds:.2f} s"
+
+
+def size(value: int | None) -> str:
+    """Return bytes as MiB."""
+    return "" if value is None else f"{value / (1 << 20):.0f} MiB"
+
+
+def text(site: Status) -> Iterator[str]:
+    """Yield the lines about one site; they are not escaped."""
+    began = f" since {utc(site.since)}" if site.since is not None else ""
+    yield f"{site.name}: {site.state}{began}"
+    if site.release:
+        other = f" (WorkingDirectory= leads to {site.linked}: reload)" if site.linked else ""
+        yield f"  release     {site.release}{other}"
+    if site.workers is not None:
+        yield (
+            f"  processes   {site.processes}: {site.workers} serve, {site.threads} threads, "
+            f"{site.busy} busy"
+        )
+        yield (
+            f"  requests    {site.requests} since the last start or reload, {site.failed} failed; "
+            f"5xx: {site.failed_last_minute} in the last minute, {site.failed_last_hour} in the "
+            "last hour"
+        )
+        if site.measured:
+            yield (
+                f"  duration    p50 {duration(site.p50)}, p99 {duration(site.p99)} "
+                f"(of the latest {site.measured} requests)"
+            )
+    elif site.processes:
+        yield f"  processes   {site.processes}; what they publish can't be read: use sudo"
+    if site.backlog is not None:
+        of = f" of {site.backlog_limit}" if site.backlog_limit is not None else ""
+        yield f"  backlog     {site.backlog}{of}"
+    if site.workers is not None:
+        yield f"  reload      {_reload(site)}"
+    if site.memory is not None:
+        limit = f" of {size(site.memory_limit)}" if site.memory_limit is not None else ""
+        yield f"  memory      {size(site.memory)}{limit}"
+    for helper in site.background:
+        yield f"  background  {helper.unit}: {helper.state}"
+    for helper in site.timers:
+        yield f"  timer       {helper.unit}: last {helper.last or '-'}, next {helper.next or '-'}"
+
+
+def _reload(site: Status) -> str:
+    done = f"at {utc(site.reloaded)}" if site.reloaded else "none since the start"
+    if not site.failed_reloads:
+        return done
+    return f"{done}; {site.failed_reloads} failed since, the last one: {site.reason}"
