@@ -1,6 +1,7 @@
 """sdactivate install: put units in place, start them, and prove who can connect."""
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -107,6 +108,10 @@ def run(args: argparse.Namespace) -> int:
         for loss in installation.losses():
             say(loss)
         steps = list(installation.steps())
+        started = any(kind.name == "service" for kind in installed)
+        if manager.runs and not manager.own and started and has_manage(site):
+            name = "manage.py check, as the site and in its sandbox"
+            steps.append(Step(name, lambda: check(site.name), lambda: None))
         # To be somebody else takes root; and a template has no socket of its own.
         made = any(kind.name == "socket" for kind in installed)
         if manager.runs and site.path and not manager.own and made:
@@ -115,6 +120,29 @@ def run(args: argparse.Namespace) -> int:
         carry_out(steps, say)
     show("".join(table), end="")
     return 0
+
+
+def has_manage(site: Any) -> bool:
+    """Return whether the site's directory has Django's manage.py."""
+    return bool(site.chdir) and Path(site.chdir, "manage.py").is_file()
+
+
+def check(name: str) -> None:
+    """Run `manage.py check` with the user and the sandbox of the site's service.
+
+    What it warns of is told. Raises Error where it fails, with its last words.
+    """
+    from sdactivate.operate import step_unit, transient
+
+    unit = transient.service_of(name)
+    command = ["python", "manage.py", "check", "--no-color"]
+    argv = transient.command_line(
+        unit, command, f"{name}-check-{os.getpid()}.service", description=f"manage.py check: {name}"
+    )
+    said = step_unit.run(argv, "manage.py check")
+    if "no issues" not in said:
+        for line in said.splitlines():
+            say(line)
 
 
 def prove(site: Any) -> str:

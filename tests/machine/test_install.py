@@ -382,6 +382,33 @@ def test_killed_at_a_step(step: str, number: signal.Signals, machine: Machine) -
         assert fetch(machine) == 0
 
 
+def test_manage_py_check_runs_in_the_sandbox(machine: Machine) -> None:
+    path = "/srv/mysite/guestbook/models.py"
+    before = machine.run("cat", path).stdout
+    check = """
+import os
+from django.core import checks
+@checks.register
+def check(**_):
+    kind = checks.Error if os.path.exists("/etc/fails") else checks.Warning
+    return [kind(f"uid {'root' if os.getuid() == 0 else 'not root'}", id="own.X1")]
+"""
+    try:
+        machine.write(path, before + check)
+        said = machine.run(*INSTALL).stderr
+        assert "?: (own.X1) uid not root" in said
+        machine.run("sdactivate", "uninstall", "mysite")
+        machine.write("/etc/fails", "")
+        done = machine.run(*INSTALL, check=False)
+        assert done.returncode == 1
+        assert "(own.X1) uid not root" in done.stderr
+        assert "what had been done was undone" in done.stderr
+        assert units(machine) == []
+    finally:
+        machine.write(path, before)
+        machine.run("rm", "-f", "/etc/fails")
+
+
 def test_status_tells_how_it_is_doing(machine: Machine) -> None:
     machine.run(*INSTALL, "--command", "clearsessions", "--memory-max", "512M")
     assert fetch(machine) == 0
