@@ -9,7 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import gate, hosts, leaving, machine, matrix, plots, ratios, report, restart, slow, start
+from bench import (
+    gate,
+    hosts,
+    latency,
+    leaving,
+    machine,
+    matrix,
+    plots,
+    ratios,
+    report,
+    restart,
+    slow,
+    start,
+)
 from bench.load import bench
 from bench.servers import BEFORE, SERVERS
 
@@ -128,6 +141,12 @@ def run_slow(options: argparse.Namespace) -> None:
     save(options.out, "slow", result)
 
 
+def run_latency(options: argparse.Namespace) -> None:
+    with bench() as place:
+        result = latency.measure(place, 1 if options.quick else options.turns, options.quick)
+    save(options.out, "latency", result)
+
+
 def run_report(options: argparse.Namespace) -> None:
     plots.write(options.out)
     print(f"written: {report.write(options.out)}", file=sys.stderr)
@@ -165,6 +184,8 @@ def parser() -> argparse.ArgumentParser:
     patient.add_argument("--count", type=int, default=2000, help="slow peers at a time")
     some(patient, "protocols", list(slow.FOUR))
     some(patient, "ways", list(slow.WAYS))
+    waits = verb("latency", run_latency, "what requests wait for each other, 8 threads against 1")
+    waits.add_argument("--turns", type=int, default=9, help="bursts of each server in each cell")
     verb("report", run_report, "tables and plots from the results")
     for made in (load, cold, again):
         some(made, "servers", list(SERVERS))

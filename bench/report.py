@@ -335,11 +335,42 @@ def leaving_section(result: Row) -> str:
     )
 
 
+def latency_section(result: Row) -> str:
+    beside = [
+        [str(row["computing"]), number(row["ms"]), f"{row['least']:.0f} to {row['most']:.0f}"]
+        for row in result["beside"]
+    ]
+    cells = [
+        [
+            f"{row['place']}, {row['seconds']:g} s, {row['connections']} connections",
+            number(row["eight_ms"]),
+            number(row["one_ms"]),
+            f"{row['ratio']:.2f}",
+            f"{row['goal']:g}",
+        ]
+        for row in result["bursts"]
+    ]
+    mixed = [
+        [number(row["p50_ms"]), number(row["p99_ms"]), f"{row['ratio']:.2f}", f"{row['goal']:g}"]
+        for row in result["mixed"]
+    ]
+    head = ["computing for 3 s", "a trivial request, ms", "least to most"]
+    return (
+        f"{table(head, beside)}\n"
+        f"Django's p99 in milliseconds, the median of {result['turns']} bursts or runs, each after "
+        f"{result['quiet_s']:g} s of quiet:\n\n"
+        f"{table(['', '8 threads', '1 thread', 'ratio', 'at most'], cells)}\n"
+        "Quick requests where 9 in 10 compute 1 ms and 1 in 10 waits 1 s, in milliseconds:\n\n"
+        f"{table(['p50', 'p99', 'ratio', 'at most'], mixed)}"
+    )
+
+
 # File name without .json: heading, and what makes its text.
 SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "ratios": ("CPU per request, µs, side by side", ratios_section),
     "threads": ("Threads", threads_section),
     "load": ("Serving", load_section),
+    "latency": ("Latency", latency_section),
     "slow": ("Slow peers", slow_section),
     "start": ("Starting", start_section),
     "restart": ("Restarting", restart_section),

@@ -149,7 +149,8 @@ class Loop(Generic[W]):
 
     def rouse(self) -> None:
         """See that what was kept is not slept through: somebody may have been allowed since."""
-        if self.pool.asleep and (self._ready or self.more):
+        pool = self.pool
+        if pool.asleep and (self._ready or self.more or pool.running > pool.allowed):
             self._waker.write()
 
     def _keep(self, events: list[tuple[int, int]]) -> None:
@@ -179,11 +180,14 @@ class Loop(Generic[W]):
 
     def _take_turns(self, worker: Worker) -> None:
         pool, ready, watched, more = self.pool, self._ready, self._watched, self.more
-        asleep = pool.asleep
+        asleep, alone = pool.asleep, pool.size == 1
         wait = self._epoll.poll
         target: Any
         while not (self.draining and self._is_empty()):
             if pool.running > pool.allowed:
+                # One that sleeps is to see to what was kept, or to park as well
+                if asleep and (ready or more or pool.running > pool.allowed + 1):
+                    self._waker.write()
                 pool.park(worker)  # not at a stop: what is left must be served
             if ready:
                 try:
@@ -211,9 +215,9 @@ class Loop(Generic[W]):
                     target.half_closed = True
                 if len(events) > 1:
                     self._keep(events[1:])
-                if not pool.watched and pool.running - len(asleep) > 1:
-                    pool.overlap()
             if target is not None:
+                if not (alone or pool.watched) and pool.running - len(asleep) > 1:
+                    pool.overlap()
                 target.wake()
 
     def _check_epoll(self) -> None:

@@ -6,8 +6,8 @@ For one that waits (for a database, for another service) a thread that waits cos
 its place can be taken by another. Nobody should have to know beforehand which kind a site is,
 and most are both. So the pool watches what its threads do:
 
-- All of them are `allowed` at first, and while the site is quiet: an arriving request wakes one
-  thread that sleeps in epoll_wait, a second one at the same time the next.
+- Two of them are `allowed` at first, and while the site is quiet: an arriving request wakes one
+  thread that sleeps in epoll_wait, a second one at the same time the other.
 - When requests overlap, a controller looks every few milliseconds, and decides how many are
   allowed (`concurrency.py`). A thread over the allowance parks when it would next take a request.
 
@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from threading import Lock, Thread, get_ident
 from typing import Protocol
 
-from sdactivate.servers.native.concurrency import TICK, Look, State, decide
+from sdactivate.servers.native.concurrency import FULL, LONG, REST, TICK, Look, State, decide
 
 # So many seconds a peer is waited for before it can be the slowest, if there is another
 _MOMENT = 2.0
@@ -119,7 +119,8 @@ class Pool:
         self.lent: dict[Worker, SlowPeer] = {}
         self.takes_turns = False
         self._turn = Lock()
-        self.allowed = size
+        self._adapts = size > 1 and getattr(sys, "_is_gil_enabled", lambda: True)()
+        self.allowed = min(size, REST) if self._adapts else size
         self.running = 0  # threads neither parked nor lent
         self.workers: dict[int, Worker] = {}  # by thread identity
         self.asleep: dict[Worker, None] = {}  # those that wait for an event
@@ -130,8 +131,7 @@ class Pool:
         self._started = 0
         self._parked: list[Worker] = []
         self._stopping = False
-        self._adapts = size > 1 and getattr(sys, "_is_gil_enabled", lambda: True)()
-        self._state = State(size)
+        self._state = State(self.allowed)
         self._at = 0  # of the last look, and what the figures were, in nanoseconds
         self._ran = 0
         self._queued: dict[Worker, int] = {}
@@ -267,15 +267,18 @@ class Pool:
         demand = self._demand(busy)
         if demand is None:
             return TICK
-        youngest = min((now - w.since for w in busy), default=float("inf"))
-        look = Look(len(busy), self.running, demand, youngest)
-        before = self._state._replace(allowed=self.allowed)
-        self._state = state = decide(self.size, before, look)
+        long = sum(now - worker.since > LONG for worker in busy)
+        look = Look(len(busy), self.running, demand, long)
+        self._state = state = decide(self.size, self._state, look)
         if state.allowed != self.allowed:
             self._allow(state.allowed)
         if state.again is None:
-            self._at = 0
             self.watched = False
+            # Who wakes up from now on pokes. Who did before, and is not in a request yet, has not.
+            if self.allowed < self.size and self.running - len(self.asleep) > 1:
+                self.watched = True
+                return TICK
+            self._at = 0
         return state.again
 
     def _allow(self, count: int) -> None:
@@ -285,12 +288,24 @@ class Pool:
                 self._fill()
 
     def _demand(self, busy: list[Worker]) -> float | None:
-        """The share of a CPU that was wanted since the last look; None at the first."""
+        """The share of a CPU that was wanted since the last look; None: it can't be told yet.
+
+        Where the threads have had a whole CPU they are not asked for what they stood in the
+        scheduler's queue: each answer is a system call, after which this thread waits for the
+        interpreter's lock until every other one has had it for 5 ms.
+        """
         now = time.monotonic_ns()
         ran = time.process_time_ns()
-        queued = {worker: worker.queued() for worker in busy}
+        at, share = self._at, 0.0
+        if at:
+            share = (ran - self._ran) / (now - at)
+        self._at, self._ran = now, ran
+        if share > FULL:
+            self._queued = {}
+            return share
         before = self._queued
+        self._queued = queued = {worker: worker.queued() for worker in busy}
+        if not at or (busy and not before):
+            return None
         waited = sum(max(0, queued[w] - before[w]) for w in busy if w in before)
-        at, wanted = self._at, ran - self._ran + waited
-        self._at, self._ran, self._queued = now, ran, queued
-        return wanted / (now - at) if at else None
+        return share + waited / (now - at)

@@ -1,11 +1,12 @@
 """Connections share the threads, and none is to blame for what the others take."""
 
+import contextlib
 import threading
 from pathlib import Path
 
 import pytest
 
-from tests.servers.peers import PROTOCOLS, Request, ask
+from tests.servers.peers import PROTOCOLS, Request, ask, until_end
 from tests.servers.service import Service, serving
 
 APPLICATION = """
@@ -96,3 +97,39 @@ def test_who_has_asked_again_does_not_make_room(tmp_path: Path, protocol: str) -
         with service.crowd(6):
             assert codec.read(kept, Request(keep=True)).body == b"hello"
             assert idle.recv(1) == b""
+
+
+COMPUTING = """
+import time
+
+released = False
+
+def application(environ, start_response):
+    global released
+    if environ["PATH_INFO"] == "/compute":
+        until = time.monotonic() + 60
+        while not released and time.monotonic() < until:
+            pass
+    elif environ["PATH_INFO"] == "/quick":
+        released = True
+    start_response("200 OK", [("Content-Length", "5")])
+    return [b"found" if released else b"never"]
+"""
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_quick_request_overtakes_those_that_compute_for_long(tmp_path: Path, count: int) -> None:
+    # They compute until the quick one is served
+    (tmp_path / "computing.py").write_text(COMPUTING)
+    with (
+        serving(tmp_path, "computing:application", threads=8) as service,
+        contextlib.ExitStack() as peers,
+    ):
+        long = [peers.enter_context(service.connect(timeout=120)) for _ in range(count)]
+        for peer in long:
+            peer.sendall(b"GET /compute HTTP/1.0\r\n\r\n")
+        with service.connect(timeout=120) as quick:
+            quick.sendall(b"GET /quick HTTP/1.0\r\n\r\n")
+            assert until_end(quick).endswith(b"found")
+        for peer in long:
+            assert until_end(peer).endswith(b"found")
