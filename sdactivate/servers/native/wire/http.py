@@ -35,6 +35,7 @@ _NOT_ASCII = re.compile(rb"[\x80-\xff]+")
 _METHOD = re.compile(rb"\A\Z|(?:\A|[A-Z-]) +\Z")
 
 _END = b"\r\n\r\n"  # of a header, and of a chunked body
+_LINE_ENDS = frozenset((b"", b"\r", b"\n"))
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # What the front says of its client, if it is to be believed: kept apart from the environ. Proxy
@@ -149,19 +150,33 @@ class Parser:
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
-        # As a rule a whole header comes, with nothing before or behind it
+        # As a rule a whole header comes, and nothing else. Several in one piece need no cut either:
+        # none of them can be over the limit. (To look for the end of the first costs more.)
         if (
-            not self._seen
-            and self._request is None
+            data[-4:] == _END
+            and data[-5:-4] not in _LINE_ENDS
+            and self.idle
             and len(data) <= self.header_bytes
-            and data.find(_END) == len(data) - len(_END) >= 0
+            and data.isascii()
         ):
             self._take(data)
+            if self.requests and self.requests[-1].body:
+                self._count_empty_lines(self.requests[-1])
             return
         at = 0
         while at < len(data):
             start, at = at, self._cut(data, at)
             self._take(data[start:at])
+
+    def _count_empty_lines(self, last: Request) -> None:
+        """Count what stands behind the body of `last`, whose bytes end like a header.
+
+        It begins the next header. A chunked body ends like one itself.
+        """
+        if self._request is None and not self._raw and "CONTENT_LENGTH" in last.environ:
+            body = b"".join(last.body[-len(_END) :])[-len(_END) :]
+            self._seen = len(_END) - (len(body) - len(body.rstrip(b"\r\n")))
+            self.idle = not self._seen
 
     def _cut(self, data: bytes, at: int) -> int:
         """Return how far to take `data` from `at` on, so that no message ends before that.
