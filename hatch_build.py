@@ -1,12 +1,21 @@
-"""The wheel's completions and manual pages, made from the command's own parser as it is built.
+"""What the build makes: the compiled hot path, completions and manual pages.
 
-shtab writes the completions. A manual page has a verb's help in the form of man-pages(7): what
-it does, its options by topic, its examples as they stand.
+The extension module is compiled with setuptools' own build_ext, as an optional extension is in a
+project that setuptools builds: the compiler, CC, CFLAGS and cross-compiling are as everywhere.
+Where there is no compiler, or no headers of Python, the build goes on without, and says so; the
+wheel is then one for every platform. SDACTIVATE_BUILD_ACCEL=0 leaves it out (a pure wheel, made
+anywhere), =1 insists on it.
+
+The completions and manual pages come from the command's own parser. shtab writes the completions.
+A manual page has a verb's help in the form of man-pages(7): what it does, its options by topic, its
+examples as they stand.
 """
 
 import argparse
 import os
+import shutil
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,14 +31,24 @@ COMPLETIONS = {
 }
 
 
-class SharedFiles(BuildHookInterface[Any]):
-    """Adds the files to the wheel: pip puts them below the environment's share/."""
+EXTENSION = "sdactivate.servers.native._accel"
+SOURCE = "sdactivate/servers/native/_accel.c"
+VARIABLE = "SDACTIVATE_BUILD_ACCEL"
+# No undefined behaviour of signed numbers, warnings shown; what CFLAGS says comes behind them
+FLAGS = ["-std=c11", "-O2", "-fwrapv", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+
+
+class BuildHook(BuildHookInterface[Any]):
+    """Adds what is made to the wheel: pip puts the shared files below the environment's share/."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Write the files into the build directory and name them to hatchling."""
-        if self.target_name != "wheel" or version == "editable":
+        if self.target_name != "wheel":
+            return
+        self._compile(version == "editable", build_data)
+        if version == "editable":
             return
         made = Path(self.directory, "shared")
         made.mkdir(parents=True, exist_ok=True)
@@ -37,6 +56,54 @@ class SharedFiles(BuildHookInterface[Any]):
             path = made / place.rpartition("/")[2]
             path.write_text(text)
             build_data["shared_data"][str(path)] = place
+
+    def _compile(self, in_place: bool, build_data: dict[str, Any]) -> None:
+        """Compile the extension: into the wheel, or beside its source for an editable one."""
+        wanted = os.environ.get(VARIABLE, "auto")
+        if wanted not in ("0", "1", "auto"):
+            raise ValueError(f"{VARIABLE}: {wanted!r} is not 0, 1 or auto")
+        name = EXTENSION.rpartition(".")[2] + sysconfig.get_config_var("EXT_SUFFIX")
+        place = ROOT / Path(SOURCE).with_name(name)
+        if in_place:
+            place.unlink(missing_ok=True)
+        if wanted == "0":
+            return
+        try:
+            built = compiled(Path(self.directory, "accel"))
+        except Exception as error:
+            if wanted == "1":
+                raise
+            self.app.display_warning(
+                f"{EXTENSION} can't be compiled ({error}): sdactivate is installed without it, and "
+                "the native server runs in pure Python. A C compiler and Python's headers (apt: "
+                "gcc python3-dev) make it faster"
+            )
+            return
+        if in_place:
+            shutil.copyfile(built, place)
+        else:
+            build_data["force_include"][str(built)] = str(place.relative_to(ROOT))
+            build_data["pure_python"] = False
+            build_data["infer_tag"] = True
+
+
+def compiled(directory: Path) -> Path:
+    """Compile the extension below `directory`; return the file. Raises what setuptools raises."""
+    from setuptools import Distribution, Extension
+    from setuptools.command.build_ext import build_ext
+
+    extension = Extension(EXTENSION, [SOURCE], extra_compile_args=FLAGS)
+    command = build_ext(Distribution({"name": "sdactivate", "ext_modules": [extension]}))
+    command.build_lib = command.build_temp = str(directory)
+    command.force = True
+    command.ensure_finalized()
+    before = os.getcwd()
+    os.chdir(ROOT)  # paths of sources are relative to it
+    try:
+        command.run()
+    finally:
+        os.chdir(before)
+    return Path(before, command.get_ext_fullpath(EXTENSION))
 
 
 def shared_files() -> dict[str, str]:

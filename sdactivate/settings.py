@@ -21,6 +21,10 @@ from sdactivate.suggest import meant
 
 PREFIX = "SDACTIVATE_"
 
+NOT_SETTINGS: dict[str, tuple[str, ...]] = {"SDACTIVATE_ACCEL": ("0", "1")}
+"""Variables with the prefix that are no settings, for they are read before there are any, and what
+each may be: whether the native server's compiled hot path is used, if there is one."""
+
 
 class Settings(NamedTuple):
     """The settings of one serving process, complete and valid. See `TABLE` for each."""
@@ -399,6 +403,11 @@ def resolve(
                 values[name] = BY_NAME[name].parse(text, name)
     for variable, text in environ.items():
         if variable.startswith(PREFIX):
+            if variable in NOT_SETTINGS:
+                if text not in NOT_SETTINGS[variable]:
+                    allowed = " or ".join(NOT_SETTINGS[variable])
+                    raise UsageError(f"{variable}: {text!r} is not {allowed}")
+                continue
             name = variable[len(PREFIX) :].lower()
             if name not in BY_NAME:
                 known = (PREFIX + one.upper() for one in BY_NAME)

@@ -46,9 +46,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 NATIVE: tuple[tuple[str, ...], ...] = (
-    ("wire", "wsgi", "concurrency", "shut_idle"),
+    ("wire", "wsgi", "concurrency", "shut_idle", "accel"),
     ("pool", "held_bodies", "cgi_environ", "environ_base", "input_stream"),
-    ("loop", "pending_output", "forwarded"),
+    ("loop", "pending_output", "forwarded", "twin"),
     ("connection",),
     ("one_shot", "keepalive", "listener"),
     ("http", "fastcgi"),

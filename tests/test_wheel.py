@@ -9,13 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import build_wheel
+
 CHECKOUT = Path(__file__).resolve().parent.parent
+EXTENSION = f"sdactivate/servers/native/_accel{sysconfig.get_config_var('EXT_SUFFIX')}"
 
 
 @pytest.fixture(scope="module")
 def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with the wheel in it; what it requires comes from this one."""
-    directory = tmp_path_factory.mktemp("elsewhere")
+    return installed(wheel, tmp_path_factory.mktemp("elsewhere"))
+
+
+def installed(wheel: Path, directory: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", directory], check=True, timeout=120)
     pip = [str(directory / "bin" / "pip"), "install", "--quiet", "--no-index", "--no-deps"]
     subprocess.run([*pip, "--disable-pip-version-check", str(wheel)], check=True, timeout=120)
@@ -43,6 +49,8 @@ def test_holds_every_file_of_the_package_and_nothing_else(wheel: Path) -> None:
         for path in package.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    wanted = {name for name in wanted if not name.endswith((".c", ".so"))}
+    wanted.add(EXTENSION)
     assert {"sdactivate/py.typed", "sdactivate/generate/templates/socket.j2"} <= wanted
     with zipfile.ZipFile(wheel) as archive:
         # Completions and manual pages are test_shared_files.py's
@@ -61,3 +69,33 @@ def test_is_what_runs_elsewhere(elsewhere: Path) -> None:
 def test_generates_elsewhere(elsewhere: Path) -> None:
     unit = run(elsewhere, "sdactivate", "gen", "mysite", "--group", "www-data", "--systemd", "252")
     assert unit == (CHECKOUT / "units" / "mysite.socket").read_text()
+
+
+def test_serves_compiled_elsewhere(elsewhere: Path) -> None:
+    said = run(elsewhere, "sdactivate", "--version")
+    assert said.startswith("sdactivate ")
+    assert said.endswith("(native server: compiled)\n")
+
+
+def test_is_built_where_there_is_no_compiler(tmp_path: Path) -> None:
+    wheel, said = build_wheel(tmp_path / "built", CC="/nonexistent/cc")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert "sdactivate is installed without it" in said
+    elsewhere = installed(wheel, tmp_path / "elsewhere")
+    wanted = "(native server: pure Python: not compiled when sdactivate was installed)\n"
+    assert run(elsewhere, "sdactivate", "--version").endswith(wanted)
+
+
+def test_says_what_is_wrong_where_a_compiler_is_insisted_on(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failure:
+        build_wheel(tmp_path, CC="/nonexistent/cc", SDACTIVATE_BUILD_ACCEL="1")
+    assert "/nonexistent/cc" in failure.value.output
+    with pytest.raises(subprocess.CalledProcessError) as failure:
+        build_wheel(tmp_path, SDACTIVATE_BUILD_ACCEL="yes")
+    assert "SDACTIVATE_BUILD_ACCEL: 'yes' is not 0, 1 or auto" in failure.value.output
+
+
+def test_is_pure_when_asked_for(pure_wheel: Path) -> None:
+    assert pure_wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(pure_wheel) as archive:
+        assert EXTENSION not in archive.namelist()

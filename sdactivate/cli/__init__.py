@@ -106,10 +106,20 @@ class _Parser(argparse.ArgumentParser):
         return super()._get_values(action, arg_strings)
 
 
+class _Version(argparse.Action):
+    """Prints the version, and which form of the native server's hot path is in use here."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *ignored: Any) -> None:
+        from sdactivate import __version__
+        from sdactivate.servers.native import accel
+
+        why = f": {accel.why_not}" if accel.why_not else ""
+        print(f"sdactivate {__version__} (native server: {accel.in_use}{why})")
+        parser.exit()
+
+
 def parser(verbs: Sequence[str] = VERBS) -> "_Parser":
     """Return the command's parser, with the options of `verbs` only (default: all)."""
-    from sdactivate import __version__
-
     top = _Parser(
         prog="sdactivate",
         usage="sdactivate [-h] [--version] VERB ...",
@@ -121,8 +131,7 @@ def parser(verbs: Sequence[str] = VERBS) -> "_Parser":
     # The usage has both; with a line for each, the verbs would not fit a screen.
     hidden = argparse.SUPPRESS
     top.add_argument("-h", "--help", action="help", help=hidden)
-    version = f"sdactivate {__version__}"
-    top.add_argument("--version", action="version", version=version, help=hidden)
+    top.add_argument("--version", action=_Version, nargs=0, help=hidden)
     subparsers = top.add_subparsers(prog="sdactivate", dest="verb", metavar="VERB", required=True)
     top.verbs = subparsers.choices
     for name in verbs:

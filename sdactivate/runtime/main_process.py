@@ -50,6 +50,15 @@ def run(plan: Plan) -> int:
     return exit_deadline.run(MainProcess(plan))
 
 
+def _hot_path(server: str) -> str:
+    """Return which form of its hot path the server called so uses, "" for one that has no two."""
+    if server != "native":
+        return ""
+    from sdactivate.servers.native import accel
+
+    return accel.in_use
+
+
 _STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
@@ -75,7 +84,7 @@ class MainProcess:
         self._recycling = Recycling(plan.settings)
         self._again = False  # leave, and become a fresh interpreter
         self._server: Server
-        self._status = Status(plan.settings.protocol)
+        self._status = Status(plan.settings.protocol, _hot_path(plan.settings.server))
         self._publisher = Publisher()
 
     def run(self) -> int:

@@ -15,13 +15,15 @@ _PACE = 0.9
 class Status:
     """The line, and when it is due.
 
-    protocol: what is spoken. since: when the service began, reloaded: when this process took it
-    over, both in seconds of the epoch. stale: the files that have changed since the start and that
-    only a restart reads again. failed_reloads, reason: how many have failed, and why the last one.
+    protocol: what is spoken. server: what the server says of itself, "": nothing. since: when the
+    service began, reloaded: when this process took it over, both in seconds of the epoch. stale:
+    the files that have changed since the start and that only a restart reads again.
+    failed_reloads, reason: how many have failed, and why the last one.
     """
 
-    def __init__(self, protocol: str) -> None:
+    def __init__(self, protocol: str, server: str = "") -> None:
         self.protocol = protocol
+        self.server = server
         self.since = time.time()
         self.reloaded = 0.0
         self.stale = ""
@@ -51,6 +53,8 @@ class Status:
         if figures.backlog is not None:
             parts.append(f"{figures.backlog} waiting")
         parts.append(f"protocol {self.protocol}")
+        if self.server:
+            parts.append(self.server)
         parts.append(f"up since {_utc(self.since)}")
         if self.reloaded:
             parts.append(f"reloaded {_utc(self.reloaded)}")

@@ -5,6 +5,7 @@ with all packages of script/setup; MACHINE_ROOT=DIR: the root file system in DIR
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 
 
 @pytest.fixture(scope="session")
-def installation(wheel: Path) -> Installation:
+def fitting_wheel(request: pytest.FixtureRequest) -> Path:
+    """The wheel for the Python of machines: with the compiled hot path if it is this one."""
+    python = (asked_for() / "usr/bin/python3").resolve().name
+    is_same = python == "python{}.{}".format(*sys.version_info) and asked_for() == Path("/")
+    found: Path = request.getfixturevalue("wheel" if is_same else "pure_wheel")
+    return found
+
+
+@pytest.fixture(scope="session")
+def installation(fitting_wheel: Path) -> Installation:
     """The wheel and the example site, installed for machines."""
-    return install(wheel, asked_for())
+    return install(fitting_wheel, asked_for())
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,9 @@ PACKAGES = (
 
 
 @pytest.fixture(scope="session")
-def installation(wheel: Path) -> Installation:
-    """The same wheel, over Debian 13: systemd 257, Python 3.13."""
-    return install(wheel, debian("trixie", PACKAGES))
+def installation(pure_wheel: Path) -> Installation:
+    """The wheel for any Python, over Debian 13: systemd 257, Python 3.13."""
+    return install(pure_wheel, debian("trixie", PACKAGES))
 
 
 site = test_lifecycle.site

@@ -27,9 +27,9 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def installation(wheel: Path) -> Installation:
+def installation(fitting_wheel: Path) -> Installation:
     """With all the servers, which no other test needs."""
-    return install(wheel, asked_for(), (*EXTRAS, "servers"))
+    return install(fitting_wheel, asked_for(), (*EXTRAS, "servers"))
 
 
 @pytest.fixture(scope="module")

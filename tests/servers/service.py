@@ -217,6 +217,11 @@ def serving(directory: Path, application: str, **options: object) -> Iterator[Se
         service.close()
 
 
+def of(server: str) -> dict[str, str]:
+    """The settings of a server by its name; "pure": the native one without its compiled twin."""
+    return {"server": "native", "accel": "0"} if server == "pure" else {"server": server}
+
+
 def eventually(condition: object, what: str) -> None:
     """Wait until `condition()` holds."""
     deadline = time.monotonic() + PATIENCE

@@ -12,17 +12,18 @@ from tests.processes import has_ended
 from tests.servers.peers import PROTOCOLS, Request, ask, exactly, record, until_end
 from tests.servers.request_rules import REQUEST_RULES
 from tests.servers.rules import RULES, Rule
-from tests.servers.service import Service, serving
+from tests.servers.service import Service, of, serving
 
 EVERY = [*RULES, *REQUEST_RULES]
-SPOKEN = [("native", protocol) for protocol in PROTOCOLS] + [("flup", "scgi"), ("flup", "fastcgi")]
+SPOKEN = [(server, protocol) for server in ("native", "pure") for protocol in PROTOCOLS]
+SPOKEN += [("flup", "scgi"), ("flup", "fastcgi")]
 FOLLOWING = Request("/following", keep=True)
 
 
 @pytest.fixture(scope="module")
 def service(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Service]:
     app = "tests.servers.rule_applications:application"
-    with serving(tmp_path_factory.mktemp("rules"), app, server=request.param) as started:
+    with serving(tmp_path_factory.mktemp("rules"), app, **of(request.param)) as started:
         yield started
         assert started.stop() == 0
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.servers.peers import PROTOCOLS, Answer, Request, ask
-from tests.servers.service import Service, eventually, serving
+from tests.servers.service import Service, eventually, of, serving
 
-SPOKEN = [("native", protocol) for protocol in PROTOCOLS] + [("flup", "scgi"), ("flup", "fastcgi")]
+SPOKEN = [(server, protocol) for server in ("native", "pure") for protocol in PROTOCOLS]
+SPOKEN += [("flup", "scgi"), ("flup", "fastcgi")]
 Ask = Callable[..., Answer]
 
 
@@ -18,7 +19,7 @@ Ask = Callable[..., Answer]
 def service(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Service]:
     directory = tmp_path_factory.mktemp(request.param)
     app = "tests.servers.wsgi_applications:application"
-    with serving(directory, app, server=request.param) as started:
+    with serving(directory, app, **of(request.param)) as started:
         started.server = request.param  # type: ignore[attr-defined]
         yield started
         assert started.stop() == 0

@@ -97,7 +97,7 @@ def buildah(tmp_path: Path) -> Iterator[Buildah]:
 
 
 def test_the_image_is_built_and_serves_as_its_own_user(
-    buildah: Buildah, tmp_path: Path, wheel: Path
+    buildah: Buildah, tmp_path: Path, pure_wheel: Path
 ) -> None:
     context, port = tmp_path / "context", free_port()
     shutil.copytree(
@@ -106,7 +106,7 @@ def test_the_image_is_built_and_serves_as_its_own_user(
         ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3", "secret_key"),
     )
     (context / "requirements.txt").write_text("Django\n")
-    shutil.copy(wheel, context)
+    shutil.copy(pure_wheel, context)
     generate = [sys.executable, "-m", "sdactivate", "gen", "mysite", "--kind", "dockerfile"]
     generate += ["--app", "mysite.wsgi:application", "--listen", f"127.0.0.1:{port}"]
     with (context / "Dockerfile").open("w") as file:

@@ -27,12 +27,14 @@ class Scgi(one_shot.Scgi):
     """A connection whose header flup has read."""
 
     parse = staticmethod(scgi.parse)
+    reader = writer = None
 
 
 class FastCgi(native_fastcgi.FastCgi):
     """A connection whose records flup reads and writes."""
 
     codec: ClassVar = fastcgi
+    has_twin = False
 
 
 class Unspoken(Connection):

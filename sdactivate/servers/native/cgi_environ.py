@@ -20,13 +20,19 @@ Environ = dict[str, Any]
 # What only a front may say, and on these protocols says otherwise; what would be obeyed; what has
 # variables without HTTP_ (RFC 3875, section 4.1.18); and how the body came to the front, which has
 # decoded it (section 4.1.2). A tuple: it is gone through for each request, more quickly than a set
-_DROPPED = (
+DROPPED = (
     *FORGEABLE_VARIABLES,
     *("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"),
 )
 
 # Digits of a length: more would be more than there are bytes in the world, and int() has a limit
 _LONGEST_LENGTH = 19
+
+MOUNTS: set[str] = set()
+"""Values of SCRIPT_NAME that were found to be right as they are: at most `_MOUNTS_KEPT`, of at most
+`_LONGEST_MOUNT` characters, for a front may pass on what clients send."""
+_MOUNTS_KEPT = 64
+_LONGEST_MOUNT = 255
 
 _TRUE = ("on", "1", "yes", "true", "https")
 
@@ -79,8 +85,8 @@ def environ(variables: Variables, base: Environ) -> Environ:
             raise Malformed("there is no REQUEST_METHOD among the variables")
         raise Malformed(f"the method {method[:100]!r} is not known", "501 Not Implemented")
     found = base | variables
-    if not variables.keys().isdisjoint(_DROPPED):
-        for name in _DROPPED:
+    if not variables.keys().isdisjoint(DROPPED):
+        for name in DROPPED:
             found.pop(name, None)
     if (host := variables.get("HTTP_HOST")) not in HOSTS and host:
         check_host(host)
@@ -103,16 +109,26 @@ def environ(variables: Variables, base: Environ) -> Environ:
         found["SERVER_NAME"] = host_name(name)
     if "PATH_INFO" not in variables:
         _locate(found)
-    if script := found["SCRIPT_NAME"]:
-        # Apache's uwsgi: "/app/"; "/" for the root
-        found["SCRIPT_NAME"] = script = script.rstrip("/")
-        if script and not is_mount(script):
-            raise Malformed(f"SCRIPT_NAME={script[:100]!r} is not one absolute path")
+    if (script := found["SCRIPT_NAME"]) and script not in MOUNTS:
+        found["SCRIPT_NAME"] = _mount(script)
     path = found["PATH_INFO"]
     if path[:1] != "/" and (path or not found["SCRIPT_NAME"]) and path != "*":
         # No path at all is the root's; one without its slash lost it to a mount at "/"
         found["PATH_INFO"] = "/" + path
     return found
+
+
+def _mount(script: str) -> str:
+    """Return a SCRIPT_NAME without slashes at its end. Raises Malformed for what is no mount."""
+    # Apache's uwsgi: "/app/"; "/" for the root
+    mount = script.rstrip("/")
+    if mount and not is_mount(mount):
+        raise Malformed(f"SCRIPT_NAME={mount[:100]!r} is not one absolute path")
+    if mount == script and len(script) <= _LONGEST_MOUNT:
+        if len(MOUNTS) >= _MOUNTS_KEPT:
+            MOUNTS.clear()
+        MOUNTS.add(script)
+    return mount
 
 
 def _locate(found: Environ) -> None:

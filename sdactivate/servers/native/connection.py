@@ -71,6 +71,7 @@ class Owner(Protocol):
     loop: Loop[Connection]
     pool: Pool
     base: dict[str, Any]
+    variables: Any  # reads plain requests: see `twin`
     held: Held
     trust: Trust
     fastcgi_values: dict[str, str]
@@ -85,7 +86,7 @@ class Owner(Protocol):
     def is_streamed(self, environ: Mapping[str, Any]) -> bool: ...
     def watch(self, connection: Connection) -> None: ...
     def has_been_quiet(self, since: float) -> bool: ...
-    def respond(self, response: Response) -> None: ...
+    def respond(self, response: Any) -> None: ...
     def fault(self, error: Exception) -> None: ...
 
 
@@ -480,6 +481,11 @@ class Connection:
             raise PeerGone from error
         if sent != len(data):
             self._hold(Output((memoryview(data)[sent:],)), data)
+
+    def keep_rest(self, data: bytes, sent: int) -> None:
+        """Finish a response of which the peer has taken the first `sent` bytes. Raises PeerGone."""
+        self._hold(Output((memoryview(data)[sent:],)), data)
+        self.finish()
 
     def post_both(self, head: bytes, body: bytes) -> None:
         """Send a head and a body, now or later, without copying the body. Raises PeerGone.

@@ -9,7 +9,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdactivate import log
-from sdactivate.servers.native import cgi_environ
+from sdactivate.servers.native import cgi_environ, twin
+from sdactivate.servers.native.accel import module
 from sdactivate.servers.native.connection import CHUNK, COPY, Owner
 from sdactivate.servers.native.keepalive import KeepAlive
 from sdactivate.servers.native.pending_output import FileRange, Piece
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+_exchange = twin.responder()
+
+
 class FastCgi(KeepAlive):
     """A connection's requests, one at a time (FCGI_MPXS_CONNS=0)."""
 
@@ -29,6 +33,7 @@ class FastCgi(KeepAlive):
     raw_body = True  # in records, whose heads are made as they are sent
     # Another module that offers the same: Parser, stream, end_response
     codec: ClassVar[Any] = wire
+    has_twin = module is not None
 
     _parser: wire.Parser
     request: wire.Request
@@ -39,6 +44,8 @@ class FastCgi(KeepAlive):
         parser = self.codec.Parser(server.settings.header_bytes, server.fastcgi_values)
         super().__init__(server, fd, address, parser)
         self.feed = self._feed_and_reply
+        if self.has_twin and not isinstance(address, tuple):
+            parser.plain = server.variables.fastcgi
 
     # Requests in
 
@@ -50,12 +57,13 @@ class FastCgi(KeepAlive):
             self.post(bytes(replies))
 
     def prepare(self, request: wire.Request) -> None:
-        assert request.variables is not None
-        variables = request.variables
-        if type(self.address) is tuple:  # on TCP or vsock
-            variables = self.server.trust.believed_of(variables, self.address)
-        environ = cgi_environ.environ(variables, self.server.base)
-        request.environ = environ
+        if not request.is_plain:
+            assert request.variables is not None
+            variables = request.variables
+            if type(self.address) is tuple:  # on TCP or vsock
+                variables = self.server.trust.believed_of(variables, self.address)
+            request.environ = cgi_environ.environ(variables, self.server.base)
+        environ = request.environ
         environ["wsgi.errors"] = Errors(self)
         length = environ.get("CONTENT_LENGTH")
         if length is not None:
@@ -88,6 +96,13 @@ class FastCgi(KeepAlive):
             raise PeerGone("the front has aborted the request")
 
     # Responses out
+
+    def response(self, environ: dict[str, Any]) -> Any:
+        request = self.request
+        if not (self.has_twin and request.complete):
+            return Response(self, environ)
+        after = module.KEEP if request.keep_alive else module.SETTLE
+        return _exchange(self, environ, self.server.loop, module.FASTCGI, after, request.id)
 
     def frame(self, data: bytes) -> bytes:
         self._hear()

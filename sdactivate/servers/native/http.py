@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sdactivate.servers.native import forwarded
+from sdactivate.servers.native import forwarded, twin
+from sdactivate.servers.native.accel import module
 from sdactivate.servers.native.connection import COPY, Owner, local_address
 from sdactivate.servers.native.keepalive import KeepAlive
 from sdactivate.servers.native.wire import Malformed, proxy
@@ -43,6 +44,9 @@ def _server_and_date() -> str:
     return fields
 
 
+_exchange = twin.responder(_server_and_date)
+
+
 class Http(KeepAlive):
     """A connection's requests, pipelined or not."""
 
@@ -60,6 +64,7 @@ class Http(KeepAlive):
     def __init__(self, server: Owner, fd: int, address: Any) -> None:
         settings = server.settings
         parser = wire.Parser(settings.header_bytes, settings.header_count, settings.request_line)
+        parser.plain = twin.fields
         super().__init__(server, fd, address, parser)
         self.feed = self._first_bytes
         self._trusted = server.trust.believes(address)
@@ -132,6 +137,14 @@ class Http(KeepAlive):
         self.send(f"HTTP/1.1 103 Early Hints\r\n{text}\r\n".encode("latin-1"))
 
     # Responses out
+
+    def response(self, environ: dict[str, Any]) -> Any:
+        request = self.request
+        if _exchange is None or request.version != "1.1" or not request.complete:
+            return Response(self, environ)
+        self._keep, self._chunked = request.keep_alive, False
+        after = module.KEEP if request.keep_alive else module.SETTLE
+        return _exchange(self, environ, self.server.loop, module.HTTP, after, 0)
 
     def head(self, status: str, fields: str, response: Response) -> bytes:
         request = self.request

@@ -54,6 +54,10 @@ class KeepAlive(Connection):
     def send_continue(self) -> None:
         """Tell the peer to send the body that it holds back. Raises PeerGone."""
 
+    def response(self, environ: dict[str, Any]) -> Any:
+        """Return what calls the application with `environ` and answers the request."""
+        return Response(self, environ)
+
     # Turns
 
     @property
@@ -164,7 +168,7 @@ class KeepAlive(Connection):
         else:
             self._streamed, self._waited = 0, 0.0
             environ["wsgi.input"] = stream(self._pull, self.peer_name)
-        self.server.respond(Response(self, environ))
+        self.server.respond(self.response(environ))
         if self.upload is not None:
             self._drop_upload()
         if not self.done:

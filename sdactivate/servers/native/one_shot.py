@@ -5,11 +5,14 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
-from sdactivate.servers.native import cgi_environ
+from sdactivate.servers.native import cgi_environ, twin
+from sdactivate.servers.native.accel import module
 from sdactivate.servers.native.connection import COPY, Connection
 from sdactivate.servers.native.input_stream import stream
 from sdactivate.servers.native.wire import Malformed, Variables, scgi, uwsgi
 from sdactivate.servers.native.wsgi import Response
+
+_exchange = twin.responder()
 
 
 class OneShot(Connection):
@@ -21,6 +24,9 @@ class OneShot(Connection):
     _environ: dict[str, Any] | None = None  # of a request whose body is still coming
     _left = 0  # bytes of the body that have not been taken
     _served = False
+    # What of the compiled twin reads this protocol (a name) and writes its responses; None: nothing
+    reader: str | None = None
+    writer: int | None = None
 
     @staticmethod
     def parse(data: bytes | bytearray, limit: int) -> tuple[Variables, int] | None:
@@ -36,19 +42,23 @@ class OneShot(Connection):
             data = self._appended(data)
         server = self.server
         try:
-            parsed = self.parse(data, server.settings.header_bytes)
-            if parsed is None:
-                self._data = data
-                if not self.deadline:
-                    self.wait(server.settings.header_timeout)
-                return
-            variables, end = parsed
-            if not variables:
-                self._empty()
-                return
-            if type(self.address) is tuple:  # on TCP or vsock
-                variables = server.trust.believed_of(variables, self.address)
-            environ = cgi_environ.environ(variables, server.base)
+            found = self._plain(data)
+            if found is None:
+                parsed = self.parse(data, server.settings.header_bytes)
+                if parsed is None:
+                    self._data = data
+                    if not self.deadline:
+                        self.wait(server.settings.header_timeout)
+                    return
+                variables, end = parsed
+                if not variables:
+                    self._empty()
+                    return
+                if type(self.address) is tuple:  # on TCP or vsock
+                    variables = server.trust.believed_of(variables, self.address)
+                environ = cgi_environ.environ(variables, server.base)
+            else:
+                environ, end = found
             length = environ.get("CONTENT_LENGTH")
             if length is None or length == "0":
                 environ["wsgi.input"] = BytesIO()
@@ -73,6 +83,21 @@ class OneShot(Connection):
         else:
             self._environ = environ
             self._collect(environ, data)
+
+    def _plain(self, data: bytes | bytearray) -> tuple[dict[str, Any], int] | None:
+        """Return the environ and the offset of the body of a request that the twin can read."""
+        variables = self.server.variables
+        if variables is None or self.reader is None or isinstance(self.address, tuple):
+            return None
+        found: tuple[dict[str, Any], int] | None
+        found = getattr(variables, self.reader)(data, self.server.settings.header_bytes)
+        return found
+
+    def _response(self, environ: dict[str, Any]) -> Any:
+        if _exchange is None or self.writer is None or self._left:
+            return Response(self, environ)
+        after = module.CLOSE if self._lock is None else module.SETTLE
+        return _exchange(self, environ, self.server.loop, self.writer, after, 0)
 
     def _collect(self, environ: dict[str, Any], data: bytes | bytearray) -> None:
         """Keep a piece of the body; serve the request when it is the last."""
@@ -104,7 +129,7 @@ class OneShot(Connection):
 
     def _serve(self, environ: dict[str, Any]) -> None:
         self._served = True
-        self.server.respond(Response(self, environ))
+        self.server.respond(self._response(environ))
         if self.output is not None:
             if not self.done:
                 self.then = self.close  # cut short, as below
@@ -152,6 +177,8 @@ class Scgi(OneShot):
     """A connection that speaks SCGI."""
 
     protocol = "scgi"
+    reader: str | None = "scgi"
+    writer: int | None = module and module.SCGI
     parse = staticmethod(scgi.parse)
 
 
@@ -159,6 +186,8 @@ class Uwsgi(OneShot):
     """A connection that speaks uwsgi."""
 
     protocol = "uwsgi"
+    reader = "uwsgi"
+    writer = module and module.UWSGI
     # Apache's mod_proxy_uwsgi wants a status line; nginx takes either
     status_line = "HTTP/1.1 "
     parse = staticmethod(uwsgi.parse)

@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock, Thread, get_ident
-from typing import Protocol
+from typing import Any, Protocol
 
 from sdactivate.servers.native.concurrency import FULL, LONG, REST, TICK, Look, State, decide
 
@@ -40,7 +40,10 @@ RECENT = 256
 
 
 class Job(Protocol):
-    """What a thread is doing."""
+    """What a thread is doing, for which connection."""
+
+    @property
+    def connection(self) -> Any: ...
 
     def where(self) -> str: ...
 

@@ -30,7 +30,7 @@ from urllib.parse import unquote_to_bytes
 
 from sdactivate import backends, log, trust
 from sdactivate.servers.api import QUIET, Figures, Lately
-from sdactivate.servers.native import forwarded
+from sdactivate.servers.native import forwarded, twin
 from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.environ_base import base_environ
 from sdactivate.servers.native.fastcgi import FastCgi
@@ -42,7 +42,7 @@ from sdactivate.servers.native.one_shot import Scgi, Uwsgi
 from sdactivate.servers.native.pool import RECENT
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wire.http import BEGINNINGS
-from sdactivate.servers.native.wsgi import Application, Response
+from sdactivate.servers.native.wsgi import Application
 from sdactivate.settings import Settings
 from sdactivate.status_record import Ring, histogram
 from sdactivate.systemd.listen_fds import InheritedSocket
@@ -106,6 +106,7 @@ class Server:
         self._failed_seconds, self._failed_minutes = Ring(), Ring()
         self.accepting = False
         self.base = base_environ(settings)
+        self.variables = twin.variables(self.base)
         self.trust = forwarded.Trust(settings)
         self.fastcgi_values = {
             "FCGI_MAX_CONNS": str(settings.connections * settings.workers),
@@ -237,7 +238,7 @@ class Server:
         begun.update(
             worker.response.connection
             for worker in list(self.pool.workers.values())
-            if isinstance(worker.response, Response)
+            if worker.response is not None
         )
         self.lost += len(begun)
         for connection in connections:
@@ -348,7 +349,7 @@ class Server:
         self.errors += 1
         log.say_exception("a fault in sdactivate itself; please report it", error)
 
-    def respond(self, response: Response) -> None:
+    def respond(self, response: Any) -> None:
         """Let the application answer."""
         pool = self.pool
         worker = pool.workers[get_ident()]

@@ -48,7 +48,7 @@ _KEPT = 1024
 _LONGEST_KEPT = 64
 _kinds: dict[str, int] = {}
 # Whether a response with this status has no body (RFC 9110, section 6.4.1)
-_statuses: dict[str, bool] = {}
+statuses: dict[str, bool] = {}
 
 # RFC 9110, sections 5.6.2 and 5.5
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -63,7 +63,7 @@ def _keep(kept: dict[str, T], text: str, found: T) -> None:
         kept[text] = found
 
 
-def _kind(name: str) -> int:
+def kind_of(name: str) -> int:
     """Return the kind of a field by its name, 0 for most.
 
     Raises TypeError for a name that is not a str, ValueError for one that is not a token.
@@ -86,7 +86,7 @@ def check_field(name: str, value: str) -> None:
     The name must be a token; the value must be a str of latin-1 characters (PEP 3333) and must
     not have control characters other than a tab (RFC 9110, section 5.5).
     """
-    _kind(name)
+    kind_of(name)
     if not isinstance(value, str):
         raise TypeError(f"response header {name!r}: the value must be a str, not {value!r}")
     if found := _CONTROLS.search(value):
@@ -127,7 +127,7 @@ def _look_at_status(status: str) -> bool:
         raise ValueError(f"the status {status!r} has characters that a status must not have")
     bodiless = code in ("204", "304")
     if code < "500":  # what fails is looked at each time: `is_error`
-        _keep(_statuses, status, bodiless)
+        _keep(statuses, status, bodiless)
     return bodiless
 
 
@@ -288,7 +288,7 @@ class Response:
             self.close = self.is_error = False
         elif self._fields is not None:
             raise AssertionError("start_response was called twice without exc_info")
-        bodiless = _statuses.get(status)
+        bodiless = statuses.get(status)
         if bodiless is None:
             bodiless = _look_at_status(status)
             self.is_error = status >= "5"
@@ -302,7 +302,7 @@ class Response:
                 check_field(name, value)
             kind = kinds.get(name)
             if kind is None:
-                kind = _kind(name)
+                kind = kind_of(name)
             if kind:
                 if kind is LENGTH:
                     if (length is not None or bodiless or not value.isdecimal()) and (
@@ -401,7 +401,22 @@ class Response:
                 try:
                     close()
                 except BaseException as error:
-                    log.say_exception(f"{self.where()}: close() of the response failed", error)
+                    self.close_failed(error)
+
+    def close_failed(self, error: BaseException) -> None:
+        """Say that close() of what the application has returned has raised `error`."""
+        log.say_exception(f"{self.where()}: close() of the response failed", error)
+
+    def adopt(self, status: str, fields: str, length: int, special: int) -> None:
+        """Go on where the compiled twin leaves off: behind a start_response that was plain.
+
+        fields: the lines of its headers. length: what Content-Length says, -1: nothing.
+        """
+        self._status = status
+        self._fields = fields
+        self.special = special
+        if length >= 0:
+            self.length = self.left = length
 
     def _send_whole(self, body: bytes) -> None:
         """Send a response whose whole body is known."""

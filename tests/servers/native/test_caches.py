@@ -73,6 +73,6 @@ def test_what_is_usual_is_remembered() -> None:
     respond("200 Fine", "X-Usual")
     http.Parser(1 << 20, 100, 8190).feed(b"GET / HTTP/1.1\r\nHost: h\r\nX-Usual: a\r\n\r\n")
     assert kept() > MOST // 1000
-    assert "200 Fine" in wsgi._statuses
+    assert "200 Fine" in wsgi.statuses
     assert "X-Usual" in wsgi._kinds
     assert b"X-Usual" in http._KEYS

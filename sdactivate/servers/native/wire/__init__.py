@@ -132,6 +132,7 @@ class Message:
     body: the pieces that have arrived and were not taken yet; received: bytes so far.
     complete: nothing more comes. aborted: the peer has given the request up.
     awaits_continue: the peer sends the body only when it is told to.
+    is_plain: it was read in one call, and has its environ already.
     keep_alive: the peer lets the connection live on after the response.
     """
 
@@ -140,6 +141,7 @@ class Message:
     complete = False
     aborted = False
     awaits_continue = False
+    is_plain = False
 
     def __init__(self, keep_alive: bool) -> None:
         self.keep_alive = keep_alive

@@ -10,7 +10,7 @@ values stand behind lengths of one byte (below 128) or four.
 Section numbers are those of the FastCGI Specification of 29 April 1996 (Open Market).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from struct import Struct
 from typing import Any
@@ -155,6 +155,9 @@ def values(asked: Iterable[str], known: dict[str, str]) -> bytes:
     return head(GET_VALUES_RESULT, MANAGEMENT, len(content)) + content
 
 
+Plain = Callable[[bytes, int], "tuple[dict[str, Any], int, bool] | None"]
+
+
 class Request(Message):
     """A request of the responder's role, from the moment it has begun.
 
@@ -180,9 +183,15 @@ class Parser:
     `requests` gets each request whose parameters are complete; `replies` is what the
     connection must send in answer to records that are no application's affair; `current` is the
     request under way; `idle` tells whether there is none and no record has begun.
+    `plain` reads a whole request in one call, if it is in plain form and there is nothing before
+    or behind it: called with the bytes and `limit` it returns the environ, the request's id and
+    whether the connection is kept; or None, and then its records are read here.
     """
 
-    __slots__ = ("_current", "_rest", "_wanted", "idle", "known", "limit", "replies", "requests")
+    __slots__ = (
+        *("_current", "_rest", "_wanted", "idle", "known", "limit", "plain", "replies"),
+        "requests",
+    )
 
     def __init__(self, limit: int, known: dict[str, str]) -> None:
         self.limit = limit
@@ -190,12 +199,23 @@ class Parser:
         self.requests: list[Request] = []
         self.replies = bytearray()
         self.idle = True
+        self.plain: Plain | None = None
         self._rest = bytearray()  # the beginning of a record that is not complete
         self._wanted = 0  # how long that is at least when something can be done with it
         self._current: Request | None = None
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
+        if self.plain is not None and self.idle and not self.requests:
+            found = self.plain(data, self.limit)
+            if found is not None:
+                environ, request_id, keep_alive = found
+                self._current = request = Request(request_id, keep_alive)
+                request.variables, request.environ = {}, environ
+                request.complete = request.is_plain = True
+                self.requests.append(request)
+                self.idle = False
+                return
         rest = self._rest
         if rest:
             rest += data

@@ -1,0 +1,1972 @@
+/* The compiled twin of the native server's hot path.
+
+   Theory. Everything here has an original in Python, which always works and decides everything that
+   is a decision: limits, refusals and their wording, who is believed, deadlines, logging, what
+   happens to a peer that takes only half of a response. The code here knows one form of each thing,
+   the plain one, which is what nearly every request and response has; and whatever is not in that
+   form it leaves, untouched and without a word, to the original. It never refuses anything.
+
+   So there are two rules, and the tests hold both for any bytes at all:
+
+   - What is taken here, the original takes with the same result.
+   - What is not taken here has changed nothing: the original begins at the beginning.
+
+   A function that reads returns None for "not plain"; in C that is the verdict UNUSUAL. It costs a
+   second look at a request that is rare, and buys that no sentence, no status code and no policy
+   exists twice.
+
+   Plain, of a request over SCGI, uwsgi and FastCGI: the whole of its header has come in one read;
+   no variable comes twice; the method is known; the host is one that has been checked before; there
+   is a PATH_INFO; SCRIPT_NAME is empty or was checked before; lengths and flags are spelt in the
+   usual way. Of FastCGI: the records are BEGIN_REQUEST, one of PARAMS, the empty one, and the empty
+   one of STDIN, with nothing before, between or behind them.
+
+   Plain, of a request over HTTP (all of it in one read; all else is for llhttp):
+
+     method            GET HEAD POST PUT PATCH DELETE OPTIONS, and one space
+     target            "/", then of 0x21-0x7e all but "#"; one space
+     version           HTTP/1.1 and CR LF
+     field name        letters, digits, "-"; at least one; not at the beginning of a folded line
+     colon             right behind the name; then spaces and tabs
+     field value       0x20-0x7e and tabs; CR LF
+     Host              exactly once, and one that has been checked before
+     Content-Length    at most once: 1 to 18 digits, no leading zero but "0" itself
+     Connection        at most once: "keep-alive" or "close", in this spelling
+     any other field   at most once; none of Transfer-Encoding, TE, Trailer, Expect, Upgrade,
+                       Proxy-Connection, HTTP2-Settings and what else the parser or the server obeys
+     the end           an empty line; then nothing, or exactly the body that Content-Length says
+     sizes             within the limits, which are the original's to explain
+
+   Plain, of a response: a status that was seen before, with a body; headers in a list of tuples of
+   printable ASCII, none of them about the connection; a body at hand, as long as it says, short
+   enough to be copied behind its head; a peer that takes all of it at once.
+
+   The global lock is held throughout, system calls included: the descriptors do not block, and a
+   call that returns within microseconds costs less than letting go of the lock and asking for it
+   back from threads that compute.
+
+   Ownership: a variable called `known` is borrowed from its table; all else is owned by who made it,
+   and released at one `done:` or by the one caller. Only documented parts of the C API are used. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef enum { FAILED = -1, UNUSUAL = 0, PLAIN = 1 } Verdict;
+
+typedef struct {
+    const char *at;
+    Py_ssize_t size;
+} Slice;
+
+static int
+is_same(Slice slice, const char *text)
+{
+    size_t size = strlen(text);
+    return (size_t)slice.size == size && memcmp(slice.at, text, size) == 0;
+}
+
+static PyObject *
+text_of(Slice slice)
+{
+    return PyUnicode_DecodeLatin1(slice.at, slice.size, NULL);
+}
+
+static int
+is_number(Slice slice, Py_ssize_t most)
+{
+    if (slice.size < 1 || slice.size > most)
+        return 0;
+    for (Py_ssize_t i = 0; i < slice.size; i++)
+        if (slice.at[i] < '0' || slice.at[i] > '9')
+            return 0;
+    return 1;
+}
+
+static Py_ssize_t
+number_of(Slice slice)
+{
+    Py_ssize_t number = 0;
+    for (Py_ssize_t i = 0; i < slice.size; i++)
+        number = number * 10 + (slice.at[i] - '0');
+    return number;
+}
+
+/* Keys and values that are the same in every environ. */
+static PyObject *key_method, *key_protocol, *key_uri, *key_path, *key_query, *key_scheme;
+static PyObject *key_mount, *key_client, *value_http11, *value_https;
+
+/* -- Names: what a name on the wire means, asked once of Python and remembered ------------------ */
+
+/* Names are few, but a peer may invent others: so the memory is a table of fixed size, in which a
+   new name takes the place of an older one. The last value of each name is remembered as well: of
+   one request and the next, most are the same. */
+
+#define BUCKETS 64
+#define WAYS 4
+#define LONGEST_NAME 63
+#define LONGEST_VALUE 128
+
+typedef struct {
+    uint64_t hash;
+    PyObject *key;   /* the environ's key, NULL where there is none */
+    PyObject *value; /* the last one that came, NULL before */
+    unsigned char kind;
+    unsigned char length; /* 0: the place is free */
+    char spelling[LONGEST_NAME];
+} Name;
+
+typedef struct {
+    PyObject *meaning; /* bytes -> (key or None, kind) */
+    unsigned next;     /* the way that the next new name takes */
+    Name table[BUCKETS][WAYS];
+} Names;
+
+static uint64_t
+hash_of(Slice name)
+{
+    const uint64_t odd = 0x9E3779B97F4A7C15u;
+    uint64_t hash = (uint64_t)name.size * odd, word;
+    const char *at = name.at;
+    Py_ssize_t left = name.size;
+    for (; left >= 8; at += 8, left -= 8) {
+        memcpy(&word, at, 8);
+        hash = (hash ^ word) * odd;
+        hash ^= hash >> 32;
+    }
+    for (word = 0; left > 0; left--)
+        word = word << 8 | (unsigned char)*at++;
+    hash = (hash ^ word) * odd;
+    return hash ^ hash >> 32;
+}
+
+static void
+forget_name(Name *name)
+{
+    PyObject *key = name->key, *value = name->value;
+    name->key = name->value = NULL;
+    name->length = 0;
+    Py_XDECREF(key);
+    Py_XDECREF(value);
+}
+
+static Name *
+learn(Names *names, Slice spelt, uint64_t hash)
+{
+    PyObject *answer = PyObject_CallFunction(names->meaning, "y#", spelt.at, spelt.size);
+    if (answer == NULL)
+        return NULL;
+    PyObject *key;
+    int kind;
+    if (!PyTuple_Check(answer) || !PyArg_ParseTuple(answer, "Oi", &key, &kind)) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "a meaning is a key and a kind");
+        Py_DECREF(answer);
+        return NULL;
+    }
+    Name *name = &names->table[hash % BUCKETS][names->next++ % WAYS];
+    forget_name(name);
+    if (key != Py_None) {
+        Py_INCREF(key);
+        name->key = key;
+    }
+    name->hash = hash;
+    name->kind = (unsigned char)kind;
+    name->length = (unsigned char)spelt.size;
+    memcpy(name->spelling, spelt.at, (size_t)spelt.size);
+    Py_DECREF(answer);
+    return name;
+}
+
+/* The entry of a name of 1 to LONGEST_NAME bytes, borrowed until the next call; NULL: an error. */
+static Name *
+look_up(Names *names, Slice spelt)
+{
+    uint64_t hash = hash_of(spelt);
+    Name *bucket = names->table[hash % BUCKETS];
+    for (int way = 0; way < WAYS; way++) {
+        Name *name = bucket + way;
+        if (name->hash == hash && name->length == spelt.size
+            && memcmp(name->spelling, spelt.at, (size_t)spelt.size) == 0)
+            return name;
+    }
+    return learn(names, spelt, hash);
+}
+
+static int
+is_nameable(Slice spelt)
+{
+    return spelt.size > 0 && spelt.size <= LONGEST_NAME;
+}
+
+/* The text of a value (a new reference), the same object as last time if it is the same text. */
+static PyObject *
+value_of(Name *known, Slice value)
+{
+    PyObject *last = known->value;
+    if (last != NULL && PyUnicode_GET_LENGTH(last) == value.size
+        && memcmp(PyUnicode_1BYTE_DATA(last), value.at, (size_t)value.size) == 0) {
+        Py_INCREF(last);
+        return last;
+    }
+    PyObject *text = text_of(value);
+    if (text != NULL && value.size <= LONGEST_VALUE) {
+        Py_INCREF(text);
+        known->value = text;
+        Py_XDECREF(last);
+    }
+    return text;
+}
+
+static int
+visit_names(Names *names, visitproc visit, void *arg)
+{
+    Py_VISIT(names->meaning);
+    return 0; /* the rest are strings */
+}
+
+static void
+clear_names(Names *names)
+{
+    Py_CLEAR(names->meaning);
+    for (int bucket = 0; bucket < BUCKETS; bucket++)
+        for (int way = 0; way < WAYS; way++)
+            forget_name(&names->table[bucket][way]);
+}
+
+/* -- SCGI, uwsgi, FastCGI: variables -> environ ------------------------------------------------- */
+
+/* What a variable is to the server. From METHOD on a kind has one name, which comes once; from QUERY
+   on the base has a default for it. */
+enum {
+    VARIABLE,
+    DROPPED,
+    ODD, /* a name of the base's own: the original decides */
+    METHOD,
+    HOST,
+    LENGTH,
+    HTTPS,
+    SCHEME,
+    QUERY,
+    PORT,
+    PROTOCOL,
+    SOFTWARE,
+    SERVER,
+    MOUNT,
+    PATH,
+    KINDS
+};
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *base;    /* what every environ begins with */
+    PyObject *methods; /* those that are known */
+    PyObject *hosts;   /* those that were checked */
+    PyObject *mounts;  /* the same */
+    Names names;
+} Variables;
+
+/* A request that is being read. `values` are borrowed from the environ. */
+typedef struct {
+    PyObject *environ;
+    Py_ssize_t added; /* keys that the base does not have */
+    unsigned seen;    /* a bit for each kind from METHOD on */
+    PyObject *values[KINDS];
+    Slice length, https, scheme; /* at == NULL: it has not come */
+} Reading;
+
+/* Keep the bytes of what decides about more than itself; whether it goes into the environ. */
+static int
+keep_slice(Reading *reading, int kind, Slice value)
+{
+    switch (kind) {
+    case LENGTH:
+        reading->length = value;
+        return is_number(value, 18);
+    case HTTPS:
+        reading->https = value;
+        return is_same(value, "on");
+    case SCHEME:
+        reading->scheme = value;
+    }
+    return 1;
+}
+
+static Verdict
+take_variable(Variables *self, Reading *reading, Slice name, Slice value)
+{
+    if (!is_nameable(name))
+        return UNUSUAL;
+    Name *known = look_up(&self->names, name);
+    if (known == NULL)
+        return FAILED;
+    int kind = known->kind;
+    if (kind == DROPPED)
+        return PLAIN;
+    if (kind == ODD || known->key == NULL)
+        return UNUSUAL;
+    if (kind >= METHOD && reading->seen & 1u << kind)
+        return UNUSUAL;
+    reading->seen |= 1u << kind;
+    if (!keep_slice(reading, kind, value))
+        return PLAIN;
+    PyObject *key = known->key, *text = value_of(known, value);
+    if (text == NULL)
+        return FAILED;
+    int failed = PyDict_SetItem(reading->environ, key, text);
+    Py_DECREF(text);
+    if (failed)
+        return FAILED;
+    reading->values[kind] = text;
+    reading->added += kind < QUERY;
+    return PLAIN;
+}
+
+static Verdict
+is_among(PyObject *set, PyObject *text)
+{
+    return (Verdict)PySet_Contains(set, text);
+}
+
+static Verdict
+set_scheme(Reading *reading)
+{
+    Slice given = reading->https;
+    int is_https = given.at != NULL ? is_same(given, "on")
+                                    : reading->scheme.at != NULL && is_same(reading->scheme, "https");
+    if (given.at != NULL && !is_https && given.size && !is_same(given, "off"))
+        return UNUSUAL;
+    if (!is_https)
+        return PLAIN;
+    return PyDict_SetItem(reading->environ, key_scheme, value_https) ? FAILED : PLAIN;
+}
+
+static Verdict
+check_path(Variables *self, Reading *reading)
+{
+    PyObject *path = reading->values[PATH], *mount = reading->values[MOUNT];
+    int is_mounted = mount != NULL && PyUnicode_GET_LENGTH(mount) > 0;
+    if (path == NULL)
+        return UNUSUAL; /* the original finds it in the URI */
+    if (is_mounted) {
+        Verdict verdict = is_among(self->mounts, mount);
+        if (verdict != PLAIN)
+            return verdict;
+    }
+    if (PyUnicode_GET_LENGTH(path) == 0)
+        return is_mounted ? PLAIN : UNUSUAL;
+    return PyUnicode_READ_CHAR(path, 0) == '/' ? PLAIN : UNUSUAL;
+}
+
+/* All variables have come: whether the whole is plain, and what follows from one for another. */
+static Verdict
+complete(Variables *self, Reading *reading)
+{
+    if (PyDict_Size(reading->environ) != PyDict_Size(self->base) + reading->added)
+        return UNUSUAL; /* one came twice */
+    PyObject *method = reading->values[METHOD], *host = reading->values[HOST];
+    PyObject *server = reading->values[SERVER];
+    if (method == NULL)
+        return UNUSUAL;
+    Verdict verdict = is_among(self->methods, method);
+    if (verdict == PLAIN && host != NULL && PyUnicode_GET_LENGTH(host) > 0)
+        verdict = is_among(self->hosts, host);
+    if (verdict != PLAIN)
+        return verdict;
+    Slice length = reading->length;
+    if (length.size && !is_number(length, 18) && !is_same(length, "-1"))
+        return UNUSUAL;
+    if (server != NULL
+        && memchr(PyUnicode_1BYTE_DATA(server), ':', (size_t)PyUnicode_GET_LENGTH(server)))
+        return UNUSUAL;
+    verdict = check_path(self, reading);
+    return verdict == PLAIN ? set_scheme(reading) : verdict;
+}
+
+/* The three framings. Each takes all names and values of a block, or finds it unusual. */
+
+static Verdict
+take_scgi(Variables *self, Reading *reading, Slice block)
+{
+    const char *at = block.at, *end = at + block.size;
+    while (at < end) { /* the block ends with NUL */
+        const char *middle = memchr(at, 0, (size_t)(end - at));
+        if (middle + 1 >= end)
+            return UNUSUAL; /* a name without a value */
+        const char *stop = memchr(middle + 1, 0, (size_t)(end - middle - 1));
+        Slice name = {at, middle - at}, value = {middle + 1, stop - middle - 1};
+        Verdict verdict = take_variable(self, reading, name, value);
+        if (verdict != PLAIN)
+            return verdict;
+        at = stop + 1;
+    }
+    return PLAIN;
+}
+
+static unsigned
+byte_at(const char *at)
+{
+    return (unsigned char)*at;
+}
+
+/* Take a slice behind its length of two bytes; whether it is there. */
+static int
+next_uwsgi(Slice *rest, Slice *found)
+{
+    if (rest->size < 2)
+        return 0;
+    Py_ssize_t size = (Py_ssize_t)(byte_at(rest->at) | byte_at(rest->at + 1) << 8);
+    if (size > rest->size - 2)
+        return 0;
+    *found = (Slice){rest->at + 2, size};
+    *rest = (Slice){rest->at + 2 + size, rest->size - 2 - size};
+    return 1;
+}
+
+static Verdict
+take_uwsgi(Variables *self, Reading *reading, Slice rest)
+{
+    while (rest.size) {
+        Slice name, value;
+        if (!next_uwsgi(&rest, &name) || !next_uwsgi(&rest, &value))
+            return UNUSUAL;
+        Verdict verdict = take_variable(self, reading, name, value);
+        if (verdict != PLAIN)
+            return verdict;
+    }
+    return PLAIN;
+}
+
+/* Take a length of one byte or four (section 3.4); whether it is there. */
+static int
+next_length(Slice *rest, Py_ssize_t *length)
+{
+    if (!rest->size)
+        return 0;
+    const char *at = rest->at;
+    Py_ssize_t size = byte_at(at) < 128 ? 1 : 4;
+    if (rest->size < size)
+        return 0;
+    *length = (Py_ssize_t)(size == 1 ? byte_at(at)
+                                     : (byte_at(at) & 127) << 24 | byte_at(at + 1) << 16
+                                           | byte_at(at + 2) << 8 | byte_at(at + 3));
+    *rest = (Slice){at + size, rest->size - size};
+    return 1;
+}
+
+static Verdict
+take_pairs(Variables *self, Reading *reading, Slice rest)
+{
+    while (rest.size) {
+        Py_ssize_t name_size, value_size;
+        if (!next_length(&rest, &name_size) || !next_length(&rest, &value_size))
+            return UNUSUAL;
+        if (name_size > rest.size || value_size > rest.size - name_size)
+            return UNUSUAL;
+        Slice name = {rest.at, name_size}, value = {rest.at + name_size, value_size};
+        Verdict verdict = take_variable(self, reading, name, value);
+        if (verdict != PLAIN)
+            return verdict;
+        rest = (Slice){value.at + value_size, rest.size - name_size - value_size};
+    }
+    return PLAIN;
+}
+
+typedef Verdict (*Framing)(Variables *, Reading *, Slice);
+
+/* The environ of a block of variables: a new reference, NULL with an error, or NULL without one. */
+static PyObject *
+environ_of(Variables *self, Framing framing, Slice block)
+{
+    Reading reading = {.environ = PyDict_Copy(self->base)};
+    if (reading.environ == NULL)
+        return NULL;
+    Verdict verdict = framing(self, &reading, block);
+    if (verdict == PLAIN)
+        verdict = complete(self, &reading);
+    if (verdict != PLAIN)
+        Py_CLEAR(reading.environ);
+    return reading.environ;
+}
+
+/* What stands for an environ that there is none of: an error, or "not plain". */
+static PyObject *
+nothing(void)
+{
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* The bytes of an argument and a limit; whether they are what can be read here. */
+static int
+arguments(PyObject *const *args, Py_ssize_t count, Slice *data, Py_ssize_t *limit)
+{
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "data and a limit are wanted");
+        return -1;
+    }
+    *limit = PyLong_AsSsize_t(args[1]);
+    if (*limit == -1 && PyErr_Occurred())
+        return -1;
+    if (!PyBytes_CheckExact(args[0]))
+        return 0; /* what came in pieces is in a bytearray */
+    *data = (Slice){PyBytes_AS_STRING(args[0]), PyBytes_GET_SIZE(args[0])};
+    return 1;
+}
+
+#define ARGUMENTS(data, limit)                                                                      \
+    Slice data;                                                                                     \
+    Py_ssize_t limit;                                                                               \
+    switch (arguments(args, count, &data, &limit)) {                                                \
+    case -1:                                                                                        \
+        return NULL;                                                                                \
+    case 0:                                                                                         \
+        Py_RETURN_NONE;                                                                             \
+    }
+
+static PyObject *
+variables_scgi(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    ARGUMENTS(data, limit)
+    Py_ssize_t at = 0, size = 0;
+    while (at < data.size && at < 9 && data.at[at] >= '0' && data.at[at] <= '9')
+        size = size * 10 + (data.at[at++] - '0');
+    if (at == 0 || data.at[0] == '0' || at >= data.size || data.at[at] != ':' || size > limit)
+        Py_RETURN_NONE;
+    Slice block = {data.at + at + 1, size};
+    Py_ssize_t end = at + 1 + size;
+    if (end >= data.size || data.at[end] != ',' || data.at[end - 1] != 0)
+        Py_RETURN_NONE;
+    PyObject *environ = environ_of((Variables *)object, take_scgi, block);
+    return environ == NULL ? nothing() : Py_BuildValue("Nn", environ, end + 1);
+}
+
+static PyObject *
+variables_uwsgi(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    ARGUMENTS(data, limit)
+    if (data.size < 4 || data.at[0] != 0)
+        Py_RETURN_NONE;
+    Py_ssize_t size = (Py_ssize_t)(byte_at(data.at + 1) | byte_at(data.at + 2) << 8);
+    if (size == 0 || size > limit || size > data.size - 4)
+        Py_RETURN_NONE;
+    Slice block = {data.at + 4, size};
+    PyObject *environ = environ_of((Variables *)object, take_uwsgi, block);
+    return environ == NULL ? nothing() : Py_BuildValue("Nn", environ, 4 + size);
+}
+
+/* Take the head of a FastCGI record of this type and request; its content. */
+static int
+next_record(Slice *rest, unsigned type, unsigned number, Slice *content)
+{
+    const char *at = rest->at;
+    if (rest->size < 8 || byte_at(at) != 1 || byte_at(at + 1) != type)
+        return 0;
+    if ((byte_at(at + 2) << 8 | byte_at(at + 3)) != number)
+        return 0;
+    Py_ssize_t length = (Py_ssize_t)(byte_at(at + 4) << 8 | byte_at(at + 5));
+    Py_ssize_t size = 8 + length + (Py_ssize_t)byte_at(at + 6);
+    if (size > rest->size)
+        return 0;
+    *content = (Slice){at + 8, length};
+    *rest = (Slice){at + size, rest->size - size};
+    return 1;
+}
+
+enum { BEGIN_REQUEST = 1, PARAMS = 4, STDIN = 5 };
+
+static PyObject *
+variables_fastcgi(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    ARGUMENTS(rest, limit)
+    if (rest.size < 8)
+        Py_RETURN_NONE;
+    unsigned number = byte_at(rest.at + 2) << 8 | byte_at(rest.at + 3);
+    Slice begin, params, end, body;
+    if (number == 0 || !next_record(&rest, BEGIN_REQUEST, number, &begin) || begin.size < 8
+        || byte_at(begin.at) != 0 || byte_at(begin.at + 1) != 1 /* a responder */
+        || !next_record(&rest, PARAMS, number, &params) || !params.size || params.size > limit
+        || !next_record(&rest, PARAMS, number, &end) || end.size
+        || !next_record(&rest, STDIN, number, &body) || body.size || rest.size)
+        Py_RETURN_NONE;
+    PyObject *keep = byte_at(begin.at + 2) & 1 ? Py_True : Py_False;
+    PyObject *environ = environ_of((Variables *)object, take_pairs, params);
+    return environ == NULL ? nothing() : Py_BuildValue("NIO", environ, number, keep);
+}
+
+static int
+variables_init(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    Variables *self = (Variables *)object;
+    PyObject *base, *methods, *hosts, *mounts, *meaning;
+    if (!PyArg_ParseTuple(args, "O!OOOO:Variables", &PyDict_Type, &base, &methods, &hosts, &mounts,
+                          &meaning))
+        return -1;
+    if (self->base != NULL) {
+        PyErr_SetString(PyExc_TypeError, "Variables is made once");
+        return -1;
+    }
+    if (!PyAnySet_Check(methods) || !PyAnySet_Check(hosts) || !PyAnySet_Check(mounts)) {
+        PyErr_SetString(PyExc_TypeError, "methods, hosts and mounts are sets");
+        return -1;
+    }
+    self->base = (Py_INCREF(base), base);
+    self->methods = (Py_INCREF(methods), methods);
+    self->hosts = (Py_INCREF(hosts), hosts);
+    self->mounts = (Py_INCREF(mounts), mounts);
+    self->names.meaning = (Py_INCREF(meaning), meaning);
+    return 0;
+}
+
+static int
+variables_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Variables *self = (Variables *)object;
+    Py_VISIT(self->base);
+    Py_VISIT(self->methods);
+    Py_VISIT(self->hosts);
+    Py_VISIT(self->mounts);
+    return visit_names(&self->names, visit, arg);
+}
+
+static int
+variables_clear(PyObject *object)
+{
+    Variables *self = (Variables *)object;
+    Py_CLEAR(self->base);
+    Py_CLEAR(self->methods);
+    Py_CLEAR(self->hosts);
+    Py_CLEAR(self->mounts);
+    clear_names(&self->names);
+    return 0;
+}
+
+static void
+variables_dealloc(PyObject *object)
+{
+    PyObject_GC_UnTrack(object);
+    variables_clear(object);
+    Py_TYPE(object)->tp_free(object);
+}
+
+static PyMethodDef variables_methods[] = {
+    {"scgi", (PyCFunction)(void (*)(void))variables_scgi, METH_FASTCALL,
+     "scgi(data, limit) -> (environ, offset of the body) or None"},
+    {"uwsgi", (PyCFunction)(void (*)(void))variables_uwsgi, METH_FASTCALL,
+     "uwsgi(data, limit) -> (environ, offset of the body) or None"},
+    {"fastcgi", (PyCFunction)(void (*)(void))variables_fastcgi, METH_FASTCALL,
+     "fastcgi(data, limit) -> (environ, request id, whether the connection is kept) or None"},
+    {NULL},
+};
+
+static PyTypeObject Variables_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "sdactivate.servers.native._accel.Variables",
+    .tp_doc = "Reads plain requests of SCGI, uwsgi and FastCGI.",
+    .tp_basicsize = sizeof(Variables),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_init = variables_init,
+    .tp_dealloc = variables_dealloc,
+    .tp_traverse = variables_traverse,
+    .tp_clear = variables_clear,
+    .tp_methods = variables_methods,
+};
+
+/* -- HTTP: a request's bytes -> environ --------------------------------------------------------- */
+
+/* What a field is to the server. */
+enum { FIELD, FORWARDED, IGNORED, PARSERS /* original's */, FIELD_HOST, FIELD_LENGTH, CONNECTION };
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *hosts; /* those that were checked */
+    Names names;
+} Fields;
+
+/* A request that is being read. */
+typedef struct {
+    PyObject *environ;
+    PyObject *forwarded; /* what a front says of its client; NULL: nothing */
+    Py_ssize_t fields, added, told;
+    Py_ssize_t length;
+    int has_host, has_length, has_connection, closes;
+} Message;
+
+static const struct {
+    const char *name;
+    unsigned char size;
+} METHODS[] = {
+    {"GET ", 4}, {"HEAD ", 5}, {"POST ", 5}, {"PUT ", 4}, {"PATCH ", 6}, {"DELETE ", 7}, {"OPTIONS ", 8},
+};
+#define METHOD_COUNT (sizeof METHODS / sizeof METHODS[0])
+
+static PyObject *method_names[METHOD_COUNT];
+
+/* What a byte may be part of. */
+enum { IN_TARGET = 1, IN_NAME = 2, IN_VALUE = 4 };
+static unsigned char classes[256];
+
+static void
+make_classes(void)
+{
+    for (int c = 0x20; c < 0x7f; c++) {
+        int is_alnum = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        classes[c] = (unsigned char)(IN_VALUE | (c > 0x20 && c != '#' ? IN_TARGET : 0)
+                                     | (is_alnum || c == '-' ? IN_NAME : 0));
+    }
+    classes['\t'] = IN_VALUE;
+}
+
+/* The bytes of a class at the beginning of `rest`, which are taken off it. */
+static Slice
+run_of(Slice *rest, int class)
+{
+    const char *at = rest->at, *end = at + rest->size;
+    while (at < end && classes[(unsigned char)*at] & class)
+        at++;
+    Slice found = {rest->at, at - rest->at};
+    *rest = (Slice){at, end - at};
+    return found;
+}
+
+/* Take `text` off the beginning of `rest`; whether it was there. */
+static int
+take_text(Slice *rest, const char *text, Py_ssize_t size)
+{
+    if (rest->size < size || memcmp(rest->at, text, (size_t)size) != 0)
+        return 0;
+    *rest = (Slice){rest->at + size, rest->size - size};
+    return 1;
+}
+
+static int
+hex_of(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* The text of a path, percent-encoding undone. */
+static PyObject *
+unquoted(Slice path)
+{
+    if (memchr(path.at, '%', (size_t)path.size) == NULL)
+        return text_of(path);
+    char *buffer = PyMem_Malloc((size_t)path.size);
+    if (buffer == NULL)
+        return PyErr_NoMemory();
+    Py_ssize_t size = 0;
+    for (Py_ssize_t i = 0; i < path.size; i++) {
+        char c = path.at[i];
+        if (c == '%' && path.size - i > 2) {
+            int high = hex_of(path.at[i + 1]), low = hex_of(path.at[i + 2]);
+            if (high >= 0 && low >= 0) {
+                c = (char)(high << 4 | low);
+                i += 2;
+            }
+        }
+        buffer[size++] = c;
+    }
+    PyObject *text = text_of((Slice){buffer, size});
+    PyMem_Free(buffer);
+    return text;
+}
+
+/* Put a value, which is given away, into a dictionary; NULL: making it has failed. */
+static Verdict
+put(PyObject *dict, PyObject *key, PyObject *value)
+{
+    int failed = value == NULL || PyDict_SetItem(dict, key, value);
+    Py_XDECREF(value);
+    return failed ? FAILED : PLAIN;
+}
+
+static Verdict
+take_request_line(Message *message, Slice *rest, Py_ssize_t limit)
+{
+    size_t method = 0;
+    while (!take_text(rest, METHODS[method].name, METHODS[method].size))
+        if (++method == METHOD_COUNT)
+            return UNUSUAL;
+    Slice target = run_of(rest, IN_TARGET);
+    if (!target.size || target.at[0] != '/' || target.size > limit)
+        return UNUSUAL;
+    if (!take_text(rest, " HTTP/1.1\r\n", 11))
+        return UNUSUAL;
+    const char *mark = memchr(target.at, '?', (size_t)target.size);
+    Slice path = {target.at, mark == NULL ? target.size : mark - target.at};
+    Slice query = {mark == NULL ? target.at : mark + 1, mark == NULL ? 0 : target.size - path.size - 1};
+    PyObject *environ = message->environ;
+    if (PyDict_SetItem(environ, key_method, method_names[method])
+        || PyDict_SetItem(environ, key_protocol, value_http11))
+        return FAILED;
+    Verdict verdict = put(environ, key_uri, text_of(target));
+    if (verdict == PLAIN)
+        verdict = put(environ, key_path, unquoted(path));
+    return verdict == PLAIN ? put(environ, key_query, text_of(query)) : verdict;
+}
+
+/* Take the value of a field that the server itself goes by; whether it is plain. */
+static int
+obey(Message *message, int kind, Slice value)
+{
+    switch (kind) {
+    case FIELD_HOST:
+        return message->has_host++ == 0;
+    case FIELD_LENGTH:
+        if (message->has_length++ || !is_number(value, 18) || (value.size > 1 && *value.at == '0'))
+            return 0;
+        message->length = number_of(value);
+        return 1;
+    case CONNECTION:
+        message->closes = is_same(value, "close");
+        return message->has_connection++ == 0 && (message->closes || is_same(value, "keep-alive"));
+    default:
+        return kind != PARSERS;
+    }
+}
+
+static Verdict
+keep_field(Message *message, int kind, PyObject *key, PyObject *text)
+{
+    PyObject *into = message->environ;
+    if (kind == FORWARDED) {
+        if (message->forwarded == NULL && (message->forwarded = PyDict_New()) == NULL)
+            return FAILED;
+        into = message->forwarded;
+        message->told++;
+    }
+    else
+        message->added++;
+    return PyDict_SetItem(into, key, text) ? FAILED : PLAIN;
+}
+
+static Verdict
+take_field(Fields *self, Message *message, Slice *rest)
+{
+    Slice name = run_of(rest, IN_NAME);
+    if (!is_nameable(name) || !take_text(rest, ":", 1))
+        return UNUSUAL;
+    Slice value = run_of(rest, IN_VALUE);
+    if (!take_text(rest, "\r\n", 2))
+        return UNUSUAL;
+    while (value.size && (*value.at == ' ' || *value.at == '\t'))
+        value = (Slice){value.at + 1, value.size - 1};
+    while (value.size && (value.at[value.size - 1] == ' ' || value.at[value.size - 1] == '\t'))
+        value.size--;
+    message->fields++;
+    Name *known = look_up(&self->names, name);
+    if (known == NULL)
+        return FAILED;
+    int kind = known->kind;
+    if (!obey(message, kind, value))
+        return UNUSUAL;
+    if (kind == IGNORED)
+        return PLAIN;
+    if (known->key == NULL)
+        return UNUSUAL;
+    PyObject *key = known->key, *text = value_of(known, value);
+    if (text == NULL)
+        return FAILED;
+    Verdict verdict = keep_field(message, kind, key, text);
+    if (verdict == PLAIN && kind == FIELD_HOST)
+        verdict = is_among(self->hosts, text);
+    Py_DECREF(text);
+    return verdict;
+}
+
+/* Take the header of a request off `rest`, up to its empty line. */
+static Verdict
+take_header(Fields *self, Message *message, Slice *rest, Py_ssize_t count, Py_ssize_t line)
+{
+    Py_ssize_t before = PyDict_Size(message->environ);
+    Verdict verdict = PLAIN;
+    Slice start = *rest;
+    const char *fields = memchr(start.at, '\n', (size_t)start.size);
+    if (fields == NULL)
+        return UNUSUAL;
+    *rest = (Slice){fields + 1, start.at + start.size - fields - 1};
+    while (verdict == PLAIN && !take_text(rest, "\r\n", 2))
+        verdict = take_field(self, message, rest);
+    if (verdict != PLAIN)
+        return verdict;
+    if (!message->has_host || message->fields > count)
+        return UNUSUAL;
+    if (PyDict_Size(message->environ) != before + message->added
+        || (message->forwarded != NULL && PyDict_Size(message->forwarded) != message->told))
+        return UNUSUAL; /* one came twice */
+    start.size = fields + 1 - start.at;
+    return take_request_line(message, &start, line);
+}
+
+static PyObject *
+fields_read(PyObject *object, PyObject *args)
+{
+    PyObject *bytes, *base;
+    Py_ssize_t most, count, line;
+    if (!PyArg_ParseTuple(args, "OO!nnn:read", &bytes, &PyDict_Type, &base, &most, &count, &line))
+        return NULL;
+    if (!PyBytes_CheckExact(bytes))
+        Py_RETURN_NONE;
+    Slice data = {PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes)}, rest = data;
+    Message message = {.environ = PyDict_Copy(base)};
+    if (message.environ == NULL)
+        return NULL;
+    PyObject *result = NULL;
+    Verdict verdict = take_header((Fields *)object, &message, &rest, count, line);
+    Py_ssize_t size = data.size - rest.size;
+    if (verdict == PLAIN && (size > most || rest.size != message.length))
+        verdict = UNUSUAL;
+    if (verdict == PLAIN)
+        result = Py_BuildValue("OOOnn", message.environ,
+                               message.forwarded == NULL ? Py_None : message.forwarded,
+                               message.closes ? Py_False : Py_True, message.length, size);
+    else if (verdict == UNUSUAL)
+        result = (Py_INCREF(Py_None), Py_None);
+    Py_DECREF(message.environ);
+    Py_XDECREF(message.forwarded);
+    return result;
+}
+
+static int
+fields_init(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    Fields *self = (Fields *)object;
+    PyObject *hosts, *meaning;
+    if (!PyArg_ParseTuple(args, "OO:Fields", &hosts, &meaning))
+        return -1;
+    if (self->hosts != NULL || !PyAnySet_Check(hosts)) {
+        PyErr_SetString(PyExc_TypeError, "Fields is made once, of a set of hosts");
+        return -1;
+    }
+    self->hosts = (Py_INCREF(hosts), hosts);
+    self->names.meaning = (Py_INCREF(meaning), meaning);
+    return 0;
+}
+
+static int
+fields_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Py_VISIT(((Fields *)object)->hosts);
+    return visit_names(&((Fields *)object)->names, visit, arg);
+}
+
+static int
+fields_clear(PyObject *object)
+{
+    Py_CLEAR(((Fields *)object)->hosts);
+    clear_names(&((Fields *)object)->names);
+    return 0;
+}
+
+static void
+fields_dealloc(PyObject *object)
+{
+    PyObject_GC_UnTrack(object);
+    fields_clear(object);
+    Py_TYPE(object)->tp_free(object);
+}
+
+static PyMethodDef fields_methods[] = {
+    {"read", fields_read, METH_VARARGS,
+     "read(data, base, header_bytes, header_count, request_line) -> (environ, forwarded or None, "
+     "keep_alive, length of the body, its offset) or None"},
+    {NULL},
+};
+
+static PyTypeObject Fields_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "sdactivate.servers.native._accel.Fields",
+    .tp_doc = "Reads plain requests of HTTP/1.1.",
+    .tp_basicsize = sizeof(Fields),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_init = fields_init,
+    .tp_dealloc = fields_dealloc,
+    .tp_traverse = fields_traverse,
+    .tp_clear = fields_clear,
+    .tp_methods = fields_methods,
+};
+
+/* -- Responses: one call of the application ----------------------------------------------------- */
+
+/* A Responder makes an Exchange for each request, which stands in for the original's Response: it
+   is run, and it is the start_response that the application calls. As soon as something is unusual
+   it makes a Response, in the state that this one would be in, and from then on that one decides:
+   `run` of the Response is given the Outcome in place of the application, which returns or raises
+   what the application has returned or raised. */
+
+enum { HEADER, HEADER_LENGTH, HOP_BY_HOP, HEADER_CONNECTION, DATE, SERVER_NAME };
+enum { SCGI, UWSGI, HTTP, FASTCGI }; /* how a response is framed */
+enum { CLOSE, KEEP, SETTLE };        /* what comes behind it */
+
+#define LONGEST_BODY 16384 /* what is longer is not copied behind its head */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *response; /* the type of the original */
+    PyObject *statuses; /* those that were seen before -> whether they have no body */
+    PyObject *fields;   /* () -> bytes: Server and Date, as HTTP has them at this second */
+    PyObject *forks;    /* module whose `happened` says that this process has forked */
+    PyObject *gone;     /* exception: the peer takes no more */
+    PyObject *fresh;    /* what `fields` has returned at the second `second` */
+    time_t second;
+    Names names;
+} Responder;
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc call;
+    Responder *responder;
+    PyObject *connection, *environ, *loop;
+    PyObject *method, *mount, *path, *client; /* of the request, for the log */
+    PyObject *response;                       /* the original, once it decides */
+    PyObject *status;                         /* NULL: start_response has not been called */
+    char *fields;                             /* the lines of the application's headers */
+    Py_ssize_t size, room;
+    Py_ssize_t length; /* what Content-Length says, -1: nothing */
+    Py_ssize_t sent;   /* bytes of body */
+    int special;       /* a bit for each kind of header that was set */
+    int dialect, after;
+    unsigned number; /* of a FastCGI request */
+} Exchange;
+
+static PyTypeObject Exchange_Type, Outcome_Type;
+
+static PyObject *name_run, *name_close, *name_close_failed, *name_join, *name_streaming;
+static PyObject *name_fd, *name_done;
+static PyObject *name_finish, *name_keep_rest, *name_output, *name_parser, *name_draining, *name_happened, *name_request;
+static PyObject *name_answered, *name_failed, *name_is_error, *name_say_error, *name_sent, *name_where, *name_record, *name_write;
+static PyObject *name_start_response, *no_bytes, *minus_one;
+
+/* What the application has returned or raised, to be returned or raised again, once. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *result;
+    PyObject *type, *error, *traceback;
+} Outcome;
+
+static PyObject *
+outcome_call(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    Outcome *self = (Outcome *)object;
+    PyObject *result = self->result;
+    self->result = NULL;
+    if (result == NULL && self->type == NULL)
+        PyErr_SetString(PyExc_RuntimeError, "an outcome is told once");
+    else if (result == NULL) {
+        PyErr_Restore(self->type, self->error, self->traceback);
+        self->type = self->error = self->traceback = NULL;
+    }
+    return result;
+}
+
+static void
+outcome_dealloc(PyObject *object)
+{
+    Outcome *self = (Outcome *)object;
+    Py_XDECREF(self->result);
+    Py_XDECREF(self->type);
+    Py_XDECREF(self->error);
+    Py_XDECREF(self->traceback);
+    PyObject_Free(object);
+}
+
+static PyTypeObject Outcome_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "sdactivate.servers.native._accel.Outcome",
+    .tp_doc = "What an application has returned or raised.",
+    .tp_basicsize = sizeof(Outcome),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_dealloc = outcome_dealloc,
+    .tp_call = outcome_call,
+};
+
+/* The original of an exchange, in the state that it is in: a new reference. */
+static PyObject *
+original(Exchange *self)
+{
+    if (self->response != NULL)
+        return Py_INCREF(self->response), self->response;
+    PyObject *asked = PyDict_New(), *response = NULL;
+    if (asked == NULL || PyDict_SetItem(asked, key_method, self->method)
+        || PyDict_SetItem(asked, key_mount, self->mount) || PyDict_SetItem(asked, key_path, self->path)
+        || (self->client != NULL && PyDict_SetItem(asked, key_client, self->client)))
+        goto done;
+    response = PyObject_CallFunctionObjArgs(self->responder->response, self->connection, asked, NULL);
+    if (response == NULL || self->status == NULL)
+        goto done;
+    PyObject *given = PyObject_CallMethod(response, "adopt", "Os#ni", self->status,
+                                          self->fields == NULL ? "" : self->fields, self->size,
+                                          self->length, self->special);
+    if (given == NULL)
+        Py_CLEAR(response);
+    Py_XDECREF(given);
+done:
+    Py_XDECREF(asked);
+    return response;
+}
+
+/* From now on the original decides; borrowed. */
+static PyObject *
+hand_over(Exchange *self)
+{
+    if (self->response == NULL)
+        self->response = original(self);
+    return self->response;
+}
+
+/* Let the original go on with what the application has returned (given away), or, without that,
+   with what it has raised. */
+static PyObject *
+hand_over_outcome(Exchange *self, PyObject *result)
+{
+    PyObject *type = NULL, *error = NULL, *traceback = NULL, *done = NULL;
+    if (result == NULL)
+        PyErr_Fetch(&type, &error, &traceback);
+    Outcome *outcome = PyObject_New(Outcome, &Outcome_Type);
+    if (outcome == NULL) {
+        Py_XDECREF(result);
+        Py_XDECREF(type);
+        Py_XDECREF(error);
+        Py_XDECREF(traceback);
+        return NULL;
+    }
+    *outcome = (Outcome){.ob_base = outcome->ob_base, .result = result, .type = type,
+                         .error = error, .traceback = traceback};
+    PyObject *response = hand_over(self);
+    if (response != NULL)
+        done = PyObject_CallMethodObjArgs(response, name_run, (PyObject *)outcome, NULL);
+    Py_DECREF(outcome);
+    return done;
+}
+
+/* start_response */
+
+static int
+reserve(Exchange *self, Py_ssize_t more)
+{
+    if (self->room - self->size >= more)
+        return 1;
+    Py_ssize_t room = self->room ? 2 * self->room + more : 448 + more;
+    char *fields = PyMem_Realloc(self->fields, (size_t)room);
+    if (fields == NULL) {
+        PyErr_NoMemory();
+        return 0;
+    }
+    self->fields = fields;
+    self->room = room;
+    return 1;
+}
+
+static char *
+append(char *to, const char *from, Py_ssize_t size)
+{
+    if (size)
+        memcpy(to, from, (size_t)size);
+    return to + size;
+}
+
+/* The characters of a str that is all printable ASCII; whether it is. */
+static int
+printable(PyObject *text, Slice *found)
+{
+    if (!PyUnicode_CheckExact(text) || PyUnicode_MAX_CHAR_VALUE(text) > 127)
+        return 0;
+    *found = (Slice){(const char *)PyUnicode_1BYTE_DATA(text), PyUnicode_GET_LENGTH(text)};
+    for (Py_ssize_t i = 0; i < found->size; i++)
+        if (!(classes[(unsigned char)found->at[i]] & IN_VALUE) || found->at[i] == '\t')
+            return 0;
+    return 1;
+}
+
+static Verdict
+add_header(Exchange *self, PyObject *header)
+{
+    Slice name, value;
+    if (!PyTuple_CheckExact(header) || PyTuple_GET_SIZE(header) != 2
+        || !printable(PyTuple_GET_ITEM(header, 0), &name)
+        || !printable(PyTuple_GET_ITEM(header, 1), &value) || !is_nameable(name))
+        return UNUSUAL;
+    Name *known = look_up(&self->responder->names, name);
+    if (known == NULL) { /* not a token: the original says so */
+        if (!PyErr_ExceptionMatches(PyExc_ValueError))
+            return FAILED;
+        PyErr_Clear();
+        return UNUSUAL;
+    }
+    int kind = known->kind;
+    if (kind == HEADER_LENGTH) {
+        if (self->length >= 0 || !is_number(value, 18))
+            return UNUSUAL;
+        self->length = number_of(value);
+    }
+    else if (kind == HOP_BY_HOP || kind == HEADER_CONNECTION)
+        return UNUSUAL;
+    if (kind)
+        self->special |= 1 << kind;
+    if (!reserve(self, name.size + value.size + 4))
+        return FAILED;
+    char *to = self->fields + self->size;
+    to = append(append(append(to, name.at, name.size), ": ", 2), value.at, value.size);
+    append(to, "\r\n", 2);
+    self->size += name.size + value.size + 4;
+    return PLAIN;
+}
+
+static Verdict
+add_headers(Exchange *self, PyObject *headers)
+{
+    if (!PyList_CheckExact(headers))
+        return UNUSUAL;
+    Verdict verdict = PLAIN;
+    for (Py_ssize_t i = 0; verdict == PLAIN && i < PyList_GET_SIZE(headers); i++) {
+        PyObject *header = PyList_GET_ITEM(headers, i);
+        Py_INCREF(header); /* to learn a name is to run Python code */
+        verdict = add_header(self, header);
+        Py_DECREF(header);
+    }
+    return verdict;
+}
+
+static Verdict
+take_status(Exchange *self, PyObject *status)
+{
+    if (!PyUnicode_CheckExact(status) || PyUnicode_GET_LENGTH(status) < 4
+        || PyUnicode_MAX_CHAR_VALUE(status) > 127)
+        return UNUSUAL;
+    PyObject *bodiless = PyDict_GetItemWithError(self->responder->statuses, status);
+    if (bodiless == NULL)
+        return PyErr_Occurred() ? FAILED : UNUSUAL;
+    return bodiless == Py_False ? PLAIN : UNUSUAL;
+}
+
+static PyObject *exchange_write(PyObject *object, PyObject *data);
+static PyMethodDef write_method = {"write", exchange_write, METH_O, "PEP 3333's write()"};
+
+static PyObject *
+exchange_start(PyObject *object, PyObject *const *args, size_t nargsf, PyObject *names)
+{
+    Exchange *self = (Exchange *)object;
+    Py_ssize_t count = PyVectorcall_NARGS(nargsf);
+    Verdict verdict = UNUSUAL;
+    if (self->response == NULL && self->status == NULL && names == NULL
+        && (count == 2 || (count == 3 && args[2] == Py_None))) {
+        self->size = 0;
+        verdict = take_status(self, args[0]);
+        if (verdict == PLAIN)
+            verdict = add_headers(self, args[1]);
+        if (verdict == PLAIN) {
+            self->status = (Py_INCREF(args[0]), args[0]);
+            return PyCFunction_New(&write_method, object);
+        }
+        self->size = self->special = 0;
+        self->length = -1;
+        if (verdict == FAILED)
+            return NULL;
+    }
+    PyObject *response = hand_over(self);
+    if (response == NULL)
+        return NULL;
+    PyObject *start = PyObject_GetAttr(response, name_start_response);
+    if (start == NULL)
+        return NULL;
+    PyObject *result = PyObject_Vectorcall(start, args, (size_t)count, names);
+    Py_DECREF(start);
+    return result;
+}
+
+static PyObject *
+exchange_write(PyObject *object, PyObject *data)
+{
+    PyObject *response = hand_over((Exchange *)object);
+    return response == NULL ? NULL : PyObject_CallMethodObjArgs(response, name_write, data, NULL);
+}
+
+/* The head and the body */
+
+static PyObject *
+joined(PyObject *pieces)
+{
+    return PyObject_CallMethodObjArgs(no_bytes, name_join, pieces, NULL);
+}
+
+/* The whole body, if it is at hand: a new reference, NULL with an error, or NULL without one. */
+static PyObject *
+whole_body(PyObject *result)
+{
+    if (PyList_CheckExact(result) && PyList_GET_SIZE(result) == 1
+        && PyBytes_CheckExact(PyList_GET_ITEM(result, 0))) {
+        PyObject *body = PyList_GET_ITEM(result, 0);
+        return Py_INCREF(body), body;
+    }
+    if (PyList_CheckExact(result) || PyTuple_CheckExact(result))
+        return joined(result);
+    PyObject *streaming = PyObject_GetAttr(result, name_streaming);
+    if (streaming == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_AttributeError))
+            PyErr_Clear();
+        return NULL;
+    }
+    Py_DECREF(streaming);
+    return streaming == Py_False ? joined(result) : NULL;
+}
+
+/* Server and Date, made once a second; borrowed. */
+static PyObject *
+fresh_fields(Responder *responder)
+{
+    time_t now = time(NULL);
+    if (responder->fresh == NULL || now != responder->second) {
+        PyObject *fresh = PyObject_CallNoArgs(responder->fields), *old = responder->fresh;
+        if (fresh == NULL)
+            return NULL;
+        if (!PyBytes_CheckExact(fresh)) {
+            Py_DECREF(fresh);
+            PyErr_SetString(PyExc_TypeError, "bytes are wanted");
+            return NULL;
+        }
+        responder->fresh = fresh;
+        responder->second = now;
+        Py_XDECREF(old);
+    }
+    return responder->fresh;
+}
+
+static char *
+append_record(char *to, unsigned type, unsigned number, Py_ssize_t length)
+{
+    const char head[8] = {1,
+                          (char)type,
+                          (char)(number >> 8),
+                          (char)number,
+                          (char)(length >> 8),
+                          (char)length,
+                          0,
+                          0};
+    return append(to, head, 8);
+}
+
+#define LONGEST_RECORD 65528
+#define END_OF_RESPONSE 24 /* an empty record and that of the end, which has 8 bytes of content */
+
+/* The bytes of a response as they go over the wire. */
+static PyObject *
+framed(Exchange *self, PyObject *body)
+{
+    int is_fastcgi = self->dialect == FASTCGI, is_http = self->dialect == HTTP;
+    Slice start = is_http || self->dialect == UWSGI ? (Slice){"HTTP/1.1 ", 9} : (Slice){"Status: ", 8};
+    Slice tail = {"", 0}, end = {"", 0};
+    if (is_http) {
+        PyObject *fresh = fresh_fields(self->responder);
+        if (fresh == NULL)
+            return NULL;
+        tail = (Slice){PyBytes_AS_STRING(fresh), PyBytes_GET_SIZE(fresh)};
+        if (self->after != KEEP)
+            end = (Slice){"Connection: close\r\n", 19};
+    }
+    char counted[48];
+    Py_ssize_t size = PyBytes_GET_SIZE(body), status = PyUnicode_GET_LENGTH(self->status), told = 0;
+    if (self->length < 0)
+        told = PyOS_snprintf(counted, sizeof counted, "Content-Length: %zd\r\n", size);
+    Py_ssize_t content = start.size + status + 2 + self->size + told + tail.size + end.size + 2 + size;
+    if (is_fastcgi && content > LONGEST_RECORD)
+        Py_RETURN_NONE;
+    PyObject *bytes =
+        PyBytes_FromStringAndSize(NULL, content + (is_fastcgi ? 8 + END_OF_RESPONSE : 0));
+    if (bytes == NULL)
+        return NULL;
+    char *to = PyBytes_AS_STRING(bytes);
+    if (is_fastcgi)
+        to = append_record(to, 6, self->number, content);
+    to = append(to, start.at, start.size);
+    to = append(to, (const char *)PyUnicode_1BYTE_DATA(self->status), status);
+    to = append(to, "\r\n", 2);
+    to = append(to, self->fields, self->size);
+    to = append(to, counted, told);
+    to = append(to, tail.at, tail.size);
+    to = append(to, end.at, end.size);
+    to = append(to, "\r\n", 2);
+    to = append(to, PyBytes_AS_STRING(body), size);
+    if (is_fastcgi) {
+        to = append_record(to, 6, self->number, 0);
+        to = append_record(to, 3, self->number, 8);
+        memset(to, 0, 8);
+    }
+    return bytes;
+}
+
+/* The end: the bytes go out, and what comes behind them */
+
+static int
+is_true(PyObject *object, PyObject *name)
+{
+    PyObject *value = PyObject_GetAttr(object, name);
+    if (value == NULL)
+        return -1;
+    int found = PyObject_IsTrue(value);
+    Py_DECREF(value);
+    return found;
+}
+
+static int
+call(PyObject *object, PyObject *name)
+{
+    PyObject *result = PyObject_CallMethodObjArgs(object, name, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+close_now(Exchange *self, int fd)
+{
+    int has_forked = is_true(self->responder->forks, name_happened);
+    if (has_forked)
+        return has_forked < 0 ? -1 : call(self->connection, name_close);
+    if (PyObject_SetAttr(self->connection, name_fd, minus_one))
+        return -1;
+    close(fd);
+    return 0;
+}
+
+/* The peer has taken `sent` bytes of `bytes` only: the connection keeps the rest. */
+static int
+keep_rest(Exchange *self, PyObject *bytes, Py_ssize_t sent)
+{
+    PyObject *number = PyLong_FromSsize_t(sent);
+    if (number == NULL)
+        return -1;
+    PyObject *result = PyObject_CallMethodObjArgs(self->connection, name_keep_rest, bytes, number,
+                                                  NULL);
+    Py_DECREF(number);
+    if (result == NULL && PyErr_ExceptionMatches(self->responder->gone))
+        PyErr_Clear();
+    else if (result == NULL)
+        return -1;
+    Py_XDECREF(result);
+    return 0;
+}
+
+/* Tell the parser that the request is answered, which it counts by. */
+static int
+mark_answered(Exchange *self)
+{
+    PyObject *request = PyObject_GetAttr(self->connection, name_request), *done = NULL;
+    PyObject *parser = request == NULL ? NULL : PyObject_GetAttr(self->connection, name_parser);
+    if (parser != NULL)
+        done = PyObject_CallMethodObjArgs(parser, name_answered, request, NULL);
+    Py_XDECREF(request);
+    Py_XDECREF(parser);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+static int
+deliver(Exchange *self, PyObject *bytes)
+{
+    PyObject *number = PyObject_GetAttr(self->connection, name_fd);
+    if (number == NULL)
+        return -1;
+    int fd = (int)PyLong_AsLong(number);
+    Py_DECREF(number);
+    if (fd == -1 && PyErr_Occurred())
+        return -1;
+    if (self->dialect == FASTCGI && mark_answered(self))
+        return -1;
+    Py_ssize_t size = PyBytes_GET_SIZE(bytes);
+    Py_ssize_t sent = send(fd, PyBytes_AS_STRING(bytes), (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+        return 0; /* the peer is gone, and nobody is left to tell */
+    if (sent != size)
+        return keep_rest(self, bytes, sent < 0 ? 0 : sent);
+    if (self->after == SETTLE)
+        return call(self->connection, name_finish);
+    if (PyObject_SetAttr(self->connection, name_done, Py_True))
+        return -1;
+    return self->after == CLOSE ? close_now(self, fd) : 0;
+}
+
+/* run */
+
+static Verdict
+can_answer(Exchange *self)
+{
+    if (self->status == NULL || PyUnicode_CompareWithASCIIString(self->method, "HEAD") == 0)
+        return UNUSUAL;
+    if (self->dialect == HTTP && self->special & (1 << DATE | 1 << SERVER_NAME))
+        return UNUSUAL;
+    PyObject *output = PyObject_GetAttr(self->connection, name_output);
+    if (output == NULL)
+        return FAILED;
+    Py_DECREF(output);
+    if (output != Py_None)
+        return UNUSUAL; /* something is still to be sent before this */
+    if (self->dialect == HTTP || self->dialect == FASTCGI) {
+        int draining = is_true(self->loop, name_draining);
+        return draining < 0 ? FAILED : draining ? UNUSUAL : PLAIN;
+    }
+    return PLAIN;
+}
+
+/* Send a body that is at hand (borrowed); UNUSUAL: nothing was sent. */
+static Verdict
+send_whole(Exchange *self, PyObject *body)
+{
+    Py_ssize_t size = PyBytes_GET_SIZE(body);
+    if (size >= LONGEST_BODY || (self->length >= 0 && self->length != size))
+        return UNUSUAL;
+    PyObject *bytes = framed(self, body);
+    if (bytes == NULL)
+        return FAILED;
+    Verdict verdict = UNUSUAL;
+    if (bytes != Py_None) {
+        self->sent = size;
+        verdict = deliver(self, bytes) ? FAILED : PLAIN;
+    }
+    Py_DECREF(bytes);
+    return verdict;
+}
+
+/* Call the result's close(), if it has one. */
+static int
+close_result(PyObject *result)
+{
+    if (PyList_CheckExact(result) || PyTuple_CheckExact(result))
+        return 0;
+    PyObject *method = PyObject_GetAttr(result, name_close);
+    if (method == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_AttributeError))
+            return -1;
+        PyErr_Clear();
+        return 0;
+    }
+    PyObject *closed = PyObject_CallNoArgs(method);
+    Py_DECREF(method);
+    Py_XDECREF(closed);
+    return closed == NULL ? -1 : 0;
+}
+
+/* The application's close() has raised: the original says so. */
+static int
+tell_of_close(Exchange *self)
+{
+    PyObject *type, *error, *traceback, *told = NULL;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback != NULL)
+        PyException_SetTraceback(error, traceback);
+    PyObject *response = original(self);
+    if (response != NULL)
+        told = PyObject_CallMethodObjArgs(response, name_close_failed, error, NULL);
+    Py_XDECREF(response);
+    Py_XDECREF(told);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return told == NULL ? -1 : 0;
+}
+
+/* Answer with what the application has returned (given away), whose body is at hand. */
+static PyObject *
+answer_with(Exchange *self, PyObject *result, PyObject *body)
+{
+    PyObject *done = NULL;
+    Verdict verdict = body == NULL ? FAILED : send_whole(self, body);
+    if (verdict == PLAIN)
+        done = (Py_INCREF(Py_None), Py_None);
+    else if (verdict == UNUSUAL) {
+        PyObject *list = Py_BuildValue("[O]", body);
+        done = hand_over_outcome(self, list); /* or the error of making it */
+    }
+    else if (self->sent < 0) /* nothing has gone out: it is answered like an application's error */
+        done = hand_over_outcome(self, NULL);
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    int failed = close_result(result) && tell_of_close(self);
+    Py_DECREF(result);
+    if (done == NULL || !failed) {
+        if (failed)
+            PyErr_Clear();
+        PyErr_Restore(type, error, traceback);
+        return done;
+    }
+    Py_DECREF(done);
+    return NULL;
+}
+
+static PyObject *
+exchange_run(PyObject *object, PyObject *application)
+{
+    Exchange *self = (Exchange *)object;
+    PyObject *environ = self->environ;
+    if (environ == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "an exchange is run once");
+        return NULL;
+    }
+    self->environ = NULL; /* it is the application's */
+    PyObject *args[] = {environ, object};
+    PyObject *result = PyObject_Vectorcall(application, args, 2, NULL);
+    Py_DECREF(environ);
+    if (result == NULL || self->response != NULL)
+        return hand_over_outcome(self, result);
+    Verdict verdict = can_answer(self);
+    if (verdict == UNUSUAL)
+        return hand_over_outcome(self, result);
+    PyObject *body = verdict == PLAIN ? whole_body(result) : NULL;
+    if (body == NULL && !PyErr_Occurred())
+        return hand_over_outcome(self, result);
+    PyObject *done = answer_with(self, result, body);
+    Py_XDECREF(body);
+    return done;
+}
+
+/* What the server asks of an exchange besides */
+
+static PyObject *
+exchange_where(PyObject *object, PyObject *ignored)
+{
+    PyObject *response = original((Exchange *)object);
+    if (response == NULL)
+        return NULL;
+    PyObject *where = PyObject_CallMethodObjArgs(response, name_where, NULL);
+    Py_DECREF(response);
+    return where;
+}
+
+static PyObject *
+exchange_record(PyObject *object, PyObject *milliseconds)
+{
+    Exchange *self = (Exchange *)object;
+    PyObject *response = original(self), *recorded = NULL;
+    if (response == NULL)
+        return NULL;
+    PyObject *sent = self->response == NULL ? PyLong_FromSsize_t(self->sent) : NULL;
+    if (self->response != NULL || (sent != NULL && !PyObject_SetAttr(response, name_sent, sent)))
+        recorded = PyObject_CallMethodObjArgs(response, name_record, milliseconds, NULL);
+    Py_XDECREF(sent);
+    Py_DECREF(response);
+    return recorded;
+}
+
+/* What only an original can say of itself: what is plain has neither failed nor a status of 5xx. */
+static PyObject *
+exchange_flag(PyObject *object, void *name)
+{
+    PyObject *response = ((Exchange *)object)->response;
+    if (response == NULL)
+        Py_RETURN_FALSE;
+    return PyObject_GetAttr(response, *(PyObject **)name);
+}
+
+static PyObject *
+exchange_say_error(PyObject *object, PyObject *began)
+{
+    PyObject *response = original((Exchange *)object), *said;
+    if (response == NULL)
+        return NULL;
+    said = PyObject_CallMethodObjArgs(response, name_say_error, began, NULL);
+    Py_DECREF(response);
+    return said;
+}
+
+static PyObject *
+exchange_connection(PyObject *object, void *ignored)
+{
+    PyObject *connection = ((Exchange *)object)->connection;
+    return Py_INCREF(connection), connection;
+}
+
+static void
+exchange_dealloc(PyObject *object)
+{
+    Exchange *self = (Exchange *)object;
+    PyObject *held[] = {(PyObject *)self->responder, self->connection, self->environ, self->loop,
+                        self->method, self->mount, self->path, self->client, self->response,
+                        self->status};
+    for (size_t i = 0; i < sizeof held / sizeof held[0]; i++)
+        Py_XDECREF(held[i]);
+    PyMem_Free(self->fields);
+    PyObject_Free(object);
+}
+
+static PyMethodDef exchange_methods[] = {
+    {"run", exchange_run, METH_O, "run(application): call it and send its response"},
+    {"where", exchange_where, METH_NOARGS, "where() -> what was asked, for the log"},
+    {"say_error", exchange_say_error, METH_O, "say_error(began): log a status of 5xx"},
+    {"record", exchange_record, METH_O, "record(milliseconds): write the entry in the access log"},
+    {NULL},
+};
+
+static PyGetSetDef exchange_attributes[] = {
+    {"connection", exchange_connection, NULL, "the connection that carries it", NULL},
+    {"failed", exchange_flag, NULL, "whether the application has failed", &name_failed},
+    {"is_error", exchange_flag, NULL, "whether its status is 5xx", &name_is_error},
+    {NULL},
+};
+
+static PyTypeObject Exchange_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "sdactivate.servers.native._accel.Exchange",
+    .tp_doc = "One call of the application and its response; also PEP 3333's start_response.",
+    .tp_basicsize = sizeof(Exchange),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_vectorcall_offset = offsetof(Exchange, call),
+    .tp_call = PyVectorcall_Call,
+    .tp_dealloc = exchange_dealloc,
+    .tp_methods = exchange_methods,
+    .tp_getset = exchange_attributes,
+};
+
+/* A value of an environ: a new reference, NULL with an error, or NULL without one. */
+static PyObject *
+value_in(PyObject *environ, PyObject *key)
+{
+    PyObject *value = PyDict_GetItemWithError(environ, key);
+    Py_XINCREF(value);
+    return value;
+}
+
+static PyObject *
+responder_exchange(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 6 || !PyDict_CheckExact(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "exchange(connection, environ, loop, dialect, after, number)");
+        return NULL;
+    }
+    long dialect = PyLong_AsLong(args[3]), after = PyLong_AsLong(args[4]);
+    unsigned long number = PyLong_AsUnsignedLong(args[5]);
+    if (PyErr_Occurred())
+        return NULL;
+    Exchange *self = PyObject_New(Exchange, &Exchange_Type);
+    if (self == NULL)
+        return NULL;
+    *self = (Exchange){
+        .ob_base = self->ob_base,
+        .call = exchange_start,
+        .responder = (Responder *)(Py_INCREF(object), object),
+        .connection = (Py_INCREF(args[0]), args[0]),
+        .environ = (Py_INCREF(args[1]), args[1]),
+        .loop = (Py_INCREF(args[2]), args[2]),
+        .length = -1,
+        .sent = -1,
+        .dialect = (int)dialect,
+        .after = (int)after,
+        .number = (unsigned)number,
+    };
+    self->method = value_in(args[1], key_method);
+    self->mount = value_in(args[1], key_mount);
+    self->path = value_in(args[1], key_path);
+    self->client = value_in(args[1], key_client);
+    if (PyErr_Occurred() || !self->method || !self->mount || !self->path) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_KeyError, "REQUEST_METHOD, SCRIPT_NAME or PATH_INFO");
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static int
+responder_init(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    Responder *self = (Responder *)object;
+    PyObject *response, *statuses, *fields, *forks, *gone, *meaning;
+    if (!PyArg_ParseTuple(args, "OO!OOOO:Responder", &response, &PyDict_Type, &statuses, &fields,
+                          &forks, &gone, &meaning))
+        return -1;
+    if (self->response != NULL) {
+        PyErr_SetString(PyExc_TypeError, "a Responder is made once");
+        return -1;
+    }
+    self->response = (Py_INCREF(response), response);
+    self->statuses = (Py_INCREF(statuses), statuses);
+    self->fields = (Py_INCREF(fields), fields);
+    self->forks = (Py_INCREF(forks), forks);
+    self->gone = (Py_INCREF(gone), gone);
+    self->names.meaning = (Py_INCREF(meaning), meaning);
+    return 0;
+}
+
+static int
+responder_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Responder *self = (Responder *)object;
+    Py_VISIT(self->response);
+    Py_VISIT(self->statuses);
+    Py_VISIT(self->fields);
+    Py_VISIT(self->forks);
+    Py_VISIT(self->gone);
+    return visit_names(&self->names, visit, arg);
+}
+
+static int
+responder_clear(PyObject *object)
+{
+    Responder *self = (Responder *)object;
+    Py_CLEAR(self->response);
+    Py_CLEAR(self->statuses);
+    Py_CLEAR(self->fields);
+    Py_CLEAR(self->forks);
+    Py_CLEAR(self->gone);
+    Py_CLEAR(self->fresh);
+    clear_names(&self->names);
+    return 0;
+}
+
+static void
+responder_dealloc(PyObject *object)
+{
+    PyObject_GC_UnTrack(object);
+    responder_clear(object);
+    Py_TYPE(object)->tp_free(object);
+}
+
+static PyMethodDef responder_methods[] = {
+    {"exchange", (PyCFunction)(void (*)(void))responder_exchange, METH_FASTCALL,
+     "exchange(connection, environ, loop, dialect, after, number) -> Exchange"},
+    {NULL},
+};
+
+static PyTypeObject Responder_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "sdactivate.servers.native._accel.Responder",
+    .tp_doc = "Makes the exchanges of a server.",
+    .tp_basicsize = sizeof(Responder),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_init = responder_init,
+    .tp_dealloc = responder_dealloc,
+    .tp_traverse = responder_traverse,
+    .tp_clear = responder_clear,
+    .tp_methods = responder_methods,
+};
+
+/* -- The module --------------------------------------------------------------------------------- */
+
+static const struct {
+    PyObject **place;
+    const char *text;
+} TEXTS[] = {
+    {&key_method, "REQUEST_METHOD"},
+    {&key_protocol, "SERVER_PROTOCOL"},
+    {&key_uri, "REQUEST_URI"},
+    {&key_path, "PATH_INFO"},
+    {&key_query, "QUERY_STRING"},
+    {&key_scheme, "wsgi.url_scheme"},
+    {&key_mount, "SCRIPT_NAME"},
+    {&key_client, "REMOTE_ADDR"},
+    {&value_http11, "HTTP/1.1"},
+    {&value_https, "https"},
+    {&name_answered, "answered"},
+    {&name_close, "close"},
+    {&name_close_failed, "close_failed"},
+    {&name_done, "done"},
+    {&name_draining, "draining"},
+    {&name_failed, "failed"},
+    {&name_fd, "fd"},
+    {&name_finish, "finish"},
+    {&name_happened, "happened"},
+    {&name_is_error, "is_error"},
+    {&name_join, "join"},
+    {&name_keep_rest, "keep_rest"},
+    {&name_output, "output"},
+    {&name_parser, "_parser"},
+    {&name_record, "record"},
+    {&name_request, "request"},
+    {&name_run, "run"},
+    {&name_sent, "sent"},
+    {&name_say_error, "say_error"},
+    {&name_start_response, "start_response"},
+    {&name_streaming, "streaming"},
+    {&name_where, "where"},
+    {&name_write, "write"},
+};
+
+static const struct {
+    const char *name;
+    int value;
+} NUMBERS[] = {
+    /* kinds of variables */
+    {"INTERFACE", 1}, /* as accel.py has it */
+    {"VARIABLE", VARIABLE}, {"DROPPED", DROPPED}, {"ODD", ODD}, {"METHOD", METHOD}, {"HOST", HOST},
+    {"LENGTH", LENGTH}, {"HTTPS", HTTPS}, {"SCHEME", SCHEME}, {"QUERY", QUERY}, {"PORT", PORT},
+    {"PROTOCOL", PROTOCOL}, {"SOFTWARE", SOFTWARE}, {"SERVER", SERVER}, {"MOUNT", MOUNT},
+    {"PATH", PATH},
+    /* kinds of fields */
+    {"FIELD", FIELD}, {"FORWARDED", FORWARDED}, {"IGNORED", IGNORED}, {"PARSERS", PARSERS},
+    {"FIELD_HOST", FIELD_HOST}, {"FIELD_LENGTH", FIELD_LENGTH}, {"CONNECTION", CONNECTION},
+    /* dialects, and what comes behind a response */
+    {"SCGI", SCGI}, {"UWSGI", UWSGI}, {"HTTP", HTTP}, {"FASTCGI", FASTCGI},
+    {"CLOSE", CLOSE}, {"KEEP", KEEP}, {"SETTLE", SETTLE},
+};
+
+static int
+make_texts(void)
+{
+    for (size_t i = 0; i < sizeof TEXTS / sizeof TEXTS[0]; i++)
+        if (*TEXTS[i].place == NULL
+            && (*TEXTS[i].place = PyUnicode_InternFromString(TEXTS[i].text)) == NULL)
+            return -1;
+    for (size_t i = 0; i < METHOD_COUNT; i++) {
+        Slice method = {METHODS[i].name, METHODS[i].size - 1};
+        if (method_names[i] == NULL && (method_names[i] = text_of(method)) == NULL)
+            return -1;
+    }
+    if (no_bytes == NULL && (no_bytes = PyBytes_FromString("")) == NULL)
+        return -1;
+    return minus_one == NULL && (minus_one = PyLong_FromLong(-1)) == NULL ? -1 : 0;
+}
+
+static int
+add_type(PyObject *module, const char *name, PyTypeObject *type)
+{
+    if (PyType_Ready(type))
+        return -1;
+    Py_INCREF(type);
+    if (PyModule_AddObject(module, name, (PyObject *)type)) {
+        Py_DECREF(type);
+        return -1;
+    }
+    return 0;
+}
+
+static int
+fill(PyObject *module)
+{
+    make_classes();
+    if (make_texts() || PyType_Ready(&Outcome_Type) || add_type(module, "Variables", &Variables_Type)
+        || add_type(module, "Fields", &Fields_Type) || add_type(module, "Exchange", &Exchange_Type)
+        || add_type(module, "Responder", &Responder_Type))
+        return -1;
+    for (size_t i = 0; i < sizeof NUMBERS / sizeof NUMBERS[0]; i++)
+        if (PyModule_AddIntConstant(module, NUMBERS[i].name, NUMBERS[i].value))
+            return -1;
+    return 0;
+}
+
+static struct PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "sdactivate.servers.native._accel",
+    .m_doc = "The native server's hot path, compiled: see _accel.c.",
+    .m_size = -1,
+};
+
+PyMODINIT_FUNC
+PyInit__accel(void)
+{
+    PyObject *module = PyModule_Create(&module_definition);
+    if (module != NULL && fill(module))
+        Py_CLEAR(module);
+    return module;
+}

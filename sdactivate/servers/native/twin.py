@@ -1,0 +1,125 @@
+"""Tell the compiled hot path (`_accel`) what the pure one knows: tables, policies, originals.
+
+Everything here is None where the compiled path is not used (`accel.py`). It reads and answers what
+is in plain form, and leaves the rest to the original; what plain is, _accel.c says.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from sdactivate.servers import forks
+from sdactivate.servers.native import cgi_environ, wsgi
+from sdactivate.servers.native.accel import module
+from sdactivate.servers.native.wire import HOSTS, METHODS, http
+
+# Names that applications ask for: one object for each, as in their own code
+_USUAL = {
+    name: sys.intern(name)
+    for name in (
+        *("AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "DOCUMENT_ROOT", "DOCUMENT_URI"),
+        *("GATEWAY_INTERFACE", "HTTPS", "HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING"),
+        *("HTTP_ACCEPT_LANGUAGE", "HTTP_AUTHORIZATION", "HTTP_CACHE_CONTROL", "HTTP_CONNECTION"),
+        *("HTTP_COOKIE", "HTTP_HOST", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_NONE_MATCH"),
+        *("HTTP_ORIGIN", "HTTP_REFERER", "HTTP_USER_AGENT", "HTTP_X_CSRFTOKEN"),
+        *("HTTP_X_REQUESTED_WITH", "PATH_INFO", "QUERY_STRING", "REMOTE_ADDR", "REMOTE_PORT"),
+        *("REMOTE_USER", "REQUEST_METHOD", "REQUEST_SCHEME", "REQUEST_URI", "SCRIPT_NAME"),
+        *("SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE"),
+    )
+}
+# Fields that llhttp obeys, or that the parser looks at behind it: their requests are theirs
+_PARSERS = frozenset(
+    {
+        *("HTTP_EXPECT", "HTTP_HTTP2_SETTINGS", "HTTP_PROXY_CONNECTION", "HTTP_TE"),
+        *("HTTP_TRAILER", "HTTP_TRANSFER_ENCODING", "HTTP_UPGRADE"),
+    }
+)
+
+
+def _roomy(environ: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy whose copies have room for a request's variables, so that they need not grow.
+
+    A dictionary is as large as it once was; so is its copy, if no more than a third of it is gone.
+    """
+    found: dict[Any, Any] = dict.fromkeys(range(len(environ) // 2))
+    found.update(environ)
+    for number in range(len(environ) // 2):
+        del found[number]
+    return found
+
+
+def variables(base: dict[str, Any]) -> Any:
+    """Return what reads plain requests of SCGI, uwsgi and FastCGI (`_accel.Variables`), or None.
+
+    base: as `cgi_environ.environ` takes it.
+    """
+    if module is None:
+        return None
+    compiled = module
+    kinds = {
+        **dict.fromkeys(cgi_environ.DROPPED, compiled.DROPPED),
+        "REQUEST_METHOD": compiled.METHOD,
+        "HTTP_HOST": compiled.HOST,
+        "CONTENT_LENGTH": compiled.LENGTH,
+        "HTTPS": compiled.HTTPS,
+        "REQUEST_SCHEME": compiled.SCHEME,
+        "QUERY_STRING": compiled.QUERY,
+        "SERVER_PORT": compiled.PORT,
+        "SERVER_PROTOCOL": compiled.PROTOCOL,
+        "SERVER_SOFTWARE": compiled.SOFTWARE,
+        "SERVER_NAME": compiled.SERVER,
+        "SCRIPT_NAME": compiled.MOUNT,
+        "PATH_INFO": compiled.PATH,
+    }
+    own = base.keys() - kinds.keys()
+
+    def meaning(name: bytes) -> tuple[str, int]:
+        text = name.decode("latin-1")
+        kind = compiled.ODD if text in own else kinds.get(text, compiled.VARIABLE)
+        return _USUAL.get(text, text), kind
+
+    begun = _roomy({name: base[name] for name in base if name != "CONTENT_LENGTH"})
+    return compiled.Variables(begun, METHODS, HOSTS, cgi_environ.MOUNTS, meaning)
+
+
+def _field(name: bytes) -> tuple[str | None, int]:
+    assert module is not None
+    key = http.key(name)
+    if key is None:
+        return None, module.IGNORED
+    if key in _PARSERS:
+        kind = module.PARSERS
+    elif key in http.FORWARDED:
+        kind = module.FORWARDED
+    else:
+        kind = {
+            "HTTP_HOST": module.FIELD_HOST,
+            "CONTENT_LENGTH": module.FIELD_LENGTH,
+            "HTTP_CONNECTION": module.CONNECTION,
+        }.get(key, module.FIELD)
+    return _USUAL.get(key, key), kind
+
+
+fields: Any = None if module is None else module.Fields(HOSTS, _field).read
+"""Reads plain requests of HTTP (`_accel.Fields.read`), or None."""
+
+
+def _header(name: bytes) -> tuple[None, int]:
+    return None, wsgi.kind_of(name.decode("ascii"))
+
+
+def responder(server_and_date: Callable[[], str] = str) -> Any:
+    """Return what makes an exchange instead of a `Response` (`_accel.Responder.exchange`), or None.
+
+    server_and_date: returns the fields of these names, as HTTP has them at this second.
+    """
+    if module is None:
+        return None
+
+    def fields() -> bytes:
+        return server_and_date().encode("ascii")
+
+    made = module.Responder(wsgi.Response, wsgi.statuses, fields, forks, wsgi.PeerGone, _header)
+    return made.exchange
