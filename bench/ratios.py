@@ -21,6 +21,7 @@ from bench.load import Bench, Running, running
 from bench.matrix import NO_SERVER, handler_loop
 from bench.process import Failed
 from bench.servers import Case, version
+from sdactivate.servers.native import accel
 
 Figures = dict[str, float]
 Measure = Callable[[], Figures]
@@ -175,6 +176,7 @@ def measure(
     bench: Bench, comparisons: list[Comparison], turns: int, seconds: float
 ) -> dict[str, Any]:
     """Every comparison; the rows, and what could not be measured and why."""
+    print(f"sdactivate: {accel.in_use}", file=sys.stderr)
     rows: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
     for wanted in comparisons:
@@ -187,7 +189,8 @@ def measure(
                 say(row)
         except Failed as error:
             failed[str(wanted.ours)] = str(error)
-    return {"turns": turns, "seconds": seconds, "rows": rows, "failed": failed}
+    said = {"turns": turns, "seconds": seconds, "hot_path": accel.in_use}
+    return said | {"rows": rows, "failed": failed}
 
 
 def threads(bench: Bench, turns: int, seconds: float) -> dict[str, Any]:

@@ -147,7 +147,8 @@ def ratios_section(result: Row) -> str:
     heads = ["", "against", "application", "ours", "theirs", "ratio (quartiles)", "wanted at most"]
     parts = [
         f"Servers side by side, in {result['turns']} turns of {result['seconds']} s each; a ratio "
-        "is the median of those of neighbours in time. Under 1: this server does better.\n",
+        "is the median of those of neighbours in time. Under 1: this server does better."
+        + (f" This server's hot path: {result['hot_path']}.\n" if "hot_path" in result else "\n"),
         table(heads, map(line, result["rows"])),
         *(f"- {name}: {why}\n" for name, why in result["failed"].items()),
     ]

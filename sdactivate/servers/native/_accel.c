@@ -1047,7 +1047,8 @@ static PyTypeObject Exchange_Type, Outcome_Type;
 static PyObject *name_run, *name_close, *name_close_failed, *name_join, *name_streaming;
 static PyObject *name_fd, *name_done;
 static PyObject *name_finish, *name_keep_rest, *name_output, *name_parser, *name_draining, *name_happened, *name_request;
-static PyObject *name_answered, *name_failed, *name_is_error, *name_say_error, *name_sent, *name_where, *name_record, *name_write;
+static PyObject *name_answered, *name_failed, *name_is_error, *name_say_error, *name_where;
+static PyObject *name_record, *name_write;
 static PyObject *name_start_response, *no_bytes, *minus_one;
 
 /* What the application has returned or raised, to be returned or raised again, once. */
@@ -1107,9 +1108,9 @@ original(Exchange *self)
     response = PyObject_CallFunctionObjArgs(self->responder->response, self->connection, asked, NULL);
     if (response == NULL || self->status == NULL)
         goto done;
-    PyObject *given = PyObject_CallMethod(response, "adopt", "Os#ni", self->status,
+    PyObject *given = PyObject_CallMethod(response, "adopt", "Os#nin", self->status,
                                           self->fields == NULL ? "" : self->fields, self->size,
-                                          self->length, self->special);
+                                          self->length, self->special, self->sent);
     if (given == NULL)
         Py_CLEAR(response);
     Py_XDECREF(given);
@@ -1647,14 +1648,10 @@ exchange_where(PyObject *object, PyObject *ignored)
 static PyObject *
 exchange_record(PyObject *object, PyObject *milliseconds)
 {
-    Exchange *self = (Exchange *)object;
-    PyObject *response = original(self), *recorded = NULL;
+    PyObject *response = original((Exchange *)object), *recorded;
     if (response == NULL)
         return NULL;
-    PyObject *sent = self->response == NULL ? PyLong_FromSsize_t(self->sent) : NULL;
-    if (self->response != NULL || (sent != NULL && !PyObject_SetAttr(response, name_sent, sent)))
-        recorded = PyObject_CallMethodObjArgs(response, name_record, milliseconds, NULL);
-    Py_XDECREF(sent);
+    recorded = PyObject_CallMethodObjArgs(response, name_record, milliseconds, NULL);
     Py_DECREF(response);
     return recorded;
 }
@@ -1852,6 +1849,50 @@ static PyTypeObject Responder_Type = {
     .tp_methods = responder_methods,
 };
 
+/* -- System calls --------------------------------------------------------------------------------- */
+
+static PyObject *
+accept_one(PyObject *module, PyObject *number)
+{
+    int listener = (int)PyLong_AsLong(number);
+    if (listener == -1 && PyErr_Occurred())
+        return NULL;
+    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0)
+        return PyLong_FromLong(fd);
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
+        Py_RETURN_NONE;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+#define CHUNK 65536
+
+static PyObject *
+receive(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    static char buffer[CHUNK]; /* the global lock is held */
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "receive(fd, size)");
+        return NULL;
+    }
+    int fd = (int)PyLong_AsLong(args[0]);
+    Py_ssize_t size = PyLong_AsSsize_t(args[1]);
+    if (PyErr_Occurred())
+        return NULL;
+    if (size < 0 || size > CHUNK)
+        size = CHUNK;
+    Py_ssize_t came = recv(fd, buffer, (size_t)size, MSG_DONTWAIT);
+    return came < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyBytes_FromStringAndSize(buffer, came);
+}
+
+static PyMethodDef functions[] = {
+    {"accept", accept_one, METH_O,
+     "accept(fd) -> a connection that does not block, or None where there is none"},
+    {"receive", (PyCFunction)(void (*)(void))receive, METH_FASTCALL,
+     "receive(fd, size) -> bytes, at most 64 KiB: as os.read does on a socket that does not block"},
+    {NULL},
+};
+
 /* -- The module --------------------------------------------------------------------------------- */
 
 static const struct {
@@ -1885,7 +1926,6 @@ static const struct {
     {&name_record, "record"},
     {&name_request, "request"},
     {&name_run, "run"},
-    {&name_sent, "sent"},
     {&name_say_error, "say_error"},
     {&name_start_response, "start_response"},
     {&name_streaming, "streaming"},
@@ -1960,6 +2000,7 @@ static struct PyModuleDef module_definition = {
     .m_name = "sdactivate.servers.native._accel",
     .m_doc = "The native server's hot path, compiled: see _accel.c.",
     .m_size = -1,
+    .m_methods = functions,
 };
 
 PyMODINIT_FUNC

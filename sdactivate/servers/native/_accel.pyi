@@ -39,6 +39,9 @@ CLOSE: int
 KEEP: int
 SETTLE: int
 
+def accept(fd: int, /) -> int | None: ...
+def receive(fd: int, size: int, /) -> bytes: ...
+
 class Variables:
     def __init__(
         self,

@@ -27,6 +27,7 @@ from typing import Any, Protocol
 
 from sdactivate import log
 from sdactivate.servers import forks
+from sdactivate.servers.native.accel import module
 from sdactivate.servers.native.forwarded import Trust
 from sdactivate.servers.native.held_bodies import Held, Upload
 from sdactivate.servers.native.loop import Loop
@@ -50,7 +51,7 @@ _TURN = 1 << 20
 _LOOK = 5.0
 
 _close = os.close
-_read = os.read
+_read = os.read if module is None else module.receive
 _write = os.write
 
 

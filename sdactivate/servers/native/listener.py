@@ -16,11 +16,13 @@ import socket
 from time import monotonic
 from typing import Any, Protocol
 
+from sdactivate.servers.native.accel import module
 from sdactivate.servers.native.connection import CHUNK, Connection, Owner
 from sdactivate.servers.native.shut_idle import shut_if_silent
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.systemd.listen_fds import InheritedSocket
 
+_read = os.read if module is None else module.receive
 # While a thread accepts one connection after the other, the rest is looked at every so often
 _IN_A_ROW = 32
 # accept(2) passes on what has happened to a connection while it waited
@@ -62,6 +64,8 @@ class Listener:
         self.is_tcp = self.sock.family in (socket.AF_INET, socket.AF_INET6)
         # accept(2) without the cost of a socket object: the descriptor and the peer's address
         self._accept = self.sock._accept  # type: ignore[attr-defined]
+        # The same, compiled, where the address tells nothing; it returns None where there is none
+        self._take = None if module is None or self.sock.family != socket.AF_UNIX else module.accept
         self.pinned = protocol
 
     def wake(self, accepted: tuple[int, Any] | None = None) -> None:
@@ -71,7 +75,7 @@ class Listener:
         """
         server, accept, pinned, is_tcp = self.server, self._accept, self.pinned, self.is_tcp
         by_first_byte, asleep, more = server.by_first_byte, server.pool.asleep, server.loop.more
-        read, set_blocking = os.read, os.set_blocking
+        take, set_blocking = self._take, os.set_blocking
         for _ in range(_IN_A_ROW):
             if accepted is None:
                 if not server.accepting:
@@ -79,7 +83,14 @@ class Listener:
                 # Before, and not after: what others note meanwhile must stay
                 more.pop(self, None)
                 try:
-                    fd, address = accept()
+                    if take is not None:
+                        found = take(self.fd)
+                        if found is None:
+                            return
+                        fd, address = found, ""
+                    else:
+                        fd, address = accept()
+                        set_blocking(fd, False)
                 except BlockingIOError:
                     return
                 except OSError as error:
@@ -89,14 +100,14 @@ class Listener:
             else:
                 fd, address = accepted
                 accepted = None
-            set_blocking(fd, False)
+                set_blocking(fd, False)
             if is_tcp:
                 _without_delay(fd)
             if server.gate is not None and not server.gate.admits(fd):
                 os.close(fd)
                 continue
             try:
-                data = read(fd, CHUNK)  # as a rule the request has come with the connection
+                data = _read(fd, CHUNK)  # as a rule the request has come with the connection
             except BlockingIOError:
                 newcomer = Undetermined(server, fd, address, pinned)
                 newcomer.wait(server.settings.header_timeout)
@@ -134,7 +145,13 @@ class Listener:
         if not self.server.accepting:
             return False
         try:
-            accepted = self._accept()
+            if self._take is not None:
+                fd = self._take(self.fd)
+                if fd is None:
+                    return False
+                accepted = fd, ""
+            else:
+                accepted = self._accept()
         except BlockingIOError:
             return False
         except OSError:

@@ -407,16 +407,21 @@ class Response:
         """Say that close() of what the application has returned has raised `error`."""
         log.say_exception(f"{self.where()}: close() of the response failed", error)
 
-    def adopt(self, status: str, fields: str, length: int, special: int) -> None:
+    def adopt(self, status: str, fields: str, length: int, special: int, sent: int) -> None:
         """Go on where the compiled twin leaves off: behind a start_response that was plain.
 
         fields: the lines of its headers. length: what Content-Length says, -1: nothing.
+        sent: bytes of body of the whole response that has been sent, -1: none has.
         """
         self._status = status
         self._fields = fields
         self.special = special
         if length >= 0:
             self.length = self.left = length
+        if sent >= 0:
+            self.head_sent = True
+            self.length = self.sent = sent
+            self.left = 0
 
     def _send_whole(self, body: bytes) -> None:
         """Send a response whose whole body is known."""

@@ -119,6 +119,28 @@ def late(environ: dict[str, Any], start: Start) -> Any:
     return [b"x"]
 
 
+def belated(again: Callable[[Start, Any], Any]) -> Application:
+    """Does something in close(), when the response has been sent."""
+
+    def application(environ: dict[str, Any], start: Start) -> Any:
+        write = start("200 OK", [("X-A", "b")])
+
+        class Late(Body):
+            def close(self) -> None:
+                again(start, write)
+
+        return Late([b"Hello"])
+
+    return application
+
+
+def start_again(start: Start, write: Any) -> None:
+    try:
+        raise ValueError("too late")
+    except ValueError:
+        start("500 Oh", [], sys.exc_info())
+
+
 def has(*headers: Any) -> Application:
     return plain([b"12345"], headers=list(headers))
 
@@ -193,6 +215,9 @@ APPLICATIONS: dict[str, Application] = {
     "written": written,
     "by name": by_name,
     "late": late,
+    "writes too late": belated(lambda start, write: write(b"more")),
+    "starts too late": belated(lambda start, write: start("200 OK", [])),
+    "starts again too late": belated(start_again),
 }
 
 
