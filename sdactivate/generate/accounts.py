@@ -13,14 +13,21 @@ def tmpfiles(site: Site, target: Target) -> Output:
     """Return NAME.conf for /etc/tmpfiles.d: directories of the sockets and of --writable.
 
     /run itself is always there, so that a site with the usual socket needs none: there is no file
-    then. A directory of a socket is root's, like /run: who may write there may replace it.
+    then. A directory of a socket is root's, like /run: who may write there may replace it. One of
+    --writable that exists stays as the administrator has made it, from systemd 252 on: its mode and
+    group may let the front read uploads.
     """
     sockets = {posixpath.dirname(address.path) for address in site.addresses if address.path}
     sockets -= {"/run", "/"}
     if not sockets and not (site.run_as and site.writable):
         return Output(())
     text = render(
-        "tmpfiles.j2", target.comments, site=site, sockets=sorted(sockets), writable=site.writable
+        "tmpfiles.j2",
+        target.comments,
+        site=site,
+        sockets=sorted(sockets),
+        writable=site.writable,
+        only_new=":" if target.systemd >= 252 else "",
     )
     return Output((File(f"{site.name}.conf", text),))
 

@@ -35,16 +35,16 @@ def test_directories_are_made(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     for name in ("passwd", "group"):
         shutil.copy(f"/etc/{name}", tmp_path / "etc")
-    subprocess.run(
-        ["systemd-tmpfiles", "--create", f"--root={tmp_path}", "-"],
-        input=file.text,
-        text=True,
-        check=True,
-    )
+    create = ["systemd-tmpfiles", "--create", f"--root={tmp_path}", "-"]
+    subprocess.run(create, input=file.text, text=True, check=True)
     sockets, media = tmp_path / "run/my 50%", tmp_path / 'srv/"x" $HOME'
     assert sockets.stat().st_mode & 0o777 == 0o755
     assert (sockets.owner(), media.owner()) == ("root", "www-data")
     assert media.stat().st_mode & 0o777 == 0o750
+    # What the administrator has made of it since stays: the front may read uploads
+    media.chmod(0o2770)
+    subprocess.run(create, input=file.text, text=True, check=True)
+    assert media.stat().st_mode & 0o7777 == 0o2770
 
 
 @pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="needs systemd-sysusers")
