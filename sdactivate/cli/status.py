@@ -3,7 +3,7 @@
 import argparse
 import json
 
-SUMMARY = "say how a site is doing: release, requests, 5xx, durations, memory"
+SUMMARY = "how a site is doing: release, requests, 5xx, durations, memory"
 
 EXAMPLES = """\
 examples:

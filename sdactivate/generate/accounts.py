@@ -7,6 +7,7 @@ from sdactivate.errors import UsageError
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
 from sdactivate.site import Site
+from sdactivate.systemd.escape import Escaped
 
 
 def tmpfiles(site: Site, target: Target) -> Output:
@@ -27,7 +28,7 @@ def tmpfiles(site: Site, target: Target) -> Output:
         site=site,
         sockets=sorted(sockets),
         writable=site.writable,
-        only_new=":" if target.systemd >= 252 else "",
+        only_new=Escaped(":" if target.systemd >= 252 else ""),
     )
     return Output((File(f"{site.name}.conf", text),))
 

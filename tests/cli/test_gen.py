@@ -88,7 +88,7 @@ def test_no_value_makes_a_line_of_its_own(
         new = set(keys) - own - {line for line in keys if line.startswith("#")}
         added = {"WorkingDirectory", "Environment", "EnvironmentFile", "User"}
         added |= {"ReadWritePaths", "DeviceAllow", "LoadCredential", "LoadCredentialEncrypted"}
-        assert new <= added | {"MemoryMax", "CPUQuota", "TasksMax"}
+        assert new <= added | {"MemoryMax", "CPUQuota", "TasksMax", "SupplementaryGroups"}
         assert len(keys) <= len(known) + 1
 
 

@@ -229,6 +229,7 @@ def test_a_step_that_fails_takes_the_others_back(
 def test_killed_at_each_rename(number: int, tmp_path: Path) -> None:
     """Of the record, the two units, the record: what is there is whole, and on the record."""
     root = tmp_path / "root"
+    root.mkdir()
     argv = [sys.executable, "-m", "sdactivate", "install", "mysite", f"--root={root}", *SITE]
     fault = f"inject=rename,renameat,renameat2:signal=KILL:when={number}"
     strace = ["strace", "-qq", "-o", f"{tmp_path}/log", "-e", fault, *argv]
@@ -253,6 +254,7 @@ def test_killed_at_each_rename(number: int, tmp_path: Path) -> None:
 def test_a_second_signal_does_not_stop_the_undoing(number: signal.Signals, tmp_path: Path) -> None:
     """One comes as the unit is enabled, and others as what was done is removed."""
     root = tmp_path / "root"
+    root.mkdir()
     argv = [sys.executable, "-m", "sdactivate", "install", "mysite", f"--root={root}", *SITE]
     strace = ["strace", "-qq", "-o", f"{tmp_path}/log"]
     strace += ["-e", f"inject=symlink,symlinkat:signal={number.name}:when=1"]
