@@ -99,6 +99,26 @@ def install(wheel: Path, root: Path, extras: Sequence[str] = EXTRAS) -> Installa
     return Installation(root, made / "prefix", made / "mysite")
 
 
+def wheels(installation: Installation, wheel: Path, *requirements: str) -> Path:
+    """Return a directory with `wheel`, what it requires and `requirements`, all as wheels.
+
+    They are for the interpreter of the machine's root, and kept as an installation is.
+    """
+
+    def make(directory: Path) -> None:
+        _run(["cp", "-al", str(installation.prefix), str(directory)], timeout=60)
+        (directory / "mysite").mkdir()
+        shutil.copy(wheel, directory / "mysite")
+        pip = "/opt/sdactivate/bin/python -m pip wheel --quiet --use-pep517 --wheel-dir /srv/mysite"
+        command = f'{pip} /srv/mysite/*.whl "$@"'
+        _install_step(installation.root, directory, "sh", "-ec", command, "sh", *requirements)
+        shutil.rmtree(directory / "prefix")
+
+    key = _key(str(installation.prefix), wheel.read_bytes(), *requirements)
+    with _lock():
+        return _kept(f"wheels-{key}", make) / "mysite"
+
+
 def debian(suite: str, packages: Sequence[str]) -> Path:
     """Return a root file system of another Debian release, with these packages: another systemd."""
     words = ",".join(packages)
