@@ -25,6 +25,9 @@ CHECKOUT = Path(__file__).resolve().parent.parent.parent
 CACHE = CHECKOUT / "build" / "machine"
 SCRIPT = Path(__file__).with_name("machine.sh")
 NGINX = Path(__file__).with_name("nginx.conf")
+EXAMPLE = CHECKOUT / "examples" / "mysite"
+# Pages that the example site has in machines only: what tests ask of a server
+PROBE = Path(__file__).with_name("probe")
 DAY = 86400
 
 # What is in every machine's /opt/sdactivate besides the wheel and what it requires.
@@ -69,7 +72,7 @@ def install(wheel: Path, root: Path, extras: Sequence[str] = EXTRAS) -> Installa
     requires = _requirements(wheel, extras)
     python = os.path.realpath(root / "usr/bin/python3")
     base_key = _key(str(root), python, *requires)
-    site_files = sorted(p for p in (CHECKOUT / "examples" / "mysite").rglob("*") if p.is_file())
+    site_files = sorted(p for part in (EXAMPLE, PROBE) for p in part.rglob("*") if p.is_file())
     key = _key(base_key, wheel.read_bytes(), *(p.read_bytes() for p in site_files))
 
     def make_base(directory: Path) -> None:
@@ -80,7 +83,11 @@ def install(wheel: Path, root: Path, extras: Sequence[str] = EXTRAS) -> Installa
     def make(directory: Path) -> None:
         # Hard links: installing the wheel only adds files.
         _run(["cp", "-al", f"{base}/.", str(directory)], timeout=60)
-        shutil.copytree(CHECKOUT / "examples" / "mysite", directory / "mysite", dirs_exist_ok=True)
+        site = directory / "mysite"
+        shutil.copytree(EXAMPLE, site, dirs_exist_ok=True)
+        shutil.copytree(PROBE, site / "probe")
+        with open(site / "mysite" / "urls.py", "a") as urls:
+            urls.write('urlpatterns += [path("", include("probe.urls"))]\n')
         shutil.copy(wheel, directory / "prefix")
         command = """
             cd /opt/sdactivate

@@ -1,9 +1,4 @@
-import hashlib
-
 from django.contrib.auth.models import User
-from django.core import mail
-from django.core.files.uploadedfile import SimpleUploadedFile
-from django.core.signing import Signer
 from django.test import TestCase
 
 from guestbook.models import Entry
@@ -27,33 +22,3 @@ class Book(TestCase):
         Entry.objects.create(name="Ada", text="hello")
         self.client.force_login(User.objects.create_superuser("root", password="-"))
         self.assertContains(self.client.get("/admin/guestbook/entry/"), "hello")
-
-
-class Probe(TestCase):
-    def test_upload_of_a_form_and_of_a_body(self):
-        data = bytes(range(256)) * 1000
-        wanted = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        form = self.client.post("/upload", {"file": SimpleUploadedFile("a.bin", data)})
-        self.assertEqual(form.json(), {"name": "a.bin", **wanted})
-        body = self.client.post("/upload", data, content_type="application/octet-stream")
-        self.assertEqual(body.json(), {"name": None, **wanted})
-        self.assertEqual(self.client.post("/upload", {"other": "x"}).status_code, 400)
-
-    def test_stream(self):
-        self.assertEqual(self.client.get("/stream?lines=2").getvalue(), b"line 1\nline 2\n")
-
-    def test_use(self):
-        sent = {"subject": "hello", "to": "ada@localhost"}
-        used = self.client.post("/use", sent).json()
-        self.assertEqual(used["database"], ["sqlite", 42])
-        self.assertEqual(Signer().unsign(used["signed"]), "mysite")
-        self.assertEqual(self.client.post("/use", sent).json()["state"], used["state"] + 1)
-        self.assertEqual([one.subject for one in mail.outbox], ["hello", "hello"])
-
-    def test_slow(self):
-        self.assertContains(self.client.get("/slow?ms=1"), "after 1 ms")
-
-    def test_environ(self):
-        answer = self.client.get("/environ?a=1", secure=True).json()
-        self.assertEqual(answer["environ"]["QUERY_STRING"], "a=1")
-        self.assertTrue(answer["secure"])

@@ -3,6 +3,5 @@ from django.urls import include, path
 
 urlpatterns = [
     path("", include("guestbook.urls")),
-    path("", include("probe.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from probe import views
+from . import views
 
 urlpatterns = [
     path("upload", views.upload),

@@ -1,15 +1,16 @@
-"""What tests and measurements ask of a server. Nothing here belongs on a site of yours."""
+"""What tests and measurements ask of a server: pages that the example site has in machines only."""
 
 import hashlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 
 from django.conf import settings
 from django.core.cache import cache
 from django.core.signing import Signer
 from django.db import connection
-from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.templatetags.static import static
 from django.urls import get_script_prefix
 from django.views.decorators.csrf import csrf_exempt
@@ -18,7 +19,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 @csrf_exempt  # nothing is kept
 @require_POST
-def upload(request):
+def upload(request: HttpRequest) -> JsonResponse:
     """Say the size and the SHA-256 of what was sent: a form's file, or else the body itself."""
     file = None
     if request.content_type == "multipart/form-data":
@@ -37,12 +38,12 @@ def upload(request):
 
 
 @require_GET
-def stream(request):
+def stream(request: HttpRequest) -> StreamingHttpResponse:
     """Send ?lines= lines, one by one, ?ms= milliseconds apart."""
     lines = int(request.GET.get("lines", 10))
     pause = int(request.GET.get("ms", 0)) / 1000
 
-    def body():
+    def body() -> Iterator[str]:
         for number in range(1, lines + 1):
             yield f"line {number}\n"
             if number < lines:
@@ -52,7 +53,7 @@ def stream(request):
 
 
 @require_GET
-def slow(request):
+def slow(request: HttpRequest) -> HttpResponse:
     """Answer after ?ms= milliseconds."""
     ms = int(request.GET.get("ms", 1000))
     time.sleep(ms / 1000)
@@ -60,12 +61,12 @@ def slow(request):
 
 
 @require_GET
-def gate(request):
+def gate(request: HttpRequest) -> StreamingHttpResponse:
     """Send a line, wait until /release?name= is asked for, send another."""
     name = request.GET["name"]
     opened = _gates.setdefault(name, threading.Event())
 
-    def body():
+    def body() -> Iterator[str]:
         yield "first\n"
         yield "second\n" if opened.wait(5) else "nobody came\n"
         _gates.pop(name, None)
@@ -77,14 +78,14 @@ _gates: dict[str, threading.Event] = {}
 
 
 @require_GET
-def release(request):
+def release(request: HttpRequest) -> HttpResponse:
     """Open the gate of ?name=."""
     _gates[request.GET["name"]].set()
     return HttpResponse("open\n", content_type="text/plain")
 
 
 @require_GET
-def large(request):
+def large(request: HttpRequest) -> StreamingHttpResponse:
     """Send ?bytes= bytes."""
     left = int(request.GET["bytes"])
     pieces = [b"0123456789abcdef" * 4096] * (left >> 16)
@@ -92,14 +93,14 @@ def large(request):
 
 
 @csrf_exempt
-def status(request):
+def status(request: HttpRequest) -> HttpResponse:
     """Answer with ?code= at once, without a look at what was sent."""
     return HttpResponse(status=int(request.GET["code"]))
 
 
 @csrf_exempt
 @require_POST
-def use(request):
+def use(request: HttpRequest) -> JsonResponse:
     """Use all that a site has: its database, state, cache, secret key and mail; say how it went."""
     from django.core.mail import send_mail  # only here is the time spent to import it
 
@@ -122,7 +123,7 @@ def use(request):
     )
 
 
-def environ(request):
+def environ(request: HttpRequest) -> JsonResponse:
     """Show the request as the application gets it, and as whom the application runs."""
     return JsonResponse(
         {
