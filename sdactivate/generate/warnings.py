@@ -7,6 +7,7 @@ is refused instead (`sdactivate.site`), and what runs is the doctor's to judge.
 import grp
 import os
 import pwd
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 
@@ -138,9 +139,15 @@ def of_service(site: Site, python: str, own: bool) -> Iterator[str]:
 
 
 def of_server(site: Site, python: str) -> Iterator[str]:
-    """Yield what should be known about another server that serves the site."""
+    """Yield what should be known about the server of the site, which `python` runs."""
     host = external_servers.SERVERS.get(site.backend.name)
     if host is None:
+        if _lacks_the_kit(python):
+            yield (
+                f"--python {python}: sdactivate is not installed in its virtual environment, where "
+                "it serves the site; install the package there as well: "
+                f"`{python} -m pip install` with its wheel or checkout"
+            )
         return
     # Every package installs a program of its name beside the interpreter
     if os.path.exists(python) and not os.path.exists(external_servers.program(host, python)):
@@ -148,6 +155,20 @@ def of_server(site: Site, python: str) -> Iterator[str]:
             f"--server {host.name}: it does not seem to be installed for {python}; install it "
             f"with `{host.backend.install_command(python)}`"
         )
+
+
+def _lacks_the_kit(python: str) -> bool:
+    """Whether `python` is that of a virtual environment (PEP 405) without the kit; not run."""
+    from pathlib import Path
+
+    environment = Path(python).parent.parent
+    try:
+        settings = (environment / "pyvenv.cfg").read_text(errors="replace")
+    except OSError:
+        return False
+    if re.search(r"(?mi)^include-system-site-packages\s*=\s*true", settings):
+        return False
+    return not any(environment.glob("lib*/python*/site-packages/sdactivate-*.dist-info"))
 
 
 def of_peers(needs: Iterable[str]) -> Iterator[str]:

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,23 @@ def test_a_site_under_tmp(tmp_path: Path) -> None:
     site = Site("no-user", chdir=str(tmp_path))
     if site.chdir.startswith("/tmp/"):
         assert "PrivateTmp=" in next(warnings.of_service(site, "/usr/bin/python3", own=False))
+
+
+def test_a_virtual_environment_without_the_kit(tmp_path: Path) -> None:
+    python, settings = tmp_path / "bin" / "python", tmp_path / "pyvenv.cfg"
+    site = Site("mysite", app="mysite.wsgi:application")
+    assert list(warnings.of_server(site, str(python))) == []  # not a virtual environment's
+    settings.write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
+    (said,) = warnings.of_server(site, str(python))
+    assert said.startswith(f"--python {python}: sdactivate is not installed in its virtual")
+    packages = tmp_path / "lib" / "python3.13" / "site-packages"
+    (packages / "sdactivate-0.1.0.dist-info").mkdir(parents=True)
+    assert list(warnings.of_server(site, str(python))) == []
+    packages.rename(tmp_path / "elsewhere")
+    settings.write_text("include-system-site-packages = TRUE\n")
+    assert list(warnings.of_server(site, str(python))) == []
+
+
+def test_the_kits_own_environment_has_it() -> None:
+    site = Site("mysite", app="mysite.wsgi:application")
+    assert list(warnings.of_server(site, sys.executable)) == []
