@@ -13,6 +13,7 @@ import json
 import random
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
@@ -149,15 +150,17 @@ def size(text: str) -> int:
     return int(text.rstrip("KMGT")) << 10 * ("KMGT".find(text[-1]) + 1)
 
 
-def check_surroundings(machine: Machine, one: Asked, unit: str) -> list[str]:
-    """Compare what services share; return the command that the service runs."""
+def check_surroundings(
+    machine: Machine, one: Asked, unit: str, settings: Mapping[str, str]
+) -> list[str]:
+    """Compare what services share, with `settings`; return the command that the service runs."""
     site, said = one.site, one.said
     read = properties(machine, unit, "Service", "ExecStart", *SURROUNDINGS)
     ((_, command, *_),) = read.pop("ExecStart")
     environment = dict(entry.split("=", 1) for entry in read.pop("Environment"))
     where = {"PYTHONNOUSERSITE": "1"} | ({"PWD": said(site.chdir)} if site.chdir else {})
     assert environment == where | {name: said(value) for name, value in site.env} | {
-        f"SDACTIVATE_{name.upper()}": text for name, text in site.settings.items()
+        f"SDACTIVATE_{name.upper()}": text for name, text in settings.items()
     }
     # ProtectClock= and encrypted credentials add devices of theirs (two for the latter by systemd
     # 257, one by 252); the order means nothing.
@@ -195,7 +198,11 @@ def check_surroundings(machine: Machine, one: Asked, unit: str) -> list[str]:
 def test_services(machine: Machine, loaded: list[Asked]) -> None:
     load(machine, loaded, ".service")
     for one in loaded:
-        command = check_surroundings(machine, one, f"{one.unit}.service")
+        site, settings = one.site, dict(one.site.settings)
+        secrets = (*site.credential, *site.encrypted_credential)
+        if at_start := [*site.env_file, *(path for _, path in secrets)]:
+            settings.setdefault("read_at_start", one.said(shlex.join(at_start)))
+        command = check_surroundings(machine, one, f"{one.unit}.service", settings)
         assert command == [one.site.python, "-m", "sdactivate", "serve", one.site.app]
 
 
@@ -205,7 +212,7 @@ def test_commands_and_timers(machine: Machine, loaded: list[Asked]) -> None:
         timed, by_hand = one.given.get("command", ()), one.given.get("by_hand", ())
         for words in () if one.template else (*timed, *by_hand):
             unit = f"{one.site.name}-{words[0]}"
-            command = check_surroundings(machine, one, f"{unit}.service")
+            command = check_surroundings(machine, one, f"{unit}.service", one.site.settings)
             # As it is shown, the environment has not been put in yet: test_arguments_arrive.
             shown = [word.replace("$", "$$") for word in words]
             assert command == [one.site.python, "manage.py", *shown]
