@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
+from posixpath import normpath
 from random import Random
 from typing import Any
 
@@ -23,7 +24,9 @@ _INSIDE = st.lists(
     st.sampled_from([*"ab%\\\"'$;#=-@:+!{}[]() äß☃", "{instance}"]) | st.characters(codec="utf-8"),
     min_size=1,
 ).map("".join)
-_PATHS = st.builds("/srv/{}".format, _INSIDE)
+# Below /srv, not itself: a directory that a site's user owns and others' directories lie in is
+# refused by systemd-tmpfiles, rightly.
+_PATHS = st.builds("/srv/{}".format, _INSIDE).filter(lambda path: normpath(path) != "/srv")
 
 
 # Each means something to a shell, or to systemd.
