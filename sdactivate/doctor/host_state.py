@@ -76,6 +76,10 @@ class HostState:
             self._properties[unit] = show(unit)
         return self._properties[unit].get(name, [""])[-1]
 
+    def look_again(self, unit: str) -> None:
+        """Let the properties of a unit be read anew: it is on its way from one state to another."""
+        self._properties.pop(unit, None)
+
     def addresses(self, socket: str) -> list[str]:
         """Return what a socket unit listens on, specifiers resolved: paths, @names, ports."""
         self.property(socket, "Listen")

@@ -1,6 +1,5 @@
 """sdactivate run: what is read of its command line; tests/machine/test_run.py runs it."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -47,9 +46,3 @@ def test_what_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixt
 def test_without_systemd_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "x", "--", "true"]) == 1
     assert "systemd does not run here" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may")
-def test_without_root_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "x", "--", "true"]) == 1
-    assert capsys.readouterr().err

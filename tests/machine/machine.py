@@ -85,7 +85,7 @@ def install(wheel: Path, root: Path, extras: Sequence[str] = EXTRAS) -> Installa
         _run(["cp", "-al", f"{base}/.", str(directory)], timeout=60)
         site = directory / "mysite"
         shutil.copytree(EXAMPLE, site, dirs_exist_ok=True)
-        shutil.copytree(PROBE, site / "probe")
+        shutil.copytree(PROBE, site / "probe", dirs_exist_ok=True)
         with open(site / "mysite" / "urls.py", "a") as urls:
             urls.write('urlpatterns += [path("", include("probe.urls"))]\n')
         shutil.copy(wheel, directory / "prefix")

@@ -573,6 +573,23 @@ def test_what_was_said_before_the_last_change_is_no_last_word(site: Machine) -> 
     assert "last words: mysite.service: Failed to load environment files: No such" in said
 
 
+def test_variables_that_have_changed_since_the_start(site: Machine) -> None:
+    site.write("/etc/mysite.env", "TOKEN=hush\n")
+    text = "[Service]\nEnvironmentFile=/etc/mysite.env\n"
+    site.write(f"{UNITS}/mysite.service.d/override.conf", text)
+    site.run("systemctl", "daemon-reload")
+    site.run("systemctl", "restart", "mysite.service")
+    assert doctor(site) == {}
+    time.sleep(0.1)
+    site.write("/etc/mysite.env", "TOKEN=hush again\n")
+    finding = doctor(site)["SDA119"]
+    assert "/etc/mysite.env has changed at" in finding["because"]
+    assert "hush" not in str(finding)
+    assert finding["fix"] == "systemctl restart mysite.service"
+    site.run("systemctl", "restart", "mysite.service")
+    assert doctor(site) == {}
+
+
 def test_the_limit_of_triggers_takes_the_socket_with_it(site: Machine) -> None:
     text = "[Service]\nExecStart=\nExecStart=/bin/false\nRestart=no\nType=simple\n"
     site.write(f"{UNITS}/mysite.service.d/50-broken.conf", text)

@@ -326,7 +326,7 @@ def test_a_reload_follows_a_symbolic_link_to_the_new_release(site: Site) -> None
     assert site.get("/release") == "one"
     machine.run("ln", "-sfn", "/srv/releases/two", "/srv/releases/current")
     machine.run("systemctl", "reload", "life.service")
-    assert site.get("/release") == "two"
+    machine.wait(lambda: site.get("/release") == "two", "the new release")
 
 
 def test_a_reload_follows_a_symbolic_link_to_a_new_environment(site: Site) -> None:

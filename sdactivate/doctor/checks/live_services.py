@@ -35,6 +35,8 @@ _RESULTS = {
     "start-limit-hit": "it was started too often in too short a time (StartLimitBurst=)",
     "resources": "systemd couldn't start it",
 }
+# How often, and after how many seconds each, a service that is being restarted is looked at
+_LOOKS, _BETWEEN_LOOKS = 40, 0.03
 _MODULE = re.compile(r"[A-Za-z_][\w.]*(:[\w.]+)?", re.ASCII)
 # A user's own directory, which is not to be opened to everybody for the sake of a service
 _HOME = re.compile(r"/root|/home/[^/]+")
@@ -92,7 +94,14 @@ def background_worker(case: Case) -> Iterator[Hit]:
 
 def _failure(host: HostState, service: str) -> str:
     """What went wrong with a service the last time, "" for nothing."""
-    result = host.property(service, "Result")
+    # While systemd starts it again, which fails within milliseconds and is tried 0.1 s later, there
+    # is no result. The one in between has the reason.
+    for _ in range(_LOOKS):
+        result = host.property(service, "Result")
+        if result not in ("success", "") or not _is_restarting(host, service):
+            break
+        time.sleep(_BETWEEN_LOOKS)
+        host.look_again(service)
     status = host.property(service, "ExecMainStatus")
     if result not in ("success", ""):
         if result == "exit-code" and status in _STATUS:
@@ -103,10 +112,15 @@ def _failure(host: HostState, service: str) -> str:
         return f"{said} {status}" if said.endswith((" code", " signal")) else said
     if host.property(service, "StatusErrno") not in ("0", ""):  # sd_notify(3): ERRNO=
         return f"it says: {host.property(service, 'StatusText')}"
-    restarts = host.property(service, "NRestarts")
-    if restarts not in ("0", "") and host.property(service, "ActiveState") == "activating":
+    if _is_restarting(host, service):
+        restarts = host.property(service, "NRestarts")
         return f"it does not stay: systemd has started it again {restarts} times"
     return ""
+
+
+def _is_restarting(host: HostState, service: str) -> bool:
+    restarts = host.property(service, "NRestarts")
+    return restarts not in ("0", "") and host.property(service, "ActiveState") == "activating"
 
 
 def _last_words(host: HostState, service: str) -> str:
