@@ -33,7 +33,7 @@ TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in MODULES.
 # Lowest first. A module imports what stands in its own row's room or in a lower row, nothing beside
 # or above it: neither at the top, nor inside a function, nor for an annotation.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "terminal", "trust", "sandbox", "suggest", "stdio", "status_record"),
+    ("errors", "terminal", "trust", "sandbox", "suggest", "stdio", "status_record", "unix_socket"),
     ("backends", "fronts", "peer_rules", "log", "systemd"),
     ("settings",),
     ("values", "external_servers"),

@@ -9,7 +9,7 @@ import fnmatch
 import glob
 import os
 import re
-import socket
+import stat
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +22,7 @@ from sdactivate.generate.systemd_generator import WANTED_BY, wanted
 from sdactivate.install import atomic_write
 from sdactivate.install.image import inside
 from sdactivate.systemd.systemctl import one, show
+from sdactivate.unix_socket import is_bound
 
 UNITS = "/etc/systemd/system"
 """Where an administrator's units are: systemd.unit(5)."""
@@ -205,14 +206,11 @@ class Manager:
 
 
 def unlink_dead(path: Path) -> bool:
-    """Remove the file of a unix socket that nobody listens on; whether it was one."""
-    with socket.socket(socket.AF_UNIX) as asking:
-        asking.setblocking(False)
-        try:
-            asking.connect(os.fspath(path))
-        except ConnectionRefusedError:  # a socket, and closed
-            path.unlink(missing_ok=True)
-            return True
-        except OSError:
-            return False  # it is gone, or something else
-    return False
+    """Remove the file of a unix socket that no process has bound; return whether it was one."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode) or is_bound(str(path)):
+            return False
+    except OSError:
+        return False  # it is gone, or can't be asked
+    path.unlink(missing_ok=True)
+    return True

@@ -1,17 +1,18 @@
 """Create the socket as root, drop root, become the application: no systemd needed.
 
-This package is the only place of the project that binds, chowns, chmods, unlinks or drops
-privileges, and each of its modules holds one of these ideas:
+This package is the only place of the project that binds sockets, changes their owners and modes, or
+drops root for good; uninstall alone unlinks one as well, after its unit has left it. Each of
+its modules holds one of these ideas:
 
-    parents.py      the directory a socket is to be in, and whether it can be trusted
-    sockets.py      a socket that is at no instant more open than asked
-    privileges.py     become the application's user for good, and prove it
+    parent_directory.py      the directory a socket is to be in, and whether it can be trusted
+    sockets.py               a socket that is at no instant more open than asked
+    privileges.py            become the application's user for good, and prove it
     controlling_terminal.py  leave root's terminal: what is typed there is root's
-    environment.py  which variables stay, and which are added
-    syscalls.py       the system calls that Python has no name for
-    process.py      what the application is given at exec, and nothing else
-    ondemand.py     start at the first connection, and again after the application has left
-    talk.py         lines on standard error, which may be full or gone
+    environment.py           which variables stay, and which are added
+    syscalls.py              the system calls that Python has no name for
+    process.py               what the application is given at exec, and nothing else
+    on_demand.py             start at the first connection, and again after the application has left
+    talk.py                  lines on standard error, which may be full or gone
 
 `launch` does it all in one order: everything is read and resolved first, so that mistakes
 are found while nothing has happened; then the sockets, which need root; then the descriptors

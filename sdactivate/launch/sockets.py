@@ -30,6 +30,7 @@ from dataclasses import dataclass
 
 from sdactivate.errors import Error
 from sdactivate.launch.parent_directory import holding_parent
+from sdactivate.unix_socket import is_bound
 
 _TURN = 5.0  # seconds to wait for another launcher at the same path
 
@@ -179,18 +180,13 @@ def _clear_the_way(directory: int, name: str, path: str) -> None:
 
 
 def _lives(node: int, path: str) -> bool:
-    """Whether a process has the socket file `node` bound.
-
-    A datagram socket asks, and the kernel tells it that a stream socket is of another type:
-    so nobody is woken, and a socket that is bound but does not listen yet is seen as well.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        code = probe.connect_ex(f"/proc/self/fd/{node}")
-    if code == errno.ECONNREFUSED:
-        return False
-    if code in (0, errno.EPROTOTYPE, errno.EPERM):
-        return True
-    raise Error(f"{path}: can't tell whether a process listens there: {os.strerror(code)}")
+    """Whether a process has the socket file `node` bound."""
+    try:
+        return is_bound(f"/proc/self/fd/{node}")
+    except OSError as error:
+        raise Error(
+            f"{path}: can't tell whether a process listens there: {error.strerror}"
+        ) from None
 
 
 def _remove(directory: int, name: str, node: int) -> None:
