@@ -21,13 +21,12 @@ from email.parser import Parser
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests import example_site
+
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 CACHE = CHECKOUT / "build" / "machine"
 SCRIPT = Path(__file__).with_name("machine.sh")
 NGINX = Path(__file__).with_name("nginx.conf")
-EXAMPLE = CHECKOUT / "examples" / "mysite"
-# Pages that the example site has in machines only: what tests ask of a server
-PROBE = Path(__file__).with_name("probe")
 DAY = 86400
 
 # What is in every machine's /opt/sdactivate besides the wheel and what it requires.
@@ -72,8 +71,7 @@ def install(wheel: Path, root: Path, extras: Sequence[str] = EXTRAS) -> Installa
     requires = _requirements(wheel, extras)
     python = os.path.realpath(root / "usr/bin/python3")
     base_key = _key(str(root), python, *requires)
-    site_files = sorted(p for part in (EXAMPLE, PROBE) for p in part.rglob("*") if p.is_file())
-    key = _key(base_key, wheel.read_bytes(), *(p.read_bytes() for p in site_files))
+    key = _key(base_key, wheel.read_bytes(), *(p.read_bytes() for p in example_site.sources()))
 
     def make_base(directory: Path) -> None:
         pip = "/opt/sdactivate/bin/python -m pip install --quiet --use-pep517"
@@ -83,18 +81,14 @@ def install(wheel: Path, root: Path, extras: Sequence[str] = EXTRAS) -> Installa
     def make(directory: Path) -> None:
         # Hard links: installing the wheel only adds files.
         _run(["cp", "-al", f"{base}/.", str(directory)], timeout=60)
-        site = directory / "mysite"
-        shutil.copytree(EXAMPLE, site, dirs_exist_ok=True)
-        shutil.copytree(PROBE, site / "probe", dirs_exist_ok=True)
-        with open(site / "mysite" / "urls.py", "a") as urls:
-            urls.write('urlpatterns += [path("", include("probe.urls"))]\n')
+        example_site.copy(directory / "mysite")
         shutil.copy(wheel, directory / "prefix")
         command = """
             cd /opt/sdactivate
             bin/python -m pip install --quiet --no-deps --no-index *.whl
             rm *.whl
             cd /srv/mysite
-            rm -rf static db.sqlite3* secret_key*
+            rm -rf static
             STATE_DIRECTORY=/tmp /opt/sdactivate/bin/python manage.py collectstatic --noinput
             /opt/sdactivate/bin/python -m compileall -q .
         """

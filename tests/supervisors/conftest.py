@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests import example_site
 from tests.reachable import as_user, reachable_python
 
 CHECKOUT = Path(__file__).parent.parent.parent
@@ -40,11 +41,7 @@ class House:
         self.state = home / "state"
         self.state.mkdir(mode=0o700)
         shutil.chown(self.state, USER, "games")
-        shutil.copytree(
-            CHECKOUT / "examples" / "mysite",
-            home / "mysite",
-            ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3", "secret_key"),
-        )
+        example_site.copy(home / "mysite")
         self.python, self.environ = reachable_python(USER, home / "lib")
         self.manage("migrate", "--verbosity=0")
         with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""What tests and measurements ask of a server: pages that the example site has in machines only."""
+"""What tests and measurements ask of a server: pages that only copies of the example site have."""
 
 import hashlib
 import os
