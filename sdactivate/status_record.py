@@ -8,6 +8,7 @@ reader takes nothing for granted but the size.
 
 import math
 import struct
+import time
 from bisect import bisect
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -125,6 +126,14 @@ def unpack(data: bytes) -> Record | None:
         durations=tuple(rest[:BUCKETS]),
         reason=reason[: min(length, _REASON)].decode("utf-8", "replace"),
     )
+
+
+def utc(moment: float) -> str:
+    """Return a time in seconds of the epoch as people are shown it: 2026-11-28 10:15:30 UTC.
+
+    What is local is the application's to say: Django sets the process's zone to its TIME_ZONE.
+    """
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
 
 
 def _within(moment: float) -> float:

@@ -266,6 +266,19 @@ def credential(text: str) -> tuple[str, str]:
     return name, absolute_path(path)
 
 
+def shell_words(text: str) -> tuple[str, ...]:
+    """Return the words of `text`. Quotes mean what they mean to a shell; nothing else of its does.
+
+    Raises UsageError for quotes that have no end.
+    """
+    import shlex  # takes longer to import than most commands run
+
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(f"{text!r}: {error}") from None
+
+
 _MEMORY = re.compile("[1-9][0-9]{0,15}[KMGT]?|(?:[1-9][0-9]?|100)%")
 
 

@@ -18,7 +18,7 @@ from sdactivate.doctor.units import Deployment
 from sdactivate.errors import Error
 from sdactivate.fronts import Front, Packaging
 from sdactivate.systemd.journal import that_matter
-from sdactivate.systemd.systemctl import Properties, addresses, one, show
+from sdactivate.systemd.systemctl import Properties, addresses, one, show, since_epoch
 
 _LOG_TAIL = 256 * 1024  # bytes of a front's log that are looked at
 _RECENT = 3600  # seconds
@@ -171,17 +171,17 @@ class HostState:
     def since(self, *units: str) -> float:
         """Return when what is logged begins to matter: an hour ago, or the last start of a unit."""
         starts = [self.property(unit, "ActiveEnterTimestampMonotonic") for unit in units]
-        return max(time.time() - _RECENT, *map(_seconds, starts))
+        return max(time.time() - _RECENT, *map(since_epoch, starts))
 
     def began(self, unit: str) -> float:
         """Return when systemd began to start a unit that runs, in seconds of the epoch."""
-        return _seconds(self.property(unit, "InactiveExitTimestampMonotonic"))
+        return since_epoch(self.property(unit, "InactiveExitTimestampMonotonic"))
 
     @cached_property
     def since_loading(self) -> str:
         """The option of journalctl(1) for what was said of units since systemd has read them."""
         name = "UnitsLoadTimestampMonotonic"
-        return f"--since=@{int(_seconds(one(show('', name), name)))}"
+        return f"--since=@{int(since_epoch(one(show('', name), name)))}"
 
     def complaint(self, unit: str) -> str:
         """Return why systemd last didn't start a unit, in its own words; "" where it has none."""
@@ -215,11 +215,6 @@ def _journalctl(*options: str) -> list[str]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     return done.stdout.decode(errors="replace").splitlines()
-
-
-def _seconds(microseconds: str) -> float:
-    """Return the time of a ...TimestampMonotonic= property, in seconds since the epoch."""
-    return time.time() - time.monotonic() + int(microseconds or 0) / 1e6
 
 
 def _lies_in(path: str, directory: str) -> bool:

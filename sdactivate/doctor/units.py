@@ -151,9 +151,13 @@ def background_names(sockets: Iterable[Unit]) -> list[str]:
     """Return the services that systemd has loaded and that stop with one of `sockets`: PartOf=."""
     names: dict[str, None] = {}
     for socket in sockets:
-        parts = listed(one(show(socket.name, "ConsistsOf"), "ConsistsOf"))
-        names |= dict.fromkeys(sorted(name for name in parts if name.endswith(".service")))
+        names |= dict.fromkeys(services(one(show(socket.name, "ConsistsOf"), "ConsistsOf")))
     return list(names)
+
+
+def services(value: str) -> list[str]:
+    """Return the services in a property that is a list of units, in the order of their names."""
+    return sorted(name for name in listed(value) if name.endswith(".service"))
 
 
 def _expand(path: Path) -> Iterator[Path]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sdactivate.errors import UsageError
 from sdactivate.systemd import escape
+from sdactivate.values import shell_words
 
 MOST = 99
 """Processes of one background worker: more are several of them."""
@@ -65,12 +66,10 @@ def command(text: str) -> tuple[str, ...]:
     Raises UsageError for unbalanced quotes, for a first word that is a relative path, and for what
     no unit can hold.
     """
-    import shlex  # takes longer to import than most commands run
-
     try:
-        words = tuple(shlex.split(text))
-    except ValueError as error:
-        raise UsageError(f"COMMAND {text!r}: {error}") from None
+        words = shell_words(text)
+    except UsageError as error:
+        raise UsageError(f"COMMAND {error}") from None
     if not words or not words[0]:
         raise UsageError(
             f"COMMAND {text!r}: name a program, as in 'celery -A mysite worker' or "

@@ -263,16 +263,13 @@ _NETWORK = next(row for row in SITE if row.name == "network")
 def _number(text: str) -> int:
     if text.isascii() and text.isdigit() and 0 < int(text) <= background.MOST:
         return int(text)
-    raise UsageError(f"{text!r}: a whole number from 1 to {background.MOST} is wanted")
+    raise UsageError(f"{text!r}: a whole number from 1 to {background.MOST} is needed")
 
 
 def _span(text: str) -> str:
-    try:
-        if settings.seconds(text):
-            return text
-    except ValueError:
-        pass
-    raise UsageError(f"{text!r}: a time span such as 30, 10min or '1h 30min' is wanted")
+    if schedule.is_span(text) and settings.seconds(text):
+        return text
+    raise UsageError(f"{text!r} is not a time span such as 30, 10min or '1h 30min'")
 
 
 WORKER = Option(

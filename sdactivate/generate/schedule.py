@@ -5,6 +5,7 @@ import re
 from sdactivate.errors import UsageError
 from sdactivate.settings import seconds
 from sdactivate.systemd import escape
+from sdactivate.values import shell_words
 
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -17,12 +18,7 @@ def command(text: str) -> tuple[str, ...]:
     Raises UsageError for unbalanced quotes, for a first word that is no command's name, and for
     what no unit can hold.
     """
-    import shlex
-
-    try:
-        words = tuple(shlex.split(text))
-    except ValueError as error:
-        raise UsageError(f"{text!r}: {error}") from None
+    words = shell_words(text)
     if not words or not _NAME.fullmatch(words[0]):
         raise UsageError(f"{text!r}: a command of manage.py is wanted, such as clearsessions")
     for word in words:

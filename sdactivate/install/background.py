@@ -6,9 +6,8 @@ from pathlib import Path
 from sdactivate.generate.output import File
 from sdactivate.install.manager import Manager
 from sdactivate.install.transaction import Say, Step
+from sdactivate.systemd.systemctl import RUNNING
 from sdactivate.systemd.unitfile import parse
-
-RUNS = ("active", "activating", "reloading")
 
 
 class Background:
@@ -92,7 +91,7 @@ class Background:
                 self.manager.systemctl(verb, "--no-block", "--", unit)
 
     def _ran(self, unit: str) -> bool:
-        return self.before.get(unit, ("", ""))[0] in RUNS
+        return self.before.get(unit, ("", ""))[0] in RUNNING
 
     def enable_in_image(self) -> None:
         """Make the links of an image, where nothing runs."""

@@ -28,6 +28,7 @@ from sdactivate.install.manifest import Record, digest, of_others, refuse_change
 from sdactivate.install.transaction import Say, Step
 from sdactivate.site import Site
 from sdactivate.systemd.journal import that_matter
+from sdactivate.systemd.systemctl import RUNNING
 from sdactivate.terminal import escape
 
 
@@ -169,7 +170,7 @@ class Installation:
                 was, enabled = self.units[unit]
                 if enabled == "enabled":
                     self.manager.enable([unit])
-                if was in ("active", "activating", "reloading"):
+                if was in RUNNING:
                     self.manager.systemctl("start", "--", unit)
         self.background.revive()
 

@@ -16,8 +16,16 @@ from typing import Any, NamedTuple
 from sdactivate import status_record
 from sdactivate.access import sock_diag
 from sdactivate.errors import Error, UsageError
-from sdactivate.status_record import BUCKETS, Record, percentile
-from sdactivate.systemd.systemctl import Properties, addresses, ask, listed, one, parse_show
+from sdactivate.status_record import BUCKETS, Record, percentile, utc
+from sdactivate.systemd.systemctl import (
+    Properties,
+    addresses,
+    listed,
+    one,
+    show,
+    show_all,
+    since_epoch,
+)
 
 _LINK = f"/memfd:{status_record.NAME} (deleted)"
 # What is looked at of a service, whatever it has: processes, descriptors of each
@@ -91,7 +99,7 @@ def status(name: str) -> Status:
     if any(letter in name for letter in "*?["):
         raise UsageError(f"NAME {name!r}: a pattern; name one site")
     unit = f"{name}.service"
-    (found,) = _show(unit)
+    found = show(unit, *_PROPERTIES)
     if one(found, "LoadState") != "loaded":
         raise Error(
             f"{name}: systemd has no {unit} ({one(found, 'LoadState')}); `sdactivate status` lists "
@@ -103,7 +111,8 @@ def status(name: str) -> Status:
 
 def every() -> list[Status]:
     """Return all sites that sdactivate serves and systemd has loaded, without their helpers."""
-    return [_of(found) for found in _show("*.service") if _SERVES.search(one(found, "ExecStart"))]
+    loaded = show_all(["*.service"], *_PROPERTIES)
+    return [_of(found) for found in loaded if _SERVES.search(one(found, "ExecStart"))]
 
 
 _PROPERTIES = (
@@ -111,12 +120,6 @@ _PROPERTIES = (
     *("WorkingDirectory", "InactiveExitTimestampMonotonic", "MemoryCurrent", "MemoryMax"),
     "TriggeredBy",
 )
-
-
-def _show(pattern: str) -> list[Properties]:
-    wanted = [f"--property={name}" for name in _PROPERTIES]
-    text = ask(["systemctl", "show", "--no-pager", *wanted, "--", pattern])
-    return [parse_show(block) for block in text.strip("\n").split("\n\n")]
 
 
 def _number(found: Properties, name: str) -> int | None:
@@ -132,12 +135,11 @@ def _of(found: Properties) -> Status:
     main = _number(found, "MainPID")
     if not main:
         return made
-    began = (_number(found, "InactiveExitTimestampMonotonic") or 0) / 1e6
     directory = one(found, "WorkingDirectory").removeprefix("!")
     release, linked = _release(main, directory)
     pids = _members(one(found, "ControlGroup"))
     made = made._replace(
-        since=time.time() - time.monotonic() + began,
+        since=since_epoch(one(found, "InactiveExitTimestampMonotonic")),
         release=release,
         linked=linked,
         processes=len(pids),
@@ -239,8 +241,8 @@ def _backlog(units: list[str]) -> tuple[int | None, int | None]:
     if not sockets:
         return None, None
     with suppress(Error):
-        text = ask(["systemctl", "show", "--no-pager", "--property=Listen", "--", *sockets])
-        paths = [path for path in addresses(parse_show(text)) if path.startswith("/")]
+        shown = show_all(sockets, "Listen")
+        paths = [path for each in shown for path in addresses(each) if path.startswith("/")]
         every = sock_diag.listeners()
         behind = [it for path in paths if (it := sock_diag.behind(path, every)) is not None]
         if behind:
@@ -254,13 +256,9 @@ def _beside(name: str) -> tuple[tuple[Helper, ...], tuple[Helper, ...]]:
         *("Id", "ActiveState", "SubState", "Type", "LastTriggerUSec", "NextElapseUSecRealtime"),
         *("NextElapseUSecMonotonic", "TriggeredBy"),
     )
-    wanted = [f"--property={each}" for each in properties]
     literal = name.replace("\\", "\\\\")  # glob(7)
-    patterns = [f"{literal}-*.service", f"{literal}-*.timer"]
-    argv = ["systemctl", "show", "--no-pager", *wanted, "--", *patterns]
-    blocks = [parse_show(text) for text in ask(argv).strip("\n").split("\n\n")]
     background, timers = [], []
-    for found in blocks:
+    for found in show_all([f"{literal}-*.service", f"{literal}-*.timer"], *properties):
         unit = one(found, "Id")
         state = one(found, "ActiveState")
         if unit.endswith(".timer"):
@@ -281,11 +279,6 @@ def _beside(name: str) -> tuple[tuple[Helper, ...], tuple[Helper, ...]]:
 def _is_site(found: Properties) -> bool:
     """Whether a service has a socket of its own: another site, whose name begins alike."""
     return any(unit.endswith(".socket") for unit in listed(one(found, "TriggeredBy")))
-
-
-def utc(moment: float) -> str:
-    """Return a time as it is shown."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
 
 
 def _moment(text: str) -> str:

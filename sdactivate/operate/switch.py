@@ -14,12 +14,9 @@ from sdactivate.errors import Error
 from sdactivate.operate.layout import Layout
 from sdactivate.operate.progress import note, step
 from sdactivate.systemd.journal import that_matter
-from sdactivate.systemd.systemctl import ask, one, show, show_all
+from sdactivate.systemd.systemctl import RUNNING, ask, one, show, show_all
 
 _Argument = TypeVar("_Argument")
-
-RUNNING = ("active", "reloading", "activating")
-"""States in which a service has processes."""
 
 
 def serving(layout: Layout, service: str) -> str:
@@ -35,7 +32,7 @@ def others(layout: Layout) -> list[str]:
     """
     found = []
     wanted = ("Id", "ActiveState", "Type", "WorkingDirectory")
-    for unit in show_all("*.service", *wanted):
+    for unit in show_all(["*.service"], *wanted):
         directory = one(unit, "WorkingDirectory").lstrip("!")
         if (
             f"{directory}/".startswith(f"{layout.current}/")

@@ -3,8 +3,9 @@
 The build's user has written the tree, and whatever it ran may have prepared it for root's visit.
 So nothing is followed: each directory is opened by its parent's descriptor, each file is looked at
 once it is open, and must be the build's own (a hard link to another's file is not). The copy
-belongs to root, is readable by all and writable by nobody else, and has no setuid bit. Its source
-may be changed meanwhile by whoever still has a descriptor of it; the copy is what root has read.
+belongs to root, is readable by all and writable by nobody else, and has no setuid bit. A
+process that still has a file of the source open can change it meanwhile; the copy has what root has
+read.
 """
 
 import errno
@@ -120,12 +121,11 @@ def take_over(source: Path, target: Path, owner: int, interpreter: str = "") -> 
     # By way of other links a name may lead elsewhere than it says: nobody can change them any more.
     top = os.path.realpath(target)
     for parts in walk.links:
-        if not f"{os.path.realpath(os.path.join(top, *parts))}/".startswith(f"{top}/"):
-            through = os.readlink(os.path.join(top, *parts))
-            if not interpreter or os.path.realpath(os.path.join(top, *parts)) != os.path.realpath(
-                interpreter
-            ):
-                raise Error(f"{_shown(parts)} leads out of the release, by {escape(through)}")
+        link = os.path.join(top, *parts)
+        leads = os.path.realpath(link)
+        is_inside = f"{leads}/".startswith(f"{top}/")
+        if not is_inside and not (interpreter and leads == os.path.realpath(interpreter)):
+            raise Error(f"{_shown(parts)} leads out of the release, by {escape(os.readlink(link))}")
     return Taken(walk.files, walk.size)
 
 

@@ -171,17 +171,23 @@ def _uwsgi(page: Page) -> bytes:
     return struct.pack("<BHB", 0, len(block), 0) + block
 
 
-def _record(kind: int, content: bytes) -> bytes:
-    return struct.pack(">BBHHxx", 1, kind, 1, len(content)) + content
-
-
 def _fastcgi(page: Page) -> bytes:
+    from sdactivate.servers.native.wire import fastcgi as wire
+
+    def record(kind: int, content: bytes) -> bytes:
+        return wire.head(kind, 1, len(content)) + content
+
     params = b"".join(
         struct.pack(">II", len(name) | 1 << 31, len(text) | 1 << 31) + name + text
         for name, text in _encoded(page)
     )
-    begin = struct.pack(">HB5x", 1, 0)  # a responder, and the connection ends with the answer
-    return _record(1, begin) + _record(4, params) + _record(4, b"") + _record(5, b"")
+    begin = struct.pack(">HB5x", wire.RESPONDER, 0)  # the connection ends with the answer
+    return (
+        record(wire.BEGIN_REQUEST, begin)
+        + record(wire.PARAMS, params)
+        + record(wire.PARAMS, b"")
+        + record(wire.STDIN, b"")
+    )
 
 
 REQUESTS: Mapping[str, Callable[[Page], bytes]] = {
@@ -206,13 +212,16 @@ def status(protocol: str, answer: bytes) -> str:
 
 
 def _stdout(answer: bytes) -> bytes:
-    """Return the response in the records of FastCGI: what belongs to FCGI_STDOUT (6)."""
+    """Return the response in the records of FastCGI: what belongs to STDOUT."""
+    from sdactivate.servers.native.wire import fastcgi as wire
+
     found, at = b"", 0
-    while at + 8 <= len(answer):
+    while at + wire.HEAD <= len(answer):
         kind, length, padding = struct.unpack_from(">xBxxHBx", answer, at)
-        if kind == 6:
-            found += answer[at + 8 : at + 8 + length]
-        at += 8 + length + padding
+        at += wire.HEAD
+        if kind == wire.STDOUT:
+            found += answer[at : at + length]
+        at += length + padding
     return found
 
 

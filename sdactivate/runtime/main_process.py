@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from sdactivate import log
 from sdactivate.errors import Error
-from sdactivate.runtime import exit_deadline, health, read_at_start
+from sdactivate.runtime import exit_deadline, health
 from sdactivate.runtime.main_loop import MainLoop
 from sdactivate.runtime.publish import Publisher, record_of
 from sdactivate.runtime.recycling import Recycling
@@ -30,6 +30,7 @@ from sdactivate.runtime.reload import Reload, Succession
 from sdactivate.runtime.reload_result import Askers
 from sdactivate.runtime.status_line import Status
 from sdactivate.servers.api import QUIET, QUIET_BESIDE_SUCCESSOR
+from sdactivate.systemd import read_at_start
 
 if TYPE_CHECKING:
     from sdactivate.runtime.handover import Successor

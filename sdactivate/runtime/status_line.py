@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from sdactivate.status_record import utc
+
 if TYPE_CHECKING:
     from sdactivate.servers.api import Figures
 
@@ -55,9 +57,9 @@ class Status:
         parts.append(f"protocol {self.protocol}")
         if self.server:
             parts.append(self.server)
-        parts.append(f"up since {_utc(self.since)}")
+        parts.append(f"up since {utc(self.since)}")
         if self.reloaded:
-            parts.append(f"reloaded {_utc(self.reloaded)}")
+            parts.append(f"reloaded {utc(self.reloaded)}")
         stale = f"restart needed to read {self.stale} again; " if self.stale else ""
         return self._failure + stale + ", ".join(parts)
 
@@ -75,8 +77,3 @@ class Status:
             return None if quiet else ""
         self._said = line
         return line
-
-
-def _utc(moment: float) -> str:
-    # What is local is the application's to say: Django sets the process's zone to its TIME_ZONE.
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))

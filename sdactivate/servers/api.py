@@ -16,6 +16,8 @@ QUIET = 0.5
 """Seconds that an idle connection must have been silent at a stop: new ones wait meanwhile."""
 QUIET_BESIDE_SUCCESSOR = 2.0
 """The same where a successor serves already, and a longer wait costs nobody anything."""
+LOOK_AT_IDLE = 0.025
+"""Seconds between two looks at idle connections at a stop."""
 
 
 class Figures(NamedTuple):

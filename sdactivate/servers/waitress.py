@@ -24,7 +24,7 @@ from sdactivate import log
 from sdactivate.backends import BACKENDS
 from sdactivate.errors import Error, UsageError
 from sdactivate.servers import forks
-from sdactivate.servers.api import QUIET, Figures, Lately
+from sdactivate.servers.api import LOOK_AT_IDLE, QUIET, Figures, Lately
 from sdactivate.servers.native.shut_idle import shut_if_silent
 from sdactivate.settings import TABLE, Settings
 from sdactivate.systemd.listen_fds import InheritedSocket
@@ -43,8 +43,6 @@ except ModuleNotFoundError as error:
         f"`{BACKENDS['waitress'].install_command(sys.executable)}`"
     ) from None
 
-# Idle connections are looked at so often at a stop, seconds
-_LOOK_AT_IDLE = 0.025
 # The settings that waitress has a use for; those of the lifecycle are everybody's
 _KNOWN = frozenset(
     {
@@ -239,7 +237,7 @@ class Server:
                     break
                 # A thread that has finished a request pulls the trigger, which ends the wait
                 wasyncore.loop(
-                    timeout=_LOOK_AT_IDLE if self._draining else 1.0,
+                    timeout=LOOK_AT_IDLE if self._draining else 1.0,
                     use_poll=True,
                     map=self._map,
                     count=1,

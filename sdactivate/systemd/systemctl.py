@@ -3,12 +3,16 @@
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
 from sdactivate.errors import Error, UsageError
 
 Properties = dict[str, list[str]]
 """Values by property, in order: Listen= and the like come more than once."""
+
+RUNNING = ("active", "reloading", "activating")
+"""The ActiveState= of a unit that has processes, or is about to have some."""
 
 
 def show(unit: str, *properties: str, own: bool = False) -> Properties:
@@ -26,13 +30,15 @@ def show(unit: str, *properties: str, own: bool = False) -> Properties:
     return parse_show(ask([*argv, "--", unit] if unit else argv))
 
 
-def show_all(pattern: str, *properties: str) -> list[Properties]:
-    """Return what `systemctl show` says of each unit that systemd has loaded and `pattern` fits.
+def show_all(patterns: Sequence[str], *properties: str) -> list[Properties]:
+    """Return what `systemctl show` says of each unit that systemd has loaded and a pattern fits.
+
+    patterns: names of units, or patterns of them as of glob(7); at least one.
 
     Raises Error where systemd isn't there to be asked, or doesn't answer within 30 seconds.
     """
     wanted = (f"--property={name}" for name in properties)
-    text = ask(["systemctl", "show", "--no-pager", *wanted, "--", pattern])
+    text = ask(["systemctl", "show", "--no-pager", *wanted, "--", *patterns])
     return [parse_show(unit) for unit in text.split("\n\n") if unit]
 
 
@@ -77,6 +83,11 @@ def listed(value: str) -> list[str]:
         return shlex.split(value)
     except ValueError:
         return value.split()
+
+
+def since_epoch(microseconds: str) -> float:
+    """Return the time of a …TimestampMonotonic= property, in seconds of the epoch."""
+    return time.time() - time.monotonic() + int(microseconds or 0) / 1e6
 
 
 def load_state(unit: str) -> str:

@@ -21,7 +21,9 @@ from sdactivate.access.permissions import READ, SEARCH, Identity, Verdict, judge
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit, restart
 from sdactivate.doctor.host_state import HostState
+from sdactivate.doctor.units import services
 from sdactivate.errors import Error
+from sdactivate.systemd import read_at_start
 from sdactivate.systemd.unitfile import Entry, Unit
 
 _RESULTS = {
@@ -73,8 +75,8 @@ def background_worker(case: Case) -> Iterator[Hit]:
     for socket in case.sockets:
         if "@." in socket.name or host.property(socket.name, "ActiveState") != "active":
             continue
-        for name in sorted(host.property(socket.name, "ConsistsOf").split()):
-            if not name.endswith(".service") or (case.service and name == case.service.name):
+        for name in services(host.property(socket.name, "ConsistsOf")):
+            if case.service and name == case.service.name:
                 continue
             if reason := _failure(host, name):
                 last = _last_words(host, name)
@@ -309,19 +311,18 @@ def stale_files(case: Case) -> Iterator[Hit]:
             if entry.key != "EnvironmentFile":
                 written = written.partition(":")[2]
             pattern = common.resolve(written.removeprefix("-"), service)
-            for path in sorted(glob.glob(pattern)) if pattern.startswith("/") else ():
-                try:
-                    changed = os.stat(path).st_ctime
-                except OSError:
-                    continue
-                if changed > since:
-                    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(changed))
-                    yield Hit(
-                        entry,
-                        f"{path} has changed at {when}, and the service runs since "
-                        f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}",
-                        restart(service.name, safe=False),
-                    )
+            paths = sorted(glob.glob(pattern)) if pattern.startswith("/") else ()
+            for path, changed in read_at_start.changed(paths, since).items():
+                yield Hit(
+                    entry,
+                    f"{path} has changed at {_local(changed)}, and the service runs since "
+                    f"{_local(since)}",
+                    restart(service.name, safe=False),
+                )
+
+
+def _local(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
 
 
 def denied(case: Case) -> Iterator[Hit]:

@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
 
 from sdactivate import backends, log, trust
-from sdactivate.servers.api import QUIET, Figures, Lately
+from sdactivate.servers.api import LOOK_AT_IDLE, QUIET, Figures, Lately
 from sdactivate.servers.native import forwarded, twin
 from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.environ_base import base_environ
@@ -67,8 +67,6 @@ _RECENT = RECENT - 1  # a mask
 _REST = 0.1
 # Deadlines are looked at so often, seconds
 _SWEEP = 1.0
-# Idle connections are looked at so often at a stop
-_LOOK_AT_IDLE = 0.025
 # So long without a byte, and a peer is slow
 _SLOW = 2.0
 # Seconds between two lines that say how many slow peers there are
@@ -320,7 +318,7 @@ class Server:
             if self.draining:
                 for connection in list(self.loop.connections.values()):
                     connection.retire()
-                due = _sooner(due, _LOOK_AT_IDLE)
+                due = _sooner(due, LOOK_AT_IDLE)
         return due
 
     def _tell_of_slow_peers(self, now: float) -> None:

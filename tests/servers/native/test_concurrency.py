@@ -28,7 +28,7 @@ SIZE = 8
 @pytest.mark.parametrize(
     ("before", "look", "after"),
     [
-        # They want more than a CPU, and not by chance: half as many, but never none
+        # They want more than a CPU, for two looks in a row: half as many, but at least one
         (State(8), Look(2, 8, 1.5, 0), State(8, 0, -1, TICK)),
         (State(8, 0, -1), Look(2, 8, 1.5, 0), State(4, 0, -2, TICK)),
         (State(4, 0, -2), Look(4, 4, 1.5, 0), State(2, 0, -3, TICK)),

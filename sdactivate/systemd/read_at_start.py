@@ -11,17 +11,18 @@ import os
 from collections.abc import Iterable
 
 
-def changed(paths: Iterable[str], since: float) -> list[str]:
-    """Return those of `paths` that have changed since then, in seconds of the epoch.
+def changed(paths: Iterable[str], since: float) -> dict[str, float]:
+    """Return those of `paths` that have changed since then, and when, in seconds of the epoch.
 
     A file counts by its change time (inode(7), st_ctime), so that one that was moved into its
     place with an older date is noticed. One that can't be looked at from here is left out.
     """
-    found = []
+    found = {}
     for path in paths:
         try:
-            if os.stat(path).st_ctime > since:
-                found.append(path)
+            moment = os.stat(path).st_ctime
         except OSError:
             continue
+        if moment > since:
+            found[path] = moment
     return found
