@@ -1,6 +1,7 @@
 """The example site on this very machine, without systemd: nginx in front, a supervisor behind."""
 
 import http.client
+import os
 import pwd
 import shutil
 import signal
@@ -85,6 +86,26 @@ class House:
     def serves(self) -> bool:
         return self.get()[0] == 200
 
+    def processes(self) -> list[int]:
+        """The processes of the site: those that run its application as its user.
+
+        Other files of tests run sites as this user at the same time: ours work in its directory.
+        """
+        uid = pwd.getpwnam(USER).pw_uid
+        ours = str(self.home / "mysite")
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    command = (entry / "cmdline").read_bytes().split(b"\0")
+                    directory = os.readlink(entry / "cwd")
+                    owner = entry.stat().st_uid
+                except OSError:
+                    continue
+                if owner == uid and b"mysite.wsgi:application" in command and directory == ours:
+                    found.append(int(entry.name))
+        return sorted(found)
+
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
@@ -127,21 +148,6 @@ class _Nginx(subprocess.Popen[bytes]):
 def _listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def processes() -> list[int]:
-    """The processes of the site: those that run its application as its user."""
-    uid = pwd.getpwnam(USER).pw_uid
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes().split(b"\0")
-                if entry.stat().st_uid == uid and b"mysite.wsgi:application" in command:
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return sorted(found)
 
 
 class Load:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.supervisors.conftest import House, Load, processes, wait_until
+from tests.supervisors.conftest import House, Load, wait_until
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="mounts and changes users, which only root can"),
@@ -79,7 +79,7 @@ def test_start_serve_reload_crash_restart_stop(openrc: OpenRC, house: House) -> 
     assert openrc.run("rc-service mysite status") == 0
     found = house.socket.stat()
     assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o660)
-    (first,) = processes()
+    (first,) = house.processes()
 
     with Load(house) as load:
         for count in range(1, 4):
@@ -88,16 +88,18 @@ def test_start_serve_reload_crash_restart_stop(openrc: OpenRC, house: House) -> 
             wait_until(partial(_says, log, "reloading", count), "the reload")
             load.wait_for(10)
     assert set(load.statuses) == {200}
-    assert processes() == [first]
+    assert house.processes() == [first]
 
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: processes() not in ([first], []) and house.serves(), "a start after a crash")
-    (second,) = processes()
+    wait_until(
+        lambda: house.processes() not in ([first], []) and house.serves(), "a start after a crash"
+    )
+    (second,) = house.processes()
     assert openrc.run("rc-service mysite restart") == 0, openrc.talk
-    wait_until(lambda: processes() not in ([second], []) and house.serves(), "a restart")
+    wait_until(lambda: house.processes() not in ([second], []) and house.serves(), "a restart")
 
     assert openrc.run("rc-service mysite stop") == 0, openrc.talk
-    assert processes() == []
+    assert house.processes() == []
     assert house.get()[0] == 502
     assert openrc.run("rc-service mysite status") == 3
     assert "ERROR" not in openrc.talk

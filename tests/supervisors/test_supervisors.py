@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.supervisors.conftest import House, Load, processes, wait_until
+from tests.supervisors.conftest import House, Load, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="supervisors change users as root")
 
@@ -111,7 +111,7 @@ class Running:
     def end(self) -> None:
         try:
             self.tell("stop")
-            wait_until(lambda: not processes(), "the site to stop")
+            wait_until(lambda: not self.house.processes(), "the site to stop")
         finally:
             # supervise and its like don't die with their scanner: they are in its session
             self._daemon.send_signal(signal.SIGTERM)
@@ -164,7 +164,7 @@ def run(supervisor: Supervisor, house: House) -> Iterator[Run]:
 def test_start_serve_restart_stop_log(run: Run, house: House, supervisor: Supervisor) -> None:
     site = run()
     wait_until(house.serves, "a page")
-    (pid,) = processes()
+    (pid,) = house.processes()
     found = house.socket.stat()
     assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o660)
     status = Path(f"/proc/{pid}/status").read_text()
@@ -178,16 +178,16 @@ def test_start_serve_restart_stop_log(run: Run, house: House, supervisor: Superv
         wait_until(lambda: "leaving: reloading" in site.log, "a reload")
         load.wait_for(10)
     assert set(load.statuses) == {200}
-    assert processes() == [pid]
+    assert house.processes() == [pid]
 
     site.tell("restart")
-    wait_until(lambda: processes() not in ([pid], []) and house.serves(), "a restart")
-    os.kill(processes()[0], signal.SIGKILL)  # it crashes, and is started again
-    killed = processes()
-    wait_until(lambda: processes() not in (killed, []) and house.serves(), "another start")
+    wait_until(lambda: house.processes() not in ([pid], []) and house.serves(), "a restart")
+    os.kill(house.processes()[0], signal.SIGKILL)  # it crashes, and is started again
+    killed = house.processes()
+    wait_until(lambda: house.processes() not in (killed, []) and house.serves(), "another start")
 
     site.tell("stop")
-    wait_until(lambda: not processes(), "a stop")
+    wait_until(lambda: not house.processes(), "a stop")
     assert house.get()[0] == 502
     site.tell("start")
     wait_until(house.serves, "a page after the stop")
@@ -199,20 +199,20 @@ def test_on_demand_a_restart_under_load_loses_nothing(run: Run, house: House) ->
     site = run("--on-demand")
     wait_until(house.socket.exists, "the socket")
     wait_until(house.serves, "a page")
-    assert len(processes()) == 2  # the activator and the site
+    assert len(house.processes()) == 2  # the activator and the site
     with Load(house) as load:
         for _ in range(3):
-            before = processes()
+            before = house.processes()
             load.wait_for(10)
             site.tell("hangup")
-            wait_until(partial(_one_more_than, before), "a new one")
+            wait_until(partial(_one_more_than, before, house), "a new one")
             load.wait_for(10)
     assert set(load.statuses) == {200}
     assert len(load.statuses) >= 60
 
 
-def _one_more_than(before: list[int]) -> bool:
-    return len(set(processes()) - set(before)) == 1
+def _one_more_than(before: list[int], house: House) -> bool:
+    return len(set(house.processes()) - set(before)) == 1
 
 
 def test_its_words_are_in_the_log(run: Run, house: House) -> None:
