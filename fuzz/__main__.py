@@ -8,12 +8,14 @@ import tempfile
 from pathlib import Path
 
 from fuzz.targets import TARGETS, cut
+from fuzz.twins import TWINS, target
 
 
 def main(argv: list[str] | None = None) -> int:
     """Search, or replay one input. 0: nothing is broken; 1: something is; 2: misuse."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    parser.add_argument("parsers", nargs="*", metavar="PARSER", help=f"of {', '.join(TARGETS)}")
+    known = (*TARGETS, *TWINS)
+    parser.add_argument("parsers", nargs="*", metavar="PARSER", help=f"of {', '.join(known)}")
     parser.add_argument("--seconds", type=int, default=10, help="for each parser (default: 10)")
     parser.add_argument(
         "--replay", type=Path, metavar="FILE", help="run one input that was found, and no search"
@@ -21,12 +23,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--grow", type=Path, metavar="DIR", help="keep what reaches new code there")
     args = parser.parse_args(argv)
     names = args.parsers or list(TARGETS)
-    if unknown := set(names) - TARGETS.keys():
-        parser.error(f"there is no parser {min(unknown)}; there are {', '.join(TARGETS)}")
+    if unknown := set(names).difference(known):
+        parser.error(f"there is no parser {min(unknown)}; there are {', '.join(known)}")
     if args.replay:
         if len(names) != 1:
             parser.error("--replay wants the name of the one parser whose input it is")
-        TARGETS[names[0]](cut(args.replay.read_bytes()))
+        target(names[0])(cut(args.replay.read_bytes()))
         return 0
     if importlib.util.find_spec("atheris") is None:
         parser.error("atheris is not here: pip install -e '.[fuzz]' (x86-64, CPython, glibc)")

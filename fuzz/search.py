@@ -18,12 +18,14 @@ LONGEST = 512
 def search(name: str, seconds: int, grown: str) -> None:
     """Search for so many seconds; does not return.
 
-    The seeds are those of corpus/NAME; what reaches new code goes to the directory `grown`,
-    and what breaks a promise to found/, with exit status 77.
+    The seeds are those of corpus/NAME, a twin's those of its parser; what reaches new code goes to
+    the directory `grown`, and what breaks a promise to found/, with exit status 77.
     """
     with atheris.instrument_imports(include=["sdactivate.servers.native.wire"]):
-        from fuzz.targets import TARGETS, cut
-    target = TARGETS[name]
+        from fuzz.targets import cut
+        from fuzz.twins import PREFIX, target
+    promise = target(name)
+    seeds = CORPUS / name.removeprefix(PREFIX)
     FOUND.mkdir(exist_ok=True)
     options = [
         f"-max_total_time={seconds}",
@@ -34,9 +36,7 @@ def search(name: str, seconds: int, grown: str) -> None:
         "-verbosity=0",
         f"-artifact_prefix={FOUND}/{name}-",
     ]
-    atheris.Setup(
-        [sys.argv[0], *options, grown, str(CORPUS / name)], lambda data: target(cut(data))
-    )
+    atheris.Setup([sys.argv[0], *options, grown, str(seeds)], lambda data: promise(cut(data)))
     atheris.Fuzz()
 
 

@@ -27,11 +27,15 @@ LIMITS = (2000, 24, 200)  # small ones, so that they are reached
 Found = tuple[Any, ...] | str | None
 
 
-@pytest.fixture(autouse=True)
-def known() -> None:
-    """The host and the mount of `texts` have been checked before."""
+def begin() -> None:
+    """The host and the mount of `TEXTS` have been checked before."""
     assert is_host("www.example.com")
     cgi_environ.environ({"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/app", "PATH_INFO": "/"}, BASE)
+
+
+@pytest.fixture(autouse=True)
+def known() -> None:
+    begin()
 
 
 # What the originals make of the same bytes
