@@ -18,13 +18,13 @@ def rollback(name: str, identity: str = "") -> tuple[str, list[str]]:
     as it was.
     """
     layout = Layout(name)
-    releases = layout.all()
-    known = [release.id for release in releases]
-    if not known:
+    if not layout.all():
         raise Error(f"{name} has no releases in {layout.releases}; `sdactivate release` makes one")
-    if identity and identity not in known:
-        raise UsageError(f"ID {identity!r}: there is no such release; {meant(identity, known)}")
     with layout.alone():
+        releases = layout.all()  # a release that was under way may have removed some
+        known = [release.id for release in releases]
+        if identity and identity not in known:
+            raise UsageError(f"ID {identity!r}: there is no such release; {meant(identity, known)}")
         stop_leftovers(name)
         now = layout.linked()
         if not identity:
