@@ -72,7 +72,7 @@ class MainProcess:
         self._loop = MainLoop()
         self._began = time.monotonic()
         self._leaving: str | None = None  # why
-        self._quiet = QUIET
+        self._is_succeeded = False  # a successor serves, and is what the supervisor knows
         self._stopped = False  # told to
         self._cut = False
         self.deadline = 0.0  # when what has not ended by itself is cut
@@ -331,8 +331,7 @@ class MainProcess:
             return
         self._is_main = False
         successor.confirm(self._status.since)
-        self._askers.answer(True)
-        self._quiet = QUIET_BESIDE_SUCCESSOR
+        self._is_succeeded = True
         self._leaving = "a successor serves"
 
     def _reload_failed(self, reason: str) -> None:
@@ -355,7 +354,9 @@ class MainProcess:
         elif not self._again:
             self._tell(STOPPING=1, STATUS=f"stopping: {why}")
         log.say(log.INFO, f"leaving: {why}")
-        server.drain(self._quiet)
+        server.drain(QUIET_BESIDE_SUCCESSOR if self._is_succeeded else QUIET)
+        if self._is_succeeded:
+            self._askers.answer(True)  # not before: whoever connects from now on meets the new code
         self.deadline = time.monotonic() + self._settings.graceful_timeout
         # Not before the process before: it would be killed with the main one
         while not (server.join(0.0) and self._succession.is_over):

@@ -16,6 +16,7 @@ import pytest
 
 from sdactivate.cli import main
 from sdactivate.runtime.recycling import Recycling
+from sdactivate.runtime.reload_result import ask
 from sdactivate.servers.api import Figures
 from sdactivate.settings import resolve
 from tests.runtime.life import ONE_AND_MORE, SUPERVISED, Lives, answer
@@ -79,6 +80,16 @@ def test_a_hangup_reloads_by_a_successor(life: Lives, workers: int) -> None:
     assert answer(slow).startswith(b"HTTP/1.1 200")
     assert service.process.wait(60) == 0
     assert service.pid() not in before
+
+
+def test_who_connects_after_a_reload_meets_the_new_code(life: Lives) -> None:
+    service = life().ready()
+    main = service.process.pid
+    for _ in range(10):
+        assert ask(main, 60)
+        found = [service.pid() for _ in range(20)]
+        main = service.main()
+        assert found == [main] * 20
 
 
 @ONE_AND_MORE
