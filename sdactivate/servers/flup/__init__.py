@@ -27,7 +27,7 @@ class Scgi(one_shot.Scgi):
     """A connection whose header flup has read."""
 
     parse = staticmethod(scgi.parse)
-    reader = writer = None
+    dialect = None
 
 
 class FastCgi(native_fastcgi.FastCgi):

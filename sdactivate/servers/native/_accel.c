@@ -61,6 +61,8 @@
 
 typedef enum { FAILED = -1, UNUSUAL = 0, PLAIN = 1 } Verdict;
 
+enum { SCGI, UWSGI, HTTP, FASTCGI }; /* how requests and responses are framed */
+
 typedef struct {
     const char *at;
     Py_ssize_t size;
@@ -101,7 +103,8 @@ number_of(Slice slice)
 
 /* Keys and values that are the same in every environ. */
 static PyObject *key_method, *key_protocol, *key_uri, *key_path, *key_query, *key_scheme;
-static PyObject *key_mount, *key_client, *value_http11, *value_https;
+static PyObject *key_mount, *key_client, *key_host, *key_input, *key_hints;
+static PyObject *value_http11, *value_https;
 
 /* -- Names: what a name on the wire means, asked once of Python and remembered ------------------ */
 
@@ -481,9 +484,10 @@ take_pairs(Variables *self, Reading *reading, Slice rest)
 
 typedef Verdict (*Framing)(Variables *, Reading *, Slice);
 
-/* The environ of a block of variables: a new reference, NULL with an error, or NULL without one. */
+/* The environ of a block of variables, and the length of the body, 0 where none is told: a new
+   reference, NULL with an error, or NULL without one. */
 static PyObject *
-environ_of(Variables *self, Framing framing, Slice block)
+environ_of(Variables *self, Framing framing, Slice block, Py_ssize_t *length)
 {
     Reading reading = {.environ = PyDict_Copy(self->base)};
     if (reading.environ == NULL)
@@ -493,6 +497,7 @@ environ_of(Variables *self, Framing framing, Slice block)
         verdict = complete(self, &reading);
     if (verdict != PLAIN)
         Py_CLEAR(reading.environ);
+    *length = is_number(reading.length, 18) ? number_of(reading.length) : 0;
     return reading.environ;
 }
 
@@ -532,35 +537,73 @@ arguments(PyObject *const *args, Py_ssize_t count, Slice *data, Py_ssize_t *limi
         Py_RETURN_NONE;                                                                             \
     }
 
-static PyObject *
-variables_scgi(PyObject *object, PyObject *const *args, Py_ssize_t count)
+/* The block of variables in an SCGI request or a packet of uwsgi's, and the offset of what is behind
+   it; whether the whole block is there. */
+
+static int
+find_scgi(Slice data, Py_ssize_t limit, Slice *block, Py_ssize_t *end)
 {
-    ARGUMENTS(data, limit)
     Py_ssize_t at = 0, size = 0;
     while (at < data.size && at < 9 && data.at[at] >= '0' && data.at[at] <= '9')
         size = size * 10 + (data.at[at++] - '0');
     if (at == 0 || data.at[0] == '0' || at >= data.size || data.at[at] != ':' || size > limit)
-        Py_RETURN_NONE;
-    Slice block = {data.at + at + 1, size};
-    Py_ssize_t end = at + 1 + size;
-    if (end >= data.size || data.at[end] != ',' || data.at[end - 1] != 0)
-        Py_RETURN_NONE;
-    PyObject *environ = environ_of((Variables *)object, take_scgi, block);
-    return environ == NULL ? nothing() : Py_BuildValue("Nn", environ, end + 1);
+        return 0;
+    *block = (Slice){data.at + at + 1, size};
+    *end = at + 1 + size + 1;
+    return *end <= data.size && data.at[*end - 1] == ',' && data.at[*end - 2] == 0;
+}
+
+static int
+find_uwsgi(Slice data, Py_ssize_t limit, Slice *block, Py_ssize_t *end)
+{
+    if (data.size < 4 || data.at[0] != 0)
+        return 0;
+    Py_ssize_t size = (Py_ssize_t)(byte_at(data.at + 1) | byte_at(data.at + 2) << 8);
+    *block = (Slice){data.at + 4, size};
+    *end = 4 + size;
+    return size != 0 && size <= limit && *end <= data.size;
+}
+
+typedef struct {
+    int (*find)(Slice, Py_ssize_t, Slice *, Py_ssize_t *);
+    Framing take;
+} OneShot;
+
+static const OneShot one_shots[] = {[SCGI] = {find_scgi, take_scgi}, [UWSGI] = {find_uwsgi, take_uwsgi}};
+
+/* The environ of the request that `data` begins with, where its body begins and how long it is: as
+   `environ_of`. */
+static PyObject *
+read_one_shot(Variables *self, int dialect, Slice data, Py_ssize_t limit, Slice *body)
+{
+    Slice block;
+    Py_ssize_t end;
+    if (!one_shots[dialect].find(data, limit, &block, &end))
+        return NULL;
+    PyObject *environ = environ_of(self, one_shots[dialect].take, block, &body->size);
+    body->at = data.at + end;
+    return environ;
+}
+
+static PyObject *
+variables_read(PyObject *object, PyObject *const *args, Py_ssize_t count, int dialect)
+{
+    ARGUMENTS(data, limit)
+    Slice body;
+    PyObject *environ = read_one_shot((Variables *)object, dialect, data, limit, &body);
+    return environ == NULL ? nothing() : Py_BuildValue("Nn", environ, body.at - data.at);
+}
+
+static PyObject *
+variables_scgi(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    return variables_read(object, args, count, SCGI);
 }
 
 static PyObject *
 variables_uwsgi(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
-    ARGUMENTS(data, limit)
-    if (data.size < 4 || data.at[0] != 0)
-        Py_RETURN_NONE;
-    Py_ssize_t size = (Py_ssize_t)(byte_at(data.at + 1) | byte_at(data.at + 2) << 8);
-    if (size == 0 || size > limit || size > data.size - 4)
-        Py_RETURN_NONE;
-    Slice block = {data.at + 4, size};
-    PyObject *environ = environ_of((Variables *)object, take_uwsgi, block);
-    return environ == NULL ? nothing() : Py_BuildValue("Nn", environ, 4 + size);
+    return variables_read(object, args, count, UWSGI);
 }
 
 /* Take the head of a FastCGI record of this type and request; its content. */
@@ -598,7 +641,8 @@ variables_fastcgi(PyObject *object, PyObject *const *args, Py_ssize_t count)
         || !next_record(&rest, STDIN, number, &body) || body.size || rest.size)
         Py_RETURN_NONE;
     PyObject *keep = byte_at(begin.at + 2) & 1 ? Py_True : Py_False;
-    PyObject *environ = environ_of((Variables *)object, take_pairs, params);
+    Py_ssize_t length;
+    PyObject *environ = environ_of((Variables *)object, take_pairs, params, &length);
     return environ == NULL ? nothing() : Py_BuildValue("NIO", environ, number, keep);
 }
 
@@ -910,32 +954,55 @@ take_header(Fields *self, Message *message, Slice *rest, Py_ssize_t count, Py_ss
     return take_request_line(message, &start, line);
 }
 
+/* What the header of a request may have, and its request line: bytes, fields, bytes. */
+typedef struct {
+    Py_ssize_t header, count, line;
+} Limits;
+
+/* Read a request whose environ begins as `base`. What is made of it is the message's, whatever comes
+   of it: `release_message`. The body stands at the end of the data. */
+static Verdict
+read_message(Fields *self, Message *message, Slice data, PyObject *base, Limits limits)
+{
+    *message = (Message){.environ = PyDict_Copy(base)};
+    if (message->environ == NULL)
+        return FAILED;
+    Slice rest = data;
+    Verdict verdict = take_header(self, message, &rest, limits.count, limits.line);
+    if (verdict == PLAIN && (data.size - rest.size > limits.header || rest.size != message->length))
+        return UNUSUAL;
+    return verdict;
+}
+
+static void
+release_message(Message *message)
+{
+    Py_CLEAR(message->environ);
+    Py_CLEAR(message->forwarded);
+}
+
 static PyObject *
 fields_read(PyObject *object, PyObject *args)
 {
     PyObject *bytes, *base;
-    Py_ssize_t most, count, line;
-    if (!PyArg_ParseTuple(args, "OO!nnn:read", &bytes, &PyDict_Type, &base, &most, &count, &line))
+    Limits limits;
+    if (!PyArg_ParseTuple(args, "OO!nnn:read", &bytes, &PyDict_Type, &base, &limits.header,
+                          &limits.count, &limits.line))
         return NULL;
     if (!PyBytes_CheckExact(bytes))
         Py_RETURN_NONE;
-    Slice data = {PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes)}, rest = data;
-    Message message = {.environ = PyDict_Copy(base)};
-    if (message.environ == NULL)
-        return NULL;
+    Slice data = {PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes)};
+    Message message;
     PyObject *result = NULL;
-    Verdict verdict = take_header((Fields *)object, &message, &rest, count, line);
-    Py_ssize_t size = data.size - rest.size;
-    if (verdict == PLAIN && (size > most || rest.size != message.length))
-        verdict = UNUSUAL;
+    Verdict verdict = read_message((Fields *)object, &message, data, base, limits);
     if (verdict == PLAIN)
         result = Py_BuildValue("OOOnn", message.environ,
                                message.forwarded == NULL ? Py_None : message.forwarded,
-                               message.closes ? Py_False : Py_True, message.length, size);
+                               message.closes ? Py_False : Py_True, message.length,
+                               data.size - message.length);
     else if (verdict == UNUSUAL)
         result = (Py_INCREF(Py_None), Py_None);
-    Py_DECREF(message.environ);
-    Py_XDECREF(message.forwarded);
+    release_message(&message);
     return result;
 }
 
@@ -1008,8 +1075,7 @@ static PyTypeObject Fields_Type = {
    what the application has returned or raised. */
 
 enum { HEADER, HEADER_LENGTH, HOP_BY_HOP, HEADER_CONNECTION, DATE, SERVER_NAME };
-enum { SCGI, UWSGI, HTTP, FASTCGI }; /* how a response is framed */
-enum { CLOSE, KEEP, SETTLE };        /* what comes behind it */
+enum { CLOSE, KEEP, SETTLE }; /* what comes behind a response */
 
 #define LONGEST_BODY 16384 /* what is longer is not copied behind its head */
 
@@ -1039,13 +1105,15 @@ typedef struct {
     Py_ssize_t sent;   /* bytes of body */
     int special;       /* a bit for each kind of header that was set */
     int dialect, after;
+    int is_over;     /* all of it has been sent here, and what comes behind it is done */
     unsigned number; /* of a FastCGI request */
 } Exchange;
 
 static PyTypeObject Exchange_Type, Outcome_Type;
 
 static PyObject *name_run, *name_close, *name_close_failed, *name_join, *name_streaming;
-static PyObject *name_fd, *name_done;
+static PyObject *name_fd, *name_done, *name_lock, *name_wait, *name_served, *name_since, *name_deadline;
+static PyObject *name_base, *name_trusted, *name_early_hints;
 static PyObject *name_finish, *name_keep_rest, *name_output, *name_parser, *name_draining, *name_happened, *name_request;
 static PyObject *name_answered, *name_failed, *name_is_error, *name_say_error, *name_where;
 static PyObject *name_record, *name_write;
@@ -1430,11 +1498,25 @@ call(PyObject *object, PyObject *name)
 }
 
 static int
+is_none(PyObject *object, PyObject *name)
+{
+    PyObject *value = PyObject_GetAttr(object, name);
+    if (value == NULL)
+        return -1;
+    Py_DECREF(value);
+    return value == Py_None;
+}
+
+/* Close the connection: here, if the loop does not know it and no other process may hold it. */
+static int
 close_now(Exchange *self, int fd)
 {
+    int is_unknown = is_none(self->connection, name_lock);
     int has_forked = is_true(self->responder->forks, name_happened);
-    if (has_forked)
-        return has_forked < 0 ? -1 : call(self->connection, name_close);
+    if (is_unknown < 0 || has_forked < 0)
+        return -1;
+    if (!is_unknown || has_forked)
+        return call(self->connection, name_close);
     if (PyObject_SetAttr(self->connection, name_fd, minus_one))
         return -1;
     close(fd);
@@ -1495,7 +1577,10 @@ deliver(Exchange *self, PyObject *bytes)
         return call(self->connection, name_finish);
     if (PyObject_SetAttr(self->connection, name_done, Py_True))
         return -1;
-    return self->after == CLOSE ? close_now(self, fd) : 0;
+    if (self->after == CLOSE && close_now(self, fd))
+        return -1;
+    self->is_over = 1;
+    return 0;
 }
 
 /* run */
@@ -1507,12 +1592,9 @@ can_answer(Exchange *self)
         return UNUSUAL;
     if (self->dialect == HTTP && self->special & (1 << DATE | 1 << SERVER_NAME))
         return UNUSUAL;
-    PyObject *output = PyObject_GetAttr(self->connection, name_output);
-    if (output == NULL)
-        return FAILED;
-    Py_DECREF(output);
-    if (output != Py_None)
-        return UNUSUAL; /* something is still to be sent before this */
+    int is_first = is_none(self->connection, name_output);
+    if (is_first != 1) /* something is still to be sent before this */
+        return is_first < 0 ? FAILED : UNUSUAL;
     if (self->dialect == HTTP || self->dialect == FASTCGI) {
         int draining = is_true(self->loop, name_draining);
         return draining < 0 ? FAILED : draining ? UNUSUAL : PLAIN;
@@ -1734,6 +1816,37 @@ value_in(PyObject *environ, PyObject *key)
     return value;
 }
 
+/* A new exchange, whose environ is given away. */
+static Exchange *
+new_exchange(Responder *responder, PyObject *connection, PyObject *environ, PyObject *loop)
+{
+    Exchange *self = PyObject_New(Exchange, &Exchange_Type);
+    if (self == NULL) {
+        Py_DECREF(environ);
+        return NULL;
+    }
+    *self = (Exchange){
+        .ob_base = self->ob_base,
+        .call = exchange_start,
+        .responder = (Py_INCREF(responder), responder),
+        .connection = (Py_INCREF(connection), connection),
+        .environ = environ,
+        .loop = (Py_INCREF(loop), loop),
+        .length = -1,
+        .sent = -1,
+    };
+    self->method = value_in(environ, key_method);
+    self->mount = value_in(environ, key_mount);
+    self->path = value_in(environ, key_path);
+    self->client = value_in(environ, key_client);
+    if (PyErr_Occurred() || !self->method || !self->mount || !self->path) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_KeyError, "REQUEST_METHOD, SCRIPT_NAME or PATH_INFO");
+        Py_CLEAR(self);
+    }
+    return self;
+}
+
 static PyObject *
 responder_exchange(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
@@ -1745,31 +1858,12 @@ responder_exchange(PyObject *object, PyObject *const *args, Py_ssize_t count)
     unsigned long number = PyLong_AsUnsignedLong(args[5]);
     if (PyErr_Occurred())
         return NULL;
-    Exchange *self = PyObject_New(Exchange, &Exchange_Type);
-    if (self == NULL)
-        return NULL;
-    *self = (Exchange){
-        .ob_base = self->ob_base,
-        .call = exchange_start,
-        .responder = (Responder *)(Py_INCREF(object), object),
-        .connection = (Py_INCREF(args[0]), args[0]),
-        .environ = (Py_INCREF(args[1]), args[1]),
-        .loop = (Py_INCREF(args[2]), args[2]),
-        .length = -1,
-        .sent = -1,
-        .dialect = (int)dialect,
-        .after = (int)after,
-        .number = (unsigned)number,
-    };
-    self->method = value_in(args[1], key_method);
-    self->mount = value_in(args[1], key_mount);
-    self->path = value_in(args[1], key_path);
-    self->client = value_in(args[1], key_client);
-    if (PyErr_Occurred() || !self->method || !self->mount || !self->path) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_KeyError, "REQUEST_METHOD, SCRIPT_NAME or PATH_INFO");
-        Py_DECREF(self);
-        return NULL;
+    Py_INCREF(args[1]);
+    Exchange *self = new_exchange((Responder *)object, args[0], args[1], args[2]);
+    if (self != NULL) {
+        self->dialect = (int)dialect;
+        self->after = (int)after;
+        self->number = (unsigned)number;
     }
     return (PyObject *)self;
 }
@@ -1849,6 +1943,352 @@ static PyTypeObject Responder_Type = {
     .tp_methods = responder_methods,
 };
 
+/* -- Requests: from the bytes that have come to the connection as it is afterwards ---------------- */
+
+/* A Handler takes a connection's request from its bytes to the end of its answer, in place of the
+   frames of Python that would pass it on to each other. What it asks of Python are decisions: who
+   is believed to be the client (`tell`), and all that goes along with a call of the application
+   (`respond`). Everything else that is not plain it leaves: what it has read to the connection's own
+   `received`, and what has not come to its end to the connection's `served`. */
+
+typedef struct {
+    PyObject_HEAD
+    Variables *variables;
+    Fields *fields;
+    Responder *cgi, *http;
+    PyObject *respond;   /* (exchange): runs it, and does what goes along with that */
+    PyObject *loop;      /* says whether the server drains */
+    PyObject *buffer;    /* (bytes) -> what an application reads them from */
+    PyObject *tell;      /* (fields, host) -> the variables that a front's fields mean */
+    PyObject *mount;     /* (environ, SCRIPT_NAME): when there is one among these */
+    PyObject *malformed; /* exception: they can't mean anything */
+    PyObject *kept, *last; /* what a connection's `request` is meanwhile: kept afterwards, or not */
+    PyObject *timeout;     /* of a kept connection, seconds */
+    PyObject *fields_told, *host_told, *told; /* the last ones */
+    Limits limits;
+    Py_ssize_t most; /* bytes of a body */
+    double seconds;  /* timeout */
+} Handler;
+
+/* Let the server answer a request that has been read whole; environ is given away. */
+static int
+answer(Handler *self, PyObject *connection, PyObject *environ, int dialect, int after)
+{
+    Responder *responder = dialect == HTTP ? self->http : self->cgi;
+    Exchange *exchange = new_exchange(responder, connection, environ, self->loop);
+    if (exchange == NULL)
+        return -1;
+    exchange->dialect = dialect;
+    exchange->after = after;
+    PyObject *done = PyObject_CallOneArg(self->respond, (PyObject *)exchange);
+    int is_over = exchange->is_over;
+    Py_DECREF(exchange);
+    if (done == NULL)
+        return -1;
+    Py_DECREF(done);
+    return is_over ? 0 : call(connection, name_served) ? -1 : 1;
+}
+
+/* Put the body that has come into an environ. */
+static Verdict
+put_body(Handler *self, PyObject *environ, Slice body)
+{
+    PyObject *bytes = body.size ? PyBytes_FromStringAndSize(body.at, body.size) : NULL;
+    if (bytes == NULL)
+        return body.size ? FAILED : put(environ, key_input, PyObject_CallNoArgs(self->buffer));
+    Verdict verdict = put(environ, key_input, PyObject_CallOneArg(self->buffer, bytes));
+    Py_DECREF(bytes);
+    return verdict;
+}
+
+static int
+set_clock(PyObject *connection, PyObject *name, double seconds)
+{
+    PyObject *number = PyFloat_FromDouble(seconds);
+    int failed = number == NULL || PyObject_SetAttr(connection, name, number);
+    Py_XDECREF(number);
+    return failed ? -1 : 0;
+}
+
+/* Leave a kept connection until its peer says more: as its `wait`, which the first time makes the
+   loop know it. */
+static int
+leave(Handler *self, PyObject *connection)
+{
+    int is_unknown = is_none(connection, name_lock);
+    if (is_unknown < 0)
+        return -1;
+    if (is_unknown) {
+        PyObject *waits = PyObject_CallMethodObjArgs(connection, name_wait, self->timeout, NULL);
+        Py_XDECREF(waits);
+        return waits == NULL ? -1 : 0;
+    }
+    struct timespec clock;
+    clock_gettime(CLOCK_MONOTONIC, &clock); /* time.monotonic() */
+    double now = (double)clock.tv_sec + (double)clock.tv_nsec * 1e-9;
+    return set_clock(connection, name_since, now)
+                   || set_clock(connection, name_deadline, now + self->seconds)
+               ? -1
+               : 0;
+}
+
+/* What a front's fields mean, borrowed; NULL: an error, or without one that they are refused. */
+static PyObject *
+meaning_of(Handler *self, PyObject *fields, PyObject *host)
+{
+    if (self->told != NULL) {
+        int is_same_host = PyObject_RichCompareBool(self->host_told, host, Py_EQ);
+        int is_same = is_same_host == 1 ? PyObject_RichCompareBool(self->fields_told, fields, Py_EQ) : 0;
+        if (is_same_host < 0 || is_same < 0)
+            return NULL;
+        if (is_same)
+            return self->told;
+    }
+    PyObject *told = PyObject_CallFunctionObjArgs(self->tell, fields, host, NULL);
+    if (told == NULL) {
+        if (PyErr_ExceptionMatches(self->malformed))
+            PyErr_Clear();
+        return NULL;
+    }
+    if (!PyDict_CheckExact(told)) {
+        Py_DECREF(told);
+        PyErr_SetString(PyExc_TypeError, "tell() returns a dict");
+        return NULL;
+    }
+    Py_INCREF(fields);
+    Py_INCREF(host);
+    PyObject *old[] = {self->fields_told, self->host_told, self->told};
+    self->fields_told = fields;
+    self->host_told = host;
+    self->told = told;
+    for (size_t i = 0; i < sizeof old / sizeof old[0]; i++)
+        Py_XDECREF(old[i]);
+    return told;
+}
+
+/* Let the environ tell of the client, as far as the peer is believed. */
+static Verdict
+tell_of_client(Handler *self, PyObject *connection, Message *message)
+{
+    int is_trusted = message->forwarded == NULL ? 0 : is_true(connection, name_trusted);
+    if (is_trusted <= 0)
+        return is_trusted < 0 ? FAILED : PLAIN;
+    PyObject *environ = message->environ, *host = PyDict_GetItemWithError(environ, key_host);
+    PyObject *told = host == NULL ? NULL : meaning_of(self, message->forwarded, host);
+    if (told == NULL)
+        return PyErr_Occurred() ? FAILED : UNUSUAL;
+    int is_mounted = PyDict_Contains(told, key_mount);
+    if (is_mounted < 0)
+        return FAILED;
+    if (PyDict_Update(environ, told))
+        return FAILED;
+    if (!is_mounted)
+        return PLAIN;
+    PyObject *name = value_in(environ, key_mount);
+    PyObject *done = name == NULL ? NULL : PyObject_CallFunctionObjArgs(self->mount, environ, name, NULL);
+    Py_XDECREF(name);
+    Py_XDECREF(done);
+    return done == NULL ? FAILED : PLAIN;
+}
+
+/* Make of a message that was read whole what the application is given. */
+static Verdict
+prepare(Handler *self, PyObject *connection, Message *message, Slice body)
+{
+    Verdict verdict = tell_of_client(self, connection, message);
+    if (verdict == PLAIN)
+        verdict = put(message->environ, key_hints, PyObject_GetAttr(connection, name_early_hints));
+    return verdict == PLAIN ? put_body(self, message->environ, body) : verdict;
+}
+
+static Verdict
+serve_http(Handler *self, PyObject *connection, Slice data)
+{
+    PyObject *base = PyObject_GetAttr(connection, name_base);
+    if (base == NULL)
+        return FAILED;
+    Message message;
+    Verdict verdict = read_message(self->fields, &message, data, base, self->limits);
+    Py_DECREF(base);
+    if (verdict == PLAIN && message.length > self->most)
+        verdict = UNUSUAL;
+    Slice body = {data.at + data.size - message.length, message.length};
+    if (verdict == PLAIN)
+        verdict = prepare(self, connection, &message, body);
+    if (verdict == PLAIN
+        && (PyObject_SetAttr(connection, name_request, message.closes ? self->last : self->kept)
+            || PyObject_SetAttr(connection, name_done, Py_False)))
+        verdict = FAILED;
+    if (verdict == PLAIN) {
+        PyObject *environ = message.environ;
+        message.environ = NULL;
+        int after = message.closes ? CLOSE : KEEP, more = answer(self, connection, environ, HTTP, after);
+        if (more < 0 || (more == 0 && after == KEEP && leave(self, connection)))
+            verdict = FAILED;
+    }
+    release_message(&message);
+    return verdict;
+}
+
+/* The bytes among the arguments of a method; whether they are what can be read here. */
+static int
+bytes_of(PyObject *const *args, Py_ssize_t count, Py_ssize_t wanted, Slice *data)
+{
+    if (count != wanted) {
+        PyErr_SetString(PyExc_TypeError, "a connection and what it has received are wanted");
+        return -1;
+    }
+    if (!PyBytes_CheckExact(args[1]))
+        return 0; /* what came in pieces is in a bytearray */
+    *data = (Slice){PyBytes_AS_STRING(args[1]), PyBytes_GET_SIZE(args[1])};
+    return 1;
+}
+
+static PyObject *
+handler_http(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    Slice data;
+    int is_readable = bytes_of(args, count, 2, &data);
+    if (is_readable < 0)
+        return NULL;
+    Verdict verdict = is_readable ? serve_http((Handler *)object, args[0], data) : UNUSUAL;
+    return verdict == FAILED ? NULL : PyBool_FromLong(verdict == PLAIN);
+}
+
+static PyObject *
+handler_one_shot(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    Handler *self = (Handler *)object;
+    Slice data, body;
+    int is_readable = bytes_of(args, count, 3, &data);
+    if (is_readable < 0)
+        return NULL;
+    long dialect = PyLong_AsLong(args[2]);
+    if (dialect != SCGI && dialect != UWSGI) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "a dialect of one request each is wanted");
+        return NULL;
+    }
+    if (!is_readable)
+        Py_RETURN_NONE;
+    PyObject *environ = read_one_shot(self->variables, (int)dialect, data, self->limits.header, &body);
+    if (environ == NULL)
+        return nothing();
+    Py_ssize_t end = body.at - data.at;
+    if (body.size > self->most || body.size > data.size - end)
+        return Py_BuildValue("Nn", environ, end);
+    if (put_body(self, environ, body) != PLAIN) {
+        Py_DECREF(environ);
+        return NULL;
+    }
+    if (answer(self, args[0], environ, (int)dialect, CLOSE) < 0)
+        return NULL;
+    Py_RETURN_TRUE;
+}
+
+static int
+handler_init(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"variables", "fields", "cgi",   "http",      "respond", "loop", "buffer",
+                            "tell",      "mount",  "malformed", "kept", "last", "limits", "most",
+                            "timeout",   NULL};
+    Handler *self = (Handler *)object, new = {.ob_base = self->ob_base};
+    if (!PyArg_ParseTupleAndKeywords(
+            args, keywords, "O!O!O!O!OOOOOOOO(nnn)nO!:Handler", names, &Variables_Type, &new.variables,
+            &Fields_Type, &new.fields, &Responder_Type, &new.cgi, &Responder_Type, &new.http,
+            &new.respond, &new.loop, &new.buffer, &new.tell, &new.mount, &new.malformed, &new.kept,
+            &new.last, &new.limits.header, &new.limits.count, &new.limits.line, &new.most,
+            &PyFloat_Type, &new.timeout))
+        return -1;
+    if (self->variables != NULL) {
+        PyErr_SetString(PyExc_TypeError, "a Handler is made once");
+        return -1;
+    }
+    new.seconds = PyFloat_AS_DOUBLE(new.timeout);
+    PyObject *held[] = {(PyObject *)new.variables, (PyObject *)new.fields, (PyObject *)new.cgi,
+                        (PyObject *)new.http, new.respond, new.loop, new.buffer, new.tell, new.mount,
+                        new.malformed, new.kept, new.last, new.timeout};
+    for (size_t i = 0; i < sizeof held / sizeof held[0]; i++)
+        Py_INCREF(held[i]);
+    *self = new;
+    return 0;
+}
+
+static int
+handler_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Handler *self = (Handler *)object;
+    Py_VISIT(self->variables);
+    Py_VISIT(self->fields);
+    Py_VISIT(self->cgi);
+    Py_VISIT(self->http);
+    Py_VISIT(self->respond);
+    Py_VISIT(self->loop);
+    Py_VISIT(self->buffer);
+    Py_VISIT(self->tell);
+    Py_VISIT(self->mount);
+    Py_VISIT(self->malformed);
+    Py_VISIT(self->kept);
+    Py_VISIT(self->last);
+    Py_VISIT(self->fields_told);
+    Py_VISIT(self->told);
+    return 0;
+}
+
+static int
+handler_clear(PyObject *object)
+{
+    Handler *self = (Handler *)object;
+    Py_CLEAR(self->variables);
+    Py_CLEAR(self->fields);
+    Py_CLEAR(self->cgi);
+    Py_CLEAR(self->http);
+    Py_CLEAR(self->respond);
+    Py_CLEAR(self->loop);
+    Py_CLEAR(self->buffer);
+    Py_CLEAR(self->tell);
+    Py_CLEAR(self->mount);
+    Py_CLEAR(self->malformed);
+    Py_CLEAR(self->kept);
+    Py_CLEAR(self->last);
+    Py_CLEAR(self->timeout);
+    Py_CLEAR(self->fields_told);
+    Py_CLEAR(self->host_told);
+    Py_CLEAR(self->told);
+    return 0;
+}
+
+static void
+handler_dealloc(PyObject *object)
+{
+    PyObject_GC_UnTrack(object);
+    handler_clear(object);
+    Py_TYPE(object)->tp_free(object);
+}
+
+static PyMethodDef handler_methods[] = {
+    {"http", (PyCFunction)(void (*)(void))handler_http, METH_FASTCALL,
+     "http(connection, data) -> whether that was a plain request, which has been answered"},
+    {"one_shot", (PyCFunction)(void (*)(void))handler_one_shot, METH_FASTCALL,
+     "one_shot(connection, data, dialect) -> True: it has been answered; (environ, offset of the "
+     "body) of a request that is plain, but for its body; None: it is not"},
+    {NULL},
+};
+
+static PyTypeObject Handler_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "sdactivate.servers.native._accel.Handler",
+    .tp_doc = "Handles a server's plain requests, from their bytes to the end of their answers.",
+    .tp_basicsize = sizeof(Handler),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_init = handler_init,
+    .tp_dealloc = handler_dealloc,
+    .tp_traverse = handler_traverse,
+    .tp_clear = handler_clear,
+    .tp_methods = handler_methods,
+};
+
 /* -- System calls --------------------------------------------------------------------------------- */
 
 static PyObject *
@@ -1907,13 +2347,19 @@ static const struct {
     {&key_scheme, "wsgi.url_scheme"},
     {&key_mount, "SCRIPT_NAME"},
     {&key_client, "REMOTE_ADDR"},
+    {&key_host, "HTTP_HOST"},
+    {&key_input, "wsgi.input"},
+    {&key_hints, "wsgi.early_hints"},
     {&value_http11, "HTTP/1.1"},
     {&value_https, "https"},
     {&name_answered, "answered"},
+    {&name_base, "base"},
     {&name_close, "close"},
     {&name_close_failed, "close_failed"},
+    {&name_deadline, "deadline"},
     {&name_done, "done"},
     {&name_draining, "draining"},
+    {&name_early_hints, "_early_hints"},
     {&name_failed, "failed"},
     {&name_fd, "fd"},
     {&name_finish, "finish"},
@@ -1921,14 +2367,19 @@ static const struct {
     {&name_is_error, "is_error"},
     {&name_join, "join"},
     {&name_keep_rest, "keep_rest"},
+    {&name_lock, "_lock"},
     {&name_output, "output"},
     {&name_parser, "_parser"},
     {&name_record, "record"},
     {&name_request, "request"},
     {&name_run, "run"},
     {&name_say_error, "say_error"},
+    {&name_served, "served"},
+    {&name_since, "since"},
     {&name_start_response, "start_response"},
     {&name_streaming, "streaming"},
+    {&name_trusted, "trusted"},
+    {&name_wait, "wait"},
     {&name_where, "where"},
     {&name_write, "write"},
 };
@@ -1938,7 +2389,7 @@ static const struct {
     int value;
 } NUMBERS[] = {
     /* kinds of variables */
-    {"INTERFACE", 1}, /* as accel.py has it */
+    {"INTERFACE", 2}, /* as accel.py has it */
     {"VARIABLE", VARIABLE}, {"DROPPED", DROPPED}, {"ODD", ODD}, {"METHOD", METHOD}, {"HOST", HOST},
     {"LENGTH", LENGTH}, {"HTTPS", HTTPS}, {"SCHEME", SCHEME}, {"QUERY", QUERY}, {"PORT", PORT},
     {"PROTOCOL", PROTOCOL}, {"SOFTWARE", SOFTWARE}, {"SERVER", SERVER}, {"MOUNT", MOUNT},
@@ -1987,7 +2438,8 @@ fill(PyObject *module)
     make_classes();
     if (make_texts() || PyType_Ready(&Outcome_Type) || add_type(module, "Variables", &Variables_Type)
         || add_type(module, "Fields", &Fields_Type) || add_type(module, "Exchange", &Exchange_Type)
-        || add_type(module, "Responder", &Responder_Type))
+        || add_type(module, "Responder", &Responder_Type)
+        || add_type(module, "Handler", &Handler_Type))
         return -1;
     for (size_t i = 0; i < sizeof NUMBERS / sizeof NUMBERS[0]; i++)
         if (PyModule_AddIntConstant(module, NUMBERS[i].name, NUMBERS[i].value))

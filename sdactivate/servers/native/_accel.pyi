@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Set
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 INTERFACE: int
 
@@ -105,3 +105,27 @@ class Responder:
         number: int,
         /,
     ) -> Exchange: ...
+
+class Handler:
+    def __init__(
+        self,
+        variables: Variables,
+        fields: Fields,
+        cgi: Responder,
+        http: Responder,
+        respond: Callable[[Exchange], None],
+        loop: Any,
+        buffer: Callable[..., Any],
+        tell: Callable[[dict[str, str], str], dict[str, str]],
+        mount: Callable[[dict[str, Any], str], None],
+        malformed: type[Exception],
+        kept: Any,
+        last: Any,
+        limits: tuple[int, int, int],
+        most: int,
+        timeout: float,
+    ) -> None: ...
+    def http(self, connection: Any, data: bytes, /) -> bool: ...
+    def one_shot(
+        self, connection: Any, data: bytes | bytearray, dialect: int, /
+    ) -> Literal[True] | tuple[dict[str, Any], int] | None: ...

@@ -73,6 +73,7 @@ class Owner(Protocol):
     pool: Pool
     base: dict[str, Any]
     variables: Any  # reads plain requests: see `twin`
+    handler: Any  # handles them: see `twin`
     held: Held
     trust: Trust
     fastcgi_values: dict[str, str]

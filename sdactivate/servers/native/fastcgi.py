@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-_exchange = twin.responder()
+responder = twin.responder()
 
 
 class FastCgi(KeepAlive):
@@ -41,15 +41,16 @@ class FastCgi(KeepAlive):
     _asked_behind: wire.Request | None = None
 
     def __init__(self, server: Owner, fd: int, address: Any) -> None:
-        parser = self.codec.Parser(server.settings.header_bytes, server.fastcgi_values)
-        super().__init__(server, fd, address, parser)
-        self.feed = self._feed_and_reply
+        super().__init__(server, fd, address)
+        self._parser = parser = self.codec.Parser(
+            server.settings.header_bytes, server.fastcgi_values
+        )
         if self.has_twin and not isinstance(address, tuple):
             parser.plain = server.variables.fastcgi
 
     # Requests in
 
-    def _feed_and_reply(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> None:
         parser = self._parser
         parser.feed(data)
         if parser.replies:
@@ -102,7 +103,9 @@ class FastCgi(KeepAlive):
         if not (self.has_twin and request.complete):
             return Response(self, environ)
         after = module.KEEP if request.keep_alive else module.SETTLE
-        return _exchange(self, environ, self.server.loop, module.FASTCGI, after, request.id)
+        return responder.exchange(
+            self, environ, self.server.loop, module.FASTCGI, after, request.id
+        )
 
     def frame(self, data: bytes) -> bytes:
         self._hear()

@@ -121,8 +121,19 @@ def apply(environ: dict[str, Any], found: Variables, believed: Trust) -> None:
 
     Raises Malformed for a mount or a host that is none.
     """
-    asked = environ.get("HTTP_HOST", "")
-    key = (believed, *found, *found.values(), asked)
+    told = told_of_client(believed, found, environ.get("HTTP_HOST", ""))
+    environ.update(told)
+    if "SCRIPT_NAME" in told:
+        mount(environ, told["SCRIPT_NAME"])
+
+
+def told_of_client(believed: Trust, found: Variables, asked: str) -> dict[str, str]:
+    """Return the variables that the fields `found` of a trusted peer mean; see `mount` for a mount.
+
+    asked: the Host of the request itself. The result is to be left as it is, for it is kept.
+    Raises Malformed for a mount or a host that is none.
+    """
+    key: tuple[Any, ...] = (believed, *found, *found.values(), asked)
     told = _told.get(key)
     if told is None:
         told = _read(believed, found, asked)
@@ -130,12 +141,14 @@ def apply(environ: dict[str, Any], found: Variables, believed: Trust) -> None:
             if len(_told) >= _KEPT:
                 _told.clear()
             _told[key] = told
-    environ.update(told)
-    mount = told.get("SCRIPT_NAME")
-    if mount is not None:
-        path = environ["PATH_INFO"]
-        if path == mount or path.startswith(mount + "/"):
-            environ["PATH_INFO"] = path[len(mount) :]
+    return told
+
+
+def mount(environ: dict[str, Any], name: str) -> None:
+    """Take the mount `name` off the front of PATH_INFO, if it is there."""
+    path = environ["PATH_INFO"]
+    if path == name or path.startswith(name + "/"):
+        environ["PATH_INFO"] = path[len(name) :]
 
 
 # What a server makes of fields: a front sends the same ones again and again. But a client may put

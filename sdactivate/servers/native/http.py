@@ -44,7 +44,9 @@ def _server_and_date() -> str:
     return fields
 
 
-_exchange = twin.responder(_server_and_date)
+responder = twin.responder(_server_and_date)
+# Of a connection that has said nothing but what the compiled twin has read
+_UNUSED = wire.Parser(0, 0, 0)
 
 
 class Http(KeepAlive):
@@ -56,28 +58,27 @@ class Http(KeepAlive):
 
     _chunked = False  # the response under way is
     _keep = False  # the connection outlives it
-    _head: bytes | bytearray = b""  # the beginning of a PROXY header
 
-    _parser: wire.Parser
+    _parser: wire.Parser = _UNUSED
     request: wire.Request
 
     def __init__(self, server: Owner, fd: int, address: Any) -> None:
-        settings = server.settings
-        parser = wire.Parser(settings.header_bytes, settings.header_count, settings.request_line)
-        parser.plain = twin.fields
-        super().__init__(server, fd, address, parser)
-        self.feed = self._first_bytes
-        self._trusted = server.trust.believes(address)
+        super().__init__(server, fd, address)
+        self.trusted = server.trust.believes(address)
         local = local_address(fd, address) if type(address) is tuple else None
-        parser.base = server.http_base(address, local)
+        self.base = server.http_base(address, local)  # what each environ begins with
 
     # Requests in
 
-    def _first_bytes(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
+        handler = self.server.handler
+        if handler is None or not (self.resting and handler.http(self, data)):
+            super().received(data)
+
+    def feed(self, data: bytes) -> None:
         """Take the PROXY header off the first bytes; only trusted peers may send one."""
-        if not self._head and data[0] in _NO_PROXY:  # as a rule
-            self.feed = self._parser.feed
-            self._parser.feed(data)
+        if self.request is not None or (not self._head and data[0] in _NO_PROXY):  # as a rule
+            self._pass_on(data)
             return
         head: bytes | bytearray = data
         if self._head:
@@ -89,7 +90,7 @@ class Http(KeepAlive):
                 raise Malformed(f"HTTP: no request begins with the byte 0x{head[0]:02x}")
             self._pass_on(bytes(head))
             return
-        if begins and not self._trusted:
+        if begins and not self.trusted:
             raise Malformed("HTTP: a PROXY header from a peer that is not trusted")
         found = proxy.parse(head) if begins else None
         if found is None:
@@ -98,15 +99,20 @@ class Http(KeepAlive):
             return
         end, client = found
         if client is not None:
-            self._parser.base = self.server.http_base(client, local_address(self.fd, self.address))
+            self.base = self.server.http_base(client, local_address(self.fd, self.address))
             self.address = client
         self._pass_on(bytes(head[end:]))
 
     def _pass_on(self, data: bytes) -> None:
         self._head = b""
-        self.feed = self._parser.feed
+        settings = self.server.settings
+        self._parser = parser = wire.Parser(
+            settings.header_bytes, settings.header_count, settings.request_line
+        )
+        parser.base = self.base
+        self.feed = parser.feed  # type: ignore[method-assign]
         if data:
-            self.feed(data)
+            parser.feed(data)
 
     @property
     def idle(self) -> bool:
@@ -114,7 +120,7 @@ class Http(KeepAlive):
 
     def prepare(self, request: wire.Request) -> None:
         environ = request.environ
-        if request.forwarded and self._trusted:
+        if request.forwarded and self.trusted:
             forwarded.apply(environ, request.forwarded, self.server.trust)
         if request.version == "1.1":
             environ["wsgi.early_hints"] = self._early_hints
@@ -140,11 +146,15 @@ class Http(KeepAlive):
 
     def response(self, environ: dict[str, Any]) -> Any:
         request = self.request
-        if _exchange is None or request.version != "1.1" or not request.complete:
+        if responder is None or request.version != "1.1" or not request.complete:
             return Response(self, environ)
         self._keep, self._chunked = request.keep_alive, False
         after = module.KEEP if request.keep_alive else module.SETTLE
-        return _exchange(self, environ, self.server.loop, module.HTTP, after, 0)
+        return responder.exchange(self, environ, self.server.loop, module.HTTP, after, 0)
+
+    def keep_rest(self, data: bytes, sent: int) -> None:
+        self._keep = self.request.keep_alive
+        super().keep_rest(data, sent)
 
     def head(self, status: str, fields: str, response: Response) -> bytes:
         request = self.request

@@ -8,16 +8,13 @@ body of known length that is larger than `body_buffer` may be streamed instead (
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from sdactivate.servers.native.connection import Connection, Owner
+from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.held_bodies import Upload
 from sdactivate.servers.native.input_stream import stream
 from sdactivate.servers.native.wire import Malformed, Message
 from sdactivate.servers.native.wsgi import PeerGone, Response
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Parser(Protocol):
@@ -32,17 +29,19 @@ class Parser(Protocol):
 class KeepAlive(Connection):
     """A connection whose requests come one after the other."""
 
+    resting = True  # what the peer says next begins a request
+    _head: bytes | bytearray = b""  # what has come ahead of the first request
     _timed = False  # the deadline of a header runs
     _malformed: Malformed | None = None  # what came behind a response that is still being sent
     request: Any = None  # the one that is being served, or waits for its body
 
-    def __init__(self, server: Owner, fd: int, address: Any, parser: Parser) -> None:
-        super().__init__(server, fd, address)
-        self._parser = parser
-        # Takes bytes from the peer; raises Malformed, PeerGone
-        self.feed: Callable[[bytes], None] = parser.feed
+    _parser: Parser
 
     # What each protocol gives
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the peer. Raises Malformed, PeerGone."""
+        raise NotImplementedError
 
     def prepare(self, request: Any) -> None:
         """Make the environ of a request whose header has just become complete, but for its body.
@@ -65,7 +64,7 @@ class KeepAlive(Connection):
         return self._parser.idle
 
     def received(self, data: bytes) -> None:
-        parser = self._parser
+        self.resting = False
         malformed = self._malformed
         try:
             if data:
@@ -73,6 +72,7 @@ class KeepAlive(Connection):
                     self.feed(data)
                 except Malformed as error:
                     malformed = error  # what has come whole before it is served first
+            parser = self._parser
             while parser.requests:
                 request = parser.requests[0]
                 if request is not self.request:
@@ -110,6 +110,7 @@ class KeepAlive(Connection):
             self._timed = False
             if self.upload is not None:
                 self._drop_upload()  # its request was aborted
+            self.resting = not self._head
             self.wait(settings.keepalive_timeout)
         elif not self._timed:
             # Its deadline does not move when more of the same header comes
@@ -117,7 +118,13 @@ class KeepAlive(Connection):
             self.wait(settings.header_timeout)
 
     def resume(self) -> None:
-        self.received(b"")
+        KeepAlive.received(self, b"")
+
+    def served(self) -> None:
+        """Go on behind a response that the compiled twin has not brought to its end."""
+        self._end_response()
+        if self.fd >= 0 and self._lingered < 0:
+            self.resume()
 
     def expired(self) -> None:
         if self._parser.idle:
@@ -171,6 +178,9 @@ class KeepAlive(Connection):
         self.server.respond(self.response(environ))
         if self.upload is not None:
             self._drop_upload()
+        self._end_response()
+
+    def _end_response(self) -> None:
         if not self.done:
             # Cut short, and the peer must not take it for the whole
             if self.output is None:

@@ -12,7 +12,7 @@ from sdactivate.servers.native.input_stream import stream
 from sdactivate.servers.native.wire import Malformed, Variables, scgi, uwsgi
 from sdactivate.servers.native.wsgi import Response
 
-_exchange = twin.responder()
+responder = twin.responder()
 
 
 class OneShot(Connection):
@@ -24,9 +24,8 @@ class OneShot(Connection):
     _environ: dict[str, Any] | None = None  # of a request whose body is still coming
     _left = 0  # bytes of the body that have not been taken
     _served = False
-    # What of the compiled twin reads this protocol (a name) and writes its responses; None: nothing
-    reader: str | None = None
-    writer: int | None = None
+    # How the compiled twin knows this protocol; None: it does not
+    dialect: int | None = None
 
     @staticmethod
     def parse(data: bytes | bytearray, limit: int) -> tuple[Variables, int] | None:
@@ -38,11 +37,15 @@ class OneShot(Connection):
         if self._environ is not None:
             self._collect(self._environ, data)
             return
+        found = None
         if self._data:
             data = self._appended(data)
+        elif self.dialect is not None and type(self.address) is not tuple:
+            found = self.server.handler.one_shot(self, data, self.dialect)
+            if found is True:
+                return
         server = self.server
         try:
-            found = self._plain(data)
             if found is None:
                 parsed = self.parse(data, server.settings.header_bytes)
                 if parsed is None:
@@ -84,20 +87,10 @@ class OneShot(Connection):
             self._environ = environ
             self._collect(environ, data)
 
-    def _plain(self, data: bytes | bytearray) -> tuple[dict[str, Any], int] | None:
-        """Return the environ and the offset of the body of a request that the twin can read."""
-        variables = self.server.variables
-        if variables is None or self.reader is None or isinstance(self.address, tuple):
-            return None
-        found: tuple[dict[str, Any], int] | None
-        found = getattr(variables, self.reader)(data, self.server.settings.header_bytes)
-        return found
-
     def _response(self, environ: dict[str, Any]) -> Any:
-        if _exchange is None or self.writer is None or self._left:
+        if self.dialect is None or self._left:
             return Response(self, environ)
-        after = module.CLOSE if self._lock is None else module.SETTLE
-        return _exchange(self, environ, self.server.loop, self.writer, after, 0)
+        return responder.exchange(self, environ, self.server.loop, self.dialect, module.CLOSE, 0)
 
     def _collect(self, environ: dict[str, Any], data: bytes | bytearray) -> None:
         """Keep a piece of the body; serve the request when it is the last."""
@@ -130,6 +123,11 @@ class OneShot(Connection):
     def _serve(self, environ: dict[str, Any]) -> None:
         self._served = True
         self.server.respond(self._response(environ))
+        self.served()
+
+    def served(self) -> None:
+        """Go on behind a response that has not come to its end."""
+        self._served = True
         if self.output is not None:
             if not self.done:
                 self.then = self.close  # cut short, as below
@@ -177,8 +175,7 @@ class Scgi(OneShot):
     """A connection that speaks SCGI."""
 
     protocol = "scgi"
-    reader: str | None = "scgi"
-    writer: int | None = module and module.SCGI
+    dialect: int | None = module and module.SCGI
     parse = staticmethod(scgi.parse)
 
 
@@ -186,8 +183,7 @@ class Uwsgi(OneShot):
     """A connection that speaks uwsgi."""
 
     protocol = "uwsgi"
-    reader = "uwsgi"
-    writer = module and module.UWSGI
+    dialect = module and module.UWSGI
     # Apache's mod_proxy_uwsgi wants a status line; nginx takes either
     status_line = "HTTP/1.1 "
     parse = staticmethod(uwsgi.parse)

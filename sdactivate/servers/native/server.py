@@ -30,7 +30,7 @@ from urllib.parse import unquote_to_bytes
 
 from sdactivate import backends, log, trust
 from sdactivate.servers.api import LOOK_AT_IDLE, QUIET, Figures, Lately
-from sdactivate.servers.native import forwarded, twin
+from sdactivate.servers.native import forwarded, http, one_shot, twin
 from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.environ_base import base_environ
 from sdactivate.servers.native.fastcgi import FastCgi
@@ -111,8 +111,9 @@ class Server:
             "FCGI_MAX_REQS": str(settings.connections * settings.workers),
             "FCGI_MPXS_CONNS": "0",
         }
-        self._http_base = {**self.base, "REMOTE_ADDR": forwarded.UNKNOWN}
-        del self._http_base["CONTENT_LENGTH"]
+        base = {**self.base, "REMOTE_ADDR": forwarded.UNKNOWN}
+        del base["CONTENT_LENGTH"]
+        self._http_base = twin.roomy(base)
         self.failed: str | None = None  # a process of threads goes on as long as it lives
         self.unobserved = False  # nobody looks at the figures until the next request
         self.held = Held(settings.held_bytes, _SPOOL_DIRECTORY)
@@ -125,6 +126,15 @@ class Server:
             settings.threads, settings.lent_threads, poke, self.fault
         )
         self.pool = self.loop.pool
+        self.handler = twin.handler(
+            settings,
+            self.variables,
+            one_shot.responder,
+            http.responder,
+            self.respond,
+            self.loop,
+            self.trust,
+        )
         self._poke = poke
         self._has_threads = False
         self._resting_until = 0.0

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
+from io import BytesIO
 from typing import Any
 
 from sdactivate.servers import forks
-from sdactivate.servers.native import cgi_environ, wsgi
+from sdactivate.servers.native import cgi_environ, forwarded, wsgi
 from sdactivate.servers.native.accel import module
-from sdactivate.servers.native.wire import HOSTS, METHODS, http
+from sdactivate.servers.native.wire import HOSTS, METHODS, Malformed, http
+from sdactivate.settings import Settings
 
 # Names that applications ask for: one object for each, as in their own code
 _USUAL = {
@@ -38,7 +41,7 @@ _PARSERS = frozenset(
 )
 
 
-def _roomy(environ: dict[str, Any]) -> dict[str, Any]:
+def roomy(environ: dict[str, Any]) -> dict[str, Any]:
     """Return a copy whose copies have room for a request's variables, so that they need not grow.
 
     A dictionary is as large as it once was; so is its copy, if no more than a third of it is gone.
@@ -80,7 +83,7 @@ def variables(base: dict[str, Any]) -> Any:
         kind = compiled.ODD if text in own else kinds.get(text, compiled.VARIABLE)
         return _USUAL.get(text, text), kind
 
-    begun = _roomy({name: base[name] for name in base if name != "CONTENT_LENGTH"})
+    begun = roomy({name: base[name] for name in base if name != "CONTENT_LENGTH"})
     return compiled.Variables(begun, METHODS, HOSTS, cgi_environ.MOUNTS, meaning)
 
 
@@ -102,8 +105,8 @@ def _field(name: bytes) -> tuple[str | None, int]:
     return _USUAL.get(key, key), kind
 
 
-fields: Any = None if module is None else module.Fields(HOSTS, _field).read
-"""Reads plain requests of HTTP (`_accel.Fields.read`), or None."""
+fields: Any = None if module is None else module.Fields(HOSTS, _field)
+"""Reads plain requests of HTTP (`_accel.Fields`), or None."""
 
 
 def _header(name: bytes) -> tuple[None, int]:
@@ -111,7 +114,7 @@ def _header(name: bytes) -> tuple[None, int]:
 
 
 def responder(server_and_date: Callable[[], str] = str) -> Any:
-    """Return what makes an exchange instead of a `Response` (`_accel.Responder.exchange`), or None.
+    """Return what makes exchanges, each in place of a `Response` (`_accel.Responder`), or None.
 
     server_and_date: returns the fields of these names, as HTTP has them at this second.
     """
@@ -121,5 +124,39 @@ def responder(server_and_date: Callable[[], str] = str) -> Any:
     def fields() -> bytes:
         return server_and_date().encode("ascii")
 
-    made = module.Responder(wsgi.Response, wsgi.statuses, fields, forks, wsgi.PeerGone, _header)
-    return made.exchange
+    return module.Responder(wsgi.Response, wsgi.statuses, fields, forks, wsgi.PeerGone, _header)
+
+
+def handler(
+    settings: Settings,
+    variables: Any,
+    cgi: Any,
+    http_responder: Any,
+    respond: Callable[[Any], None],
+    loop: Any,
+    trust: forwarded.Trust,
+) -> Any:
+    """Return what handles a server's plain requests (`_accel.Handler`), or None.
+
+    variables, cgi, http_responder: what reads and answers requests, made here. respond: lets the
+    application answer. loop: tells by `draining` that kept connections are to end.
+    """
+    if module is None:
+        return None
+    return module.Handler(
+        variables=variables,
+        fields=fields,
+        cgi=cgi,
+        http=http_responder,
+        respond=respond,
+        loop=loop,
+        buffer=BytesIO,
+        tell=partial(forwarded.told_of_client, trust),
+        mount=forwarded.mount,
+        malformed=Malformed,
+        kept=http.KEPT,
+        last=http.LAST,
+        limits=(settings.header_bytes, settings.header_count, settings.request_line),
+        most=settings.body_bytes or sys.maxsize,
+        timeout=float(settings.keepalive_timeout),
+    )

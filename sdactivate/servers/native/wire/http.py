@@ -8,7 +8,6 @@ have been checked by the front).
 """
 
 import re
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -78,12 +77,6 @@ def key(name: bytes) -> str | None:
     return found
 
 
-Plain = Callable[
-    [bytes, dict[str, Any], int, int, int],
-    "tuple[dict[str, Any], Variables | None, bool, int, int] | None",
-]
-
-
 class Request(Message):
     """A request whose header is complete.
 
@@ -101,6 +94,17 @@ class Request(Message):
         self.forwarded = forwarded
 
 
+def _complete(keep_alive: bool) -> Request:
+    request = Request(keep_alive, "1.1", {}, {})
+    request.complete = True
+    return request
+
+
+# What a connection's `request` is while the compiled twin serves one that has come whole, by
+# whether the connection is kept
+KEPT, LAST = _complete(True), _complete(False)
+
+
 class Parser:
     """The requests of one connection, from bytes in any pieces.
 
@@ -108,10 +112,6 @@ class Parser:
     `base` is what each environ begins with; it has nothing that a field could be called.
     `requests` gets each request whose header is complete, oldest first; the connection takes
     them. `idle` tells whether nothing of a request is under way.
-    `plain` reads a whole request in one call, if it is in plain form and there is nothing before
-    or behind it: called with the bytes, `base` and the limits in this order it returns the environ,
-    the fields of FORWARDED or None, whether the connection is kept, the length of the body and its
-    offset; or None, and then llhttp reads.
     """
 
     __slots__ = (
@@ -132,7 +132,6 @@ class Parser:
         "header_bytes",
         "header_count",
         "idle",
-        "plain",
         "request_line",
         "requests",
     )
@@ -144,7 +143,6 @@ class Parser:
         self.requests: list[Request] = []
         self._http = httptools.HttpRequestParser(self)
         self._feed = self._http.feed_data
-        self.plain: Plain | None = None
         self.idle = True
         self.base: dict[str, Any] = {}
         self._environ: dict[str, Any] = {}
@@ -163,13 +161,6 @@ class Parser:
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
-        if self.plain is not None and self.idle and not (self._raw or self.requests):
-            found = self.plain(
-                data, self.base, self.header_bytes, self.header_count, self.request_line
-            )
-            if found is not None:
-                self._take_plain(data, *found)
-                return
         # As a rule a whole header comes, and nothing else. Several in one piece need no cut either:
         # none of them can be over the limit. (To look for the end of the first costs more.)
         if (
@@ -197,24 +188,6 @@ class Parser:
             body = b"".join(last.body[-len(_END) :])[-len(_END) :]
             self._seen = len(_END) - (len(body) - len(body.rstrip(b"\r\n")))
             self.idle = not self._seen
-
-    def _take_plain(
-        self,
-        data: bytes,
-        environ: dict[str, Any],
-        forwarded: Variables | None,
-        keep_alive: bool,
-        length: int,
-        at: int,
-    ) -> None:
-        request = Request(keep_alive, "1.1", environ, forwarded or {})
-        request.length = request.received = length
-        if length:
-            request.body.append(data[at:])
-        request.complete = True
-        self.requests.append(request)
-        if not keep_alive:
-            self._raw = True
 
     def _cut(self, data: bytes, at: int) -> int:
         """Return how far to take `data` from `at` on, so that no message ends before that.

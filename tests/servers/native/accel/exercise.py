@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.wire import PARAMS, PROTOCOLS
 from sdactivate.servers import forks
-from sdactivate.servers.native import accel, pool, twin, wsgi
+from sdactivate.servers.native import accel, forwarded, pool, twin, wsgi
 from sdactivate.servers.native.environ_base import base_environ
 from sdactivate.servers.native.server import BY_FIRST_BYTE, Server
 from sdactivate.servers.native.wire import HOSTS
@@ -44,13 +44,13 @@ def remembering(name: str) -> Scenario:
     """The same, by somebody who knows them."""
     data = REQUESTS[name]
     if name.startswith("http"):
-        return lambda: twin.fields(data, BASE, 65536, 100, 8190)
+        return lambda: twin.fields.read(data, BASE, 65536, 100, 8190)
     reader = getattr(twin.variables(BASE), name.partition("-")[0])
     return lambda: reader(data, 65536)
 
 
 class Carrier:
-    """What an exchange needs of a connection."""
+    """What an exchange and a handler need of a connection."""
 
     protocol = "none"
     raw_body = True
@@ -59,8 +59,20 @@ class Carrier:
         self.fd = fd
         self.output = None
         self.done = False
-        self.request = self
+        self.request: Any = self
         self._parser = self
+        self._lock: Any = None
+        self.base = {name: value for name, value in BASE.items() if name != "CONTENT_LENGTH"}
+        self.trusted = True
+
+    def _early_hints(self, fields: Any) -> None:
+        """Nobody sends any."""
+
+    def wait(self, seconds: float) -> None:
+        """As a connection that the loop knows from now on."""
+
+    def served(self) -> None:
+        """As a connection that goes on."""
 
     def answered(self, request: Any) -> None:
         """As a parser of FastCGI."""
@@ -120,7 +132,7 @@ def failing(environ: Any, start: Any) -> Any:
 def answering(dialect: str, application: Any, peer: socket.socket, ours: socket.socket) -> Scenario:
     assert accel.module is not None
     compiled = accel.module
-    exchange = twin.responder(lambda: "Server: x\r\n")
+    exchange = twin.responder(lambda: "Server: x\r\n").exchange
     environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/", "REMOTE_ADDR": "a"}
     loop = type("Loop", (), {"draining": False})
     kind, keep, fd = getattr(compiled, dialect), compiled.KEEP, ours.fileno()
@@ -133,6 +145,39 @@ def answering(dialect: str, application: Any, peer: socket.socket, ours: socket.
                 peer.recv(1 << 20)
             except BlockingIOError:
                 pass
+
+    return run
+
+
+def handling(name: str, kept: bool, peer: socket.socket, ours: socket.socket) -> Scenario:
+    """A request from its bytes to the end of its answer; kept: the loop knows the connection."""
+    data = REQUESTS[name]
+    loop = type("Loop", (), {"draining": False})
+    handler = twin.handler(
+        Settings(),
+        twin.variables(BASE),
+        twin.responder(),
+        twin.responder(lambda: "Server: x\r\n"),
+        lambda exchange: exchange.run(plain),
+        loop,
+        forwarded.Trust(Settings()),
+    )
+
+    def run() -> None:
+        connection = Carrier(ours.fileno() if kept else os.dup(ours.fileno()))
+        connection._lock = kept or None
+        try:
+            if name.startswith("http"):
+                handler.http(connection, data)
+            else:
+                handler.one_shot(connection, data, getattr(accel.module, name.upper()))
+        finally:
+            try:
+                peer.recv(1 << 20)
+            except BlockingIOError:
+                pass
+            if not kept and connection.fd >= 0:
+                os.close(connection.fd)
 
     return run
 
@@ -204,6 +249,12 @@ def main() -> None:
         f"answer {dialect} {application.__name__}": answering(dialect, application, peer, ours)
         for dialect in ("SCGI", "UWSGI", "HTTP", "FASTCGI")
         for application in (plain, at_hand, unusual, failing)
+    }
+    scenarios |= {
+        f"handle {name}{' known' * kept}": handling(name, kept, peer, ours)
+        for name in ("http", "http-close", "scgi", "uwsgi")
+        for kept in (False, True)
+        if name == "http" or not kept
     }
     os.dup2(null, 2)  # what applications raise is logged
     whole = {f"serve {name}": serving(name) for name in REQUESTS}

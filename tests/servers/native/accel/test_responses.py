@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bench.wire import PARAMS, PROTOCOLS
-from sdactivate.servers.native import accel, fastcgi, http, one_shot, pool
+from sdactivate.servers.native import accel, fastcgi, http, one_shot, pool, twin
 from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.server import BY_FIRST_BYTE, Server
 from sdactivate.settings import Settings
@@ -249,7 +249,13 @@ class One:
         return answer
 
 
-NO_TWIN = [(module, "_exchange") for module in (one_shot, http, fastcgi)]
+def without_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on connections and servers are pure."""
+    monkeypatch.setattr(http, "responder", None)
+    monkeypatch.setattr(twin, "handler", lambda *arguments: None)
+    for kind in (one_shot.Scgi, one_shot.Uwsgi):
+        monkeypatch.setattr(kind, "dialect", None)
+    monkeypatch.setattr(fastcgi.FastCgi, "has_twin", False)
 
 
 def outcome(
@@ -286,9 +292,7 @@ def test_the_same_answer(
     application, access_log = APPLICATIONS[name], name == "list"
     for _ in range(2):  # the second time with what it knows by then
         compiled = outcome(application, data, capfd, access_log=access_log)
-    for module, attribute in NO_TWIN:
-        monkeypatch.setattr(module, attribute, None)
-    monkeypatch.setattr(fastcgi.FastCgi, "has_twin", False)
+    without_twin(monkeypatch)
     assert compiled == outcome(application, data, capfd, access_log=access_log)
 
 
@@ -375,7 +379,7 @@ def test_an_exchange_is_run_once() -> None:
     with peer, ours:
         connection = one_shot.Scgi(one.server, ours.fileno(), "")
         environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/"}
-        make = one_shot._exchange
+        make = one_shot.responder.exchange
         exchange = make(
             connection, environ, one.server.loop, accel.module.SCGI, accel.module.KEEP, 0
         )
