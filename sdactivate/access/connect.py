@@ -2,7 +2,7 @@
 
 A child process enters the root, drops to the identity (credentials(7), capabilities(7)) and
 calls connect(2). The connection is closed at once; a socket unit's service is started by it like
-by any other client.
+by any other client. A file is opened for reading instead, and a directory is entered.
 """
 
 import ctypes
@@ -29,16 +29,17 @@ def reached(error: int) -> bool:
     return error in _REACHED
 
 
-def prove(path: str, identity: Identity, root: str = "/") -> int:
+def prove(path: str, identity: Identity, root: str = "/", kind: str = "socket") -> int:
     """Return the errno of connecting to `path` as `identity` below `root`; 0: connected.
 
-    Raises Error where this process may not become `identity`.
+    `kind` is that of what the path leads to: see permissions.Node. Raises Error where this process
+    may not become `identity`.
     """
     reader, writer = os.pipe()
     if not (child := os.fork()):
         code = _NO_ANSWER
         try:
-            os.write(writer, b"%d" % _as_somebody_else(path, identity, root))
+            os.write(writer, b"%d" % _as_somebody_else(path, identity, root, kind))
             code = 0
         finally:
             os._exit(code)
@@ -54,12 +55,25 @@ def prove(path: str, identity: Identity, root: str = "/") -> int:
     return int(answer)
 
 
-def _as_somebody_else(path: str, identity: Identity, root: str) -> int:
+def _as_somebody_else(path: str, identity: Identity, root: str, kind: str) -> int:
     if root != "/":
         os.chroot(root)
     os.chdir("/")
     if os.geteuid() == 0 or identity != _ourselves():
         _become(identity)
+    try:
+        if kind == "file":
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY))
+        elif kind == "directory":
+            os.chdir(path)
+        else:
+            return _connect(path)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def _connect(path: str) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.setblocking(False)
         try:

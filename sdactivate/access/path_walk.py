@@ -9,7 +9,7 @@ import os
 import stat
 import struct
 
-from sdactivate.access.permissions import SEARCH, WRITE, Acl, Node, Step, Way
+from sdactivate.access.permissions import READ, SEARCH, WRITE, Acl, Node, Step, Way
 from sdactivate.errors import Error
 
 _MAX_LINKS = 40  # path_resolution(7)
@@ -25,6 +25,9 @@ _KINDS = {
     stat.S_IFCHR: "device",
     stat.S_IFBLK: "device",
 }
+
+NEEDS = {"file": READ, "directory": SEARCH}
+"""What people want of an end that is no socket: to read a file, to find what is in a directory."""
 
 # linux/posix_acl_xattr.h: a version, then entries of tag, permissions, id.
 _ACL_VERSION = 2
@@ -79,10 +82,11 @@ def _acl(real: str) -> Acl | None:
         raise
 
 
-def walk(path: str, root: str = "/", need: int = WRITE) -> Way:
+def walk(path: str, root: str = "/", need: int | None = WRITE) -> Way:
     """Return the way to the absolute `path`, as a process sees it whose root is `root`.
 
-    `need` is what is wanted of the end: connect(2) writes, execve(2) and chdir(2) need x.
+    `need` is what is wanted of the end: connect(2) writes, execve(2) and chdir(2) need x. None:
+    what NEEDS says of its kind, and otherwise w.
 
     A walk that ends early (nothing there, a loop of links) is a Way with that error and the
     steps up to it. Raises Error if `path` is not absolute, or if a directory on the way can't be
@@ -122,7 +126,7 @@ class _Walk:
         self.protected = _protected_symlinks()
         self.steps: list[Step] = []
 
-    def to(self, path: str, need: int) -> Way:
+    def to(self, path: str, need: int | None) -> Way:
         here: list[str] = []  # the directory that we stand in, from the root
         pending = _components(path)
         must_be_directory = path.endswith("/")
@@ -160,7 +164,8 @@ class _Walk:
             node = self._node(here)
         if must_be_directory and node.kind != "directory":
             return Way(path, tuple(self.steps), errno.ENOTDIR)
-        self.steps.append(Step(node, need))
+        wanted = NEEDS.get(node.kind, WRITE) if need is None else need
+        self.steps.append(Step(node, wanted))
         return Way(path, tuple(self.steps))
 
     def _node(self, names: list[str]) -> Node:

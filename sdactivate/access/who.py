@@ -1,4 +1,4 @@
-"""Who can connect to one address: accounts and running processes, with what decides for each."""
+"""Who can connect to one address or read one file: accounts and processes, and what decides."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sdactivate.access import bypass, words
 from sdactivate.access.accounts import Person
 from sdactivate.access.connect import prove, reached
-from sdactivate.access.path_walk import walk
+from sdactivate.access.path_walk import NEEDS, walk
 from sdactivate.access.permissions import Identity, Verdict, Way, judge
 from sdactivate.access.processes import Process
 from sdactivate.access.sock_diag import Listener, behind
@@ -79,8 +79,9 @@ def report(
 ) -> Report:
     """Find out who can connect to `address`: an absolute path, @name, or anything else for TCP.
 
-    `own` is the service that serves it. With `proving` each identity really connects once.
-    Raises Error where the walk or the proof needs root.
+    Where the path leads to a file the question is who can read it, and for a directory who can
+    reach what is in it. `own` is the service that serves it. With `proving` each identity really
+    connects once (or reads, or enters). Raises Error where the walk or the proof needs root.
     """
     listener = behind(address) if address[:1] in ("/", "@") else None
     if not address.startswith("/"):
@@ -109,9 +110,11 @@ class _Asker:
         self.proofs: dict[tuple[Identity, object], int] = {}
 
     def way(self, root: str) -> Way:
-        if len(os.fsencode(self.path)) > _SUN_PATH:
+        way = walk(self.path, root, need=None)
+        is_socket = way.end is None or way.end.kind not in NEEDS
+        if is_socket and len(os.fsencode(self.path)) > _SUN_PATH:
             return Way(self.path, (), errno.ENAMETOOLONG)
-        return walk(self.path, root)
+        return way
 
     def ask(self, identity: Identity, root: str = "/", view: object = None) -> Answer:
         key = str(view) if root != "/" else "/"
@@ -125,7 +128,10 @@ class _Asker:
         if not self.proving or identity.uids is not None:  # no way into a user namespace
             return None
         if (identity, key) not in self.proofs:
-            self.proofs[identity, key] = prove(self.path, identity, root)
+            end = self.ways[key].end
+            self.proofs[identity, key] = prove(
+                self.path, identity, root, end.kind if end else "socket"
+            )
         return self.proofs[identity, key]
 
 
@@ -149,4 +155,6 @@ def _by_unit(processes: Sequence[Process], asker: _Asker) -> Iterable[UnitProces
 
 def bypasses_front(report: Report, row: UnitProcesses) -> bool:
     """Whether a unit's processes can speak to the application past its front."""
+    if report.way and report.way.end and report.way.end.kind in NEEDS:
+        return False
     return bypass.bypasses_front(row.unit, row.identity, row.answer.verdict, (report.own,))

@@ -13,6 +13,10 @@ from sdactivate.terminal import escape
 _ANEW = "Stop its service, then `systemctl restart` its socket unit (`systemctl list-sockets`)"
 
 
+_QUESTIONS = {"file": "read it", "directory": "reach what is in it"}
+_PROVEN = {"file": "read", "directory": "entered"}
+
+
 def as_text(report: Report) -> str:
     """Return the report for people: the way as a tree, then who may pass."""
     address = escape(report.address)
@@ -21,10 +25,11 @@ def as_text(report: Report) -> str:
         verdicts = dict.fromkeys(answer.because for _, answer in report.people)
         return "\n".join([*lines, *verdicts]) + "\n"
     lines += [*_tree(report.way), *_members_of(report.way.end), ""]
+    done = _done(report)
     if report.people:
         lines += [
             "Accounts",
-            *_table([(_yes(a), p.name, p.why, _reason(a)) for p, a in report.people]),
+            *_table([(_yes(a), p.name, p.why, _reason(a, done)) for p, a in report.people]),
             "",
         ]
     by_root = [row for row in report.processes if row.identity.override and row.answer.allowed]
@@ -36,7 +41,7 @@ def as_text(report: Report) -> str:
                 _yes(t.answer),
                 t.unit or "no unit",
                 _members(t),
-                _reason(t.answer)
+                _reason(t.answer, done)
                 + ("; it can bypass the front" if bypasses_front(report, t) else ""),
             )
             for t in others
@@ -58,6 +63,8 @@ def _listening(report: Report) -> str:
     if listener:
         damage = f"; {listener.damage}. {_ANEW}" if listener.damage else ""
         return f": listening, {listener.waiting} of {listener.backlog} waiting{damage}"
+    if end and end.kind in _QUESTIONS:
+        return f": a {end.kind}, and who can {_QUESTIONS[end.kind]}"
     what = f"not a socket but a {end.kind}" if end and end.kind != "socket" else ""
     return ": nothing listens here" + (f", {what}" if what else "")
 
@@ -92,10 +99,16 @@ def _yes(answer: Answer) -> str:
     return {True: "yes", False: "no", None: "?"}[answer.allowed]
 
 
-def _reason(answer: Answer) -> str:
+def _done(report: Report) -> str:
+    """What a proof has done where nothing refused it."""
+    end = report.way.end if report.way else None
+    return _PROVEN.get(end.kind if end else "", "connected")
+
+
+def _reason(answer: Answer, done: str) -> str:
     if answer.proof is None:
         return answer.because
-    outcome = "connected" if not answer.proof else errno.errorcode.get(answer.proof, "?")
+    outcome = done if not answer.proof else errno.errorcode.get(answer.proof, "?")
     if answer.differs:
         return f"{answer.because}; BUT PROVEN OTHERWISE: {outcome}"
     return f"{answer.because}; proven: {outcome}"
@@ -123,6 +136,7 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 def as_json(report: Report) -> dict[str, Any]:
     """Return the report as plain values; the names of docs/who.md."""
+    done = _done(report)
     return {
         "address": report.address,
         "listening": report.listener is not None,
@@ -133,7 +147,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "members": words.members(report.way.end.gid) if report.way and report.way.end else [],
         "way": [_node(step.node) for step in report.way.steps] if report.way else [],
         "accounts": [
-            {"name": person.name, "why": person.why, **_answer(answer)}
+            {"name": person.name, "why": person.why, **_answer(answer, done)}
             for person, answer in report.people
         ],
         "processes": [
@@ -144,7 +158,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "uid": row.identity.uid,
                 "gid": row.identity.gid,
                 "groups": sorted(row.identity.groups),
-                **_answer(row.answer),
+                **_answer(row.answer, done),
                 "bypasses_front": bypasses_front(report, row),
             }
             for row in report.processes
@@ -164,13 +178,13 @@ def _node(node: Node) -> dict[str, Any]:
     }
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(answer: Answer, done: str) -> dict[str, Any]:
     verdict = answer.verdict
     return {
         "allowed": answer.allowed,
         "decided_by": verdict.node.path if verdict and verdict.node else None,
         "class": verdict.by if verdict else None,
         "because": answer.because,
-        "proof": None if answer.proof is None else errno.errorcode.get(answer.proof, "connected"),
+        "proof": None if answer.proof is None else errno.errorcode.get(answer.proof, done),
         "differs": answer.differs,
     }

@@ -4,7 +4,7 @@ import argparse
 import json
 from os.path import abspath
 
-SUMMARY = "who can connect to a socket, and why not"
+SUMMARY = "who can connect to a socket, or read a file, and why not"
 EXAMPLES = """\
 examples:
   sdactivate who /run/mysite.sock                      everyone of interest on this host
@@ -12,12 +12,13 @@ examples:
   sdactivate who /run/mysite.sock --as www-data        one account; exit 1 if it can't
   sdactivate who /run/mysite.sock --as :web            anyone who is only in group web
   sudo sdactivate who /run/mysite.sock --prove         really connect as each of them
+  sdactivate who /srv/mysite/static/a.css              who can read a file that a front serves
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sdactivate who`."""
-    parser.add_argument("target", metavar="PATH|NAME", help="a socket, or a socket unit")
+    parser.add_argument("target", metavar="PATH|NAME", help="a socket or file, or a socket unit")
     parser.add_argument(
         "--as",
         dest="users",

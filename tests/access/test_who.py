@@ -172,3 +172,33 @@ def test_a_mount_that_follows_no_links_follows_none() -> None:
     if "nosymfollow" in done.stderr or "wrong fs type" in done.stderr:
         pytest.skip("mount(8) or this kernel doesn't know nosymfollow (Linux 5.10 does)")
     assert done.stdout == "/mnt/s True True\n/mnt/l False True\n", done.stderr
+
+
+@as_root
+def test_of_a_file_the_question_is_who_can_read_it() -> None:
+    """However long its path; of a directory it is who can reach what is in it."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        os.chmod(directory, 0o755)
+        closed = Path(directory, "closed")
+        closed.mkdir()
+        for parent, mode in ((Path(directory), 0o604), (Path(directory), 0o600), (closed, 0o644)):
+            name = parent / ("x" * 120)
+            name.touch()
+            name.chmod(mode)
+            closed.chmod(0o700)
+            report = who.report(str(name), [asked("nobody")], list(running()), proving=True)
+            ((_, answer),) = report.people
+            text = who_report.as_text(report)
+            assert text.startswith(f"{name}: a file, and who can read it\n")
+            assert "front" not in text
+            assert not report.differs
+            because = {
+                0o604: f"{name}: others have r--; proven: read",
+                0o600: f"{name}: others have ---, needs r; proven: EACCES",
+                0o644: f"{closed}: others have ---, needs x; proven: EACCES",
+            }[mode]
+            assert because in text
+            assert answer.allowed is (mode == 0o604)
+        report = who.report(directory, [asked("nobody")], proving=True)
+        shown = who_report.as_json(report)["accounts"][0]
+        assert (shown["allowed"], shown["proof"]) == (True, "entered")
