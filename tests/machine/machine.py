@@ -250,6 +250,10 @@ class Machine:
         command = self.command(*argv, user=user)
         return _run(command, timeout, check=check, input=input, env={**ENVIRON, **(env or {})})
 
+    def succeeds(self, *argv: str) -> bool:
+        """Whether a command inside ends with 0."""
+        return not self.run(*argv, check=False).returncode
+
     def popen(self, *argv: str, user: str | None = None, **options: Any) -> subprocess.Popen[str]:
         """Start a command inside that goes on by itself; ends with the machine at the latest."""
         options = {"env": ENVIRON, "text": True, "start_new_session": True, **options}
