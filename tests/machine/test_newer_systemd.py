@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine import test_install, test_lifecycle, test_readme, test_sandbox
+from tests.machine import (
+    test_django_tasks,
+    test_install,
+    test_lifecycle,
+    test_readme,
+    test_sandbox,
+)
 from tests.machine.machine import Installation, Machine, debian, install
 
 pytestmark = pytest.mark.skipif(
@@ -77,4 +83,5 @@ def test_an_installation(machine: Machine) -> None:
     machine.run("sdactivate", "uninstall", "mysite")
 
 
+test_django_6 = test_django_tasks.test_a_task_under_way_at_a_release
 test_the_readme = test_readme.test_its_console_blocks
