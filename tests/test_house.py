@@ -48,7 +48,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 NATIVE: tuple[tuple[str, ...], ...] = (
     ("wire", "wsgi", "concurrency", "shut_idle", "accel"),
     ("pool", "held_bodies", "cgi_environ", "environ_base", "input_stream"),
-    ("loop", "pending_output", "forwarded", "twin"),
+    ("loop", "pending_output", "forwarded"),
+    ("twin",),
     ("connection",),
     ("one_shot", "keepalive", "listener"),
     ("http", "fastcgi"),

@@ -103,7 +103,7 @@ number_of(Slice slice)
 
 /* Keys and values that are the same in every environ. */
 static PyObject *key_method, *key_protocol, *key_uri, *key_path, *key_query, *key_scheme;
-static PyObject *key_mount, *key_client, *key_host, *key_input, *key_hints;
+static PyObject *key_mount, *key_client, *key_input, *key_hints;
 static PyObject *value_http11, *value_https;
 
 /* -- Names: what a name on the wire means, asked once of Python and remembered ------------------ */
@@ -128,7 +128,7 @@ typedef struct {
 
 typedef struct {
     PyObject *meaning; /* bytes -> (key or None, kind) */
-    unsigned next;     /* the way that the next new name takes */
+    unsigned learned;  /* how many have been learnt: then an entry may be another name's */
     Name table[BUCKETS][WAYS];
 } Names;
 
@@ -174,7 +174,7 @@ learn(Names *names, Slice spelt, uint64_t hash)
         Py_DECREF(answer);
         return NULL;
     }
-    Name *name = &names->table[hash % BUCKETS][names->next++ % WAYS];
+    Name *name = &names->table[hash % BUCKETS][names->learned++ % WAYS];
     forget_name(name);
     if (key != Py_None) {
         Py_INCREF(key);
@@ -209,16 +209,20 @@ is_nameable(Slice spelt)
     return spelt.size > 0 && spelt.size <= LONGEST_NAME;
 }
 
+static int
+is_text(PyObject *text, Slice value)
+{
+    return text != NULL && PyUnicode_GET_LENGTH(text) == value.size
+           && memcmp(PyUnicode_1BYTE_DATA(text), value.at, (size_t)value.size) == 0;
+}
+
 /* The text of a value (a new reference), the same object as last time if it is the same text. */
 static PyObject *
 value_of(Name *known, Slice value)
 {
     PyObject *last = known->value;
-    if (last != NULL && PyUnicode_GET_LENGTH(last) == value.size
-        && memcmp(PyUnicode_1BYTE_DATA(last), value.at, (size_t)value.size) == 0) {
-        Py_INCREF(last);
-        return last;
-    }
+    if (is_text(last, value))
+        return Py_INCREF(last), last;
     PyObject *text = text_of(value);
     if (text != NULL && value.size <= LONGEST_VALUE) {
         Py_INCREF(text);
@@ -242,6 +246,140 @@ clear_names(Names *names)
     for (int bucket = 0; bucket < BUCKETS; bucket++)
         for (int way = 0; way < WAYS; way++)
             forget_name(&names->table[bucket][way]);
+}
+
+/* -- Patterns: which names come together, and the environ that was made of them last ------------- */
+
+/* One request has mostly the names that another one had, in the same order: those that the front's
+   configuration and the client's browser make. So of some such sequences the last environ is kept,
+   as it was before anything followed from one variable for another. Of a request that has the same
+   names only the values are compared that it has now, and its environ is a copy, with those put
+   in that differ. Nothing of another request can be left in it: each slot is compared each time. */
+
+#define MOST_NAMES 128
+#define PATTERNS 4
+
+typedef struct {
+    Slice name, value;
+} Pair;
+
+typedef struct {
+    Name *known;
+    PyObject *text; /* borrowed from one of the pattern's dictionaries; NULL: it is in none */
+} Slot;
+
+typedef struct {
+    PyObject *environ;   /* NULL: there is no pattern here */
+    PyObject *forwarded; /* of HTTP: what a front says of its client; NULL: nothing */
+    unsigned learned;    /* the pattern holds only while the names are those that it was made with */
+    Py_ssize_t count;
+    Slot slots[MOST_NAMES];
+} Pattern;
+
+typedef struct {
+    unsigned next; /* the place that the next new one takes */
+    unsigned turn; /* changes whenever one of them changes or is used */
+    Pattern table[PATTERNS];
+} Patterns;
+
+static int
+has_names(const Pattern *pattern, const Pair *pairs)
+{
+    for (Py_ssize_t i = 0; i < pattern->count; i++) {
+        const Name *known = pattern->slots[i].known;
+        Slice name = pairs[i].name;
+        if (known->length != name.size || memcmp(known->spelling, name.at, (size_t)name.size) != 0)
+            return 0;
+    }
+    return 1;
+}
+
+/* The pattern of these names, NULL where there is none. */
+static Pattern *
+pattern_of(Patterns *patterns, const Names *names, const Pair *pairs, Py_ssize_t count)
+{
+    for (Pattern *each = patterns->table; each < patterns->table + PATTERNS; each++)
+        if (each->environ != NULL && each->learned == names->learned && each->count == count
+            && has_names(each, pairs))
+            return each;
+    return NULL;
+}
+
+/* Put a value into a pattern's environ, if it is not there already. */
+static Verdict
+refresh(Pattern *pattern, Slot *slot, Slice value)
+{
+    if (is_text(slot->text, value))
+        return PLAIN;
+    PyObject *text = value_of(slot->known, value);
+    if (text == NULL)
+        return FAILED;
+    int failed = PyDict_SetItem(pattern->environ, slot->known->key, text);
+    if (!failed)
+        slot->text = text;
+    Py_DECREF(text);
+    return failed ? FAILED : PLAIN;
+}
+
+/* The environ of a pattern that has been refreshed: a new reference, NULL with an error, or NULL
+   without one. To make a dictionary may be to collect garbage, and so to let other threads run. */
+static PyObject *
+copy_of(Patterns *patterns, const Pattern *pattern)
+{
+    unsigned turn = ++patterns->turn;
+    PyObject *environ = PyDict_Copy(pattern->environ);
+    if (patterns->turn != turn)
+        Py_CLEAR(environ);
+    return environ;
+}
+
+/* Remember an environ as a pattern, if no name was learnt since `learned`; the slots say where in it,
+   or in `forwarded`, each name's value is. */
+static int
+remember(Patterns *patterns, const Names *names, unsigned learned, PyObject *environ,
+         PyObject *forwarded, const Slot *slots, Py_ssize_t count)
+{
+    if (names->learned != learned)
+        return 0;
+    PyObject *copy = PyDict_Copy(environ);
+    if (copy == NULL)
+        return -1;
+    if (names->learned != learned) {
+        Py_DECREF(copy);
+        return 0;
+    }
+    patterns->turn++;
+    Pattern *pattern = &patterns->table[patterns->next++ % PATTERNS];
+    PyObject *old[] = {pattern->environ, pattern->forwarded};
+    Py_XINCREF(forwarded);
+    pattern->environ = copy;
+    pattern->forwarded = forwarded;
+    pattern->learned = learned;
+    pattern->count = count;
+    memcpy(pattern->slots, slots, (size_t)count * sizeof *slots);
+    Py_XDECREF(old[0]);
+    Py_XDECREF(old[1]);
+    return 0;
+}
+
+static int
+visit_patterns(Patterns *patterns, visitproc visit, void *arg)
+{
+    for (int i = 0; i < PATTERNS; i++) {
+        Py_VISIT(patterns->table[i].environ);
+        Py_VISIT(patterns->table[i].forwarded);
+    }
+    return 0;
+}
+
+static void
+clear_patterns(Patterns *patterns)
+{
+    patterns->turn++;
+    for (int i = 0; i < PATTERNS; i++) {
+        Py_CLEAR(patterns->table[i].environ);
+        Py_CLEAR(patterns->table[i].forwarded);
+    }
 }
 
 /* -- SCGI, uwsgi, FastCGI: variables -> environ ------------------------------------------------- */
@@ -274,13 +412,12 @@ typedef struct {
     PyObject *hosts;   /* those that were checked */
     PyObject *mounts;  /* the same */
     Names names;
+    Patterns patterns;
 } Variables;
 
 /* A request that is being read. `values` are borrowed from the environ. */
 typedef struct {
     PyObject *environ;
-    Py_ssize_t added; /* keys that the base does not have */
-    unsigned seen;    /* a bit for each kind from METHOD on */
     PyObject *values[KINDS];
     Slice length, https, scheme; /* at == NULL: it has not come */
 } Reading;
@@ -302,34 +439,83 @@ keep_slice(Reading *reading, int kind, Slice value)
     return 1;
 }
 
+/* Read variables one by one; the slots are filled. */
 static Verdict
-take_variable(Variables *self, Reading *reading, Slice name, Slice value)
+read_variables(Variables *self, Reading *reading, const Pair *pairs, Py_ssize_t count, Slot *slots)
 {
-    if (!is_nameable(name))
-        return UNUSUAL;
-    Name *known = look_up(&self->names, name);
-    if (known == NULL)
+    Py_ssize_t added = 0;  /* keys that the base does not have */
+    unsigned seen = 0;     /* a bit for each kind from METHOD on */
+    reading->environ = PyDict_Copy(self->base);
+    if (reading->environ == NULL)
         return FAILED;
-    int kind = known->kind;
-    if (kind == DROPPED)
-        return PLAIN;
-    if (kind == ODD || known->key == NULL)
-        return UNUSUAL;
-    if (kind >= METHOD && reading->seen & 1u << kind)
-        return UNUSUAL;
-    reading->seen |= 1u << kind;
-    if (!keep_slice(reading, kind, value))
-        return PLAIN;
-    PyObject *key = known->key, *text = value_of(known, value);
-    if (text == NULL)
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Slice name = pairs[i].name, value = pairs[i].value;
+        if (!is_nameable(name))
+            return UNUSUAL;
+        Name *known = look_up(&self->names, name);
+        if (known == NULL)
+            return FAILED;
+        slots[i] = (Slot){known, NULL};
+        int kind = known->kind;
+        if (kind == DROPPED)
+            continue;
+        if (kind == ODD || known->key == NULL || (kind >= METHOD && seen & 1u << kind))
+            return UNUSUAL;
+        seen |= 1u << kind;
+        if (!keep_slice(reading, kind, value))
+            continue;
+        PyObject *key = known->key, *text = value_of(known, value);
+        if (text == NULL)
+            return FAILED;
+        int failed = PyDict_SetItem(reading->environ, key, text);
+        Py_DECREF(text);
+        if (failed)
+            return FAILED;
+        reading->values[kind] = slots[i].text = text;
+        added += kind < QUERY;
+    }
+    return PyDict_Size(reading->environ) == PyDict_Size(self->base) + added ? PLAIN
+                                                                            : UNUSUAL; /* one twice */
+}
+
+/* The same by a pattern. */
+static Verdict
+refresh_variables(Variables *self, Reading *reading, const Pair *pairs, Pattern *pattern)
+{
+    for (Py_ssize_t i = 0; i < pattern->count; i++) {
+        Slot *slot = pattern->slots + i;
+        int kind = slot->known->kind;
+        if (kind == DROPPED)
+            continue;
+        int is_kept = keep_slice(reading, kind, pairs[i].value);
+        if (is_kept != (slot->text != NULL))
+            return UNUSUAL;
+        if (is_kept && refresh(pattern, slot, pairs[i].value) == FAILED)
+            return FAILED;
+        reading->values[kind] = slot->text;
+    }
+    reading->environ = copy_of(&self->patterns, pattern);
+    return reading->environ != NULL ? PLAIN : PyErr_Occurred() ? FAILED : UNUSUAL;
+}
+
+/* Read variables, by a pattern if there is one. */
+static Verdict
+take_variables(Variables *self, Reading *reading, const Pair *pairs, Py_ssize_t count)
+{
+    Pattern *pattern = pattern_of(&self->patterns, &self->names, pairs, count);
+    if (pattern != NULL) {
+        Verdict verdict = refresh_variables(self, reading, pairs, pattern);
+        if (verdict != UNUSUAL)
+            return verdict;
+        *reading = (Reading){0};
+    }
+    unsigned learned = self->names.learned;
+    Slot slots[MOST_NAMES];
+    Verdict verdict = read_variables(self, reading, pairs, count, slots);
+    if (verdict == PLAIN
+        && remember(&self->patterns, &self->names, learned, reading->environ, NULL, slots, count))
         return FAILED;
-    int failed = PyDict_SetItem(reading->environ, key, text);
-    Py_DECREF(text);
-    if (failed)
-        return FAILED;
-    reading->values[kind] = text;
-    reading->added += kind < QUERY;
-    return PLAIN;
+    return verdict;
 }
 
 static Verdict
@@ -372,8 +558,6 @@ check_path(Variables *self, Reading *reading)
 static Verdict
 complete(Variables *self, Reading *reading)
 {
-    if (PyDict_Size(reading->environ) != PyDict_Size(self->base) + reading->added)
-        return UNUSUAL; /* one came twice */
     PyObject *method = reading->values[METHOD], *host = reading->values[HOST];
     PyObject *server = reading->values[SERVER];
     if (method == NULL)
@@ -393,24 +577,23 @@ complete(Variables *self, Reading *reading)
     return verdict == PLAIN ? set_scheme(reading) : verdict;
 }
 
-/* The three framings. Each takes all names and values of a block, or finds it unusual. */
+/* The three framings. Each splits a block into names and values: how many, or -1 where they are too
+   many or not framed as they should be. */
 
-static Verdict
-take_scgi(Variables *self, Reading *reading, Slice block)
+static Py_ssize_t
+split_scgi(Slice block, Pair *pairs)
 {
     const char *at = block.at, *end = at + block.size;
-    while (at < end) { /* the block ends with NUL */
+    Py_ssize_t count = 0;
+    for (; at < end; count++) { /* the block ends with NUL */
         const char *middle = memchr(at, 0, (size_t)(end - at));
-        if (middle + 1 >= end)
-            return UNUSUAL; /* a name without a value */
+        if (middle + 1 >= end || count == MOST_NAMES)
+            return -1; /* a name without a value */
         const char *stop = memchr(middle + 1, 0, (size_t)(end - middle - 1));
-        Slice name = {at, middle - at}, value = {middle + 1, stop - middle - 1};
-        Verdict verdict = take_variable(self, reading, name, value);
-        if (verdict != PLAIN)
-            return verdict;
+        pairs[count] = (Pair){{at, middle - at}, {middle + 1, stop - middle - 1}};
         at = stop + 1;
     }
-    return PLAIN;
+    return count;
 }
 
 static unsigned
@@ -433,18 +616,15 @@ next_uwsgi(Slice *rest, Slice *found)
     return 1;
 }
 
-static Verdict
-take_uwsgi(Variables *self, Reading *reading, Slice rest)
+static Py_ssize_t
+split_uwsgi(Slice rest, Pair *pairs)
 {
-    while (rest.size) {
-        Slice name, value;
-        if (!next_uwsgi(&rest, &name) || !next_uwsgi(&rest, &value))
-            return UNUSUAL;
-        Verdict verdict = take_variable(self, reading, name, value);
-        if (verdict != PLAIN)
-            return verdict;
-    }
-    return PLAIN;
+    Py_ssize_t count = 0;
+    for (; rest.size; count++)
+        if (count == MOST_NAMES || !next_uwsgi(&rest, &pairs[count].name)
+            || !next_uwsgi(&rest, &pairs[count].value))
+            return -1;
+    return count;
 }
 
 /* Take a length of one byte or four (section 3.4); whether it is there. */
@@ -464,35 +644,34 @@ next_length(Slice *rest, Py_ssize_t *length)
     return 1;
 }
 
-static Verdict
-take_pairs(Variables *self, Reading *reading, Slice rest)
+static Py_ssize_t
+split_fastcgi(Slice rest, Pair *pairs)
 {
-    while (rest.size) {
-        Py_ssize_t name_size, value_size;
-        if (!next_length(&rest, &name_size) || !next_length(&rest, &value_size))
-            return UNUSUAL;
-        if (name_size > rest.size || value_size > rest.size - name_size)
-            return UNUSUAL;
-        Slice name = {rest.at, name_size}, value = {rest.at + name_size, value_size};
-        Verdict verdict = take_variable(self, reading, name, value);
-        if (verdict != PLAIN)
-            return verdict;
-        rest = (Slice){value.at + value_size, rest.size - name_size - value_size};
+    Py_ssize_t count = 0;
+    for (; rest.size; count++) {
+        Py_ssize_t name, value;
+        if (count == MOST_NAMES || !next_length(&rest, &name) || !next_length(&rest, &value)
+            || name > rest.size || value > rest.size - name)
+            return -1;
+        pairs[count] = (Pair){{rest.at, name}, {rest.at + name, value}};
+        rest = (Slice){rest.at + name + value, rest.size - name - value};
     }
-    return PLAIN;
+    return count;
 }
 
-typedef Verdict (*Framing)(Variables *, Reading *, Slice);
+typedef Py_ssize_t (*Framing)(Slice, Pair *);
 
 /* The environ of a block of variables, and the length of the body, 0 where none is told: a new
    reference, NULL with an error, or NULL without one. */
 static PyObject *
-environ_of(Variables *self, Framing framing, Slice block, Py_ssize_t *length)
+environ_of(Variables *self, Framing split, Slice block, Py_ssize_t *length)
 {
-    Reading reading = {.environ = PyDict_Copy(self->base)};
-    if (reading.environ == NULL)
+    Pair pairs[MOST_NAMES];
+    Py_ssize_t count = split(block, pairs);
+    if (count < 0)
         return NULL;
-    Verdict verdict = framing(self, &reading, block);
+    Reading reading = {0};
+    Verdict verdict = take_variables(self, &reading, pairs, count);
     if (verdict == PLAIN)
         verdict = complete(self, &reading);
     if (verdict != PLAIN)
@@ -566,10 +745,11 @@ find_uwsgi(Slice data, Py_ssize_t limit, Slice *block, Py_ssize_t *end)
 
 typedef struct {
     int (*find)(Slice, Py_ssize_t, Slice *, Py_ssize_t *);
-    Framing take;
+    Framing split;
 } OneShot;
 
-static const OneShot one_shots[] = {[SCGI] = {find_scgi, take_scgi}, [UWSGI] = {find_uwsgi, take_uwsgi}};
+static const OneShot one_shots[] = {[SCGI] = {find_scgi, split_scgi},
+                                    [UWSGI] = {find_uwsgi, split_uwsgi}};
 
 /* The environ of the request that `data` begins with, where its body begins and how long it is: as
    `environ_of`. */
@@ -580,7 +760,7 @@ read_one_shot(Variables *self, int dialect, Slice data, Py_ssize_t limit, Slice 
     Py_ssize_t end;
     if (!one_shots[dialect].find(data, limit, &block, &end))
         return NULL;
-    PyObject *environ = environ_of(self, one_shots[dialect].take, block, &body->size);
+    PyObject *environ = environ_of(self, one_shots[dialect].split, block, &body->size);
     body->at = data.at + end;
     return environ;
 }
@@ -642,7 +822,7 @@ variables_fastcgi(PyObject *object, PyObject *const *args, Py_ssize_t count)
         Py_RETURN_NONE;
     PyObject *keep = byte_at(begin.at + 2) & 1 ? Py_True : Py_False;
     Py_ssize_t length;
-    PyObject *environ = environ_of((Variables *)object, take_pairs, params, &length);
+    PyObject *environ = environ_of((Variables *)object, split_fastcgi, params, &length);
     return environ == NULL ? nothing() : Py_BuildValue("NIO", environ, number, keep);
 }
 
@@ -678,6 +858,8 @@ variables_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->methods);
     Py_VISIT(self->hosts);
     Py_VISIT(self->mounts);
+    if (visit_patterns(&self->patterns, visit, arg))
+        return 1;
     return visit_names(&self->names, visit, arg);
 }
 
@@ -689,6 +871,7 @@ variables_clear(PyObject *object)
     Py_CLEAR(self->methods);
     Py_CLEAR(self->hosts);
     Py_CLEAR(self->mounts);
+    clear_patterns(&self->patterns);
     clear_names(&self->names);
     return 0;
 }
@@ -733,14 +916,16 @@ enum { FIELD, FORWARDED, IGNORED, PARSERS /* original's */, FIELD_HOST, FIELD_LE
 typedef struct {
     PyObject_HEAD
     PyObject *hosts; /* those that were checked */
+    PyObject *base;  /* what the environs of the patterns begin with */
     Names names;
+    Patterns patterns;
 } Fields;
 
 /* A request that is being read. */
 typedef struct {
     PyObject *environ;
     PyObject *forwarded; /* what a front says of its client; NULL: nothing */
-    Py_ssize_t fields, added, told;
+    PyObject *host; /* borrowed from the environ */
     Py_ssize_t length;
     int has_host, has_length, has_connection, closes;
 } Message;
@@ -770,11 +955,25 @@ make_classes(void)
     classes['\t'] = IN_VALUE;
 }
 
+/* Whether 8 bytes are all of 0x20-0x7e: in none of them the highest bit is set, be it as it is, with
+   one more, or with 0x20 less. */
+static int
+all_printable(const char *at)
+{
+    const uint64_t ones = 0x0101010101010101u;
+    uint64_t word;
+    memcpy(&word, at, 8);
+    return !((word | (word + ones) | (word - 0x20 * ones)) & 0x80 * ones);
+}
+
 /* The bytes of a class at the beginning of `rest`, which are taken off it. */
 static Slice
 run_of(Slice *rest, int class)
 {
     const char *at = rest->at, *end = at + rest->size;
+    if (class == IN_VALUE)
+        while (end - at >= 8 && all_printable(at))
+            at += 8;
     while (at < end && classes[(unsigned char)*at] & class)
         at++;
     Slice found = {rest->at, at - rest->at};
@@ -881,77 +1080,165 @@ obey(Message *message, int kind, Slice value)
     }
 }
 
-static Verdict
-keep_field(Message *message, int kind, PyObject *key, PyObject *text)
+static Slice
+stripped(Slice value)
 {
-    PyObject *into = message->environ;
-    if (kind == FORWARDED) {
-        if (message->forwarded == NULL && (message->forwarded = PyDict_New()) == NULL)
-            return FAILED;
-        into = message->forwarded;
-        message->told++;
-    }
-    else
-        message->added++;
-    return PyDict_SetItem(into, key, text) ? FAILED : PLAIN;
-}
-
-static Verdict
-take_field(Fields *self, Message *message, Slice *rest)
-{
-    Slice name = run_of(rest, IN_NAME);
-    if (!is_nameable(name) || !take_text(rest, ":", 1))
-        return UNUSUAL;
-    Slice value = run_of(rest, IN_VALUE);
-    if (!take_text(rest, "\r\n", 2))
-        return UNUSUAL;
     while (value.size && (*value.at == ' ' || *value.at == '\t'))
         value = (Slice){value.at + 1, value.size - 1};
     while (value.size && (value.at[value.size - 1] == ' ' || value.at[value.size - 1] == '\t'))
         value.size--;
-    message->fields++;
-    Name *known = look_up(&self->names, name);
-    if (known == NULL)
-        return FAILED;
-    int kind = known->kind;
-    if (!obey(message, kind, value))
-        return UNUSUAL;
-    if (kind == IGNORED)
-        return PLAIN;
-    if (known->key == NULL)
-        return UNUSUAL;
-    PyObject *key = known->key, *text = value_of(known, value);
-    if (text == NULL)
-        return FAILED;
-    Verdict verdict = keep_field(message, kind, key, text);
-    if (verdict == PLAIN && kind == FIELD_HOST)
-        verdict = is_among(self->hosts, text);
-    Py_DECREF(text);
-    return verdict;
+    return value;
 }
 
-/* Take the header of a request off `rest`, up to its empty line. */
-static Verdict
-take_header(Fields *self, Message *message, Slice *rest, Py_ssize_t count, Py_ssize_t line)
+/* Split a header into fields, up to its empty line, and take it off `rest`: how many, or -1 where
+   they are too many or not plain. */
+static Py_ssize_t
+split_header(Slice *rest, Pair *pairs)
 {
-    Py_ssize_t before = PyDict_Size(message->environ);
-    Verdict verdict = PLAIN;
-    Slice start = *rest;
-    const char *fields = memchr(start.at, '\n', (size_t)start.size);
-    if (fields == NULL)
-        return UNUSUAL;
-    *rest = (Slice){fields + 1, start.at + start.size - fields - 1};
-    while (verdict == PLAIN && !take_text(rest, "\r\n", 2))
-        verdict = take_field(self, message, rest);
+    Py_ssize_t count = 0;
+    for (; !take_text(rest, "\r\n", 2); count++) {
+        if (count == MOST_NAMES)
+            return -1;
+        Slice name = run_of(rest, IN_NAME);
+        if (!is_nameable(name) || !take_text(rest, ":", 1))
+            return -1;
+        pairs[count] = (Pair){name, stripped(run_of(rest, IN_VALUE))};
+        if (!take_text(rest, "\r\n", 2))
+            return -1;
+    }
+    return count;
+}
+
+/* Read fields one by one; the slots are filled. */
+static Verdict
+read_fields(Fields *self, Message *message, PyObject *base, const Pair *pairs, Py_ssize_t count,
+            Slot *slots)
+{
+    Py_ssize_t added = 0, told = 0;
+    message->environ = PyDict_Copy(base);
+    if (message->environ == NULL)
+        return FAILED;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Name *known = look_up(&self->names, pairs[i].name);
+        if (known == NULL)
+            return FAILED;
+        slots[i] = (Slot){known, NULL};
+        int kind = known->kind;
+        if (!obey(message, kind, pairs[i].value))
+            return UNUSUAL;
+        if (kind == IGNORED)
+            continue;
+        if (known->key == NULL)
+            return UNUSUAL;
+        if (kind == FORWARDED && message->forwarded == NULL) {
+            if ((message->forwarded = PyDict_New()) == NULL)
+                return FAILED;
+            i--; /* other threads may have run meanwhile: the name is looked up again */
+            continue;
+        }
+        PyObject *into = kind == FORWARDED ? message->forwarded : message->environ;
+        *(kind == FORWARDED ? &told : &added) += 1;
+        PyObject *key = known->key, *text = value_of(known, pairs[i].value);
+        if (put(into, key, text) == FAILED)
+            return FAILED;
+        slots[i].text = text;
+        if (kind == FIELD_HOST)
+            message->host = text;
+    }
+    int is_once = PyDict_Size(message->environ) == PyDict_Size(base) + added
+                  && (message->forwarded == NULL || PyDict_Size(message->forwarded) == told);
+    return is_once ? PLAIN : UNUSUAL;
+}
+
+/* Let the pattern have what a front says of its client now, in a dictionary of its own: the former
+   one may still be somebody's. */
+static Verdict
+refresh_forwarded(Patterns *patterns, Pattern *pattern, const Pair *pairs)
+{
+    PyObject *texts[MOST_NAMES], *old = pattern->forwarded;
+    unsigned turn = ++patterns->turn;
+    PyObject *forwarded = PyDict_New();
+    if (forwarded == NULL || patterns->turn != turn) { /* other threads have run meanwhile */
+        Py_XDECREF(forwarded);
+        return forwarded == NULL ? FAILED : UNUSUAL;
+    }
+    for (Py_ssize_t i = 0; i < pattern->count; i++) {
+        Name *known = pattern->slots[i].known;
+        if (known->kind != FORWARDED)
+            continue;
+        texts[i] = value_of(known, pairs[i].value);
+        if (put(forwarded, known->key, texts[i]) == FAILED) {
+            Py_DECREF(forwarded);
+            return FAILED;
+        }
+    }
+    for (Py_ssize_t i = 0; i < pattern->count; i++)
+        if (pattern->slots[i].known->kind == FORWARDED)
+            pattern->slots[i].text = texts[i];
+    pattern->forwarded = forwarded;
+    Py_XDECREF(old);
+    return PLAIN;
+}
+
+/* The same by a pattern. */
+static Verdict
+refresh_fields(Fields *self, Message *message, const Pair *pairs, Pattern *pattern)
+{
+    int is_told_anew = 0;
+    for (Py_ssize_t i = 0; i < pattern->count; i++) {
+        Slot *slot = pattern->slots + i;
+        int kind = slot->known->kind;
+        if (!obey(message, kind, pairs[i].value))
+            return UNUSUAL;
+        if (kind == FORWARDED)
+            is_told_anew |= !is_text(slot->text, pairs[i].value);
+        else if (kind != IGNORED && refresh(pattern, slot, pairs[i].value) == FAILED)
+            return FAILED;
+        if (kind == FIELD_HOST)
+            message->host = slot->text;
+    }
+    Verdict verdict = is_told_anew ? refresh_forwarded(&self->patterns, pattern, pairs) : PLAIN;
     if (verdict != PLAIN)
         return verdict;
-    if (!message->has_host || message->fields > count)
-        return UNUSUAL;
-    if (PyDict_Size(message->environ) != before + message->added
-        || (message->forwarded != NULL && PyDict_Size(message->forwarded) != message->told))
-        return UNUSUAL; /* one came twice */
-    start.size = fields + 1 - start.at;
-    return take_request_line(message, &start, line);
+    Py_XINCREF(pattern->forwarded);
+    message->forwarded = pattern->forwarded;
+    message->environ = copy_of(&self->patterns, pattern);
+    return message->environ != NULL ? PLAIN : PyErr_Occurred() ? FAILED : UNUSUAL;
+}
+
+static void
+release_message(Message *message)
+{
+    Py_CLEAR(message->environ);
+    Py_CLEAR(message->forwarded);
+}
+
+/* Read fields, by a pattern if there is one. */
+static Verdict
+take_fields(Fields *self, Message *message, PyObject *base, const Pair *pairs, Py_ssize_t count)
+{
+    if (self->base != base) {
+        PyObject *old = self->base;
+        self->base = (Py_INCREF(base), base);
+        clear_patterns(&self->patterns);
+        Py_XDECREF(old);
+    }
+    Pattern *pattern = pattern_of(&self->patterns, &self->names, pairs, count);
+    if (pattern != NULL) {
+        Verdict verdict = refresh_fields(self, message, pairs, pattern);
+        if (verdict != UNUSUAL)
+            return verdict;
+        release_message(message);
+        *message = (Message){0};
+    }
+    unsigned learned = self->names.learned;
+    Slot slots[MOST_NAMES];
+    Verdict verdict = read_fields(self, message, base, pairs, count, slots);
+    if (verdict == PLAIN && self->base == base
+        && remember(&self->patterns, &self->names, learned, message->environ, message->forwarded,
+                    slots, count))
+        return FAILED;
+    return verdict;
 }
 
 /* What the header of a request may have, and its request line: bytes, fields, bytes. */
@@ -964,21 +1251,21 @@ typedef struct {
 static Verdict
 read_message(Fields *self, Message *message, Slice data, PyObject *base, Limits limits)
 {
-    *message = (Message){.environ = PyDict_Copy(base)};
-    if (message->environ == NULL)
-        return FAILED;
-    Slice rest = data;
-    Verdict verdict = take_header(self, message, &rest, limits.count, limits.line);
-    if (verdict == PLAIN && (data.size - rest.size > limits.header || rest.size != message->length))
+    Pair pairs[MOST_NAMES];
+    *message = (Message){0};
+    const char *fields = data.size ? memchr(data.at, '\n', (size_t)data.size) : NULL;
+    if (fields == NULL)
         return UNUSUAL;
-    return verdict;
-}
-
-static void
-release_message(Message *message)
-{
-    Py_CLEAR(message->environ);
-    Py_CLEAR(message->forwarded);
+    Slice line = {data.at, fields + 1 - data.at}, rest = {fields + 1, data.size - line.size};
+    Py_ssize_t count = split_header(&rest, pairs);
+    if (count < 0 || count > limits.count || data.size - rest.size > limits.header)
+        return UNUSUAL;
+    Verdict verdict = take_fields(self, message, base, pairs, count);
+    if (verdict == PLAIN && (message->host == NULL || rest.size != message->length))
+        verdict = UNUSUAL;
+    if (verdict == PLAIN)
+        verdict = is_among(self->hosts, message->host);
+    return verdict == PLAIN ? take_request_line(message, &line, limits.line) : verdict;
 }
 
 static PyObject *
@@ -1026,6 +1313,9 @@ static int
 fields_traverse(PyObject *object, visitproc visit, void *arg)
 {
     Py_VISIT(((Fields *)object)->hosts);
+    Py_VISIT(((Fields *)object)->base);
+    if (visit_patterns(&((Fields *)object)->patterns, visit, arg))
+        return 1;
     return visit_names(&((Fields *)object)->names, visit, arg);
 }
 
@@ -1033,6 +1323,8 @@ static int
 fields_clear(PyObject *object)
 {
     Py_CLEAR(((Fields *)object)->hosts);
+    Py_CLEAR(((Fields *)object)->base);
+    clear_patterns(&((Fields *)object)->patterns);
     clear_names(&((Fields *)object)->names);
     return 0;
 }
@@ -1113,7 +1405,7 @@ static PyTypeObject Exchange_Type, Outcome_Type;
 
 static PyObject *name_run, *name_close, *name_close_failed, *name_join, *name_streaming;
 static PyObject *name_fd, *name_done, *name_lock, *name_wait, *name_served, *name_since, *name_deadline;
-static PyObject *name_base, *name_trusted, *name_early_hints;
+static PyObject *name_own, *name_trusted, *name_early_hints;
 static PyObject *name_finish, *name_keep_rest, *name_output, *name_parser, *name_draining, *name_happened, *name_request;
 static PyObject *name_answered, *name_failed, *name_is_error, *name_say_error, *name_where;
 static PyObject *name_record, *name_write;
@@ -1958,6 +2250,7 @@ typedef struct {
     Responder *cgi, *http;
     PyObject *respond;   /* (exchange): runs it, and does what goes along with that */
     PyObject *loop;      /* says whether the server drains */
+    PyObject *base;      /* what each environ of HTTP begins with, but for the connection's `own` */
     PyObject *buffer;    /* (bytes) -> what an application reads them from */
     PyObject *tell;      /* (fields, host) -> the variables that a front's fields mean */
     PyObject *mount;     /* (environ, SCRIPT_NAME): when there is one among these */
@@ -2073,8 +2366,8 @@ tell_of_client(Handler *self, PyObject *connection, Message *message)
     int is_trusted = message->forwarded == NULL ? 0 : is_true(connection, name_trusted);
     if (is_trusted <= 0)
         return is_trusted < 0 ? FAILED : PLAIN;
-    PyObject *environ = message->environ, *host = PyDict_GetItemWithError(environ, key_host);
-    PyObject *told = host == NULL ? NULL : meaning_of(self, message->forwarded, host);
+    PyObject *environ = message->environ;
+    PyObject *told = meaning_of(self, message->forwarded, message->host);
     if (told == NULL)
         return PyErr_Occurred() ? FAILED : UNUSUAL;
     int is_mounted = PyDict_Contains(told, key_mount);
@@ -2095,7 +2388,13 @@ tell_of_client(Handler *self, PyObject *connection, Message *message)
 static Verdict
 prepare(Handler *self, PyObject *connection, Message *message, Slice body)
 {
-    Verdict verdict = tell_of_client(self, connection, message);
+    PyObject *own = PyObject_GetAttr(connection, name_own);
+    if (own == NULL)
+        return FAILED;
+    Verdict verdict = own != Py_None && PyDict_Update(message->environ, own) ? FAILED : PLAIN;
+    Py_DECREF(own);
+    if (verdict == PLAIN)
+        verdict = tell_of_client(self, connection, message);
     if (verdict == PLAIN)
         verdict = put(message->environ, key_hints, PyObject_GetAttr(connection, name_early_hints));
     return verdict == PLAIN ? put_body(self, message->environ, body) : verdict;
@@ -2104,12 +2403,8 @@ prepare(Handler *self, PyObject *connection, Message *message, Slice body)
 static Verdict
 serve_http(Handler *self, PyObject *connection, Slice data)
 {
-    PyObject *base = PyObject_GetAttr(connection, name_base);
-    if (base == NULL)
-        return FAILED;
     Message message;
-    Verdict verdict = read_message(self->fields, &message, data, base, self->limits);
-    Py_DECREF(base);
+    Verdict verdict = read_message(self->fields, &message, data, self->base, self->limits);
     if (verdict == PLAIN && message.length > self->most)
         verdict = UNUSUAL;
     Slice body = {data.at + data.size - message.length, message.length};
@@ -2189,14 +2484,14 @@ handler_one_shot(PyObject *object, PyObject *const *args, Py_ssize_t count)
 static int
 handler_init(PyObject *object, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"variables", "fields", "cgi",   "http",      "respond", "loop", "buffer",
+    static char *names[] = {"variables", "fields", "cgi",   "http",      "respond", "loop", "base", "buffer",
                             "tell",      "mount",  "malformed", "kept", "last", "limits", "most",
                             "timeout",   NULL};
     Handler *self = (Handler *)object, new = {.ob_base = self->ob_base};
     if (!PyArg_ParseTupleAndKeywords(
-            args, keywords, "O!O!O!O!OOOOOOOO(nnn)nO!:Handler", names, &Variables_Type, &new.variables,
+            args, keywords, "O!O!O!O!OOO!OOOOOO(nnn)nO!:Handler", names, &Variables_Type, &new.variables,
             &Fields_Type, &new.fields, &Responder_Type, &new.cgi, &Responder_Type, &new.http,
-            &new.respond, &new.loop, &new.buffer, &new.tell, &new.mount, &new.malformed, &new.kept,
+            &new.respond, &new.loop, &PyDict_Type, &new.base, &new.buffer, &new.tell, &new.mount, &new.malformed, &new.kept,
             &new.last, &new.limits.header, &new.limits.count, &new.limits.line, &new.most,
             &PyFloat_Type, &new.timeout))
         return -1;
@@ -2206,7 +2501,7 @@ handler_init(PyObject *object, PyObject *args, PyObject *keywords)
     }
     new.seconds = PyFloat_AS_DOUBLE(new.timeout);
     PyObject *held[] = {(PyObject *)new.variables, (PyObject *)new.fields, (PyObject *)new.cgi,
-                        (PyObject *)new.http, new.respond, new.loop, new.buffer, new.tell, new.mount,
+                        (PyObject *)new.http, new.respond, new.loop, new.base, new.buffer, new.tell, new.mount,
                         new.malformed, new.kept, new.last, new.timeout};
     for (size_t i = 0; i < sizeof held / sizeof held[0]; i++)
         Py_INCREF(held[i]);
@@ -2224,6 +2519,7 @@ handler_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->http);
     Py_VISIT(self->respond);
     Py_VISIT(self->loop);
+    Py_VISIT(self->base);
     Py_VISIT(self->buffer);
     Py_VISIT(self->tell);
     Py_VISIT(self->mount);
@@ -2245,6 +2541,7 @@ handler_clear(PyObject *object)
     Py_CLEAR(self->http);
     Py_CLEAR(self->respond);
     Py_CLEAR(self->loop);
+    Py_CLEAR(self->base);
     Py_CLEAR(self->buffer);
     Py_CLEAR(self->tell);
     Py_CLEAR(self->mount);
@@ -2347,13 +2644,11 @@ static const struct {
     {&key_scheme, "wsgi.url_scheme"},
     {&key_mount, "SCRIPT_NAME"},
     {&key_client, "REMOTE_ADDR"},
-    {&key_host, "HTTP_HOST"},
     {&key_input, "wsgi.input"},
     {&key_hints, "wsgi.early_hints"},
     {&value_http11, "HTTP/1.1"},
     {&value_https, "https"},
     {&name_answered, "answered"},
-    {&name_base, "base"},
     {&name_close, "close"},
     {&name_close_failed, "close_failed"},
     {&name_deadline, "deadline"},
@@ -2369,6 +2664,7 @@ static const struct {
     {&name_keep_rest, "keep_rest"},
     {&name_lock, "_lock"},
     {&name_output, "output"},
+    {&name_own, "own"},
     {&name_parser, "_parser"},
     {&name_record, "record"},
     {&name_request, "request"},

@@ -66,7 +66,7 @@ class Http(KeepAlive):
         super().__init__(server, fd, address)
         self.trusted = server.trust.believes(address)
         local = local_address(fd, address) if type(address) is tuple else None
-        self.base = server.http_base(address, local)  # what each environ begins with
+        self.own = server.of_client(address, local)
 
     # Requests in
 
@@ -99,7 +99,7 @@ class Http(KeepAlive):
             return
         end, client = found
         if client is not None:
-            self.base = self.server.http_base(client, local_address(self.fd, self.address))
+            self.own = self.server.of_client(client, local_address(self.fd, self.address))
             self.address = client
         self._pass_on(bytes(head[end:]))
 
@@ -109,7 +109,9 @@ class Http(KeepAlive):
         self._parser = parser = wire.Parser(
             settings.header_bytes, settings.header_count, settings.request_line
         )
-        parser.base = self.base
+        parser.base = self.server.http_base
+        if self.own is not None:
+            parser.base = {**parser.base, **self.own}
         self.feed = parser.feed  # type: ignore[method-assign]
         if data:
             parser.feed(data)

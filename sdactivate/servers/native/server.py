@@ -111,9 +111,8 @@ class Server:
             "FCGI_MAX_REQS": str(settings.connections * settings.workers),
             "FCGI_MPXS_CONNS": "0",
         }
-        base = {**self.base, "REMOTE_ADDR": forwarded.UNKNOWN}
-        del base["CONTENT_LENGTH"]
-        self._http_base = twin.roomy(base)
+        self.http_base = {**self.base, "REMOTE_ADDR": forwarded.UNKNOWN}
+        del self.http_base["CONTENT_LENGTH"]
         self.failed: str | None = None  # a process of threads goes on as long as it lives
         self.unobserved = False  # nobody looks at the figures until the next request
         self.held = Held(settings.held_bytes, _SPOOL_DIRECTORY)
@@ -133,6 +132,7 @@ class Server:
             http.responder,
             self.respond,
             self.loop,
+            self.http_base,
             self.trust,
         )
         self._poke = poke
@@ -397,18 +397,20 @@ class Server:
         durations = histogram(chain.from_iterable(worker.recent for worker in workers))
         return Lately(durations, self._failed_seconds, self._failed_minutes)
 
-    def http_base(self, address: Any, local: Any) -> dict[str, Any]:
-        """The variables of an HTTP connection whose peer, or its client, is at `address`.
+    def of_client(self, address: Any, local: Any) -> dict[str, str] | None:
+        """The variables of one HTTP connection, whose peer, or its client, is at `address`.
 
         local: where it was met, on TCP (RFC 3875, sections 4.1.14 and 4.1.15), else None.
         """
-        found = self._http_base
-        if isinstance(address, tuple) and isinstance(address[0], str):
-            found = {**found, "REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
+        if not isinstance(address, tuple):
+            return None
+        found = {}
+        if isinstance(address[0], str):
+            found = {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
         if local is not None:
             host, port, *_ = local
-            name = f"[{host}]" if ":" in host else host
-            found = {**found, "SERVER_NAME": name, "SERVER_PORT": str(port)}
+            found["SERVER_NAME"] = f"[{host}]" if ":" in host else host
+            found["SERVER_PORT"] = str(port)
         return found
 
     def watch(self, connection: Connection) -> None:

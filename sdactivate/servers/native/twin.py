@@ -134,12 +134,14 @@ def handler(
     http_responder: Any,
     respond: Callable[[Any], None],
     loop: Any,
+    base: dict[str, Any],
     trust: forwarded.Trust,
 ) -> Any:
     """Return what handles a server's plain requests (`_accel.Handler`), or None.
 
     variables, cgi, http_responder: what reads and answers requests, made here. respond: lets the
-    application answer. loop: tells by `draining` that kept connections are to end.
+    application answer. loop: tells by `draining` that kept connections are to end. base: what
+    each environ of HTTP begins with.
     """
     if module is None:
         return None
@@ -150,6 +152,7 @@ def handler(
         http=http_responder,
         respond=respond,
         loop=loop,
+        base=roomy(base),
         buffer=BytesIO,
         tell=partial(forwarded.told_of_client, trust),
         mount=forwarded.mount,

@@ -62,7 +62,7 @@ class Carrier:
         self.request: Any = self
         self._parser = self
         self._lock: Any = None
-        self.base = {name: value for name, value in BASE.items() if name != "CONTENT_LENGTH"}
+        self.own = None
         self.trusted = True
 
     def _early_hints(self, fields: Any) -> None:
@@ -160,6 +160,7 @@ def handling(name: str, kept: bool, peer: socket.socket, ours: socket.socket) ->
         twin.responder(lambda: "Server: x\r\n"),
         lambda exchange: exchange.run(plain),
         loop,
+        {name: value for name, value in BASE.items() if name != "CONTENT_LENGTH"},
         forwarded.Trust(Settings()),
     )
 

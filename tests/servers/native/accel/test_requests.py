@@ -4,6 +4,7 @@ Whatever bytes come: what `_accel` takes, the original takes with the same resul
 requests that fronts and browsers send, or it would be of no use.
 """
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -330,7 +331,92 @@ def test_http_has_the_same_limits() -> None:
     assert [agree("http", request(3, 10, most + more)) for more in (0, 1)] == [True, False]
 
 
-# The memory of names
+# The memory of names, and of which come together
+
+REPEATED = [
+    *("REQUEST_METHOD", "PATH_INFO", "SCRIPT_NAME", "HTTPS", "CONTENT_LENGTH", "HTTP_HOST"),
+    *("HTTP_COOKIE", "HTTP_X_FORWARDED_FOR", "HTTP_PROXY", "SERVER_NAME", "REMOTE_USER"),
+]
+
+
+@pytest.mark.parametrize("protocol", ENCODERS)
+@given(
+    names=st.lists(st.sampled_from(REPEATED), max_size=7),
+    rows=st.lists(st.lists(TEXTS, min_size=7, max_size=7), min_size=2, max_size=5),
+)
+def test_variables_of_the_same_names(
+    protocol: str, names: list[str], rows: list[list[str]]
+) -> None:
+    for values in rows:
+        plain = zip(names, values, strict=False)
+        agree(protocol, ENCODERS[protocol]([("REQUEST_METHOD", "GET"), ("PATH_INFO", "/"), *plain]))
+
+
+@given(
+    names=st.lists(
+        st.sampled_from(
+            [b"Cookie", b"X-Forwarded-For", b"x-forwarded-proto", b"Proxy", b"A", b"Content-Length"]
+        ),
+        max_size=5,
+    ),
+    rows=st.lists(
+        st.lists(
+            st.sampled_from([b"", b"0", b"3", b"03", b"a", b"https", b"203.0.113.9", b"b" * 150]),
+            min_size=5,
+            max_size=5,
+        ),
+        min_size=2,
+        max_size=5,
+    ),
+    body=st.sampled_from([b"", b"abc"]),
+)
+def test_http_of_the_same_names(names: list[bytes], rows: list[list[bytes]], body: bytes) -> None:
+    for values in rows:
+        fields = b"".join(b"%b: %b\r\n" % each for each in zip(names, values, strict=False))
+        agree("http", b"POST /%b HTTP/1.1\r\n%b%b\r\n%b" % (values[0], HOST, fields, body))
+
+
+@pytest.mark.parametrize("protocol", PAIRS)
+def test_nothing_of_a_request_gets_into_another(protocol: str) -> None:
+    """Though others are read in between, wherever that can be: garbage is collected in many places.
+
+    Those have the same names, or others.
+    """
+    compiled = PAIRS[protocol][0]
+    mine, theirs = (
+        [
+            PROTOCOLS[protocol].request(PARAMS | {"REMOTE_ADDR": name, "REMOTE_USER": name})
+            for name in names
+        ]
+        for names in (("one", "two"), ("six", "ten"))
+    )
+    theirs.append(PROTOCOLS[protocol].request(PARAMS | {"HTTP_X_MORE": "x"}))
+    expected = [compiled(data) for data in mine]
+    assert None not in expected
+    inside = 0
+
+    def collecting(phase: str, info: Any) -> None:
+        nonlocal inside
+        found.append(info)
+        if phase == "stop" and not inside:
+            inside = 1
+            found.extend(compiled(data) for data in theirs)
+            inside = 0
+
+    # Free ones would be used again, and no garbage be collected to make another
+    found: list[Any] = [{"": number} for number in range(500)]
+    threshold = gc.get_threshold()
+    gc.callbacks.append(collecting)
+    try:
+        for number in range(40):
+            gc.set_threshold(1 + number % 5)
+            for data, right in zip(mine, expected, strict=True):
+                found.append(compiled(data))
+                assert found[-1] == right
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(collecting)
+    assert len(found) > 500 + 40 * len(mine)
 
 
 def test_names_are_forgotten_when_there_are_many() -> None:
