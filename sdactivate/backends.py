@@ -49,6 +49,13 @@ class Backend(NamedTuple):
             )
         return said
 
+    def takes_websockets(self, app: str) -> bool:
+        """Return whether WebSockets may come to it with the application `app`; "": not known yet.
+
+        Raises UsageError as `interface` does.
+        """
+        return (self.interface(app) if app else self.interfaces[0]) == ASGI
+
     def check_protocol(self, protocol: str) -> None:
         """Raise UsageError where it does not speak `protocol`, which may be auto."""
         if protocol not in ("auto", *self.protocols):

@@ -104,6 +104,17 @@ def timeout(text: str) -> float:
     return seconds
 
 
+def websocket_timeout(text: str) -> float:
+    """Return a span of time in seconds; UsageError where it is none, or under a second."""
+    try:
+        seconds = settings.seconds(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r}: {error}") from None
+    if seconds < 1:
+        raise UsageError(f"{text!r}: a time span of at least 1s is wanted, such as 1h")
+    return seconds
+
+
 FRONT: tuple[Option, ...] = (
     Option(
         "server-name",
@@ -130,6 +141,13 @@ FRONT: tuple[Option, ...] = (
         "timeout",
         timeout,
         f"how long the application may be silent (default 60s, at least {COLD_START:g}s)",
+        "SECONDS",
+        "front",
+    ),
+    Option(
+        "websocket-timeout",
+        websocket_timeout,
+        "how long a WebSocket of an ASGI application may be silent (default 1h)",
         "SECONDS",
         "front",
     ),

@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import fields
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,12 +47,14 @@ def config(asked: FrontRequest, comments: bool = True) -> str:
         "protocol": asked.speaks,
         "socket": asked.seen_socket,
         "timeout": math.ceil(asked.timeout),
+        "websocket_timeout": math.ceil(asked.websocket_timeout),
         # Whatever takes the first that fits must meet the longest first.
         "files": [_Directory(*row) for row in sorted(files, key=lambda row: -len(row[0]))],
         "chroot": packaging.chroot if packaging else "",
         "unique": _unique(asked),
         "users": _users(asked) if asked.auth_file and not asked.front.reads_htpasswd else [],
         "forgeable": trust.FORGEABLE,
+        "mixed": _mixed,
         "header": _header(asked),
     }
     text = _environment().get_template(_TEMPLATES[asked.front.name]).render(values)
@@ -101,6 +104,19 @@ def _users(asked: FrontRequest) -> list[_User]:
     if not users:
         raise Error(f"--auth-file {path}: nobody is in it")
     return users
+
+
+def _mixed(field: str) -> list[str]:
+    """The spellings of a header field with both - and _: X-Forwarded_For, X_Forwarded-For.
+
+    An application's variable for any of them is that of the field: HTTP_X_FORWARDED_FOR.
+    """
+    first, *rest = field.split("-")
+    return [
+        first + "".join(map("".join, zip(separators, rest, strict=True)))
+        for separators in product("-_", repeat=len(rest))
+        if len(set(separators)) > 1
+    ]
 
 
 def _header(asked: FrontRequest) -> str:

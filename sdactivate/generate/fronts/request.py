@@ -45,6 +45,12 @@ class FrontRequest:
     """The largest request body in bytes; 0: no limit."""
     timeout: float = 60.0
     """Seconds that the application may be silent."""
+    websockets: bool = False
+    """Whether WebSockets are passed on: the application may be ASGI."""
+    websocket_timeout: float = 3600.0
+    """Seconds that a WebSocket may be silent."""
+    filters_names: bool = True
+    """Whether the server drops every spelling of a header field that only a front may set."""
     auth_file: str = ""
     """An htpasswd file: everybody has to log in; "": nobody has to."""
     php: str = ""
@@ -141,6 +147,11 @@ def front_request(front: fronts.Front, site: Site, **options: Any) -> FrontReque
     distribution = options.pop("distribution", None) or fronts.distribution()
     asked = site.settings.get("protocol", "auto")
     protocol = site.backend.front_protocol(asked, tuple(front.protocols))
+    if asked == "auto" and protocol in front.refused:
+        raise UsageError(
+            f"--server {site.backend.name}: it speaks {', '.join(site.backend.protocols)} only, "
+            f"and {front.refused[protocol]}; put another front before it, such as --kind nginx"
+        )
     packaging = front.packaging.get(distribution)
     if not site.listen and packaging:
         socket = packaging.default_socket(site.name)
@@ -160,6 +171,8 @@ def front_request(front: fronts.Front, site: Site, **options: Any) -> FrontReque
         socket,
         protocol=protocol,
         distribution=distribution,
+        websockets=site.backend.takes_websockets(site.app),
+        filters_names=site.backend.in_process,
         **options,
     )
 

@@ -129,6 +129,55 @@ def test_every_spoofable_field_is_dropped_or_set(front: fronts.Front) -> None:
             ), (protocol, header)
 
 
+# Cherokee's HTTP proxy reaches no unix socket, and ASGI servers speak HTTP
+BEFORE_ASGI = [front for front in FRONTS if "http" in front.protocols]
+
+
+def for_server(front: fronts.Front, server: str, app: str = "", **options: object) -> str:
+    site = Site("mysite", app=app, settings={"server": server})
+    return active(config(front_request(front, site, distribution="debian", **options)))
+
+
+@pytest.mark.parametrize("front", BEFORE_ASGI, ids=name_of)
+def test_websockets_are_passed_where_the_application_may_be_asgi(front: fronts.Front) -> None:
+    asgi = [
+        ("uvicorn", ""),
+        ("hypercorn", ""),
+        ("daphne", "mysite.asgi:application"),
+        ("gunicorn", "mysite.asgi:application"),
+    ]
+    wsgi = [("native", ""), ("gunicorn", ""), ("hypercorn", "mysite.wsgi:application")]
+    for server, app in asgi:
+        assert "websocket" in for_server(front, server, app).lower(), (server, app)
+    for server, app in wsgi:
+        assert "websocket" not in for_server(front, server, app).lower(), (server, app)
+
+
+@pytest.mark.parametrize("front", BEFORE_ASGI, ids=name_of)
+def test_a_websocket_may_be_silent_for_longer_than_a_request(front: fronts.Front) -> None:
+    said = for_server(front, "uvicorn", timeout=61.0, websocket_timeout=7261.0)
+    assert "61" in said
+    # Caddy has no such limit
+    assert ("7261" in said) == (front is not fronts.CADDY)
+
+
+@pytest.mark.parametrize("front", [fronts.CADDY, fronts.HAPROXY], ids=name_of)
+def test_no_upgrade_passes_where_the_front_would_let_any_pass(front: fronts.Front) -> None:
+    """By h2c a client could send requests that the front does not see."""
+    drop = {"caddy": "request_header -Upgrade\n", "haproxy": "del-header Upgrade\n"}[front.name]
+    assert drop in active(text(front, "http"))
+    assert drop in for_server(front, "hypercorn", "mysite.wsgi:application")
+
+
+@pytest.mark.parametrize("front", [fronts.APACHE, fronts.LIGHTTPD], ids=name_of)
+def test_mixed_spellings_are_dropped_where_the_server_would_take_them(front: fronts.Front) -> None:
+    for mount in ("", "/app"):
+        said = for_server(front, "uvicorn", mount=mount)
+        for field in ("X-Forwarded_For", "X_Forwarded-For", "X-Script_Name", "X_Real-IP"):
+            assert re.search(rf"\b{field}\b", said), (mount, field)
+    assert "X-Forwarded_For" not in active(text(front, "http"))
+
+
 def test_the_longest_url_comes_first() -> None:
     files = (options.files("/s=/srv/short"), options.files("/s/deep=/srv/deep"))
     for front in (f for f in FRONTS if f.static):

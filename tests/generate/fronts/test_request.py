@@ -14,6 +14,13 @@ from sdactivate.site import Site
         (["caddy", "--protocol", "scgi"], "--protocol scgi: Caddy has no scgi transport; with"),
         (["apache", "--protocol", "uwsgi"], "--protocol uwsgi: Apache's mod_proxy_uwsgi"),
         (["cherokee", "--protocol", "http"], "--protocol http: Cherokee's HTTP proxy"),
+        (
+            ["cherokee", "--server", "uvicorn"],
+            "--server uvicorn: it speaks http only, and Cherokee's HTTP proxy cannot connect",
+        ),
+        (["nginx", "--server", "uvicorn", "--websocket-timeout", "0"], "a time span of at least"),
+        (["nginx", "--websocket-timeout", "soon"], "--websocket-timeout 'soon': a time span such"),
+        (["nginx", "--server", "uvicorn", "--app", "a.wsgi:app"], "uvicorn speaks ASGI, not WSGI"),
         (["nginx", "--server-name", "a b"], "--server-name 'a b': a host name"),
         (["nginx", "--mount", "/"], "--mount '/': a URL path below the root"),
         (["nginx", "--mount", "/../x"], "--mount '/../x': a URL path"),
