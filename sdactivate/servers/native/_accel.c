@@ -1405,7 +1405,8 @@ static PyTypeObject Exchange_Type, Outcome_Type;
 
 static PyObject *name_run, *name_close, *name_close_failed, *name_join, *name_streaming;
 static PyObject *name_fd, *name_done, *name_lock, *name_wait, *name_served, *name_since, *name_deadline;
-static PyObject *name_own, *name_trusted, *name_early_hints;
+static PyObject *name_acquire, *name_release, *name_again, *name_advance, *name_resting;
+static PyObject *name_half_closed, *name_own, *name_trusted, *name_early_hints;
 static PyObject *name_finish, *name_keep_rest, *name_output, *name_parser, *name_draining, *name_happened, *name_request;
 static PyObject *name_answered, *name_failed, *name_is_error, *name_say_error, *name_where;
 static PyObject *name_record, *name_write;
@@ -1847,14 +1848,22 @@ mark_answered(Exchange *self)
     return done == NULL ? -1 : 0;
 }
 
+/* The descriptor of a connection; -1: it is closed, or with an error. */
 static int
-deliver(Exchange *self, PyObject *bytes)
+descriptor_of(PyObject *connection)
 {
-    PyObject *number = PyObject_GetAttr(self->connection, name_fd);
+    PyObject *number = PyObject_GetAttr(connection, name_fd);
     if (number == NULL)
         return -1;
     int fd = (int)PyLong_AsLong(number);
     Py_DECREF(number);
+    return fd;
+}
+
+static int
+deliver(Exchange *self, PyObject *bytes)
+{
+    int fd = descriptor_of(self->connection);
     if (fd == -1 && PyErr_Occurred())
         return -1;
     if (self->dialect == FASTCGI && mark_answered(self))
@@ -2235,6 +2244,36 @@ static PyTypeObject Responder_Type = {
     .tp_methods = responder_methods,
 };
 
+/* -- Receiving ----------------------------------------------------------------------------------- */
+
+#define CHUNK 65536
+
+/* What has come to a descriptor, at most `size` bytes: a new reference or an
+   OSError. */
+static PyObject *
+received_by(int fd, Py_ssize_t size)
+{
+    static char buffer[CHUNK]; /* the global lock is held */
+    Py_ssize_t came = recv(fd, buffer, (size_t)size, MSG_DONTWAIT);
+    if (came < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return PyBytes_FromStringAndSize(buffer, came);
+}
+
+static PyObject *
+receive(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "receive(fd, size)");
+        return NULL;
+    }
+    int fd = (int)PyLong_AsLong(args[0]);
+    Py_ssize_t size = PyLong_AsSsize_t(args[1]);
+    if (PyErr_Occurred())
+        return NULL;
+    return received_by(fd, size < 0 || size > CHUNK ? CHUNK : size);
+}
+
 /* -- Requests: from the bytes that have come to the connection as it is afterwards ---------------- */
 
 /* A Handler takes a connection's request from its bytes to the end of its answer, in place of the
@@ -2425,6 +2464,87 @@ serve_http(Handler *self, PyObject *connection, Slice data)
     return verdict;
 }
 
+/* Take a connection forward that rests and whose turn it is: read, and serve. Whatever is not plain
+   goes to its `_advance`, with what has been read. */
+static int
+advance(Handler *self, PyObject *connection)
+{
+    int fd = descriptor_of(connection);
+    if (fd < 0)
+        return PyErr_Occurred() ? -1 : 0;
+    int is_resting = is_true(connection, name_resting);
+    int is_half_closed = is_true(connection, name_half_closed);
+    if (is_resting < 0 || is_half_closed < 0)
+        return -1;
+    if (!is_resting || is_half_closed)
+        return call(connection, name_advance);
+    PyObject *data = received_by(fd, CHUNK);
+    if (data == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_BlockingIOError)) {
+            PyErr_Clear();
+            return 0;
+        }
+        if (!PyErr_ExceptionMatches(PyExc_OSError))
+            return -1;
+        PyErr_Clear();
+        return call(connection, name_close);
+    }
+    Slice bytes = {PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)};
+    Verdict verdict = bytes.size < CHUNK ? serve_http(self, connection, bytes) : UNUSUAL;
+    if (verdict == UNUSUAL) {
+        PyObject *done = PyObject_CallMethodObjArgs(connection, name_advance, data, NULL);
+        verdict = done == NULL ? FAILED : PLAIN;
+        Py_XDECREF(done);
+    }
+    Py_DECREF(data);
+    return verdict == FAILED ? -1 : 0;
+}
+
+/* Take the lock of a connection, if nobody has it: 1 or 0. */
+static int
+acquire(PyObject *lock)
+{
+    PyObject *got = PyObject_CallMethodObjArgs(lock, name_acquire, Py_False, NULL);
+    if (got == NULL)
+        return -1;
+    Py_DECREF(got);
+    return got == Py_True;
+}
+
+/* As Connection.wake, once: whether there is nothing more to be done. */
+static int
+take_turn(Handler *self, PyObject *connection, PyObject *lock)
+{
+    if (PyObject_SetAttr(connection, name_again, Py_True))
+        return -1;
+    int is_ours = acquire(lock);
+    if (is_ours <= 0)
+        return is_ours < 0 ? -1 : 1; /* who is at it goes on */
+    int failed = PyObject_SetAttr(connection, name_again, Py_False) || advance(self, connection);
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    if (failed && call(connection, name_close))
+        PyErr_Clear();
+    failed |= call(lock, name_release);
+    if (type != NULL) {
+        PyErr_Clear();
+        PyErr_Restore(type, error, traceback);
+    }
+    int again = failed ? -1 : is_true(connection, name_again);
+    return again < 0 ? -1 : !again;
+}
+
+static PyObject *
+handler_turn(PyObject *object, PyObject *connection)
+{
+    PyObject *lock = PyObject_GetAttr(connection, name_lock);
+    int is_done = lock == NULL ? -1
+                  : lock == Py_None ? 0
+                                    : take_turn((Handler *)object, connection, lock);
+    Py_XDECREF(lock);
+    return is_done < 0 ? NULL : PyBool_FromLong(is_done);
+}
+
 /* The bytes among the arguments of a method; whether they are what can be read here. */
 static int
 bytes_of(PyObject *const *args, Py_ssize_t count, Py_ssize_t wanted, Slice *data)
@@ -2566,6 +2686,8 @@ handler_dealloc(PyObject *object)
 static PyMethodDef handler_methods[] = {
     {"http", (PyCFunction)(void (*)(void))handler_http, METH_FASTCALL,
      "http(connection, data) -> whether that was a plain request, which has been answered"},
+    {"turn", handler_turn, METH_O,
+     "turn(connection): as its wake(), once, for HTTP -> whether there is nothing more to be done"},
     {"one_shot", (PyCFunction)(void (*)(void))handler_one_shot, METH_FASTCALL,
      "one_shot(connection, data, dialect) -> True: it has been answered; (environ, offset of the "
      "body) of a request that is plain, but for its body; None: it is not"},
@@ -2602,26 +2724,6 @@ accept_one(PyObject *module, PyObject *number)
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
-#define CHUNK 65536
-
-static PyObject *
-receive(PyObject *module, PyObject *const *args, Py_ssize_t count)
-{
-    static char buffer[CHUNK]; /* the global lock is held */
-    if (count != 2) {
-        PyErr_SetString(PyExc_TypeError, "receive(fd, size)");
-        return NULL;
-    }
-    int fd = (int)PyLong_AsLong(args[0]);
-    Py_ssize_t size = PyLong_AsSsize_t(args[1]);
-    if (PyErr_Occurred())
-        return NULL;
-    if (size < 0 || size > CHUNK)
-        size = CHUNK;
-    Py_ssize_t came = recv(fd, buffer, (size_t)size, MSG_DONTWAIT);
-    return came < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyBytes_FromStringAndSize(buffer, came);
-}
-
 static PyMethodDef functions[] = {
     {"accept", accept_one, METH_O,
      "accept(fd) -> a connection that does not block, or None where there is none"},
@@ -2648,6 +2750,9 @@ static const struct {
     {&key_hints, "wsgi.early_hints"},
     {&value_http11, "HTTP/1.1"},
     {&value_https, "https"},
+    {&name_acquire, "acquire"},
+    {&name_advance, "_advance"},
+    {&name_again, "_again"},
     {&name_answered, "answered"},
     {&name_close, "close"},
     {&name_close_failed, "close_failed"},
@@ -2658,6 +2763,7 @@ static const struct {
     {&name_failed, "failed"},
     {&name_fd, "fd"},
     {&name_finish, "finish"},
+    {&name_half_closed, "half_closed"},
     {&name_happened, "happened"},
     {&name_is_error, "is_error"},
     {&name_join, "join"},
@@ -2667,7 +2773,9 @@ static const struct {
     {&name_own, "own"},
     {&name_parser, "_parser"},
     {&name_record, "record"},
+    {&name_release, "release"},
     {&name_request, "request"},
+    {&name_resting, "resting"},
     {&name_run, "run"},
     {&name_say_error, "say_error"},
     {&name_served, "served"},

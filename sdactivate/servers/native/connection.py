@@ -253,19 +253,23 @@ class Connection:
         """Whether there is something to read, which a thread will be told of, or has been."""
         return self._poll(select.POLLIN, 0)
 
-    def _advance(self) -> None:
-        """Send what there is to send; then read what there is and take it."""
+    def _advance(self, data: bytes | None = None) -> None:
+        """Send what there is to send; then read what there is and take it.
+
+        data: what has been read already.
+        """
         if self.output is not None and not self._go_on_sending(self.output):
             return
         end = _TURN
         while True:
-            try:
-                data = _read(self.fd, CHUNK)
-            except BlockingIOError:
-                return
-            except OSError:
-                self.close()
-                return
+            if data is None:
+                try:
+                    data = _read(self.fd, CHUNK)
+                except BlockingIOError:
+                    return
+                except OSError:
+                    self.close()
+                    return
             if not data:
                 self.ended()
                 return
@@ -286,6 +290,7 @@ class Connection:
             if end <= 0:
                 self._take_turns()
                 return
+            data = None
 
     def _take_turns(self) -> None:
         """Let others have their turn before this connection goes on."""

@@ -70,10 +70,17 @@ class Http(KeepAlive):
 
     # Requests in
 
-    def received(self, data: bytes) -> None:
-        handler = self.server.handler
-        if handler is None or not (self.resting and handler.http(self, data)):
-            super().received(data)
+    if module is not None:
+
+        def wake(self) -> None:
+            handler = self.server.handler
+            if handler is None or not (self.resting and handler.turn(self)):
+                super().wake()
+
+        def received(self, data: bytes) -> None:
+            handler = self.server.handler
+            if handler is None or not (self.resting and handler.http(self, data)):
+                super().received(data)
 
     def feed(self, data: bytes) -> None:
         """Take the PROXY header off the first bytes; only trusted peers may send one."""

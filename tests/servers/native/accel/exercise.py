@@ -10,6 +10,7 @@ import gc
 import os
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from threading import get_ident
@@ -62,6 +63,8 @@ class Carrier:
         self.request: Any = self
         self._parser = self
         self._lock: Any = None
+        self._again = self.half_closed = False
+        self.resting = True
         self.own = None
         self.trusted = True
 
@@ -73,6 +76,12 @@ class Carrier:
 
     def served(self) -> None:
         """As a connection that goes on."""
+
+    def close(self) -> None:
+        """As one that stays."""
+
+    def _advance(self, data: bytes = b"") -> None:
+        raise AssertionError("it was plain")
 
     def answered(self, request: Any) -> None:
         """As a parser of FastCGI."""
@@ -149,11 +158,9 @@ def answering(dialect: str, application: Any, peer: socket.socket, ours: socket.
     return run
 
 
-def handling(name: str, kept: bool, peer: socket.socket, ours: socket.socket) -> Scenario:
-    """A request from its bytes to the end of its answer; kept: the loop knows the connection."""
-    data = REQUESTS[name]
+def new_handler() -> Any:
     loop = type("Loop", (), {"draining": False})
-    handler = twin.handler(
+    return twin.handler(
         Settings(),
         twin.variables(BASE),
         twin.responder(),
@@ -163,6 +170,12 @@ def handling(name: str, kept: bool, peer: socket.socket, ours: socket.socket) ->
         {name: value for name, value in BASE.items() if name != "CONTENT_LENGTH"},
         forwarded.Trust(Settings()),
     )
+
+
+def handling(name: str, kept: bool, peer: socket.socket, ours: socket.socket) -> Scenario:
+    """A request from its bytes to the end of its answer; kept: the loop knows the connection."""
+    data = REQUESTS[name]
+    handler = new_handler()
 
     def run() -> None:
         connection = Carrier(ours.fileno() if kept else os.dup(ours.fileno()))
@@ -179,6 +192,28 @@ def handling(name: str, kept: bool, peer: socket.socket, ours: socket.socket) ->
                 pass
             if not kept and connection.fd >= 0:
                 os.close(connection.fd)
+
+    return run
+
+
+def turning(peer: socket.socket, ours: socket.socket) -> Scenario:
+    """The turn of a kept connection, from an event to the next wait."""
+    handler = new_handler()
+    lock = threading.Lock()
+
+    def run() -> None:
+        connection = Carrier(ours.fileno())
+        connection._lock = lock
+        peer.send(REQUESTS["http"])
+        try:
+            assert handler.turn(connection)
+        finally:
+            assert not lock.locked()
+            for each in (peer, ours):
+                try:
+                    each.recv(1 << 20)
+                except BlockingIOError:
+                    pass
 
     return run
 
@@ -244,6 +279,7 @@ def main() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     peer, ours = socket.socketpair()
     peer.setblocking(False)
+    ours.setblocking(False)
     scenarios = {f"read {name}": reading(name) for name in REQUESTS}
     scenarios |= {f"remember {name}": remembering(name) for name in REQUESTS}
     scenarios |= {
@@ -257,6 +293,7 @@ def main() -> None:
         for kept in (False, True)
         if name == "http" or not kept
     }
+    scenarios["turn http"] = turning(peer, ours)
     os.dup2(null, 2)  # what applications raise is logged
     whole = {f"serve {name}": serving(name) for name in REQUESTS}
     for name, scenario in (scenarios | whole).items():
