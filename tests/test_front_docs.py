@@ -2,8 +2,9 @@
 
 import pytest
 
+from tests.machine import asgi
 from tests.machine.front_docs import DOCS, TABLES, filled
-from tests.machine.fronts import CASES, CHECKS, DEVIATIONS, TOPICS
+from tests.machine.fronts import CASES, CHECKS, DEVIATIONS, SETUP, TOPICS
 
 
 @pytest.mark.parametrize("page", TABLES)
@@ -18,6 +19,9 @@ def test_every_check_is_in_one_column() -> None:
 
 
 def test_every_deviation_is_of_a_case_and_a_check() -> None:
+    for name, check in asgi.DEVIATIONS:
+        assert name in {*SETUP, *asgi.SERVERS}
+        assert check in asgi.CHECKS
     for front, protocol, check in DEVIATIONS:
         assert protocol == "*" or (front, protocol) in CASES
         assert check in CHECKS

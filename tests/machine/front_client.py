@@ -52,16 +52,21 @@ class Unexpected(Exception):
     """The outcome, where it is not "ok"."""
 
 
-def connect(tls: bool = False) -> socket.socket:
-    """Return a connection to the front, which may still be starting."""
+def reach(port: int) -> socket.socket:
+    """Return a connection to a port of the front, which may still be starting."""
     for attempt in itertools.count():
         try:
-            sock = socket.create_connection(("127.0.0.1", 443 if tls else 80), timeout=30)
-            break
+            return socket.create_connection(("127.0.0.1", port), timeout=30)
         except ConnectionRefusedError:
             if attempt == 100:
                 raise
             time.sleep(0.1)
+    raise AssertionError
+
+
+def connect(tls: bool = False) -> socket.socket:
+    """Return a connection to the front, with TLS or without."""
+    sock = reach(443 if tls else 80)
     if not tls:
         return sock
     context = ssl.create_default_context(cafile="/etc/ssl/front-test.pem")

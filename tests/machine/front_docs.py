@@ -1,4 +1,4 @@
-"""The tables of docs/fronts.md and docs/troubleshooting.md, from what the tests hold true.
+"""The tables of docs/fronts.md, asgi.md and troubleshooting.md, from what the tests hold true.
 
     python -m tests.machine.front_docs
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from sdactivate import fronts, trust
 from sdactivate.fronts import DISTRIBUTIONS, FRONTS
-from tests.machine.fronts import CASES, TOPICS, deviation
+from tests.machine import asgi
+from tests.machine.fronts import CASES, SETUP, TOPICS, deviation
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -175,7 +176,31 @@ def logs() -> str:
     )
 
 
+def websockets() -> str:
+    """What works with ASGI servers: by front, and the notes of a front's own."""
+    notes: list[str] = []
+    rows = []
+    for front in SETUP:
+        row = [FRONTS[front].title]
+        for checks in asgi.TOPICS.values():
+            found = [asgi.DEVIATIONS.get((front, check)) for check in checks]
+            whys = dict.fromkeys(each.why for each in found if each)
+            notes += [why for why in whys if why not in notes]
+            row.append(", ".join(f"[{notes.index(why) + 1}]" for why in whys) or "yes")
+        rows.append(row)
+    listed = "\n".join(f"{number}. {why}." for number, why in enumerate(notes, 1))
+    return table(("front", *asgi.TOPICS), rows) + "\n\n" + listed
+
+
+def asgi_servers() -> str:
+    """What ASGI servers do otherwise, behind every front."""
+    return "\n".join(
+        f"- {row.why}." for (name, _), row in asgi.DEVIATIONS.items() if name in asgi.SERVERS
+    )
+
+
 TABLES = {
+    "asgi.md": (websockets, asgi_servers),
     "fronts.md": (protocols, results, trusted, peers, packaging, traps),
     "troubleshooting.md": (log_lines, logs),
 }

@@ -34,7 +34,7 @@ class Setup(NamedTuple):
 SETUP: dict[str, Setup] = {
     "nginx": Setup("rm -f /etc/nginx/sites-enabled/*", "", "nginx -t -q"),
     "apache": Setup(
-        "a2enmod -q alias headers ssl proxy proxy_scgi proxy_fcgi proxy_http auth_basic "
+        "a2enmod -q alias headers ssl proxy rewrite proxy_scgi proxy_fcgi proxy_http auth_basic "
         "authn_file authz_user; a2dissite -q 000-default; "
         "echo ServerName localhost >/etc/apache2/conf-enabled/name.conf",
         "a2ensite -q mysite",

@@ -93,6 +93,9 @@ def outcomes(furnished: Machine, case: tuple[str, str]) -> Iterator[Outcomes]:
 class Running:
     """One front in the machine."""
 
+    application: tuple[str, ...] = APPLICATION
+    server: tuple[str, ...] = ()
+
     def __init__(self, machine: Machine, front: fronts.Front, protocol: str) -> None:
         self.machine = machine
         self.front = front
@@ -103,7 +106,8 @@ class Running:
         self.shell(f"rm -f {self.socket}")
         unit = self.gen("socket", "--front", front.name)
         machine.write("/etc/systemd/system/mysite.socket", unit)
-        unit = self.gen("service", "--front", front.name, "--protocol", protocol, *APPLICATION)
+        said = ("--protocol", protocol, *self.server, *self.application)
+        unit = self.gen("service", "--front", front.name, *said)
         machine.write("/etc/systemd/system/mysite.service", unit)
         self.shell("systemctl daemon-reload; systemctl reset-failed; systemctl start mysite.socket")
         mark = f"/etc/front-{front.name}"
@@ -121,7 +125,7 @@ class Running:
     def configure(self, *options: str) -> None:
         """Generate the front's configuration, have it checked, and let the front run with it."""
         setup = SETUP[self.front.name]
-        text = self.gen(self.front.name, "--protocol", self.protocol, *options)
+        text = self.gen(self.front.name, "--protocol", self.protocol, *self.server, *options)
         path = setup.path or self.packaging.config.replace("NAME", "mysite")
         self.machine.write(path, text)
         self.shell(f"set -e; {setup.enable}\n{setup.check}")

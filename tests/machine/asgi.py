@@ -1,0 +1,75 @@
+"""ASGI servers behind fronts in a machine: which are tried, and what else than "ok" is right."""
+
+from pathlib import Path
+
+from sdactivate.backends import BACKENDS
+from tests.machine.fronts import SETUP, Deviation
+
+CLIENT = Path(__file__).with_name("asgi_client.py")
+"""Run in the machine only: it imports what only the site's environment has."""
+
+SERVERS = [name for name, backend in BACKENDS.items() if backend.interfaces[0] == "asgi"]
+ALL_CASES = [(front, server) for front in SETUP for server in SERVERS]
+"""What ASGI=all tries."""
+CASES = [
+    *(("nginx", server) for server in SERVERS),
+    ("apache", "uvicorn"),
+    ("lighttpd", "uvicorn"),
+    # These two would pass h2c on by themselves, and hypercorn is who speaks it
+    ("caddy", "hypercorn"),
+    ("haproxy", "hypercorn"),
+]
+"""What every run tries: each front, and each server."""
+
+# What is not "ok", and yet the front's or the server's own affair: by either, and check.
+DEVIATIONS: dict[tuple[str, str], Deviation] = {
+    ("lighttpd", "front reloaded"): Deviation(
+        "1006", "lighttpd cuts the connection off at a reload: the browser says 1006"
+    ),
+    ("caddy", "front reloaded"): Deviation("1001", "Caddy closes it with 1001 at a reload"),
+    ("lighttpd", "TLS: 401"): Deviation(
+        "accepted",
+        "lighttpd does not tell an http backend who logged in: `gen` refuses --auth-file",
+    ),
+    ("lighttpd", "TLS: page"): Deviation(
+        "echo: hello from a page, closed with 1006",
+        "With TLS browsers speak HTTP/2 to lighttpd, which ends a WebSocket's stream before the "
+        "code arrives: the browser says 1006",
+    ),
+    ("daphne", "closed by the server"): Deviation(
+        "(4321, '')", "daphne sends the code and leaves the reason out"
+    ),
+    ("daphne", "site restarted"): Deviation(
+        "1006", "daphne cuts the connection off: the browser says 1006"
+    ),
+    ("hypercorn", "closed by the client"): Deviation(
+        "1006", "hypercorn tells the application 1006, whatever the client has said"
+    ),
+    ("hypercorn", "site restarted"): Deviation(
+        "1011",
+        "hypercorn closes it with 1011, and not before --graceful-timeout has passed; new "
+        "requests wait so long",
+    ),
+}
+
+
+def deviation(front: str, server: str, check: str) -> Deviation | None:
+    """Return what is found instead of "ok", and why; None where "ok" is right."""
+    return DEVIATIONS.get((front, check)) or DEVIATIONS.get((server, check))
+
+
+TOPICS: dict[str, tuple[str, ...]] = {
+    "messages, 1 MB too": ("echo", "1 MB messages"),
+    "ping": ("ping",),
+    "close codes": ("closed by the server", "closed by the client"),
+    "refused handshakes": ("refused handshake", "nothing after a refusal"),
+    "nothing spoofed": ("spoofed fields", "TLS: spoofed fields", "no other Upgrade"),
+    "a page in a browser": ("page", "TLS: page"),
+    "TLS, mounted, login": ("TLS: echo", "TLS: 401"),
+    "events, long polls": ("events", "long poll"),
+    "front reloaded": ("front reloaded",),
+    "site restarted": ("site restarted",),
+}
+"""Every check, by the column of docs/asgi.md that it is a part of."""
+
+CHECKS: tuple[str, ...] = tuple(check for checks in TOPICS.values() for check in checks)
