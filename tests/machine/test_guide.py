@@ -70,11 +70,11 @@ def follow(machine: Machine, block: Block) -> str:
 
 
 def test_it_is_followed_to_its_end(
-    machine: Machine, installation: Installation, wheel: Path
+    machine: Machine, installation: Installation, fitting_wheel: Path
 ) -> None:
     machine.run("rm", "-r", "/srv/mysite", "/etc/nginx/conf.d/mysite.conf")
     machine.write("/usr/local/bin/sudo", SUDO, mode=0o755)
-    bring(machine, wheels(installation, wheel, "Django", "psycopg[binary]"))
+    bring(machine, wheels(installation, fitting_wheel, "Django", "psycopg[binary]"))
     said: dict[str, str] = {}
     for block in blocks(GUIDE.read_text()):
         if block.language in ("console", "python"):

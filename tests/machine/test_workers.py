@@ -9,7 +9,7 @@ from tests.machine.machine import Machine
 
 SOCKET = "/run/redis/redis.sock"
 REDIS = (
-    *("systemd-run", "--unit=redis", "-p", "User=redis", "-p", "RuntimeDirectory=redis"),
+    *("systemd-run", "--unit=tests-redis", "-p", "User=redis", "-p", "RuntimeDirectory=redis"),
     *("redis-server", "--port", "0", "--unixsocket", SOCKET, "--unixsocketperm", "770"),
 )
 JOBS = f"""\
