@@ -1405,6 +1405,8 @@ static PyTypeObject Exchange_Type, Outcome_Type;
 
 static PyObject *name_run, *name_close, *name_close_failed, *name_join, *name_streaming;
 static PyObject *name_fd, *name_done, *name_lock, *name_wait, *name_served, *name_since, *name_deadline;
+static PyObject *name_application, *name_count_failure, *name_end_turn, *name_recent, *name_respond;
+static PyObject *name_response, *name_takes_turns, *name_unobserved;
 static PyObject *name_acquire, *name_release, *name_again, *name_advance, *name_resting;
 static PyObject *name_half_closed, *name_own, *name_trusted, *name_early_hints;
 static PyObject *name_finish, *name_keep_rest, *name_output, *name_parser, *name_draining, *name_happened, *name_request;
@@ -2287,7 +2289,8 @@ typedef struct {
     Variables *variables;
     Fields *fields;
     Responder *cgi, *http;
-    PyObject *respond;   /* (exchange): runs it, and does what goes along with that */
+    PyObject *server;    /* its `respond` runs an exchange, and does what goes along with that */
+    PyObject *pool, *workers; /* the server's threads; what each of them is doing */
     PyObject *loop;      /* says whether the server drains */
     PyObject *base;      /* what each environ of HTTP begins with, but for the connection's `own` */
     PyObject *buffer;    /* (bytes) -> what an application reads them from */
@@ -2299,8 +2302,121 @@ typedef struct {
     PyObject *fields_told, *host_told, *told; /* the last ones */
     Limits limits;
     Py_ssize_t most; /* bytes of a body */
+    int is_logged;   /* each request is */
     double seconds;  /* timeout */
 } Handler;
+
+static double
+monotonic(void)
+{
+    struct timespec clock;
+    clock_gettime(CLOCK_MONOTONIC, &clock); /* as time.monotonic() */
+    return (double)clock.tv_sec + (double)clock.tv_nsec * 1e-9;
+}
+
+static int
+set_clock(PyObject *object, PyObject *name, double seconds)
+{
+    PyObject *number = PyFloat_FromDouble(seconds);
+    int failed = number == NULL || PyObject_SetAttr(object, name, number);
+    Py_XDECREF(number);
+    return failed ? -1 : 0;
+}
+
+/* What this thread is doing, for others to see: a new reference. */
+static PyObject *
+this_worker(Handler *self)
+{
+    PyObject *ident = PyLong_FromUnsignedLong(PyThread_get_thread_ident());
+    PyObject *worker = ident == NULL ? NULL : PyDict_GetItemWithError(self->workers, ident);
+    Py_XINCREF(worker);
+    if (worker == NULL && !PyErr_Occurred())
+        PyErr_SetObject(PyExc_KeyError, ident);
+    Py_XDECREF(ident);
+    return worker;
+}
+
+/* Note that the thread has served a request more, which has taken so many seconds. */
+static int
+count(PyObject *worker, double now, double seconds)
+{
+    PyObject *served = PyObject_GetAttr(worker, name_served), *recent = NULL, *took = NULL;
+    Py_ssize_t number = served == NULL ? -1 : PyLong_AsSsize_t(served);
+    int failed = number == -1 && PyErr_Occurred();
+    Py_XDECREF(served);
+    served = failed ? NULL : PyLong_FromSsize_t(number + 1);
+    failed = served == NULL || PyObject_SetAttr(worker, name_served, served)
+             || set_clock(worker, name_since, now)
+             || (recent = PyObject_GetAttr(worker, name_recent)) == NULL
+             || (took = PyFloat_FromDouble(seconds)) == NULL;
+    if (!failed) {
+        Py_ssize_t kept = PyList_Size(recent);
+        failed = kept <= 0 || PyList_SetItem(recent, (number + 1) % kept, (Py_INCREF(took), took));
+    }
+    Py_XDECREF(served);
+    Py_XDECREF(recent);
+    Py_XDECREF(took);
+    return failed ? -1 : 0;
+}
+
+/* As Server.respond, where nobody but this thread takes part in it. */
+static int
+respond_alone(Handler *self, Exchange *exchange)
+{
+    PyObject *worker = this_worker(self);
+    PyObject *application = worker == NULL ? NULL : PyObject_GetAttr(self->server, name_application);
+    double began = monotonic();
+    if (application == NULL || set_clock(worker, name_since, began)
+        || PyObject_SetAttr(worker, name_response, (PyObject *)exchange)) {
+        Py_XDECREF(worker);
+        Py_XDECREF(application);
+        return -1;
+    }
+    PyObject *done = exchange_run((PyObject *)exchange, application);
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    double now = monotonic();
+    int failed = PyObject_SetAttr(worker, name_response, Py_None) || count(worker, now, now - began);
+    int takes_turns = failed ? -1 : is_true(self->pool, name_takes_turns);
+    if (takes_turns > 0) {
+        PyObject *ended = PyObject_CallMethodObjArgs(self->pool, name_end_turn, worker, NULL);
+        failed = ended == NULL;
+        Py_XDECREF(ended);
+    }
+    if (!failed && takes_turns >= 0 && exchange->response != NULL) {
+        PyObject *since = PyFloat_FromDouble(began);
+        PyObject *seen = since == NULL ? NULL
+                                       : PyObject_CallMethodObjArgs(self->server, name_count_failure,
+                                                                    (PyObject *)exchange, since, NULL);
+        failed = seen == NULL;
+        Py_XDECREF(since);
+        Py_XDECREF(seen);
+    }
+    Py_DECREF(worker);
+    Py_DECREF(application);
+    failed |= takes_turns < 0;
+    if (done == NULL || !failed) {
+        PyErr_Clear();
+        PyErr_Restore(type, error, traceback);
+    }
+    Py_XDECREF(done);
+    return done == NULL || failed ? -1 : 0;
+}
+
+/* Let the server answer, by its `respond` if there is anything to be decided about it. */
+static int
+respond(Handler *self, Exchange *exchange)
+{
+    int is_asked = self->is_logged ? 1 : is_true(self->server, name_unobserved);
+    if (is_asked == 0)
+        is_asked = is_true(self->pool, name_takes_turns);
+    if (is_asked <= 0)
+        return is_asked < 0 ? -1 : respond_alone(self, exchange);
+    PyObject *done = PyObject_CallMethodObjArgs(self->server, name_respond, (PyObject *)exchange,
+                                                NULL);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
 
 /* Let the server answer a request that has been read whole; environ is given away. */
 static int
@@ -2312,12 +2428,10 @@ answer(Handler *self, PyObject *connection, PyObject *environ, int dialect, int 
         return -1;
     exchange->dialect = dialect;
     exchange->after = after;
-    PyObject *done = PyObject_CallOneArg(self->respond, (PyObject *)exchange);
-    int is_over = exchange->is_over;
+    int failed = respond(self, exchange), is_over = exchange->is_over;
     Py_DECREF(exchange);
-    if (done == NULL)
+    if (failed)
         return -1;
-    Py_DECREF(done);
     return is_over ? 0 : call(connection, name_served) ? -1 : 1;
 }
 
@@ -2333,15 +2447,6 @@ put_body(Handler *self, PyObject *environ, Slice body)
     return verdict;
 }
 
-static int
-set_clock(PyObject *connection, PyObject *name, double seconds)
-{
-    PyObject *number = PyFloat_FromDouble(seconds);
-    int failed = number == NULL || PyObject_SetAttr(connection, name, number);
-    Py_XDECREF(number);
-    return failed ? -1 : 0;
-}
-
 /* Leave a kept connection until its peer says more: as its `wait`, which the first time makes the
    loop know it. */
 static int
@@ -2355,9 +2460,7 @@ leave(Handler *self, PyObject *connection)
         Py_XDECREF(waits);
         return waits == NULL ? -1 : 0;
     }
-    struct timespec clock;
-    clock_gettime(CLOCK_MONOTONIC, &clock); /* time.monotonic() */
-    double now = (double)clock.tv_sec + (double)clock.tv_nsec * 1e-9;
+    double now = monotonic();
     return set_clock(connection, name_since, now)
                    || set_clock(connection, name_deadline, now + self->seconds)
                ? -1
@@ -2604,16 +2707,16 @@ handler_one_shot(PyObject *object, PyObject *const *args, Py_ssize_t count)
 static int
 handler_init(PyObject *object, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"variables", "fields", "cgi",   "http",      "respond", "loop", "base", "buffer",
+    static char *names[] = {"variables", "fields", "cgi",   "http",      "server", "pool", "workers", "loop", "base", "buffer",
                             "tell",      "mount",  "malformed", "kept", "last", "limits", "most",
-                            "timeout",   NULL};
+                            "timeout",   "is_logged", NULL};
     Handler *self = (Handler *)object, new = {.ob_base = self->ob_base};
     if (!PyArg_ParseTupleAndKeywords(
-            args, keywords, "O!O!O!O!OOO!OOOOOO(nnn)nO!:Handler", names, &Variables_Type, &new.variables,
+            args, keywords, "O!O!O!O!OOO!OO!OOOOOO(nnn)nO!p:Handler", names, &Variables_Type, &new.variables,
             &Fields_Type, &new.fields, &Responder_Type, &new.cgi, &Responder_Type, &new.http,
-            &new.respond, &new.loop, &PyDict_Type, &new.base, &new.buffer, &new.tell, &new.mount, &new.malformed, &new.kept,
+            &new.server, &new.pool, &PyDict_Type, &new.workers, &new.loop, &PyDict_Type, &new.base, &new.buffer, &new.tell, &new.mount, &new.malformed, &new.kept,
             &new.last, &new.limits.header, &new.limits.count, &new.limits.line, &new.most,
-            &PyFloat_Type, &new.timeout))
+            &PyFloat_Type, &new.timeout, &new.is_logged))
         return -1;
     if (self->variables != NULL) {
         PyErr_SetString(PyExc_TypeError, "a Handler is made once");
@@ -2621,7 +2724,7 @@ handler_init(PyObject *object, PyObject *args, PyObject *keywords)
     }
     new.seconds = PyFloat_AS_DOUBLE(new.timeout);
     PyObject *held[] = {(PyObject *)new.variables, (PyObject *)new.fields, (PyObject *)new.cgi,
-                        (PyObject *)new.http, new.respond, new.loop, new.base, new.buffer, new.tell, new.mount,
+                        (PyObject *)new.http, new.server, new.pool, new.workers, new.loop, new.base, new.buffer, new.tell, new.mount,
                         new.malformed, new.kept, new.last, new.timeout};
     for (size_t i = 0; i < sizeof held / sizeof held[0]; i++)
         Py_INCREF(held[i]);
@@ -2637,7 +2740,9 @@ handler_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->fields);
     Py_VISIT(self->cgi);
     Py_VISIT(self->http);
-    Py_VISIT(self->respond);
+    Py_VISIT(self->server);
+    Py_VISIT(self->pool);
+    Py_VISIT(self->workers);
     Py_VISIT(self->loop);
     Py_VISIT(self->base);
     Py_VISIT(self->buffer);
@@ -2659,7 +2764,9 @@ handler_clear(PyObject *object)
     Py_CLEAR(self->fields);
     Py_CLEAR(self->cgi);
     Py_CLEAR(self->http);
-    Py_CLEAR(self->respond);
+    Py_CLEAR(self->server);
+    Py_CLEAR(self->pool);
+    Py_CLEAR(self->workers);
     Py_CLEAR(self->loop);
     Py_CLEAR(self->base);
     Py_CLEAR(self->buffer);
@@ -2754,12 +2861,15 @@ static const struct {
     {&name_advance, "_advance"},
     {&name_again, "_again"},
     {&name_answered, "answered"},
+    {&name_application, "application"},
     {&name_close, "close"},
     {&name_close_failed, "close_failed"},
+    {&name_count_failure, "count_failure"},
     {&name_deadline, "deadline"},
     {&name_done, "done"},
     {&name_draining, "draining"},
     {&name_early_hints, "_early_hints"},
+    {&name_end_turn, "end_turn"},
     {&name_failed, "failed"},
     {&name_fd, "fd"},
     {&name_finish, "finish"},
@@ -2772,9 +2882,12 @@ static const struct {
     {&name_output, "output"},
     {&name_own, "own"},
     {&name_parser, "_parser"},
+    {&name_recent, "recent"},
     {&name_record, "record"},
     {&name_release, "release"},
     {&name_request, "request"},
+    {&name_respond, "respond"},
+    {&name_response, "response"},
     {&name_resting, "resting"},
     {&name_run, "run"},
     {&name_say_error, "say_error"},
@@ -2782,7 +2895,9 @@ static const struct {
     {&name_since, "since"},
     {&name_start_response, "start_response"},
     {&name_streaming, "streaming"},
+    {&name_takes_turns, "takes_turns"},
     {&name_trusted, "trusted"},
+    {&name_unobserved, "unobserved"},
     {&name_wait, "wait"},
     {&name_where, "where"},
     {&name_write, "write"},

@@ -113,8 +113,11 @@ class Handler:
         fields: Fields,
         cgi: Responder,
         http: Responder,
-        respond: Callable[[Exchange], None],
+        server: Any,
+        pool: Any,
+        workers: dict[int, Any],
         loop: Any,
+        base: dict[str, Any],
         buffer: Callable[..., Any],
         tell: Callable[[dict[str, str], str], dict[str, str]],
         mount: Callable[[dict[str, Any], str], None],
@@ -124,6 +127,7 @@ class Handler:
         limits: tuple[int, int, int],
         most: int,
         timeout: float,
+        is_logged: bool,
     ) -> None: ...
     def http(self, connection: Any, data: bytes, /) -> bool: ...
     def turn(self, connection: Any, /) -> bool: ...

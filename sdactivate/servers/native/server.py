@@ -125,16 +125,7 @@ class Server:
             settings.threads, settings.lent_threads, poke, self.fault
         )
         self.pool = self.loop.pool
-        self.handler = twin.handler(
-            settings,
-            self.variables,
-            one_shot.responder,
-            http.responder,
-            self.respond,
-            self.loop,
-            self.http_base,
-            self.trust,
-        )
+        self.handler = twin.handler(self.variables, one_shot.responder, http.responder, self)
         self._poke = poke
         self._has_threads = False
         self._resting_until = 0.0
@@ -377,15 +368,18 @@ class Server:
             worker.served += 1
             worker.since = now = monotonic()
             worker.recent[worker.served & _RECENT] = now - began
-            if response.failed:  # Response.run has said why
-                self._count_failure(now)
-            elif response.is_error:
-                self._count_failure(now)
-                response.say_error(began)
+            if response.failed or response.is_error:
+                self.count_failure(response, began)
         if self.settings.access_log:
             response.record((worker.since - began) * 1000)
 
-    def _count_failure(self, now: float) -> None:
+    def count_failure(self, response: Any, began: float) -> None:
+        """Count a response that has begun at `began` if it is a failure, and say so."""
+        if response.is_error and not response.failed:  # or Response.run has said why
+            response.say_error(began)
+        elif not response.failed:
+            return
+        now = monotonic()
         with self._counting:
             self.errors += 1
             self._failed_seconds.add(int(now))

@@ -128,33 +128,31 @@ def responder(server_and_date: Callable[[], str] = str) -> Any:
 
 
 def handler(
-    settings: Settings,
     variables: Any,
     cgi: Any,
     http_responder: Any,
-    respond: Callable[[Any], None],
-    loop: Any,
-    base: dict[str, Any],
-    trust: forwarded.Trust,
+    server: Any,
 ) -> Any:
     """Return what handles a server's plain requests (`_accel.Handler`), or None.
 
-    variables, cgi, http_responder: what reads and answers requests, made here. respond: lets the
-    application answer. loop: tells by `draining` that kept connections are to end. base: what
-    each environ of HTTP begins with.
+    variables, cgi, http_responder: what reads and answers requests, made here. server: whose they
+    are.
     """
     if module is None:
         return None
+    settings: Settings = server.settings
     return module.Handler(
         variables=variables,
         fields=fields,
         cgi=cgi,
         http=http_responder,
-        respond=respond,
-        loop=loop,
-        base=roomy(base),
+        server=server,
+        pool=server.pool,
+        workers=server.pool.workers,
+        loop=server.loop,
+        base=roomy(server.http_base),
         buffer=BytesIO,
-        tell=partial(forwarded.told_of_client, trust),
+        tell=partial(forwarded.told_of_client, server.trust),
         mount=forwarded.mount,
         malformed=Malformed,
         kept=http.KEPT,
@@ -162,4 +160,5 @@ def handler(
         limits=(settings.header_bytes, settings.header_count, settings.request_line),
         most=settings.body_bytes or sys.maxsize,
         timeout=float(settings.keepalive_timeout),
+        is_logged=settings.access_log,
     )

@@ -18,7 +18,7 @@ from typing import Any
 
 from bench.wire import PARAMS, PROTOCOLS
 from sdactivate.servers import forks
-from sdactivate.servers.native import accel, forwarded, pool, twin, wsgi
+from sdactivate.servers.native import accel, pool, twin, wsgi
 from sdactivate.servers.native.environ_base import base_environ
 from sdactivate.servers.native.server import BY_FIRST_BYTE, Server
 from sdactivate.servers.native.wire import HOSTS
@@ -159,17 +159,10 @@ def answering(dialect: str, application: Any, peer: socket.socket, ours: socket.
 
 
 def new_handler() -> Any:
-    loop = type("Loop", (), {"draining": False})
-    return twin.handler(
-        Settings(),
-        twin.variables(BASE),
-        twin.responder(),
-        twin.responder(lambda: "Server: x\r\n"),
-        lambda exchange: exchange.run(plain),
-        loop,
-        {name: value for name, value in BASE.items() if name != "CONTENT_LENGTH"},
-        forwarded.Trust(Settings()),
-    )
+    """The handler of a server that answers plainly."""
+    server = Server(plain, [], Settings())
+    server.pool.workers[get_ident()] = pool.Worker()
+    return server.handler
 
 
 def handling(name: str, kept: bool, peer: socket.socket, ours: socket.socket) -> Scenario:

@@ -139,7 +139,10 @@ class Conversation:
         self.peer.close()
         connection.close()
         answer = re.sub(rb"Date: [A-Z][^\r]*GMT\r\n", b"", answer)
-        return self.asked, answer, stands, limit, self.server.errors, log
+        worker = self.server.pool.workers[get_ident()]
+        assert sum(map(bool, worker.recent)) == worker.served
+        counted = (worker.served, worker.response, self.server.errors, self.server.figures().busy)
+        return self.asked, answer, stands, limit, counted, log
 
 
 def tell(data: list[bytes], address: Any, capfd: pytest.CaptureFixture[str], **more: Any) -> Any:
