@@ -24,6 +24,7 @@ ALONE_S = 30.0
 CLIENT = """
 import http.client, json, random, sys, threading, time
 count, pause = int(sys.argv[1]), float(sys.argv[2])
+words, path = sys.argv[3].encode(), sys.argv[4]
 gone, took, lost = threading.Event(), [], []
 
 def ask():
@@ -31,9 +32,9 @@ def ask():
     while not gone.is_set():
         began = time.monotonic()
         try:
-            connection.request("GET", "/")
+            connection.request("GET", path)
             answer = connection.getresponse()
-            if b"Guestbook" not in answer.read() or answer.status != 200:
+            if words not in answer.read() or answer.status != 200:
                 lost.append(f"status {answer.status}")
         except (OSError, http.client.HTTPException) as error:
             lost.append(repr(error))
@@ -73,10 +74,20 @@ systemctl start nginx
 
 
 @contextlib.contextmanager
-def clients(machine: Machine) -> Iterator[dict[str, Any]]:
-    """Clients for as long as the block runs; then what they saw is in what was given."""
+def clients(
+    machine: Machine,
+    count: int = CLIENTS,
+    pause: float = PAUSE_S,
+    words: str = "Guestbook",
+    path: str = "/",
+) -> Iterator[dict[str, Any]]:
+    """Clients for as long as the block runs; then what they saw is in what was given.
+
+    count: how many. pause: the most seconds between two requests of one. words: what each page has.
+    path: the page that they ask for.
+    """
     found: dict[str, Any] = {}
-    argv = (machine.python, "-c", CLIENT, str(CLIENTS), str(PAUSE_S))
+    argv = (machine.python, "-c", CLIENT, str(count), str(pause), words, path)
     with machine.popen(*argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         yield found
         output, _ = running.communicate(timeout=120)

@@ -47,7 +47,7 @@ def blocks(text: str) -> Iterator[Block]:
 
 def bring(machine: Machine, directory: Path) -> None:
     """Copy the wheels in `directory` into the machine's /srv/wheels: it has no network."""
-    machine.run("mkdir", "/srv/wheels")
+    machine.run("mkdir", "-p", "/srv/wheels")
     with subprocess.Popen(
         ["tar", "-C", str(directory), "-c", "."], stdout=subprocess.PIPE
     ) as packed:
