@@ -41,7 +41,7 @@ class Settings(NamedTuple):
     body_bytes: int = 100 << 20
     body_buffer: int = 1 << 20
     held_bytes: int = 64 << 20
-    stream_uploads: tuple[str, ...] = ()
+    stream: tuple[str, ...] = ()
     lent_threads: int = 64
     header_timeout: float = 30.0
     body_timeout: float = 60.0
@@ -267,11 +267,12 @@ TABLE: tuple[Setting, ...] = (
         "it goes to files as well",
     ),
     Setting(
-        "stream_uploads",
+        "stream",
         url_paths,
         "",
-        "paths below which a request body over body_buffer is streamed to the application while it "
-        "comes, and holds a thread; elsewhere a request takes a thread when its body has come",
+        "URL paths below which nothing is buffered, by the generated front neither: a request body "
+        "over body_buffer is streamed to the application while it comes, and holds a thread; "
+        "elsewhere a request takes a thread when its body has come",
     ),
     Setting(
         "lent_threads",

@@ -93,7 +93,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             settings |= {"metavar": option.metavar, "nargs": "?", "const": True}
         else:
             settings["metavar"] = option.metavar
-            settings["action"] = "append" if option.many else "store"
+            settings["action"] = "append" if option.many or option.words else "store"
         topics[option.topic].add_argument(f"--{option.name}", **settings)
 
 
@@ -110,6 +110,8 @@ def values(args: argparse.Namespace) -> dict[str, Any]:
             parsed = value
         elif option.many:
             parsed = tuple(option.parse(text, f"--{option.name}") for text in value)
+        elif option.words:
+            parsed = option.parse(" ".join(value), f"--{option.name}")
         else:
             parsed = option.parse(value, f"--{option.name}")
         if parsed is not None:

@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             setting.option,
             metavar=setting.unit.upper() or "VALUE",
-            choices=None,
+            # Values that are lists add up, as in `gen`
+            action="append" if isinstance(value, tuple) else "store",
             help=f"{setting.help} (default: {shown if shown != '' else 'none'})",
         )
 

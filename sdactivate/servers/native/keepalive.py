@@ -2,7 +2,7 @@
 
 A request takes a thread when its body has arrived: applications go by CONTENT_LENGTH, and take a
 missing one for zero, which is what a body has whose length is known only at its end (chunked). A
-body of known length that is larger than `body_buffer` may be streamed instead (`stream_uploads`).
+body of known length that is larger than `body_buffer` may be streamed instead (`stream`).
 """
 
 from __future__ import annotations

@@ -118,8 +118,7 @@ class Server:
         self.held = Held(settings.held_bytes, _SPOOL_DIRECTORY)
         # As PATH_INFO is: its bytes, each as a character (PEP 3333, "Unicode Issues")
         self._streamed = tuple(
-            unquote_to_bytes(f"{path.rstrip('/')}/").decode("latin-1")
-            for path in settings.stream_uploads
+            unquote_to_bytes(f"{path.rstrip('/')}/").decode("latin-1") for path in settings.stream
         )
         self.loop: Loop[Connection] = Loop(
             settings.threads, settings.lent_threads, poke, self.fault

@@ -58,7 +58,7 @@ def scgi(plain: bool, tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def fcgi(plain: bool, tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path, plain, "fastcgi", 8, "--stream-uploads", "/read") as process:
+    with served(tmp_path, plain, "fastcgi", 8, "--stream", "/read") as process:
         yield process
 
 

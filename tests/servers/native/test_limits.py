@@ -26,7 +26,7 @@ LIMITS = {
     "header_timeout": 0.5,
     "body_timeout": 0.5,
     "write_timeout": 0.5,
-    "stream_uploads": "/read/streamed",
+    "stream": "/read/streamed",
 }
 SPOKEN = [("native", protocol) for protocol in PROTOCOLS] + [("flup", "scgi"), ("flup", "fastcgi")]
 FASTCGI = PROTOCOLS["fastcgi"]

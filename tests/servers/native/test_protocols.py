@@ -24,7 +24,7 @@ from tests.servers.service import Service, listener, serving
 
 APPLICATION = "tests.servers.native.applications:application"
 BEGIN, ABORT, END, PARAMS, STDIN, STDOUT = range(1, 7)
-LIMITS = {"header_bytes": 2000, "body_buffer": 3000, "stream_uploads": "/streamed"}
+LIMITS = {"header_bytes": 2000, "body_buffer": 3000, "stream": "/streamed"}
 
 
 @pytest.fixture(scope="module")

@@ -242,7 +242,7 @@ def test_one_thread_is_lent_and_never_are_two_in_the_application(
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_streamed_upload_lends_its_thread(tmp_path: Path, protocol: str) -> None:
     start, end = split(protocol, 2 * MiB, "/read/now")
-    settings = {"threads": 2, "stream_uploads": "/other,/read/now/"}
+    settings = {"threads": 2, "stream": "/other,/read/now/"}
     with serving(tmp_path, APPLICATION, **settings) as service, service.crowd(10) as peers:
         for peer in peers:
             peer.sendall(start)
@@ -265,7 +265,7 @@ def test_a_streamed_upload_lends_its_thread(tmp_path: Path, protocol: str) -> No
     ],
 )
 def test_which_uploads_are_streamed(setting: str, path: str, streamed: bool) -> None:
-    server = Server(lambda *_: [], [], resolve({"stream_uploads": setting}, {}, {}))
+    server = Server(lambda *_: [], [], resolve({"stream": setting}, {}, {}))
     assert server.is_streamed({"SCRIPT_NAME": "", "PATH_INFO": path}) is streamed
 
 
@@ -382,7 +382,7 @@ def test_who_is_too_slow_is_cut_off_in_both_directions(tmp_path: Path) -> None:
     """After the time of grace. A peer on a unix socket takes in lumps of 32 KiB."""
     rates = {"body_rate": "1M", "write_rate": "1M"}
     with (
-        serving(tmp_path, APPLICATION, threads=2, stream_uploads="/read/now", **rates) as service,
+        serving(tmp_path, APPLICATION, threads=2, stream="/read/now", **rates) as service,
         service.crowd(len(PROTOCOLS)) as uploads,
         service.crowd(len(PROTOCOLS)) as streamed,
         service.crowd(len(PROTOCOLS)) as downloads,
@@ -469,7 +469,7 @@ def test_a_client_that_expects_100_continue_is_told_when_its_body_can_be_read(
         "POST {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"
     )
-    with serving(tmp_path, APPLICATION, threads=1, stream_uploads="/blob,/read/now") as service:
+    with serving(tmp_path, APPLICATION, threads=1, stream="/blob,/read/now") as service:
         for path in ("/read", "/read/now"):
             with service.connect() as peer:
                 peer.sendall(head.format(path).encode())
