@@ -111,19 +111,17 @@ def nginx(upstream: Path, protocol: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def generated(
-    upstream: Path, protocol: str, buffering: bool = False, connections: int = 512
+    upstream: Path, protocol: str, stream: bool = False, connections: int = 512
 ) -> Iterator[int]:
     """nginx as `gen --kind nginx` configures it, but on a port of this host, which is given.
 
-    buffering: switch on what the generated text switches off. connections: worker_connections.
+    stream: with `--stream /`, which switches its buffering off. connections: worker_connections.
     """
     argv = python("-m", "sdactivate", "gen", "bench", "--kind", "nginx", "--protocol", protocol)
-    argv += ["--listen", str(upstream), "--no-comments"]
+    argv += ["--listen", str(upstream), "--no-comments", *(["--stream", "/"] if stream else [])]
     site = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout
     port = free_port()
     site = site.replace("listen [::]:80;", "").replace("listen 80;", f"listen 127.0.0.1:{port};")
-    if buffering:
-        site = site.replace("buffering off;", "buffering on;")
     with running(port, site, connections):
         yield port
 

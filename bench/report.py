@@ -308,8 +308,9 @@ def slow_section(result: Row) -> str:
     head += ["watchdog notified", "lines of log"]
     return (
         f"{result['count']} peers that read nothing of 8 MiB, or that send a body of 2 MiB a byte "
-        "every 5 s, on the socket, or through nginx as `gen --kind nginx` configures it (but for "
-        "its limit of connections), and the same with its buffering on; when all have been heard, "
+        "every 5 s, on the socket, or through nginx as `gen --kind nginx --stream /` configures it "
+        "(but for its limit of connections), and the same with its buffering on; when all have "
+        "been heard, "
         f"{result['ordinary']} ordinary requests one after the other, milliseconds.\n\n"
         + table(head, map(line, result["rows"]))
     )

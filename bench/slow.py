@@ -230,7 +230,7 @@ def measured(bench: Bench, protocol: str, threads: int, name: str, via: str, cou
     with contextlib.ExitStack() as stack:
         stack.callback(server.stop)
         if via != "socket":
-            nginx = front.generated(bench.socket, protocol, buffers, 4 * count + 512)
+            nginx = front.generated(bench.socket, protocol, not buffers, 4 * count + 512)
             address, spoken = stack.enter_context(nginx), "http"
         ordinary(server, address)  # to warm up
         row: Row = {"protocol": protocol, "via": via, "threads": threads, "crowd": name}

@@ -270,7 +270,7 @@ TABLE: tuple[Setting, ...] = (
         "stream",
         url_paths,
         "",
-        "URL paths below which nothing is buffered, by the generated front neither: a request body "
+        "URL paths below which nothing is buffered, in the generated front either: a request body "
         "over body_buffer is streamed to the application while it comes, and holds a thread; "
         "elsewhere a request takes a thread when its body has come",
     ),

@@ -66,7 +66,12 @@ def _image(text: str) -> str:
 
 
 _SOCKET = frozenset({"listen", "front", "distribution", "user", "group", "mode"})
-_FRONT = frozenset({"app", "listen", "protocol", "server"})
+_FRONT = frozenset(
+    {
+        *("app", "listen", "protocol", "server"),
+        *("stream", "body-bytes", "header-bytes"),
+    }
+)
 _SETTINGS = frozenset(setting.option.removeprefix("--") for setting in SETTINGS)
 _IMAGE = _SETTINGS | {"listen", "app", "chdir", "env"}
 _LAUNCHED = _SETTINGS | _SOCKET | {"app", "chdir", "python", "run-as", "env"}

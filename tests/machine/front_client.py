@@ -52,21 +52,29 @@ class Unexpected(Exception):
     """The outcome, where it is not "ok"."""
 
 
-def reach(port: int) -> socket.socket:
-    """Return a connection to a port of the front, which may still be starting."""
+def reach(port: int, source: str = "") -> socket.socket:
+    """Return a connection to a port of the front, which may still be starting.
+
+    source: the address of this end; a path: the front's own unix socket, whatever the port.
+    """
     for attempt in itertools.count():
         try:
-            return socket.create_connection(("127.0.0.1", port), timeout=30)
-        except ConnectionRefusedError:
+            if source[:1] != "/":
+                return socket.create_connection(("127.0.0.1", port), 30, (source, 0))
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(30)
+            sock.connect(source)
+            return sock
+        except (ConnectionRefusedError, FileNotFoundError):
             if attempt == 100:
                 raise
             time.sleep(0.1)
     raise AssertionError
 
 
-def connect(tls: bool = False) -> socket.socket:
-    """Return a connection to the front, with TLS or without."""
-    sock = reach(443 if tls else 80)
+def connect(tls: bool = False, source: str = "") -> socket.socket:
+    """Return a connection to the front, with TLS or without. source: as `reach` takes it."""
+    sock = reach(443 if tls else 80, source)
     if not tls:
         return sock
     context = ssl.create_default_context(cafile="/etc/ssl/front-test.pem")
@@ -94,10 +102,15 @@ def ask(
     body: bytes = b"",
     chunked: bool = False,
     tls: bool = False,
+    source: str = "",
+    before: bytes = b"",
 ) -> Answer:
-    """Send a request and return the answer, which may come before the body is sent."""
-    data = request(host, path, method, fields, body, chunked)
-    with connect(tls) as sock:
+    """Send a request and return the answer, which may come before the body is sent.
+
+    before: what comes before the request. source: see `reach`.
+    """
+    data = before + request(host, path, method, fields, body, chunked)
+    with connect(tls, source) as sock:
         if len(data) < 65536:
             # All of it fits into the socket's buffer, and two threads can't share a TLS connection
             sock.sendall(data)
@@ -270,15 +283,61 @@ def root(spoofable: list[str]) -> dict[str, Callable[[], None]]:
             hashlib.sha256(b"0123456789abcdef" * 4096 * (50 * MB >> 16)).digest(),
         )
 
-    def slow() -> None:
-        # The second line is sent only after the first has reached us: no clock decides.
+    def slow(path: str, name: str) -> Callable[[], None]:
+        def check() -> None:
+            # The second line is sent only after the first has reached us: no clock decides.
+            with connect() as sock:
+                sock.sendall(request(host, f"{path}name={name}", "GET", (), b"", False))
+                response = http.client.HTTPResponse(sock)
+                response.begin()
+                expect(response.readline(), b"first\n")
+                opened = ask(host, f"/release?name={name}").status
+                if opened != 200 or response.read() != b"second\n":
+                    raise Unexpected("held back")  # the view has given up waiting
+
+        return check
+
+    def await_finished(name: str, otherwise: str) -> None:
+        for _ in range(20):
+            if ask(host, f"/finished?name={name}").json["finished"]:
+                return
+            time.sleep(0.1)
+        raise Unexpected(otherwise)
+
+    def upload_streamed() -> None:
+        # More than the server keeps in memory, and less than was announced: the rest never comes.
+        fields = [("Content-Length", str(5 * MB))]
         with connect() as sock:
-            sock.sendall(request(host, "/gate?name=slow", "GET", (), b"", False))
-            response = http.client.HTTPResponse(sock)
-            response.begin()
-            expect(response.readline(), b"first\n")
-            if ask(host, "/release?name=slow").status != 200 or response.read() != b"second\n":
-                raise Unexpected("held back")  # the view has given up waiting
+            path = "/through/first?name=first"
+            sock.sendall(request(host, path, "POST", fields, b"", False) + b"x" * 2 * MB)
+            await_finished("first", "held back")
+
+    def slow_reader() -> None:
+        # Nothing of the body is taken: the application has got rid of it all the same.
+        with connect() as sock:
+            path = f"/large?bytes={8 * MB}&name=taken"
+            sock.sendall(request(host, path, "GET", (), b"", False))
+            expect(sock.recv(1), b"H")
+            await_finished("taken", "not held")
+
+    def header_sent(fields: int, size: int) -> Callable[[], None]:
+        def check() -> None:
+            answer = ask(host, f"/heads?fields={fields}&bytes={size}")
+            expect(answer.status, 200)
+
+        return check
+
+    def header_taken(fields: int, size: int) -> Callable[[], None]:
+        def check() -> None:
+            sent = [(f"X-Field-{number}", "x" * size) for number in range(fields)]
+            found = ask(host, "/heads?fields=0&bytes=0", fields=sent).json["received"]
+            expect(found > fields * size, True, "received")
+
+        return check
+
+    def vary() -> None:
+        answer = ask(host, "/status?code=200")
+        expect("content-length" in answer.fields.get("vary", "").lower(), False, "in Vary")
 
     def expect_continue() -> None:
         body = b"x" * MB
@@ -301,6 +360,11 @@ def root(spoofable: list[str]) -> dict[str, Callable[[], None]]:
     def too_large() -> None:
         # 12 MB, where the front allows 10
         answer = ask(host, "/upload", "POST", body=b"x" * 12 * MB)
+        expect(answer.status, 413)
+
+    def too_large_chunked() -> None:
+        # The same without a length to go by
+        answer = ask(host, "/upload", "POST", body=b"x" * 12 * MB, chunked=True)
         expect(answer.status, 413)
 
     def static() -> None:
@@ -329,10 +393,19 @@ def root(spoofable: list[str]) -> dict[str, Callable[[], None]]:
         "204": bodiless(204),
         "304": bodiless(304),
         "answer 50 MB": large,
-        "answer streamed": slow,
+        "answer streamed": slow("/gate?unbuffered=1&", "field"),
+        "answer streamed by --stream": slow("/through/gate?", "option"),
+        "upload streamed by --stream": upload_streamed,
+        "answer held for a slow client": slow_reader,
+        "answer's header 32 KiB": header_sent(8, 4096),
+        "answer's field 32 KiB": header_sent(1, 32768),
+        "request's header 52 KiB": header_taken(13, 4096),
+        "request's field 32 KiB": header_taken(1, 32768),
+        "Vary": vary,
         "100-continue": expect_continue,
         "early 413": early,
         "413 by the front": too_large,
+        "413 of a chunked body": too_large_chunked,
         "static files": static,
         "media files": media,
     }
@@ -457,7 +530,13 @@ def status(_: list[str]) -> dict[str, Callable[[], None]]:
     return {"status": lambda: expect(ask("a.test", "/status?code=200").status, 200)}
 
 
-SHAPES = {"root": root, "mount": mount, "tls": tls, "cold": cold, "status": status}
+SHAPES = {
+    "root": root,
+    "mount": mount,
+    "tls": tls,
+    "cold": cold,
+    "status": status,
+}
 
 
 def outcome(check: Callable[[], None]) -> str:

@@ -87,6 +87,13 @@ _NORMALISED = "Over http lighttpd normalises the path: // arrives as one /, %2F 
 _DIFFERS = "{} answers 400 where the target's host and Host differ"
 _COMMA = "Two Cookie fields are joined with a comma; clients send one over HTTP/1.1 (RFC 6265)"
 _CHUNKED = "SCGI begins with the length of the body, which Apache does not wait for: 411"
+_HELD_BACK = "A streamed answer waits in Apache until there are some kB of it"
+_CHUNKED_400 = "A chunked body over 16 kB is answered 400"
+_AS_IT_COMES = (
+    "{} hands a response on as it comes: what a slow client has not taken yet, the application's "
+    "server holds (server.md, Slow peers)"
+)
+_8K = "A field of a response over 8 KiB is answered 500, by Apache's limit for CGI-like backends"
 _REGEX = "HAProxy takes a line break in a path of fcgi for an attack: 500"
 
 # What is not "ok", and yet right, or the front's own affair: by front, protocol and check.
@@ -102,9 +109,7 @@ DEVIATIONS: dict[tuple[str, str, str], Deviation] = {
     ("apache", "*", "several Cookie fields"): Deviation("a=1; b=2, c=3", _COMMA),
     ("apache", "scgi", "upload chunked"): Deviation("411", _CHUNKED),
     ("apache", "scgi", "upload 5 MB chunked"): Deviation("411", _CHUNKED),
-    ("apache", "scgi", "answer streamed"): Deviation(
-        "held back", "A streamed answer waits in Apache until there are some kB of it"
-    ),
+    ("apache", "scgi", "answer streamed"): Deviation("held back", _HELD_BACK),
     ("lighttpd", "*", "another Host"): Deviation("400", _DIFFERS.format("lighttpd")),
     ("haproxy", "*", "another Host"): Deviation("400", _DIFFERS.format("HAProxy")),
     ("lighttpd", "*", "path %0A"): Deviation("400", _CONTROL),
@@ -124,11 +129,30 @@ DEVIATIONS: dict[tuple[str, str, str], Deviation] = {
     ("caddy", "fastcgi", "mounted: path //"): Deviation(
         "PATH_INFO: /environ/a/b", _MERGED.format("Caddy, where it cuts off the mount")
     ),
+    **{
+        (name, "*", "answer held for a slow client"): Deviation(
+            "not held", _AS_IT_COMES.format(fronts.FRONTS[name].title)
+        )
+        for name in ("apache", "caddy", "haproxy")
+    },
+    **{
+        ("apache", protocol, "answer's field 32 KiB"): Deviation("500", _8K)
+        for protocol in ("scgi", "fastcgi")
+    },
+    ("apache", "fastcgi", "request's field 32 KiB"): Deviation(
+        "400",
+        "A field of a request over 16,000 bytes is answered 400, for Apache drops longer variables",
+    ),
+    ("apache", "scgi", "answer streamed by --stream"): Deviation("held back", _HELD_BACK),
+    ("apache", "scgi", "413 of a chunked body"): Deviation("411", _CHUNKED),
+    ("haproxy", "fastcgi", "413 of a chunked body"): Deviation("400", _CHUNKED_400),
+    ("nginx", "scgi", "upload streamed by --stream"): Deviation(
+        "held back",
+        "SCGI begins with the length of the body: nginx holds an upload until it is whole",
+    ),
     ("haproxy", "fastcgi", "path %0A"): Deviation("500", _REGEX),
     ("haproxy", "fastcgi", "mounted: path %0A"): Deviation("500", _REGEX),
-    ("haproxy", "fastcgi", "upload 5 MB chunked"): Deviation(
-        "400", "A chunked body over 16 kB is answered 400"
-    ),
+    ("haproxy", "fastcgi", "upload 5 MB chunked"): Deviation("400", _CHUNKED_400),
     ("haproxy", "*", "static files"): Deviation("404", _NO_FILES),
     ("haproxy", "*", "media files"): Deviation("404", _NO_FILES),
     ("haproxy", "*", "mounted: static files"): Deviation("404", _NO_FILES),
@@ -142,13 +166,29 @@ def deviation(front: str, protocol: str, check: str) -> Deviation | None:
 
 
 TOPICS: dict[str, tuple[str, ...]] = {
-    "variables": ("variables", "query", "Authorization"),
+    "variables": ("variables", "query", "Authorization", "Vary"),
     "paths": tuple(f"path {kind}" for kind in front_client.PATHS),
     "cookies": ("several Cookie fields",),
-    "uploads": ("upload 5 MB", "100-continue", "early 413", "413 by the front"),
-    "chunked uploads": ("upload chunked", "upload 5 MB chunked"),
+    "uploads": (
+        "upload 5 MB",
+        "100-continue",
+        "early 413",
+        "413 by the front",
+    ),
+    "chunked uploads": ("upload chunked", "upload 5 MB chunked", "413 of a chunked body"),
     "answers": ("HEAD", "204", "304", "answer 50 MB"),
-    "streamed answers": ("answer streamed",),
+    "sizes": (
+        "answer's header 32 KiB",
+        "answer's field 32 KiB",
+        "request's header 52 KiB",
+        "request's field 32 KiB",
+    ),
+    "streamed": (
+        "answer streamed",
+        "answer streamed by --stream",
+        "upload streamed by --stream",
+    ),
+    "held for slow clients": ("answer held for a slow client",),
     "nothing spoofed": (
         "spoofed fields",
         "another Host",

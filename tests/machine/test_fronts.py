@@ -31,10 +31,11 @@ APPLICATION = (
     *("--app", "mysite.wsgi:application", "--chdir", "/srv/mysite"),
     # What the service has to believe over HTTP is told by these; the others have variables for it.
     *("--mount", "/app", "--auth-file", "/etc/front.htpasswd"),
+    *("--max-body", "10M", "--stream", "/through"),
 )
 
 # What the front is asked for in each of the three configurations.
-ROOT = ("--server-name", "a.test", "--max-body", "10M")
+ROOT = ("--server-name", "a.test", "--max-body", "10M", "--stream", "/through")
 ROOT_FILES = ("--static", "/static=/srv/mysite/static", "--media", "/media=/srv/media")
 MOUNT = ("--server-name", "b.test", "--mount", "/app")
 MOUNT_FILES = ("--static", "/app/static=/srv/mysite/static", "--media", "/app/media=/srv/media")

@@ -11,9 +11,10 @@ from django.core.cache import cache
 from django.core.signing import Signer
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.middleware.csrf import get_token
 from django.templatetags.static import static
 from django.urls import get_script_prefix
-from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 
 
@@ -62,7 +63,7 @@ def slow(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 def gate(request: HttpRequest) -> StreamingHttpResponse:
-    """Send a line, wait until /release?name= is asked for, send another."""
+    """Send a line, wait until /release?name= is asked for, send another; &unbuffered=: say so."""
     name = request.GET["name"]
     opened = _gates.setdefault(name, threading.Event())
 
@@ -71,7 +72,10 @@ def gate(request: HttpRequest) -> StreamingHttpResponse:
         yield "second\n" if opened.wait(5) else "nobody came\n"
         _gates.pop(name, None)
 
-    return StreamingHttpResponse(body(), content_type="text/plain")
+    response = StreamingHttpResponse(body(), content_type="text/plain")
+    if "unbuffered" in request.GET:
+        response["X-Accel-Buffering"] = "no"
+    return response
 
 
 _gates: dict[str, threading.Event] = {}
@@ -86,10 +90,48 @@ def release(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 def large(request: HttpRequest) -> StreamingHttpResponse:
-    """Send ?bytes= bytes."""
+    """Send ?bytes= bytes; &name=: a name by which /finished knows when the last has been taken."""
     left = int(request.GET["bytes"])
-    pieces = [b"0123456789abcdef" * 4096] * (left >> 16)
-    return StreamingHttpResponse(pieces, content_type="application/octet-stream")
+
+    def body() -> Iterator[bytes]:
+        for _ in range(left >> 16):
+            yield b"0123456789abcdef" * 4096
+        _finished.add(request.GET.get("name", ""))
+
+    return StreamingHttpResponse(body(), content_type="application/octet-stream")
+
+
+_finished: set[str] = set()
+
+
+@require_GET
+def finished(request: HttpRequest) -> JsonResponse:
+    """Say whether /large?name= or /first?name= has come to its end."""
+    return JsonResponse({"finished": request.GET["name"] in _finished})
+
+
+@require_GET
+def heads(request: HttpRequest) -> HttpResponse:
+    """Answer with ?fields= fields of &bytes= bytes, and say how long those of the request are."""
+    size = int(request.GET["bytes"])
+    response = JsonResponse({"received": sum(map(len, request.headers.values()))})
+    for number in range(int(request.GET["fields"])):
+        response.set_cookie(f"c{number}", "x" * (size - len(f"Set-Cookie: c{number}=; Path=/\r\n")))
+    return response
+
+
+@csrf_exempt
+def first(request: HttpRequest) -> JsonResponse:
+    """Answer when the first byte of the body is there, which /finished?name= knows then."""
+    response = JsonResponse({"first": len(request.read(1))})
+    _finished.add(request.GET["name"])
+    return response
+
+
+@csrf_protect
+def form(request: HttpRequest) -> JsonResponse:
+    """Return a token for a form; take the form, if its origin is the site's own."""
+    return JsonResponse({"token": get_token(request), "secure": request.is_secure()})
 
 
 @csrf_exempt

@@ -54,6 +54,17 @@ def url_path(text: str) -> str:
     return path
 
 
+def stream_path(text: str) -> str:
+    """Return `text`, a path of --stream, as `url_path` does; "" for the root.
+
+    Raises UsageError, which names the option, as `url_path` does.
+    """
+    try:
+        return url_path(text) if text.strip("/") else ""
+    except UsageError as error:
+        raise UsageError(f"--stream {error}") from None
+
+
 def file_path(text: str) -> str:
     """Return `text`, an absolute path that every front can write without quoting.
 

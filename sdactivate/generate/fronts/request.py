@@ -10,8 +10,8 @@ from typing import Any
 
 from sdactivate import fronts
 from sdactivate.errors import UsageError
-from sdactivate.generate.fronts.options import Files, Tls, file_path
-from sdactivate.settings import DEFAULTS, header_names
+from sdactivate.generate.fronts.options import Files, Tls, file_path, stream_path
+from sdactivate.settings import BY_NAME, DEFAULTS, header_names
 from sdactivate.site import Site
 
 _NONE: Mapping[str, str] = {}
@@ -41,8 +41,12 @@ class FrontRequest:
     """Files that users sent: a browser must not guess what they are, and PHP not run them."""
     tls: Tls | None = None
     """HTTPS, and a redirect to it from HTTP; None: HTTP only."""
+    stream: tuple[str, ...] = ()
+    """URL paths below which nothing is buffered, without a slash at their end; "": everywhere."""
     max_body: int = DEFAULTS.body_bytes
     """The largest request body in bytes; 0: no limit."""
+    header_bytes: int = DEFAULTS.header_bytes
+    """The longest header of a request that the server takes, in bytes."""
     timeout: float = 60.0
     """Seconds that the application may be silent."""
     websockets: bool = False
@@ -165,6 +169,12 @@ def front_request(front: fronts.Front, site: Site, **options: Any) -> FrontReque
         file_path(socket)
     except UsageError as error:
         raise UsageError(f"--listen {error}") from None
+
+    def setting(name: str) -> Any:
+        text = site.settings.get(name)
+        return BY_NAME[name].default if text is None else BY_NAME[name].parse(text, name)
+
+    options.setdefault("max_body", setting("body_bytes"))
     return FrontRequest(
         front,
         re.sub("[^A-Za-z0-9._-]", "-", site.name),
@@ -173,6 +183,8 @@ def front_request(front: fronts.Front, site: Site, **options: Any) -> FrontReque
         distribution=distribution,
         websockets=site.backend.takes_websockets(site.app),
         filters_names=site.backend.in_process,
+        stream=tuple(stream_path(path) for path in setting("stream")),
+        header_bytes=setting("header_bytes"),
         **options,
     )
 

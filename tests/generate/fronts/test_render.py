@@ -224,6 +224,48 @@ def test_the_cherokee_text_has_the_shape_that_was_tried() -> None:
     assert all(re.fullmatch(r"[a-z_0-9!]+ = \S.*", line) for line in full.splitlines() if line)
 
 
+# --- limits and buffers -----------------------------------------------------------------------
+
+
+def test_one_option_streams_in_front_and_service(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["gen", "mysite", "--kind", "all", "--app", "a:b", "--chdir", "/srv", "--front", "nginx"]
+    argv += ["--distribution", "debian", "--stream", "/app/events", "--stream", "/up"]
+    assert main(argv) == 0
+    out, err = capsys.readouterr()
+    assert "SDACTIVATE_STREAM=/app/events /up" in out
+    for path in ("/app/events", "/up"):
+        for location in (f"= {path}", f"^~ {path}/"):
+            _, _, rest = out.partition(f"location {location} {{\n")
+            block = rest.partition("}")[0]
+            assert "fastcgi_request_buffering off;" in block
+            assert "fastcgi_buffering off;" in block
+    assert out.count("buffering off;") == 8
+    assert "--stream" not in err
+
+
+def test_everything_is_streamed_below_the_root() -> None:
+    site = Site("mysite", settings={"stream": "/"})
+    nginx = active(config(front_request(fronts.NGINX, site)))
+    assert nginx.count("buffering off;") == 2
+    assert "server.stream-request-body = 1" in config(front_request(fronts.LIGHTTPD, site))
+    assert "buffering off;" not in active(text(fronts.NGINX))
+
+
+def test_another_server_streams_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["gen", "mysite", "--kind", "service", "--app", "a:b", "--chdir", "/srv"]
+    assert main([*argv, "--server", "gunicorn", "--stream", "/events"]) == 0
+    assert "/events" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("front", [f for f in FRONTS if f.name != "cherokee"], ids=name_of)
+def test_the_limit_of_a_body_is_the_services(front: fronts.Front) -> None:
+    site = Site("mysite", settings={"body_bytes": "3M"})
+    limit = 3072 if front.name == "lighttpd" else 3 << 20
+    assert f" {limit}" in config(front_request(front, site, distribution="debian"))
+    own = config(front_request(front, site, distribution="debian", max_body=1 << 20))
+    assert f" {limit}" not in own
+
+
 # --- htpasswd -------------------------------------------------------------------------------
 
 BCRYPT = "$2y$04$0ke5X79Muv7S/GPKs4.I9Ok22Yg1YkSlBSKpqVglIOsPPlLQt4qmS"

@@ -44,6 +44,8 @@ from sdactivate.site import Site
             ["lighttpd", "--protocol", "http", "--auth-file", "/etc/htpasswd"],
             "--auth-file: lighttpd does not tell an http backend who logged in",
         ),
+        (["nginx", "--stream", "/a;b"], "--stream '/a;b': a URL path"),
+        (["nginx", "--stream", "/../x"], "--stream '/../x': a URL path"),
         (["caddy", "--auth-file", "/nonexistent"], "--auth-file /nonexistent: Caddy reads no such"),
     ],
 )
