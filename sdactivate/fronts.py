@@ -85,6 +85,8 @@ class Front(NamedTuple):
     """The front's own checker of its configuration."""
     failures: Failures
     traps: tuple[str, ...] = ()
+    not_behind: Mapping[str, str] = {}
+    """The forms of --behind (see `HOPS`) that it cannot do: why. The generator refuses them."""
     static: bool = True
     """Whether it can serve files, and PHP through FastCGI, itself."""
     reads_htpasswd: bool = True
@@ -97,6 +99,13 @@ class Front(NamedTuple):
         """The protocol to use where nobody says anything."""
         return next(iter(self.protocols))
 
+
+HOPS: dict[str, str] = {
+    "http": "an HTTP proxy at an address: X-Forwarded-For and X-Forwarded-Proto",
+    "unix": "an HTTP proxy on the front's own unix socket: the same",
+    "proxy": "a TCP proxy at an address: the PROXY protocol",
+}
+"""What can be in front of a front, and how it says who its client is."""
 
 _NO_TRANSPORT = "{} has no {} transport"
 
@@ -209,6 +218,11 @@ APACHE = Front(
         "ProxyPass with scgi gives an encoded PATH_INFO and a broken SCRIPT_NAME, with fcgi no "
         "PATH_INFO at all; Alias and SetHandler give the right ones.",
     ),
+    {
+        "unix": "Apache listens on no unix socket",
+        "proxy": "Apache (RemoteIPProxyProtocol) believes a PROXY header of every peer; let the "
+        "balancer speak HTTP and name its address",
+    },
 )
 
 LIGHTTPD = Front(
@@ -315,6 +329,12 @@ CADDY = Front(
         "Caddy's own gzip between it and the application is undone for clients that want none; "
         "`compression off` leaves the choice to them.",
     ),
+    {
+        "unix": "Caddy 2.6 makes a unix socket for its own user alone; let the balancer "
+        "connect to an address, and name its own",
+        "proxy": "Caddy reads a PROXY header only from 2.7 on and by a global option, which no "
+        "site's file can hold; let the balancer speak HTTP and name its address",
+    },
     reads_htpasswd=False,
 )
 
@@ -394,6 +414,7 @@ CHEROKEE = Front(
         "No distribution packages it any more, so its configuration is not run in our tests.",
         "It sends HTTPS=off and decodes REQUEST_URI; our server knows both.",
     ),
+    dict.fromkeys(HOPS, "Cherokee takes the client's address from a balancer, but not the scheme"),
 )
 
 FRONTS: dict[str, Front] = {

@@ -69,7 +69,7 @@ _SOCKET = frozenset({"listen", "front", "distribution", "user", "group", "mode"}
 _FRONT = frozenset(
     {
         *("app", "listen", "protocol", "server"),
-        *("stream", "body-bytes", "header-bytes"),
+        *("stream", "trust-headers", "body-bytes", "header-bytes"),
     }
 )
 _SETTINGS = frozenset(setting.option.removeprefix("--") for setting in SETTINGS)

@@ -491,6 +491,17 @@ def tls(spoofable: list[str]) -> dict[str, Callable[[], None]]:
         all_of(found["environ"], REMOTE_ADDR="127.0.0.1", SERVER_PORT="443", HTTPS="on")
         expect(found["environ"]["wsgi.url_scheme"], "https")
 
+    def balancer() -> None:
+        # It connects by HTTPS: only a client that came to it by HTTP is redirected
+        fields = [alice, *forwarded(CLIENT, "https")]
+        found = ask(host, "/environ", fields=fields, tls=True, source=BALANCER).json
+        all_of(found, secure=True, host=host, uri=f"https://{host}/environ")
+        all_of(found["environ"], REMOTE_ADDR=CLIENT, SERVER_PORT="443")
+        fields = forwarded(CLIENT, "http")
+        answer = ask(host, "/a%20b?c=d", fields=fields, tls=True, source=BALANCER)
+        expect(answer.status in (301, 308), True, str(answer.status))
+        expect(answer.fields["location"], "https://s.test/a%20b?c=d", "Location")
+
     def refused() -> None:
         expect(ask(host, "/environ", tls=True).status, 401)
         expect(ask(host, "/environ", fields=[login("alice", "x")], tls=True).status, 401)
@@ -511,10 +522,180 @@ def tls(spoofable: list[str]) -> dict[str, Callable[[], None]]:
         "TLS: redirect": redirect,
         "TLS: variables": variables,
         "TLS: spoofed fields": spoof_check(host, "", spoofable, tls=True, also=[alice]),
+        "TLS: balancer": balancer,
         "login: 401": refused,
         "login: REMOTE_USER": user,
         "login: password kept": password,
     }
+
+
+# --- a balancer in front of the front: http://c.test/app ---------------------------------------
+
+BALANCER, SECOND, STRANGER = "127.0.0.2", "127.0.0.3", "127.0.0.1"
+FRONT_SOCKET = "/run/mysite-front/http.sock"
+CLIENT = "203.0.113.7"
+
+
+def forwarded(address: str, scheme: str) -> list[tuple[str, str]]:
+    """What a balancer says of its client."""
+    return [("X-Forwarded-For", address), ("X-Forwarded-Proto", scheme)]
+
+
+def of_client(found: dict[str, Any], address: str, scheme: str, host: str) -> None:
+    """Expect the application to have been told this of the client."""
+    all_of(found, secure=scheme == "https", host=host, uri=f"{scheme}://{host}/app/environ")
+    all_of(found["environ"], REMOTE_ADDR=address, SCRIPT_NAME="/app")
+    expect(found["environ"]["wsgi.url_scheme"], scheme)
+
+
+def behind(_: list[str]) -> dict[str, Callable[[], None]]:
+    host = "c.test"
+
+    def told(source: str, fields: Fields, address: str, scheme: str) -> Callable[[], None]:
+        def check() -> None:
+            found = ask(host, "/app/environ", fields=fields, source=source).json
+            of_client(found, address, scheme, host)
+
+        return check
+
+    def port() -> None:
+        for scheme, number in {"https": "443", "http": "80"}.items():
+            fields = forwarded(CLIENT, scheme)
+            environ = ask(host, "/app/environ", fields=fields, source=BALANCER).json["environ"]
+            expect(environ["SERVER_PORT"], number, scheme)
+
+    def other_fields() -> None:
+        # They are not named by --trust-headers, and a balancer may pass a client's on
+        fields = [
+            *forwarded(CLIENT, "https"),
+            ("X-Forwarded-Host", "evil.test"),
+            ("X-Forwarded-Port", "81"),
+            ("Forwarded", "for=6.6.6.6;host=evil.test;proto=http"),
+            ("X-Real-IP", "6.6.6.6"),
+            ("X-Script-Name", "/evil"),
+        ]
+        found = ask(host, "/app/environ", fields=fields, source=BALANCER).json
+        of_client(found, CLIENT, "https", host)
+        expect(found["environ"]["SERVER_PORT"] == "81", False, "port believed")
+
+    def redirect() -> None:
+        answer = ask(host, "/app", fields=forwarded(CLIENT, "https"), source=BALANCER)
+        location = answer.fields.get("location", "")
+        expect(location.startswith("http://"), False, location)
+
+    def origin() -> None:
+        fields = forwarded(CLIENT, "https")
+        form = ask(host, "/app/form", fields=fields, source=BALANCER)
+        cookie = form.fields["set-cookie"].partition(";")[0]
+        fields += [("Cookie", cookie), ("X-CSRFToken", form.json["token"])]
+        for source, scheme, status in (
+            (BALANCER, "https", 200),
+            (BALANCER, "http", 403),
+            (STRANGER, "https", 403),
+            (STRANGER, "http", 200),
+        ):
+            asked = [*fields, ("Origin", f"{scheme}://{host}")]
+            answer = ask(host, "/app/form", "POST", asked, b"x", source=source)
+            expect(answer.status, status, f"{source} {scheme}")
+
+    two_lines = [("X-Forwarded-For", "6.6.6.6"), *forwarded(CLIENT, "https")]
+    two_schemes = [
+        ("X-Forwarded-For", CLIENT),
+        *(("X-Forwarded-Proto", s) for s in ("https", "http")),
+    ]
+    return {
+        "balancer: HTTPS": told(BALANCER, forwarded(CLIENT, "https"), CLIENT, "https"),
+        "balancer: HTTP": told(BALANCER, forwarded(CLIENT, "http"), CLIENT, "http"),
+        "balancer: IPv6": told(BALANCER, forwarded("2001:db8::7", "https"), "2001:db8::7", "https"),
+        "balancer: port": port,
+        "balancer: fields not named": other_fields,
+        "balancer: no slash": redirect,
+        "balancer: Origin of a POST": origin,
+        "balancer: says nothing": told(BALANCER, (), BALANCER, "http"),
+        "balancer: appended address": told(
+            BALANCER, forwarded(f"6.6.6.6, {CLIENT}", "https"), CLIENT, "https"
+        ),
+        "balancer: address in a second line": told(BALANCER, two_lines, CLIENT, "https"),
+        "balancer: appended scheme": told(
+            BALANCER, forwarded(CLIENT, "https, http"), CLIENT, "http"
+        ),
+        "balancer: appended scheme, HTTPS": told(
+            BALANCER, forwarded(CLIENT, "http, https"), CLIENT, "https"
+        ),
+        "balancer: scheme in a second line": told(BALANCER, two_schemes, CLIENT, "http"),
+        "two balancers": told(
+            BALANCER, forwarded(f"6.6.6.6, {CLIENT}, {SECOND}", "https"), CLIENT, "https"
+        ),
+        "no balancer: fields ignored": told(STRANGER, forwarded(CLIENT, "https"), STRANGER, "http"),
+    }
+
+
+def behind_named(_: list[str]) -> dict[str, Callable[[], None]]:
+    """With --trust-headers X-Forwarded-Host,X-Forwarded-Port."""
+    host = "c.test"
+    said = [("X-Forwarded-Host", "evil.test, d.test:8443"), ("X-Forwarded-Port", "8443")]
+
+    def believed() -> None:
+        fields = [*forwarded(CLIENT, "https"), *said]
+        found = ask(host, "/app/environ", fields=fields, source=BALANCER).json
+        of_client(found, CLIENT, "https", "d.test:8443")
+        all_of(found["environ"], SERVER_PORT="8443", SERVER_NAME="d.test")
+
+    def ignored() -> None:
+        fields = [*forwarded(CLIENT, "https"), *said]
+        found = ask(host, "/app/environ", fields=fields, source=STRANGER).json
+        of_client(found, STRANGER, "http", host)
+        all_of(found["environ"], SERVER_PORT="80", SERVER_NAME=host)
+
+    def silent() -> None:
+        found = ask(host, "/app/environ", fields=forwarded(CLIENT, "https"), source=BALANCER).json
+        of_client(found, CLIENT, "https", host)
+        all_of(found["environ"], SERVER_PORT="443", SERVER_NAME=host)
+
+    return {
+        "balancer: named fields": believed,
+        "balancer: named fields, not sent": silent,
+        "no balancer: named fields ignored": ignored,
+    }
+
+
+def behind_unix(_: list[str]) -> dict[str, Callable[[], None]]:
+    host = "c.test"
+
+    def check() -> None:
+        for scheme in ("https", "http"):
+            fields = forwarded(f"6.6.6.6, {CLIENT}", scheme)
+            found = ask(host, "/app/environ", fields=fields, source=FRONT_SOCKET).json
+            of_client(found, CLIENT, scheme, host)
+        found = ask(host, "/app/environ", fields=forwarded(CLIENT, "https"), source=STRANGER).json
+        of_client(found, STRANGER, "http", host)
+
+    return {"balancer on a unix socket": check}
+
+
+def behind_proxy(_: list[str]) -> dict[str, Callable[[], None]]:
+    host = "c.test"
+    header = f"PROXY TCP4 {CLIENT} 127.0.0.1 4711 80\r\n".encode()
+
+    def believed() -> None:
+        # The fields are its client's: a TCP proxy does not look into HTTP
+        found = ask(
+            host,
+            "/app/environ",
+            fields=forwarded("6.6.6.6", "https"),
+            source=BALANCER,
+            before=header,
+        ).json
+        of_client(found, CLIENT, "http", host)
+
+    def refused() -> None:
+        try:
+            found = ask(host, "/app/environ", source=STRANGER, before=header).json
+        except (Unexpected, OSError):
+            return
+        expect(found["environ"]["REMOTE_ADDR"], STRANGER)
+
+    return {"PROXY header": believed, "PROXY header of a stranger": refused}
 
 
 # --- the rest ---------------------------------------------------------------------------------
@@ -534,6 +715,10 @@ SHAPES = {
     "root": root,
     "mount": mount,
     "tls": tls,
+    "behind": behind,
+    "behind-named": behind_named,
+    "behind-unix": behind_unix,
+    "behind-proxy": behind_proxy,
     "cold": cold,
     "status": status,
 }

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sdactivate import fronts, trust
-from sdactivate.fronts import DISTRIBUTIONS, FRONTS
+from sdactivate.fronts import DISTRIBUTIONS, FRONTS, HOPS
 from tests.machine import asgi
 from tests.machine.fronts import CASES, SETUP, TOPICS, deviation
 
@@ -112,6 +112,17 @@ def peers() -> str:
     )
 
 
+def hops() -> str:
+    """What can be in front of each front."""
+    return table(
+        ("front", *(f"`--behind {form}`" for form in ("ADDRESS", "unix", "proxy:ADDRESS"))),
+        (
+            (front.title, *(front.not_behind.get(form, "yes").partition(";")[0] for form in HOPS))
+            for front in FRONTS.values()
+        ),
+    )
+
+
 MEANINGS = {
     "missing": (
         "there is no socket at that path, or not where the front looks (PrivateTmp, chroot)",
@@ -201,7 +212,7 @@ def asgi_servers() -> str:
 
 TABLES = {
     "asgi.md": (websockets, asgi_servers),
-    "fronts.md": (protocols, results, trusted, peers, packaging, traps),
+    "fronts.md": (protocols, results, trusted, peers, hops, packaging, traps),
     "troubleshooting.md": (log_lines, logs),
 }
 

@@ -35,7 +35,7 @@ SETUP: dict[str, Setup] = {
     "nginx": Setup("rm -f /etc/nginx/sites-enabled/*", "", "nginx -t -q"),
     "apache": Setup(
         "a2enmod -q alias headers ssl proxy rewrite proxy_scgi proxy_fcgi proxy_http auth_basic "
-        "authn_file authz_user; a2dissite -q 000-default; "
+        "authn_file authz_user remoteip setenvif; a2dissite -q 000-default; "
         "echo ServerName localhost >/etc/apache2/conf-enabled/name.conf",
         "a2ensite -q mysite",
         "apachectl -t",
@@ -67,6 +67,10 @@ CHECKS: tuple[str, ...] = (
     *(f"socket {what}" for what in ("missing", "forbidden", "refused")),
     *front_client.mount([]),
     *front_client.tls([]),
+    *front_client.behind([]),
+    *front_client.behind_named([]),
+    *front_client.behind_unix([]),
+    *front_client.behind_proxy([]),
 )
 """Every check, in the order in which it is done."""
 
@@ -93,7 +97,10 @@ _AS_IT_COMES = (
     "{} hands a response on as it comes: what a slow client has not taken yet, the application's "
     "server holds (server.md, Slow peers)"
 )
+_OWN_PORT = "Behind a balancer SERVER_PORT is {}'s own; get_host() does not depend on it"
 _8K = "A field of a response over 8 KiB is answered 500, by Apache's limit for CGI-like backends"
+_BALANCERS_ADDRESS = "lighttpd tells an http backend the balancer's address as the client's"
+_REFUSED = "`gen` refuses it: {}"
 _REGEX = "HAProxy takes a line break in a path of fcgi for an attack: 500"
 
 # What is not "ok", and yet right, or the front's own affair: by front, protocol and check.
@@ -121,6 +128,9 @@ DEVIATIONS: dict[tuple[str, str, str], Deviation] = {
     },
     ("lighttpd", "*", "query"): Deviation(
         "a=/%20b+c&&d", "lighttpd decodes what need not be encoded in a query (%2F)"
+    ),
+    ("lighttpd", "http", "TLS: balancer"): Deviation(
+        "REMOTE_ADDR: 127.0.0.2", _REFUSED.format(_BALANCERS_ADDRESS)
     ),
     ("lighttpd", "http", "login: 401"): Deviation("200", _NO_LOGIN),
     ("lighttpd", "http", "login: REMOTE_USER"): Deviation("None", _NO_LOGIN),
@@ -150,6 +160,51 @@ DEVIATIONS: dict[tuple[str, str, str], Deviation] = {
         "held back",
         "SCGI begins with the length of the body: nginx holds an upload until it is whole",
     ),
+    ("nginx", "*", "balancer: scheme in a second line"): Deviation(
+        "secure: True",
+        "nginx before 1.23 reads the first of several X-Forwarded-Proto fields: the balancer must "
+        "replace a client's field, not add its own behind it",
+    ),
+    ("apache", "scgi", "balancer: port"): Deviation("https: 80", _OWN_PORT.format("Apache")),
+    ("apache", "scgi", "balancer: named fields"): Deviation(
+        "SERVER_PORT: 80", _OWN_PORT.format("Apache")
+    ),
+    ("apache", "scgi", "balancer: named fields, not sent"): Deviation(
+        "SERVER_PORT: 80", _OWN_PORT.format("Apache")
+    ),
+    ("lighttpd", "*", "balancer: port"): Deviation("https: 80", _OWN_PORT.format("lighttpd")),
+    ("lighttpd", "*", "balancer: appended scheme, HTTPS"): Deviation(
+        "secure: False",
+        "lighttpd ignores an X-Forwarded-Proto of several values: the balancer must say one",
+    ),
+    **{
+        ("lighttpd", "*", check): Deviation(
+            "refused", _REFUSED.format("lighttpd takes only address and scheme from a balancer")
+        )
+        for check in front_client.behind_named([])
+    },
+    **{
+        ("lighttpd", "http", check): Deviation(
+            "refused",
+            _REFUSED.format(
+                "lighttpd tells an http backend the balancer's address as the client's"
+            ),
+        )
+        for shape in (front_client.behind, front_client.behind_named, front_client.behind_unix)
+        for check in shape([])
+    },
+    **{
+        (name, "*", check): Deviation(
+            "refused", _REFUSED.format(fronts.FRONTS[name].not_behind[form].partition(";")[0])
+        )
+        for form, shape in {
+            "unix": front_client.behind_unix,
+            "proxy": front_client.behind_proxy,
+        }.items()
+        for name in SETUP
+        if form in fronts.FRONTS[name].not_behind
+        for check in shape([])
+    },
     ("haproxy", "fastcgi", "path %0A"): Deviation("500", _REGEX),
     ("haproxy", "fastcgi", "mounted: path %0A"): Deviation("500", _REGEX),
     ("haproxy", "fastcgi", "upload 5 MB chunked"): Deviation("400", _CHUNKED_400),
@@ -204,8 +259,14 @@ TOPICS: dict[str, tuple[str, ...]] = {
         *(f"mounted: path {kind}" for kind in front_client.PATHS),
     ),
     "PHP beside": ("PHP beside it", "PHP in media files"),
-    "TLS": ("TLS: redirect", "TLS: variables"),
+    "TLS": ("TLS: redirect", "TLS: variables", "TLS: balancer"),
     "login": ("login: 401", "login: REMOTE_USER", "login: password kept"),
+    "behind a balancer": (
+        *front_client.behind([]),
+        *front_client.behind_named([]),
+    ),
+    "behind, by unix": tuple(front_client.behind_unix([])),
+    "behind, by PROXY": tuple(front_client.behind_proxy([])),
     "cold start, no socket": (
         "cold start 5 s",
         "socket missing",

@@ -1,20 +1,23 @@
 """Every front, in every protocol it speaks, before the Django site on its socket unit.
 
 The distribution's own packages, units and users, with what `sdactivate gen` prints and no more.
-A case (front and protocol) goes through three configurations: the application at the root,
-mounted with PHP beside it, and behind TLS with a login; `front_client.py` asks from inside. What
-differs from "ok" is a row of `fronts.DEVIATIONS`, with the reason.
+A case (front and protocol) goes through several configurations: the application at the root,
+mounted with PHP beside it, behind TLS with a login, and with a balancer in front of the front;
+`front_client.py` asks from inside. What differs from "ok" is a row of `fronts.DEVIATIONS`, with
+the reason.
 """
 
 import json
+import posixpath
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
 from sdactivate import fronts, trust
+from tests.machine import front_client
 from tests.machine.fronts import CASES, CHECKS, CLIENT, PROGRAM, SETUP, deviation
-from tests.machine.machine import Machine
+from tests.machine.machine import CommandFailed, Machine
 
 HTPASSWD = "alice:$2y$04$0ke5X79Muv7S/GPKs4.I9Ok22Yg1YkSlBSKpqVglIOsPPlLQt4qmS\n"  # secret
 PHP = """<?php
@@ -32,6 +35,7 @@ APPLICATION = (
     # What the service has to believe over HTTP is told by these; the others have variables for it.
     *("--mount", "/app", "--auth-file", "/etc/front.htpasswd"),
     *("--max-body", "10M", "--stream", "/through"),
+    *("--trust-headers", "X-Forwarded-Host,X-Forwarded-Port"),
 )
 
 # What the front is asked for in each of the three configurations.
@@ -42,6 +46,9 @@ MOUNT_FILES = ("--static", "/app/static=/srv/mysite/static", "--media", "/app/me
 PHP_BESIDE = ("--php", "/run/php/php-fpm.sock")
 CANONICAL = ("--server-name", "s.test", "--server-name", "www.s.test")
 TLS = (*CANONICAL, "--tls", "/etc/ssl/front-test.pem,/etc/ssl/front-test.pem.key")
+HOP = ("--server-name", "c.test", "--mount", "/app")
+BEHIND = ("--behind", "127.0.0.2", "--behind", "127.0.0.3")
+NAMED = ("--trust-headers", "X-Forwarded-Host", "--trust-headers", "X-Forwarded-Port")
 LOGIN = ("--auth-file", "/etc/front.htpasswd")
 
 COLD = "/etc/systemd/system/mysite.service.d/cold.conf"
@@ -145,11 +152,38 @@ class Running:
         found = self.cold() | self.ask("root") | self.failures()
         self.shell(STOP)
         self.configure(*MOUNT, *((*MOUNT_FILES, *PHP_BESIDE) if static else ()))
-        found |= self.ask("mount")
+        found |= self.ask("mount") | self.behind()
         self.shell(STOP)
-        no_login = (self.front.name, self.protocol) == ("lighttpd", "http")
-        self.configure(*TLS, *(() if no_login else LOGIN))
+        is_refused = (self.front.name, self.protocol) == ("lighttpd", "http")
+        self.configure(*TLS, *(() if is_refused else (*LOGIN, *BEHIND)))
         return found | self.ask("tls")
+
+    def behind(self) -> Outcomes:
+        """Put a balancer in front of the front, in each form; "refused" where `gen` says it can't.
+
+        Right after "mount": the process that runs knows that mount.
+        """
+        self.shell(f"install -d {posixpath.dirname(front_client.FRONT_SOCKET)}")
+        unix = () if "unix" in self.front.not_behind else ("--behind", "unix")
+        found: Outcomes = {}
+        for shapes, options in (
+            (("behind", "behind-unix") if unix else ("behind",), (*BEHIND, *unix)),
+            (() if unix else ("behind-unix",), ("--behind", "unix")),
+            (("behind-named",), (*BEHIND, *NAMED)),
+            (("behind-proxy",), ("--behind", "proxy:127.0.0.2")),
+        ):
+            try:
+                if shapes:
+                    self.configure(*HOP, *options)
+            except CommandFailed as error:
+                if error.returncode != 2:
+                    raise
+                checks = [check for shape in shapes for check in front_client.SHAPES[shape]([])]
+                found |= dict.fromkeys(checks, "refused")
+            else:
+                for shape in shapes:
+                    found |= self.ask(shape)
+        return found
 
     def cold(self) -> Outcomes:
         """Let the first request wait for a start that takes five seconds more than it does."""

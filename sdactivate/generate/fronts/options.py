@@ -4,6 +4,7 @@ The fronts' grammars have little in common but what they can't hold, so a value 
 characters that mean nothing in any of them: what passes here, a template writes as it is.
 """
 
+import ipaddress
 import re
 from typing import NamedTuple
 
@@ -28,6 +29,19 @@ class Tls(NamedTuple):
 
     certificate: str
     key: str
+
+
+UNIX = "unix"
+"""The peer of a hop on the front's own unix socket."""
+
+
+class Hop(NamedTuple):
+    """One that is in front of the front, and speaks for its clients."""
+
+    form: str
+    """A key of `fronts.HOPS`."""
+    peer: str
+    """Its address or network; `UNIX`."""
 
 
 _PATH = re.compile(r"/[A-Za-z0-9._~+@:=/-]*")
@@ -93,6 +107,28 @@ def tls(text: str) -> Tls:
     return Tls(file_path(certificate), file_path(key))
 
 
+def behind(text: str) -> Hop:
+    """Return what "ADDRESS", "NETWORK", "unix" or "proxy:ADDRESS" means.
+
+    Raises UsageError for anything else.
+    """
+    if text == UNIX:
+        return Hop("unix", UNIX)
+    form, colon, peer = text.partition(":")
+    form, peer = ("proxy", peer) if colon and form == "proxy" else ("http", text)
+    try:
+        network = ipaddress.ip_network(peer)
+        if "%" in peer:
+            raise ValueError
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is not an address (192.0.2.1), a network (192.0.2.0/24, without host bits), "
+            "'unix' or 'proxy:' with an address or a network"
+        ) from None
+    single = network.prefixlen == network.max_prefixlen
+    return Hop(form, str(network.network_address if single else network))
+
+
 def body_size(text: str) -> int:
     """Return a number of bytes; 0: no limit. UsageError where it is none."""
     try:
@@ -141,6 +177,16 @@ FRONT: tuple[Option, ...] = (
     ),
     Option("media", files, "users' files that it serves itself", "URL=DIR", "front", many=True),
     Option("tls", tls, "HTTPS, and a redirect to it from HTTP", "CERT,KEY", "front"),
+    Option(
+        "behind",
+        behind,
+        "a balancer or CDN in front of the front: the client's address and scheme are taken from "
+        "its X-Forwarded-For and X-Forwarded-Proto and from nobody else's; unix: a peer on a unix "
+        "socket of the front's; proxy:ADDRESS: one that speaks the PROXY protocol",
+        "ADDRESS",
+        "front",
+        many=True,
+    ),
     Option(
         "max-body",
         body_size,

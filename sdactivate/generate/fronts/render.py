@@ -48,6 +48,11 @@ def config(asked: FrontRequest, comments: bool = True) -> str:
         "socket": asked.seen_socket,
         "timeout": math.ceil(asked.timeout),
         "websocket_timeout": math.ceil(asked.websocket_timeout),
+        "hop": asked.hop,
+        "hop_addresses": asked.hop_addresses,
+        "hop_socket": asked.hop_socket,
+        "hop_host": asked.hop == "http" and "X-Forwarded-Host" in asked.hop_fields,
+        "hop_port": asked.hop == "http" and "X-Forwarded-Port" in asked.hop_fields,
         # Whatever takes the first that fits must meet the longest first.
         "files": [_Directory(*row) for row in sorted(files, key=lambda row: -len(row[0]))],
         "chroot": packaging.chroot if packaging else "",
@@ -146,6 +151,7 @@ def _environment() -> jinja2.Environment:
         "literal": lambda text: re.sub(r"([.+])", r"\\\1", text),
         "prefix": lambda text, prefix: prefix + text,
     }
+    jinja.tests = {**jinja.tests, "network": lambda text: "/" in text}
     return jinja
 
 

@@ -10,9 +10,13 @@ from typing import Any
 
 from sdactivate import fronts
 from sdactivate.errors import UsageError
-from sdactivate.generate.fronts.options import Files, Tls, file_path, stream_path
+from sdactivate.generate.fronts.options import Files, Hop, Tls, file_path, stream_path
 from sdactivate.settings import BY_NAME, DEFAULTS, header_names
 from sdactivate.site import Site
+
+HOP_FIELDS = ("X-Forwarded-Host", "X-Forwarded-Port")
+"""What is believed of those of --behind besides, where --trust-headers names it: many balancers
+pass a client's on."""
 
 _NONE: Mapping[str, str] = {}
 
@@ -41,6 +45,10 @@ class FrontRequest:
     """Files that users sent: a browser must not guess what they are, and PHP not run them."""
     tls: Tls | None = None
     """HTTPS, and a redirect to it from HTTP; None: HTTP only."""
+    behind: tuple[Hop, ...] = ()
+    """Who is in front of the front and speaks for its clients."""
+    hop_fields: tuple[str, ...] = ()
+    """Which of X-Forwarded-Host and X-Forwarded-Port are believed of them besides."""
     stream: tuple[str, ...] = ()
     """URL paths below which nothing is buffered, without a slash at their end; "": everywhere."""
     max_body: int = DEFAULTS.body_bytes
@@ -72,6 +80,22 @@ class FrontRequest:
     def speaks(self) -> str:
         """The protocol between front and application."""
         return self.protocol or self.front.recommended
+
+    @property
+    def hop(self) -> str:
+        """How those in front of the front speak for their clients: "http", "proxy"; "": nobody."""
+        return "" if not self.behind else "proxy" if self.behind[0].form == "proxy" else "http"
+
+    @property
+    def hop_addresses(self) -> list[str]:
+        """Their addresses and networks."""
+        return [hop.peer for hop in self.behind if hop.form != "unix"]
+
+    @property
+    def hop_socket(self) -> str:
+        """The front's own unix socket for them; "": none. Its directory says who may connect."""
+        unix = any(hop.form == "unix" for hop in self.behind)
+        return f"/run/{self.name}-front/http.sock" if unix else ""
 
     @property
     def packaging(self) -> fronts.Packaging | None:
@@ -132,6 +156,7 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
                     f"{certificate}.key",
                 )
             )
+    found += _hop_conflicts(asked)
     if asked.seen_socket is None and packaging:
         found.append(
             (
@@ -140,6 +165,38 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
                 f"outside; use {packaging.default_socket(asked.name)}",
             )
         )
+    return found
+
+
+def _hop_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
+    """What of --behind this front can't do."""
+    front = asked.front
+    found = []
+    if asked.hop == "http" and front.name == "lighttpd":
+        if asked.speaks == "http":
+            found.append(
+                (
+                    "--behind",
+                    "lighttpd tells an http backend the balancer's address, not the client's; use "
+                    "--protocol scgi, or another front",
+                )
+            )
+        found += [
+            (
+                f"--trust-headers {field}",
+                "lighttpd takes no more than address and scheme from a balancer; let it send the "
+                "client's Host",
+            )
+            for field in asked.hop_fields
+        ]
+    for hop in asked.behind:
+        option = "--behind " + ("proxy:" if hop.form == "proxy" else "") + hop.peer
+        if why := front.not_behind.get(hop.form):
+            found.append((option, why))
+        elif (hop.form == "proxy") != (asked.hop == "proxy"):
+            found.append(
+                (option, "a front either reads PROXY headers or is told by HTTP, never both")
+            )
     return found
 
 
@@ -184,6 +241,7 @@ def front_request(front: fronts.Front, site: Site, **options: Any) -> FrontReque
         websockets=site.backend.takes_websockets(site.app),
         filters_names=site.backend.in_process,
         stream=tuple(stream_path(path) for path in setting("stream")),
+        hop_fields=tuple(name for name in HOP_FIELDS if name in setting("trust_headers")),
         header_bytes=setting("header_bytes"),
         **options,
     )
@@ -207,6 +265,12 @@ def warnings(asked: FrontRequest, settings: Mapping[str, str] = _NONE) -> list[s
         said.append(
             f"{title} keeps only its primary group, {packaging.group}: it has to be the socket's "
             f"(--front {front.name}, or --group {packaging.group})"
+        )
+    if asked.hop_socket:
+        directory = asked.hop_socket.rpartition("/")[0]
+        said.append(
+            f"--behind unix: whoever can enter {directory} speaks for all clients. Make it for the "
+            f"balancer's group, by a line in /etc/tmpfiles.d: d {directory} 0750 root GROUP"
         )
     if asked.distribution == "fedora":
         said.append(

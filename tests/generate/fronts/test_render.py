@@ -224,6 +224,37 @@ def test_the_cherokee_text_has_the_shape_that_was_tried() -> None:
     assert all(re.fullmatch(r"[a-z_0-9!]+ = \S.*", line) for line in full.splitlines() if line)
 
 
+# --- a balancer in front ----------------------------------------------------------------------
+
+BALANCERS = tuple(map(options.behind, ("192.0.2.1", "2001:db8::/32")))
+
+
+@pytest.mark.parametrize("front", [f for f in FRONTS if "http" not in f.not_behind], ids=name_of)
+def test_nobody_is_believed_unless_named(front: fronts.Front) -> None:
+    believing = ("realip", "real_ip", "RemoteIP", "extforward", "remote_ip", "set-src", "CONN_REM")
+    for protocol in front.protocols:
+        assert not [word for word in believing if word in text(front, protocol)]
+        if (front.name, protocol) != ("lighttpd", "http"):
+            told = text(front, protocol, behind=BALANCERS)
+            assert [word for word in believing if word in told]
+            assert "192.0.2.1" in told
+            assert "2001:db8::/32" in told
+
+
+@pytest.mark.parametrize("front", [fronts.NGINX, fronts.APACHE, fronts.CADDY, fronts.HAPROXY])
+def test_the_host_is_a_balancers_only_where_the_field_is_named(front: fronts.Front) -> None:
+    def reads(field: str) -> bool:
+        site = Site("mysite", settings={"trust_headers": field} if field else {})
+        asked = front_request(front, site, behind=BALANCERS, distribution="debian")
+        written = config(asked)
+        reading = ("$http_x_forwarded_host", "y('X-Forwarded-Host", "{header.X-Forwarded-Host")
+        return any(word in written for word in (*reading, "req.hdr(x-forwarded-host"))
+
+    assert not reads("")
+    assert not reads("X-Forwarded-Port")
+    assert reads("X-Forwarded-Host")
+
+
 # --- limits and buffers -----------------------------------------------------------------------
 
 

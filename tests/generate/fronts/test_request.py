@@ -4,6 +4,7 @@ import pytest
 
 from sdactivate import fronts
 from sdactivate.cli import main
+from sdactivate.generate.fronts.options import behind
 from sdactivate.generate.fronts.request import FrontRequest, front_request, warnings
 from sdactivate.site import Site
 
@@ -44,6 +45,27 @@ from sdactivate.site import Site
             ["lighttpd", "--protocol", "http", "--auth-file", "/etc/htpasswd"],
             "--auth-file: lighttpd does not tell an http backend who logged in",
         ),
+        (["nginx", "--behind", "10.0.0.1/8"], "--behind '10.0.0.1/8' is not an address"),
+        (["nginx", "--behind", "lb.example"], "--behind 'lb.example' is not an address"),
+        (["nginx", "--behind", "fe80::1%eth0"], "--behind 'fe80::1%eth0' is not an address"),
+        (["nginx", "--behind", "proxy:unix"], "--behind 'proxy:unix' is not an address"),
+        (
+            ["nginx", "--behind", "proxy:10.0.0.1", "--behind", "10.0.0.2"],
+            "--behind 10.0.0.2: a front either reads PROXY headers or is told by HTTP",
+        ),
+        (["apache", "--behind", "unix"], "--behind unix: Apache listens on no unix socket"),
+        (["apache", "--behind", "proxy:::1"], "--behind proxy:::1: Apache (RemoteIPProxyProtocol)"),
+        (["caddy", "--behind", "unix"], "--behind unix: Caddy 2.6 makes a unix socket"),
+        (["caddy", "--behind", "proxy:10.0.0.1"], "--behind proxy:10.0.0.1: Caddy reads a PROXY"),
+        (["cherokee", "--behind", "10.0.0.1"], "--behind 10.0.0.1: Cherokee takes the client's"),
+        (
+            ["lighttpd", "--protocol", "http", "--behind", "10.0.0.1"],
+            "--behind: lighttpd tells an http backend the balancer's address",
+        ),
+        (
+            ["lighttpd", "--behind", "10.0.0.1", "--trust-headers", "X-Forwarded-Host"],
+            "--trust-headers X-Forwarded-Host: lighttpd takes no more than address and scheme",
+        ),
         (["nginx", "--stream", "/a;b"], "--stream '/a;b': a URL path"),
         (["nginx", "--stream", "/../x"], "--stream '/../x': a URL path"),
         (["caddy", "--auth-file", "/nonexistent"], "--auth-file /nonexistent: Caddy reads no such"),
@@ -67,6 +89,7 @@ def test_what_a_front_cannot_do_is_refused_with_the_reason(
         (fronts.NGINX, {"mount": "/app", "php": "/run/php.sock"}, "PHP-FPM runs as www-data"),
         (fronts.CADDY, {"auth_file": "/etc/htpasswd"}, "reads no htpasswd file"),
         (fronts.CADDY, {"auth_file": "/etc/htpasswd"}, "--remote-user yes"),
+        (fronts.NGINX, {"behind": (behind("unix"),)}, "d /run/mysite-front 0750 root GROUP"),
     ],
 )
 def test_traps_are_warned_of(front: fronts.Front, options: dict[str, str], said: str) -> None:
