@@ -9,6 +9,7 @@ Debian's rows, the protocols and the log lines were measured on Debian 12 (nginx
 once, by hand, since no distribution packages it. Fedora's and Arch's rows are from their packages.
 """
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -30,13 +31,21 @@ class Packaging(NamedTuple):
     process: str
     """What /proc/PID/comm says of them."""
     config: str
-    """Where the generated file goes; NAME stands for the site's name."""
+    """Where the generated file goes; NAME stands for the site's name. Without NAME in it: the one
+    file of this front, which is the administrator's."""
     log: str
     """The error log: a file, or "" for the unit's journal."""
     private_tmp: bool = False
     """Whether the unit has PrivateTmp=: the front then has a /tmp and /var/tmp of its own."""
     chroot: str = ""
     """The directory that the front's configuration makes its root, if any."""
+    link: str = ""
+    """The link that switches the file on, if there has to be one."""
+    main: str = ""
+    """The file that the front begins to read at, and that has to include the generated one; "" if
+    the unit names its directory."""
+    tested: str = ""
+    """The front's own checker, where it is not that of `Front.check`."""
 
     def path_inside(self, path: str) -> str | None:
         """Return the absolute `path` as the front sees it; None where it can't see it."""
@@ -93,6 +102,11 @@ class Front(NamedTuple):
     """Whether it reads an htpasswd file itself; otherwise its lines are copied."""
     drops_groups: bool = False
     """Whether its processes keep only their primary group."""
+    renew: str = "reload"
+    """What systemctl(1) does to it for a changed configuration."""
+    checks_as_itself: bool = False
+    """Whether its checker is to run as its own user: as root it may leave files of root's, such as
+    logs, which the front then can't write."""
 
     @property
     def recommended(self) -> str:
@@ -118,8 +132,10 @@ NGINX = Front(
             "www-data",
             "www-data",
             "nginx",
-            "/etc/nginx/conf.d/NAME.conf",
+            "/etc/nginx/sites-available/NAME.conf",
             "/var/log/nginx/error.log",
+            link="/etc/nginx/sites-enabled/NAME.conf",
+            main="/etc/nginx/nginx.conf",
         ),
         "fedora": Packaging(
             "nginx.service",
@@ -129,6 +145,7 @@ NGINX = Front(
             "/etc/nginx/conf.d/NAME.conf",
             "/var/log/nginx/error.log",
             private_tmp=True,
+            main="/etc/nginx/nginx.conf",
         ),
         "arch": Packaging(
             "nginx.service",
@@ -137,6 +154,7 @@ NGINX = Front(
             "nginx",
             "/etc/nginx/conf.d/NAME.conf",
             "/var/log/nginx/error.log",
+            main="/etc/nginx/nginx.conf",
         ),
     },
     {
@@ -175,6 +193,8 @@ APACHE = Front(
             "/etc/apache2/sites-available/NAME.conf",
             "/var/log/apache2/error.log",
             private_tmp=True,
+            link="/etc/apache2/sites-enabled/NAME.conf",
+            main="/etc/apache2/apache2.conf",
         ),
         "fedora": Packaging(
             "httpd.service",
@@ -184,6 +204,7 @@ APACHE = Front(
             "/etc/httpd/conf.d/NAME.conf",
             "/var/log/httpd/error_log",
             private_tmp=True,
+            main="/etc/httpd/conf/httpd.conf",
         ),
         "arch": Packaging(
             "httpd.service",
@@ -193,6 +214,7 @@ APACHE = Front(
             "/etc/httpd/conf/extra/NAME.conf",
             "/var/log/httpd/error_log",
             private_tmp=True,
+            main="/etc/httpd/conf/httpd.conf",
         ),
     },
     {
@@ -204,7 +226,7 @@ APACHE = Front(
         "uwsgi": "Apache's mod_proxy_uwsgi cuts SCRIPT_NAME short where the path behind the "
         "mount has an encoded character",
     },
-    "apachectl -t",
+    "apachectl configtest",
     Failures(
         503,
         "(2)No such file or directory: AH02454: ",
@@ -234,8 +256,10 @@ LIGHTTPD = Front(
             "www-data",
             "www-data",
             "lighttpd",
-            "/etc/lighttpd/conf-enabled/90-NAME.conf",
+            "/etc/lighttpd/conf-available/90-NAME.conf",
             "/var/log/lighttpd/error.log",
+            link="/etc/lighttpd/conf-enabled/90-NAME.conf",
+            main="/etc/lighttpd/lighttpd.conf",
         ),
         "fedora": Packaging(
             "lighttpd.service",
@@ -244,6 +268,7 @@ LIGHTTPD = Front(
             "lighttpd",
             "/etc/lighttpd/vhosts.d/NAME.conf",
             "/var/log/lighttpd/error.log",
+            main="/etc/lighttpd/lighttpd.conf",
         ),
         "arch": Packaging(
             "lighttpd.service",
@@ -252,6 +277,7 @@ LIGHTTPD = Front(
             "lighttpd",
             "/etc/lighttpd/conf.d/NAME.conf",
             "/var/log/lighttpd/error.log",
+            main="/etc/lighttpd/lighttpd.conf",
         ),
     },
     {
@@ -273,7 +299,10 @@ LIGHTTPD = Front(
         'A bare prefix such as "/app" also matches /apple.',
         "server.stream-request-body = 1 streams uploads, but then a chunked one is answered 411.",
         "After it failed to connect, lighttpd does not try again for a second.",
+        "A reload (USR1) reads the configuration as lighttpd's user, who can bind no new port "
+        "below 1024 and read no key of root's: restart it.",
     ),
+    renew="restart",
 )
 
 CADDY = Front(
@@ -288,6 +317,7 @@ CADDY = Front(
             "/etc/caddy/NAME.caddyfile",
             "",
             private_tmp=True,
+            main="/etc/caddy/Caddyfile",
         ),
         "fedora": Packaging(
             "caddy.service",
@@ -297,6 +327,7 @@ CADDY = Front(
             "/etc/caddy/Caddyfile.d/NAME.caddyfile",
             "",
             private_tmp=True,
+            main="/etc/caddy/Caddyfile",
         ),
         "arch": Packaging(
             "caddy.service",
@@ -306,6 +337,7 @@ CADDY = Front(
             "/etc/caddy/conf.d/NAME",
             "",
             private_tmp=True,
+            main="/etc/caddy/Caddyfile",
         ),
     },
     {
@@ -336,6 +368,7 @@ CADDY = Front(
         "site's file can hold; let the balancer speak HTTP and name its address",
     },
     reads_htpasswd=False,
+    checks_as_itself=True,
 )
 
 HAPROXY = Front(
@@ -359,6 +392,7 @@ HAPROXY = Front(
             "/etc/haproxy/conf.d/NAME.cfg",
             "",
             chroot="/var/lib/haproxy",
+            tested="haproxy -c -f /etc/haproxy/haproxy.cfg -f /etc/haproxy/conf.d",
         ),
         "arch": Packaging(
             "haproxy.service",
@@ -437,6 +471,11 @@ def find(name: str) -> Front:
     except KeyError:
         why = f"{REFUSED[name]}; use" if name in REFUSED else "there is no such front; there are"
         raise UsageError(f"{name}: {why} {', '.join(FRONTS)}") from None
+
+
+def file_name(site: str) -> str:
+    """Return what stands for NAME of a front's file: the site's name, less what is not a name."""
+    return re.sub("[^A-Za-z0-9._-]", "-", site)
 
 
 def packaging(front: Front, distribution: str) -> Packaging:

@@ -35,7 +35,7 @@ TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in MODULES.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "terminal", "trust", "sandbox", "suggest", "stdio", "status_record", "unix_socket"),
     ("backends", "fronts", "peer_rules", "log", "systemd"),
-    ("settings",),
+    ("settings", "front_config"),
     ("values", "external_servers"),
     ("site",),
     ("access", "launch", "servers"),

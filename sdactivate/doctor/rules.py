@@ -172,6 +172,11 @@ TABLE: tuple[Rule, ...] = (
          "systemd.exec(5), Process Exit Codes",
          "what its last words say, or systemctl start",
          live_services.background_worker),
+    Rule("SDA121", "warning", "Another server of the front answers instead of the site",
+         "A front takes the server that has the request's host name, or else its default one.",
+         "nginx.org: How nginx processes a request",
+         "take the default server away, or give the site's names (--server-name)",
+         live_fronts.default_server),
 )
 # fmt: on
 

@@ -1,6 +1,7 @@
 """What a kind returns: files, and warnings for the administrator."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 from sdactivate.systemd.version import host_version
@@ -10,13 +11,20 @@ class Target:
     """What the text is written for."""
 
     def __init__(
-        self, systemd: int | None = None, comments: bool = True, own: bool = False
+        self,
+        systemd: int | None = None,
+        comments: bool = True,
+        own: bool = False,
+        at: Callable[[str], Path] | None = None,
     ) -> None:
         self._systemd = systemd
         self.comments = comments
         """Whether the text says why."""
         self.own = own
         """Whether a user's own manager (systemctl --user) will read it, not the system's."""
+        self.at = at
+        """Where an absolute path of the system that will read it is from here: in an image; None:
+        it is this host."""
 
     @property
     def systemd(self) -> int:

@@ -32,15 +32,20 @@ class Setup(NamedTuple):
 
 
 SETUP: dict[str, Setup] = {
-    "nginx": Setup("rm -f /etc/nginx/sites-enabled/*", "", "nginx -t -q"),
+    "nginx": Setup(
+        "rm -f /etc/nginx/sites-enabled/*", "", "nginx -t -q", "/etc/nginx/conf.d/mysite.conf"
+    ),
     "apache": Setup(
         "a2enmod -q alias headers ssl proxy rewrite proxy_scgi proxy_fcgi proxy_http auth_basic "
         "authn_file authz_user remoteip setenvif; a2dissite -q 000-default; "
         "echo ServerName localhost >/etc/apache2/conf-enabled/name.conf",
         "a2ensite -q mysite",
-        "apachectl -t",
+        "apachectl configtest",
     ),
-    "lighttpd": Setup("", "", "lighttpd -tt -f /etc/lighttpd/lighttpd.conf"),
+    "lighttpd": Setup(
+        *("", "", "lighttpd -tt -f /etc/lighttpd/lighttpd.conf"),
+        "/etc/lighttpd/conf-enabled/90-mysite.conf",
+    ),
     # Debian's Caddy is not in the group of Debian's PHP pool.
     "caddy": Setup(
         "echo 'import /etc/caddy/*.caddyfile' >/etc/caddy/Caddyfile; usermod -aG www-data caddy",

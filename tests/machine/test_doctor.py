@@ -479,6 +479,30 @@ def test_a_header_that_is_not_believed_by_default(site: Machine) -> None:
         site.run("rm", "/etc/nginx/snippets/by-hand.conf")
 
 
+def test_the_packaged_default_server_answers_instead(site: Machine) -> None:
+    enabled = "/etc/nginx/sites-enabled"
+    kept = site.read("/etc/nginx/conf.d/mysite.conf")
+    gen = (*site.sdactivate, "gen", "mysite", "--kind", "nginx")
+    site.run("ln", "-s", "../sites-available/default", f"{enabled}/default")
+    site.run("rm", "/etc/nginx/conf.d/mysite.conf")
+    try:
+        said = site.run(*gen)
+        assert f"`rm {enabled}/default`, then `systemctl reload nginx.service`" in said.stderr
+        site.write("/etc/nginx/conf.d/mysite.conf", said.stdout)
+        site.run("systemctl", "restart", "nginx.service")
+        assert ask(site, "localhost") == "404"  # nginx's own: no such file
+        found = doctor(site)
+        assert set(found) == {"SDA121"}
+        assert f"{enabled}/default, line 21," in found["SDA121"]["because"]
+        site.run("sh", "-ec", f"{found['SDA121']['fix']}; {found['SDA121']['then']}")
+        site.wait(lambda: ask(site, "localhost") == "200", "the site answers")
+        assert doctor(site) == {}
+        assert site.run(*gen).stderr == ""
+    finally:
+        site.run("rm", "-f", f"{enabled}/default")
+        site.write("/etc/nginx/conf.d/mysite.conf", kept)
+
+
 # The service
 
 

@@ -4,9 +4,11 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from sdactivate import front_config
 from sdactivate.access import words
 from sdactivate.access.bypass import bypasses_front
 from sdactivate.access.permissions import SEARCH, Verdict, judge
@@ -233,6 +235,28 @@ def headers_not_believed(case: Case) -> Iterator[Hit]:
                     )
 
 
+def default_server(case: Case) -> Iterator[Hit]:
+    for unit, path in case.running.paths():
+        for installed in case.running.fronts:
+            front, packaging = installed.front, installed.packaging
+            seen = packaging.path_inside(path)
+            if seen is None:
+                continue
+            own = partial(_passes_to, seen)
+            servers = front_config.read(front, packaging).servers
+            for rival in front_config.in_the_way(front, packaging, servers, own):
+                if rival.command:
+                    fix: Fix = Command(rival.command)
+                    then = str(Command(("systemctl", front.renew, packaging.unit)))
+                else:
+                    fix, then = Advice(rival.fix), ""
+                yield Hit(packaging.unit, rival.because, fix, unit, then)
+
+
+def _passes_to(path: str, server: front_config.Server) -> bool:
+    return front_config.names_socket(server.text, path)
+
+
 def _configuration(installed: InstalledFront) -> Iterator[tuple[Path, str]]:
     """Yield the configuration files of a front, each once, and what they hold."""
     top = _CONFIGURATION.get(installed.front.title, "")
@@ -249,7 +273,7 @@ def _configuration(installed: InstalledFront) -> Iterator[tuple[Path, str]]:
 
 def fields_set(text: str, path: str) -> list[str]:
     """Return the header fields that a front's configuration sets, if it names the socket `path`."""
-    if not re.search(re.escape(path) + r"(?![\w./-]*[\w/-])", text):
+    if not front_config.names_socket(text, path):
         return []
     found = (next(filter(None, it.groups())) for it in _SETS.finditer(text))
     return list(dict.fromkeys(found))
@@ -260,8 +284,7 @@ def says(line: str, template: str, path: str) -> bool:
 
     Longer paths that begin like it are another socket's.
     """
-    about = re.search(re.escape(path) + r"(?![\w./-]*[\w/-])", line)
-    return about is not None and template.replace("SOCKET", path) in line
+    return front_config.names_socket(line, path) and template.replace("SOCKET", path) in line
 
 
 def _shortened(line: str, template: str, path: str) -> str:

@@ -7,10 +7,11 @@ its own, by way of a `FrontRequest`, which has refused what can't go together.
 
 import hashlib
 import math
+import os
 import re
 from dataclasses import fields
 from functools import cache, partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ import jinja2
 
 from sdactivate import fronts, trust
 from sdactivate.errors import Error
+from sdactivate.generate.fronts import default_server
 from sdactivate.generate.fronts.request import FrontRequest, front_request, warnings
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import SIGNATURE, environment
@@ -131,7 +133,8 @@ def _header(asked: FrontRequest) -> str:
     ]
     if packaging:
         path = packaging.config.replace("NAME", asked.name)
-        lines.append(f"# To {path}; check it with `{front.check}`.")
+        linked = f", linked from {os.path.dirname(packaging.link)}" if packaging.link else ""
+        lines.append(f"# To {path}{linked}; check it with `{front.check}`.")
     return "\n".join(lines)
 
 
@@ -166,7 +169,8 @@ def _generate(front: fronts.Front, site: Site, target: Target, **options: Any) -
             f"socket unit with --front {front.name}, too",
         )
     text = config(asked, target.comments)
-    return Output((File(f"{asked.name}.{front.name}.conf", text, mode),), tuple(said))
+    warned = chain(said, default_server.warnings(asked, text, target))
+    return Output((File(f"{asked.name}.{front.name}.conf", text, mode),), warned)
 
 
 nginx = partial(_generate, fronts.NGINX)

@@ -3,7 +3,6 @@
 The values come from `options`; what is written of them, from `fronts`.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -234,7 +233,7 @@ def front_request(front: fronts.Front, site: Site, **options: Any) -> FrontReque
     options.setdefault("max_body", setting("body_bytes"))
     return FrontRequest(
         front,
-        re.sub("[^A-Za-z0-9._-]", "-", site.name),
+        fronts.file_name(site.name),
         socket,
         protocol=protocol,
         distribution=distribution,

@@ -1,0 +1,369 @@
+"""Read a front's own configuration: the files it includes, and which server answers for a host.
+
+As far as that decides who answers, and no further: the includes in their order, and of each server
+(nginx), virtual host (Apache) or site (Caddy) its ports and names. lighttpd merges all that fits a
+request, and HAProxy has no server until somebody writes one: of these only the includes are read.
+
+    nginx   https://nginx.org/en/docs/http/request_processing.html
+    Apache  https://httpd.apache.org/docs/2.4/vhosts/details.html
+    Caddy   https://caddyserver.com/docs/caddyfile/concepts#addresses
+"""
+
+import fnmatch
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from sdactivate.fronts import Front, Packaging
+
+At = Callable[[str], Path]
+"""Where an absolute path of the front's system is from here: `Path` on this host."""
+
+_NOTHING: Mapping[str, str] = {}
+_MOST_FILES, _MOST_BYTES = 500, 1 << 20
+
+
+class Server(NamedTuple):
+    """One server of a front's configuration."""
+
+    file: str
+    """The file that it is written in, by the name that the front includes it by."""
+    line: int
+    ports: frozenset[int]
+    """On every address of the host; a server for one address only has none."""
+    names: tuple[str, ...]
+    """The host names that it answers for; (): no particular ones."""
+    is_default: bool
+    """Whether it says itself that it answers where no name fits."""
+    text: str
+
+
+class _Include(NamedTuple):
+    pattern: str
+
+
+class _Found(NamedTuple):
+    """A server, as its file has it."""
+
+    start: int
+    end: int
+    ports: frozenset[int]
+    names: tuple[str, ...]
+    is_default: bool = False
+
+
+_Reader = Callable[[str], Iterator[_Include | _Found]]
+
+
+class Configuration(NamedTuple):
+    """What was read."""
+
+    files: Mapping[str, str]
+    """Their texts by path, in the order in which the front reads them, the main one first."""
+    servers: tuple[Server, ...]
+    """In that order, too."""
+    missed: tuple[str, ...] = ()
+    """Planned files that nothing includes. They are read all the same, as the last."""
+
+    def naming(self, socket: str) -> list[str]:
+        """Return the files that name the socket at this path; longer paths are others."""
+        return [path for path, text in self.files.items() if names_socket(text, socket)]
+
+
+def names_socket(text: str, path: str) -> bool:
+    """Whether a front's configuration names the socket at `path`, and not only a longer path."""
+    return re.search(re.escape(path) + r"(?![\w./-]*[\w/-])", text) is not None
+
+
+def read(
+    front: Front, packaging: Packaging, at: At = Path, planned: Mapping[str, str] = _NOTHING
+) -> Configuration:
+    """Return what `front` reads, packaged like this; nothing where its main file is not there.
+
+    planned: files that are to be there, by path, with their text. What can't be read is left out.
+    """
+    files: dict[str, str] = {}
+    servers: list[Server] = []
+    reader = _READERS.get(front.name)
+    base = [os.path.dirname(packaging.main)]
+
+    def walk(path: str) -> None:
+        if reader is None or path in files or len(files) >= _MOST_FILES:
+            return
+        text = planned[path] if path in planned else _text(at(path))
+        if text is None:
+            return
+        files[path] = text
+        if root := _SERVER_ROOT.search(text) if front.name == "apache" else None:
+            base[0] = root[1]
+        for found in reader(text):
+            if isinstance(found, _Include):
+                for included in _matching(os.path.join(base[0], found.pattern), at, planned):
+                    walk(included)
+            else:
+                line = text.count("\n", 0, found.start) + 1
+                servers.append(Server(path, line, *found[2:], text[found.start : found.end]))
+
+    if packaging.main:
+        walk(packaging.main)
+    missed = tuple(path for path in planned if files and path not in files)
+    for path in missed:
+        walk(path)
+    return Configuration(files, tuple(servers), missed)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return file.read(_MOST_BYTES).decode(errors="replace")
+    except OSError:
+        return None
+
+
+def _matching(pattern: str, at: At, planned: Mapping[str, str]) -> list[str]:
+    """The files that an include means, in their order: glob(7), in the last component alone."""
+    folder, name = os.path.split(os.path.normpath(pattern))
+    try:
+        there = {os.path.join(folder, each) for each in os.listdir(at(folder))}
+    except OSError:
+        there = set()
+    return sorted(
+        path
+        for path in {*there, *planned}
+        if os.path.dirname(path) == folder
+        and fnmatch.fnmatchcase(os.path.basename(path), name)
+        and not os.path.basename(path).startswith(".")
+    )
+
+
+# -- who answers ---------------------------------------------------------------------------------
+
+
+def answers_instead(
+    front: Front, servers: tuple[Server, ...], own: Callable[[Server], bool]
+) -> Iterator[tuple[str, Server]]:
+    """Yield each host name that a server which is not the site's own answers instead, with it.
+
+    "" stands for the hosts that no server has the name of, where the site takes any. Caddy refuses
+    two sites of one address: there the other one is yielded, whatever their order.
+    """
+    for mine in filter(own, servers):
+        for port in sorted(mine.ports):
+            rivals = [server for server in servers if port in server.ports]
+            for name in mine.names or ("",):
+                fitting = [
+                    server
+                    for server in rivals
+                    if (name in server.names if name else front.name != "caddy" or not server.names)
+                ]
+                if front.name == "caddy":
+                    fitting.sort(key=own)
+                elif not name:
+                    fitting.sort(key=lambda server: not server.is_default)
+                if fitting and not own(fitting[0]):
+                    yield name, fitting[0]
+
+
+PACKAGED: dict[str, tuple[str, ...]] = {
+    "/etc/nginx/sites-enabled/default": ("rm", "/etc/nginx/sites-enabled/default"),
+    # nginx.org's own packages
+    "/etc/nginx/conf.d/default.conf": (
+        *("mv", "/etc/nginx/conf.d/default.conf"),
+        "/etc/nginx/conf.d/default.conf.off",
+    ),
+    "/etc/apache2/sites-enabled/000-default.conf": ("a2dissite", "000-default"),
+}
+"""Default servers that packages bring in files of their own: the command that takes each away."""
+
+
+class InTheWay(NamedTuple):
+    """A server that answers instead of the site's own."""
+
+    because: str
+    """A sentence, without a full stop."""
+    command: tuple[str, ...]
+    """What takes it away; () where a file has to be edited."""
+    fix: str
+    """The same in words, with what makes the front read it."""
+
+
+def in_the_way(
+    front: Front,
+    packaging: Packaging,
+    servers: tuple[Server, ...],
+    own: Callable[[Server], bool],
+) -> list[InTheWay]:
+    """Return the servers that answer instead of the site's own, each once, and what to do."""
+    hosts: dict[Server, list[str]] = {}
+    for name, server in answers_instead(front, servers, own):
+        if name not in hosts.setdefault(server, []):
+            hosts[server].append(name)
+    renewed = f"systemctl {front.renew} {packaging.unit}"
+    found = []
+    for server, names in hosts.items():
+        where = f"{server.file}, line {server.line},"
+        what = ", ".join(filter(None, names)) or "hosts that no server is named for"
+        because = f"{front.title}'s server in {where} answers {what} instead of the site"
+        if front.name == "caddy":
+            because = f"Caddy refuses the site beside the one in {where} which has its address too"
+        command = PACKAGED.get(server.file, ())
+        if command:
+            fix = f"`{' '.join(command)}`, then `{renewed}`"
+        else:
+            fix = f"take that server out of {server.file}, then `{renewed}`"
+        found.append(InTheWay(because, command, fix))
+    return found
+
+
+def include_line(front: Front, packaging: Packaging, name: str) -> str:
+    """Return the line that makes the front's main file include the file of the site `name`."""
+    # Not all of Arch's conf/extra: the examples of Apache's manual are there as well.
+    pattern = packaging.config.replace("NAME", name if front.name == "apache" else "*")
+    return _INCLUDES[front.name].format(pattern)
+
+
+_INCLUDES = {
+    "nginx": "include {};",
+    "apache": "IncludeOptional {}",
+    "lighttpd": 'include "{}"',
+    "caddy": "import {}",
+}
+
+
+# -- the fronts' grammars ------------------------------------------------------------------------
+
+_NGINX = re.compile(
+    r"""\#[^\n]*
+    | (?P<end>[;{}])
+    | (?P<word>"(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | (?:\\.|\$\{\w+\}|[^\s;{}\\])+)""",
+    re.VERBOSE | re.DOTALL,
+)
+_EVERYWHERE = re.compile(r"(?:\*:|0\.0\.0\.0:|\[::\]:)?(\d+)|(\*|0\.0\.0\.0|\[::\])")
+
+
+def _ports(addresses: list[str]) -> frozenset[int]:
+    """The ports of those addresses that are the host's every one."""
+    found = filter(None, map(_EVERYWHERE.fullmatch, addresses))
+    return frozenset(int(it[1] or 80) for it in found)
+
+
+def _nginx(text: str) -> Iterator[_Include | _Found]:
+    stack: list[str] = []
+    words: list[str] = []
+    begin = start = depth = 0
+    listen: list[list[str]] = []
+    names: list[str] = []
+    for match in _NGINX.finditer(text):
+        if match["word"]:
+            begin = begin if words else match.start()
+            words.append(match["word"].strip("\"'"))
+            continue
+        if not match["end"]:
+            continue
+        kind, inside = (words or [""])[0], depth and len(stack) == depth
+        if match["end"] == "{":
+            if kind == "server" and (not stack or stack[-1] == "http"):
+                start, depth, listen, names = begin, len(stack) + 1, [], []
+            stack.append(kind)
+        elif match["end"] == ";":
+            if kind == "include" and words[1:] and not depth:
+                yield _Include(words[1])
+            elif kind == "listen" and inside:
+                listen.append(words[1:])
+            elif kind == "server_name" and inside:
+                names += (word.lower() for word in words[1:])
+        else:
+            if inside:
+                depth = 0
+                ports = _ports([each[0] for each in listen if each] or ["80"])
+                default = any(set(each) & {"default_server", "default"} for each in listen)
+                known = tuple(name for name in names if name not in ("_", ""))
+                yield _Found(start, match.end(), ports, known, default)
+            if stack:
+                stack.pop()
+        words = []
+
+
+_SERVER_ROOT = re.compile(r'^\s*ServerRoot\s+"?([^"\s]+)', re.MULTILINE | re.IGNORECASE)
+_APACHE = re.compile(
+    r"""^[ \t]*(?:
+        (?P<end></VirtualHost>)
+        | <VirtualHost[ \t]+(?P<hosts>[^>\n]+)>
+        | Include(?:Optional)?[ \t]+"?(?P<include>[^"\s]+)
+        | Server(?:Name|Alias)[ \t]+(?P<names>[^\n]+)
+    )""",
+    re.VERBOSE | re.MULTILINE | re.IGNORECASE,
+)
+
+
+def _apache(text: str) -> Iterator[_Include | _Found]:
+    start, hosts = -1, ""
+    names: list[str] = []
+    for match in _APACHE.finditer(text):
+        if match["hosts"]:
+            start, hosts, names = match.start(), match["hosts"], []
+        elif match["include"] and start < 0:
+            yield _Include(match["include"])
+        elif match["names"] and start >= 0:
+            given = (word.strip('"').rpartition("//")[2] for word in match["names"].split())
+            names += (word.partition(":")[0].lower() for word in given)
+        elif match["end"] and start >= 0:
+            ports = _ports([word.lower().replace("_default_", "*") for word in hosts.split()])
+            yield _Found(start, match.end(), ports, tuple(names))
+            start = -1
+
+
+_SITE = re.compile(r"(?:(https?)://)?([^:/\s]*)(?::(\d+))?(?:/\S*)?")
+
+
+def _caddy(text: str) -> Iterator[_Include | _Found]:
+    depth = position = start = 0
+    heading = ""
+    for line in text.splitlines(keepends=True):
+        words = re.sub(r"(^|\s)#.*", "", line).strip()
+        if not depth and words:
+            start = start if heading else position
+            heading += f" {words}"
+            if words.startswith("import ") and heading == f" {words}":
+                yield _Include(words.split()[1])
+                heading = ""
+            elif not words.endswith((",", "{")):
+                heading = ""  # a site without braces is alone in its file
+        position += len(line)
+        depth += words.endswith("{")
+        depth -= words == "}"
+        if words == "}" and not depth:
+            sites = [it for it in map(_SITE.fullmatch, re.split(r"[,\s]+", heading[1:-1])) if it]
+            if sites and not heading.startswith(" ("):
+                ports = {int(it[3] or (80 if it[1] == "http" else 443)) for it in sites if it[0]}
+                names = tuple(it[2].lower() for it in sites if it[2])
+                if ports:
+                    yield _Found(start, position, frozenset(ports), names)
+            heading = ""
+
+
+_LIGHTTPD = re.compile(
+    r"^[ \t]*(?:(?:var\.)?(?P<name>\w+)[ \t]*=|include[ \t])[ \t]*(?P<value>[^\n#]+)", re.MULTILINE
+)
+_TERM = re.compile(r'"([^"]*)"|(?:var\.)?(\w+)')
+
+
+def _lighttpd(text: str) -> Iterator[_Include | _Found]:
+    known: dict[str, str] = {}
+    for match in _LIGHTTPD.finditer(text):
+        terms = _TERM.findall(match["value"])
+        value = "".join(known.get(name, "") if name else text for text, name in terms)
+        if match["name"]:
+            known[match["name"]] = value
+        elif value:
+            yield _Include(value)
+
+
+_READERS: dict[str, _Reader] = {
+    "nginx": _nginx,
+    "apache": _apache,
+    "caddy": _caddy,
+    "lighttpd": _lighttpd,
+}
