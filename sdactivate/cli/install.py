@@ -15,12 +15,14 @@ SUMMARY = "install a site's units, start them, prove who can connect"
 
 USAGE = """\
 sdactivate install NAME [options of a site] [--from FILE] [--dry-run]
-                          [--force] [--root DIR | --user-manager]"""
+                          [--force] [--units-only] [--root DIR | --user-manager]"""
 
 EXAMPLES = """\
 examples:
   sudo sdactivate install mysite --group www-data --app mysite.wsgi:application \\
       --chdir /srv/mysite
+  sudo sdactivate install mysite --front nginx --server-name example.org \\
+      --app mysite.wsgi:application --chdir /srv/mysite         nginx serves it, too
   sudo sdactivate install mysite --from sites.toml --dry-run    what would change
   sdactivate install mysite --from sites.toml --root image      into an image
 """
@@ -39,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--force",
         action="store_true",
         help="overwrite files that sdactivate did not write or that were changed",
+    )
+    parser.add_argument(
+        "--units-only",
+        action="store_true",
+        help="with --front: leave the front's configuration as it is; you keep it yourself",
     )
     add_root(parser, "an image's root: write and enable below it, start nothing")
     gen.add_target(parser)
@@ -88,13 +95,19 @@ def run(args: argparse.Namespace) -> int:
     if not any(row.units for row in installed):
         named = ", ".join(row.name for row in kinds)
         raise UsageError(f"kind {named}: there is no unit in it to install; gen writes the rest")
-    output = make(site, installed, given, gen.target(args))
-    for warning in dict.fromkeys(output.warnings):
-        say(f"warning: {warning}")
     refuse_missing(args.root)
     manager = Manager(args.root.resolve(), args.user_manager)
+    target = gen.target(args)
+    target.at = None if manager.runs else manager.at
+    front = None if args.units_only or args.user_manager else front_of(kinds, given)
+    output = make(site, [*installed, front] if front else installed, given, target)
+    files, placed = list(output.files), None
+    if front:
+        placed = place(site.name, given), files.pop()
+    for warning in dict.fromkeys(output.warnings):
+        say(f"warning: {warning}")
     if args.dry_run:
-        installation = Installation(manager, site, output.files, args.force, say)
+        installation = Installation(manager, site, files, args.force, say, placed, args.units_only)
         for loss in installation.losses():
             say(loss)
         sys.stdout.writelines(installation.diff())
@@ -104,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, interrupt)
     table: list[str] = []
     with manager.alone(say):
-        installation = Installation(manager, site, output.files, args.force, say)
+        installation = Installation(manager, site, files, args.force, say, placed, args.units_only)
         for loss in installation.losses():
             say(loss)
         steps = list(installation.steps())
@@ -117,9 +130,34 @@ def run(args: argparse.Namespace) -> int:
         if manager.runs and site.path and not manager.own and made:
             name = "prove who can connect"
             steps.append(Step(name, lambda: table.append(prove(site)), lambda: None))
-        carry_out(steps, say)
+        # The last: what the front is to pass on is answered by now.
+        carry_out([*steps, *installation.front_steps()], say)
     show("".join(table), end="")
     return 0
+
+
+def front_of(kinds: Any, given: dict[str, Any]) -> Any:
+    """Return the kind that writes the configuration of the front of --front; None without one."""
+    named = given["front"].name if "front" in given else ""
+    return next((kind for kind in kinds if kind.name == named), None)
+
+
+def place(name: str, given: dict[str, Any]) -> Any:
+    """Return where the file of the site `name` belongs, for the front that is `given`.
+
+    Raises UsageError where no distribution packages it.
+    """
+    from sdactivate import fronts
+    from sdactivate.install.front import Place
+
+    front = given["front"]
+    if not front.packaging:
+        raise UsageError(
+            f"--front {front.name}: no distribution packages {front.title}, so where its file goes "
+            f"is not known: give --units-only, and use what `sdactivate gen {name} --kind "
+            f"{front.name}` prints"
+        )
+    return Place(front, given.get("distribution") or fronts.distribution(), fronts.file_name(name))
 
 
 def has_manage(site: Any) -> bool:

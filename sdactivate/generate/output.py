@@ -45,6 +45,8 @@ class File(NamedTuple):
     """Of a template: the instances that belong to the site, and are enabled and started with it."""
     wanted_by: str = ""
     """The unit that pulls those instances in."""
+    group: str = ""
+    """The group of the file; "": that of whoever writes it."""
 
     @property
     def units(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Write files whole or not at all, and only over files that this kit wrote."""
 
 import glob
+import grp
 import os
 import stat
 import tempfile
@@ -79,14 +80,19 @@ _SUFFIX = ".sdactivate-draft"
 
 
 def remove(path: Path) -> bool:
-    """Remove the file at `path`, and drafts of it that a killed process has left; say if it was."""
-    for draft in path.parent.glob(f".{glob.escape(path.name[:64])}.*{_SUFFIX}"):
-        draft.unlink(missing_ok=True)
+    """Remove the file or link at `path`, with its drafts; say whether there was one."""
+    remove_drafts(path)
     try:
         path.unlink()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+def remove_drafts(path: Path) -> None:
+    """Remove what a killed process has left of a file or link that was to be at `path`."""
+    for draft in path.parent.glob(f".{glob.escape(path.name[:64])}.*{_SUFFIX}"):
+        draft.unlink(missing_ok=True)
 
 
 def replace(path: Path, file: File, sync: bool = False) -> None:
@@ -123,8 +129,10 @@ def _draft(path: Path, file: File, sync: bool = False) -> str:
     try:
         descriptor, draft = tempfile.mkstemp(_SUFFIX, f".{path.name[:64]}.", path.parent)
         with open(descriptor, "wb") as stream:
-            stream.write(file.text.encode())
+            stream.write(file.text.encode(errors="surrogateescape"))
             stream.flush()
+            if file.group:
+                os.fchown(descriptor, -1, grp.getgrnam(file.group).gr_gid)
             os.fchmod(descriptor, file.mode)
             if sync:
                 os.fsync(descriptor)
@@ -145,7 +153,11 @@ def link(path: Path, target: str) -> None:
     if path.exists() and not path.is_symlink():
         raise Error(f"{path} is there and is no link; move it away")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".sdactivate.", dir=path.parent) as aside:
-        draft = Path(aside, path.name)
-        draft.symlink_to(target)
-        os.replace(draft, path)
+    remove_drafts(path)
+    draft = path.with_name(f".{path.name[:64]}.{os.getpid()}{_SUFFIX}")
+    draft.symlink_to(target)
+    try:
+        _rename(str(draft), path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

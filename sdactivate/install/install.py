@@ -23,38 +23,69 @@ from sdactivate.install import atomic_write
 from sdactivate.install.background import Background
 from sdactivate.install.bytecode import compile_tree
 from sdactivate.install.dropped import dropped, warning
+from sdactivate.install.front import Place, Placement, withdraw
 from sdactivate.install.manager import Manager, unlink_dead
-from sdactivate.install.manifest import Record, digest, of_others, refuse_changed
+from sdactivate.install.manifest import PLACING, Record, digest, of_others, refuse_changed
 from sdactivate.install.transaction import Say, Step
 from sdactivate.site import Site
-from sdactivate.systemd.journal import that_matter
 from sdactivate.systemd.systemctl import RUNNING
 from sdactivate.terminal import escape
+
+_PREPARED = ("sysusers.d", "tmpfiles.d")
+"""Directories below /etc whose files are for the step that makes accounts and directories."""
 
 
 class Installation:
     """What is to be done for one site: `files` of the site, and the removal of older ones.
+
+    front: where the front's file belongs, and the file. units_only: what the front has of the site
+    is left as it is.
 
     Raises Error for what lies in their places and is not to be overwritten: another site's file, a
     symbolic link and the like, and, unless `force`, what sdactivate did not write or was changed
     since; and where the record can't be understood, or systemd can't be asked.
     """
 
-    def __init__(self, manager: Manager, site: Site, files: Iterable[File], force: bool, say: Say):
+    def __init__(
+        self,
+        manager: Manager,
+        site: Site,
+        files: Iterable[File],
+        force: bool,
+        say: Say,
+        front: tuple[Place, File] | None = None,
+        units_only: bool = False,
+    ):
         self.manager, self.site, self.say = manager, site, say
         self.record = Record.load(manager, site.name)
         self.new = {manager.place(file.name): file for file in files}
         recorded = {Path(path): known for path, known in self.record.files.items()}
+        self.placements: list[Placement] = []
+        self.places = self.record.places if units_only else ()
+        kept = {place.file(manager) for place in self.places}
+        self.kept = {str(path): recorded.pop(path) for path in kept & recorded.keys()}
+        if not units_only:
+            gone = (it for it in self.record.places if front is None or it != front[0])
+            self.placements = [Placement(manager, place, None, say) for place in gone]
+        if front:
+            self.places = front[:1]
+            self.placements.append(Placement(manager, *front, say))
+            self.new[self.placements[-1].path] = front[1]
+        self.of_fronts = {placement.path for placement in self.placements}
         self.old = {path: atomic_write.read(path) for path in {*self.new, *recorded}}
         """What lies there now."""
         for path, owner in of_others(manager, site.name).items():
             if path in self.new:
                 raise Error(f"{path} is the site {owner}'s; give one of the two another name")
+        for placement in self.placements:
+            if placement.file:
+                placement.refuse(site.path)
         if not force:
             for path, data in self.old.items():
                 if path in self.new and data == self.new[path].text.encode():
                     continue
-                refuse_changed(path, data, recorded.get(path))
+                keep = "leave it as it is with --units-only" if path in self.of_fronts else ""
+                refuse_changed(path, data, recorded.get(path), keep)
         self.changed = [
             path for path, file in self.new.items() if self.old[path] != file.text.encode()
         ]
@@ -63,6 +94,9 @@ class Installation:
         ]
         self.units = {path.name: manager.state_of(path.name) for path in self._units(self.old)}
         self.background = Background(manager, self.new, self.old, say)
+
+    def _but_of_fronts(self, paths: Iterable[Path]) -> list[Path]:
+        return [path for path in paths if path not in self.of_fronts]
 
     def _units(self, paths: Iterable[Path]) -> list[Path]:
         return [path for path in paths if path.parent == self.manager.units]
@@ -95,12 +129,17 @@ class Installation:
         nothing = Step("", lambda: None, lambda: None)
         if self.manager.runs:
             yield nothing._replace(name="let systemd check the units", do=self._verify)
-        files = ", ".join(str(path) for path in self.changed) or "nothing, all files are there"
+            for placement in self.placements:
+                if placement.file and placement.before is None:
+                    name = f"let {placement.place.front.title} check its configuration as it is"
+                    yield nothing._replace(name=name, do=placement.examine)
+        changed = self._but_of_fronts(self.changed)
+        files = ", ".join(map(str, changed)) or "nothing, all files are there"
         yield Step(f"write {files}", self._write, self._restore)
         if self.site.chdir:
             yield nothing._replace(name=f"compile {self.site.chdir}", do=self._compile)
         if self.manager.runs:
-            if any(path.parent != self.manager.units for path in self.new):
+            if any(path.parent.name in _PREPARED for path in self.new):
                 yield nothing._replace(name="make accounts and directories", do=self._prepare)
             yield Step(self._order(), self._start, self._stop)
             if self.background.needed:
@@ -112,11 +151,42 @@ class Installation:
             ]:
                 yield Step(
                     "start the service once, to see that it can",
-                    lambda: self._bring("start", services),
+                    lambda: self.manager.bring("start", services),
                     lambda: self._leave(services),
                 )
         else:
             yield Step("enable the units", self._enable, self._disable)
+
+    def front_steps(self) -> Iterator[Step]:
+        """Yield what there is to do to the front, for the time when the site serves.
+
+        Nothing where all is there, and the front is known to have read it.
+        """
+        for placement in (waiting := self._waiting()):
+            do = placement.do if placement is not waiting[-1] else self._finish_fronts
+            yield Step(placement.name, do, placement.undo)
+
+    def _waiting(self) -> list[Placement]:
+        known = self.record.files
+        return [
+            it
+            for it in self.placements
+            if not it.is_done
+            or (it.file and known.get(str(it.path)) != self._digests[str(it.path)])
+        ]
+
+    def _finish_fronts(self) -> None:
+        self._waiting()[-1].do()
+        self._settled.save()
+
+    @property
+    def _digests(self) -> dict[str, str]:
+        return {str(path): digest(file.text.encode()) for path, file in self.new.items()}
+
+    @property
+    def _settled(self) -> Record:
+        """The record once all is done."""
+        return self.record._replace(files={**self._digests, **self.kept}, places=self.places)
 
     def _verify(self) -> None:
         with tempfile.TemporaryDirectory(prefix="sdactivate-") as directory:
@@ -133,15 +203,25 @@ class Installation:
                 raise Error(f"--listen {address}: {other} listens there; stop it, or take another")
 
     def _write(self) -> None:
-        written = {str(path): digest(file.text.encode()) for path, file in self.new.items()}
         # What is there now stays in the record until it is gone: a kill in between loses nothing.
-        self.record._replace(files={**self.record.files, **written}).save()
-        for path in self.changed:
+        known, waiting = self.record.files, {str(it.path) for it in self._waiting()}
+        written = {
+            path: PLACING + value if path in waiting else value
+            for path, value in self._settled.files.items()
+        }
+        places = self.record.places
+        places += tuple(place for place in self.places if place not in places)
+        self.record._replace(files={**known, **written}, places=places).save()
+        for path in self._but_of_fronts(self.changed):
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write.replace(path, self.new[path], sync=True)
-        for path in self.gone:
+        for path in self._but_of_fronts(self.gone):
             self._forget(path)
-        self.record._replace(files=written).save()
+        if waiting:
+            files = {path: known[path] for path in waiting & known.keys()} | written
+            self.record._replace(files=files, places=places).save()
+        else:
+            self._settled.save()
 
     def _forget(self, path: Path) -> None:
         if "@." in path.name:
@@ -152,7 +232,7 @@ class Installation:
         atomic_write.remove(path)
 
     def _restore(self) -> None:
-        for path in (*self.changed, *self.gone):
+        for path in self._but_of_fronts((*self.changed, *self.gone)):
             data = self.old[path]
             if data is None:
                 atomic_write.remove(path)
@@ -237,24 +317,13 @@ class Installation:
         if sockets:
             if services:
                 systemctl("stop", "--", *services)
-            self._bring("restart", sockets)
+            self.manager.bring("restart", sockets)
             if services:
-                self._bring("start", services)
+                self.manager.bring("start", services)
         elif again := self._running(self._named(".service", self.changed)):
-            self._bring("restart", again)
+            self.manager.bring("restart", again)
         if self._starting:
-            self._bring("enable --now", self._starting)
-
-    def _bring(self, command: str, units: list[str]) -> None:
-        """Start, restart or enable units. Raises Error, with their last words, where they can't."""
-        try:
-            self.manager.systemctl(*command.split(), "--", *units)
-        except Error as error:
-            option = "--user-unit" if self.manager.own else "--unit"
-            options = [f"{option}={unit}" for unit in units]
-            said = self.manager.run("journalctl", "-q", *options, "-n", "30", "-o", "cat")
-            last = "\n".join(that_matter(said.splitlines())[-5:])
-            raise Error(f"{error}\n{last}") from None
+            self.manager.bring("enable --now", self._starting)
 
     def _leave(self, services: list[str]) -> None:
         """Undo: what did not run before has no reason to, nor to be tried again and again."""
@@ -302,9 +371,13 @@ def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:
     if not record.files:
         raise Error(f"{name}: nothing of this name was installed ({record.path} is not there)")
     paths = [Path(path) for path in record.files]
+    of_fronts = {place.file(manager) for place in record.places}
     if not force:
         for path in paths:
-            refuse_changed(path, atomic_write.read(path), record.files[str(path)])
+            keep = "keep a copy of it" if path in of_fronts else ""
+            refuse_changed(path, atomic_write.read(path), record.files[str(path)], keep)
+    removed = [path for place in record.places for path in withdraw(manager, place, say)]
+    paths = [path for path in paths if path not in of_fronts]
     units = [path.name for path in paths if path.parent == manager.units]
     sockets = manager.socket_files(unit for unit in units if unit.endswith(".socket"))
     # Sockets first: a service that stops before its socket would be started again.
@@ -321,7 +394,7 @@ def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:
                 manager.systemctl("stop", "--", unit.replace("@.", "@*."), timeout=None)
             elif manager.runs and manager.state_of(unit)[0] != "inactive":
                 manager.systemctl("stop", "--", unit)
-    removed = [path for path in paths if atomic_write.remove(path)]
+    removed += [path for path in paths if atomic_write.remove(path)]
     record._replace(files={}).save()
     removed += filter(unlink_dead, sockets)
     if manager.runs:

@@ -21,6 +21,7 @@ from sdactivate.generate.output import File
 from sdactivate.generate.systemd_generator import WANTED_BY, wanted
 from sdactivate.install import atomic_write
 from sdactivate.install.image import inside
+from sdactivate.systemd.journal import that_matter
 from sdactivate.systemd.systemctl import one, show
 from sdactivate.unix_socket import is_bound
 
@@ -116,6 +117,17 @@ class Manager:
         """Run systemctl for this host's manager; see `run`."""
         return self.run("systemctl", *(["--user"] if self.own else []), *words, timeout=timeout)
 
+    def bring(self, command: str, units: list[str]) -> None:
+        """Start, restart or enable units. Raises Error, with their last words, where they can't."""
+        try:
+            self.systemctl(*command.split(), "--", *units)
+        except Error as error:
+            option = "--user-unit" if self.own else "--unit"
+            options = [f"{option}={unit}" for unit in units]
+            said = self.run("journalctl", "-q", *options, "-n", "30", "-o", "cat")
+            last = "\n".join(that_matter(said.splitlines())[-5:])
+            raise Error(f"{error}\n{last}") from None
+
     def enable(self, units: Iterable[str]) -> None:
         """Enable units: systemctl(1), or in an image the links that it would make.
 
@@ -163,6 +175,7 @@ class Manager:
             # Not Path.glob(): what an image's links lead to is not there, and left out by it.
             for link in fnmatch.filter(os.listdir(folder), name):
                 (folder / link).unlink(missing_ok=True)
+            atomic_write.remove_drafts(folder / unit)
 
     def state_of(self, unit: str) -> tuple[str, str]:
         """Return ActiveState and UnitFileState of `unit`: ("inactive", "") where there is none.

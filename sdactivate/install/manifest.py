@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sdactivate.errors import Error
+from sdactivate.fronts import FRONTS, file_name
 from sdactivate.generate.output import File
 from sdactivate.install import atomic_write
+from sdactivate.install.front import Place
 from sdactivate.install.manager import Manager
+
+PLACING = "+"
+"""Before a digest: the front's file may be there, and the front may not have read it."""
 
 
 class Record(NamedTuple):
@@ -20,6 +25,8 @@ class Record(NamedTuple):
     files: dict[str, str]
     root: Path = Path("/")
     """Of the image, whose record names the files as the image does: it may be moved, or booted."""
+    places: tuple[Place, ...] = ()
+    """Where the front has a file of the site; two while it moves from one front to another."""
 
     @classmethod
     def load(cls, manager: Manager, name: str) -> "Record":
@@ -32,11 +39,16 @@ class Record(NamedTuple):
         if (data := atomic_write.read(path)) is None:
             return cls(path, {}, manager.root)
         try:
-            files = dict(json.loads(data)["files"])
+            content = json.loads(data)
+            files = dict(content["files"])
             if not all(map(os.path.isabs, files)):
                 raise ValueError
             found = {_place(manager, one): known for one, known in files.items()}
-            return cls(path, found, manager.root)
+            places = tuple(
+                Place(FRONTS[front], distribution, file_name(name))
+                for front, distribution in content.get("fronts", ())
+            )
+            return cls(path, found, manager.root, places)
         except (ValueError, KeyError, TypeError):
             raise Error(
                 f"{path} is not as install left it; move it away and install again"
@@ -49,7 +61,10 @@ class Record(NamedTuple):
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         files = {str("/" / Path(one).relative_to(self.root)): it for one, it in self.files.items()}
-        text = json.dumps({"files": files}, indent=2, sort_keys=True) + "\n"
+        content: dict[str, object] = {"files": files}
+        if self.places:
+            content["fronts"] = [[place.front.name, place.distribution] for place in self.places]
+        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
         atomic_write.replace(self.path, File(self.path.name, text), sync=True)
 
 
@@ -74,14 +89,17 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def refuse_changed(path: Path, data: bytes | None, known: str | None) -> None:
-    """Raise Error for a file that sdactivate did not write, or that was changed since."""
-    if data is None:
+def refuse_changed(path: Path, data: bytes | None, known: str | None, keep: str = "") -> None:
+    """Raise Error for a file that sdactivate did not write, or that was changed since.
+
+    keep: how the change can be kept; "": in a drop-in.
+    """
+    if data is None or (known and digest(data) == known.removeprefix(PLACING)):
         return
-    if known is None:
+    if known is None or known.startswith(PLACING):
         atomic_write.refuse_foreign(path)
-    elif digest(data) != known:
+    else:
+        keep = keep or f"put the change into a drop-in (systemctl edit {path.name})"
         raise Error(
-            f"{path} was changed since it was installed; put the change into a drop-in "
-            f"(systemctl edit {path.name}), or give it up with --force"
+            f"{path} was changed since it was installed; {keep}, or give it up with --force"
         )

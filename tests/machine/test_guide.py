@@ -73,6 +73,7 @@ def test_it_is_followed_to_its_end(
     machine: Machine, installation: Installation, fitting_wheel: Path
 ) -> None:
     machine.run("rm", "-r", "/srv/mysite", "/etc/nginx/conf.d/mysite.conf")
+    machine.run("systemctl", "start", "nginx")  # as Debian's package does
     machine.write("/usr/local/bin/sudo", SUDO, mode=0o755)
     bring(machine, wheels(installation, fitting_wheel, "Django", "psycopg[binary]"))
     said: dict[str, str] = {}

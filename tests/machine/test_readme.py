@@ -16,6 +16,10 @@ def squeezed(text: str) -> str:
 
 def test_its_console_blocks(machine: Machine) -> None:
     readme = (CHECKOUT / "README.md").read_text()
+    # As Debian's package leaves it: running, with its own default server.
+    machine.run("rm", "/etc/nginx/conf.d/mysite.conf")
+    machine.run("ln", "-s", "/etc/nginx/sites-available/default", "/etc/nginx/sites-enabled/")
+    machine.run("systemctl", "start", "nginx")
     shown = squeezed(machine.run("sh", "-ec", "".join(blocks_of(readme, "console"))).stdout)
     assert "<h1>Guestbook</h1>" in shown
     assert 'Status: "ready' in shown
