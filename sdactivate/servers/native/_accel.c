@@ -15,8 +15,8 @@
    second look at a request that is rare, and buys that no sentence, no status code and no policy
    exists twice.
 
-   Plain, of a request over SCGI, uwsgi and FastCGI: the whole of its header has come in one read;
-   no variable comes twice; the method is known; the host is one that has been checked before; there
+   Plain, of a request over SCGI, uwsgi and FastCGI: the whole of its header has come in one read,
+   and over SCGI and uwsgi the whole of its body; there are at most 128 variables; no variable comes twice; the method is known; the host is one that has been checked before; there
    is a PATH_INFO; SCRIPT_NAME is empty or was checked before; lengths and flags are spelt in the
    usual way. Of FastCGI: the records are BEGIN_REQUEST, one of PARAMS, the empty one, and the empty
    one of STDIN, with nothing before, between or behind them.
@@ -32,10 +32,15 @@
      Host              exactly once, and one that has been checked before
      Content-Length    at most once: 1 to 18 digits, no leading zero but "0" itself
      Connection        at most once: "keep-alive" or "close", in this spelling
-     any other field   at most once; none of Transfer-Encoding, TE, Trailer, Expect, Upgrade,
+     any other field   at most once, and 128 together; none of Transfer-Encoding, TE, Trailer, Expect, Upgrade,
                        Proxy-Connection, HTTP2-Settings and what else the parser or the server obeys
      the end           an empty line; then nothing, or exactly the body that Content-Length says
      sizes             within the limits, which are the original's to explain
+
+   Plain, of a connection: a kept one of HTTP rests, with nothing of a request before these bytes and
+   nothing of an answer to be sent; none of SCGI and uwsgi has said anything yet, and it is a unix
+   socket's. Plain, of a thread: it need not wait for its turn in the application, nobody waits to
+   see the next request, and no access log is written.
 
    Plain, of a response: a status that was seen before, with a body; headers in a list of tuples of
    printable ASCII, none of them about the connection; a body at hand, as long as it says, short
