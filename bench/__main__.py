@@ -16,6 +16,7 @@ from bench import (
     leaving,
     machine,
     matrix,
+    memory,
     plots,
     ratios,
     report,
@@ -141,6 +142,13 @@ def run_slow(options: argparse.Namespace) -> None:
     save(options.out, "slow", result)
 
 
+def run_memory(options: argparse.Namespace) -> None:
+    with bench() as place:
+        count = 20_000 if options.quick else options.count
+        result = memory.measure(place, count, options.most_seconds)
+    save(options.out, "memory", result)
+
+
 def run_latency(options: argparse.Namespace) -> None:
     with bench() as place:
         result = latency.measure(place, 1 if options.quick else options.turns, options.quick)
@@ -184,6 +192,9 @@ def parser() -> argparse.ArgumentParser:
     patient.add_argument("--count", type=int, default=2000, help="slow peers at a time")
     some(patient, "protocols", list(slow.FOUR))
     some(patient, "ways", list(slow.WAYS))
+    long = verb("memory", run_memory, "memory and descriptors over a million requests")
+    long.add_argument("--count", type=int, default=1_000_000, help="requests")
+    long.add_argument("--most-seconds", type=float, default=1800.0, help="no step begins later")
     waits = verb("latency", run_latency, "what requests wait for each other, 8 threads against 1")
     waits.add_argument("--turns", type=int, default=9, help="bursts of each server in each cell")
     verb("report", run_report, "tables and plots from the results")

@@ -367,6 +367,19 @@ def latency_section(result: Row) -> str:
     )
 
 
+def memory_section(result: Row) -> str:
+    lines = [
+        [f"{row['requests']:,}", f"{row['rss_mib']:.1f}", str(row["fds"]), str(row["threads"])]
+        for row in result["rows"]
+    ]
+    ended = "" if result["whole"] else " The time was up before all had been sent."
+    return (
+        "One process with eight threads; requests of every kind over every protocol, and odd ones "
+        f"among them.{ended} After the first fifth RSS has grown by {result['grown_mib']:.1f} "
+        "MiB at most.\n\n" + table(["requests", "RSS, MiB", "descriptors", "threads"], lines)
+    )
+
+
 # File name without .json: heading, and what makes its text.
 SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "ratios": ("CPU per request, µs, side by side", ratios_section),
@@ -374,6 +387,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "load": ("Serving", load_section),
     "latency": ("Latency", latency_section),
     "slow": ("Slow peers", slow_section),
+    "memory": ("Memory over a million requests", memory_section),
     "start": ("Starting", start_section),
     "restart": ("Restarting", restart_section),
     "leaving": ("Restarts and reloads, request by request", leaving_section),
