@@ -1,10 +1,14 @@
 """What a kind returns: files, and warnings for the administrator."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sdactivate.systemd.version import host_version
+
+if TYPE_CHECKING:
+    from pathlib import Path  # takes longer to import than gen needs for most kinds
 
 
 class Target:

@@ -49,9 +49,13 @@ def test_a_proof_that_contradicts_its_verdict_is_an_exit_code(
 
 
 def test_what_is_no_socket_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["who", str(tmp_path), "--as", "root"]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith(f"{tmp_path}: nothing listens here, not a socket but a directory\n")
+    os.mkfifo(tmp_path / "pipe")
+    for path, what in (
+        (tmp_path, "a directory, and who can reach what is in it"),
+        (tmp_path / "pipe", "nothing listens here, not a socket but a fifo"),
+    ):
+        assert main(["who", str(path), "--as", "root"]) == 0
+        assert capsys.readouterr().out.startswith(f"{path}: {what}\n")
 
 
 def test_a_name_that_is_none_is_misuse_with_what_is_meant(
