@@ -175,6 +175,8 @@ NGINX = Front(
     (
         "The stock scgi_params, fastcgi_params and uwsgi_params lose the port of Host, let the "
         "client's Proxy header through as HTTP_PROXY and pass a user name that nobody verified.",
+        "One proxy_set_header in a location cancels all those of the server around it: what is "
+        "added there for WebSockets lets the client's X-Forwarded-* through.",
         "scgi_request_buffering off loses data: an upload arrives with CONTENT_LENGTH=0.",
         "proxy_pass with a path after the socket (unix:/run/site.sock:/) decodes %2F, merges "
         "slashes and sends Host: localhost.",
@@ -357,6 +359,8 @@ CADDY = Front(
         "answers 502 at once",
     ),
     (
+        "It passes every Upgrade on: by h2c a client can talk to a server that speaks it "
+        "(hypercorn) past Caddy.",
         "Debian's Caddyfile imports nothing by itself: `import /etc/caddy/*.caddyfile` in it does.",
         "Caddy's own gzip between it and the application is undone for clients that want none; "
         "`compression off` leaves the choice to them.",
@@ -417,6 +421,8 @@ HAPROXY = Front(
     (
         "It changes its root directory: the socket must lie inside, and its path is written as "
         "seen from there. An absolute path outside gives 503.",
+        "It passes every Upgrade on: by h2c a client can talk to a server that speaks it "
+        "(hypercorn) past HAProxy.",
         "It keeps only its primary group: SocketGroup= must be that one.",
         "Its fcgi-app fills REMOTE_USER from the client's Authorization header, unverified, "
         "unless told otherwise.",

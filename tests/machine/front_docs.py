@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sdactivate import fronts, trust
+from sdactivate.backends import BACKENDS
 from sdactivate.fronts import DISTRIBUTIONS, FRONTS, HOPS
 from tests.machine import asgi
 from tests.machine.fronts import CASES, SETUP, TOPICS, deviation
@@ -206,7 +207,7 @@ def websockets() -> str:
 def asgi_servers() -> str:
     """What ASGI servers do otherwise, behind every front."""
     return "\n".join(
-        f"- {row.why}." for (name, _), row in asgi.DEVIATIONS.items() if name in asgi.SERVERS
+        f"- {row.why}." for (name, _), row in asgi.DEVIATIONS.items() if name in BACKENDS
     )
 
 
