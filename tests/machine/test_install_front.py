@@ -27,6 +27,7 @@ PACKAGED = {
 }
 """Shell: as the package has left it. Whoever has a host name has a ServerName on Debian."""
 
+FILES = ("--static", "/code/=/srv/small")
 OPTIONS = {
     # Its own user can read the lines of the htpasswd file, and nobody else.
     "caddy": ("--auth-file", "/etc/front.htpasswd"),
@@ -84,7 +85,7 @@ def install(machine: Machine, front: str, *options: str, check: bool = True) -> 
 def answer(machine: Machine, url: str = "http://localhost/") -> str:
     """Who answers."""
     done = machine.run("curl", "-sk", "-u", "alice:secret", url, check=False)
-    return "the site" if done.stdout == "the site" else "another"
+    return {"the site": "the site", SMALL: "its file"}.get(done.stdout, "another")
 
 
 def run_first(machine: Machine, name: str, *options: str) -> None:
@@ -101,7 +102,7 @@ def test_placed_read_and_removed(name: str, host: Machine) -> None:
     front = as_packaged(host, name)
     packaging = front.packaging["debian"]
     assert answer(host) == "another"
-    options = ("--server-name", "localhost", *OPTIONS.get(name, ()))
+    options = ("--server-name", "localhost", *FILES, *OPTIONS.get(name, ()))
     if name in ("apache", "caddy"):
         run_first(host, name, *options)
     if name != "caddy":  # it refuses: below
@@ -116,7 +117,8 @@ def test_placed_read_and_removed(name: str, host: Machine) -> None:
     assert f"let {front.title} check its configuration and read it\n" in said
     assert "answers hosts" not in said
     url = f"{'https' if '--tls' in options else 'http'}://localhost/"
-    host.wait(lambda: answer(host, url) == "the site", "the site answers by its name")
+    host.wait(lambda: answer(host, f"{url}code/small.py") == "its file", "what is new is read")
+    assert answer(host, url) == "the site"
     if front.renew == "reload":
         assert host.show(packaging.unit, "MainPID") == main
     path = packaging.config.replace("NAME", "mysite")
@@ -127,7 +129,9 @@ def test_placed_read_and_removed(name: str, host: Machine) -> None:
     assert host.journal(packaging.unit) == before  # neither reloaded nor restarted
     assert path in host.run("sdactivate", "uninstall", "mysite").stdout
     assert left(host) == ""
-    host.wait(lambda: answer(host, url) == "another", "the front has given it up")
+    gone = f"{url}code/small.py"
+    host.wait(lambda: answer(host, gone) == "another", "the front has given it up")
+    assert answer(host, url) == "another"
     assert host.show(packaging.unit, "ActiveState") == "active"
 
 
