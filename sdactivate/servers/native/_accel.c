@@ -86,6 +86,9 @@ text_of(Slice slice)
     return PyUnicode_DecodeLatin1(slice.at, slice.size, NULL);
 }
 
+/* Digits of a number that any Py_ssize_t can hold */
+#define MOST_DIGITS (sizeof(Py_ssize_t) < 8 ? 9 : 18)
+
 static int
 is_number(Slice slice, Py_ssize_t most)
 {
@@ -332,7 +335,9 @@ static PyObject *
 copy_of(Patterns *patterns, const Pattern *pattern)
 {
     unsigned turn = ++patterns->turn;
-    PyObject *environ = PyDict_Copy(pattern->environ);
+    PyObject *source = (Py_INCREF(pattern->environ), pattern->environ);
+    PyObject *environ = PyDict_Copy(source);
+    Py_DECREF(source);
     if (patterns->turn != turn)
         Py_CLEAR(environ);
     return environ;
@@ -346,10 +351,11 @@ remember(Patterns *patterns, const Names *names, unsigned learned, PyObject *env
 {
     if (names->learned != learned)
         return 0;
+    unsigned turn = patterns->turn;
     PyObject *copy = PyDict_Copy(environ);
     if (copy == NULL)
         return -1;
-    if (names->learned != learned) {
+    if (names->learned != learned || patterns->turn != turn) { /* or the base is another one */
         Py_DECREF(copy);
         return 0;
     }
@@ -434,7 +440,7 @@ keep_slice(Reading *reading, int kind, Slice value)
     switch (kind) {
     case LENGTH:
         reading->length = value;
-        return is_number(value, 18);
+        return is_number(value, MOST_DIGITS);
     case HTTPS:
         reading->https = value;
         return is_same(value, "on");
@@ -487,6 +493,7 @@ read_variables(Variables *self, Reading *reading, const Pair *pairs, Py_ssize_t 
 static Verdict
 refresh_variables(Variables *self, Reading *reading, const Pair *pairs, Pattern *pattern)
 {
+    self->patterns.turn++; /* whatever comes of it: another's values are no longer in there */
     for (Py_ssize_t i = 0; i < pattern->count; i++) {
         Slot *slot = pattern->slots + i;
         int kind = slot->known->kind;
@@ -573,7 +580,7 @@ complete(Variables *self, Reading *reading)
     if (verdict != PLAIN)
         return verdict;
     Slice length = reading->length;
-    if (length.size && !is_number(length, 18) && !is_same(length, "-1"))
+    if (length.size && !is_number(length, MOST_DIGITS) && !is_same(length, "-1"))
         return UNUSUAL;
     if (server != NULL
         && memchr(PyUnicode_1BYTE_DATA(server), ':', (size_t)PyUnicode_GET_LENGTH(server)))
@@ -681,7 +688,7 @@ environ_of(Variables *self, Framing split, Slice block, Py_ssize_t *length)
         verdict = complete(self, &reading);
     if (verdict != PLAIN)
         Py_CLEAR(reading.environ);
-    *length = is_number(reading.length, 18) ? number_of(reading.length) : 0;
+    *length = is_number(reading.length, MOST_DIGITS) ? number_of(reading.length) : 0;
     return reading.environ;
 }
 
@@ -1073,7 +1080,8 @@ obey(Message *message, int kind, Slice value)
     case FIELD_HOST:
         return message->has_host++ == 0;
     case FIELD_LENGTH:
-        if (message->has_length++ || !is_number(value, 18) || (value.size > 1 && *value.at == '0'))
+        if (message->has_length++ || !is_number(value, MOST_DIGITS)
+            || (value.size > 1 && *value.at == '0'))
             return 0;
         message->length = number_of(value);
         return 1;
@@ -1190,6 +1198,7 @@ static Verdict
 refresh_fields(Fields *self, Message *message, const Pair *pairs, Pattern *pattern)
 {
     int is_told_anew = 0;
+    self->patterns.turn++; /* whatever comes of it: another's values are no longer in there */
     for (Py_ssize_t i = 0; i < pattern->count; i++) {
         Slot *slot = pattern->slots + i;
         int kind = slot->known->kind;
@@ -1227,6 +1236,8 @@ take_fields(Fields *self, Message *message, PyObject *base, const Pair *pairs, P
         self->base = (Py_INCREF(base), base);
         clear_patterns(&self->patterns);
         Py_XDECREF(old);
+        if (self->base != base) /* to let go of it may be to run Python code */
+            return UNUSUAL;
     }
     Pattern *pattern = pattern_of(&self->patterns, &self->names, pairs, count);
     if (pattern != NULL) {
@@ -1577,7 +1588,7 @@ add_header(Exchange *self, PyObject *header)
     }
     int kind = known->kind;
     if (kind == HEADER_LENGTH) {
-        if (self->length >= 0 || !is_number(value, 18))
+        if (self->length >= 0 || !is_number(value, MOST_DIGITS))
             return UNUSUAL;
         self->length = number_of(value);
     }
@@ -1915,6 +1926,8 @@ static Verdict
 send_whole(Exchange *self, PyObject *body)
 {
     Py_ssize_t size = PyBytes_GET_SIZE(body);
+    if (self->response != NULL) /* start_response or write() was called while it was joined */
+        return UNUSUAL;
     if (size >= LONGEST_BODY || (self->length >= 0 && self->length != size))
         return UNUSUAL;
     PyObject *bytes = framed(self, body);
@@ -1942,7 +1955,7 @@ close_result(PyObject *result)
         PyErr_Clear();
         return 0;
     }
-    PyObject *closed = PyObject_CallNoArgs(method);
+    PyObject *closed = method == Py_None ? (Py_INCREF(method), method) : PyObject_CallNoArgs(method);
     Py_DECREF(method);
     Py_XDECREF(closed);
     return closed == NULL ? -1 : 0;
@@ -2381,14 +2394,15 @@ respond_alone(Handler *self, Exchange *exchange)
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
     double now = monotonic();
-    int failed = PyObject_SetAttr(worker, name_response, Py_None) || count(worker, now, now - began);
-    int takes_turns = failed ? -1 : is_true(self->pool, name_takes_turns);
-    if (takes_turns > 0) {
+    int failed = PyObject_SetAttr(worker, name_response, Py_None);
+    int takes_turns = is_true(self->pool, name_takes_turns);
+    if (takes_turns > 0) { /* whatever else fails: others wait for it */
         PyObject *ended = PyObject_CallMethodObjArgs(self->pool, name_end_turn, worker, NULL);
-        failed = ended == NULL;
+        failed |= ended == NULL;
         Py_XDECREF(ended);
     }
-    if (!failed && takes_turns >= 0 && exchange->response != NULL) {
+    failed = failed || takes_turns < 0 || count(worker, now, now - began);
+    if (!failed && exchange->response != NULL) {
         PyObject *since = PyFloat_FromDouble(began);
         PyObject *seen = since == NULL ? NULL
                                        : PyObject_CallMethodObjArgs(self->server, name_count_failure,
@@ -2399,7 +2413,6 @@ respond_alone(Handler *self, Exchange *exchange)
     }
     Py_DECREF(worker);
     Py_DECREF(application);
-    failed |= takes_turns < 0;
     if (done == NULL || !failed) {
         PyErr_Clear();
         PyErr_Restore(type, error, traceback);

@@ -5,6 +5,7 @@ requests that fronts and browsers send, or it would be of no use.
 """
 
 import gc
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -465,3 +466,44 @@ def test_every_header_of_the_benchmark_is_there() -> None:
     environ, *_ = twin.fields.read(PROTOCOLS["http"].request(PARAMS), HTTP_BASE, 65536, 100, 8190)
     for name, value in HEADERS.items():
         assert environ[http.key(name.encode())] == value
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="to allocate is not to collect garbage")
+def test_another_thread_s_request_leaves_nothing_behind() -> None:
+    """A request that is left to the original half way, while another's dictionary is made."""
+
+    def request(cookie: str, connection: str, address: str) -> bytes:
+        return (
+            f"GET / HTTP/1.1\r\nHost: www.example.com\r\nCookie: {cookie}\r\n"
+            f"X-Forwarded-For: {address}\r\nConnection: {connection}\r\n\r\n"
+        ).encode()
+
+    def read(data: bytes) -> Any:
+        return twin.fields.read(data, BASE, 65536, 100, 8190)
+
+    class Garbage:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            met.append(read(request("other", "Keep-Alive", "192.0.2.2")))
+
+    met: list[Any] = []
+    threshold = gc.get_threshold()
+    gc.disable()
+    try:
+        for number in range(195, 220):
+            read(request("first", "keep-alive", "192.0.2.1"))
+            gc.collect()
+            Garbage()
+            held: list[Any] = [{} for _ in range(200)]  # so that none is at hand
+            gc.set_threshold(number)
+            gc.enable()
+            found = read(request("own", "keep-alive", "192.0.2.3"))
+            gc.disable()
+            del held
+            assert found is not None and found[0]["HTTP_COOKIE"] == "own"
+    finally:
+        gc.set_threshold(*threshold)
+        gc.enable()
+    assert met and set(met) == {None}
