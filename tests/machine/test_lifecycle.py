@@ -17,7 +17,7 @@ SOCKET = "/run/life.sock"
 PROTOCOLS = ("scgi", "fastcgi", "uwsgi", "http")
 # Seconds between two requests of a client: so that restarts, and not clients, have the CPU
 PAUSE = 0.01
-# Of each transition under load, for one worker and for two. `python -m bench leaving` does hundreds.
+# Of each transition under load, for one worker and for two: `bench leaving` does hundreds
 TIMES = 15
 APPLICATION = """
 import os, time

@@ -373,16 +373,13 @@ class Response:
                 pass
             elif not self.head_sent and getattr(result, "streaming", None) is False:
                 # Django's way of saying that the content is at hand
-                self._send_whole(b"".join(result))
+                body = b"".join(result)
+                if self.head_sent:  # the result has called write() meanwhile
+                    self._send_pieces([body])
+                else:
+                    self._send_whole(body)
             else:
-                for piece in result:
-                    self.write(piece)
-                    if self.left == 0 or self.bodiless:
-                        break  # PEP 3333, "Handling the Content-Length Header"
-                if not self.head_sent:
-                    self._send_whole(b"")
-                elif not self.left or self.bodiless:
-                    self.connection.send_tail(self)
+                self._send_pieces(result)
             if self.left and not self.bodiless:
                 raise ValueError(
                     f"the application promised {self.length} bytes in Content-Length "
@@ -422,6 +419,17 @@ class Response:
             self.head_sent = True
             self.length = self.sent = sent
             self.left = 0
+
+    def _send_pieces(self, pieces: Iterable[bytes]) -> None:
+        """Send a response piece by piece, or what is left of one."""
+        for piece in pieces:
+            self.write(piece)
+            if self.left == 0 or self.bodiless:
+                break  # PEP 3333, "Handling the Content-Length Header"
+        if not self.head_sent:
+            self._send_whole(b"")
+        elif not self.left or self.bodiless:
+            self.connection.send_tail(self)
 
     def _send_whole(self, body: bytes) -> None:
         """Send a response whose whole body is known."""

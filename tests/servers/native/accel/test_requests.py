@@ -502,8 +502,10 @@ def test_another_thread_s_request_leaves_nothing_behind() -> None:
             found = read(request("own", "keep-alive", "192.0.2.3"))
             gc.disable()
             del held
-            assert found is not None and found[0]["HTTP_COOKIE"] == "own"
+            assert found is not None
+            assert found[0]["HTTP_COOKIE"] == "own"
     finally:
         gc.set_threshold(*threshold)
         gc.enable()
-    assert met and set(met) == {None}
+    assert met
+    assert set(met) == {None}

@@ -45,6 +45,10 @@ class Failing(Body):
         raise OSError("close() fails")
 
 
+class Closeless(Body):
+    close = None  # type: ignore[assignment]
+
+
 class Once(Body):
     """Can be iterated over once."""
 
@@ -141,6 +145,22 @@ def start_again(start: Start, write: Any) -> None:
         start("500 Oh", [], sys.exc_info())
 
 
+def joined(first: Callable[[Start, Any], Any]) -> Application:
+    """Does something while its body, which is at hand, is joined."""
+
+    def application(environ: dict[str, Any], start: Start) -> Any:
+        write = start("200 OK", [("X-A", "b")])
+
+        class Lazy(Body):
+            def __iter__(self) -> Iterator[bytes]:
+                first(start, write)
+                return super().__iter__()
+
+        return Lazy([b"then", b" this"])
+
+    return application
+
+
 def has(*headers: Any) -> Application:
     return plain([b"12345"], headers=list(headers))
 
@@ -157,6 +177,7 @@ APPLICATIONS: dict[str, Application] = {
     "streaming": plain(lambda: Body([b"Hel", b"lo"], True)),
     "streaming in doubt": plain(lambda: Body([b"Hel", b"lo"], None)),
     "close() fails": plain(lambda: Failing([b"Hello"])),
+    "close is None": plain(lambda: Closeless([b"Hello"])),
     "close() is missing": plain(lambda: Torn([b"Hello"])),
     "no bytes": plain(["Hello"]),
     "no bytes at hand": plain(lambda: Body(["Hello"])),
@@ -215,6 +236,8 @@ APPLICATIONS: dict[str, Application] = {
     "written": written,
     "by name": by_name,
     "late": late,
+    "writes while joined": joined(lambda start, write: write(b"first ")),
+    "starts again while joined": joined(start_again),
     "writes too late": belated(lambda start, write: write(b"more")),
     "starts too late": belated(lambda start, write: start("200 OK", [])),
     "starts again too late": belated(start_again),
@@ -294,6 +317,17 @@ def test_the_same_answer(
         compiled = outcome(application, data, capfd, access_log=access_log)
     without_twin(monkeypatch)
     assert compiled == outcome(application, data, capfd, access_log=access_log)
+
+
+def test_what_is_written_while_a_body_is_joined_goes_first(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    data = PROTOCOLS["http"].request(PARAMS)
+    answer, log, *_ = outcome(APPLICATIONS["writes while joined"], data, capfd)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"X-A: b" in head
+    assert body.startswith(b"6\r\nfirst \r\n9\r\nthen this\r\n0\r\n\r\n")
+    assert not log
 
 
 def test_a_list_is_answered_without_the_original(monkeypatch: pytest.MonkeyPatch) -> None:
