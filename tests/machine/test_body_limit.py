@@ -19,7 +19,7 @@ def test_a_chunked_body_over_the_limit_is_refused(machine: Machine) -> None:
         pytest.skip("the machine has no HAProxy")
     setup = SETUP["haproxy"]
     install = (*machine.sdactivate, "install", "mysite", *SITE, "--protocol", protocol, *FRONT)
-    machine.run(*install, "--force")
+    machine.run(*install, "--units-only", "--force")
     gen = (*machine.sdactivate, "gen", "mysite", "--kind", "haproxy", "--protocol", protocol)
     text = machine.run(*gen, "--front", "haproxy", *FRONT).stdout
     machine.write(setup.path, text)

@@ -207,7 +207,7 @@ def test_refused_before_anything_is_changed(host: Machine) -> None:
         host.write("/etc/caddy/mysite.caddyfile", "# sdactivate\n")
         said = install(host, "nginx", "--server-name", "localhost", "--force")
         assert "remove /etc/caddy/mysite.caddyfile" in said  # whoever was to read it is gone
-        assert answer(host) == "the site"
+        host.wait(lambda: answer(host) == "the site", "the site answers")
     finally:
         host.run("sh", "-ec", f"mv /root/caddy.service {unit}; systemctl daemon-reload")
 

@@ -23,7 +23,10 @@ PATIENCE = 60.0  # seconds: a guard against hanging, not an expectation
 EXEC = """
 import fcntl, os, resource, sys
 nofile, count = int(sys.argv[1]), int(sys.argv[2])
-fds = [fcntl.fcntl(int(word), fcntl.F_DUPFD_CLOEXEC, 100) for word in sys.argv[3 : 3 + count]]
+given = [int(word) for word in sys.argv[3 : 3 + count]]
+fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in given]
+for fd in given:
+    os.set_inheritable(fd, False)  # its number may be beyond the limit below
 for place, fd in enumerate(fds, 3):
     os.dup2(fd, place)
 if nofile:
