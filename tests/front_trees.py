@@ -1,7 +1,7 @@
 """What distributions bring in of the fronts' configuration, as trees of files.
 
 Debian's are this system's own in tests/machine. Fedora's and Arch's are here: the files that decide
-who answers, shortened, by their packages' own file lists and default texts. They were not run.
+who answers, shortened, after their documentation; not compared with the packages, and not run.
 """
 
 from pathlib import Path
