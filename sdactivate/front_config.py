@@ -22,7 +22,7 @@ At = Callable[[str], Path]
 """Where an absolute path of the front's system is from here: `Path` on this host."""
 
 _NOTHING: Mapping[str, str] = {}
-_MOST_FILES, _MOST_BYTES = 500, 1 << 20
+_MOST_FILES, _MOST_BYTES, _LONGEST = 500, 1 << 20, 4096
 
 
 class Server(NamedTuple):
@@ -98,12 +98,14 @@ def read(
         files[path] = text
         if root := _SERVER_ROOT.search(text) if front.name == "apache" else None:
             base[0] = root[1]
+        line, seen = 1, 0
         for found in reader(text):
             if isinstance(found, _Include):
                 for included in _matching(os.path.join(base[0], found.pattern), at, planned):
                     walk(included)
             else:
-                line = text.count("\n", 0, found.start) + 1
+                line += text.count("\n", seen, found.start)
+                seen = found.start
                 servers.append(Server(path, line, *found[2:], text[found.start : found.end]))
 
     if packaging.main:
@@ -127,7 +129,7 @@ def _matching(pattern: str, at: At, planned: Mapping[str, str]) -> list[str]:
     folder, name = os.path.split(os.path.normpath(pattern))
     try:
         there = {os.path.join(folder, each) for each in os.listdir(at(folder))}
-    except OSError:
+    except (OSError, ValueError):  # a NUL
         there = set()
     return sorted(
         path
@@ -240,7 +242,7 @@ _NGINX = re.compile(
     | (?P<word>"(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | (?:\\.|\$\{\w+\}|[^\s;{}\\])+)""",
     re.VERBOSE | re.DOTALL,
 )
-_EVERYWHERE = re.compile(r"(?:\*:|0\.0\.0\.0:|\[::\]:)?(\d+)|(\*|0\.0\.0\.0|\[::\])")
+_EVERYWHERE = re.compile(r"(?:\*:|0\.0\.0\.0:|\[::\]:)?([0-9]{1,5})|(\*|0\.0\.0\.0|\[::\])")
 
 
 def _ports(addresses: list[str]) -> frozenset[int]:
@@ -286,11 +288,11 @@ def _nginx(text: str) -> Iterator[_Include | _Found]:
         words = []
 
 
-_SERVER_ROOT = re.compile(r'^\s*ServerRoot\s+"?([^"\s]+)', re.MULTILINE | re.IGNORECASE)
+_SERVER_ROOT = re.compile(r'^[ \t]*ServerRoot\s+"?([^"\s]+)', re.MULTILINE | re.IGNORECASE)
 _APACHE = re.compile(
     r"""^[ \t]*(?:
         (?P<end></VirtualHost>)
-        | <VirtualHost[ \t]+(?P<hosts>[^>\n]+)>
+        | <VirtualHost[ \t]+(?P<hosts>[^>\n \t][^>\n]*)>
         | Include(?:Optional)?[ \t]+"?(?P<include>[^"\s]+)
         | Server(?:Name|Alias)[ \t]+(?P<names>[^\n]+)
     )""",
@@ -315,7 +317,7 @@ def _apache(text: str) -> Iterator[_Include | _Found]:
             start = -1
 
 
-_SITE = re.compile(r"(?:(https?)://)?([^:/\s]*)(?::(\d+))?(?:/\S*)?")
+_SITE = re.compile(r"(?:(https?)://)?([^:/\s]*)(?::([0-9]{1,5}))?(?:/\S*)?")
 
 
 def _caddy(text: str) -> Iterator[_Include | _Found]:
@@ -353,10 +355,10 @@ _TERM = re.compile(r'"([^"]*)"|(?:var\.)?(\w+)')
 def _lighttpd(text: str) -> Iterator[_Include | _Found]:
     known: dict[str, str] = {}
     for match in _LIGHTTPD.finditer(text):
-        terms = _TERM.findall(match["value"])
+        terms = _TERM.findall(match["value"][:_LONGEST])
         value = "".join(known.get(name, "") if name else text for text, name in terms)
         if match["name"]:
-            known[match["name"]] = value
+            known[match["name"]] = value[:_LONGEST]
         elif value:
             yield _Include(value)
 

@@ -125,6 +125,12 @@ def behind(text: str) -> Hop:
             f"{text!r} is not an address (192.0.2.1), a network (192.0.2.0/24, without host bits), "
             "'unix' or 'proxy:' with an address or a network"
         ) from None
+    mapped = network.network_address.ipv4_mapped if network.version == 6 else None
+    if mapped and network.prefixlen >= 96:
+        # Fronts call it by its IPv4 address, and refuse this spelling or never meet it.
+        network = ipaddress.ip_network(f"{mapped}/{network.prefixlen - 96}")
+    if not network.prefixlen:
+        raise UsageError(f"{text!r}: that is everybody; name who is in front of the front")
     single = network.prefixlen == network.max_prefixlen
     return Hop(form, str(network.network_address if single else network))
 

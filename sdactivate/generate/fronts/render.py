@@ -113,16 +113,16 @@ def _users(asked: FrontRequest) -> list[_User]:
     return users
 
 
-def _mixed(field: str) -> list[str]:
-    """The spellings of a header field with both - and _: X-Forwarded_For, X_Forwarded-For.
+def _mixed(field: str, separators: str = "-_") -> list[str]:
+    """The spellings of a header field with several separators: X-Forwarded_For, X_Forwarded-For.
 
     An application's variable for any of them is that of the field: HTTP_X_FORWARDED_FOR.
     """
     first, *rest = field.split("-")
     return [
-        first + "".join(map("".join, zip(separators, rest, strict=True)))
-        for separators in product("-_", repeat=len(rest))
-        if len(set(separators)) > 1
+        first + "".join(map("".join, zip(chosen, rest, strict=True)))
+        for chosen in product(separators, repeat=len(rest))
+        if len(set(chosen)) > 1
     ]
 
 

@@ -88,7 +88,7 @@ class FrontRequest:
     @property
     def hop_addresses(self) -> list[str]:
         """Their addresses and networks."""
-        return [hop.peer for hop in self.behind if hop.form != "unix"]
+        return list(dict.fromkeys(hop.peer for hop in self.behind if hop.form != "unix"))
 
     @property
     def hop_socket(self) -> str:
@@ -156,6 +156,14 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
                 )
             )
     found += _hop_conflicts(asked)
+    taken = {f"{asked.mount}/": "--mount"} | {f"{path}/": "--stream" for path in asked.stream}
+    for option, directories in (("--static", asked.static), ("--media", asked.media)):
+        for url, directory in directories:
+            if url in taken:
+                found.append(
+                    (f"{option} {url}={directory}", f"{taken[url]} has the same URL; change one")
+                )
+            taken[url] = option
     if asked.seen_socket is None and packaging:
         found.append(
             (
@@ -239,7 +247,7 @@ def front_request(front: fronts.Front, site: Site, **options: Any) -> FrontReque
         distribution=distribution,
         websockets=site.backend.takes_websockets(site.app),
         filters_names=site.backend.in_process,
-        stream=tuple(stream_path(path) for path in setting("stream")),
+        stream=tuple(dict.fromkeys(map(stream_path, setting("stream")))),
         hop_fields=tuple(name for name in HOP_FIELDS if name in setting("trust_headers")),
         header_bytes=setting("header_bytes"),
         **options,
