@@ -52,6 +52,10 @@ class Settings(NamedTuple):
     graceful_timeout: float = 30.0
     start_timeout: float = 60.0
     health: str = ""
+    ready_path: str = ""
+    live_path: str = ""
+    drain_delay: float = 0.0
+    metrics: str = ""
     idle_timeout: float = 0.0
     worker_timeout: float = 0.0
     max_requests: int = 0
@@ -198,6 +202,9 @@ _HEALTH = re.compile(
 )
 
 
+_PROBE = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
+
+
 def health_url(value: str) -> str:
     """A path, or the whole URL of a page; nothing: none."""
     if value and not _HEALTH.fullmatch(value):
@@ -205,6 +212,20 @@ def health_url(value: str) -> str:
             "not the path or the URL of a page, such as /up or https://example.org/up; write "
             "spaces and other characters than ASCII as %20 and the like, and leave out any #"
         )
+    return value
+
+
+def probe_path(value: str) -> str:
+    """The path of a URL, of characters that need no encoding; nothing: none."""
+    if value and not _PROBE.fullmatch(value):
+        raise ValueError("a path of letters, digits and . _ ~ - between slashes, such as /ready")
+    return value
+
+
+def descriptor_name(value: str) -> str:
+    """The name of a descriptor, as FileDescriptorName= has it; nothing: none."""
+    if not all(" " < character < "\x7f" and character != ":" for character in value):
+        raise ValueError("the name of a socket is wanted, such as metrics")
     return value
 
 
@@ -316,6 +337,34 @@ TABLE: tuple[Setting, ...] = (
         "",
         "a page that must answer 2xx or 3xx before this process serves, at a start and at a "
         "reload: /up, or https://example.org/up where the application checks the host or HTTPS",
+    ),
+    Setting(
+        "ready_path",
+        probe_path,
+        "",
+        "on TCP sockets, a path that the server answers itself to peers that `trust` names: 200, "
+        "and 503 once a stop is announced (drain_delay). For a balancer's health check",
+    ),
+    Setting(
+        "live_path",
+        probe_path,
+        "",
+        "the same, but 200 for as long as the process lives. For an orchestrator's liveness probe",
+    ),
+    Setting(
+        "drain_delay",
+        seconds,
+        "seconds",
+        "how long, once it is told to stop, the process serves on and only announces it "
+        "(ready_path is 503): as long as the balancer takes to notice",
+    ),
+    Setting(
+        "metrics",
+        descriptor_name,
+        "",
+        "the name of a socket on which the figures are read, at /metrics in OpenMetrics: "
+        "FileDescriptorName=, or --listen metrics=/run/mysite-metrics.sock. On TCP by peers that "
+        "`trust` names",
     ),
     Setting("idle_timeout", seconds, "seconds", "leave after so long without a request; 0: never"),
     Setting(

@@ -53,6 +53,7 @@ NATIVE: tuple[tuple[str, ...], ...] = (
     ("connection",),
     ("one_shot", "keepalive", "listener"),
     ("http", "fastcgi"),
+    ("probes",),
     ("server",),
 )
 # What the layers do not say: these parts of a site's life have nothing of one another in memory.

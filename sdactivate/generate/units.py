@@ -312,6 +312,8 @@ def peer_needs(site: Site) -> tuple[str, ...]:
 
 def stop_timeout(site: Site) -> int:
     """Return the seconds for TimeoutStopSec=: accepted requests may finish, and then some."""
-    graceful = site.settings.get("graceful_timeout")
-    allowed = seconds(graceful) if graceful else DEFAULTS.graceful_timeout
+    allowed = 0.0
+    for name in ("drain_delay", "graceful_timeout"):
+        said = site.settings.get(name)
+        allowed += seconds(said) if said else getattr(DEFAULTS, name)
     return int(-(-allowed // 1)) + STOP_MARGIN

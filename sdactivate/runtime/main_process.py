@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from sdactivate import log
 from sdactivate.errors import Error
-from sdactivate.runtime import exit_deadline, health
+from sdactivate.runtime import exit_deadline, health, openmetrics
 from sdactivate.runtime.main_loop import MainLoop
 from sdactivate.runtime.publish import Publisher, record_of
 from sdactivate.runtime.recycling import Recycling
@@ -34,6 +34,7 @@ from sdactivate.systemd import read_at_start
 
 if TYPE_CHECKING:
     from sdactivate.runtime.handover import Successor
+    from sdactivate.runtime.metrics import Metrics
     from sdactivate.runtime.plan import Plan
     from sdactivate.servers.api import Figures, Server
 
@@ -74,6 +75,7 @@ class MainProcess:
         self._leaving: str | None = None  # why
         self._is_succeeded = False  # a successor serves, and is what the supervisor knows
         self._stopped = False  # told to
+        self._announced = False  # that it will be
         self._cut = False
         self.deadline = 0.0  # when what has not ended by itself is cut
         grace = plan.settings.graceful_timeout
@@ -87,6 +89,7 @@ class MainProcess:
         self._server: Server
         self._status = Status(plan.settings.protocol, _hot_path(plan.settings.server))
         self._publisher = Publisher()
+        self._metrics: Metrics | None = None
 
     def run(self) -> int:
         settings, loop = self._settings, self._loop
@@ -184,6 +187,11 @@ class MainProcess:
         self._publish(figures)
         self._tell(READY=1, STATUS=self._status.line(figures))
         self._askers.answer(True)
+        if self._plan.metrics:
+            from sdactivate.runtime.metrics import Metrics
+
+            self._metrics = Metrics(self._plan.metrics, self._settings, self._loop, self._figures)
+            self._metrics.start()
         watchdog = self._plan.supervisor.watchdog
         if watchdog:
             self._loop.add(lambda: self._answer_watchdog(watchdog))
@@ -232,6 +240,17 @@ class MainProcess:
             )
         )
 
+    def _figures(self) -> str:
+        status, server = self._status, self._server
+        return openmetrics.text(
+            server.figures(),
+            server.durations(),
+            since=status.since,
+            reloaded=status.reloaded,
+            failed_reloads=status.failed_reloads,
+            is_announced=status.announced,
+        )
+
     def _leave_if_idle(self) -> float:
         figures = self._server.figures()
         timeout = self._settings.idle_timeout
@@ -262,11 +281,40 @@ class MainProcess:
     # Signals
 
     def stop(self) -> None:
-        """TERM, INT: finish what was accepted and leave; the second time: leave at once."""
+        """TERM, INT: finish what was accepted and leave; the second time: leave at once.
+
+        With drain_delay the first time announces it, the second time does not wait any longer.
+        """
+        delay = self._settings.drain_delay
+        if delay and self._is_main and self._leaving is None and not self._announced:
+            self._announce(delay)
+            return
         self._cut = self._stopped
         self._stopped = True
         self._again = False
         self._leaving = self._leaving or "told to stop"
+
+    def _announce(self, seconds: float) -> None:
+        """Be ready no more for those who ask, serve on for so long, and then stop."""
+        self._announced = True
+        if self._reload.is_under_way:
+            self._reload.give_up()
+            self._reload_failed("the service is told to stop")
+        self._server.announce()
+        log.say(log.INFO, f"the stop is announced; serving on for {seconds:g} s (drain_delay)")
+        self._status.announced = True
+        self._tell(STATUS=self._status.line(self._server.figures()))
+        end = time.monotonic() + seconds
+
+        def stop_when_due() -> float | None:
+            left = end - time.monotonic()
+            if left > 0:
+                return left
+            if self._leaving is None:
+                self.stop()
+            return None
+
+        self._loop.add(stop_when_due)
 
     def reload(self) -> None:
         """HUP: bring new code in. A reload under way is given up for the newer one."""
@@ -274,7 +322,7 @@ class MainProcess:
             self._wants_reload = True
             return
         self._askers.look()
-        if self._leaving is not None:
+        if self._leaving is not None or self._announced:
             self._askers.answer(False)
             return
         supervisor = self._plan.supervisor
@@ -301,7 +349,7 @@ class MainProcess:
     @property
     def _is_settled(self) -> bool:
         """Whether this is the main process and means to remain it."""
-        return self._is_main and not self._reload.is_under_way
+        return self._is_main and not (self._reload.is_under_way or self._announced)
 
     def _renew(self, reason: str) -> None:
         log.say(log.NOTICE, f"handing over to a fresh process: {reason}")
@@ -354,6 +402,8 @@ class MainProcess:
         elif not self._again:
             self._tell(STOPPING=1, STATUS=f"stopping: {why}")
         log.say(log.INFO, f"leaving: {why}")
+        if self._metrics is not None:
+            self._metrics.stop()
         server.drain(QUIET_BESIDE_SUCCESSOR if self._is_succeeded else QUIET)
         if self._is_succeeded:
             self._askers.answer(True)  # not before: whoever connects from now on meets the new code

@@ -19,6 +19,7 @@ class Plan(NamedTuple):
     load: imports the application if that has not been done; raises Error where it can't be.
     make: makes the server of one process, given the function that wakes its loop, and
     another application than the one that was loaded if there is to be one.
+    sockets: all that were passed; metrics: those of them on which the figures are read.
     """
 
     load: Callable[[], None]
@@ -27,3 +28,4 @@ class Plan(NamedTuple):
     settings: Settings
     invocation: Invocation
     supervisor: Supervisor
+    metrics: Sequence[InheritedSocket] = ()

@@ -12,7 +12,7 @@ from sdactivate.errors import Error, UsageError
 from sdactivate.runtime import gc_tuning, monkey_patching
 from sdactivate.settings import resolve
 from sdactivate.systemd import notify
-from sdactivate.systemd.listen_fds import inherited_sockets
+from sdactivate.systemd.listen_fds import InheritedSocket, inherited_sockets
 
 if TYPE_CHECKING:
     from sdactivate.runtime.plan import Plan
@@ -111,6 +111,15 @@ def _plan(
     if isinstance(application, str):
         backend.interface(application)
     sockets = inherited_sockets(settings.fd)
+    served, figures = sockets, list[InheritedSocket]()
+    if settings.metrics:
+        from sdactivate.runtime import metrics
+
+        served, figures = metrics.split(sockets, settings)
+    if settings.ready_path or settings.live_path:
+        from sdactivate.servers.native import probes
+
+        probes.check(served, settings)
     if settings.notify_fd:
         notify.write_ready_to(settings.notify_fd)
     server = SERVERS[settings.server]()
@@ -118,7 +127,7 @@ def _plan(
     if settings.allow_peer:
         from sdactivate.runtime.peers.gate import Gate
 
-        gate = Gate(settings.allow_peer, [inherited.sock for inherited in sockets])
+        gate = Gate(settings.allow_peer, [inherited.sock for inherited in served])
     loaded: list[Application] = []
 
     def load() -> None:
@@ -131,9 +140,9 @@ def _plan(
             )
 
     def make(poke: Callable[[], None], other: Application | None = None) -> Server:
-        return server(other or loaded[0], sockets, settings, poke, gate)
+        return server(other or loaded[0], served, settings, poke, gate)
 
-    return Plan(load, make, sockets, settings, invocation, supervisor)
+    return Plan(load, make, sockets, settings, invocation, supervisor, figures)
 
 
 def find(name: str) -> Callable[..., Any]:

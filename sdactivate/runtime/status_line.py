@@ -20,7 +20,7 @@ class Status:
     protocol: what is spoken. server: what the server says of itself, "": nothing. since: when the
     service began, reloaded: when this process took it over, both in seconds of the epoch. stale:
     the files that have changed since the start and that only a restart reads again.
-    failed_reloads, reason: how many have failed, and why the last one.
+    announced: whether a stop is. failed_reloads, reason: how many have failed, and why the last.
     """
 
     def __init__(self, protocol: str, server: str = "") -> None:
@@ -29,6 +29,7 @@ class Status:
         self.since = time.time()
         self.reloaded = 0.0
         self.stale = ""
+        self.announced = False
         self.failed_reloads = 0
         self.reason = ""
         self._failure = ""
@@ -46,7 +47,8 @@ class Status:
     def line(self, figures: Figures) -> str:
         """Return it, as of now."""
         parts = [
-            f"ready: {figures.busy} of {figures.threads} threads busy"
+            ("stop announced" if self.announced else "ready")
+            + f": {figures.busy} of {figures.threads} threads busy"
             + (f" in {figures.workers} workers" if figures.workers > 1 else ""),
             f"{self._rate:.0f} requests/s",
             f"{figures.requests} served",

@@ -6,11 +6,13 @@ says:
     ready               it can accept
     failed REASON       it can't, and ends
     figures N N …       how it is doing: while it serves, when it ends, and when the parent asks
+    durations N N …     how long its latest requests took; where there are metrics, as often
     replace REASON      it has done enough, or is stuck: another should take its place
     cut N               it has cut off N requests that had not ended, and ends
 
-The parent asks, or tells it to cut off what has not ended, or that another serves in its place;
-when its end of the channel is closed it has died, and the worker leaves. To stop, it sends TERM.
+The parent asks, or tells it to cut off what has not ended, that another serves in its place, or
+that a stop is announced; when its end of the channel is closed it has died, and the worker leaves.
+To stop, it sends TERM.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ ASK = b"?"
 """What the parent says: how are you doing?"""
 CUT = b"!"
 """What the parent says: cut off what has not ended."""
+ANNOUNCE = b"-"
+"""What the parent says: a stop is announced; serve on, but be ready no more."""
 REPLACED = b"+"
 """What the parent says before TERM: another serves in your place already."""
 
@@ -140,6 +144,8 @@ class WorkerProcess:
         message = self._channel.recv(16)
         if message == CUT:
             self._leaving = self._cut = True
+        elif message == ANNOUNCE:
+            self._server.announce()
         elif message == REPLACED:
             self._quiet = QUIET_BESIDE_SUCCESSOR
         elif message:
@@ -157,6 +163,8 @@ class WorkerProcess:
     def _say_figures(self) -> Figures:
         figures = self._server.figures()
         self._say("figures " + " ".join(map(str, figures)))
+        if self._plan.settings.metrics:
+            self._say("durations " + " ".join(map(str, self._server.durations())))
         return figures
 
     def _report(self) -> float | None:

@@ -21,8 +21,9 @@ from sdactivate import log, stdio
 from sdactivate.errors import Error
 from sdactivate.runtime import gc_tuning
 from sdactivate.runtime.main_loop import is_readable
-from sdactivate.runtime.worker import ASK, CUT, REPLACED, parse_figures, serve
+from sdactivate.runtime.worker import ANNOUNCE, ASK, CUT, REPLACED, parse_figures, serve
 from sdactivate.servers.api import QUIET, Figures, Lately
+from sdactivate.status_record import BUCKETS
 
 if TYPE_CHECKING:
     from sdactivate.runtime.main_loop import MainLoop
@@ -52,6 +53,7 @@ class Worker:
         self.leaving = False  # it has been told to stop
         self.replaced_by: Worker | None = None
         self.figures = Figures()
+        self.durations: tuple[int, ...] = ()
         self.heard = time.monotonic()
         self.asked = 0.0  # since when it owes an answer, 0: it owes none
         self.aborted = False
@@ -91,6 +93,7 @@ class Workers:
         self._gone = Figures()  # what those did that are no more
         self._deaths: deque[float] = deque()
         self._starting = True
+        self._announced = False
         self._draining = False
 
     # Server
@@ -130,6 +133,12 @@ class Workers:
                     "application takes that long to import, raise start_timeout"
                 )
         self._starting = False
+
+    def announce(self) -> None:
+        self._announced = True
+        for worker in self._workers.values():
+            if worker.ready:
+                worker.say(ANNOUNCE)
 
     def drain(self, quiet: float = QUIET) -> None:
         self._draining = True
@@ -202,6 +211,11 @@ class Workers:
         """Return nothing: each worker process publishes its own."""
         return Lately()
 
+    def durations(self) -> tuple[int, ...]:
+        """Return those that the workers have said."""
+        said = [worker.durations for worker in self._workers.values() if worker.durations]
+        return tuple(map(sum, zip(*said, strict=True))) or (0,) * BUCKETS
+
     def stalled(self, seconds: float) -> bool:
         self._abort_silent(seconds)
         now = time.monotonic()
@@ -266,8 +280,12 @@ class Workers:
         kind, _, text = message.decode("utf-8", "replace").partition(" ")
         if kind == "figures":
             worker.figures = parse_figures(text)
+        elif kind == "durations":
+            worker.durations = tuple(map(int, text.split()))
         elif kind == "ready":
             worker.ready = True
+            if self._announced:
+                worker.say(ANNOUNCE)
             self._retire_replaced(worker)
         elif kind == "replace":
             self._replace(worker, text)

@@ -73,6 +73,9 @@ class Server(Protocol):
         Returns the protocol that is to be spoken on it: that of the first listening socket.
         """
 
+    def announce(self) -> None:
+        """Say to those who ask that it is ready no more, and serve on."""
+
     def drain(self, quiet: float = QUIET) -> None:
         """Accept no more, and finish what was accepted.
 
@@ -90,6 +93,9 @@ class Server(Protocol):
 
     def figures(self) -> Figures:
         """Return how it is doing."""
+
+    def durations(self) -> tuple[int, ...]:
+        """Return how many of the latest requests took how long: `status_record.histogram`."""
 
     def lately(self) -> Lately:
         """Return what it did lately; nothing where it does not take notes."""

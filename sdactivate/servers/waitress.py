@@ -58,7 +58,14 @@ _KNOWN = frozenset(
             "notify_fd",
         ),
         *("workers", "preload", "graceful_timeout", "start_timeout", "health", "idle_timeout"),
-        *("worker_timeout", "max_requests", "max_requests_jitter", "max_memory"),
+        *(
+            "drain_delay",
+            "metrics",
+            "worker_timeout",
+            "max_requests",
+            "max_requests_jitter",
+            "max_memory",
+        ),
     }
 )
 # What waitress calls the peer of a unix socket
@@ -145,6 +152,13 @@ class Server:
         listener.channel_class(listener, sock, front, listener.adj, map=self._map)
         self._thread.start()
         return "http"
+
+    def announce(self) -> None:
+        """Nobody asks it."""
+
+    def durations(self) -> tuple[int, ...]:
+        """Return nothing: waitress takes no notes."""
+        return Lately().durations
 
     def drain(self, quiet: float = QUIET) -> None:
         """Accept no more; finish what was accepted."""

@@ -78,6 +78,7 @@ class Owner(Protocol):
     held: Held
     trust: Trust
     fastcgi_values: dict[str, str]
+    probes: Any  # what is answered without the application: see `probes`
     errors: int
 
     @property

@@ -57,6 +57,10 @@ class KeepAlive(Connection):
         """Return what calls the application with `environ` and answers the request."""
         return Response(self, environ)
 
+    def respond(self, environ: dict[str, Any]) -> None:
+        """Answer the request whose environ is complete."""
+        self.server.respond(self.response(environ))
+
     # Turns
 
     @property
@@ -175,7 +179,7 @@ class KeepAlive(Connection):
         else:
             self._streamed, self._waited = 0, 0.0
             environ["wsgi.input"] = stream(self._pull, self.peer_name)
-        self.server.respond(self.response(environ))
+        self.respond(environ)
         if self.upload is not None:
             self._drop_upload()
         self._end_response()

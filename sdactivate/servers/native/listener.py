@@ -160,6 +160,13 @@ class Listener:
         self.server.loop.put_off(Accepted(self, accepted))
         return True
 
+    def accept_one(self) -> tuple[int, Any] | None:
+        """Return a connection and its peer's address, None where none waits."""
+        try:
+            return self._accept()  # type: ignore[no-any-return]
+        except OSError:
+            return None  # if it is more than that, a thread will see to it
+
     def accept_last(self, most: int) -> None:
         """Accept at most so many connections more, for threads to serve.
 

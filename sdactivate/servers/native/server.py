@@ -40,6 +40,7 @@ from sdactivate.servers.native.listener import Listener
 from sdactivate.servers.native.loop import Loop
 from sdactivate.servers.native.one_shot import Scgi, Uwsgi
 from sdactivate.servers.native.pool import RECENT
+from sdactivate.servers.native.probes import INTERNET, LOOK, ProbedHttp, Probes
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wire.http import BEGINNINGS
 from sdactivate.servers.native.wsgi import Application
@@ -125,6 +126,7 @@ class Server:
         )
         self.pool = self.loop.pool
         self.handler = twin.handler(self.variables, one_shot.responder, http.responder, self)
+        self.probes = Probes(settings)
         self._poke = poke
         self._has_threads = False
         self._resting_until = 0.0
@@ -133,10 +135,7 @@ class Server:
         self._drained = math.inf  # when it was told to drain
         self._quiet = QUIET
         self._told = -math.inf
-        self.listeners = [
-            Listener(self, inherited, self.pinned(inherited.name, inherited.sock.family))
-            for inherited in sockets
-        ]
+        self.listeners = [Listener(self, inherited, self._kind(inherited)) for inherited in sockets]
 
     def pinned(self, name: str, family: int) -> type[Connection] | None:
         """The one protocol of the socket called `name`, None where each connection tells.
@@ -147,6 +146,12 @@ class Server:
             return self.protocols[self.settings.protocol]
         default = trust.UNIX if family == socket.AF_UNIX else trust.OTHER
         return self.protocols.get(name) or self.protocols.get(default.protocol)
+
+    def _kind(self, inherited: InheritedSocket) -> type[Connection] | None:
+        """What the connections of a socket are, None where each tells."""
+        found = self.pinned(inherited.name, inherited.sock.family)
+        is_asked = found is Http and inherited.sock.family in INTERNET
+        return ProbedHttp if is_asked and self.probes else found
 
     # Life
 
@@ -201,6 +206,10 @@ class Server:
                 "set LimitNOFILE= in the service unit, or fewer connections",
             )
 
+    def announce(self) -> None:
+        """Be ready no more, for those who ask; serve on."""
+        self.probes.announced = True
+
     def drain(self, quiet: float = QUIET) -> None:
         """Accept no more; finish what was accepted. The backlog is left to the next process.
 
@@ -214,6 +223,7 @@ class Server:
         woken = self.pool.size if self.loop.more else sum(w.response is None for w in workers)
         for listener in self.listeners:
             listener.accept_last(woken)
+        self.probes.leave(self)
         self._drained = monotonic()
         self._quiet = quiet
         self.loop.drain()
@@ -300,6 +310,9 @@ class Server:
         now = monotonic()
         due = self.pool.tick()
         self.loop.rouse()
+        if self.probes and self.accepting:
+            self.probes.look(self, self.listeners)
+            due = _sooner(due, LOOK)
         if self._resting_until:
             if now >= self._resting_until:
                 self._resting_until = 0.0
@@ -386,9 +399,12 @@ class Server:
 
     def lately(self) -> Lately:
         """Return how long the latest requests took, and when some failed."""
+        return Lately(self.durations(), self._failed_seconds, self._failed_minutes)
+
+    def durations(self) -> tuple[int, ...]:
+        """Return how many of the latest requests took how long, as `status_record` says."""
         workers = list(self.pool.workers.values())
-        durations = histogram(chain.from_iterable(worker.recent for worker in workers))
-        return Lately(durations, self._failed_seconds, self._failed_minutes)
+        return histogram(chain.from_iterable(worker.recent for worker in workers))
 
     def of_client(self, address: Any, local: Any) -> dict[str, str] | None:
         """The variables of one HTTP connection, whose peer, or its client, is at `address`.

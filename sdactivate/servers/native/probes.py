@@ -1,0 +1,190 @@
+"""Readiness and liveness, for a balancer or an orchestrator that asks over TCP.
+
+A trusted peer (`--trust`) on a TCP socket that asks for `ready_path` or `live_path` is answered by
+the server: the application is not called, nothing is counted or logged. Anybody else's request for
+these paths is the application's, as every other.
+
+As long as a thread is free it accepts such a request as any, and answers it. When all are busy
+nothing is accepted, and a probe would wait behind the requests of others until the balancer took
+the whole machine for dead, at the moment when it is needed most. So the main thread, which serves
+nothing, then accepts what waits: it answers the probes and leaves the rest to the threads, in the
+order in which it came. Only the first request of a connection is looked at so.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from time import monotonic
+from typing import Any
+
+from sdactivate import backends
+from sdactivate.errors import UsageError
+from sdactivate.servers.native.http import Http
+from sdactivate.servers.native.keepalive import KeepAlive
+from sdactivate.servers.native.listener import Accepted, Acceptor, Listener
+from sdactivate.servers.native.wsgi import Response
+from sdactivate.settings import Settings
+from sdactivate.systemd.listen_fds import InheritedSocket
+
+LOOK = 0.1
+"""Seconds between two looks of the main thread at whether all others are busy."""
+# How long a connection may take to speak before it is left to the threads, seconds
+_TO_SPEAK = 1.0
+_PEEK = 8192
+_END = b"\r\n\r\n"
+INTERNET = (socket.AF_INET, socket.AF_INET6)
+_METHODS = ("GET", "HEAD")
+
+
+def check(sockets: Sequence[InheritedSocket], settings: Settings) -> None:
+    """Raise UsageError where nobody would be answered, and the balancer told nothing."""
+    option = "ready_path" if settings.ready_path else "live_path"
+    if "http" not in backends.find(settings.server).protocols:
+        raise UsageError(
+            f"{option}: it is asked for in HTTP, which {settings.server} does not speak"
+        )
+    if not any(inherited.sock.family in INTERNET for inherited in sockets):
+        raise UsageError(f"{option}: it is answered on TCP sockets, and none is passed")
+    if not settings.trust:
+        raise UsageError(
+            f"{option}: it is answered to peers that --trust names, and it names none: name the "
+            "balancer's address or network"
+        )
+
+
+class Probes:
+    """The paths that a server answers itself, and what it says there.
+
+    settings: its `ready_path` and `live_path`; "": none.
+
+    announced: a stop is announced: not ready, though everything is still served.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.announced = False
+        self._ready = settings.ready_path
+        self._paths = {path for path in (settings.ready_path, settings.live_path) if path}
+        self._beginnings = tuple(
+            f"{method} {path}".encode("ascii") for method in _METHODS for path in self._paths
+        )
+        self._silent: list[tuple[float, Listener, int, Any]] = []  # accepted, and nothing said yet
+
+    def __bool__(self) -> bool:
+        return bool(self._paths)
+
+    def status(self, path: str) -> str | None:
+        """Return what is answered at `path`; None: it is the application's."""
+        if path not in self._paths:
+            return None
+        is_unready = self.announced and path == self._ready
+        return "503 Service Unavailable" if is_unready else "200 OK"
+
+    def may_begin(self, data: bytes) -> bool:
+        """Whether what a peer has sent begins as a probe does."""
+        return data.startswith(self._beginnings)
+
+    def _is_one(self, data: bytes) -> bool:
+        """Whether it is a probe as a whole, and nothing else."""
+        if not (self.may_begin(data) and data.find(_END) == len(data) - len(_END)):
+            return False
+        target = data.split(b" ", 2)[1].partition(b"?")[0]
+        return target.decode("latin-1") in self._paths
+
+    # What the main thread does
+
+    def look(self, server: Acceptor, listeners: Iterable[Listener]) -> None:
+        """Where every thread is busy, accept what waits, and answer the probes among it."""
+        now = monotonic()
+        waited, self._silent = self._silent, []
+        for since, listener, fd, address in waited:
+            self._take(server, listener, fd, address, since, now)
+        room = server.settings.connections - len(server.loop.connections)
+        for listener in listeners:
+            while listener.pinned is ProbedHttp and room > 0 and server.accepting:
+                if server.pool.asleep or (accepted := listener.accept_one()) is None:
+                    break
+                room -= 1
+                self._take(server, listener, *accepted, now, now)
+
+    def leave(self, server: Acceptor) -> None:
+        """Leave the connections that have said nothing yet to the threads: the server drains."""
+        waited, self._silent = self._silent, []
+        for _, listener, fd, address in waited:
+            server.loop.put_off(Accepted(listener, (fd, address)))
+
+    def _take(
+        self, server: Acceptor, listener: Listener, fd: int, address: Any, since: float, now: float
+    ) -> None:
+        """Answer a probe; wait a little for who has said nothing; leave others to the threads."""
+        is_trusted = server.trust.believes(address)
+        data = _peek(fd) if is_trusted else b""
+        if data is None and now - since < _TO_SPEAK:
+            self._silent.append((since, listener, fd, address))
+        elif data and self._is_one(data) and (server.gate is None or server.gate.admits(fd)):
+            os.set_blocking(fd, False)
+            connection = ProbedHttp(server, fd, address)
+            try:
+                connection.received(os.read(fd, len(data)))
+            except Exception as error:  # this thread looks after all the others
+                connection.close()
+                server.fault(error)
+        else:
+            server.loop.put_off(Accepted(listener, (fd, address)))
+
+
+class ProbedHttp(Http):
+    """A connection on a TCP socket whose server answers probes."""
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether its peer is one that is told: not the server's own check of the application."""
+        return self.trusted and isinstance(self.address, tuple)
+
+    def wake(self) -> None:
+        KeepAlive.wake(self)  # the compiled twin would read by itself, and know of no probe
+
+    def received(self, data: bytes) -> None:
+        if self.may_ask and self.server.probes.may_begin(data):
+            KeepAlive.received(self, data)
+        else:
+            super().received(data)
+
+    def respond(self, environ: dict[str, Any]) -> None:
+        status = None
+        if self.may_ask and environ["REQUEST_METHOD"] in _METHODS:
+            status = self.server.probes.status(environ["SCRIPT_NAME"] + environ["PATH_INFO"])
+        if status is None:
+            super().respond(environ)
+        else:
+            Response(self, environ).run(_Answer(status))
+
+
+class _Answer:
+    """A WSGI application that says its status, and that it is of this moment."""
+
+    def __init__(self, status: str) -> None:
+        self._status = status
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        body = f"{self._status}\n".encode("ascii")
+        fields = [
+            *(("Content-Type", "text/plain"), ("Content-Length", str(len(body)))),
+            ("Cache-Control", "no-store"),
+        ]
+        start_response(self._status, fields)
+        return [body]
+
+
+def _peek(fd: int) -> bytes | None:
+    """Return what a peer has sent, and leave it there; None: nothing yet; b"": it has gone."""
+    sock = socket.socket(fileno=fd)
+    try:
+        return sock.recv(_PEEK, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+    finally:
+        sock.detach()
