@@ -15,7 +15,7 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sdactivate import trust
+from sdactivate import app_name, trust
 from sdactivate.backends import ASGI, BACKENDS, WSGI, Backend
 from sdactivate.errors import UsageError
 from sdactivate.settings import TABLE, Settings
@@ -68,6 +68,9 @@ class ExternalServer(NamedTuple):
     """Comments for the unit: what was learnt the hard way."""
     finishes: bool = True
     """Whether a stop lets the requests under way come to their end."""
+    factory: tuple[str, ...] | None = ()
+    """What it is told of an application that a function returns, besides the function's name: ():
+    nothing, for it knows MODULE:FACTORY(); None: it can't be told."""
     prefix: str = ""
     """The option that names the virtual environment, for a program that is no Python."""
 
@@ -155,6 +158,7 @@ UVICORN = ExternalServer(
         "access_log": _switch(off=("--no-access-log",)),
     },
     several=False,
+    factory=("--factory",),
     why=("uvicorn serves one descriptor, and believes no X-Forwarded-* unless it is told whose.",),
 )
 
@@ -184,6 +188,7 @@ DAPHNE = ExternalServer(
     application={ASGI: ("{app}",)},
     options={"access_log": _switch(on=("--access-log", "-"))},
     finishes=False,
+    factory=None,
     why=(
         "daphne's --fd resets the connections of a unix socket; its systemd endpoint serves them,",
         "and sdactivate.servers.daphne keeps that from opening the socket's file to everybody.",
@@ -237,9 +242,27 @@ def command(
         values = values._replace(protocol=trust.OTHER.protocol)
     for name, words in server.options.items():
         argv += words(getattr(values, name))
-    return argv + [
-        word.format(app=app) for word in server.application[server.backend.interface(app)]
-    ]
+    return argv + _application(server, app)
+
+
+def _application(server: ExternalServer, app: str) -> Words:
+    """Return the words by which `server` is told its application.
+
+    Raises UsageError for a file, and for a factory where it calls none.
+    """
+    name = app_name.parse(app)
+    if name.file:
+        raise UsageError(f"{app}: {server.name} serves no file; name a module, or --server native")
+    if name.is_factory and server.factory is None:
+        raise UsageError(
+            f"{app}: {server.name} calls no factory; name the application that it returns in a "
+            "module of your own, such as mysite.asgi:application"
+        )
+    words = list(server.application[server.backend.interface(app)])
+    if name.is_factory and server.factory:
+        words = [*server.factory, *words]
+        name = name._replace(is_factory=False)
+    return [word.format(app=name) for word in words]
 
 
 _NO_PREFIX = ("/", "/usr", "/usr/local")

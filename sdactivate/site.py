@@ -46,7 +46,7 @@ class Site:
 
     # the service
     app: str = ""
-    """MODULE:NAME of the WSGI application."""
+    """The application, in the longest form of its name: see `app_name`."""
     chdir: str = ""
     """The working directory, from which the application is imported."""
     python: str = ""

@@ -8,6 +8,7 @@ The names that are systemd's to judge are in `systemd`.
 import re
 from typing import Literal, NamedTuple
 
+from sdactivate import app_name
 from sdactivate.errors import UsageError
 from sdactivate.settings import PREFIX
 from sdactivate.systemd import escape, names
@@ -212,20 +213,12 @@ def program(text: str) -> str:
     return escape.program(absolute_path(text))
 
 
-_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
-
-
 def application(text: str) -> str:
-    """Return `text` if it names an application: "mysite.wsgi:application".
+    """Return the application that `text` names in its longest form: "mysite.wsgi:application".
 
-    Raises UsageError for anything but dotted identifiers around one colon.
+    Raises UsageError as `app_name.parse` does.
     """
-    module, colon, name = text.partition(":")
-    if not (colon and _DOTTED.fullmatch(module) and _DOTTED.fullmatch(name)):
-        raise UsageError(
-            f"{text!r}: an application is MODULE:NAME, such as mysite.wsgi:application"
-        )
-    return text
+    return str(app_name.parse(text))
 
 
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")

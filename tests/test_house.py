@@ -34,7 +34,7 @@ TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in MODULES.
 # or above it: neither at the top, nor inside a function, nor for an annotation.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "terminal", "trust", "sandbox", "suggest", "stdio", "status_record", "unix_socket"),
-    ("backends", "fronts", "peer_rules", "log", "systemd"),
+    ("app_name", "backends", "fronts", "peer_rules", "log", "systemd"),
     ("settings", "front_config"),
     ("values", "external_servers"),
     ("site",),

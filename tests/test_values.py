@@ -10,7 +10,6 @@ from sdactivate.errors import UsageError
 from sdactivate.values import (
     ListenAddress,
     absolute_path,
-    application,
     parse_listen,
     parse_mode,
     variable,
@@ -178,20 +177,6 @@ def test_a_path_too_long_for_the_kernel_is_refused() -> None:
     for text in ("/" + "a" * 256, "/" + "a/" * 2100):
         with pytest.raises(UsageError, match="no path as long"):
             absolute_path(text)
-
-
-@pytest.mark.parametrize("text", ["mysite.wsgi:application", "app:app", "a.b.c:d.e", "müsli:app"])
-def test_applications(text: str) -> None:
-    assert application(text) == text
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "app", "app:", ":app", "a b:c", "a:b:c", "a:b()", "a..b:c", "1a:b", "a:b\n", "-m:x"],
-)
-def test_what_is_no_application(text: str) -> None:
-    with pytest.raises(UsageError, match="MODULE:NAME"):
-        application(text)
 
 
 def test_variables() -> None:

@@ -24,7 +24,11 @@ line: SDACTIVATE_THREADS=4.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("application", help="module:attribute, for example mysite.wsgi:application")
+    parser.add_argument(
+        "application",
+        help="mysite.wsgi:application, a factory as mysite:create_app(), or a file as "
+        "/srv/mysite/mysite.wsgi",
+    )
     group = parser.add_argument_group("settings")
     for setting in TABLE:
         value = setting.default

@@ -145,7 +145,11 @@ SITE: tuple[Option, ...] = (
         "MODE",
         "socket",
     ),
-    _field("app", "the WSGI application", "MODULE:NAME"),
+    _field(
+        "app",
+        "the application: mysite.wsgi:application, mysite:create_app(), or a file",
+        "MODULE:NAME",
+    ),
     _field("chdir", "directory to run in and import from", "DIR"),
     _field(
         "python",

@@ -34,12 +34,14 @@ from sdactivate.values import application
 
 # The application is imported as `sdactivate serve` does, and that as the unit does.
 _IMPORT = """
-import sys
+import runpy, sys
 from importlib import import_module
 if sys.argv[2:]: import sdactivate.cli
 module, _, name = sys.argv[1].partition(":")
-found = import_module(module)
-for part in name.split("."): found = getattr(found, part)
+first, *others = name.removesuffix("()").split(".")
+found = runpy.run_path(module)[first] if "/" in module else getattr(import_module(module), first)
+for part in others: found = getattr(found, part)
+if name.endswith("()"): found()
 """
 _APPLIED = re.compile(r"^\s*Applying (\S+?)\.\.\. OK", re.MULTILINE)
 _STATIC_ROOT = re.compile(r"^STATIC_ROOT = (?:\w*Path\()?'([^'\n]+)'", re.MULTILINE)
@@ -163,7 +165,7 @@ def _last(properties: list[str], name: str) -> str:
 
 def _is_application(word: str) -> bool:
     try:
-        return bool(application(word))
+        return application(word) == word
     except UsageError:
         return False
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sdactivate import backends, stdio
-from sdactivate.errors import Error, UsageError
+from sdactivate.errors import Error
 from sdactivate.runtime import gc_tuning, monkey_patching
 from sdactivate.settings import resolve
 from sdactivate.systemd import notify
@@ -145,42 +146,78 @@ def _plan(
     return Plan(load, make, sockets, settings, invocation, supervisor, figures)
 
 
-def find(name: str) -> Callable[..., Any]:
-    """Import "package.module:attribute" (default attribute: application) and return it.
+def find(text: str) -> Callable[..., Any]:
+    """Import the application that `text` names (`app_name.parse`), and return it.
 
-    Raises UsageError for a name that is none, ImportFailed where there is no such thing or
-    its import fails; that message ends with the traceback's last line, and `__cause__` is
-    what the import raised.
+    Raises UsageError for a name that is none, ImportFailed where there is no such thing, or its
+    import or its factory fails; that message ends with the traceback's last line, and `__cause__`
+    is what was raised.
     """
-    from importlib import import_module
+    from sdactivate import app_name
 
-    module_name, _, attribute = name.partition(":")
-    attribute = attribute or "application"
-    if not all(part.isidentifier() for part in f"{module_name}.{attribute}".split(".")):
-        raise UsageError(
-            f"{name!r} names no application; write it as mysite.wsgi:application "
-            "(module, colon, attribute)"
-        )
+    name = app_name.parse(text)
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = import_module(module_name)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and module_name.startswith(str(error.name)):
-            raise ImportFailed(
-                f"there is no module {error.name!r} to import {name} from, in {os.getcwd()} or "
-                "the interpreter's path; set WorkingDirectory= (gen --chdir) to the directory "
-                "that holds it, or PYTHONPATH"
-            ) from error
-        import traceback
-
-        text = "".join(traceback.format_exception(error)).rstrip()
-        raise ImportFailed(f"importing {module_name} failed:\n{text}") from error
-    for part in attribute.split("."):
+    found: Any = _run_file(name.file) if name.file else _import(name.module, text)
+    where = f"the file {name.file}" if name.file else f"the module {name.module}"
+    for part in name.attribute.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise ImportFailed(f"the module {module_name} has no {attribute!r}") from None
+            raise ImportFailed(f"{where} has no {name.attribute!r}") from None
+    if name.is_factory and callable(found):
+        with _explained(f"calling {text}"):
+            found = found()
     if not callable(found):
-        raise ImportFailed(f"{name} is {type(found).__name__!r}, which can't be called")
+        raise ImportFailed(f"{text} is {type(found).__name__!r}, which can't be called")
     return found  # type: ignore[no-any-return]
+
+
+def _import(module: str, text: str) -> Any:
+    from importlib import import_module
+
+    try:
+        with _explained(f"importing {module}"):
+            return import_module(module)
+    except ImportFailed as error:
+        missing = error.__cause__
+        if isinstance(missing, ModuleNotFoundError) and module.startswith(str(missing.name)):
+            raise ImportFailed(
+                f"there is no module {missing.name!r} to import {text} from, in {os.getcwd()} or "
+                "the interpreter's path; set WorkingDirectory= (gen --chdir) to the directory "
+                "that holds it, or PYTHONPATH"
+            ) from missing
+        raise
+
+
+def _run_file(path: str) -> Any:
+    """Return the module that a file is, which need not be called as modules are."""
+    from types import ModuleType
+
+    stem = "".join(c if c.isalnum() else "_" for c in os.path.basename(path).rpartition(".")[0])
+    module = ModuleType(f"_wsgi_{stem}")  # as a plain name it could be another module's: site.wsgi
+    module.__file__ = path
+    try:
+        with open(path, "rb") as file:
+            source = file.read()
+    except OSError as error:
+        raise ImportFailed(
+            f"{path} can't be read, in {os.getcwd()}: {error.strerror}; name the file by its "
+            "absolute path"
+        ) from error
+    sys.modules[module.__name__] = module  # what is defined there can be pickled
+    with _explained(f"running {path}"):
+        exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102
+    return module
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn what the site's code raises into ImportFailed."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        import traceback
+
+        text = "".join(traceback.format_exception(error)).rstrip()
+        raise ImportFailed(f"{what} failed:\n{text}") from error
