@@ -197,9 +197,11 @@ def check_surroundings(
 
 def test_services(machine: Machine, loaded: list[Asked]) -> None:
     load(machine, loaded, ".service")
+    version = int(machine.run("systemctl", "--version").stdout.split()[1])
     for one in loaded:
         site, settings = one.site, dict(one.site.settings)
-        secrets = (*site.credential, *site.encrypted_credential)
+        # From 260 on systemd reads credentials again at a reload
+        secrets = () if version >= 260 else (*site.credential, *site.encrypted_credential)
         if at_start := [*site.env_file, *(path for _, path in secrets)]:
             settings.setdefault("read_at_start", one.said(shlex.join(at_start)))
         command = check_surroundings(machine, one, f"{one.unit}.service", settings)
@@ -253,7 +255,9 @@ def test_nothing_was_ignored(machine: Machine, loaded: list[Asked]) -> None:
     """systemd has no word to say about any of them, and neither had the generator."""
     said = [line for line in machine.journal().splitlines() if "sdactivate" in line]
     assert [line for line in said if "left out" in line] == []
-    assert "ignoring" not in machine.journal("init.scope")
+    ignored = [line for line in machine.journal("init.scope").splitlines() if "ignoring" in line]
+    # In a container whose control groups lack a controller
+    assert [line for line in ignored if "for control group" not in line] == []
 
 
 ROOT = "/var/tmp/other"
