@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.doctor import report, units
     from sdactivate.doctor.examine import check_ids, examine, misnamed
     from sdactivate.doctor.finding import Case
-    from sdactivate.doctor.host_state import HostState
+    from sdactivate.doctor.host_state import HostState, Machine
     from sdactivate.errors import UsageError
     from sdactivate.systemd.loaded import tolerated
     from sdactivate.terminal import show, tell
@@ -59,11 +59,13 @@ def run(args: argparse.Namespace) -> int:
     if args.offline:
         cases = [Case(deployment) for deployment in units.offline(args.targets, troubles)]
     else:
+        machine = Machine()
+        machine.units.prepare(it for name in args.targets for it in units.names_of(name))
         found: dict[units.Deployment, None] = {}
         for name in args.targets:
             with tolerated(troubles):
-                found[units.live(name, troubles)] = None
-        cases = [Case(deployment, HostState(deployment)) for deployment in found]
+                found[units.live(name, troubles, machine.units)] = None
+        cases = [Case(deployment, HostState(deployment, machine)) for deployment in found]
     examined = [(case, examine(case, ignored, troubles)) for case in cases]
     unseen = [line for case in cases if case.host for line in case.host.unseen.values()]
     mistakes = [line for case in cases for line in misnamed(case)]

@@ -5,26 +5,31 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from sdactivate import front_config
 from sdactivate.access import accounts, processes, sock_diag, words
 from sdactivate.access.path_walk import walk
 from sdactivate.access.permissions import Identity, Verdict, Way, judge
 from sdactivate.access.processes import Process
 from sdactivate.doctor.units import Deployment
 from sdactivate.errors import Error
+from sdactivate.front_config import Configuration
 from sdactivate.fronts import Front, Packaging
 from sdactivate.systemd.journal import that_matter
-from sdactivate.systemd.systemctl import Properties, addresses, one, show, since_epoch
+from sdactivate.systemd.systemctl import Snapshot, addresses, one, show, since_epoch
 
+T = TypeVar("T")
 _LOG_TAIL = 256 * 1024  # bytes of a front's log that are looked at
 _RECENT = 3600  # seconds
 # systemd's lines about a failure that don't say why; with the last one it ends
 _END = re.compile("Failed to (start|listen on) ")
 _SUMMARY = re.compile(f": Failed with result |: Failed to (run|spawn) '|^{_END.pattern}")
+# A line of journalctl(1) with -o short-unix: when, and the message behind host and program
+_SHORT_UNIX = re.compile(r"(\d+\.\d+) \S+ [^:]*: (.*)")
 # How nginx, lighttpd and Apache begin their lines
 _STAMPS = (
     (re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d)"), "%Y/%m/%d %H:%M:%S"),
@@ -51,39 +56,126 @@ class InstalledFront(NamedTuple):
         return words.group(self.workers[0].identity.gid) if self.workers else self.packaging.group
 
 
-class HostState:
-    """The running system, as far as it concerns one deployment.
+class Machine:
+    """What holds for every deployment of this system. Each fact is read once.
 
     Raises Error where this process isn't root's: it could not see enough to say anything.
     """
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self) -> None:
         if os.geteuid() != 0:
             raise Error(
                 "the running system is examined as root: logs, directories and processes of "
                 "other users must be read. Use sudo, or --offline for the unit files alone"
             )
-        self.deployment = deployment
-        self._properties: dict[str, Properties] = {}
+        self.units = Snapshot()
         self._ways: dict[tuple[str, str], Way] = {}
-        self._is_synced = False
+        self._said: dict[tuple[str, ...], list[str]] = {}
+        self._logs: dict[str, list[tuple[float, str]]] = {}
+        self._found: dict[str, Any] = {}
+
+    @cached_property
+    def processes(self) -> list[Process]:
+        """Every running process."""
+        return list(processes.running())
+
+    @cached_property
+    def listeners(self) -> list[sock_diag.Listener]:
+        """Every listening unix socket."""
+        return sock_diag.listeners()
+
+    @cached_property
+    def held(self) -> frozenset[int] | None:
+        """The sockets of PID 1 (proc_pid_fd(5)); None where they may not be looked at."""
+        found = set()
+        try:
+            for number in os.listdir("/proc/1/fd"):
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    link = os.readlink(f"/proc/1/fd/{number}")
+                    found |= {int(it) for it in re.findall(r"^socket:\[(\d+)\]$", link)}
+        except PermissionError:
+            return None
+        return frozenset(found)
+
+    @cached_property
+    def fronts(self) -> list[InstalledFront]:
+        """The fronts that are installed, those that run first."""
+        found = []
+        for front, packaging in accounts.fronts():
+            members = [it for it in self.processes if it.unit == packaging.unit]
+            workers = [it for it in members if not it.identity.override] or members
+            found.append(InstalledFront(front, packaging, tuple(workers)))
+        return sorted(found, key=lambda installed: not installed.workers)
+
+    def way(self, path: str, root: str = "/") -> Way:
+        """Return the walk to `path`."""
+        if (path, root) not in self._ways:
+            self._ways[path, root] = walk(path, root)
+        return self._ways[path, root]
+
+    @cached_property
+    def since_loading(self) -> str:
+        """The option of journalctl(1) for what was said of units since systemd has read them."""
+        name = "UnitsLoadTimestampMonotonic"
+        return f"--since=@{int(since_epoch(one(show('', name), name)))}"
+
+    def journal(self, *options: str) -> list[str]:
+        """Return lines of the journal, the newest last; none where there is no journal."""
+        if not self._said:
+            _journalctl("--sync")  # what was said a moment ago may still be on its way
+        if options not in self._said:
+            self._said[options] = _journalctl("--no-pager", "--quiet", *options)
+        return self._said[options]
+
+    def front_log(self, installed: InstalledFront) -> list[tuple[float, str]]:
+        """Return what a front has logged lately: when, 0.0 where that is not known, and what."""
+        packaging = installed.packaging
+        if packaging.unit not in self._logs:
+            if packaging.log:
+                lines = [(stamp(line) or 0.0, line) for line in tail(packaging.log)]
+            else:
+                said = self.journal(f"--unit={packaging.unit}", "--since=-1h", "-oshort-unix")
+                lines = [(float(it[1]), it[2]) for it in map(_SHORT_UNIX.match, said) if it]
+            self._logs[packaging.unit] = lines
+        return self._logs[packaging.unit]
+
+    def configuration(self, installed: InstalledFront) -> Configuration:
+        """Return a front's configuration."""
+        front, packaging = installed.front, installed.packaging
+        return self.once(packaging.unit, lambda: front_config.read(front, packaging))
+
+    def once(self, name: str, find: Callable[[], T]) -> T:
+        """Return what `find` has returned the first time that `name` was asked for."""
+        if name not in self._found:
+            self._found[name] = find()
+        found: T = self._found[name]
+        return found
+
+
+class HostState:
+    """The running system, as far as it concerns one deployment.
+
+    machine: what others of the same system share with it. Raises Error where this process isn't
+    root's.
+    """
+
+    def __init__(self, deployment: Deployment, machine: Machine | None = None) -> None:
+        self.deployment = deployment
+        self.machine = machine or Machine()
         self.unseen: dict[object, str] = {}
         """What could not be examined: a line for each file system that refuses even root."""
 
     def property(self, unit: str, name: str) -> str:
         """Return a property of a unit as systemd has it now."""
-        if unit not in self._properties:
-            self._properties[unit] = show(unit)
-        return self._properties[unit].get(name, [""])[-1]
+        return one(self.machine.units.show(unit), name)
 
     def look_again(self, unit: str) -> None:
         """Let the properties of a unit be read anew: it is on its way from one state to another."""
-        self._properties.pop(unit, None)
+        self.machine.units.forget(unit)
 
     def addresses(self, socket: str) -> list[str]:
         """Return what a socket unit listens on, specifiers resolved: paths, @names, ports."""
-        self.property(socket, "Listen")
-        return list(addresses(self._properties[socket]))
+        return list(addresses(self.machine.units.show(socket)))
 
     def paths(self) -> Iterator[tuple[str, str]]:
         """Yield each socket unit that is active and each path that it listens on."""
@@ -96,43 +188,26 @@ class HostState:
     @cached_property
     def processes(self) -> list[Process]:
         """Every running process."""
-        return list(processes.running())
+        return self.machine.processes
 
     @cached_property
     def listeners(self) -> list[sock_diag.Listener]:
         """Every listening unix socket."""
-        return sock_diag.listeners()
-
-    def is_systemds(self, listener: sock_diag.Listener) -> bool:
-        """Whether systemd holds a socket itself, as it does those of its active units."""
-        return self._held is None or listener.number in self._held
-
-    @cached_property
-    def _held(self) -> frozenset[int] | None:
-        """The sockets of PID 1 (proc_pid_fd(5)); None where they may not be looked at."""
-        found = set()
-        try:
-            for number in os.listdir("/proc/1/fd"):
-                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                    link = os.readlink(f"/proc/1/fd/{number}")
-                    found |= {int(it) for it in re.findall(r"^socket:\[(\d+)\]$", link)}
-        except PermissionError:
-            return None
-        return frozenset(found)
-
-    def listener(self, path: str) -> sock_diag.Listener | None:
-        """Return the socket behind the file at `path`."""
-        return sock_diag.behind(path, self.listeners)
+        return self.machine.listeners
 
     @cached_property
     def fronts(self) -> list[InstalledFront]:
         """The fronts that are installed, those that run first."""
-        found = []
-        for front, packaging in accounts.fronts():
-            members = [it for it in self.processes if it.unit == packaging.unit]
-            workers = [it for it in members if not it.identity.override] or members
-            found.append(InstalledFront(front, packaging, tuple(workers)))
-        return sorted(found, key=lambda installed: not installed.workers)
+        return self.machine.fronts
+
+    def is_systemds(self, listener: sock_diag.Listener) -> bool:
+        """Whether systemd holds a socket itself, as it does those of its active units."""
+        held = self.machine.held
+        return held is None or listener.number in held
+
+    def listener(self, path: str) -> sock_diag.Listener | None:
+        """Return the socket behind the file at `path`."""
+        return sock_diag.behind(path, self.listeners)
 
     def verdict(self, path: str, process: Process) -> Verdict | None:
         """Return whether `process` may connect to `path`, as it sees it.
@@ -157,9 +232,7 @@ class HostState:
 
     def way(self, path: str, root: str = "/") -> Way:
         """Return the walk to `path`."""
-        if (path, root) not in self._ways:
-            self._ways[path, root] = walk(path, root)
-        return self._ways[path, root]
+        return self.machine.way(path, root)
 
     def account(self, installed: InstalledFront) -> Identity | None:
         """Return the identity that a front's processes would get if it were started now."""
@@ -180,8 +253,7 @@ class HostState:
     @cached_property
     def since_loading(self) -> str:
         """The option of journalctl(1) for what was said of units since systemd has read them."""
-        name = "UnitsLoadTimestampMonotonic"
-        return f"--since=@{int(since_epoch(one(show('', name), name)))}"
+        return self.machine.since_loading
 
     def complaint(self, unit: str) -> str:
         """Return why systemd last didn't start a unit, in its own words; "" where it has none."""
@@ -194,18 +266,12 @@ class HostState:
 
     def journal(self, *options: str) -> list[str]:
         """Return lines of the journal, the newest last; none where there is no journal."""
-        if not self._is_synced:
-            self._is_synced = True
-            _journalctl("--sync")  # what was said a moment ago may still be on its way
-        return _journalctl("--no-pager", "--quiet", "--output=cat", *options)
+        return self.machine.journal("--output=cat", *options)
 
     def front_log(self, installed: InstalledFront, since: float) -> list[str]:
         """Return what a front has logged since then."""
-        if not installed.packaging.log:
-            return self.journal("--unit", installed.packaging.unit, f"--since=@{int(since)}")
-        return [
-            line for line in tail(installed.packaging.log) if (stamp(line) or since) >= int(since)
-        ]
+        found = self.machine.front_log(installed)
+        return [line for when, line in found if not when or when >= int(since)]
 
 
 def _journalctl(*options: str) -> list[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sdactivate.errors import Error, UsageError
-from sdactivate.systemd.loaded import is_loaded, not_loaded, read, read_loaded, tolerated
-from sdactivate.systemd.systemctl import listed, one, show
+from sdactivate.systemd.loaded import not_loaded, read, read_loaded, tolerated
+from sdactivate.systemd.systemctl import Snapshot, listed, one, show
 from sdactivate.systemd.unitfile import Unit
 
 _KINDS = (".socket", ".service")
@@ -108,8 +108,10 @@ def service_of(unit: Unit) -> str:
     return f"{stem}@.service" if unit.is_on("Accept") and "@" not in stem else f"{stem}.service"
 
 
-def live(name: str, troubles: list[str] | None = None) -> Deployment:
+def live(name: str, troubles: list[str] | None = None, known: Snapshot | None = None) -> Deployment:
     """Return what systemd has loaded for `name`: a unit's name, or one without suffix.
+
+    known: what systemd has said already, and says of these units.
 
     Raises Error where it has no such unit, or can't be asked; UsageError for a pattern
     or a template. A drop-in that can't be read is left out, with a line in `troubles`; without
@@ -117,26 +119,35 @@ def live(name: str, troubles: list[str] | None = None) -> Deployment:
     """
     if name.rpartition(".")[0].endswith("@") or name.endswith("@"):
         raise UsageError(f"{name}: a template; name an instance of it")
-    candidates = [name] if name.endswith(_KINDS) else [f"{name}{kind}" for kind in _KINDS]
+    known = known or Snapshot()
+
+    def is_loaded(unit: str) -> bool:
+        return bool(unit) and one(known.show(unit), "LoadState") == "loaded"
+
+    candidates = names_of(name)
     found = next((it for it in candidates if is_loaded(it)), None)
     if found is None:
         file = "; --offline reads the file of that name" if os.path.exists(name) else ""
         raise Error(f"{' and '.join(map(not_loaded, candidates))}{file}")
-    properties = show(found, "Triggers", "TriggeredBy")
     if found.endswith(".socket"):
-        service = next(iter(listed(one(properties, "Triggers"))), "")
+        service = next(iter(listed(one(known.show(found), "Triggers"))), "")
         template = service.partition("@")[0] + "@.service" if "@" in service else service
         service = service if is_loaded(service) else template if is_loaded(template) else ""
     else:
         service = found
     sockets = {found} if found.endswith(".socket") else set()
     if service:
-        triggered = listed(one(show(service, "TriggeredBy"), "TriggeredBy"))
+        triggered = listed(one(known.show(service), "TriggeredBy"))
         sockets |= {it for it in triggered if it.endswith(".socket")}
     return Deployment(
-        read_loaded(service, troubles) if service else None,
-        tuple(read_loaded(it, troubles) for it in sorted(sockets)),
+        read_loaded(service, troubles, known) if service else None,
+        tuple(read_loaded(it, troubles, known) for it in sorted(sockets)),
     )
+
+
+def names_of(name: str) -> list[str]:
+    """Return the units that `name` may mean: itself, or those of both kinds that are called so."""
+    return [name] if name.endswith(_KINDS) else [f"{name}{kind}" for kind in _KINDS]
 
 
 def background(site: Deployment) -> list[Unit]:

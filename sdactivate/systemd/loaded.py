@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sdactivate.errors import Error, UsageError
-from sdactivate.systemd.systemctl import listed, load_state, one, show
+from sdactivate.systemd.systemctl import Snapshot, listed, load_state, one, show
 from sdactivate.systemd.unitfile import Parsed, Unit, parse
 
 _NULL = os.makedev(1, 3)
@@ -26,13 +26,15 @@ def loaded(name: str) -> Unit:
     return read_loaded(name)
 
 
-def read_loaded(name: str, troubles: list[str] | None = None) -> Unit:
+def read_loaded(
+    name: str, troubles: list[str] | None = None, known: Snapshot | None = None
+) -> Unit:
     """Return the unit `name`, which systemd has loaded, with its drop-ins.
 
     Raises Error where a file of it can't be read. With `troubles` a drop-in that can't be is left
-    out, with a line there.
+    out, with a line there. known: what systemd has said already.
     """
-    properties = show(name, "FragmentPath", "DropInPaths")
+    properties = known.show(name) if known else show(name, "FragmentPath", "DropInPaths")
     paths = [one(properties, "FragmentPath"), *listed(one(properties, "DropInPaths"))]
     return read(name, [Path(path) for path in paths if path], troubles)
 

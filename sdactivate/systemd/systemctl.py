@@ -4,12 +4,16 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from sdactivate.errors import Error, UsageError
 
 Properties = dict[str, list[str]]
 """Values by property, in order: Listen= and the like come more than once."""
+
+_PATTERN = frozenset("*?[")
+# Units in one call: systemctl's command line and its 30 seconds have an end
+_AT_ONCE = 200
 
 RUNNING = ("active", "reloading", "activating")
 """The ActiveState= of a unit that has processes, or is about to have some."""
@@ -22,12 +26,41 @@ def show(unit: str, *properties: str, own: bool = False) -> Properties:
     isn't there to be asked, or doesn't answer within 30 seconds; UsageError for a pattern, which
     systemctl would take for all the units that it fits.
     """
-    if any(letter in unit for letter in "*?["):
+    if _PATTERN.intersection(unit):
         raise UsageError(f"{unit}: a pattern fits many units; name one")
     manager = ["--user"] if own else []
     wanted = (f"--property={name}" for name in properties)
     argv = ["systemctl", *manager, "show", "--no-pager", *wanted]
     return parse_show(ask([*argv, "--", unit] if unit else argv))
+
+
+class Snapshot:
+    """What systemd says of units: asked for many at a time, and kept."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Properties] = {}
+
+    def prepare(self, units: Iterable[str]) -> None:
+        """Ask for these units in a few calls rather than in one each; unknown ones included.
+
+        Raises what `show_all` does.
+        """
+        names = [name for name in dict.fromkeys(units) if not _PATTERN.intersection(name)]
+        names = [name for name in names if name not in self._known]
+        for at in range(0, len(names), _AT_ONCE):
+            for properties in show_all(names[at : at + _AT_ONCE]):
+                for name in {one(properties, "Id"), *listed(one(properties, "Names"))}:
+                    self._known[name] = properties
+
+    def show(self, unit: str) -> Properties:
+        """Return all that systemd says of `unit`. Raises what `show` does."""
+        if unit not in self._known:
+            self._known[unit] = show(unit)
+        return self._known[unit]
+
+    def forget(self, unit: str) -> None:
+        """Let `unit` be asked for anew: it is on its way from one state to another."""
+        self._known.pop(unit, None)
 
 
 def show_all(patterns: Sequence[str], *properties: str) -> list[Properties]:

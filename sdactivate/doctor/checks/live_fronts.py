@@ -14,7 +14,7 @@ from sdactivate.access.bypass import bypasses_front
 from sdactivate.access.permissions import SEARCH, Verdict, judge
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit, Lines, restart
-from sdactivate.doctor.host_state import HostState, InstalledFront
+from sdactivate.doctor.host_state import HostState, InstalledFront, Machine
 from sdactivate.peer_rules import PeerRule, kernel_version, needs
 
 _ALLOW_PEER = re.compile(r"allow[-_]peer[=\s]+[\"']?\w", re.IGNORECASE)
@@ -218,7 +218,7 @@ def headers_not_believed(case: Case) -> Iterator[Hit]:
     believed = (common.setting(case.service, "trust_headers") or "").replace(",", " ").lower()
     for unit, path in case.running.paths():
         for installed in case.running.fronts:
-            for file, text in _configuration(installed):
+            for file, text in _setting_fields(case.running.machine, installed):
                 said = [it for it in fields_set(text, path) if it.lower() not in believed.split()]
                 if said:
                     names = " ".join(dict.fromkeys([*believed.split(), *said]))
@@ -243,7 +243,7 @@ def default_server(case: Case) -> Iterator[Hit]:
             if seen is None:
                 continue
             own = partial(_passes_to, seen)
-            servers = front_config.read(front, packaging).servers
+            servers = case.running.machine.configuration(installed).servers
             for rival in front_config.in_the_way(front, packaging, servers, own):
                 if rival.command:
                     fix: Fix = Command(rival.command)
@@ -257,9 +257,14 @@ def _passes_to(path: str, server: front_config.Server) -> bool:
     return front_config.names_socket(server.text, path)
 
 
-def _configuration(installed: InstalledFront) -> Iterator[tuple[Path, str]]:
-    """Yield the configuration files of a front, each once, and what they hold."""
+def _setting_fields(machine: Machine, installed: InstalledFront) -> list[tuple[Path, str]]:
+    """Return the files of a front's configuration that set such a field, and what they hold."""
     top = _CONFIGURATION.get(installed.front.title, "")
+    return machine.once(top, lambda: [it for it in _configuration(top) if _SETS.search(it[1])])
+
+
+def _configuration(top: str) -> Iterator[tuple[Path, str]]:
+    """Yield the files below `top`, each once, and what they hold."""
     seen: set[Path] = set()
     for directory, _, names in os.walk(top) if top else ():
         for name in sorted(names):
