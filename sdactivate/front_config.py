@@ -9,20 +9,18 @@ request, and HAProxy has no server until somebody writes one: of these only the 
     Caddy   https://caddyserver.com/docs/caddyfile/concepts#addresses
 """
 
-import fnmatch
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from sdactivate.front_includes import UNREADABLE, At, Includes
 from sdactivate.fronts import Front, Packaging
 
-At = Callable[[str], Path]
-"""Where an absolute path of the front's system is from here: `Path` on this host."""
-
 _NOTHING: Mapping[str, str] = {}
-_MOST_FILES, _MOST_BYTES, _LONGEST = 500, 1 << 20, 4096
+_MOST_FILES, _MOST_BYTES, _LONGEST = 500, 4 << 20, 4096
+"""What is read of one configuration: so many files, bytes in all, characters of one value."""
 
 
 class Server(NamedTuple):
@@ -74,7 +72,7 @@ class Configuration(NamedTuple):
 
 def names_socket(text: str, path: str) -> bool:
     """Whether a front's configuration names the socket at `path`, and not only a longer path."""
-    return re.search(re.escape(path) + r"(?![\w./-]*[\w/-])", text) is not None
+    return re.search(re.escape(path) + r"(?!\.*[\w/-])", text) is not None
 
 
 def read(
@@ -88,20 +86,24 @@ def read(
     servers: list[Server] = []
     reader = _READERS.get(front.name)
     base = [os.path.dirname(packaging.main)]
+    left = _MOST_BYTES
+    includes = Includes(at, planned, with_directories=front.name == "apache")
 
     def walk(path: str) -> None:
+        nonlocal left
         if reader is None or path in files or len(files) >= _MOST_FILES:
             return
-        text = planned[path] if path in planned else _text(at(path))
+        text = planned[path] if path in planned else _text(path, at, left)
         if text is None:
             return
+        left -= len(text)
         files[path] = text
         if root := _SERVER_ROOT.search(text) if front.name == "apache" else None:
             base[0] = root[1]
         line, seen = 1, 0
         for found in reader(text):
             if isinstance(found, _Include):
-                for included in _matching(os.path.join(base[0], found.pattern), at, planned):
+                for included in includes.files(os.path.join(base[0], found.pattern)):
                     walk(included)
             else:
                 line += text.count("\n", seen, found.start)
@@ -116,28 +118,12 @@ def read(
     return Configuration(files, tuple(servers), missed)
 
 
-def _text(path: Path) -> str | None:
+def _text(path: str, at: At, most: int) -> str | None:
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            return file.read(_MOST_BYTES).decode(errors="replace")
-    except OSError:
+        with open(os.open(at(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return file.read(max(most, 0)).decode(errors="replace")
+    except UNREADABLE:
         return None
-
-
-def _matching(pattern: str, at: At, planned: Mapping[str, str]) -> list[str]:
-    """The files that an include means, in their order: glob(7), in the last component alone."""
-    folder, name = os.path.split(os.path.normpath(pattern))
-    try:
-        there = {os.path.join(folder, each) for each in os.listdir(at(folder))}
-    except (OSError, ValueError):  # a NUL
-        there = set()
-    return sorted(
-        path
-        for path in {*there, *planned}
-        if os.path.dirname(path) == folder
-        and fnmatch.fnmatchcase(os.path.basename(path), name)
-        and not os.path.basename(path).startswith(".")
-    )
 
 
 # -- who answers ---------------------------------------------------------------------------------

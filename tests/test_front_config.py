@@ -1,12 +1,24 @@
 """Which server of a front answers, by the configurations that distributions bring in."""
 
+import os
+import resource
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sdactivate import fronts
-from sdactivate.front_config import Configuration, InTheWay, in_the_way, include_line, read
+from sdactivate.front_config import (
+    Configuration,
+    InTheWay,
+    in_the_way,
+    include_line,
+    names_socket,
+    read,
+)
 from sdactivate.fronts import FRONTS, Packaging
 from sdactivate.generate.fronts.default_server import warnings
 from sdactivate.generate.fronts.options import Tls
@@ -172,3 +184,181 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     make(tmp_path, {"/etc/nginx/nginx.conf": "-> /nowhere"})
     found = FRONTS["nginx"]
     assert read(found, found.packaging["debian"], partial(inside, tmp_path)).files == {}
+
+
+# --- includes -----------------------------------------------------------------------------------
+
+SITE_OF = {
+    "nginx": "server { listen 80; }\n",
+    "apache": "<VirtualHost *:80>\n</VirtualHost>\n",
+    "caddy": ":80 {\n}\n",
+}
+
+
+def included(root: Path, front: str, line: str, tree: dict[str, str]) -> list[str]:
+    """The files that a main file of one line includes, in their order, without its directory."""
+    packaging = FRONTS[front].packaging["debian"]
+    make(root, {packaging.main: line + "\n", **tree})
+    folder = os.path.dirname(packaging.main) + "/"
+    _, *found = read(FRONTS[front], packaging, partial(inside, root)).files
+    return [path.removeprefix(folder) for path in found]
+
+
+@pytest.mark.parametrize(
+    ("front", "line", "expected"),
+    [
+        ("apache", "Include sites-enabled/", ["sites-enabled/a.conf", "sites-enabled/b/c.conf"]),
+        ("apache", "Include sites-enabled", ["sites-enabled/a.conf", "sites-enabled/b/c.conf"]),
+        ("apache", "IncludeOptional mods-*/x.conf", ["mods-1/x.conf", "mods-2/x.conf"]),
+        ("apache", "Include mods-[!1]", ["mods-2/x.conf"]),
+        ("apache", "Include none/", []),
+        ("nginx", "include mods-*/*.conf;", ["mods-1/x.conf", "mods-2/x.conf"]),
+        ("nginx", "include sites-enabled/;", []),
+        ("nginx", "include sites-enabled/*;", ["sites-enabled/a.conf"]),
+        ("lighttpd", 'include "mods-?/x.conf"', ["mods-1/x.conf", "mods-2/x.conf"]),
+        ("caddy", "import mods-*/x.conf", ["mods-1/x.conf", "mods-2/x.conf"]),
+    ],
+)
+def test_an_include_means_what_the_front_takes_it_for(
+    front: str, line: str, expected: list[str], tmp_path: Path
+) -> None:
+    folder = os.path.dirname(FRONTS[front].packaging["debian"].main)
+    names = ("sites-enabled/a.conf", "sites-enabled/b/c.conf", "mods-1/x.conf", "mods-2/x.conf")
+    tree = {f"{folder}/{name}": SITE_OF.get(front, "") for name in names}
+    assert included(tmp_path, front, line, tree) == expected
+
+
+def test_a_planned_file_is_seen_in_a_directory_that_is_included(tmp_path: Path) -> None:
+    """As `install --front apache` asks, before it makes the first file there."""
+    found = FRONTS["apache"]
+    packaging = found.packaging["debian"]
+    for line in ("Include sites-enabled/", "Include sites-enabled", "IncludeOptional site*/my*"):
+        make(tmp_path, {packaging.main: line})
+        at = partial(inside, tmp_path)
+        configuration = read(found, packaging, at, {placed(packaging): SITE_OF["apache"]})
+        assert configuration.missed == (), line
+        assert [it.file for it in configuration.servers] == [placed(packaging)]
+
+
+def test_links_in_a_circle_are_left_out(tmp_path: Path) -> None:
+    links = {"/etc/apache2/a": "-> b", "/etc/apache2/b": "-> a", "/etc/apache2/c": "-> ."}
+    for line in ("Include a", "Include a/*.conf", "Include */x", "Include c/c/c/c/none"):
+        assert included(tmp_path / line.replace("/", " "), "apache", line, links) == []
+
+
+# --- files that somebody has written to keep it busy --------------------------------------------
+
+WORDS = (
+    *("server", "http", "listen", "include", "server_name", "default_server", "{", "}", ";", "80"),
+    *("<VirtualHost", "</VirtualHost>", "*:80>", "ServerName", "Include", "IncludeOptional"),
+    *(
+        "ServerRoot",
+        "/",
+        "import",
+        "*",
+        "**",
+        "[",
+        "[z-a]",
+        "?",
+        "..",
+        ":80",
+        "https://",
+        "a.test,",
+    ),
+    *("var.a", "=", "+", "a", "server.port", "\n", "\t", " ", "\0", "#", '"', "'", "\\", "${", "%"),
+    *("9" * 5000, "\u0663", "²", "a" * 300, "\ud800"),
+)
+
+
+@pytest.mark.parametrize("front", ["nginx", "apache", "lighttpd", "caddy"])
+@given(
+    words=st.lists(st.sampled_from(WORDS) | st.text(max_size=5), max_size=30), glue=st.text(" \n")
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_file_says_reading_it_ends(
+    front: str, words: list[str], glue: str, tmp_path: Path
+) -> None:
+    """And raises nothing; how many directories are listed for it is bounded."""
+    packaging = FRONTS[front].packaging["debian"]
+    looked_at: list[str] = []
+
+    def at(path: str) -> Path:
+        looked_at.append(path)
+        return inside(tmp_path, path)
+
+    text = glue.join(words)
+    (file := tmp_path / packaging.main.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8", errors="surrogatepass")
+    configuration = read(FRONTS[front], packaging, at, {placed(packaging): text})
+    assert len(looked_at) <= 2000
+    in_the_way(
+        FRONTS[front], packaging, configuration.servers, lambda it: it.file != packaging.main
+    )
+
+
+SIZE = 1 << 18
+LONG = {
+    "nginx": [
+        *("server{}" * 30_000, "include a*;" * 20_000, '"' + '\\"' * SIZE, "${a" * 70_000),
+        *("include *;" * 20_000, "\n" * SIZE, "{" * SIZE, "http{server{" * 20_000),
+    ],
+    "apache": [
+        *("<VirtualHost" + " " * SIZE, ("<VirtualHost" + " " * 900 + "\n") * 280),
+        *("\n" * SIZE + "ServerRoot", " \n" * (SIZE // 2), "Include a*\n" * 20_000),
+        *("Include .\n" * 20_000, "ServerRoot\n" * 20_000 + '"', " " * SIZE + "x"),
+        "<VirtualHost *>\n</VirtualHost>\n" * 8_000,
+    ],
+    "lighttpd": [
+        *("a = a + a + a\n" * 16_000, 'a = "x"\n' + "a = " + "a + " * 60_000),
+        *('include "*"\n' * 20_000, "a" * SIZE, "a " * (SIZE // 2)),
+        'a = "' + "x" * 4000 + '"\n' + ("b = " + "a + " * 1000 + "\n") * 60,
+    ],
+    "caddy": [
+        *("a," * (SIZE // 2), "a,\n" * 70_000, ":80 {\n}\n" * 30_000, "import *\n" * 20_000),
+        *("{\n" * (SIZE // 2), " #" * (SIZE // 2), "https://" * 30_000 + "{\n}\n"),
+    ],
+}
+"""Files of 256 KiB: where a pattern or a loop begins again at each line, they take an hour."""
+
+
+def within_bounds(work: Callable[[], object]) -> bool:
+    """Whether `work` ends before 20 seconds of CPU time, at which the kernel ends its process.
+
+    How long it takes on a busy machine does not matter.
+    """
+    if not (child := os.fork()):
+        code = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("front", LONG)
+def test_a_long_file_takes_as_long_as_it_is(front: str, tmp_path: Path) -> None:
+    packaging = FRONTS[front].packaging["debian"]
+    for number, text in enumerate(LONG[front]):
+        root = make(tmp_path / str(number), {packaging.main: text})
+
+        def work(root: Path = root) -> None:
+            at = partial(inside, root)
+            configuration = read(FRONTS[front], packaging, at, {placed(packaging): ""})
+            in_the_way(FRONTS[front], packaging, configuration.servers, lambda it: not it.line)
+
+        assert within_bounds(work), text[:20]
+
+
+def test_a_socket_is_looked_for_once_in_each_place() -> None:
+    assert within_bounds(lambda: names_socket("/run/a.sock" * 90_000, "/run/a.sock"))
+    for text, named in {
+        "unix:/run/a.sock;": True,
+        "unix:/run/a.sock.": True,
+        "unix:/run/a.sock.old": False,
+        "unix:/run/a.sock-2": False,
+        "unix:/run/a.sock..x": False,
+        "unix:/run/a.sock/x, /run/a.sock": True,
+    }.items():
+        assert names_socket(text, "/run/a.sock") == named, text

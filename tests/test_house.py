@@ -35,7 +35,8 @@ TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in MODULES.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "terminal", "trust", "sandbox", "suggest", "stdio", "status_record", "unix_socket"),
     ("app_name", "backends", "fronts", "peer_rules", "log", "systemd"),
-    ("settings", "front_config"),
+    ("settings", "front_includes"),
+    ("front_config",),
     ("values", "external_servers"),
     ("site",),
     ("access", "launch", "servers"),
