@@ -66,6 +66,26 @@ from sdactivate.site import Site
             ["lighttpd", "--behind", "10.0.0.1", "--trust-headers", "X-Forwarded-Host"],
             "--trust-headers X-Forwarded-Host: lighttpd takes no more than address and scheme",
         ),
+        (["nginx", "--behind", "0.0.0.0/0"], "--behind '0.0.0.0/0': that is everybody"),
+        (["nginx", "--behind", "::/0"], "--behind '::/0': that is everybody"),
+        (["nginx", "--behind", "::ffff:0:0/96"], "--behind '::ffff:0:0/96': that is everybody"),
+        (["nginx", "--behind", "proxy:::/0"], "--behind 'proxy:::/0': that is everybody"),
+        (
+            ["nginx", "--static", "/s=/a", "--static", "/s/=/b"],
+            "--static /s/=/b/: --static has the same URL; change one",
+        ),
+        (
+            ["nginx", "--static", "/s=/a", "--media", "/s=/a"],
+            "--media /s/=/a/: --static has the same URL",
+        ),
+        (
+            ["apache", "--mount", "/app", "--media", "/app=/a"],
+            "--media /app/=/a/: --mount has the same URL",
+        ),
+        (
+            ["nginx", "--stream", "/s", "--static", "/s=/a"],
+            "--static /s/=/a/: --stream has the same URL",
+        ),
         (["nginx", "--stream", "/a;b"], "--stream '/a;b': a URL path"),
         (["nginx", "--stream", "/../x"], "--stream '/../x': a URL path"),
         (["caddy", "--auth-file", "/nonexistent"], "--auth-file /nonexistent: Caddy reads no such"),
@@ -104,3 +124,18 @@ def test_a_socket_in_a_private_tmp_is_warned_of(directory: str) -> None:
     asked = FrontRequest(fronts.APACHE, "mysite", f"{directory}/mysite.sock")
     assert any("PrivateTmp" in warning for warning in warnings(asked))
     assert not warnings(FrontRequest(fronts.NGINX, "mysite", f"{directory}/mysite.sock"))
+
+
+def test_who_is_in_front_is_named_once_and_as_fronts_name_them() -> None:
+    """An IPv4 address within IPv6 is IPv4: of the other spelling nginx and Apache see no peer."""
+    said = ("::ffff:192.0.2.1", "::ffff:198.51.100.0/120", "192.0.2.1", "192.0.2.1/32", "unix")
+    hops = tuple(map(behind, said))
+    assert [hop.peer for hop in hops[:2]] == ["192.0.2.1", "198.51.100.0/24"]
+    assert behind("proxy:::ffff:192.0.2.1") == behind("proxy:192.0.2.1")
+    asked = FrontRequest(fronts.NGINX, "mysite", "/run/mysite.sock", behind=(*hops, *hops))
+    assert asked.hop_addresses == ["192.0.2.1", "198.51.100.0/24"]
+
+
+def test_a_path_that_is_streamed_is_named_once() -> None:
+    site = Site("mysite", settings={"stream": "/a /a/ /b /a"})
+    assert front_request(fronts.NGINX, site).stream == ("/a", "/b")
