@@ -98,6 +98,66 @@ def test_no_client_has_the_fronts_own_fields_removed_by_connection() -> None:
     assert 'proxy_set_header Connection "";' in active(fronts.NGINX, settings={"protocol": "http"})
 
 
+def test_nginx_goes_by_the_targets_host_whatever_its_scheme() -> None:
+    """nginx chooses the server by it (ftp://a.test/), so it is the application's host too."""
+    (pattern,) = re.findall(r'"~\*(.*)" \$\w+_authority;', active(fronts.NGINX))
+    for scheme in ("http", "https", "FTP", "a+b-c.d"):
+        found = re.match(
+            pattern.replace("(?<", "(?P<"), f"GET {scheme}://a.test:81/x HTTP/1.1", re.I
+        )
+        assert found
+        assert found[1] == "a.test:81"
+    assert not re.match(pattern.replace("(?<", "(?P<"), "GET /x://a.test/ HTTP/1.1", re.I)
+
+
+def test_nginxs_own_error_pages_stay_where_a_websocket_has_a_location() -> None:
+    """An error_page in a location cancels those of the server; beside them it does not."""
+    text = active(fronts.NGINX, settings={"server": "uvicorn"}, mount="/app")
+    before, *locations = text.partition("server {")[2].split("location ")
+    assert before.count("error_page 418 = @site_") == 1
+    assert not any("error_page" in each for each in locations)
+
+
+@pytest.mark.parametrize("front", [fronts.NGINX, fronts.APACHE, fronts.CADDY])
+def test_a_servers_name_is_without_its_port(front: Front) -> None:
+    """RFC 3875, section 4.1.14: the balancer's X-Forwarded-Host has one."""
+    text = active(front, settings={"trust_headers": NAMED, "protocol": "fastcgi"}, behind=HOPS)
+    written = {
+        "nginx": r"SERVER_NAME +\$site_\w+_name;",
+        "apache": r"SERVER_NAME %\{reqenv:SAID_NAME\}",
+        "caddy": r"SERVER_NAME \{vars\.name\}",
+    }
+    assert re.search(written[front.name], text)
+    patterns = {
+        "nginx": r'"~(\^.*_host_name>.*)" ',
+        "apache": r"=~ /(.*)/\" SAID_NAME=\$1",
+        "caddy": r"\n\t\t~(\S+) \"\$\{1\}\" \"\$\{2\}\"",
+    }
+    (pattern,) = re.findall(patterns[front.name], text)
+    for said, name in {"d.test:8443": "d.test", "[::1]:80": "[::1]", "[2001:db8::1]:1": ""}.items():
+        found = re.search(pattern.replace("(?<", "(?P<"), said)
+        assert found
+        assert found.groups()[-1] == (name or "[2001:db8::1]")
+
+
+def test_caddy_takes_only_an_address_for_the_client() -> None:
+    text = active(fronts.CADDY, behind=HOPS)
+    (pattern,) = re.findall(r'\n\t\t~(\S+) "\$\{1\}"\n\t\tdefault \{remote_host\}', text)
+    for said, client in {
+        "203.0.113.7": "203.0.113.7",
+        "6.6.6.6, 2001:db8::7": "2001:db8::7",
+        "6.6.6.6,::ffff:203.0.113.7 ": "::ffff:203.0.113.7",
+        "6.6.6.6, 203.0.113.7, 192.0.2.1": "203.0.113.7",
+        "6.6.6.6, unknown": None,
+        "6.6.6.6, _hidden": None,
+        "6.6.6.6, x203.0.113.7": None,
+        "6.6.6.6,": None,
+        "": None,
+    }.items():
+        found = re.search(pattern, said)
+        assert (found and found[1]) == client, said
+
+
 @pytest.mark.parametrize("mount", ["", "/app"])
 def test_apache_passes_a_websockets_path_as_it_was_sent(mount: str) -> None:
     text = active(fronts.APACHE, settings={"server": "uvicorn"}, mount=mount)
