@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.machine import asgi
-from tests.machine.front_docs import DOCS, TABLES, filled
-from tests.machine.fronts import CASES, CHECKS, DEVIATIONS, TOPICS
+from tests.machine import asgi, front_results
+from tests.machine.front_docs import DOCS, SYSTEMS, TABLES, filled
+from tests.machine.fronts import CASES, CHECKS, DEVIATIONS, TOPICS, deviation, is_right
 
 
 @pytest.mark.parametrize("page", TABLES)
@@ -25,3 +25,24 @@ def test_every_deviation_is_of_a_case_and_a_check() -> None:
     for front, protocol, check in DEVIATIONS:
         assert protocol == "*" or (front, protocol) in CASES
         assert check in CHECKS
+
+
+def test_there_are_results_of_each_system() -> None:
+    assert list(SYSTEMS) == list(front_results.TITLES)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_what_was_found_on_a_system_is_what_the_tests_hold_true(system: str) -> None:
+    """Each case, and each check of it. FRONT_RESULTS=1 keeps what another run has found."""
+    found = SYSTEMS[system]
+    for part, cases, checks, expected in (
+        ("fronts", CASES, CHECKS, deviation),
+        ("asgi", asgi.CASES, asgi.CHECKS, asgi.deviation),
+    ):
+        for front, other in cases:
+            version = front_results.version(found["versions"][front])
+            outcomes = found[part][f"{front}-{other}"]
+            assert set(outcomes) <= set(checks)
+            for check in checks:
+                row = expected(front, other, check, version)
+                assert is_right(outcomes.get(check, "ok"), row), (front, other, check)

@@ -245,6 +245,19 @@ def long_poll() -> None:
         expect(receive(sock).body, b"/* released */")
 
 
+def own_status() -> None:
+    """nginx's generated text has a use for 418, which is its own."""
+    answer = ask("a.test", "/status?code=418")
+    expect((answer.status, answer.body), (418, b"as asked for"))
+
+
+def paths() -> None:
+    """A WebSocket's path arrives as it was sent, decoded once."""
+    for sent, decoded in (("/a%20b", "/a b"), ("/a%252Fb", "/a%2Fb"), ("/a%3Fb", "/a?b")):
+        with opened(f"{sent}/environ?c=d") as ws:
+            expect(json.loads(ws.recv(timeout=30))["path"], f"{decoded}/environ")
+
+
 def page(url: str, server_name: str) -> Callable[[], None]:
     """A page in a browser opens a WebSocket, and shows the echo."""
 
@@ -268,6 +281,8 @@ def page(url: str, server_name: str) -> Callable[[], None]:
 def root(server: str, spoofable: list[str]) -> Checks:
     return {
         "echo": echo_check("/echo"),
+        "paths": paths,
+        "own 418": own_status,
         "1 MB messages": megabytes,
         "ping": pings,
         "closed by the server": closed_by_server,

@@ -1,18 +1,23 @@
 """The tables of docs/fronts.md, asgi.md and troubleshooting.md, from what the tests hold true.
 
+What was found on each Debian is in tests/machine/results (see front_results.py); why it differs is
+in fronts.DEVIATIONS and asgi.DEVIATIONS.
+
     python -m tests.machine.front_docs
 
 writes them between their marks; tests/test_front_docs.py fails where they are not up to date.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from sdactivate import fronts, trust
 from sdactivate.backends import BACKENDS
 from sdactivate.fronts import DISTRIBUTIONS, FRONTS, HOPS
-from tests.machine import asgi
-from tests.machine.fronts import CASES, SETUP, TOPICS, deviation
+from tests.machine import asgi, front_results
+from tests.machine.front_results import Version
+from tests.machine.fronts import CASES, SETUP, TOPICS, Deviation, deviation
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -40,21 +45,70 @@ def protocols() -> str:
     )
 
 
+SYSTEMS = {name: found for name in front_results.TITLES if (found := front_results.read(name))}
+"""What was found on each Debian that the tests of the fronts have run on."""
+
+Differs = Callable[[str, str, str, Version], Deviation | None]
+
+
+def versions() -> str:
+    """The versions that were tried: of each front, on each Debian, and when."""
+    days = ("tried on", *(found["date"] for found in SYSTEMS.values()))
+    return table(
+        ("front", *(front_results.TITLES[name] for name in SYSTEMS)),
+        (
+            *(
+                (FRONTS[front].title, *(_version(name, front, True) for name in SYSTEMS))
+                for front in SETUP
+            ),
+            days,
+        ),
+    )
+
+
+def _version(system: str, front: str, whole: bool = False) -> Any:
+    """The version of a front on a system, as a tuple; whole: as its text."""
+    text = SYSTEMS[system]["versions"][front]
+    found = front_results.version(text)
+    return ".".join(map(str, found)) if whole else found
+
+
+def with_notes(
+    head: Iterable[str],
+    cases: Iterable[tuple[tuple[str, ...], str, str]],
+    topics: Mapping[str, Iterable[str]],
+    differs: Differs,
+) -> str:
+    """Return a table of what works, by kind of check, and the notes where something differs.
+
+    cases: the first cells of a row, the front, and what `differs` takes besides. A note names the
+    systems where it does not hold on all of them.
+    """
+    notes: dict[str, dict[str, None]] = {}
+    rows = []
+    for cells, front, other in cases:
+        row = list(cells)
+        for checks in topics.values():
+            whys: dict[str, None] = {}
+            for check in checks:
+                for system in SYSTEMS:
+                    if found := differs(front, other, check, _version(system, front)):
+                        whys[found.why] = None
+                        notes.setdefault(found.why, {})[system] = None
+            numbers = list(notes)
+            row.append(", ".join(f"[{numbers.index(why) + 1}]" for why in whys) or "yes")
+        rows.append(row)
+    listed = []
+    for number, (why, systems) in enumerate(notes.items(), 1):
+        where = ", ".join(front_results.TITLES[name] for name in SYSTEMS if name in systems)
+        listed.append(f"{number}. {why}{f' ({where})' if len(systems) < len(SYSTEMS) else ''}.")
+    return table((*head, *topics), rows) + "\n\n" + "\n".join(listed)
+
+
 def results() -> str:
     """What works, by front and protocol, and the notes where something differs."""
-    notes: list[str] = []
-    rows = []
-    for name, protocol in CASES:
-        row = [FRONTS[name].title, protocol]
-        for checks in TOPICS.values():
-            found = [deviation(name, protocol, check) for check in checks]
-            whys = dict.fromkeys(each.why for each in found if each)
-            notes += [why for why in whys if why not in notes]
-            numbers = ", ".join(f"[{notes.index(why) + 1}]" for why in whys)
-            row.append(numbers or "yes")
-        rows.append(row)
-    listed = "\n".join(f"{number}. {why}." for number, why in enumerate(notes, 1))
-    return table(("front", "protocol", *TOPICS), rows) + "\n\n" + listed
+    cases = [((FRONTS[name].title, protocol), name, protocol) for name, protocol in CASES]
+    return with_notes(("front", "protocol"), cases, TOPICS, deviation)
 
 
 def packaging() -> str:
@@ -190,18 +244,8 @@ def logs() -> str:
 
 def websockets() -> str:
     """What works with ASGI servers: by front, and the notes of a front's own."""
-    notes: list[str] = []
-    rows = []
-    for front in SETUP:
-        row = [FRONTS[front].title]
-        for checks in asgi.TOPICS.values():
-            found = [asgi.DEVIATIONS.get((front, check)) for check in checks]
-            whys = dict.fromkeys(each.why for each in found if each)
-            notes += [why for why in whys if why not in notes]
-            row.append(", ".join(f"[{notes.index(why) + 1}]" for why in whys) or "yes")
-        rows.append(row)
-    listed = "\n".join(f"{number}. {why}." for number, why in enumerate(notes, 1))
-    return table(("front", *asgi.TOPICS), rows) + "\n\n" + listed
+    cases = [((FRONTS[name].title,), name, "") for name in SETUP]
+    return with_notes(("front",), cases, asgi.TOPICS, asgi.deviation)
 
 
 def asgi_servers() -> str:
@@ -213,7 +257,7 @@ def asgi_servers() -> str:
 
 TABLES = {
     "asgi.md": (websockets, asgi_servers),
-    "fronts.md": (protocols, results, trusted, peers, hops, packaging, traps),
+    "fronts.md": (protocols, versions, results, trusted, peers, hops, packaging, traps),
     "troubleshooting.md": (log_lines, logs),
 }
 

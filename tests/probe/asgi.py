@@ -110,11 +110,11 @@ WEBSOCKETS = {"echo": echo, "environ": scope_of, "close": close, "refuse": refus
 # --- HTTP -------------------------------------------------------------------------------------
 
 
-async def respond(send: Send, body: str, kind: str = "text/plain") -> None:
+async def respond(send: Send, body: str, kind: str = "text/plain", status: int = 200) -> None:
     """Send a whole response."""
     data = body.encode()
     fields = [(b"content-type", kind.encode()), (b"content-length", str(len(data)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": fields})
+    await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": data})
 
 
@@ -173,4 +173,16 @@ async def page(scope: Scope, receive: Receive, send: Send, query: dict[str, str]
     await respond(send, PAGE, "text/html")
 
 
-PAGES = {"events": events, "poll": poll, "release": release, "closed": closed, "page": page}
+async def status(scope: Scope, receive: Receive, send: Send, query: dict[str, str]) -> None:
+    """Answer with the status ?code=."""
+    await respond(send, "as asked for", status=int(query["code"]))
+
+
+PAGES = {
+    "events": events,
+    "poll": poll,
+    "release": release,
+    "closed": closed,
+    "page": page,
+    "status": status,
+}
