@@ -66,16 +66,17 @@ def install(wheel: Path, root: Path, extras: Sequence[str] = EXTRAS) -> Installa
     """Return `wheel` with `extras` installed with the example site, for machines over `root`.
 
     Two steps, each kept under build/machine until its ingredients change: what the wheel
-    requires (slow), and on a copy of that the wheel and the site (a second or two).
+    requires (slow), and on a copy of that the wheel and the site (a second or two). With more than
+    the usual extras the first one starts from a copy of the usual one's.
     """
-    requires = _requirements(wheel, extras)
     python = os.path.realpath(root / "usr/bin/python3")
-    base_key = _key(str(root), python, *requires)
-    key = _key(base_key, wheel.read_bytes(), *(p.read_bytes() for p in example_site.sources()))
 
     def make_base(directory: Path) -> None:
-        pip = "/opt/sdactivate/bin/python -m pip install --quiet --use-pep517"
-        command = f'/usr/bin/python3 -m venv /opt/sdactivate && {pip} "$@"'
+        command = '/opt/sdactivate/bin/python -m pip install --quiet --use-pep517 "$@"'
+        if base:
+            _run(["cp", "-al", f"{base}/.", str(directory)], timeout=60)
+        else:
+            command = f"/usr/bin/python3 -m venv /opt/sdactivate && {command}"
         _install_step(root, directory, "sh", "-ec", command, "sh", *requires)
 
     def make(directory: Path) -> None:
@@ -94,8 +95,13 @@ def install(wheel: Path, root: Path, extras: Sequence[str] = EXTRAS) -> Installa
         """
         _install_step(root, directory, "sh", "-ec", command)
 
+    base: Path | None = None
     with _lock():
-        base = _kept(f"base-{base_key}", make_base)
+        for step in (EXTRAS, extras) if set(extras) > set(EXTRAS) else (extras,):
+            requires = _requirements(wheel, step)
+            base_key = _key(str(root), python, *requires)
+            base = _kept(f"base-{base_key}", make_base)
+        key = _key(base_key, wheel.read_bytes(), *(p.read_bytes() for p in example_site.sources()))
         made = _kept(f"made-{key}", make)
     return Installation(root, made / "prefix", made / "mysite")
 
