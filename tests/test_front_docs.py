@@ -45,4 +45,5 @@ def test_what_was_found_on_a_system_is_what_the_tests_hold_true(system: str) -> 
             assert set(outcomes) <= set(checks)
             for check in checks:
                 row = expected(front, other, check, version)
-                assert is_right(outcomes.get(check, "ok"), row), (front, other, check)
+                outcome = outcomes.get(check, "ok")
+                assert outcome == asgi.NOT_TRIED or is_right(outcome, row), (front, other, check)

@@ -57,9 +57,9 @@ DEVIATIONS: dict[tuple[str, str], Deviation] = {
         "1006", "hypercorn tells the application 1006, whatever the client has said"
     ),
     ("hypercorn", "site restarted"): Deviation(
-        "1011",
-        "hypercorn closes it with 1011, and not before --graceful-timeout has passed; new "
-        "requests wait so long",
+        ("1011", "1006"),
+        "hypercorn closes it with 1011, with Python 3.13 and later cuts it off (1006), and not "
+        "before --graceful-timeout has passed; new requests wait so long",
     ),
 }
 
@@ -87,5 +87,8 @@ TOPICS: dict[str, tuple[str, ...]] = {
     "site restarted": ("site restarted",),
 }
 """Every check, by the column of docs/asgi.md that it is a part of."""
+
+NOT_TRIED = "no browser"
+"""The outcome of a check that lacks what it needs in the machine."""
 
 CHECKS: tuple[str, ...] = tuple(check for checks in TOPICS.values() for check in checks)

@@ -264,7 +264,7 @@ def page(url: str, server_name: str) -> Callable[[], None]:
     def check() -> None:
         browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
         if browser is None:
-            return
+            raise Unexpected("no browser")
         with tempfile.TemporaryDirectory() as profile:
             argv = [
                 *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),

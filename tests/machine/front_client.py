@@ -178,27 +178,31 @@ def spellings(name: str) -> set[str]:
 
 
 def spoof_check(host: str, mount: str, spoofable: list[str], **how: Any) -> Callable[[], None]:
+    also = how.pop("also", ())
+
+    def asked(part: Fields) -> Answer:
+        return ask(host, f"{mount}/environ", fields=[*part, *also], **how)
+
+    def verify(answer: Answer) -> None:
+        environ = answer.json["environ"]
+        # A dot in a variable's name keeps it apart from every variable that is read
+        seen = {name for name, value in environ.items() if EVIL in str(value) and "." not in name}
+        expect(sorted(seen), [], "passed")
+        all_of(environ, REMOTE_ADDR="127.0.0.1", SCRIPT_NAME=mount)
+
     def check() -> None:
         fields = [(each, EVIL) for name in spoofable for each in sorted(spellings(name))]
-        framing = [("Content_Length", "7"), ("Content.Type", EVIL)]
-        for part in (fields[: len(fields) // 2], fields[len(fields) // 2 :], framing):
-            answer = ask(
-                host,
-                f"{mount}/environ",
-                fields=[*part, *how.get("also", ())],
-                **{key: value for key, value in how.items() if key != "also"},
-            )
-            if part is framing and answer.status == 400:
-                continue  # a newer lighttpd refuses them
-            found = answer.json
-            # A dot in a variable's name keeps it apart from every variable that is read
-            seen = {
-                name
-                for name, value in found["environ"].items()
-                if EVIL in str(value) and "." not in name
-            }
-            expect(sorted(seen), [], "passed")
-            all_of(found["environ"], REMOTE_ADDR="127.0.0.1", SCRIPT_NAME=mount)
+        fields += [("Content_Length", "7"), ("Content.Type", EVIL)]
+        for part in (fields[: len(fields) // 2], fields[len(fields) // 2 :]):
+            answer = asked(part)
+            if answer.status != 400:
+                verify(answer)
+                continue
+            # lighttpd 1.4.85 refuses odd spellings of the fields it knows: each by itself
+            for name, value in part:
+                answer = asked([(name, value)])
+                if answer.status != 400 or not set(name) & set("_."):
+                    verify(answer)
 
     return check
 

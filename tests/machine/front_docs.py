@@ -16,7 +16,6 @@ from sdactivate import fronts, trust
 from sdactivate.backends import BACKENDS
 from sdactivate.fronts import DISTRIBUTIONS, FRONTS, HOPS
 from tests.machine import asgi, front_results
-from tests.machine.front_results import Version
 from tests.machine.fronts import CASES, SETUP, TOPICS, Deviation, deviation
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -48,7 +47,8 @@ def protocols() -> str:
 SYSTEMS = {name: found for name in front_results.TITLES if (found := front_results.read(name))}
 """What was found on each Debian that the tests of the fronts have run on."""
 
-Differs = Callable[[str, str, str, Version], Deviation | None]
+Differs = Callable[[str, str, str, str], Deviation | None]
+"""What differs, by front, protocol, check and system."""
 
 
 def versions() -> str:
@@ -92,7 +92,7 @@ def with_notes(
             whys: dict[str, None] = {}
             for check in checks:
                 for system in SYSTEMS:
-                    if found := differs(front, other, check, _version(system, front)):
+                    if found := differs(front, other, check, system):
                         whys[found.why] = None
                         notes.setdefault(found.why, {})[system] = None
             numbers = list(notes)
@@ -107,8 +107,12 @@ def with_notes(
 
 def results() -> str:
     """What works, by front and protocol, and the notes where something differs."""
+
+    def differs(front: str, protocol: str, check: str, system: str) -> Deviation | None:
+        return deviation(front, protocol, check, _version(system, front))
+
     cases = [((FRONTS[name].title, protocol), name, protocol) for name, protocol in CASES]
-    return with_notes(("front", "protocol"), cases, TOPICS, deviation)
+    return with_notes(("front", "protocol"), cases, TOPICS, differs)
 
 
 def packaging() -> str:
@@ -244,8 +248,15 @@ def logs() -> str:
 
 def websockets() -> str:
     """What works with ASGI servers: by front, and the notes of a front's own."""
+
+    def differs(front: str, server: str, check: str, system: str) -> Deviation | None:
+        tried = SYSTEMS[system]["asgi"]
+        if asgi.NOT_TRIED in (found.get(check) for case, found in tried.items() if front in case):
+            return None
+        return asgi.deviation(front, server, check, _version(system, front))
+
     cases = [((FRONTS[name].title,), name, "") for name in SETUP]
-    return with_notes(("front",), cases, asgi.TOPICS, asgi.deviation)
+    return with_notes(("front",), cases, asgi.TOPICS, differs)
 
 
 def asgi_servers() -> str:
