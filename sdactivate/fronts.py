@@ -107,6 +107,8 @@ class Front(NamedTuple):
     checks_as_itself: bool = False
     """Whether its checker is to run as its own user: as root it may leave files of root's, such as
     logs, which the front then can't write."""
+    gets_certificates: bool = False
+    """Whether it gets and renews certificates itself (RFC 8555); otherwise certbot does."""
 
     @property
     def recommended(self) -> str:
@@ -374,6 +376,7 @@ CADDY = Front(
     },
     reads_htpasswd=False,
     checks_as_itself=True,
+    gets_certificates=True,
 )
 
 HAPROXY = Front(

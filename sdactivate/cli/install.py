@@ -99,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
     manager = Manager(args.root.resolve(), args.user_manager)
     target = gen.target(args)
     target.at = None if manager.runs else manager.at
+    target.placing = True
     front = None if args.units_only or args.user_manager else front_of(kinds, given)
     output = make(site, [*installed, front] if front else installed, given, target)
     files, placed = list(output.files), None

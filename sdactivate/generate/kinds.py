@@ -25,7 +25,7 @@ from typing import NamedTuple
 from sdactivate.errors import UsageError
 from sdactivate.fronts import FRONTS
 from sdactivate.generate.fronts.options import FRONT
-from sdactivate.generate.options import BY_HAND, SYSUSERS, TIMER, WORKER, Option
+from sdactivate.generate.options import BY_HAND, SITE, SYSUSERS, TIMER, WORKER, Option
 from sdactivate.generate.output import Output
 from sdactivate.settings import TABLE as SETTINGS
 
@@ -162,6 +162,15 @@ KINDS: dict[str, Kind] = {
                 _FRONT,
             )
             for front in FRONTS.values()
+        ),
+        Kind(
+            "certbot-hook",
+            "sdactivate.generate.fronts.certificates:hook",
+            "with --tls auto: the front reads a certificate that certbot has renewed",
+            (*FRONT, next(option for option in SITE if option.name == "front")),
+            _FRONT,
+            when=("tls",),
+            folder="letsencrypt/renewal-hooks/deploy",
         ),
         *(
             Kind(

@@ -20,6 +20,7 @@ class Target:
         comments: bool = True,
         own: bool = False,
         at: Callable[[str], Path] | None = None,
+        placing: bool = False,
     ) -> None:
         self._systemd = systemd
         self.comments = comments
@@ -29,6 +30,8 @@ class Target:
         self.at = at
         """Where an absolute path of the system that will read it is from here: in an image; None:
         it is this host."""
+        self.placing = placing
+        """Whether the text is put in place now, and has to fit what is there now."""
 
     @property
     def systemd(self) -> int:

@@ -74,6 +74,7 @@ class Installation:
         self.of_fronts = {placement.path for placement in self.placements}
         self.old = {path: atomic_write.read(path) for path in {*self.new, *recorded}}
         """What lies there now."""
+        self.modes = {path: path.stat().st_mode & 0o777 for path, data in self.old.items() if data}
         for path, owner in of_others(manager, site.name).items():
             if path in self.new:
                 raise Error(f"{path} is the site {owner}'s; give one of the two another name")
@@ -237,7 +238,8 @@ class Installation:
             if data is None:
                 atomic_write.remove(path)
             elif atomic_write.read(path) != data:
-                atomic_write.replace(path, File(path.name, data.decode()), sync=True)
+                mode = self.modes.get(path, 0o644)
+                atomic_write.replace(path, File(path.name, data.decode(), mode), sync=True)
         self.record.save()
         if self.manager.runs:
             self._reload()

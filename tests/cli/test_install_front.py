@@ -249,3 +249,38 @@ def test_it_is_taken_back_where_its_link_cannot_be_made(
     assert install(debian, "nginx", "debian", *NAMED) == 1
     assert "what had been done was undone" in capsys.readouterr().err
     assert state(debian) == before
+
+
+TLS = (*NAMED, "--server-name=www.example.org", "--tls=auto", "--hsts")
+HOOK = "etc/letsencrypt/renewal-hooks/deploy/mysite"
+
+
+def test_the_first_certificate_and_the_hook(
+    debian: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until the certificate is there nginx gets what it can read; a failed install is undone."""
+    before = state(debian)
+    assert install(debian, "nginx", "debian", *TLS) == 0
+    said = capsys.readouterr().err
+    assert "until there is a certificate: `install -d /var/lib/letsencrypt && certbot " in said
+    assert "-d example.org -d www.example.org`, then the same install again" in said
+    assert "443" not in state(debian)[AVAILABLE]
+    assert (debian / HOOK).stat().st_mode & 0o777 == 0o755
+    live = debian / "etc/letsencrypt/live/mysite"
+    live.mkdir(parents=True)
+    (live / "fullchain.pem").write_text("a certificate\n")
+    assert install(debian, "nginx", "debian", *TLS) == 0
+    assert "certbot" not in capsys.readouterr().err
+    served = state(debian)
+    assert "listen 443 ssl" in served[AVAILABLE]
+    (debian / ENABLED).unlink()
+    (debian / "etc/nginx/sites-enabled").rename(debian / "etc/nginx/kept")
+    (debian / "etc/nginx/sites-enabled").write_text("")
+    assert install(debian, "nginx", "debian", *NAMED) == 1  # without the hook
+    assert state(debian)[HOOK] == served[HOOK]
+    assert (debian / HOOK).stat().st_mode & 0o777 == 0o755
+    (debian / "etc/nginx/sites-enabled").unlink()
+    (debian / "etc/nginx/kept").rename(debian / "etc/nginx/sites-enabled")
+    assert uninstall(debian) == 0
+    (live / "fullchain.pem").unlink()
+    assert state(debian) == before

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import hashlib
 import http.client
+import importlib
 import itertools
 import json
 import socket
@@ -523,6 +524,18 @@ def tls(spoofable: list[str]) -> dict[str, Callable[[], None]]:
         all_of(found["environ"], REMOTE_ADDR="127.0.0.1", SERVER_PORT="443", HTTPS="on")
         expect(found["environ"]["wsgi.url_scheme"], "https")
 
+    def http2() -> None:
+        by_http2 = importlib.import_module("https_client").by_http2  # it lies beside this file
+        names = sorted({each.lower() for name in spoofable for each in spellings(name)})
+        for part in (names[::2], names[1::2]):
+            fields = [("authorization", alice[1]), *((name, EVIL) for name in part)]
+            status, body = by_http2(host, "/environ", fields)
+            found = Answer(status, {}, body).json
+            all_of(found, secure=True, host=host)
+            all_of(found["environ"], REMOTE_ADDR="127.0.0.1")
+            values = (v for name, v in found["environ"].items() if "." not in name)
+            expect(EVIL in map(str, values), False, "passed")
+
     def balancer() -> None:
         # It connects by HTTPS: only a client that came to it by HTTP is redirected
         fields = [alice, *forwarded(CLIENT, "https")]
@@ -557,6 +570,7 @@ def tls(spoofable: list[str]) -> dict[str, Callable[[], None]]:
         "TLS: fields named by Connection": connection_check(
             host, "", "alice", tls=True, also=[alice]
         ),
+        "TLS: spoofed by HTTP/2": http2,
         "TLS: balancer": balancer,
         "login: 401": refused,
         "login: REMOTE_USER": user,

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sdactivate import fronts
-from tests.machine import front_client
+from tests.machine import front_client, https_client
 from tests.machine.front_results import Version
 
 CLIENT = Path(front_client.__file__)
+HTTPS_CLIENT = Path(https_client.__file__)
 
 PROGRAM = {
     "nginx": "nginx",
@@ -41,7 +42,7 @@ SETUP: dict[str, Setup] = {
     ),
     "apache": Setup(
         "a2enmod -q alias headers ssl proxy rewrite proxy_scgi proxy_fcgi proxy_http auth_basic "
-        "authn_file authz_user remoteip setenvif; a2dissite -q 000-default; "
+        "authn_file authz_user remoteip setenvif http2; a2dissite -q 000-default; "
         "echo ServerName localhost >/etc/apache2/conf-enabled/name.conf",
         "a2ensite -q mysite",
         "apachectl configtest",
@@ -315,6 +316,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
         "mounted: fields named by Connection",
         "TLS: spoofed fields",
         "TLS: fields named by Connection",
+        "TLS: spoofed by HTTP/2",
     ),
     "static, media": ("static files", "media files", "mounted: static files"),
     "mounted": (

@@ -18,7 +18,16 @@ import pytest
 from sdactivate import fronts, trust
 from tests.machine import front_client, front_results, php
 from tests.machine.front_results import Version
-from tests.machine.fronts import CASES, CHECKS, CLIENT, PROGRAM, SETUP, deviation, is_right
+from tests.machine.fronts import (
+    CASES,
+    CHECKS,
+    CLIENT,
+    HTTPS_CLIENT,
+    PROGRAM,
+    SETUP,
+    deviation,
+    is_right,
+)
 from tests.machine.machine import CommandFailed, Machine
 
 HTPASSWD = "alice:$2y$04$0ke5X79Muv7S/GPKs4.I9Ok22Yg1YkSlBSKpqVglIOsPPlLQt4qmS\n"  # secret
@@ -86,6 +95,7 @@ def furnished(machine: Machine) -> Machine:
 def furnish(machine: Machine) -> None:
     """Put into the machine what every case needs."""
     machine.write("/srv/client.py", CLIENT.read_text())
+    machine.write("/srv/https_client.py", HTTPS_CLIENT.read_text())
     machine.write("/srv/media/users.txt", "a user's file\n")
     machine.write("/srv/media/evil.php", '<?php echo "exec"."uted";')
     machine.write("/var/www/html/test.php", PHP)

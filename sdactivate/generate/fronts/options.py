@@ -6,7 +6,7 @@ characters that mean nothing in any of them: what passes here, a template writes
 
 import ipaddress
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sdactivate import settings
 from sdactivate.errors import UsageError
@@ -29,6 +29,15 @@ class Tls(NamedTuple):
 
     certificate: str
     key: str
+
+
+AUTO: Final = "auto"
+"""--tls: a certificate that is got and renewed by itself; see `certificates`."""
+PENDING: Final = "pending"
+"""--tls: HTTP, with what the first certificate of `AUTO` needs, until that is there."""
+
+YEAR = 31_536_000
+"""Seconds: what --hsts promises unless it says another time."""
 
 
 UNIX = "unix"
@@ -99,11 +108,13 @@ def files(text: str) -> Files:
     return Files(url_path(url) + "/", file_path(directory).rstrip("/") + "/")
 
 
-def tls(text: str) -> Tls:
-    """Return what "CERT,KEY" means; UsageError where it means nothing."""
+def tls(text: str) -> Tls | str:
+    """Return what "CERT,KEY", `AUTO` or `PENDING` means; UsageError where it means nothing."""
+    if text in (AUTO, PENDING):
+        return text
     certificate, comma, key = text.partition(",")
     if not comma:
-        raise UsageError(f"{text!r}: CERT,KEY is wanted: the paths of two PEM files")
+        raise UsageError(f"{text!r}: CERT,KEY is wanted, the paths of two PEM files, or 'auto'")
     return Tls(file_path(certificate), file_path(key))
 
 
@@ -133,6 +144,14 @@ def behind(text: str) -> Hop:
         raise UsageError(f"{text!r}: that is everybody; name who is in front of the front")
     single = network.prefixlen == network.max_prefixlen
     return Hop(form, str(network.network_address if single else network))
+
+
+def hsts(text: str) -> int:
+    """Return a span of time in seconds (RFC 6797, section 6.1.1); UsageError where it is none."""
+    try:
+        return int(settings.seconds(text))
+    except (ValueError, OverflowError):
+        raise UsageError(f"{text!r}: a time span such as 300, 1d or 365d is wanted") from None
 
 
 def body_size(text: str) -> int:
@@ -182,7 +201,24 @@ FRONT: tuple[Option, ...] = (
         "static", files, "static files that the front serves itself", "URL=DIR", "front", many=True
     ),
     Option("media", files, "users' files that it serves itself", "URL=DIR", "front", many=True),
-    Option("tls", tls, "HTTPS, and a redirect to it from HTTP", "CERT,KEY", "front"),
+    Option(
+        "tls",
+        tls,
+        "HTTPS, and a redirect to it from HTTP; auto: a certificate by certbot (Caddy: by itself); "
+        "pending: HTTP until that is there",
+        "CERT,KEY",
+        "front",
+    ),
+    Option(
+        "hsts",
+        hsts,
+        "browsers come by HTTPS alone for this long after each visit (a year where no time is "
+        "given; 0: no longer)",
+        "SECONDS",
+        "front",
+        types=(str, int),
+        optional=True,
+    ),
     Option(
         "behind",
         behind,

@@ -19,8 +19,9 @@ import jinja2
 
 from sdactivate import fronts, trust
 from sdactivate.errors import Error
-from sdactivate.generate.fronts import default_server
+from sdactivate.generate.fronts import certificates, default_server
 from sdactivate.generate.fronts.request import FrontRequest, front_request, warnings
+from sdactivate.generate.fronts.tls_policy import POLICY
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import SIGNATURE, environment
 from sdactivate.site import Site
@@ -50,6 +51,11 @@ def config(asked: FrontRequest, comments: bool = True) -> str:
         "socket": asked.seen_socket,
         "timeout": math.ceil(asked.timeout),
         "websocket_timeout": math.ceil(asked.websocket_timeout),
+        "tls": certificates.files(asked),
+        "tls_policy": POLICY[asked.front.name],
+        "hsts": asked.hsts if asked.https else None,
+        "challenge": certificates.WEBROOT if asked.by_certbot else "",
+        "standalone": certificates.STANDALONE,
         "hop": asked.hop,
         "hop_addresses": asked.hop_addresses,
         "hop_socket": asked.hop_socket,
@@ -159,7 +165,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _generate(front: fronts.Front, site: Site, target: Target, **options: Any) -> Output:
-    asked = front_request(front, site, **options)
+    asked = certificates.fitting(front_request(front, site, **options), target)
     mode = 0o640 if asked.auth_file and not front.reads_htpasswd else 0o644
     said = warnings(asked, site.settings)
     if not site.listen and asked.socket != site.path:
@@ -169,7 +175,9 @@ def _generate(front: fronts.Front, site: Site, target: Target, **options: Any) -
             f"socket unit with --front {front.name}, too",
         )
     text = config(asked, target.comments)
-    warned = chain(said, default_server.warnings(asked, text, target))
+    warned = chain(
+        said, certificates.warnings(asked, target), default_server.warnings(asked, text, target)
+    )
     return Output((File(f"{asked.name}.{front.name}.conf", text, mode),), warned)
 
 

@@ -3,13 +3,23 @@
 The values come from `options`; what is written of them, from `fronts`.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sdactivate import fronts
 from sdactivate.errors import UsageError
-from sdactivate.generate.fronts.options import Files, Hop, Tls, file_path, stream_path
+from sdactivate.generate.fronts.options import (
+    AUTO,
+    PENDING,
+    YEAR,
+    Files,
+    Hop,
+    Tls,
+    file_path,
+    stream_path,
+)
 from sdactivate.settings import BY_NAME, DEFAULTS, header_names
 from sdactivate.site import Site
 
@@ -42,8 +52,11 @@ class FrontRequest:
     static: tuple[Files, ...] = ()
     media: tuple[Files, ...] = ()
     """Files that users sent: a browser must not guess what they are, and PHP not run them."""
-    tls: Tls | None = None
-    """HTTPS, and a redirect to it from HTTP; None: HTTP only."""
+    tls: Tls | str | None = None
+    """HTTPS, and a redirect to it from HTTP: with these files, or as `AUTO` and `PENDING` say;
+    None: HTTP only."""
+    hsts: int | None = None
+    """Seconds that browsers come by HTTPS alone after each visit (RFC 6797); None: not said."""
     behind: tuple[Hop, ...] = ()
     """Who is in front of the front and speaks for its clients."""
     hop_fields: tuple[str, ...] = ()
@@ -79,6 +92,16 @@ class FrontRequest:
     def speaks(self) -> str:
         """The protocol between front and application."""
         return self.protocol or self.front.recommended
+
+    @property
+    def https(self) -> bool:
+        """Whether there is HTTPS, and HTTP only leads to it."""
+        return self.tls not in (None, PENDING)
+
+    @property
+    def by_certbot(self) -> bool:
+        """Whether certbot gets the certificate: the front answers its challenge (RFC 8555)."""
+        return self.tls in (AUTO, PENDING) and not self.front.gets_certificates
 
     @property
     def hop(self) -> str:
@@ -125,6 +148,7 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
         found.append(
             ("--tls", "the redirect to HTTPS goes to a fixed host; name it with --server-name")
         )
+    found += _certificate_conflicts(asked)
     if asked.php and not asked.mount:
         found.append(
             ("--php", "the application has every path; mount it below one, such as --mount /app")
@@ -145,7 +169,7 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
                 "lighttpd does not tell an http backend who logged in; use --protocol scgi",
             )
         )
-    if asked.tls and front.name == "haproxy":
+    if isinstance(asked.tls, Tls) and front.name == "haproxy":
         certificate, key = asked.tls
         if key not in (certificate, f"{certificate}.key"):
             found.append(
@@ -173,6 +197,33 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
             )
         )
     return found
+
+
+def _certificate_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
+    """What of --tls auto and --hsts can't be done."""
+    front, found = asked.front, []
+    if asked.tls in (AUTO, PENDING):
+        option = f"--tls {asked.tls}"
+        if not front.packaging:
+            found.append((option, f"not tried with {front.title}; use --tls CERT,KEY"))
+        elif asked.tls == PENDING and front.gets_certificates:
+            found.append((option, f"{front.title} gets its certificate by itself; use --tls auto"))
+        found += [
+            (f"--server-name {name}", "a certificate is for host names, not for addresses")
+            for name in asked.server_name
+            if _is_address(name)
+        ]
+    if asked.hsts is not None and not asked.tls:
+        found.append(("--hsts", "browsers heed it over HTTPS alone; give --tls, too"))
+    return found
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _hop_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
@@ -239,6 +290,8 @@ def front_request(front: fronts.Front, site: Site, **options: Any) -> FrontReque
         return BY_NAME[name].default if text is None else BY_NAME[name].parse(text, name)
 
     options.setdefault("max_body", setting("body_bytes"))
+    if isinstance(hsts := options.get("hsts"), bool):
+        options["hsts"] = YEAR if hsts else None
     return FrontRequest(
         front,
         fronts.file_name(site.name),

@@ -30,6 +30,25 @@ from sdactivate.site import Site
         (["nginx", "--media", "/m=/a;b"], "--media '/a;b': an absolute path"),
         (["nginx", "--tls", "/a"], "--tls '/a': CERT,KEY is wanted"),
         (["nginx", "--tls", "/a,/b"], "--tls: the redirect to HTTPS goes to a fixed host"),
+        (["nginx", "--tls", "auto"], "--tls: the redirect to HTTPS goes to a fixed host"),
+        (
+            ["nginx", "--tls", "auto", "--server-name", "*.example.org"],
+            "--server-name '*.example.org': a host name",
+        ),
+        (
+            ["nginx", "--tls", "auto", "--server-name", "192.0.2.1"],
+            "--server-name 192.0.2.1: a certificate is for host names",
+        ),
+        (
+            ["caddy", "--tls", "pending", "--server-name", "a.b"],
+            "--tls pending: Caddy gets its certificate by itself; use --tls auto",
+        ),
+        (
+            ["cherokee", "--tls", "auto", "--server-name", "a.b"],
+            "--tls auto: not tried with Cherokee; use --tls CERT,KEY",
+        ),
+        (["nginx", "--hsts"], "--hsts: browsers heed it over HTTPS alone"),
+        (["nginx", "--hsts", "soon"], "--hsts 'soon': a time span such as 300, 1d or 365d"),
         (["nginx", "--timeout", "9"], "--timeout '9': an application may take 10 s to start"),
         (["nginx", "--max-body", "x"], "--max-body 'x': a size in bytes"),
         (["nginx", "--php", "/run/php.sock"], "--php: the application has every path"),
