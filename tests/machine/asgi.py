@@ -79,7 +79,12 @@ TOPICS: dict[str, tuple[str, ...]] = {
     "ping": ("ping",),
     "close codes": ("closed by the server", "closed by the client"),
     "refused handshakes": ("refused handshake", "nothing after a refusal"),
-    "nothing spoofed": ("spoofed fields", "TLS: spoofed fields", "no other Upgrade"),
+    "nothing spoofed": (
+        "spoofed fields",
+        "TLS: spoofed fields",
+        "TLS: spoofed by HTTP/2",
+        "no other Upgrade",
+    ),
     "a page in a browser": ("page", "TLS: page"),
     "TLS, mounted, login": ("TLS: echo", "TLS: 401"),
     "events, long polls": ("events", "long poll", "own 418"),

@@ -21,8 +21,15 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import DataReceived, StreamEnded
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+)
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import connect as websocket
 
@@ -310,7 +317,36 @@ def tls(server: str, spoofable: list[str]) -> Checks:
         except InvalidStatus as error:
             expect(error.response.status_code, 401)
 
+    def by_http2() -> None:
+        """A WebSocket by RFC 8441, whether the front says that it takes one or not."""
+        names = sorted({each.lower() for name in spoofable for each in spellings(name)})
+        said = [(name, EVIL) for name in names if "." not in name]
+        context = ssl.create_default_context(cafile="/etc/ssl/front-test.pem")
+        context.set_alpn_protocols(["h2"])
+        with context.wrap_socket(reach(443), server_hostname="s.test") as sock:
+            expect(sock.selected_alpn_protocol(), "h2")
+            conn = H2Connection(H2Configuration(validate_outbound_headers=False))
+            conn.initiate_connection()
+            pseudo = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https")]
+            pseudo += [(":authority", "s.test"), (":path", "/app/environ")]
+            own = [("sec-websocket-version", "13"), (alice[0].lower(), alice[1])]
+            conn.send_headers(1, [*pseudo, *own, *said])
+            sock.sendall(conn.data_to_send())
+            answer, status = b"", ""
+            while data := sock.recv(65536):
+                events = conn.receive_data(data)
+                sock.sendall(conn.data_to_send())
+                for event in events:
+                    if isinstance(event, ResponseReceived):
+                        status = dict(event.headers)[b":status"].decode()
+                    answer += event.data if isinstance(event, DataReceived) else b""
+                gone = (StreamEnded, StreamReset, ConnectionTerminated)
+                if b"scheme" in answer or any(isinstance(event, gone) for event in events):
+                    break
+        expect(EVIL.encode() in answer, False, f"{status} passed")
+
     return {
+        "TLS: spoofed by HTTP/2": by_http2,
         "TLS: echo": echo_check("/app/echo", fields=[alice], tls=True),
         "TLS: spoofed fields": names_check(
             "/app/environ", server, spoofable, fields=[alice], tls=True

@@ -1,7 +1,7 @@
 """The client of tests/machine/test_certificates.py: HTTPS, by HTTP/2 too, from inside the machine.
 
-    https_client.py ask HOST    requests by HTTP/2, of the fields that standard input has as JSON
-    https_client.py load HOST   requests until its standard input ends
+    https_client.py ask HOST PATH    by HTTP/2, with the fields that standard input has as JSON
+    https_client.py load HOST PATH   until its standard input ends
 
 `ask` prints, as JSON, each status and body, or what came instead. `load` prints what became of its
 requests. The standard library only: what is sent is what is written here, valid or not.
@@ -131,10 +131,10 @@ def by_http2(host: str, path: str, fields: Fields = (), method: str = "GET") -> 
 # --- load -----------------------------------------------------------------------------------------
 
 
-def by_http1(sock: ssl.SSLSocket, host: str) -> bytes:
+def by_http1(sock: ssl.SSLSocket, host: str, path: str) -> bytes:
     """Send a request and return the body of the response. Raises OSError where none comes."""
     name, value = LOGIN
-    sock.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\n{name}: {value}\r\n\r\n".encode())
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{name}: {value}\r\n\r\n".encode())
     with http.client.HTTPResponse(sock) as response:
         response.begin()  # http.client.RemoteDisconnected is an OSError
         return response.read()
@@ -143,9 +143,9 @@ def by_http1(sock: ssl.SSLSocket, host: str) -> bytes:
 class Client(threading.Thread):
     """One who asks again and again: by HTTP/2, or by HTTP/1.1 with a kept connection or without."""
 
-    def __init__(self, host: str, how: str, end: threading.Event) -> None:
+    def __init__(self, host: str, path: str, how: str, end: threading.Event) -> None:
         super().__init__(daemon=True)
-        self.host, self.how, self.end = host, how, end
+        self.host, self.path, self.how, self.end = host, path, how, end
         self.requests = 0
         self.failed: list[str] = []
         self.kept: ssl.SSLSocket | None = None
@@ -163,23 +163,23 @@ class Client(threading.Thread):
 
     def ask(self) -> bytes:
         if self.how == "HTTP/2":
-            return by_http2(self.host, "/", [LOGIN])[1]
+            return by_http2(self.host, self.path, [LOGIN])[1]
         if self.how == "new":
             with connect(self.host, "http/1.1") as sock:
-                return by_http1(sock, self.host)
+                return by_http1(sock, self.host, self.path)
         if self.kept:
             # What a front has closed since the last answer is asked for again, as browsers do.
             with contextlib.suppress(OSError):
-                return by_http1(self.kept, self.host)
+                return by_http1(self.kept, self.host, self.path)
             self.kept.close()
         self.kept = connect(self.host, "http/1.1")
-        return by_http1(self.kept, self.host)
+        return by_http1(self.kept, self.host, self.path)
 
 
-def load(host: str) -> dict[str, object]:
+def load(host: str, path: str) -> dict[str, object]:
     """Ask until standard input ends."""
     end = threading.Event()
-    clients = [Client(host, how, end) for how in ("HTTP/2", "new", "kept")]
+    clients = [Client(host, path, how, end) for how in ("HTTP/2", "new", "kept")]
     for client in clients:
         client.start()
     sys.stdin.read()
@@ -192,20 +192,20 @@ def load(host: str) -> dict[str, object]:
     }
 
 
-def ask(host: str, fields: Fields) -> tuple[int, str]:
-    """Return status and body of a request for / by alice; 0 and why, where it is refused."""
+def ask(host: str, path: str, fields: Fields) -> tuple[int, str]:
+    """Return status and body of a request by alice; 0 and why, where it is refused."""
     try:
-        code, body = by_http2(host, "/", [LOGIN, *fields])
+        code, body = by_http2(host, path, [LOGIN, *fields])
     except ConnectionError as error:
         return 0, str(error)
     return code, body.decode(errors="replace")
 
 
-def main(what: str, host: str) -> None:
+def main(what: str, host: str, path: str) -> None:
     if what == "load":
-        print(json.dumps(load(host)))
+        print(json.dumps(load(host, path)))
     else:
-        print(json.dumps([ask(host, fields) for fields in json.load(sys.stdin)]))
+        print(json.dumps([ask(host, path, fields) for fields in json.load(sys.stdin)]))
 
 
 if __name__ == "__main__":

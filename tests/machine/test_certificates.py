@@ -77,6 +77,7 @@ import /etc/caddy/*.caddyfile
 # What certbot trusts pebble's own certificate by.
 TRUSTED = {"REQUESTS_CA_BUNDLE": "/srv/pebble/cert.pem"}
 RENEW = ("certbot", "-q", "renew", "--force-renewal", "--no-random-sleep-on-renew", "--cert-name")
+BALANCER = "127.0.0.2"
 HOOK = "/etc/letsencrypt/renewal-hooks/deploy/mysite"
 Fields = list[tuple[str, str]]
 
@@ -114,9 +115,12 @@ class Site:
         self.front = FRONTS[name]
         self.unit = self.front.packaging["debian"].unit
         self.host = f"{name}.test"
+        self.path = "/app/" if name == "apache" else "/"
         self.options = (
             *("--server-name", self.host, "--server-name", f"www.{self.host}"),
             *("--auth-file", "/etc/front.htpasswd", "--stream", "/", "--hsts", "1d"),
+            *("--behind", BALANCER),
+            *(("--mount", "/app") if self.path != "/" else ()),
             *(("--static", "/static/=/srv/small/static") if self.front.static else ()),
         )
 
@@ -164,7 +168,7 @@ class Site:
 
     def ask(self, *requests: Fields) -> list[tuple[int, str]]:
         """Status and body of what comes of requests by HTTP/2 with these fields; 0: refused."""
-        argv = ("/usr/bin/python3", "/srv/client.py", "ask", self.host)
+        argv = ("/usr/bin/python3", "/srv/client.py", "ask", self.host, self.path)
         said = self.machine.run(*argv, input=json.dumps(requests)).stdout
         return [(code, body) for code, body in json.loads(said)]
 
@@ -192,12 +196,33 @@ def first_certificate(site: Site) -> None:
         return
     assert f"{site.front.title} serves the site by HTTP, passwords too, until there is" in said
     (command,) = re.findall(r"`(.*certbot certonly [^`]+)`", said)
-    site.machine.wait(lambda: "the site" in site.curl(f"http://{site.host}/"), "HTTP")
-    assert " 401" in site.curl(f"http://{site.host}/", login=False)[:12]
+    url = f"http://{site.host}{site.path}"
+    site.machine.wait(lambda: "the site" in site.curl(url), "HTTP")
+    assert " 401" in site.curl(url, login=False)[:12]
     assert site.serial() == ""
     site.machine.run("sh", "-ec", f"umask 077; {command}", env=TRUSTED)
     assert "certbot certonly" not in site.install("auto")
-    site.machine.wait(lambda: " 200" in site.curl(f"https://{site.host}/")[:12], "HTTPS")
+    site.machine.wait(lambda: " 200" in site.curl(f"https://{site.host}{site.path}")[:12], "HTTPS")
+
+
+def where_the_challenge_is(site: Site) -> None:
+    """Asked for directly and through a balancer, on both ports; no login is wanted."""
+    path = "/.well-known/acme-challenge/asked-for"
+    site.machine.write(f"/var/lib/letsencrypt{path}", "the answer")
+    if not site.static:
+        argv = ("/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "880")
+        answers = ("--collect", "--unit=answers", "--working-directory=/var/lib/letsencrypt")
+        site.machine.run("systemd-run", *answers, *argv)
+        site.machine.wait(lambda: "880" in site.machine.run("ss", "-Hltn").stdout, "an answer")
+    for scheme in ("http", "https"):
+        for hop in ((), ("--interface", BALANCER, "-H", f"X-Forwarded-Proto: {scheme}")):
+            answer = site.curl(f"{scheme}://{site.host}{path}", *hop, login=False)
+            assert answer.endswith("\nthe answer"), answer
+    # Nothing but such files.
+    for other in (f"{path}/../../../backups", f"{path}/..%2f..%2f..%2fbackups"):
+        answer = site.curl(f"http://{site.host}{other}", "--path-as-is", login=False)
+        assert re.match(r"HTTP/1.[01] (301|400|403|404) ", answer), answer
+    site.machine.run("systemctl", "stop", "answers", check=False)
 
 
 def what_is_sent(site: Site) -> None:
@@ -210,8 +235,8 @@ def what_is_sent(site: Site) -> None:
     assert f"https://{site.host}/{long}\n" in site.curl(f"http://{site.host}/{long}", login=False)
     # An error of the front's own; one of its files, and one that is not there.
     for path, status, login in (
-        ("/", 200, True),
-        ("/", 401, False),
+        (site.path, 200, True),
+        (site.path, 401, False),
         *((("/static/file.txt", 200, True), ("/static/none", 404, True)) if site.static else ()),
     ):
         if (site.name, status) == ("lighttpd", 401):  # mod_auth answers before mod_setenv
@@ -268,7 +293,7 @@ def renewal(site: Site) -> None:
     """A renewed certificate is served, and none of those who ask meanwhile notices."""
     before = site.serial()
     assert before
-    argv = ("/usr/bin/python3", "/srv/client.py", "load", site.host)
+    argv = ("/usr/bin/python3", "/srv/client.py", "load", site.host, site.path)
     load = site.machine.popen(*argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     if not site.front.gets_certificates:
         done = site.machine.run(*RENEW, "mysite", env=TRUSTED)
@@ -282,6 +307,8 @@ def renewal(site: Site) -> None:
 
 def test_it(site: Site) -> None:
     first_certificate(site)
+    if not site.front.gets_certificates:
+        where_the_challenge_is(site)
     what_is_sent(site)
     what_a_client_cannot_say(site)
     renewal(site)
