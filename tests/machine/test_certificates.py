@@ -289,6 +289,33 @@ def what_a_client_cannot_say(site: Site) -> None:
         assert environ["HTTP_HOST"] == site.host
 
 
+def what_tls_is_spoken(site: Site) -> None:
+    """Mozilla's intermediate configuration, by the front itself or as `gen` says."""
+    shell = f"openssl s_client -connect {site.host}:443 -servername {site.host} -tls1_2"
+    for cipher in ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-SHA384"):
+        said = site.machine.run(
+            "sh", "-c", f"{shell} -cipher {cipher} </dev/null 2>&1", check=False
+        )
+        assert (f"Cipher is {cipher}" in said.stdout) == ("GCM" in cipher), said.stdout
+        if site.name in ("nginx", "apache", "haproxy"):
+            assert "TLS session ticket:" not in said.stdout
+
+
+def what_the_front_refuses(site: Site) -> None:
+    """The hook fails with the front's own words, and the front serves on."""
+    path = site.front.packaging["debian"].config.replace("NAME", "mysite")
+    before = site.machine.run("systemctl", "show", "-p", "StateChangeTimestamp", site.unit).stdout
+    site.machine.run("sh", "-ec", f"cp {path} /root/kept; echo 'nonsense {{' >>{path}")
+    lineage = {"RENEWED_LINEAGE": "/etc/letsencrypt/live/mysite"}
+    done = site.machine.run(HOOK, env=lineage, check=False)
+    site.machine.run("cp", "/root/kept", path)
+    assert done.returncode == 1
+    assert done.stderr
+    after = site.machine.run("systemctl", "show", "-p", "StateChangeTimestamp", site.unit).stdout
+    assert after == before
+    assert " 200" in site.curl(f"https://{site.host}{site.path}")[:12]
+
+
 def renewal(site: Site) -> None:
     """A renewed certificate is served, and none of those who ask meanwhile notices."""
     before = site.serial()
@@ -311,4 +338,7 @@ def test_it(site: Site) -> None:
         where_the_challenge_is(site)
     what_is_sent(site)
     what_a_client_cannot_say(site)
+    what_tls_is_spoken(site)
     renewal(site)
+    if not site.front.gets_certificates:
+        what_the_front_refuses(site)

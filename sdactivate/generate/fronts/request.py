@@ -215,6 +215,9 @@ def _certificate_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
         ]
     if asked.hsts is not None and not asked.tls:
         found.append(("--hsts", "browsers heed it over HTTPS alone; give --tls, too"))
+    elif asked.hsts is not None and not front.packaging:
+        why = f"not tried with {front.title}; let Django say it (SECURE_HSTS_SECONDS)"
+        found.append(("--hsts", why))
     return found
 
 

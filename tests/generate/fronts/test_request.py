@@ -48,6 +48,10 @@ from sdactivate.site import Site
             "--tls auto: not tried with Cherokee; use --tls CERT,KEY",
         ),
         (["nginx", "--hsts"], "--hsts: browsers heed it over HTTPS alone"),
+        (
+            ["cherokee", "--hsts", "300", "--tls", "/c,/k", "--server-name", "a.b"],
+            "--hsts: not tried with Cherokee",
+        ),
         (["nginx", "--hsts", "soon"], "--hsts 'soon': a time span such as 300, 1d or 365d"),
         (["nginx", "--timeout", "9"], "--timeout '9': an application may take 10 s to start"),
         (["nginx", "--max-body", "x"], "--max-body 'x': a size in bytes"),
