@@ -9,6 +9,7 @@ Debian's rows, the protocols and the log lines were measured on Debian 12 (nginx
 once, by hand, since no distribution packages it. Fedora's and Arch's rows are from their packages.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -59,6 +60,11 @@ class Packaging(NamedTuple):
         return f"{self.chroot or '/run'}/{name}.sock"
 
     @property
+    def logs(self) -> str:
+        """The directory of the front's log files."""
+        return os.path.dirname(self.log) if self.log else f"/var/log/{self.user}"
+
+    @property
     def log_command(self) -> str:
         """The command that shows the error log."""
         return f"tail {self.log}" if self.log else f"journalctl -u {self.unit}"
@@ -96,6 +102,10 @@ class Front(NamedTuple):
     traps: tuple[str, ...] = ()
     not_behind: Mapping[str, str] = {}
     """The forms of --behind (see `HOPS`) that it cannot do: why. The generator refuses them."""
+    not_outage: Mapping[str, str] = {}
+    """Which of --error-pages, --maintenance and --front-log it cannot do: why. The same."""
+    pages_at_start: bool = False
+    """Whether it reads the pages of --error-pages at its start, and does not start without one."""
     static: bool = True
     """Whether it can serve files, and PHP through FastCGI, itself."""
     reads_htpasswd: bool = True
@@ -124,6 +134,7 @@ HOPS: dict[str, str] = {
 """What can be in front of a front, and how it says who its client is."""
 
 _NO_TRANSPORT = "{} has no {} transport"
+_STOP_INSTEAD = "stop the site's socket and service instead, and it answers 503"
 
 NGINX = Front(
     "nginx",
@@ -306,6 +317,10 @@ LIGHTTPD = Front(
         "A reload (USR1) reads the configuration as lighttpd's user, who can bind no new port "
         "below 1024 and read no key of root's: restart it.",
     ),
+    not_outage={
+        "maintenance": "lighttpd looks for a file at each request only by a script of mod_magnet; "
+        + _STOP_INSTEAD,
+    },
     renew="restart",
 )
 
@@ -431,6 +446,11 @@ HAPROXY = Front(
         "Its fcgi-app fills REMOTE_USER from the client's Authorization header, unverified, "
         "unless told otherwise.",
     ),
+    not_outage={
+        "maintenance": f"HAProxy looks at no file while it runs; {_STOP_INSTEAD}",
+        "front-log": "HAProxy writes no file; its line in the system's log has the times already",
+    },
+    pages_at_start=True,
     static=False,
     reads_htpasswd=False,
     drops_groups=True,
@@ -459,6 +479,10 @@ CHEROKEE = Front(
         "It sends HTTPS=off and decodes REQUEST_URI; our server knows both.",
     ),
     dict.fromkeys(HOPS, "Cherokee takes the client's address from a balancer, but not the scheme"),
+    dict.fromkeys(
+        ("error-pages", "maintenance", "front-log"),
+        "for Cherokee it is not written: no test of ours runs it",
+    ),
 )
 
 FRONTS: dict[str, Front] = {

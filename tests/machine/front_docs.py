@@ -182,6 +182,18 @@ def hops() -> str:
     )
 
 
+def outage() -> str:
+    """Which front has error pages, a maintenance switch and a log with times."""
+    options = ("error-pages", "maintenance", "front-log")
+    return table(
+        ("front", *(f"`--{option}`" for option in options)),
+        (
+            (front.title, *(front.not_outage.get(option, "yes") for option in options))
+            for front in FRONTS.values()
+        ),
+    )
+
+
 MEANINGS = {
     "missing": (
         "there is no socket at that path, or not where the front looks (PrivateTmp, chroot)",
@@ -268,7 +280,7 @@ def asgi_servers() -> str:
 
 TABLES = {
     "asgi.md": (websockets, asgi_servers),
-    "fronts.md": (protocols, versions, results, trusted, peers, hops, packaging, traps),
+    "fronts.md": (protocols, versions, results, trusted, peers, hops, outage, packaging, traps),
     "troubleshooting.md": (log_lines, logs),
 }
 

@@ -219,7 +219,7 @@ class Machine:
     """
 
     python = "/opt/sdactivate/bin/python"
-    sdactivate = ("/opt/sdactivate/bin/sdactivate",)
+    sdactivate: tuple[str, ...] = ("/opt/sdactivate/bin/sdactivate",)
 
     def __init__(self, installation: Installation) -> None:
         self.installation = installation

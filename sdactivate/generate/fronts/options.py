@@ -257,6 +257,32 @@ FRONT: tuple[Option, ...] = (
         "PATH",
         "front",
     ),
+    Option(
+        "error-pages",
+        file_path,
+        "a directory with 502.html, 503.html and 504.html: what the front says itself where the "
+        "application can't be reached or is silent for too long",
+        "DIR",
+        "front",
+    ),
+    Option(
+        "maintenance",
+        file_path,
+        "while this file exists, every request but those for static and media files is answered "
+        "503 (default /etc/NAME.maintenance)",
+        "FILE",
+        "front",
+        optional=True,
+    ),
+    Option(
+        "front-log",
+        file_path,
+        "an access log of the front's with the time of each request and, where the front knows it, "
+        "the application's (default NAME-access.log beside the front's own)",
+        "FILE",
+        "front",
+        optional=True,
+    ),
     Option("php", file_path, "PHP beside the application: PHP-FPM's socket", "SOCKET", "front"),
     Option(
         "php-root", file_path, "where the PHP files are (default /var/www/html)", "DIR", "front"

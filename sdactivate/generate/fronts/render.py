@@ -20,6 +20,7 @@ import jinja2
 from sdactivate import fronts, trust
 from sdactivate.errors import Error
 from sdactivate.generate.fronts import certificates, default_server
+from sdactivate.generate.fronts.outage import RETRY_AFTER
 from sdactivate.generate.fronts.request import FrontRequest, front_request, warnings
 from sdactivate.generate.fronts.tls_policy import POLICY
 from sdactivate.generate.output import File, Output, Target
@@ -66,6 +67,11 @@ def config(asked: FrontRequest, comments: bool = True) -> str:
         "chroot": packaging.chroot if packaging else "",
         "unique": _unique(asked),
         "users": _users(asked) if asked.auth_file and not asked.front.reads_htpasswd else [],
+        "pages": asked.outage.pages(asked.front),
+        "error_pages": asked.outage.error_pages,
+        "switch": asked.outage.switch,
+        "log_file": asked.outage.log,
+        "retry_after": RETRY_AFTER,
         "forgeable": trust.FORGEABLE,
         "mixed": _mixed,
         "header": _header(asked),

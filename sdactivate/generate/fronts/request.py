@@ -20,6 +20,7 @@ from sdactivate.generate.fronts.options import (
     file_path,
     stream_path,
 )
+from sdactivate.generate.fronts.outage import Outage
 from sdactivate.settings import BY_NAME, DEFAULTS, header_names
 from sdactivate.site import Site
 
@@ -77,6 +78,12 @@ class FrontRequest:
     """Whether the server drops every spelling of a header field that only a front may set."""
     auth_file: str = ""
     """An htpasswd file: everybody has to log in; "": nobody has to."""
+    error_pages: str = ""
+    """The directory of 502.html, 503.html and 504.html, which the front answers itself with."""
+    maintenance: str | bool = ""
+    """The file by whose presence the site is in maintenance; True: where it usually is."""
+    front_log: str | bool = ""
+    """The front's access log; True: in the front's own directory of logs."""
     php: str = ""
     """The socket of PHP-FPM, which runs the .php files under `php_root`; "": no PHP."""
     php_root: str = "/var/www/html"
@@ -118,6 +125,17 @@ class FrontRequest:
         """The front's own unix socket for them; "": none. Its directory says who may connect."""
         unix = any(hop.form == "unix" for hop in self.behind)
         return f"/run/{self.name}-front/http.sock" if unix else ""
+
+    @property
+    def outage(self) -> Outage:
+        """--error-pages, --maintenance and --front-log, as paths."""
+        logs = self.packaging.logs if self.packaging else ""
+        usual = (f"/etc/{self.name}.maintenance", f"{logs}/{self.name}-access.log")
+        switch, log = (
+            path if given is True else given or ""
+            for given, path in zip((self.maintenance, self.front_log), usual, strict=True)
+        )
+        return Outage(self.error_pages.rstrip("/") or self.error_pages, switch, log)
 
     @property
     def packaging(self) -> fronts.Packaging | None:
@@ -180,6 +198,7 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
                 )
             )
     found += _hop_conflicts(asked)
+    found += asked.outage.conflicts(front, (directory for _, directory in asked.media))
     taken = {f"{asked.mount}/": "--mount"} | {f"{path}/": "--stream" for path in asked.stream}
     for option, directories in (("--static", asked.static), ("--media", asked.media)):
         for url, directory in directories:
@@ -329,6 +348,7 @@ def warnings(asked: FrontRequest, settings: Mapping[str, str] = _NONE) -> list[s
             f"{title} keeps only its primary group, {packaging.group}: it has to be the socket's "
             f"(--front {front.name}, or --group {packaging.group})"
         )
+    said += asked.outage.warnings(front, asked.hop == "http")
     if asked.hop_socket:
         directory = asked.hop_socket.rpartition("/")[0]
         said.append(

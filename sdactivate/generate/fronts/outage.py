@@ -1,0 +1,90 @@
+"""Error pages, the maintenance switch and the access log: what a front can't do, and what to know.
+
+The three are of one kind: what people see while the application is away or slow.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sdactivate.fronts import Front
+
+CODES = (502, 503, 504)
+"""What a front says of an application that it can't reach, or that is silent (RFC 9110, 15.6)."""
+
+RETRY_AFTER = 300
+"""Seconds after which a client may ask again, in maintenance (RFC 9110, section 10.2.3)."""
+
+_OPEN = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  (named to be refused)
+
+
+@dataclass(frozen=True)
+class Outage:
+    """The options of one site, as paths; "" is one that was not given."""
+
+    error_pages: str
+    """The directory of 502.html, 503.html and 504.html."""
+    switch: str
+    """The file by whose presence the site is in maintenance."""
+    log: str
+    """The access log."""
+
+    def pages(self, front: Front) -> tuple[int, ...]:
+        """Return the statuses that `front` is told a page for.
+
+        Of a front that reads pages at its start, those whose page is there now: it would not start
+        without one. Another front words an error itself while its page is missing.
+        """
+        if not self.error_pages or not front.pages_at_start:
+            return CODES if self.error_pages else ()
+        return tuple(code for code in CODES if os.path.isfile(f"{self.error_pages}/{code}.html"))
+
+    def conflicts(self, front: Front, written: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield what can't be done, as option and reason.
+
+        written: directories that the site may write, and the front serves.
+        """
+        for option, path in (
+            ("error-pages", self.error_pages),
+            ("maintenance", self.switch),
+            ("front-log", self.log),
+        ):
+            if not path:
+                continue
+            if why := front.not_outage.get(option):
+                yield f"--{option}", why
+            elif path == "/":
+                yield f"--{option} /", "name a file, and with --error-pages a directory below it"
+            elif _is_below(path, _OPEN):
+                yield (
+                    f"--{option} {path}",
+                    "everyone can write there, and a front with PrivateTmp=yes has a directory of "
+                    "its own; name one that only root can write",
+                )
+            elif _is_below(path, written):
+                yield (
+                    f"--{option} {path}",
+                    "that is a directory of --media, which the site writes and the front serves; "
+                    "name one that only root can write",
+                )
+
+    def warnings(self, front: Front, behind: bool) -> Iterator[str]:
+        """Yield what the administrator has to know, a sentence each.
+
+        behind: whether an HTTP proxy is in front of the front.
+        """
+        if self.error_pages and (missing := sorted({*CODES} - {*self.pages(front)})):
+            yield (
+                f"--error-pages: {front.title} reads the pages at its start, and "
+                f"{self.error_pages} has no {', '.join(f'{code}.html' for code in missing)}: it "
+                "uses its own. Generate again when that is there"
+            )
+        if self.log and behind and front.name == "caddy":
+            yield (
+                "--front-log: Caddy 2.6 logs the balancer's address as remote_ip; the client's is "
+                "in X-Forwarded-For of the same line, as --behind says"
+            )
+
+
+def _is_below(path: str, directories: Iterable[str]) -> bool:
+    return any(f"{path}/".startswith(f"{directory.rstrip('/')}/") for directory in directories)
