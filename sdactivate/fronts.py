@@ -318,8 +318,8 @@ LIGHTTPD = Front(
         "below 1024 and read no key of root's: restart it.",
     ),
     not_outage={
-        "maintenance": "lighttpd looks for a file at each request only by a script of mod_magnet; "
-        + _STOP_INSTEAD,
+        "maintenance": "lighttpd looks for a file at each request only by a Lua script of "
+        f"mod_magnet, a package of its own; {_STOP_INSTEAD}",
     },
     renew="restart",
 )
