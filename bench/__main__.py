@@ -128,6 +128,12 @@ def run_releases(options: argparse.Namespace) -> None:
     save(options.out, "releases", releases.rounds(times, options.site))
 
 
+def run_hup(options: argparse.Namespace) -> None:
+    from bench import hup  # the tests' machine, too
+
+    save(options.out, "hup", hup.runs(2 if options.quick else options.times))
+
+
 def run_gate(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as directory:
         count, calls = (1, 2000) if options.quick else (options.rounds, 20000)
@@ -187,6 +193,10 @@ def parser() -> argparse.ArgumentParser:
     asleep = verb("idle", run_idle, "sites that nobody asks for, and leaving when idle (root)")
     written = verb("generate", run_generate, "many sites from a file, and a daemon-reload (root)")
     day_two = verb("releases", run_releases, "releases and rollbacks under load (root)")
+    signalled = verb(
+        "hup", run_hup, "restarts and HUP reloads of uvicorn, hypercorn, granian (root)"
+    )
+    signalled.add_argument("--times", type=int, default=20, help="of each")
     costs = verb("gate", run_gate, "what --allow-peer costs a connection (root)")
     patient = verb("slow", run_slow, "what thousands of slow peers cost the others")
     patient.add_argument("--count", type=int, default=2000, help="slow peers at a time")
