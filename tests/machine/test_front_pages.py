@@ -85,12 +85,12 @@ class Small(Running):
         """Wait until the front listens, too: lighttpd's unit is started before."""
         super().configure(*options)
         self.machine.wait(
-            lambda: self.machine.succeeds("curl", "-s", "http://localhost/x"), "a front"
+            lambda: self.machine.succeeds("curl", "-s4", "http://localhost/x"), "a front"
         )
 
     def get(self, path: str, *options: str) -> str:
         """Return the status, what the body is and the fields that matter, as one line."""
-        curl = ("curl", "-s", "-m", "20", "-D", "-", *options, f"http://localhost{path}")
+        curl = ("curl", "-s4", "-m", "20", "-D", "-", *options, f"http://localhost{path}")
         head, _, body = self.machine.run(*curl).stdout.partition("\n\n")
         status = head.split()[1]
         fields = [
