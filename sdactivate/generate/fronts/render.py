@@ -146,7 +146,13 @@ def _header(asked: FrontRequest) -> str:
     if packaging:
         path = packaging.config.replace("NAME", asked.name)
         linked = f", linked from {os.path.dirname(packaging.link)}" if packaging.link else ""
-        lines.append(f"# To {path}{linked}; check it with `{front.check}`.")
+        # As root a checker that makes the log files would make them root's.
+        who = (
+            f"runuser -u {packaging.user} -- "
+            if asked.outage.log and front.checks_as_itself
+            else ""
+        )
+        lines.append(f"# To {path}{linked}; check it with `{who}{front.check}`.")
     return "\n".join(lines)
 
 

@@ -79,6 +79,9 @@ def test_the_usual_places() -> None:
         written = text(front, maintenance=True, front_log=True)
         assert "/etc/mysite.maintenance" in written
         assert log in written
+    # As root newer versions would make the log, which caddy then can't write.
+    assert "`runuser -u caddy -- caddy validate" in text(fronts.CADDY, front_log=True)
+    assert "`caddy validate" in text(fronts.CADDY)
     assert "/var/log/lighttpd/mysite-access.log" in text(fronts.LIGHTTPD, front_log=True)
 
 
