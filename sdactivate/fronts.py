@@ -110,6 +110,10 @@ class Front(NamedTuple):
     """Whether it can serve files, and PHP through FastCGI, itself."""
     reads_htpasswd: bool = True
     """Whether it reads an htpasswd file itself; otherwise its lines are copied."""
+    lets_out: str = ""
+    """How an application lets a file of --protected out: a key of `protected.WAYS`; "": not."""
+    not_let_out: Mapping[str, str] = {}
+    """The protocols over which it does not: why. The generator refuses --protected there."""
     drops_groups: bool = False
     """Whether its processes keep only their primary group."""
     renew: str = "reload"
@@ -194,6 +198,7 @@ NGINX = Front(
         "proxy_pass with a path after the socket (unix:/run/site.sock:/) decodes %2F, merges "
         "slashes and sends Host: localhost.",
     ),
+    lets_out="accel",
 )
 
 APACHE = Front(
@@ -260,6 +265,12 @@ APACHE = Front(
         "proxy": "Apache (RemoteIPProxyProtocol) believes a PROXY header of every peer; let the "
         "balancer speak HTTP and name its address",
     },
+    lets_out="redirect",
+    not_let_out=dict.fromkeys(
+        ("fastcgi", "http"),
+        "Apache lets a file out by a local redirect, which it knows over SCGI alone (mod_xsendfile "
+        "behind a proxy sends any file, whatever XSendFilePath says); use --protocol scgi",
+    ),
 )
 
 LIGHTTPD = Front(
@@ -321,6 +332,7 @@ LIGHTTPD = Front(
         "maintenance": "lighttpd looks for a file at each request only by a Lua script of "
         f"mod_magnet, a package of its own; {_STOP_INSTEAD}",
     },
+    lets_out="sendfile",
     renew="restart",
 )
 
@@ -389,6 +401,7 @@ CADDY = Front(
         "proxy": "Caddy reads a PROXY header only from 2.7 on and by a global option, which no "
         "site's file can hold; let the balancer speak HTTP and name its address",
     },
+    lets_out="accel-raw",
     reads_htpasswd=False,
     checks_as_itself=True,
     gets_certificates=True,

@@ -17,13 +17,15 @@ from typing import Any, NamedTuple
 from sdactivate import backends, trust
 from sdactivate.errors import UsageError
 from sdactivate.peer_rules import parse_rule
+from sdactivate.protected import VARIABLE
 from sdactivate.suggest import meant
 
 PREFIX = "SDACTIVATE_"
 
-NOT_SETTINGS: dict[str, tuple[str, ...]] = {"SDACTIVATE_ACCEL": ("0", "1")}
-"""Variables with the prefix that are no settings, for they are read before there are any, and what
-each may be: whether the native server's compiled hot path is used, if there is one."""
+NOT_SETTINGS: dict[str, tuple[str, ...]] = {"SDACTIVATE_ACCEL": ("0", "1"), VARIABLE: ()}
+"""Variables with the prefix that are no settings, and what each may be; (): any text. Whether the
+native server's compiled hot path is used, if there is one, which is read before there are any
+settings; and what the application is told of its front (`protected`), whatever serves it."""
 
 
 class Settings(NamedTuple):
@@ -454,8 +456,8 @@ def resolve(
     for variable, text in environ.items():
         if variable.startswith(PREFIX):
             if variable in NOT_SETTINGS:
-                if text not in NOT_SETTINGS[variable]:
-                    allowed = " or ".join(NOT_SETTINGS[variable])
+                if (values_of := NOT_SETTINGS[variable]) and text not in values_of:
+                    allowed = " or ".join(values_of)
                     raise UsageError(f"{variable}: {text!r} is not {allowed}")
                 continue
             name = variable[len(PREFIX) :].lower()

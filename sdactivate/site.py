@@ -16,6 +16,7 @@ from sdactivate import backends, values
 from sdactivate import settings as runtime
 from sdactivate.backends import Backend
 from sdactivate.errors import UsageError
+from sdactivate.protected import Protected
 from sdactivate.systemd import escape, names
 from sdactivate.values import ListenAddress, parse_listen
 
@@ -71,6 +72,10 @@ class Site:
     """To read what lies under /home, /root or /run/user."""
     writable: tuple[str, ...] = ()
     """Paths that it may write to besides its state and cache directories."""
+    uploads: tuple[str, ...] = ()
+    """Directories of what its users send, and its front reads: it may write there, too."""
+    protected: Protected | None = None
+    """What its front lets out when the application says so."""
     device: tuple[str, ...] = ()
     """Device nodes that it may use."""
     control_sockets: bool = False
@@ -211,6 +216,7 @@ READ: Mapping[str, Callable[[str], Any]] = MappingProxyType(
         "env": values.variable,
         "env_file": values.absolute_path,
         "writable": values.absolute_path,
+        "uploads": values.absolute_path,
         "device": values.device_node,
         "allow_syscall": values.system_call,
         "credential": values.credential,

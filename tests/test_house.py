@@ -33,7 +33,10 @@ TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in MODULES.
 # Lowest first. A module imports what stands in its own row's room or in a lower row, nothing beside
 # or above it: neither at the top, nor inside a function, nor for an annotation.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "terminal", "trust", "sandbox", "suggest", "stdio", "status_record", "unix_socket"),
+    (
+        *("errors", "terminal", "trust", "sandbox", "suggest", "stdio", "status_record"),
+        *("unix_socket", "protected"),
+    ),
     ("app_name", "backends", "fronts", "peer_rules", "log", "systemd"),
     ("settings", "front_includes"),
     ("front_config",),

@@ -20,14 +20,15 @@ def tmpfiles(site: Site, target: Target) -> Output:
     """
     sockets = {posixpath.dirname(address.path) for address in site.addresses if address.path}
     sockets -= {"/run", "/"}
-    if not sockets and not (site.run_as and site.writable):
+    writable = [path for path in site.writable if path not in site.uploads]  # see `uploads`
+    if not sockets and not (site.run_as and writable):
         return Output(())
     text = render(
         "tmpfiles.j2",
         target.comments,
         site=site,
         sockets=sorted(sockets),
-        writable=site.writable,
+        writable=writable,
         only_new=Escaped(":" if target.systemd >= 252 else ""),
     )
     return Output((File(f"{site.name}.conf", text),))

@@ -65,6 +65,7 @@ def make(site: Site, kinds: list[Kind], given: Mapping[str, Any], target: Target
         warnings.append(made.warnings)
         fields = options.FIELDS if kind.reads is None else {r.replace("-", "_") for r in kind.reads}
         read |= own | fields | ({"max_body"} if "body_bytes" in fields else set())
+        read |= {"media"} if "writable" in fields else set()
         if "front" in given and {"front", "trust_headers"} <= fields:
             read |= options.TOLD_TO_SERVICE
         if "health" in given and "health" in fields:

@@ -66,6 +66,7 @@ def _image(text: str) -> str:
 
 
 _SOCKET = frozenset({"listen", "front", "distribution", "user", "group", "mode"})
+_UPLOADS = frozenset({"front", "distribution", "group", "run-as", "writable"})
 _FRONT = frozenset(
     {
         *("app", "listen", "protocol", "server"),
@@ -143,6 +144,22 @@ KINDS: dict[str, Kind] = {
             reads=frozenset({"listen", "run-as", "writable"}),
             when=("listen", "writable"),
             folder="tmpfiles.d",
+        ),
+        Kind(
+            "uploads",
+            "sdactivate.generate.uploads:directories",
+            "directories that the site writes and its front reads, for tmpfiles.d",
+            reads=_UPLOADS,
+            when=("media", "protected"),
+            folder="tmpfiles.d",
+        ),
+        Kind(
+            "uploads-group",
+            "sdactivate.generate.uploads:account",
+            "the group by which a dynamic user writes them, for sysusers.d",
+            reads=_UPLOADS,
+            when=("media", "protected"),
+            folder="sysusers.d",
         ),
         Kind(
             "sysusers",

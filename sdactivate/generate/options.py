@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from sdactivate import backends, external_servers, fronts, settings, values
 from sdactivate.errors import UsageError
 from sdactivate.generate import background, schedule
+from sdactivate.protected import Protected
 from sdactivate.settings import DEFAULTS, Setting
 from sdactivate.settings import TABLE as SETTINGS
 from sdactivate.site import READ, Site
@@ -312,8 +313,8 @@ FIELDS = frozenset(row.field for row in SITE)
 
 _SETTINGS = frozenset(setting.name for setting in SETTINGS)
 
-TOLD_TO_SERVICE = frozenset({"mount", "auth_file"})
-"""Options of a front that its service has to know as well, over HTTP: see `_told`."""
+TOLD_TO_SERVICE = frozenset({"mount", "auth_file", "protected"})
+"""Options of a front that its service has to know as well: see `_told`, `_uploads`."""
 
 
 def _told(front: fronts.Front, given: Mapping[str, Any]) -> dict[str, str]:
@@ -346,6 +347,17 @@ def _body_limit(given: Mapping[str, Any]) -> dict[str, str]:
     return {"body_bytes": str(given["max_body"])}
 
 
+def _uploads(front: fronts.Front | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of Site by which it writes what its front reads: --media, --protected."""
+    media, hidden = given.get("media", ()), given.get("protected", ()) if front else ()
+    found: dict[str, Any] = {}
+    if front and hidden and front.lets_out:
+        found["protected"] = Protected(front.lets_out, tuple(map(tuple, hidden)))
+    if paths := [it.directory.rstrip("/") for it in (*media, *hidden)]:
+        found["uploads"] = tuple(dict.fromkeys(paths))
+    return found
+
+
 HEALTH_READS = frozenset({"server_name", "tls"})
 """Options of a front by which the page of --health is asked as the front would ask it."""
 
@@ -368,6 +380,7 @@ def site(name: str, given: Mapping[str, Any]) -> Site:
     """
     fields = {key: given[key] for key in given if key in FIELDS and key not in _SETTINGS}
     front, distribution = fields.pop("front", None), fields.pop("distribution", None)
+    fields |= _uploads(front, given)
     if front:
         packaging = front.packaging.get(distribution := distribution or fronts.distribution())
         if "group" not in fields:

@@ -8,9 +8,9 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sdactivate import external_servers, peer_rules, sandbox, values
+from sdactivate import external_servers, peer_rules, protected, sandbox, values
 from sdactivate.errors import UsageError
-from sdactivate.generate import warnings
+from sdactivate.generate import uploads, warnings
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
 from sdactivate.peer_rules import kernel_version, parse_rule
@@ -212,12 +212,19 @@ def surroundings(
         "environment": environment(site),
         "memory_max": site.memory_max or MEMORY_MAX,
         "tasks_max": site.tasks_max or tasks_max(site),
+        "groups": [*site.join, *_uploads_group(site, target)],
         "written": _written(site, names) if target.systemd >= 248 and not site.jit else None,
         "credentials": [("LoadCredential", *pair) for pair in site.credential]
         + [("LoadCredentialEncrypted", *pair) for pair in site.encrypted_credential],
         "topics": _topics(frozenset(wanted), target.systemd),
         "own": target.own,
     }
+
+
+def _uploads_group(site: Site, target: Target) -> list[str]:
+    """The group by which a dynamic user writes uploads, if it needs one."""
+    name = uploads.group(site)
+    return [name] if name and not target.own else []
 
 
 @cache
@@ -242,7 +249,9 @@ def _written(site: Site, names: Names) -> Escaped | None:
         (f"{directory}/{site.name}", Escaped(f"-{specifier}/{names.directory}"))
         for directory, specifier in own.items()
     ]
-    paths += [(path, escape.word(f"-{path}")) for path in site.writable]
+    paths += [
+        (path, escape.word(f"-{path}")) for path in dict.fromkeys((*site.writable, *site.uploads))
+    ]
     executed = [path for path in (site.python, site.chdir) if path]
     kept = [
         text
@@ -260,6 +269,8 @@ def environment(site: Site) -> list[str]:
     write) is not imported at each start: site(3), usercustomize.
     """
     variables = {"PYTHONNOUSERSITE": "1", **dict(site.env)}
+    if site.protected:
+        variables[protected.VARIABLE] = str(site.protected)
     return [f"{name}={value}" for name, value in variables.items()] + [
         f"SDACTIVATE_{name.upper()}={text}" for name, text in site.settings.items()
     ]

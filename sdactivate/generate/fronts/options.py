@@ -202,6 +202,15 @@ FRONT: tuple[Option, ...] = (
     ),
     Option("media", files, "users' files that it serves itself", "URL=DIR", "front", many=True),
     Option(
+        "protected",
+        files,
+        "files that only the application lets out (X-Accel-Redirect, X-Sendfile); a client that "
+        "asks for the URL gets none",
+        "URL=DIR",
+        "front",
+        many=True,
+    ),
+    Option(
         "tls",
         tls,
         "HTTPS, and a redirect to it from HTTP; auto: a certificate by certbot (Caddy: by itself); "

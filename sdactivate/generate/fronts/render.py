@@ -20,6 +20,7 @@ import jinja2
 from sdactivate import fronts, trust
 from sdactivate.errors import Error
 from sdactivate.generate.fronts import certificates, default_server
+from sdactivate.generate.fronts.lifetimes import HASHED, LIFETIMES
 from sdactivate.generate.fronts.outage import RETRY_AFTER
 from sdactivate.generate.fronts.request import FrontRequest, front_request, warnings
 from sdactivate.generate.fronts.tls_policy import POLICY
@@ -64,6 +65,12 @@ def config(asked: FrontRequest, comments: bool = True) -> str:
         "hop_port": asked.hop == "http" and "X-Forwarded-Port" in asked.hop_fields,
         # Whatever takes the first that fits must meet the longest first.
         "files": [_Directory(*row) for row in sorted(files, key=lambda row: -len(row[0]))],
+        "unsniffed": [url for url, _ in (*asked.media, *asked.protected)],
+        "hashed": HASHED,
+        "keep": {
+            name: row.directives(private=bool(asked.auth_file)) for name, row in LIFETIMES.items()
+        },
+        "lifetimes": LIFETIMES,
         "chroot": packaging.chroot if packaging else "",
         "unique": _unique(asked),
         "users": _users(asked) if asked.auth_file and not asked.front.reads_htpasswd else [],

@@ -4,6 +4,7 @@ The values come from `options`; what is written of them, from `fronts`.
 """
 
 import ipaddress
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,8 @@ class FrontRequest:
     static: tuple[Files, ...] = ()
     media: tuple[Files, ...] = ()
     """Files that users sent: a browser must not guess what they are, and PHP not run them."""
+    protected: tuple[Files, ...] = ()
+    """Files that only the application lets out. A client that asks for their URL gets none."""
     tls: Tls | str | None = None
     """HTTPS, and a redirect to it from HTTP: with these files, or as `AUTO` and `PENDING` say;
     None: HTTP only."""
@@ -171,8 +174,17 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
         found.append(
             ("--php", "the application has every path; mount it below one, such as --mount /app")
         )
-    if not front.static and (asked.static or asked.media or asked.php):
-        option = "--php" if asked.php else "--static" if asked.static else "--media"
+    if asked.protected and front.static and not front.lets_out:
+        found.append(
+            (
+                "--protected",
+                f"{title} would let the application send any file that {title} can read; let the "
+                "application send them itself (FileResponse), or use another front",
+            )
+        )
+    if not front.static and (asked.static or asked.media or asked.protected or asked.php):
+        options = {"--php": asked.php, "--static": asked.static, "--media": asked.media}
+        option = next((option for option, given in options.items() if given), "--protected")
         found.append(
             (
                 option,
@@ -200,13 +212,20 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
     found += _hop_conflicts(asked)
     found += asked.outage.conflicts(front, (directory for _, directory in asked.media))
     taken = {f"{asked.mount}/": "--mount"} | {f"{path}/": "--stream" for path in asked.stream}
-    for option, directories in (("--static", asked.static), ("--media", asked.media)):
+    for option, directories in (
+        ("--static", asked.static),
+        ("--media", asked.media),
+        ("--protected", asked.protected),
+    ):
         for url, directory in directories:
             if url in taken:
                 found.append(
                     (f"{option} {url}={directory}", f"{taken[url]} has the same URL; change one")
                 )
             taken[url] = option
+    if asked.protected and asked.speaks in front.not_let_out:
+        found.append(("--protected", front.not_let_out[asked.speaks]))
+    found += _open_conflicts(asked)
     if asked.seen_socket is None and packaging:
         found.append(
             (
@@ -246,6 +265,23 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _open_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
+    """Protected directories that clients reach by another of the front's own."""
+    open_to_all = [("--static", it.directory) for it in asked.static]
+    open_to_all += [("--media", it.directory) for it in asked.media]
+    open_to_all += [("--php-root", asked.php_root.rstrip("/") + "/")] if asked.php else []
+    return [
+        (
+            f"--protected {url}={directory}",
+            f"it lies in {option} {other}, where every client can ask for it; move it out",
+        )
+        for url, directory in asked.protected
+        for option, other in open_to_all
+        if posixpath.normpath(directory).startswith(posixpath.normpath(other) + "/")
+        or posixpath.normpath(directory) == posixpath.normpath(other)
+    ]
 
 
 def _hop_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:

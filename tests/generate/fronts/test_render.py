@@ -357,3 +357,63 @@ def test_a_units_odd_name_stays_a_word_in_every_front(name: str) -> None:
     for front in FRONTS:
         asked = front_request(front, Site(name, listen=(parse_listen("/var/lib/haproxy/a"),)))
         assert re.fullmatch("[A-Za-z0-9._-]+", asked.name)
+
+
+# --- files ----------------------------------------------------------------------------------
+
+STATIC = (options.Files("/static/", "/srv/s/"),)
+MEDIA = (options.Files("/media/", "/srv/m/"),)
+PROTECTED = (options.Files("/protected/", "/srv/p/"),)
+SERVING = [front for front in FRONTS if front.static]
+LETTING_OUT = [
+    (front, protocol)
+    for front, protocol in SPOKEN
+    if front.lets_out and protocol not in front.not_let_out
+]
+
+
+@pytest.mark.parametrize("front", SERVING, ids=name_of)
+def test_how_long_files_are_kept(front: fronts.Front) -> None:
+    """One table for all; where everybody has to log in, no shared cache keeps a file."""
+    open_to_all = text(front, static=STATIC)
+    assert "300" in open_to_all
+    if front.name == "cherokee":
+        return
+    assert "31536000" in open_to_all
+    if front.name in ("nginx", "apache"):
+        assert "public, max-age=31536000, immutable" in open_to_all
+        login = text(front, static=STATIC, media=MEDIA, auth_file="/etc/htpasswd")
+        assert "private, max-age=31536000, immutable" in login
+        assert "public" not in login
+        assert login.count("private, max-age=300") == 2
+
+
+@pytest.mark.parametrize("protocol", fronts.NGINX.protocols)
+def test_no_location_of_nginx_cancels_what_the_server_adds(protocol: str) -> None:
+    """One add_header, or one *_param or proxy_set_header, cancels all those around it."""
+    configured = text(
+        fronts.NGINX, protocol, static=STATIC, media=MEDIA, protected=PROTECTED, mount="/app"
+    )
+    for location in re.findall(r"(?ms)^    location [^{]*\{(.*?)^    \}", active(configured)):
+        assert not re.search(r"add_header|_param|proxy_set_header", location)
+
+
+@pytest.mark.parametrize(("front", "protocol"), LETTING_OUT, ids=name_of)
+def test_protected_files_are_not_asked_for_directly(front: fronts.Front, protocol: str) -> None:
+    lines = text(front, protocol, protected=PROTECTED)
+    closed = {
+        "nginx": "location ^~ /protected/ {\n        internal;",
+        "apache": "<If \"reqenv('REDIRECT_LET_OUT') != 'yes'\">\n            Redirect 404",
+        "lighttpd": '$HTTP["url"] =~ "^/protected/" {\n        url.access-deny = ( "" )',
+        "caddy": "handle /protected/* {\n\t\terror 404",
+    }
+    assert closed[front.name] in lines
+    assert "/srv/p" in lines
+    assert "protected" not in text(front, protocol)
+
+
+@pytest.mark.parametrize("front", SERVING, ids=name_of)
+def test_nothing_new_without_files(front: fronts.Front) -> None:
+    for protocol in front.protocols:
+        lines = active(text(front, protocol)).lower()
+        assert not re.search(r"cache-control|expire|gzip|rewriteengine|sendfile\" =>", lines)

@@ -59,6 +59,23 @@ from sdactivate.site import Site
         (["nginx", "--listen", "127.0.0.1:80"], "--listen 127.0.0.1:80: a front is pointed at"),
         (["nginx", "--listen", "/run/a b"], "--listen '/run/a b': an absolute path"),
         (["haproxy", "--static", "/s=/srv"], "--static: HAProxy serves no files"),
+        (["haproxy", "--protected", "/s=/srv"], "--protected: HAProxy serves no files"),
+        (["cherokee", "--protected", "/s=/srv"], "--protected: Cherokee would let the application"),
+        (["apache", "--protected", "/s=/srv"], "--protected: Apache lets a file out by a local"),
+        (
+            ["apache", "--server", "uvicorn", "--protected", "/s=/srv"],
+            "which it knows over SCGI alone",
+        ),
+        (
+            ["nginx", "--media", "/m=/srv/m", "--protected", "/p=/srv/m/private"],
+            "--protected /p/=/srv/m/private/: it lies in --media /srv/m/, where every client can",
+        ),
+        (["nginx", "--static", "/s=/srv", "--protected", "/p=/srv"], "it lies in --static /srv/"),
+        (
+            ["nginx", "--mount", "/a", "--php", "/run/p", "--protected", "/p=/var/www/html/x"],
+            "it lies in --php-root /var/www/html/",
+        ),
+        (["nginx", "--media", "/p=/a", "--protected", "/p=/b"], "--media has the same URL"),
         (["haproxy", "--listen", "/run/a.sock"], "use /var/lib/haproxy/mysite.sock"),
         (
             ["haproxy", "--server-name", "a.b", "--tls", "/c.pem,/k.pem"],

@@ -1,0 +1,63 @@
+"""Directories of uploads: the site writes there, its front reads (--media, --protected).
+
+Access is given by ACLs (acl(5)), which add to a directory what it lacks and leave the rest as its
+administrator has made it. A default ACL takes the umask's place for all that is made inside: the
+service's, 0077, would close each new directory to the front.
+
+A dynamic user owns nothing outside its state directory. It writes as a member of a group of the
+site's own, in which nobody else is; the front's group would let it connect to other sites' sockets.
+"""
+
+import re
+from collections.abc import Iterator
+from hashlib import sha256
+
+from sdactivate.generate.output import File, Output, Target
+from sdactivate.generate.render import render
+from sdactivate.site import Site
+from sdactivate.systemd.escape import Escaped
+
+
+def group(site: Site) -> str:
+    """Return the group by which a dynamic user writes uploads; "" where none is needed."""
+    if site.run_as or not site.uploads:
+        return ""
+    name = f"{site.name}-uploads"
+    if re.fullmatch("[A-Za-z_][A-Za-z0-9_-]{0,30}", name):
+        return name
+    return f"uploads-{sha256(site.name.encode()).hexdigest()[:16]}"
+
+
+def directories(site: Site, target: Target) -> Output:
+    """Return NAME-uploads.conf for /etc/tmpfiles.d: made at each boot, where they are missing."""
+    if not site.uploads:
+        return Output(())
+    reads = site.group if site.group not in ("root", "0") else ""
+    text = render(
+        "uploads.j2",
+        target.comments,
+        site=site,
+        mode=Escaped("0750" if site.run_as else "0770"),
+        owner=site.run_as or "root",
+        group=group(site) or "root",
+        writes=f"user:{site.run_as}" if site.run_as else f"group:{group(site)}",
+        reads=reads,
+        only_new=Escaped(":" if target.systemd >= 252 else ""),
+    )
+    return Output((File(f"{site.name}-uploads.conf", text),), _warnings(site, reads))
+
+
+def _warnings(site: Site, reads: str) -> Iterator[str]:
+    if not reads:
+        yield (
+            f"nobody but the site may read {site.uploads[0]}: name the front with --front, or its "
+            "group with --group"
+        )
+
+
+def account(site: Site, target: Target) -> Output:
+    """Return NAME-uploads.conf for /etc/sysusers.d: the group of a dynamic user; or nothing."""
+    if not (name := group(site)):
+        return Output(())
+    text = render("uploads-group.j2", target.comments, site=site, group=name)
+    return Output((File(f"{site.name}-uploads.conf", text),))
