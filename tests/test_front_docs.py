@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.machine import asgi, front_results
+from tests.machine import asgi, front_files, front_results
 from tests.machine.front_docs import DOCS, SYSTEMS, TABLES, filled
 from tests.machine.fronts import CASES, CHECKS, DEVIATIONS, TOPICS, deviation, is_right
 
@@ -18,7 +18,15 @@ def test_every_check_is_in_one_column() -> None:
     assert sorted(check for checks in TOPICS.values() for check in checks) == sorted(CHECKS)
 
 
+def test_every_check_of_files_is_in_one_column() -> None:
+    columns = front_files.TOPICS.values()
+    assert sorted(check for checks in columns for check in checks) == sorted(front_files.CHECKS)
+
+
 def test_every_deviation_is_of_a_case_and_a_check() -> None:
+    for front, check in front_files.DEVIATIONS:
+        assert front in front_files.SERVING
+        assert check in front_files.CHECKS
     for name, check in asgi.DEVIATIONS:
         assert any(name in case for case in asgi.ALL_CASES)
         assert check in asgi.CHECKS

@@ -15,7 +15,8 @@ from typing import Any
 from sdactivate import fronts, trust
 from sdactivate.backends import BACKENDS
 from sdactivate.fronts import DISTRIBUTIONS, FRONTS, HOPS
-from tests.machine import asgi, front_results
+from sdactivate.generate.fronts.lifetimes import LIFETIMES
+from tests.machine import asgi, front_files, front_results
 from tests.machine.fronts import CASES, SETUP, TOPICS, Deviation, deviation
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -194,6 +195,34 @@ def outage() -> str:
     )
 
 
+def files() -> str:
+    """What works of files, by front, and the notes where something differs."""
+    notes: list[str] = []
+    rows = []
+    for front in front_files.SERVING:
+        protocol = front_files.PROTOCOL.get(front, "")
+        row = [FRONTS[front].title + (f" ({protocol})" if protocol else "")]
+        for checks in front_files.TOPICS.values():
+            found = [front_files.deviation(front, check) for check in checks]
+            whys = dict.fromkeys(each.why for each in found if each)
+            notes += [why for why in whys if why not in notes]
+            row.append(", ".join(f"[{notes.index(why) + 1}]" for why in whys) or "yes")
+        rows.append(row)
+    listed = "\n".join(f"{number}. {why}." for number, why in enumerate(notes, 1))
+    return table(("front", *front_files.TOPICS), rows) + "\n\n" + listed
+
+
+def lifetimes() -> str:
+    """How long each kind of file may be kept."""
+    return table(
+        ("file", "Cache-Control", "with `--auth-file`", "because"),
+        (
+            (row.what, f"`{row.directives(False)}`", f"`{row.directives(True)}`", row.why)
+            for row in LIFETIMES.values()
+        ),
+    )
+
+
 MEANINGS = {
     "missing": (
         "there is no socket at that path, or not where the front looks (PrivateTmp, chroot)",
@@ -280,7 +309,10 @@ def asgi_servers() -> str:
 
 TABLES = {
     "asgi.md": (websockets, asgi_servers),
-    "fronts.md": (protocols, versions, results, trusted, peers, hops, outage, packaging, traps),
+    "fronts.md": (
+        *(protocols, versions, results, trusted, peers, hops, outage, lifetimes, files),
+        *(packaging, traps),
+    ),
     "troubleshooting.md": (log_lines, logs),
 }
 
