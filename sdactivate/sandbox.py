@@ -19,6 +19,7 @@ NEEDS: Mapping[str, str] = MappingProxyType(
         "home": "code or data under /home, /root or /run/user",
         "device": "device nodes",
         "control": "the system bus, and the sockets that command systemd or a container engine",
+        "proc": "what /proc says of the machine: memory, processors, load",
         "peer-ids": "users and groups of the peers (SO_PEERCRED)",
         "peer-proc": "the peers' entries in /proc",
     }
@@ -372,6 +373,7 @@ TABLE: tuple[Directive, ...] = (
         "/proc holds processes only, nothing about the machine.",
         247,
         EXEC,
+        {"proc": None},
     ),
     Directive(
         "calls",

@@ -70,6 +70,8 @@ class Site:
     """Memory that is both writable and executable: JIT compilers, some ctypes callbacks."""
     home: bool = False
     """To read what lies under /home, /root or /run/user."""
+    proc: bool = False
+    """What /proc says of the machine: /proc/meminfo, /proc/cpuinfo, /proc/stat."""
     writable: tuple[str, ...] = ()
     """Paths that it may write to besides its state and cache directories."""
     uploads: tuple[str, ...] = ()

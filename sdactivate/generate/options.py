@@ -182,6 +182,13 @@ SITE: tuple[Option, ...] = (
         flag=True,
     ),
     Option("home", bool, "it reads what lies under /home or /root", topic="sandbox", flag=True),
+    Option(
+        "proc",
+        bool,
+        "it reads what /proc says of the machine: /proc/meminfo, /proc/cpuinfo (psutil)",
+        topic="sandbox",
+        flag=True,
+    ),
     _field(
         "writable",
         "a path it may write to besides its state and cache directories",

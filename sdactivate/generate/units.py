@@ -210,6 +210,7 @@ def surroundings(
     return {
         "names": names,
         "environment": environment(site),
+        "caches": _caches(site, target, names),
         "memory_max": site.memory_max or MEMORY_MAX,
         "tasks_max": site.tasks_max or tasks_max(site),
         "groups": [*site.join, *_uploads_group(site, target)],
@@ -276,6 +277,25 @@ def environment(site: Site) -> list[str]:
     ]
 
 
+def _caches(site: Site, target: Target, names: Names) -> list[Escaped]:
+    """Return the lines by which libraries keep what they write for themselves in CacheDirectory=.
+
+    A dynamic user's home directory is /, where nothing can be written. Another user's is its own,
+    with files such as .pgpass, and is left as it is. Variables that the site gives itself are.
+    """
+    variables = {"HOME": "", "XDG_CACHE_HOME": "", "MPLCONFIGDIR": "/matplotlib"}
+    if site.run_as or target.own:
+        del variables["HOME"]
+    given = {name for name, _ in site.env}
+    inner = names.directory.strip('"')
+    quote = '"' if inner != names.directory else ""
+    return [
+        Escaped(f"Environment={quote}{name}=%C/{inner}{below}{quote}")
+        for name, below in variables.items()
+        if name not in given
+    ]
+
+
 def tasks_max(site: Site) -> str:
     """Return the processes and threads that no usual site comes near: TasksMax=."""
     workers, threads = (int(site.settings.get(name, 1)) for name in ("workers", "threads"))
@@ -310,6 +330,7 @@ def needs(site: Site) -> set[str]:
         "home": site.home,
         "device": bool(site.device),
         "control": site.control_sockets,
+        "proc": site.proc,
         "run-as": bool(site.run_as),
     }
     return {need for need, wanted in asked.items() if wanted}.union(peer_needs(site))

@@ -98,6 +98,24 @@ def test_what_is_written_can_not_be_executed() -> None:
     assert "NoExecPaths=-%C/mysite" in lines("service", site)
 
 
+def test_libraries_write_to_the_cache_directory() -> None:
+    site = Site("mysite", app=APP)
+    home, cache = "Environment=HOME=%C/mysite", "Environment=XDG_CACHE_HOME=%C/mysite"
+    assert {home, cache, "Environment=MPLCONFIGDIR=%C/mysite/matplotlib"} <= set(
+        lines("service", site)
+    )
+    # A user of the administrator's choice has a home directory, with .pgpass and the like.
+    other = lines("service", replace(site, run_as="me"))
+    assert home not in other
+    assert cache in other
+    given = lines("service", replace(site, env=(("HOME", "/srv"), ("XDG_CACHE_HOME", "/tmp"))))
+    assert [line for line in given if "HOME=" in line] == [
+        *("Environment=HOME=/srv", "Environment=XDG_CACHE_HOME=/tmp")
+    ]
+    template = files("template", replace(site, listen=(parse_listen("/run/{instance}.sock"),)))
+    assert 'Environment="HOME=%C/mysite-%i"' in template[1].text.splitlines()
+
+
 def filters(kind: str, site: Site) -> list[str]:
     return [line for line in lines(kind, site) if line.startswith("SystemCallFilter=")]
 
@@ -169,7 +187,8 @@ def test_the_service_needs_an_application() -> None:
 
 def test_only_the_settings_that_were_given_are_written() -> None:
     site = Site("mysite", app=APP, settings={"threads": "4", "idle_timeout": "1h 30min"})
-    assert [line for line in lines("service", site) if line.startswith("Environment=")] == [
+    told = [line for line in lines("service", site) if line.startswith("Environment=")]
+    assert [line for line in told if "%C" not in line] == [
         "Environment=PYTHONNOUSERSITE=1",
         "Environment=SDACTIVATE_THREADS=4",
         'Environment="SDACTIVATE_IDLE_TIMEOUT=1h 30min"',

@@ -159,6 +159,9 @@ def check_surroundings(
     ((_, command, *_),) = read.pop("ExecStart")
     environment = dict(entry.split("=", 1) for entry in read.pop("Environment"))
     where = {"PYTHONNOUSERSITE": "1"} | ({"PWD": said(site.chdir)} if site.chdir else {})
+    cache = f"/var/cache/{one.own}"
+    where |= {"XDG_CACHE_HOME": cache, "MPLCONFIGDIR": f"{cache}/matplotlib"}
+    where |= {} if site.run_as else {"HOME": cache}
     assert environment == where | {name: said(value) for name, value in site.env} | {
         f"SDACTIVATE_{name.upper()}": text for name, text in settings.items()
     }
