@@ -479,6 +479,95 @@ def named(name: str) -> list[Directive]:
     return [row for row in TABLE if row.name == name]
 
 
+def relaxed(need: str) -> list[str]:
+    """Return the lines that relax a whole sandbox for one `need`, to stand after its own.
+
+    need: a key of NEEDS. A list whose lines would be left out is emptied, a switch turned off.
+    """
+    made = []
+    for row in TABLE:
+        if need in row.relaxed:
+            off = "no" if row.value == "yes" else _OFF.get(row.name, "")
+            value = row.relaxed[need]
+            made.append(f"{row.name}={off if value is None else value}")
+    return [*made, "IPAddressAllow=localhost"] if need == "network-local" else made
+
+
+_OFF = {"ProcSubset": "all", "ProtectProc": "default"}
+"""What turns off a directive that is no switch and no list."""
+
+
+class Option(NamedTuple):
+    """An option of a site that relaxes the sandbox: how it is written, and what it does."""
+
+    key: str
+    """In a file of sites; with -- in front on the command line."""
+    need: str = ""
+    """Of NEEDS, whose lines it relaxes."""
+    value: str = ""
+    """The word that it always has: local."""
+    many: bool = False
+    """It takes a value and may be given several times."""
+    line: str = ""
+    """The line of the unit that it writes; {} is its value."""
+    gives: str = ""
+    """What a service can do with it, and whoever takes it over as well."""
+
+
+OPTIONS: Mapping[str, Option] = MappingProxyType(
+    {
+        "network": Option(
+            "network", "network", gives="it can connect to any machine, and send data there"
+        ),
+        "network-local": Option(
+            *("network", "network-local", "local"),
+            gives="it can connect to every TCP service of this host, protected or not",
+        ),
+        "jit": Option(
+            *("jit", "jit"),
+            gives="code that an attacker has it write to memory or to a file can be executed",
+        ),
+        "home": Option("home", "home", gives="it can read what its user may under /home and /root"),
+        "control": Option(
+            *("control-sockets", "control"),
+            gives="it can ask the bus, systemd and container engines to act for it, as root",
+        ),
+        "proc": Option("proc", "proc", gives="it can read what /proc says of the machine"),
+        "device": Option(
+            *("device", "device"),
+            many=True,
+            line="DeviceAllow={} rw",
+            gives="it can use the device; the host's /dev is visible",
+        ),
+        "writable": Option(
+            *("writable", ""),
+            many=True,
+            line="ReadWritePaths={}",
+            gives="it can change what is there, and what reads it must not trust it",
+        ),
+        "allow-syscall": Option(
+            *("allow-syscall", ""),
+            many=True,
+            line="SystemCallFilter={}",
+            gives="the kernel's code behind the call can be reached",
+        ),
+        "join": Option(
+            *("join", ""),
+            many=True,
+            line="SupplementaryGroups={}",
+            gives="it can use all that the group may, not this one socket alone",
+        ),
+        "memory-max": Option(
+            "memory-max", line="MemoryMax={}", gives="it can take more of the machine's memory"
+        ),
+        "tasks-max": Option(
+            "tasks-max", line="TasksMax={}", gives="it can start more processes and threads"
+        ),
+    }
+)
+"""What relaxes a sandbox, by a name of its own: the options of gen that say so."""
+
+
 HOMES = ("/home", "/root", "/run/user")
 """What ProtectHome= hides."""
 

@@ -39,6 +39,9 @@ def run(
     *,
     network: bool = False,
     writable: Sequence[str] = (),
+    more: Sequence[str] = (),
+    watch: Callable[[str], None] | None = None,
+    output: int | None = None,
     say: Callable[[str], None],
 ) -> int:
     """Run `command` in the surroundings of the service `unit` and return its exit code.
@@ -47,6 +50,10 @@ def run(
     that it may write to besides those of the service. It has a terminal where standard input,
     output and error all are one, otherwise the caller's streams. Signals that would end this
     process are passed on to it. `say` gets systemd's reason where it could not start the command.
+
+    more: properties after those of the unit, NAME=VALUE. watch: called with the name of the
+    command's own unit, whose processes wait until they are traced, up to 30 seconds; what it raises
+    ends the command. output: the descriptor that standard output goes to instead of the caller's.
 
     Raises UsageError for a writable path that is not there.
     """
@@ -57,7 +64,7 @@ def run(
                 f"user{f' {user}' if (user := unit.value('User')) else ''}"
             )
     name = f"{_label(unit)}-run-{secrets.token_hex(4)}.service"
-    terminal = all(_is_terminal(number) for number in (0, 1, 2))
+    terminal = output is None and all(_is_terminal(number) for number in (0, 1, 2))
     argv = transient.command_line(
         unit,
         command,
@@ -65,7 +72,9 @@ def run(
         more=[
             *(transient.with_need("network") if network else ()),
             *(f"ReadWritePaths={transient.quoted(path)}" for path in writable),
+            *more,
         ],
+        before=transient.UNTIL_TRACED if watch else (),
         terminal=terminal,
         description=f"{unit.name.removesuffix('.service')}: a command of sdactivate run",
     )
@@ -74,12 +83,19 @@ def run(
         process = subprocess.Popen(  # noqa: S603 - of our own making, without a shell
             argv,
             stdin=given[0],
-            stdout=given[1],
+            stdout=given[1] if output is None else output,
             stderr=given[2],
             # In a session of its own systemd-run is not ended by a ^C that is the command's.
             start_new_session=not terminal,
         )
         began(process)
+        if watch:
+            try:
+                watch(name)
+            except BaseException:
+                _systemctl("stop", name)
+                process.wait()
+                raise
         code = process.wait()
     if code < 0:  # systemd-run itself was killed: nobody waits for the command any more
         _systemctl("stop", name)

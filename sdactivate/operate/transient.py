@@ -45,6 +45,17 @@ _INTERPRETER = re.compile(r"python[0-9.]*")
 _PREFIXES = "@-:+!|"  # of a command line: systemd.service(5)
 _SPECIFIER = re.compile(r"%([A-Za-z%])")
 _UNKNOWN = re.compile("[aABDMowW]")
+UNTIL_TRACED = (
+    "/bin/sh",
+    "-c",
+    't() { while read -r key value; do [ "$key" = TracerPid: ] || continue; [ "$value" != 0 ]; '
+    "return; done </proc/$$/status; }; "
+    # Without an end it would wait for ever where the process that was to trace it is gone
+    'i=0; until t; do i=$((i+1)); [ $i -lt 300 ] || exit 75; sleep 0.1; done; exec "$@"',
+    "sh",
+)
+"""The words in front of a command that is to begin when it is traced (ptrace(2)), within 30 s."""
+
 _SHELL = 'trap : INT QUIT TERM HUP; "$@"; exit $?'
 
 
@@ -119,12 +130,7 @@ def with_need(need: str) -> list[str]:
 
     To be appended to those of the unit.
     """
-    return [
-        f"{row.name}={('no' if row.value == 'yes' else '') if value is None else value}"
-        for row in sandbox.TABLE
-        if need in row.relaxed
-        for value in [row.relaxed[need]]
-    ]
+    return sandbox.relaxed(need)
 
 
 def quoted(text: str) -> str:
@@ -138,14 +144,16 @@ def command_line(
     name: str,
     *,
     more: Iterable[str] = (),
+    before: Sequence[str] = (),
     terminal: bool = False,
     description: str = "",
 ) -> list[str]:
     """Return the systemd-run(1) command line that runs `command` in the surroundings of `unit`.
 
     name: of the transient unit, complete: mysite-run-1f2e.service. more: properties after those of
-    the unit, such as "WorkingDirectory=/srv/mysite/releases/7". terminal: the caller's terminal is
-    the command's, by a pseudo terminal; otherwise the caller's standard streams are.
+    the unit, such as "WorkingDirectory=/srv/mysite/releases/7". before: words that start it:
+    UNTIL_TRACED. terminal: the caller's terminal is the command's, by a pseudo terminal;
+    otherwise the caller's standard streams are.
 
     Its exit code is the command's, 128 + N where signal N ended it, 127 where there is no such
     program; one from 200 to 245 is systemd's, which could not start it (systemd.exec(5), Process
@@ -166,7 +174,7 @@ def command_line(
         "--",
         # systemd takes an end by TERM, INT, HUP or PIPE for success: the shell tells them apart.
         *("/bin/sh", "-c", _SHELL.replace("$", "$$"), "sh"),
-        *(word.replace("$", "$$") for word in (first, *rest)),
+        *(word.replace("$", "$$") for word in (*before, first, *rest)),
     ]
 
 
