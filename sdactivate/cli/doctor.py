@@ -12,6 +12,11 @@ examples:
   sdactivate doctor --offline units/                  unit files alone, for CI
   sdactivate doctor --offline web.socket web.service --format sarif
   sdactivate doctor --offline web.socket --ignore SDA006
+  sudo sdactivate doctor mysite --learn --while 'python manage.py test'
+                                                      what the sandbox refuses this command
+  sudo sdactivate doctor mysite --learn --while 'python manage.py thumbnails' --apply
+                                                      then allow it, asking each time
+  sudo sdactivate doctor mysite --learn 30            the running site, which it slows for 30 s
 
 A comment in a unit silences a rule there:
   # sdactivate: ignore=SDA006 only PHP of our own runs on this host
@@ -35,8 +40,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave this rule out: SDA006 (repeat, or separate by commas)",
     )
     parser.add_argument("--fix", action="store_true", help="fix what is safe to, asking each time")
-    parser.add_argument("--yes", action="store_true", help="with --fix: don't ask")
+    parser.add_argument("--yes", action="store_true", help="with --fix, --learn: don't ask")
     parser.add_argument("--html", metavar="FILE", help="write a page that draws a request's path")
+    learning = parser.add_argument_group("learn what the sandbox refuses the site: docs/learn.md")
+    learning.add_argument(
+        "--learn",
+        metavar="SECONDS",
+        nargs="?",
+        type=_seconds,
+        const=60.0,
+        help="watch the running site for so long (default 60), which slows it",
+    )
+    learning.add_argument(
+        "--while",
+        dest="command",
+        metavar="COMMAND",
+        help="watch this command instead, as the site's user in the site's sandbox",
+    )
+    learning.add_argument(
+        "--apply", action="store_true", help="change the site so that it is allowed, asking first"
+    )
+    learning.add_argument(
+        "--from",
+        dest="sites",
+        metavar="FILE",
+        help="the file of sites that --apply changes (default: the one in /etc/sdactivate)",
+    )
+
+
+def _seconds(text: str) -> float:
+    from sdactivate import settings
+    from sdactivate.errors import UsageError
+
+    try:
+        found = settings.seconds(text)
+    except (UsageError, ValueError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: {error}; NAME stands in front of --learn"
+        ) from None
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r}: more than no time is needed")
+    return found
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,6 +93,14 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.systemd.loaded import tolerated
     from sdactivate.terminal import show, tell
 
+    if args.learn is not None:
+        from sdactivate.cli.doctor_learn import learn
+
+        return learn(args)
+    for name in ("command", "apply", "sites"):
+        if getattr(args, name):
+            option = {"command": "--while", "sites": "--from"}.get(name, f"--{name}")
+            raise UsageError(f"{option} goes with --learn, which isn't given")
     ignored = {rule for text in args.ignore for rule in text.replace(",", " ").split()}
     check_ids(ignored)
     if args.offline and args.fix:

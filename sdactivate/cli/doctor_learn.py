@@ -1,0 +1,367 @@
+"""sdactivate doctor --learn: watch a site, say what was refused and why, and change the site."""
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from sdactivate.errors import Error, UsageError
+from sdactivate.terminal import show, tell
+
+if TYPE_CHECKING:
+    from sdactivate.doctor.learn.causes import Relax
+    from sdactivate.doctor.learn.lessons import Lesson
+    from sdactivate.doctor.learn.watch import Watch
+    from sdactivate.systemd.unitfile import Unit
+
+SECONDS = 60
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_GENERATED = "/run/systemd/generator"
+_SITES = Path("/etc/sdactivate")
+
+COST = """\
+--learn attaches strace to the running processes of {unit}: every system call of theirs
+stops twice meanwhile, and requests take several times as long (docs/learn.md has figures). Nothing
+of the unit is changed. strace lets go at the end, at ^C, and if this command dies."""
+
+
+def learn(args: argparse.Namespace) -> int:
+    """Watch, and print the lessons. 0: nothing is needed; 1: something is."""
+    from sdactivate.doctor.fix import asker
+    from sdactivate.doctor.learn import facts, lessons, limits, relief, report, tracebacks
+    from sdactivate.operate import run as operate
+    from sdactivate.operate import transient
+    from sdactivate.systemd import cgroup
+    from sdactivate.systemd.systemctl import show as shown
+
+    if len(args.targets) != 1:
+        raise UsageError("--learn watches one site: name one")
+    if args.offline or args.fix or args.html or args.format == "sarif":
+        raise UsageError(
+            "--learn goes with --while, --apply, --yes, --from and --format json alone"
+        )
+    command = _words(args.command)
+    operate.require_systemd()
+    unit = transient.service_of(args.targets[0])
+    properties = {name: values[-1] for name, values in shown(unit.name).items()}
+    sandbox = facts.Sandbox(properties)
+    began = time.time()
+    if command:
+        watch, code, name = _watched_command(unit, command, sandbox)
+        logged = tracebacks.read(())
+        killed = limits.told(_logged(name, began))
+        watched = f"{shlex.join(command)}, as {unit.name} would run it"
+        tell(f"sdactivate doctor: {shlex.join(command)} has ended with exit code {code}")
+    else:
+        tell(COST.format(unit=unit.name))
+        if not asker(yes=args.yes)("watch it?"):
+            return 1
+        group = cgroup.root() + properties.get("ControlGroup", "")
+        before = limits.killed(group)
+        watch = _watched_service(unit, properties, args.learn)
+        killed = limits.killed(group) - before
+        logged = tracebacks.read(_logged(unit.name, began))
+        watched = f"{unit.name}, {time.time() - began:.0f} s"
+    found = lessons.learn(
+        watch.seen.values(),
+        sandbox,
+        facts.on_this_host,
+        logged,
+        counted=limits.answers(killed, sandbox.value("MemoryMax")),
+        hooked=bool(command),
+    )
+    costs = relief.costs(unit, {it.answer.relax for it in found if it.answer.relax})
+    if args.format == "json":
+        data = lessons.as_data(found, costs, watched, by_requests=not command)
+        print(json.dumps(data, indent=2))
+    else:
+        show(report.as_text(found, costs, watched, by_requests=not command), end="")
+    if watch.dropped:
+        tell(f"sdactivate doctor: {watch.dropped} further kinds of refusals were not kept")
+    if args.apply:
+        _apply(args, unit, found, by_requests=not command)
+    needed = (it.answer for it in found if it.is_needed)
+    return 1 if any(it.directive or it.relax for it in needed) else 0
+
+
+def _words(command: str | None) -> list[str]:
+    if command is None:
+        return []
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"--while {command!r}: {error}") from None
+    if not words:
+        raise UsageError("--while '': name a command, such as 'python manage.py test'")
+    return words
+
+
+# -- what is watched ------------------------------------------------------------------------------
+
+
+def _watched_service(unit: "Unit", properties: Mapping[str, str], seconds: float) -> "Watch":
+    """Watch the running processes of `unit` for so long, or until a signal ends it."""
+    from sdactivate.doctor.learn.watch import Watch
+
+    pids = _processes(properties.get("ControlGroup", ""))
+    if not pids:
+        raise Error(
+            f"{unit.name} does not run: ask it for a page first, or name a command that shows what "
+            "it needs: --while 'python manage.py test'"
+        )
+    cwd = properties.get("WorkingDirectory", "").lstrip("!-")
+    with Watch(cwd) as watch, _until_signal() as told:
+        watch.attach(pids)
+        tell(f"sdactivate doctor: watching {len(pids)} processes for {seconds:g} s; ^C ends it")
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and watch.is_on and not told:
+            time.sleep(0.1)
+        if not watch.is_on:
+            why = "strace was killed" if watch.was_killed else f"{unit.name} has ended"
+            tell(f"sdactivate doctor: {why}: what follows is what was seen until then")
+    return watch
+
+
+def _watched_command(
+    unit: "Unit", command: Sequence[str], sandbox: object
+) -> "tuple[Watch, int, str]":
+    """Run `command` in the surroundings of `unit`, as its user, and watch it alone.
+
+    Returns its exit code and the name of its own unit, too.
+    """
+    from sdactivate.doctor.learn import hook
+    from sdactivate.doctor.learn.facts import Sandbox
+    from sdactivate.doctor.learn.watch import HOOK, Watch
+    from sdactivate.operate import run as operate
+    from sdactivate.systemd.systemctl import one
+    from sdactivate.systemd.systemctl import show as shown
+
+    assert isinstance(sandbox, Sandbox)
+
+    names: list[str] = []
+
+    def attach(name: str) -> None:
+        names.append(name)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            group = one(shown(name, "ControlGroup"), "ControlGroup")
+            if pid := _waiting(_processes(group)):
+                return watch.attach([pid])
+            time.sleep(0.05)
+        raise Error(f"{name}: systemd has not started it within 30 seconds")
+
+    with (
+        tempfile.TemporaryDirectory(dir="/", prefix=HOOK[1:]) as directory,
+        Watch(sandbox.value("WorkingDirectory").lstrip("!-")) as watch,
+    ):
+        os.chmod(directory, 0o755)  # noqa: S103 - nothing but the hook is in it
+        Path(directory, "sitecustomize.py").write_bytes(Path(hook.__file__).read_bytes())
+        os.chmod(f"{directory}/sitecustomize.py", 0o644)
+        before = [it for it in unit.words("Environment") if it.startswith("PYTHONPATH=")]
+        path = ":".join([directory, *(it.partition("=")[2] for it in before[-1:])])
+        code = operate.run(
+            unit,
+            command,
+            more=[f"Environment=PYTHONPATH={path}", *_seen_addresses(sandbox)],
+            watch=attach,
+            output=2,
+            say=lambda line: tell(f"sdactivate doctor: {line}"),
+        )
+    return watch, code, names[0]
+
+
+def _seen_addresses(sandbox: object) -> list[str]:
+    """Return the properties by which an address shows that the command wants to connect to.
+
+    Its network is one of its own, without a way out: there an internet socket may be made, so that
+    it is connect(2) that fails, and not socket(2), which names no address.
+    """
+    from sdactivate.doctor.learn.facts import Sandbox
+
+    assert isinstance(sandbox, Sandbox)
+    if not sandbox.is_on("PrivateNetwork"):
+        return []
+    return ["RestrictAddressFamilies=AF_INET AF_INET6", "IPAddressAllow=any"]
+
+
+def _processes(group: str) -> list[int]:
+    """Return the processes of a control group, those in the groups below it included."""
+    from sdactivate.systemd import cgroup
+
+    found: list[int] = []
+    if not group or not cgroup.root():
+        return found
+    for directory, _, _ in os.walk(cgroup.root() + group):
+        try:
+            found += map(int, Path(directory, "cgroup.procs").read_text().split())
+        except OSError:  # it has gone meanwhile
+            continue
+    return found
+
+
+def _waiting(pids: Sequence[int]) -> int:
+    """Return the one of `pids` that waits until it is traced; 0 for none."""
+    from sdactivate.operate import transient
+
+    wanted = "\0".join(transient.UNTIL_TRACED).encode() + b"\0"
+    parents = {}
+    for pid in pids:
+        try:
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(wanted):
+                status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+                parents[pid] = int(status.partition("\nPPid:\t")[2].partition("\n")[0])
+        except (OSError, ValueError):  # it has ended meanwhile
+            continue
+    # What the shell forks to sleep has its command line for a moment
+    return next((pid for pid, parent in parents.items() if parent not in parents), 0)
+
+
+@contextmanager
+def _until_signal() -> Iterator[list[int]]:
+    """Give a list that has the number of each signal that would have ended this process."""
+    told: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+
+    before = {number: signal.signal(number, note) for number in _ENDING}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _logged(unit: str, since: float) -> list[str]:
+    """Return the lines that the service has logged since then, in seconds of the epoch."""
+    from sdactivate.systemd.systemctl import ask
+
+    try:
+        ask(["journalctl", "--sync"])
+        words = (
+            "--quiet",
+            "--no-pager",
+            "--output=cat",
+            f"--unit={unit}",
+            f"--since=@{int(since)}",
+        )
+        return ask(["journalctl", *words]).splitlines()
+    except Error as error:
+        tell(f"sdactivate doctor: {error}")
+        return []
+
+
+# -- what is changed ------------------------------------------------------------------------------
+
+
+def _apply(
+    args: argparse.Namespace, unit: "Unit", found: "Sequence[Lesson]", by_requests: bool
+) -> None:
+    """Ask what is to be allowed, show the change, ask again, and write it."""
+    from sdactivate.doctor.fix import asker
+    from sdactivate.doctor.learn.lessons import reliefs
+
+    asked = reliefs(found)
+    if not asked:
+        tell("sdactivate doctor: there is nothing to change")
+        return
+    if by_requests and args.yes:
+        raise Error(
+            "--yes does not allow what requests have provoked: answer at a terminal, or show what "
+            "the site needs by a command of yours (--while)"
+        )
+    ask = asker(yes=args.yes)
+    chosen = [it for it in asked if ask(f"allow {it}?")]
+    if chosen:
+        _write(args, unit, chosen, ask)
+
+
+def _write(
+    args: argparse.Namespace, unit: "Unit", chosen: "Sequence[Relax]", ask: Callable[[str], bool]
+) -> None:
+    from sdactivate.doctor import fix
+    from sdactivate.doctor.finding import Lines
+    from sdactivate.doctor.learn import relief
+    from sdactivate.systemd.version import host_version
+
+    restart = f"systemctl restart {unit.name}"
+    name = unit.name.removesuffix(".service")
+    if file := _file_of(args.sites, name):
+        path, old, new = _in_file(file, name, chosen)
+        if ask_to_write(path, old, new, ask):
+            if unit.files[0].startswith(_GENERATED):
+                then = f"systemctl daemon-reload && {restart}"
+            else:
+                then = f"sdactivate install {name} --from {path}"
+            tell(f"{path} has changed; it takes effect with: {then}")
+        return
+    words = " ".join(map(str, chosen))
+    tell(f"no file of sites has {name}: a drop-in is written. Give {words} at the next install.")
+    added = [line for it in chosen for line in relief.lines(it, host_version())]
+    path, old, new = fix.drop_in(Lines(unit.name, "Service", tuple(added)))
+    if ask_to_write(path, old, new, ask):
+        fix.run(("systemctl", "daemon-reload"))
+        tell(f"{unit.name} has changed; it takes effect with: {restart}")
+
+
+def ask_to_write(path: Path, old: str, new: str, ask: Callable[[str], bool]) -> bool:
+    """Show the change of a file, and write it where `ask` says yes; return whether it was."""
+    from sdactivate.doctor import fix
+    from sdactivate.generate.output import File
+    from sdactivate.install import atomic_write
+
+    if old == new:
+        tell(f"{path} has it already")
+        return False
+    tell(fix.diff(path, old, new))
+    if not ask("write it?"):
+        return False
+    path.parent.mkdir(exist_ok=True)
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+    atomic_write.replace(path, File(path.name, new, mode), sync=True)
+    return True
+
+
+def _file_of(given: str | None, name: str) -> Path | None:
+    """Return the file that describes the site: that of --from, or one of /etc/sdactivate."""
+    from sdactivate.generate.sites_toml import Tables
+
+    if given:
+        path = Path(given)
+        if name not in Tables(path).names:
+            raise UsageError(f"--from {given}: it has no site {name}")
+        return path
+    for path in sorted(_SITES.glob("[!.]*.toml")):
+        try:
+            if name in Tables(path).names:
+                return path
+        except Error as error:
+            tell(f"sdactivate doctor: {error}")
+    return None
+
+
+def _in_file(path: Path, name: str, chosen: "Sequence[Relax]") -> tuple[Path, str, str]:
+    from sdactivate.generate.sites_toml_edit import Value, with_options
+    from sdactivate.sandbox import OPTIONS
+
+    path = path.resolve()
+    options: dict[str, Value] = {}
+    for relax in chosen:
+        row = OPTIONS[relax.option]
+        if row.many:
+            had = options.setdefault(row.key, [])
+            assert isinstance(had, list)
+            had.append(relax.value)
+        else:
+            options[row.key] = relax.value or row.value or True
+    at = ("tool", "sdactivate", "sites", name) if path.name == "pyproject.toml" else ("sites", name)
+    old = path.read_text(encoding="utf-8")
+    return path, old, with_options(old, at, options)

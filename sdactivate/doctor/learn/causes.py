@@ -1,0 +1,725 @@
+"""Say of a refused call which directive of the unit refused it, and which option allows it.
+
+A table of rules over three things: the call, the unit's properties as `systemctl show` has them,
+and what the host has at a path. Nothing is asked of the machine here. A call that would have failed
+outside of the sandbox, too, is not the sandbox's: a file that is not there, or that its mode keeps
+from the site's user.
+"""
+
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from sdactivate.doctor.learn.calls import OPEN, Call, words_of
+from sdactivate.doctor.learn.facts import Look, Sandbox, There, is_below
+from sdactivate.sandbox import ENGINES, HOMES, OPTIONS
+
+# -- what is answered -----------------------------------------------------------------------------
+
+
+class Relax(NamedTuple):
+    """What would allow it: an option of a site, with its value."""
+
+    option: str
+    """A key of `sandbox.OPTIONS`."""
+    value: str = ""
+
+    def __str__(self) -> str:
+        row = OPTIONS[self.option]
+        value = self.value or row.value
+        return f"--{row.key}{f' {value}' if value else ''}"
+
+
+class Answer(NamedTuple):
+    """Why a call was refused, and what to do."""
+
+    directive: str
+    """That refused it, such as ProtectSystem; "" where it was not the sandbox."""
+    what: str
+    """What was refused, in words, the same for all calls that are alike."""
+    relax: Relax | None = None
+    """What allows exactly this; None where no option does, or none should."""
+    advice: str = ""
+    """What to do instead, or as well."""
+    is_probe: bool = False
+    """Libraries ask for this as a matter of course and go on without it."""
+
+
+Rule = Callable[["Asked"], "Answer | None"]
+
+
+class Asked(NamedTuple):
+    """What a rule looks at."""
+
+    call: Call
+    unit: Sandbox
+    look: Look
+
+    @property
+    def path(self) -> str:
+        """The path that it failed at, where that can be told: of two, the one not to be had."""
+        paths = self.call.paths
+        if len(paths) > 1 and self.look(paths[0]) is not None and self.call.errno != "EROFS":
+            return paths[1]
+        return paths[0] if paths else ""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is about a file, and not about a socket's address."""
+        return self.path.startswith("/") and self.call.name not in _SOCKET_CALLS
+
+    @property
+    def there(self) -> There | None:
+        """What the host has at the path."""
+        return self.look(self.path) if self.path.startswith("/") else None
+
+    @property
+    def writes(self) -> bool:
+        """Whether it would change something."""
+        call = self.call
+        if call.name in ("open", "openat", "openat2"):
+            return bool(re.search(r"\bO_(WRONLY|RDWR|CREAT|TRUNC)\b", outside_strings(call)))
+        if call.name in ("access", "faccessat", "faccessat2"):
+            return "W_OK" in outside_strings(call)
+        return call.name in _CHANGING
+
+
+_CHANGING = frozenset(
+    {
+        *("creat", "mkdir", "mkdirat", "mknod", "mknodat", "unlink", "unlinkat", "rmdir"),
+        *("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat"),
+        *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat"),
+        *("truncate", "ftruncate", "utime", "utimes", "utimensat", "futimesat", "fallocate"),
+        *("setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "write"),
+    }
+)
+_SOCKET_CALLS = frozenset({"connect", "bind", "sendto", "sendmsg", "sendmmsg"})
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def outside_strings(call: Call) -> str:
+    """Return the arguments without what is quoted in them: the traced program chose that."""
+    return _STRING.sub('""', call.arguments)
+
+
+def explain(call: Call, unit: Sandbox, look: Look) -> Answer | None:
+    """Return why `call` failed in `unit`; None for a failure that says nothing.
+
+    An Answer without a directive is a refusal that the sandbox has no part in. `look` is asked for
+    absolute paths only. The first rule that fits decides.
+    """
+    if call.errno not in TELLING:
+        return None
+    asked = Asked(call, unit, look)
+    for rule in RULES:
+        if answer := rule(asked):
+            return answer
+    return None
+
+
+TELLING = frozenset(
+    {
+        *("EPERM", "EACCES", "EROFS", "ENOENT", "EAFNOSUPPORT", "ENOSYS", "SIGSYS", OPEN),
+        *("EMFILE", "EAGAIN", "ENOMEM", "ENXIO"),
+        *("ENETUNREACH", "EHOSTUNREACH", "ECONNREFUSED", "EADDRNOTAVAIL", "EINPROGRESS"),
+        *("ETIMEDOUT",),
+    }
+)
+"""The errors by which a sandbox refuses. All others are left out at once."""
+
+
+# -- system calls ---------------------------------------------------------------------------------
+
+PRIVILEGED = frozenset(
+    {
+        *("chown", "fchown", "fchownat", "lchown", "chroot", "pivot_root", "mount", "umount2"),
+        *("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setgroups"),
+        *("setfsuid", "setfsgid", "capset", "reboot", "swapon", "swapoff", "init_module"),
+        *("finit_module", "delete_module", "settimeofday", "clock_settime", "clock_adjtime"),
+        *("adjtimex", "sethostname", "setdomainname", "acct", "quotactl", "ioperm", "iopl"),
+        *("kexec_load", "bpf", "perf_event_open", "fanotify_init", "open_by_handle_at", "syslog"),
+        *("nfsservctl", "vhangup", "setns", "unshare", "mknod", "mknodat"),
+    }
+)
+"""Calls that need a capability as well, which no option gives."""
+
+_PRIORITIES = frozenset(
+    {
+        *("sched_setaffinity", "sched_setscheduler", "sched_setattr", "sched_setparam"),
+        *("setpriority", "ioprio_set", "mbind", "set_mempolicy", "migrate_pages", "move_pages"),
+        *("pkey_alloc", "io_uring_setup", "membarrier", "userfaultfd", "mlockall", "rseq"),
+    }
+)
+"""Calls by which programs tune themselves, and go on where they may not."""
+
+_CALL_WORDS: Mapping[str, str] = {
+    "listen": "to listen at a socket of its own (listen), as a process pool of the method "
+    "forkserver, a manager or a server does",
+    "sched_setaffinity": "to choose its processors (sched_setaffinity)",
+    "setrlimit": "to change its limits (setrlimit)",
+}
+
+
+def _filtered(asked: Asked) -> Answer | None:
+    call, unit = asked.call, asked.unit
+    if unit.allows_call(call.name) or call.errno not in (unit.refusal, "SIGSYS"):
+        return None
+    what = _CALL_WORDS.get(call.name, f"the system call {call.name}")
+    if call.name in PRIVILEGED:
+        needless = "the call needs a privilege, too, which no option gives: change the program's "
+        return Answer("SystemCallFilter", what, None, f"{needless}settings so that it does without")
+    relax = Relax("allow-syscall", call.name)
+    if call.name in _PRIORITIES:
+        return Answer("SystemCallFilter", what, relax, is_probe=True)
+    advice = ""
+    if call.name == "listen":
+        advice = "or the start method `fork` or `spawn` of multiprocessing, which needs no socket"
+    return Answer("SystemCallFilter", what, relax, advice)
+
+
+_NAMESPACE = re.compile(r"\bCLONE_NEW[A-Z]+")
+
+
+def _namespaces(asked: Asked) -> Answer | None:
+    call = asked.call
+    if not asked.unit.is_on("RestrictNamespaces"):
+        return None
+    if call.name == "clone3" and call.errno == "ENOSYS":
+        return Answer("RestrictNamespaces", "clone3, for which clone is used", is_probe=True)
+    if call.errno != "EPERM" or call.name not in ("unshare", "clone", "clone3", "setns"):
+        return None
+    if call.name == "setns" or _NAMESPACE.search(outside_strings(call)):
+        advice = "no option gives it: Chromium and the like run with --no-sandbox inside"
+        return Answer("RestrictNamespaces", "a namespace of its own", None, advice)
+    return None
+
+
+def _switch(name: str, calls: str, errno: str, what: str, advice: str = "") -> Rule:
+    """Return a rule for a directive that refuses certain calls, and that no option relaxes."""
+    names = frozenset(calls.split())
+
+    def rule(asked: Asked) -> Answer | None:
+        if asked.call.name in names and asked.call.errno == errno and asked.unit.is_on(name):
+            return Answer(name, what, None, advice or "no option gives it back")
+        return None
+
+    return rule
+
+
+_REALTIME = re.compile(r"\bSCHED_(FIFO|RR|DEADLINE)\b")
+
+
+def _realtime(asked: Asked) -> Answer | None:
+    call = asked.call
+    if not call.name.startswith("sched_set") or call.errno != "EPERM":
+        return None
+    if asked.unit.is_on("RestrictRealtime") and _REALTIME.search(outside_strings(call)):
+        return Answer("RestrictRealtime", "real-time priority", None, "no option gives it back")
+    return None
+
+
+def _setuid(asked: Asked) -> Answer | None:
+    call = asked.call
+    if call.errno != "EPERM" or not asked.unit.is_on("RestrictSUIDSGID"):
+        return None
+    if call.name not in _WITH_MODE:
+        return None
+    modes = (word for word in words_of(outside_strings(call)) if re.fullmatch("0[0-7]{1,6}", word))
+    if any(int(mode, 8) & (stat.S_ISUID | stat.S_ISGID) for mode in modes) or re.search(
+        r"\bS_IS[UG]ID\b", outside_strings(call)
+    ):
+        advice = "leave 02000 and 04000 out of the mode, such as FILE_UPLOAD_DIRECTORY_PERMISSIONS"
+        return Answer("RestrictSUIDSGID", f"a setuid or setgid bit on {asked.path}", None, advice)
+    return None
+
+
+_WITH_MODE = frozenset(
+    {
+        *("chmod", "fchmod", "fchmodat", "fchmodat2", "mkdir", "mkdirat", "mknod", "mknodat"),
+        *("open", "openat", "creat"),
+    }
+)
+
+
+def _executable_memory(asked: Asked) -> Answer | None:
+    call, unit = asked.call, asked.unit
+    if call.name not in ("mmap", "mprotect", "pkey_mprotect", "shmat", "mmap2"):
+        return None
+    if call.errno not in ("EPERM", "EACCES"):
+        return None
+    if not re.search(r"\b(PROT|SHM)_EXEC\b", outside_strings(call)):
+        return None
+    if asked.path and (top := unit.covers("NoExecPaths", asked.path)):
+        return Answer("NoExecPaths", f"to execute what is in {top}", Relax("jit"), _INSTALLED)
+    if unit.is_on("MemoryDenyWriteExecute"):
+        return Answer(
+            "MemoryDenyWriteExecute",
+            "memory that is writable and executable, which a JIT compiler or a callback of a C "
+            "library needs",
+            Relax("jit"),
+        )
+    return None
+
+
+_INSTALLED = "or install the program outside of what the site can write"
+
+
+# -- sockets --------------------------------------------------------------------------------------
+
+_FAMILY = re.compile(r"\b(AF_[A-Z0-9]+)\b")
+_INET = ("AF_INET", "AF_INET6")
+_PLACE = re.compile(
+    r'sin6?_port=htons\((\d{1,5})\).*?(?:inet_addr\("([0-9.]+)"\)|'
+    r'inet_pton\(AF_INET6, "([0-9a-fA-F:.]+)")'
+)
+
+
+def destination(call: Call) -> tuple[str, int] | None:
+    """Return the address and the port that a call is about, None for none."""
+    if call.name not in _SOCKET_CALLS or not (found := _PLACE.search(call.arguments)):
+        return None
+    address = found[2] or found[3]
+    try:
+        return str(ip_address(address)), int(found[1])
+    except ValueError:
+        return None
+
+
+def _family(asked: Asked) -> Answer | None:
+    call, unit = asked.call, asked.unit
+    if call.name not in ("socket", "socketpair") or call.errno != "EAFNOSUPPORT":
+        return None
+    found = _FAMILY.match(call.arguments)
+    if not found or unit.allows_family(found[1]):
+        return None
+    family = found[1]
+    if family in _INET:
+        return Answer(
+            "RestrictAddressFamilies",
+            "an internet socket; where it would connect to is not known, since it got none",
+            Relax("network-local"),
+            "`--network` instead where that is another machine. Best is the service's unix socket, "
+            "which needs neither",
+        )
+    if family == "AF_NETLINK":
+        return Answer(
+            "RestrictAddressFamilies",
+            "a netlink socket: the C library asks for this host's addresses by it",
+            is_probe=True,
+        )
+    advice = f"no option gives it: RestrictAddressFamilies={family} in a drop-in would"
+    return Answer("RestrictAddressFamilies", f"a socket of {family}", None, advice)
+
+
+def _internet(asked: Asked) -> Answer | None:
+    call, unit = asked.call, asked.unit
+    if call.errno not in _UNREACHED or not (place := destination(call)) or call.name == "bind":
+        return None
+    address, port = place
+    family = "AF_INET6" if ":" in address else "AF_INET"
+    is_local = ip_address(address).is_loopback
+    by = _closed(unit, family, address, call.errno)
+    if not by:
+        return None
+    shown = f"[{address}]" if ":" in address else address
+    if port == 53 or (call.name != "connect" and is_local and port == 53):
+        what = f"to look up a name by DNS ({shown}:53)"
+        advice = "what it wants behind that name shows once this works"
+        return Answer(by, what, Relax("network"), advice)
+    what = f"to connect to {shown}:{port}"
+    if is_local:
+        return Answer(by, what, Relax("network-local"), _by_unix_socket(port))
+    return Answer(by, what, Relax("network"))
+
+
+_UNREACHED = frozenset(
+    {
+        *("EPERM", "EACCES", "ENETUNREACH", "EHOSTUNREACH", "ECONNREFUSED", "EADDRNOTAVAIL"),
+        *("EINPROGRESS", "ETIMEDOUT", OPEN),
+    }
+)
+
+
+def _closed(unit: Sandbox, family: str, address: str, errno: str) -> str:
+    """Return the directive by which an address can't be reached; "" where none is in the way."""
+    if not unit.allows_family(family):
+        return "RestrictAddressFamilies"
+    if unit.is_on("PrivateNetwork"):
+        return "PrivateNetwork"
+    if errno in ("EPERM", "EACCES", "EINPROGRESS", "ETIMEDOUT", OPEN):
+        return "IPAddressDeny" if unit.denies_address(address) else ""
+    return ""
+
+
+def _by_unix_socket(port: int) -> str:
+    known = _UNIX_SOCKETS.get(port)
+    return f"or connect by the unix socket, which needs nothing: {known}" if known else ""
+
+
+_UNIX_SOCKETS = {
+    5432: "an empty HOST in DATABASES (/run/postgresql)",
+    3306: "HOST = '/run/mysqld/mysqld.sock'",
+    6379: "unix:///run/redis/redis-server.sock, with --join redis",
+    11211: "unix:/run/memcached/memcached.sock",
+    25: "a socket of systemd's for sendmail -bs: docs/hardening.md",
+}
+
+
+def _port(asked: Asked) -> Answer | None:
+    call, unit = asked.call, asked.unit
+    if (
+        call.name != "bind"
+        or call.errno not in ("EPERM", "EACCES")
+        or not (at := destination(call))
+    ):
+        return None
+    if not unit.is_on("SocketBindDeny") or call.errno != "EPERM":
+        return None
+    return Answer("SocketBindDeny", f"a port of its own ({at[1]})", None, "--listen opens ports")
+
+
+def _abstract(asked: Asked) -> Answer | None:
+    call, path = asked.call, asked.path
+    if call.name not in _SOCKET_CALLS or not path.startswith("@") or call.errno != "ECONNREFUSED":
+        return None
+    if not asked.unit.is_on("PrivateNetwork"):
+        return None
+    what = f"to connect to the abstract socket {path}"
+    return Answer("PrivateNetwork", what, Relax("network-local"))
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def _hidden(asked: Asked) -> Answer | None:
+    """What InaccessiblePaths= and TemporaryFileSystem= hide: sockets that command the machine."""
+    call, unit, path = asked.call, asked.unit, asked.path
+    if not path.startswith("/") or call.errno not in ("EACCES", "ENOENT", "ECONNREFUSED", "ENXIO"):
+        return None
+    real = f"/run/{path.removeprefix('/var/run/')}" if path.startswith("/var/run/") else path
+    if not asked.there:
+        return None
+    names = [
+        name for name in ("InaccessiblePaths", "TemporaryFileSystem") if unit.covers(name, real)
+    ]
+    if not names or (call.errno == "ENOENT") is not (names[0] == "TemporaryFileSystem"):
+        return None
+    if unit.covers("BindReadOnlyPaths", real) or unit.covers("BindPaths", real):
+        return None
+    if is_below(real, "/run/systemd/resolve"):
+        what = "systemd's resolver of names, which --network has with it"
+        return Answer(names[0], what, is_probe=True)
+    if is_below(real, "/run/systemd") or is_below(real, "/run/dbus"):
+        return Answer(names[0], f"{real}, by which the machine is commanded", Relax("control"))
+    if any(word.lstrip("-") == unit.covers(names[0], real) for word in _OURS):
+        return Answer(names[0], f"{real}, by which the machine is commanded", Relax("control"))
+    return Answer(names[0], real, None, f"{names[0]}= of the unit names it: take it out of there")
+
+
+_HIDING = ("InaccessiblePaths", "TemporaryFileSystem")
+_OURS = frozenset(ENGINES.split())
+
+
+def _home(asked: Asked) -> Answer | None:
+    call, unit, path = asked.call, asked.unit, asked.path
+    mode = unit.value("ProtectHome")
+    if not unit.is_on("ProtectHome") or not any(is_below(path, top) for top in HOMES):
+        return None
+    if call.errno == "EROFS" and mode == "read-only":
+        advice = "what it writes belongs to $STATE_DIRECTORY or to a directory below /srv"
+        return Answer("ProtectHome", f"to write to {path}", None, advice)
+    if call.errno not in ("EACCES", "ENOENT") or mode == "read-only" or not asked.there:
+        return None
+    if asked.writes:
+        advice = "what it writes belongs to $STATE_DIRECTORY or to a directory below /srv"
+        return Answer("ProtectHome", f"to write to {path}", None, advice)
+    return Answer("ProtectHome", f"to read {path}", Relax("home"), "or move it to /srv or /opt")
+
+
+_PROCESS = re.compile(r"/proc/(\d+|self|thread-self)(/|$)")
+
+
+def _proc(asked: Asked) -> Answer | None:
+    call, unit, path = asked.call, asked.unit, asked.path
+    if not is_below(path, "/proc") or call.errno not in ("ENOENT", "EACCES", "EPERM"):
+        return None
+    if _PROCESS.match(path):
+        if call.errno == "ENOENT" and unit.is_on("ProtectProc") and asked.there:
+            return Answer("ProtectProc", "to see other users' processes in /proc", None, _NO_PEERS)
+        return None
+    if call.errno == "ENOENT" and unit.value("ProcSubset") == "pid" and asked.there:
+        return Answer(
+            "ProcSubset",
+            f"to read {path}",
+            Relax("proc"),
+            is_probe=is_below(path, "/proc/sys")
+            or path in _ASKED_BY_LIBRARIES
+            or (call.process == "node" and path in ("/proc/meminfo", "/proc/cpuinfo")),
+        )
+    return None
+
+
+_NO_PEERS = "no option gives it back"
+_ASKED_BY_LIBRARIES = ("/proc/filesystems", "/proc/mounts", "/proc/version", "/proc/cgroups")
+
+
+def _device(asked: Asked) -> Answer | None:
+    call, unit, path = asked.call, asked.unit, asked.path
+    if not is_below(path, "/dev") or path in ("/dev", "/dev/shm", "/dev/pts"):  # noqa: S108
+        return None
+    there = asked.there
+    if not there or not (stat.S_ISCHR(there.mode) or stat.S_ISBLK(there.mode)):
+        return None
+    hidden = call.errno == "ENOENT" and unit.is_on("PrivateDevices")
+    shut = call.errno == "EPERM" and unit.value("DevicePolicy") in ("closed", "strict")
+    if not hidden and not shut:
+        return None
+    by = "PrivateDevices" if hidden else "DevicePolicy"
+    if stat.S_ISBLK(there.mode) or path in _DANGEROUS:
+        return Answer(by, f"the device {path}", None, "whoever has it has the machine: not given")
+    if path in ("/dev/kmsg", "/dev/tty0", "/dev/console", "/dev/log"):
+        return Answer(by, f"the device {path}", is_probe=True)
+    return Answer(by, f"the device {path}", Relax("device", path))
+
+
+_DANGEROUS = frozenset({"/dev/mem", "/dev/kmem", "/dev/port", "/dev/kvm", "/dev/uinput"})
+
+
+def _temporary(asked: Asked) -> Answer | None:
+    call, path = asked.call, asked.path
+    if call.errno not in ("ENOENT", "ECONNREFUSED") or not asked.unit.is_on("PrivateTmp"):
+        return None
+    if not any(is_below(path, top) and path != top for top in ("/tmp", "/var/tmp")):  # noqa: S108
+        return None
+    if not asked.there:
+        return None
+    advice = "have its owner put it below /run (a socket) or /srv (a file) instead"
+    return Answer("PrivateTmp", f"{path} of this host: its own /tmp is another", None, advice)
+
+
+def _kernel_files(asked: Asked) -> Answer | None:
+    call, unit, path = asked.call, asked.unit, asked.path
+    if call.errno not in ("EROFS", "EACCES", "EPERM") or not asked.writes:
+        return None
+    for name, top in (
+        ("ProtectControlGroups", "/sys/fs/cgroup"),
+        ("ProtectKernelTunables", "/proc/sys"),
+        ("ProtectKernelTunables", "/sys"),
+    ):
+        if is_below(path, top) and unit.is_on(name):
+            return Answer(
+                name, f"to change {path}", None, "no option gives it back: set it outside"
+            )
+    return None
+
+
+def _execute(asked: Asked) -> Answer | None:
+    call, path = asked.call, asked.path
+    if call.name not in ("execve", "execveat") or call.errno != "EACCES":
+        return None
+    if top := asked.unit.covers("NoExecPaths", path):
+        return Answer("NoExecPaths", f"to execute what is in {top}", Relax("jit"), _INSTALLED)
+    return None
+
+
+def _read_only(asked: Asked) -> Answer | None:
+    call, unit, path = asked.call, asked.unit, asked.path
+    if call.errno != "EROFS" or not path.startswith("/"):
+        return None
+    directory = _existing(asked, path)
+    here = asked.look(directory)
+    if here and here.is_mounted_read_only:
+        return Answer("", f"to write to {directory}: this host has mounted it read-only")
+    if unit.covers("ReadOnlyPaths", path):
+        return Answer("ReadOnlyPaths", f"to write to {directory}", None, "the unit names it there")
+    if not unit.is_on("ProtectSystem"):
+        return None
+    what = f"to write to {directory}"
+    if path.endswith((".pyc", "/__pycache__")) or "/__pycache__/" in path:
+        advice = "`sdactivate compile` writes them, without running the code"
+        return Answer("ProtectSystem", "to write .pyc files", None, advice, is_probe=True)
+    code = unit.value("WorkingDirectory").lstrip("-!")
+    if directory == code or _is_the_system(directory):
+        advice = f"write to $STATE_DIRECTORY, or make a directory of its own; {directory} holds "
+        return Answer(
+            "ProtectSystem",
+            what,
+            None,
+            advice + ("the code" if code == directory else "the system's files"),
+        )
+    advice = "or write to $STATE_DIRECTORY, which needs no option"
+    if here and not _may_write(here, unit):
+        advice += (
+            f". {directory} belongs to uid {here.uid}, group {here.group}, mode "
+            f"{stat.S_IMODE(here.mode):04o}: the site's user needs the right to write there, too"
+        )
+    return Answer("ProtectSystem", what, Relax("writable", directory), advice)
+
+
+def _may_write(there: There, unit: Sandbox) -> bool:
+    return bool(there.mode & stat.S_IWOTH or unit.value("User") == "")
+
+
+def _existing(asked: Asked, path: str) -> str:
+    """Return the nearest directory above `path` that the host has, or `path` if it is one."""
+    while path not in ("", "/"):
+        there = asked.look(path)
+        if there and stat.S_ISDIR(there.mode):
+            return path
+        path = path.rpartition("/")[0]
+    return "/"
+
+
+_SYSTEM = (
+    *("/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/boot", "/opt", "/run/systemd", "/root"),
+)
+_SHARED = (
+    *("/", "/var", "/var/lib", "/var/log", "/var/cache", "/srv", "/run", "/mnt", "/media", "/home"),
+)
+
+
+def _is_the_system(directory: str) -> bool:
+    return directory in _SHARED or any(is_below(directory, top) for top in _SYSTEM)
+
+
+NEVER_JOINED = frozenset(
+    {
+        *("root", "0", "sudo", "wheel", "adm", "shadow", "disk", "docker", "lxd", "incus", "kvm"),
+        *("libvirt", "libvirt-qemu", "podman", "systemd-journal", "kmem", "tty", "staff", "admin"),
+    }
+)
+"""Groups whose members can take the machine, or read what everybody wrote."""
+
+
+def _modes(asked: Asked) -> Answer | None:
+    """What ordinary permissions refuse: not the sandbox; a group may help with a socket."""
+    call, path = asked.call, asked.path
+    if call.errno not in ("EACCES", "EPERM") or not path.startswith("/"):
+        return None
+    if call.errno == "EPERM" and call.name not in ("open", "openat", "openat2"):
+        return Answer("", f"{call.name} of {path}: only its owner or root may")
+    *above, last = _ancestors(path)
+    for place in [*above, last]:
+        if place.endswith("/private"):  # what systemd keeps dynamic users' directories in
+            continue
+        there = asked.look(place)
+        if there is None:
+            return Answer("", f"to make {path}" if asked.writes else f"{path}: permissions")
+        is_last = place == last
+        wanted = stat.S_IXOTH if not is_last else _wanted(asked, there)
+        if there.mode & wanted == wanted:
+            continue
+        what = (
+            f"{path}: {place} belongs to group {there.group}, mode {stat.S_IMODE(there.mode):04o}"
+        )
+        by_group = there.mode & (wanted << 3) == wanted << 3
+        if by_group and there.group not in NEVER_JOINED:
+            return Answer("", what, Relax("join", there.group), "or its mode, where others may")
+        return Answer("", what, None, f"`sdactivate who {place}` says who may, and why")
+    return Answer("", f"{path}: permissions, by an access list or a security module")
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    parts = path.split("/")[1:]
+    for count in range(1, len(parts) + 1):
+        yield "/" + "/".join(parts[:count])
+
+
+def _wanted(asked: Asked, there: There) -> int:
+    """Return the permission that the call needs of what it names, in the bits for others."""
+    if stat.S_ISSOCK(there.mode) or asked.call.name in _SOCKET_CALLS or asked.writes:
+        return stat.S_IWOTH
+    if asked.call.name.startswith("execve"):
+        return stat.S_IXOTH
+    return stat.S_IROTH
+
+
+# -- limits ---------------------------------------------------------------------------------------
+
+
+def _descriptors(asked: Asked) -> Answer | None:
+    if asked.call.errno != "EMFILE":
+        return None
+    limit = asked.unit.value("LimitNOFILESoft") or asked.unit.value("LimitNOFILE")
+    advice = (
+        "most often they are not closed: look at /proc/PID/fd first. No option raises it: "
+        "LimitNOFILE= in a drop-in, or resource.setrlimit up to the hard limit"
+    )
+    return Answer("LimitNOFILE", f"more than {limit} open files", None, advice)
+
+
+def _tasks(asked: Asked) -> Answer | None:
+    call, unit = asked.call, asked.unit
+    if call.name not in ("clone", "clone3", "fork", "vfork") or call.errno != "EAGAIN":
+        return None
+    limit = unit.value("TasksMax")
+    if not limit.isdigit() or int(limit) > 1 << 40:
+        return Answer("", "a process or a thread: the machine's or the user's limit is reached")
+    advice = "most often threads or processes are not ended: count them first (systemctl status)"
+    return Answer("TasksMax", f"more than {limit} processes and threads", _more(limit), advice)
+
+
+def _more(limit: str) -> Relax:
+    return Relax("tasks-max", str(2 * int(limit)))
+
+
+def _memory(asked: Asked) -> Answer | None:
+    call, unit = asked.call, asked.unit
+    if call.errno != "ENOMEM" or call.name not in ("mmap", "brk", "mremap", "clone", "mlock"):
+        return None
+    for name in ("LimitAS", "LimitDATA", "LimitMEMLOCK"):
+        if (unit.value(name) not in ("", "infinity")) and (
+            name != "LimitMEMLOCK" or call.name == "mlock"
+        ):
+            return Answer(name, "memory", None, f"{name}= of the unit: raise it there")
+    return Answer("", "memory: the machine has none left, or as much was never there")
+
+
+def _foreign(asked: Asked) -> Answer | None:
+    """EPERM of a call that the filter lets through: the kernel's own rules."""
+    call = asked.call
+    if call.errno != "EPERM":
+        return None
+    if call.name in PRIVILEGED and not asked.unit.value("CapabilityBoundingSet"):
+        advice = "no option gives privileges: change the program's settings so that it does without"
+        return Answer("CapabilityBoundingSet", f"a privilege ({call.name})", None, advice)
+    return Answer("", f"{call.name}: the kernel refuses it to other users")
+
+
+RULES: tuple[Rule, ...] = (
+    _namespaces,
+    _realtime,
+    _setuid,
+    _filtered,
+    _switch("LockPersonality", "personality", "EPERM", "another personality of the kernel"),
+    _switch("ProtectHostname", "sethostname setdomainname", "EPERM", "to rename the machine"),
+    _switch("ProtectClock", "clock_settime settimeofday adjtimex", "EPERM", "to set the clock"),
+    _switch("ProtectKernelLogs", "syslog", "EPERM", "to read the kernel's log"),
+    _executable_memory,
+    _family,
+    _internet,
+    _port,
+    _abstract,
+    _hidden,
+    _home,
+    _proc,
+    _device,
+    _temporary,
+    _kernel_files,
+    _execute,
+    _read_only,
+    _descriptors,
+    _tasks,
+    _memory,
+    _modes,
+    _foreign,
+)
+"""From the most exact to the most general: the first that fits decides."""
+
+
+def text_of(call: Call) -> str:
+    """Return the call as one reads it: name, arguments in short, error."""
+    shown = call.arguments if len(call.arguments) <= 120 else f"{call.arguments[:117]}..."
+    return f"{call.name}({shown}): {call.errno}"

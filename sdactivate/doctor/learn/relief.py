@@ -1,0 +1,51 @@
+"""What relaxes a unit for its lessons: lines, and the exposure that each costs."""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from sdactivate import sandbox
+from sdactivate.doctor import exposure
+from sdactivate.doctor.exposure import Exposure
+from sdactivate.doctor.learn.causes import Relax
+from sdactivate.systemd import escape
+from sdactivate.systemd.unitfile import Unit
+
+
+def lines(relax: Relax, version: int = 252) -> list[str]:
+    """Return the lines of [Service] that allow it, to stand after the unit's own.
+
+    They leave out what systemd `version` does not know.
+    """
+    row = sandbox.OPTIONS[relax.option]
+    known = {it.name for it in sandbox.TABLE if it.since <= version} | {"IPAddressAllow"}
+    made = [
+        line
+        for line in (sandbox.relaxed(row.need) if row.need else ())
+        if line.partition("=")[0] in known
+    ]
+    if row.line:
+        made.append(row.line.format(escape.word(relax.value)))
+    return made
+
+
+def costs(unit: Unit, asked: Iterable[Relax]) -> dict[Relax | None, tuple[Exposure, Exposure]]:
+    """Return the exposure of `unit` as it is and with each of `asked`; nothing without systemd's.
+
+    See `exposure.measure`.
+    """
+    made: dict[Relax | None, tuple[Exposure, Exposure]] = {}
+    text = "".join(f"[{it.section}]\n{it.key}={it.value}\n" for it in unit.entries)
+    with tempfile.TemporaryDirectory(prefix="sdactivate-") as directory:
+
+        def measured(more: Iterable[str], path: Path) -> Exposure | None:
+            added = "".join(f"{line}\n" for line in more)
+            path.write_text(f"{text}[Service]\n{added}", encoding="utf-8", errors="surrogateescape")
+            return exposure.measure(str(path), offline=True)
+
+        path = Path(directory) / f"{unit.prefix}.service"
+        before = measured((), path)
+        for relax in asked:
+            if before and (after := measured(lines(relax), path)):
+                made[relax] = before, after
+    return made

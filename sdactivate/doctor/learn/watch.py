@@ -1,0 +1,278 @@
+"""Watch processes by strace: what fails is noted, nothing of the unit is changed (strace(1)).
+
+strace attaches from outside and lets go at the end, however that comes: it is told to, it is
+killed, or this process is (the kernel tells it then). The processes go on as they were.
+"""
+
+import errno
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from sdactivate.doctor.learn.calls import Call, Mark, parse
+from sdactivate.doctor.learn.causes import TELLING
+from sdactivate.errors import Error
+
+_UNTOLD = (
+    *("read", "write", "readv", "writev", "pread64", "pwrite64", "recvfrom", "recvmsg"),
+    *("recvmmsg", "futex", "epoll_wait", "epoll_pwait", "epoll_pwait2", "epoll_ctl", "poll"),
+    *("ppoll", "select", "pselect6", "accept", "accept4", "close", "lseek", "fstat", "nanosleep"),
+    *("clock_nanosleep", "rt_sigaction", "rt_sigprocmask", "rt_sigtimedwait", "rt_sigsuspend"),
+    *("wait4", "waitid", "restart_syscall", "sched_yield", "ioctl", "getpeername", "getsockname"),
+    *("getsockopt", "setsockopt", "shutdown", "exit", "exit_group", "munmap", "madvise", "pause"),
+)
+"""Calls that no sandbox refuses: to print them would only cost time."""
+
+HOOK = "/run/sdactivate-learn-"
+"""How the path of the directory begins that hook.py is put into."""
+
+_MOST = 20000
+"""Kinds of refusals that are kept; more are counted."""
+_ATTACHED_WITHIN = 20  # seconds
+_NEAR = 20  # failed calls of a thread, among which an exception without a number belongs to one
+_SINCE = (5, 2)  # strace knows status=
+
+
+@dataclass
+class Seen:
+    """One kind of failed call: its first instance, and what is known of all."""
+
+    call: Call
+    process: str
+    count: int = 0
+    raised: str = ""
+    """The exception that Python raised for it; "" for none that is known."""
+    lines: tuple[str, ...] = ()
+    """FILE:LINE:FUNCTION, the innermost first."""
+    has_reached_site: bool = False
+    """Whether an exception has reached the site's own code, so that no library has handled it."""
+    wanted: str = ""
+    """HOST:PORT that the thread has looked up just before."""
+
+
+@dataclass
+class _Thread:
+    """What is known of a thread while its lines come."""
+
+    recent: "deque[Seen]" = field(default_factory=lambda: deque(maxlen=_NEAR))
+    looked_up: str = ""
+
+
+class Watch:
+    """strace, attached to processes and whatever they start. A context manager.
+
+    cwd: the working directory of the processes, as far as it is known.
+    """
+
+    def __init__(self, cwd: str = "") -> None:
+        self.seen: dict[object, Seen] = {}
+        self.failed = 0
+        """All calls that failed, of those that are told."""
+        self.dropped = 0
+        self._cwd = cwd
+        self._threads: dict[int, _Thread] = {}
+        self._raised: dict[str, Seen] = {}
+        self._said: deque[str] = deque(maxlen=20)
+        self._strace: subprocess.Popen[bytes] | None = None
+        self._readers: list[threading.Thread] = []
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def attach(self, pids: Iterable[int]) -> None:
+        """Attach to the processes `pids` and all their threads; return when it is done.
+
+        Raises Error where strace is missing, too old, or can't attach.
+        """
+        pids = list(pids)
+        output, ours = os.pipe()
+        argv = [*_words(), "-o", f"/proc/self/fd/{ours}"]
+        argv += [word for pid in pids for word in ("-p", str(pid))]
+        try:
+            self._strace = subprocess.Popen(  # noqa: S603 - our own words and numbers
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=[ours],
+                start_new_session=True,  # a ^C is ours: strace is told afterwards
+            )
+        except BaseException:
+            os.close(output)
+            raise
+        finally:
+            os.close(ours)
+        for read in (self._read_output(output), self._read_words(self._strace)):
+            thread = threading.Thread(target=read, daemon=True)
+            thread.start()
+            self._readers.append(thread)
+        deadline = time.monotonic() + _ATTACHED_WITHIN
+        while not all(map(_is_traced, pids)):
+            if self._strace.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                said = "; ".join(self._said) or "it says nothing"
+                raise Error(f"strace can't attach to process {pids[0]}: {said}")
+            time.sleep(0.02)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether strace runs: it leaves when the last of its processes has."""
+        return self._strace is not None and self._strace.poll() is None
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether a signal has ended strace that was not ours."""
+        return self._strace is not None and (self._strace.poll() or 0) < 0
+
+    def stop(self) -> None:
+        """Let go of the processes, and read what strace has to say."""
+        if self._strace is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._strace.poll() is None:
+                self._strace.send_signal(number)
+                with suppress(subprocess.TimeoutExpired):
+                    self._strace.wait(10)
+        for reader in self._readers:
+            reader.join(10)
+
+    def _read_output(self, descriptor: int) -> Callable[[], None]:
+        def read() -> None:
+            with open(descriptor, encoding="utf-8", errors="surrogateescape") as lines:
+                for line in lines:
+                    self._note(parse(line, self._cwd))
+
+        return read
+
+    def _read_words(self, process: "subprocess.Popen[bytes]") -> Callable[[], None]:
+        def read() -> None:
+            assert process.stderr
+            for line in process.stderr:
+                text = line.decode(errors="replace").strip()
+                if not text.endswith(" attached"):
+                    self._said.append(text.removeprefix("strace: "))
+
+        return read
+
+    def _note(self, found: Call | Mark | None) -> None:
+        if found is None:
+            return
+        thread = self._threads.get(found.pid)
+        if thread is None:
+            if len(self._threads) > _MOST:
+                self._threads.clear()
+            thread = self._threads[found.pid] = _Thread()
+        if isinstance(found, Mark):
+            self._told(thread, found)
+            return
+        self.failed += 1
+        if found.errno not in TELLING or found.process.startswith("("):
+            return
+        if any(path.startswith(HOOK) for path in found.paths):
+            return
+        key = (found.name, found.errno, found.paths, found.process, _alike(found.arguments))
+        one = self.seen.get(key)
+        if one is None:
+            if len(self.seen) >= _MOST:
+                self.dropped += 1
+                return
+            process = _process(found)
+            one = self.seen[key] = Seen(found._replace(process=process), process)
+        one.count += 1
+        if found.name in ("socket", "connect"):
+            one.wanted = one.wanted or thread.looked_up
+        thread.recent.append(one)
+
+    def _told(self, thread: _Thread, mark: Mark) -> None:
+        """Give what hook.py has said to its call: the thread's last that fits."""
+        if mark.kind == "lookup":
+            thread.looked_up = ":".join(mark.lines[:2])
+        elif mark.kind == "reached":
+            for number in mark.lines:
+                if one := self._raised.get(number):
+                    one.has_reached_site = True
+        else:
+            for one in reversed(thread.recent):
+                if mark.errno and _NUMBERS.get(one.call.errno) != mark.errno:
+                    continue
+                if not one.raised:
+                    one.raised, one.lines = mark.kind, mark.lines
+                if len(self._raised) > _MOST:
+                    self._raised.clear()
+                self._raised[mark.number] = one
+                return
+            # Another exception has this number now
+            self._raised.pop(mark.number, None)
+
+
+_NUMBERS = {name: number for number, name in errno.errorcode.items()}
+
+_CHANGES = re.compile(r"0x[0-9a-f]+|\b\d+(?=<)|<(?:socket|pipe|anon_inode):[^>]*>")
+
+
+def _alike(arguments: str) -> str:
+    """Return arguments without what differs from call to call: addresses, descriptors."""
+    return _CHANGES.sub("", arguments)[:400]
+
+
+def _process(call: Call) -> str:
+    """Return the name of the process: strace keeps one from before an exec."""
+    try:
+        with open(f"/proc/{call.pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return call.process
+
+
+def _is_traced(pid: int) -> bool:
+    """Return whether all threads of a process are traced, or it has ended."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return True
+    for thread in threads:
+        with suppress(OSError), open(f"/proc/{pid}/task/{thread}/status") as file:
+            if "\nTracerPid:\t0\n" in file.read():
+                return False
+    return True
+
+
+def _words() -> list[str]:
+    """Return how strace is called. Raises Error where it is missing or too old."""
+    strace = shutil.which("strace")
+    if not strace:
+        raise Error(
+            "strace isn't installed, which --learn watches with: apt-get install strace (Debian, "
+            "Ubuntu), dnf install strace (Fedora), pacman -S strace (Arch)"
+        )
+    said = _output(strace, "-V")
+    found = re.match(r"strace -- version (\d+)\.(\d+)", said)
+    if not found or (int(found[1]), int(found[2])) < _SINCE:
+        raise Error(f"{strace}: --learn needs version {'.'.join(map(str, _SINCE))} or later")
+    names = ["-Y"] if _output(strace, "-Y", "-V") else []
+    # The kernel tells strace when this process has ended, however it did.
+    ended = [setpriv, "--pdeathsig=TERM"] if (setpriv := shutil.which("setpriv")) else []
+    calls = ",".join(f"?{name}" for name in _UNTOLD)
+    return [
+        *(*ended, strace, "-f", "-y", *names, "-s", "200"),
+        *("-e", "status=failed,unfinished,detached", "-e", f"trace=!{calls}"),
+    ]
+
+
+def _output(*argv: str) -> str:
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=30, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode(errors="replace") if not done.returncode else ""
