@@ -2,6 +2,10 @@
 
 import argparse
 import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sdactivate.doctor.finding import Case, Finding
 
 SUMMARY = "what is wrong with a deployment, why, and what fixes it"
 EXAMPLES = """\
@@ -85,12 +89,9 @@ def _seconds(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is wrong. 0: nothing found, 1: something, or not all could be examined."""
-    from sdactivate.doctor import report, units
-    from sdactivate.doctor.examine import check_ids, examine, misnamed
-    from sdactivate.doctor.finding import Case
-    from sdactivate.doctor.host_state import HostState, Machine
-    from sdactivate.errors import UsageError
-    from sdactivate.systemd.loaded import tolerated
+    from sdactivate.doctor import report
+    from sdactivate.doctor.examine import check_ids, misnamed
+    from sdactivate.errors import Error, UsageError
     from sdactivate.terminal import show, tell
 
     if args.learn is not None:
@@ -108,17 +109,8 @@ def run(args: argparse.Namespace) -> int:
     if args.yes and not args.fix:
         raise UsageError("--yes answers for --fix, which isn't given")
     troubles: list[str] = []  # what could not be examined, which keeps nothing else from it
-    if args.offline:
-        cases = [Case(deployment) for deployment in units.offline(args.targets, troubles)]
-    else:
-        machine = Machine()
-        machine.units.prepare(it for name in args.targets for it in units.names_of(name))
-        found: dict[units.Deployment, None] = {}
-        for name in args.targets:
-            with tolerated(troubles):
-                found[units.live(name, troubles, machine.units)] = None
-        cases = [Case(deployment, HostState(deployment, machine)) for deployment in found]
-    examined = [(case, examine(case, ignored, troubles)) for case in cases]
+    examined = _examined(args, ignored, troubles)
+    cases = [case for case, _ in examined]
     unseen = [line for case in cases if case.host for line in case.host.unseen.values()]
     mistakes = [line for case in cases for line in misnamed(case)]
     for line in dict.fromkeys([*mistakes, *troubles, *unseen]):
@@ -139,6 +131,36 @@ def run(args: argparse.Namespace) -> int:
     if args.fix and findings:
         from sdactivate.doctor.fix import apply, asker
 
-        applied = apply(findings, asker(yes=args.yes))
-        tell(f"sdactivate doctor: fixed {applied} of {len(findings)}")
+        def look() -> "list[Finding]":
+            unexamined: list[str] = []
+            again = _examined(args, ignored, unexamined)
+            if new := [it for it in unexamined if it not in troubles]:
+                raise Error(f"what is gone can't be told: {'; '.join(new)}")
+            return [finding for _, found in again for finding in found]
+
+        gone = apply(findings, asker(yes=args.yes), look)
+        tell(f"sdactivate doctor: fixed {gone} of {len(findings)}")
     return 1 if findings or troubles else 0
+
+
+def _examined(
+    args: argparse.Namespace, ignored: "set[str]", troubles: list[str]
+) -> "list[tuple[Case, list[Finding]]]":
+    """Each deployment that is asked for, with what is found in it as it is now."""
+    from sdactivate.doctor import units
+    from sdactivate.doctor.examine import examine
+    from sdactivate.doctor.finding import Case
+    from sdactivate.doctor.host_state import HostState, Machine
+    from sdactivate.systemd.loaded import tolerated
+
+    if args.offline:
+        cases = [Case(deployment) for deployment in units.offline(args.targets, troubles)]
+    else:
+        machine = Machine()
+        machine.units.prepare(it for name in args.targets for it in units.names_of(name))
+        found: dict[units.Deployment, None] = {}
+        for name in args.targets:
+            with tolerated(troubles):
+                found[units.live(name, troubles, machine.units)] = None
+        cases = [Case(deployment, HostState(deployment, machine)) for deployment in found]
+    return [(case, examine(case, ignored, troubles)) for case in cases]

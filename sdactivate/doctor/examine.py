@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterable
 
-from sdactivate.doctor.finding import Case, Finding, Hit, Lines, Rule
+from sdactivate.doctor.causes import arrange
+from sdactivate.doctor.finding import Case, Command, Finding, Hit, Lines, Rule, restart
 from sdactivate.doctor.rules import BY_ID, TABLE
 from sdactivate.errors import Error, UsageError, said
 from sdactivate.suggest import meant
@@ -12,7 +13,7 @@ from sdactivate.systemd.unitfile import Entry, Unit
 def examine(
     case: Case, ignored: Collection[str] = (), troubles: list[str] | None = None
 ) -> list[Finding]:
-    """Return what is wrong with `case`, in the order of the table.
+    """Return what is wrong with `case`: causes before their effects (`causes.arrange`).
 
     `ignored` are rules to leave out. So are those that a comment silences: in the unit that the
     finding is about, or, where it is about the front or another service, in the socket unit that
@@ -26,14 +27,16 @@ def examine(
     silenced = {
         (ignore.rule, unit.name) for unit in case.deployment.units for ignore in unit.ignores
     }
-    return [
-        finding
-        for rule in TABLE
-        if rule.id not in ignored and (case.host is not None or not rule.is_live)
-        for hit in _hits(rule, case, troubles)
-        if (finding := _finding(rule, hit, case))
-        and (rule.id, hit.unit or finding.subject) not in silenced
-    ]
+    return arrange(
+        [
+            finding
+            for rule in TABLE
+            if rule.id not in ignored and (case.host is not None or not rule.is_live)
+            for hit in _hits(rule, case, troubles)
+            if (finding := _finding(rule, hit, case))
+            and (rule.id, finding.unit or finding.subject) not in silenced
+        ]
+    )
 
 
 def _hits(rule: Rule, case: Case, troubles: list[str] | None) -> list[Hit]:
@@ -71,18 +74,37 @@ def _no_such(name: str) -> str:
 
 def _effect(unit: str, case: Case) -> str:
     """The commands with which changed lines of a running system's unit take effect."""
+    return f"systemctl daemon-reload && {_restart(unit, case)}"
+
+
+def _restart(unit: str, case: Case) -> Command:
     # A socket unit isn't started while its service runs.
-    service = case.service.name if case.service and unit.endswith(".socket") else ""
-    stop = f"systemctl stop {service} && " if service else ""
-    return f"systemctl daemon-reload && {stop}systemctl restart {unit}"
+    is_socket = unit.endswith(".socket")
+    stop = ("systemctl", "stop", case.service.name) if is_socket and case.service else ()
+    return restart(unit, safe=is_socket)._replace(first=stop)
 
 
 def _finding(rule: Rule, hit: Hit, case: Case) -> Finding:
     subject, file, line, text = _place(hit.at, case)
-    then = hit.then
-    if isinstance(hit.fix, Lines) and case.host is not None:
-        then = _effect(hit.fix.unit, case)
-    return Finding(rule, subject, file, line, text, hit.because, hit.fix, then)
+    fix, then = hit.fix, hit.then
+    if isinstance(fix, Lines) and case.host is not None:
+        then = _effect(fix.unit, case)
+        if _holds_already(fix, case):
+            # Written once more it would change nothing: what runs is older than its unit.
+            fix, then = _restart(fix.unit, case), ""
+    return Finding(rule, subject, file, line, text, hit.because, fix, then, hit.unit, hit.path)
+
+
+def _holds_already(fix: Lines, case: Case) -> bool:
+    """Whether the unit has all of a fix's lines, in which the last line of a kind holds."""
+    unit = next((it for it in case.deployment.units if it.name == fix.unit), None)
+    wanted = [line.partition("=") for line in fix.lines if not line.endswith("=")]
+    return unit is not None and all(
+        value in unit.words(key, fix.section)
+        if key in ("Environment", "Requires", "After")
+        else unit.value(key, section=fix.section) == value
+        for key, _, value in wanted
+    )
 
 
 def _place(at: Entry | Unit | str, case: Case) -> tuple[str, str, int, str]:

@@ -91,7 +91,8 @@ class Hit(NamedTuple):
     `at` is the line at fault, or the unit where a line is missing, or the name of what it is
     about on a running system. `because` is one sentence. `unit` is the deployment's unit that
     can silence it, "" where `at` is that unit. `then` is the command that a fix needs after it
-    to take effect; for lines of a unit it need not be said.
+    to take effect; for lines of a unit it need not be said. `path` is the file that it is about:
+    the socket's, or the directory or program that refuses. `causes` goes by it.
     """
 
     at: Entry | Unit | str
@@ -99,6 +100,7 @@ class Hit(NamedTuple):
     fix: Fix
     unit: str = ""
     then: str = ""
+    path: str = ""
 
 
 Check = Callable[[Case], Iterator[Hit]]
@@ -123,6 +125,10 @@ class Rule(NamedTuple):
         return self.id >= "SDA100"
 
 
+Place = tuple[str, str, str, str]
+"""What tells a finding from others: its rule, its subject, the line at fault, the file."""
+
+
 class Finding(NamedTuple):
     """A rule that is broken, where, why, and what fixes it."""
 
@@ -134,3 +140,21 @@ class Finding(NamedTuple):
     because: str
     fix: Fix
     then: str = ""  # the command with which the fix takes effect, where it needs one
+    unit: str = ""  # the deployment's unit that it concerns, "" where that is the subject
+    path: str = ""  # the file that it is about, "" where there is none
+    because_of: tuple["Finding", ...] = ()  # what explains it, the nearest first (`causes`)
+
+    @property
+    def depth(self) -> int:
+        """How many findings lie above it: 0 for one that nothing explains."""
+        return 1 + self.because_of[0].depth if self.because_of else 0
+
+    @property
+    def place(self) -> Place:
+        """What tells it from other findings, and stays while its reason changes: counts, times."""
+        return self.rule.id, self.subject, self.text, self.path
+
+    @property
+    def name(self) -> str:
+        """What to call it in a sentence: SDA110 mysite.service."""
+        return f"{self.rule.id} {self.subject}"

@@ -1,4 +1,10 @@
-"""Apply the fixes of findings that are safe, one by one, each shown first (doctor --fix).
+"""Apply safe fixes, one cause at a time, and look again after each (doctor --fix).
+
+A command that ran has fixed nothing by that: the finding must be gone. So after each fix the
+deployment is examined anew, and what counts is what is found then. A fix that has been applied is
+never applied again, and what follows from a finding that is still there is left alone: its fix
+would be undone by its cause. Only what the first look has found is touched, since that is what was
+shown; what a fix has brought up is said.
 
 Lines go into a drop-in of our own, NAME.d/zz-sdactivate-doctor.conf, so that nothing that
 somebody wrote is touched and removing that file undoes them all. Its name comes after those that
@@ -7,12 +13,12 @@ people give theirs (systemctl edit: override.conf): the last one holds. Commands
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from difflib import unified_diff
 from pathlib import Path
 
-from sdactivate.doctor.finding import Command, Finding, Fix, Lines
-from sdactivate.errors import Error
+from sdactivate.doctor.finding import Command, Finding, Fix, Lines, Place
+from sdactivate.errors import Error, said
 from sdactivate.terminal import tell
 
 _UNITS = Path("/etc/systemd/system")
@@ -22,53 +28,95 @@ _DROP_IN = "zz-sdactivate-doctor.conf"
 _FIRST = "# Written by `sdactivate doctor --fix`; remove this file to undo it.\n"
 
 Ask = Callable[[str], bool]
+Look = Callable[[], Sequence[Finding]]
+"""Examine the same deployments anew."""
 
 
-def apply(findings: Sequence[Finding], ask: Ask, units: Path = _UNITS) -> int:
-    """Show each safe fix of `findings`, and apply those that `ask` says yes to.
+def apply(findings: Sequence[Finding], ask: Ask, look: Look, units: Path = _UNITS) -> int:
+    """Show each safe fix of `findings`, and apply those that `ask` says yes to, causes first.
 
-    Returns how many were applied. What is shown goes to standard error. Sockets aren't restarted
-    without being asked: where a drop-in changes one, the command that is left to run is said.
-    Raises Error for a command that fails, and OSError where a drop-in can't be written.
+    findings: what is found, as `causes.arrange` has put it.
+    look: finds anew, after each fix.
+    units: where drop-ins go.
+
+    Returns how many of `findings` are gone at the end. What is shown goes to standard error, the
+    words of a command that fails included. Sockets aren't restarted without being asked: where a
+    drop-in changes one, the command that is left to run is said. Raises what `look` raises.
     """
-    applied: list[Fix] = []
+    first, now = {it.place for it in findings}, findings
+    tried: list[Fix] = []
     changed: dict[str, str] = {}
+    told: set[Place] = set()
     try:
-        for finding in findings:
-            if finding.fix not in applied and _fix(finding, ask, units):
-                applied.append(finding.fix)
-                if isinstance(finding.fix, Lines):
-                    changed[finding.fix.unit] = finding.then
+        while finding := next((it for it in now if it.place in first - told), None):
+            told.add(finding.place)
+            if not _is_due(finding, now, tried) or not _fix(finding, ask, units, changed):
+                continue
+            tried.append(finding.fix)
+            known = {it.place for it in now}
+            now = look()
+            _tell_outcome(finding, known & first, now)
     finally:  # what was written holds, whatever has failed after it
-        if changed:
-            run(_RELOAD)
-        for unit, then in changed.items():
-            effect = then.removeprefix(f"{Command(_RELOAD)} && ")
+        for unit, effect in changed.items():
             tell(f"{unit} has changed; it takes effect with: {effect}")
-    return len(applied)
+    for finding in now:
+        if finding.place not in first:
+            tell(f"found now, and left as it is: {finding.name}: {finding.because}")
+    left = {it.place for it in now}
+    return sum(it.place not in left for it in findings)
 
 
-def _fix(finding: Finding, ask: Ask, units: Path) -> bool:
-    """Show what fixes one finding; apply it and return True if it is safe and agreed to."""
-    about, fix = f"{finding.rule.id} {finding.subject}:", finding.fix
-    if not fix.safe:
-        tell(f"{about} left to you: {fix}")
-    elif isinstance(fix, Lines):
-        path, old, new = drop_in(fix, units)
-        if new == old:
-            tell(f"{about} {path} has it, but a later file differs")
-            return False
-        tell(f"{about}\n{diff(path, old, new)}")
-        if ask("write it?"):
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(new, encoding="utf-8")
-            return True
-    elif isinstance(fix, Command):
-        tell(f"{about} {fix}")
-        if ask("run it?"):
-            for argv in fix.steps:
-                run(argv)
-            return True
+def _is_due(finding: Finding, now: Sequence[Finding], tried: Sequence[Fix]) -> bool:
+    """Whether nothing stands before this fix: no cause that is still found, no earlier try."""
+    about, found = f"{finding.name}:", {it.place for it in now}
+    if cause := next((it for it in finding.because_of if it.place in found), None):
+        tell(f"{about} left until {cause.name} is fixed, which explains it")
+    elif finding.fix in tried:
+        tell(f"{about} its fix has been applied, and it is still there: {finding.fix}")
+    else:
+        return True
+    return False
+
+
+def _tell_outcome(finding: Finding, before: Collection[Place], now: Sequence[Finding]) -> None:
+    """Say whether a finding is gone, and which of those that there were before are gone with it."""
+    after = {it.place: it for it in now}
+    if still := after.get(finding.place):
+        tell(f"{finding.name}: still there: {still.because}")
+        return
+    more = sorted(f"{it[0]} {it[1]}" for it in before if it not in after and it != finding.place)
+    tell(f"{finding.name}: gone" + (f", and with it {', '.join(more)}" if more else ""))
+
+
+def _fix(finding: Finding, ask: Ask, units: Path, changed: dict[str, str]) -> bool:
+    """Show what fixes one finding; apply it and return True if it is safe and agreed to.
+
+    changed: gets the unit that lines were written for, and with which command they take effect.
+    """
+    about, fix = f"{finding.name}:", finding.fix
+    try:
+        if not fix.safe:
+            tell(f"{about} left to you: {fix}")
+        elif isinstance(fix, Lines):
+            path, old, new = drop_in(fix, units)
+            if new == old:
+                tell(f"{about} {path} has it, but a later file differs")
+                return False
+            tell(f"{about}\n{diff(path, old, new)}")
+            if ask("write it?"):
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(new, encoding="utf-8")
+                changed[fix.unit] = finding.then.removeprefix(f"{Command(_RELOAD)} && ")
+                run(_RELOAD)
+                return True
+        elif isinstance(fix, Command):
+            tell(f"{about} {fix}")
+            if ask("run it?"):
+                for argv in fix.steps:
+                    run(argv)
+                return True
+    except (Error, OSError) as error:
+        tell(f"{about} failed: {said(error)}")
     return False
 
 
@@ -100,8 +148,8 @@ def run(argv: Sequence[str]) -> None:
     except subprocess.TimeoutExpired:
         raise Error(f"{command}: it has not ended within {_PATIENCE} seconds") from None
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise Error(f"{command}: {said or f'exit {done.returncode}'}")
+        words = done.stderr.decode(errors="replace").strip()
+        raise Error(f"{command}: {words or f'exit {done.returncode}'}")
 
 
 def asker(*, yes: bool) -> Ask:

@@ -21,7 +21,6 @@ from sdactivate.doctor.host_state import HostState
 from sdactivate.errors import Error
 from sdactivate.terminal import escape
 
-_ORDER = ("error", "warning", "note")
 _STYLE = Path(__file__).with_name("page.css")
 
 
@@ -79,7 +78,7 @@ def _case(case: Case, findings: Sequence[Finding], *, several: bool) -> Iterable
         yield "</ol>"
     yield "</section>"
     yield f"<section><h2>Findings{name}</h2>"
-    yield from map(_finding, sorted(findings, key=lambda it: _ORDER.index(it.rule.severity)))
+    yield from _findings(findings)
     yield "" if findings else "<p>Nothing found.</p>"
     yield "</section>"
     yield from _exposure(case, name)
@@ -202,19 +201,33 @@ def _service(case: Case) -> Iterable[str]:
     yield from _stop("Sandbox", [f"system read-only: {system}", *sandbox])
 
 
-def _finding(finding: Finding) -> str:
+def _findings(findings: Sequence[Finding]) -> Iterable[str]:
+    """Each cause, and inside its box those of what follows from it."""
+    opened = 0
+    for finding in findings:
+        yield "</article>" * max(0, opened - finding.depth)
+        opened = finding.depth + 1
+        yield from _finding(finding)
+    yield "</article>" * opened
+
+
+def _finding(finding: Finding) -> Iterable[str]:
+    rule, follows = finding.rule, bool(finding.because_of)
     place = report.where(finding)
-    at = f"<p><code>{_shown(place)}</code></p>" if place else ""
-    text = f"<pre>{_shown(finding.text)}</pre>" if finding.text else ""
-    then = f"<p>Then:</p><pre>{_shown(finding.then)}</pre>" if finding.then else ""
-    rule = finding.rule
-    return (
-        f'<article class="finding {rule.severity}">'
+    if follows:
+        yield f"<p>So, because of {_shown(finding.because_of[0].name)}:</p>"
+    yield f'<article class="finding {rule.severity}">'
+    yield (
         f'<h3><span class="tag">{rule.severity} {rule.id}</span> {_shown(rule.what)}: '
-        f"{_shown(finding.subject)}</h3>{at}{text}<p>{_shown(finding.because)}.</p>"
-        f"<p>{_shown(rule.why)} <cite>{_shown(rule.source)}</cite></p>"
-        f"<p>Fix it:</p><pre>{_shown(str(finding.fix))}</pre>{then}</article>"
+        f"{_shown(finding.subject)}</h3>"
     )
+    yield f"<p><code>{_shown(place)}</code></p>" if place else ""
+    yield f"<pre>{_shown(finding.text)}</pre>" if finding.text else ""
+    yield f"<p>{_shown(finding.because)}.</p>"
+    yield f"<p>{_shown(rule.why)} <cite>{_shown(rule.source)}</cite></p>"
+    yield f"<p>{'After its cause, if it is still found' if follows else 'Fix it'}:</p>"
+    yield f"<pre>{_shown(str(finding.fix))}</pre>"
+    yield f"<p>Then:</p><pre>{_shown(finding.then)}</pre>" if finding.then else ""
 
 
 def _exposure(case: Case, name: str) -> Iterable[str]:

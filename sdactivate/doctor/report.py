@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,23 +15,35 @@ _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def as_text(findings: Sequence[Finding]) -> str:
-    """Return the findings for people, by what they are about; one line where there is none."""
+    """Return the findings for people: each cause, and beneath it what follows from it.
+
+    findings: as `causes.arrange` has put them. One line where there is none.
+    """
     if not findings:
         return "nothing found\n"
-    ordered = sorted(findings, key=lambda it: it.subject)
-    blocks = []
-    for subject, group in groupby(ordered, key=lambda it: it.subject):
-        blocks.append("\n".join([escape(subject), *(_block(it) for it in group)]))
-    return "\n\n".join(blocks) + f"\n\n{count(findings)}\n"
+    lines: list[str] = []
+    heading = ""
+    for finding in findings:
+        if not finding.because_of and finding.subject != heading:
+            heading = finding.subject
+            lines += ["", heading] if lines else [heading]
+        lines += _block(finding)
+    return "\n".join(map(escape, lines)) + f"\n\n{count(findings)}\n"
 
 
-def _block(finding: Finding) -> str:
-    lines = [f"  {finding.rule.severity} {finding.rule.id}: {finding.rule.what}"]
+def _block(finding: Finding) -> list[str]:
+    indent, rule = "  " * (1 + finding.depth), finding.rule
+    if finding.because_of:
+        lines = [f"so    {rule.severity} {rule.id}: {rule.what} ({finding.subject})"]
+    else:
+        lines = [f"{rule.severity} {rule.id}: {rule.what}"]
     if place := where(finding):
-        lines.append(f"    at    {place}" + (f": {finding.text}" if finding.text else ""))
-    lines += [f"    why   {finding.because}", f"    fix   {finding.fix}"]
-    lines += [f"    then  {finding.then}"] if finding.then else []
-    return "\n".join(map(escape, lines))
+        lines.append(f"  at    {place}" + (f": {finding.text}" if finding.text else ""))
+    lines += [f"  why   {finding.because}"]
+    # What follows may be over with its cause: its fix is what is left to do then, if anything.
+    lines += [f"  {'after' if finding.because_of else 'fix  '} {finding.fix}"]
+    lines += [f"  then  {finding.then}"] if finding.then else []
+    return [f"{indent}{line}" for line in lines]
 
 
 def where(finding: Finding) -> str:
@@ -66,6 +77,12 @@ def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
             "fix": str(it.fix),
             "then": it.then or None,
             "safe": it.fix.safe,
+            "explained_by": [
+                {"rule": rule, "subject": subject}
+                for rule, subject in dict.fromkeys(
+                    (cause.rule.id, cause.subject) for cause in it.because_of
+                )
+            ],
         }
         for it in findings
     ]
@@ -91,6 +108,7 @@ def as_sarif(findings: Sequence[Finding]) -> dict[str, Any]:
             "level": it.rule.severity,
             "message": {"text": escape(_message(it))},
             "locations": [_location(it)],
+            **_related(it),
         }
         for it in findings
     ]
@@ -102,6 +120,16 @@ def as_sarif(findings: Sequence[Finding]) -> dict[str, Any]:
 def _message(finding: Finding) -> str:
     then = f", then: {finding.then}" if finding.then else ""
     return f"{finding.subject}: {finding.because}. Fix it: {finding.fix}{then}"
+
+
+def _related(finding: Finding) -> dict[str, Any]:
+    """The causes of a finding, as places that are related to it (3.27.22)."""
+    causes = [
+        {**_location(it), "message": {"text": escape(f"{it.name} explains it: {it.rule.what}")}}
+        for it in finding.because_of
+    ]
+    different = [it for place, it in enumerate(causes) if it not in causes[:place]]
+    return {"relatedLocations": different} if different else {}
 
 
 def _location(finding: Finding) -> dict[str, Any]:

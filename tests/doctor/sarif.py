@@ -42,6 +42,12 @@ _LOCATION = _object(  # 3.28, 3.33
     physicalLocation=_PHYSICAL,
     logicalLocations=_list(_object("", fullyQualifiedName=_TEXT)),
 )
+_RELATED = _object(  # 3.28.5: why it is related
+    "message",
+    physicalLocation=_PHYSICAL,
+    logicalLocations=_list(_object("", fullyQualifiedName=_TEXT)),
+    message=_MESSAGE,
+)
 _RULE = _object(  # 3.49, 3.50
     "id",
     id=_TEXT,
@@ -57,6 +63,7 @@ _RESULT = _object(  # 3.27
     level=_LEVEL,
     message=_MESSAGE,
     locations=_list(_LOCATION),
+    relatedLocations={**_list(_RELATED), "uniqueItems": True},  # 3.27.22
 )
 _DRIVER = _object("name", name=_TEXT, version=_TEXT, rules={**_list(_RULE), "uniqueItems": True})
 _RUN = _object("tool", tool=_object("driver", driver=_DRIVER), results=_list(_RESULT))  # 3.14

@@ -10,18 +10,25 @@ import pytest
 from sdactivate.doctor.finding import Advice, Command, Finding, Fix, Lines
 from sdactivate.doctor.fix import apply, asker, drop_in
 from sdactivate.doctor.rules import BY_ID
-from sdactivate.errors import Error
 
 
-def finding(fix: Fix) -> Finding:
-    return Finding(BY_ID["SDA015"], "web.socket", "", 0, "", "because", fix)
+def finding(fix: Fix, rule: str = "SDA015", text: str = "") -> Finding:
+    return Finding(BY_ID[rule], "web.socket", "", 0, text, "because", fix)
+
+
+def touch(path: Path) -> Command:
+    return Command(("touch", str(path)), safe=True)
 
 
 def test_only_what_is_agreed_to_is_run(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    fixes = [Command(("touch", str(path)), safe=True) for path in (first, second)]
+    found = [finding(touch(path), text=path.name) for path in (first, second)]
     answers = iter([False, True])
-    assert apply([finding(it) for it in fixes], lambda _: next(answers)) == 1
+
+    def look() -> list[Finding]:
+        return [it for it in found if not (tmp_path / it.text).exists()]
+
+    assert apply(found, lambda _: next(answers), look) == 1
     assert not first.exists()
     assert second.exists()
 
@@ -37,24 +44,76 @@ def test_what_is_not_safe_is_said_and_never_asked(
         Lines("web.socket", "Socket", ("SocketMode=0660",)),
         Advice("move it"),
     ]
-    assert apply([finding(it) for it in fixes], ask, tmp_path) == 0
+    found = [finding(it, text=str(it)) for it in fixes]
+    assert apply(found, ask, lambda: found, tmp_path) == 0
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().err.count("left to you") == 3
 
 
-def test_one_fix_for_several_findings_is_applied_once(tmp_path: Path) -> None:
+def test_a_fix_is_applied_once_whatever_it_has_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command that ran is no fix: what is found after it counts."""
     log = tmp_path / "log"
     fix = Command(("sh", "-c", f"echo once >>{log}"), safe=True)
-    assert apply([finding(fix), finding(fix)], lambda _: True) == 1
+    found = [finding(fix, text="a"), finding(fix, text="b")]
+    assert apply(found, lambda _: True, lambda: found) == 0
     assert log.read_text() == "once\n"
+    said = capsys.readouterr().err
+    assert "SDA015 web.socket: still there: because" in said
+    assert "its fix has been applied, and it is still there" in said
 
 
-def test_a_command_that_fails_is_an_error_with_its_own_words() -> None:
-    fix = Command(("sh", "-c", "echo too bad >&2; exit 3"), safe=True)
-    with pytest.raises(Error, match="too bad"):
-        apply([finding(fix)], lambda _: True)
-    with pytest.raises(Error, match="no-such-program isn't installed here"):
-        apply([finding(Command(("no-such-program", "-x"), safe=True))], lambda _: True)
+def test_what_follows_waits_for_its_cause_and_goes_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done, again = tmp_path / "cause", tmp_path / "effect"
+    cause = finding(touch(done), "SDA113")
+    effect = finding(touch(again), "SDA110")._replace(because_of=(cause,))
+
+    def look() -> list[Finding]:
+        return [] if done.exists() else [cause, effect]
+
+    assert apply([cause, effect], lambda question: False, look) == 0
+    assert "SDA110 web.socket: left until SDA113 web.socket is fixed" in capsys.readouterr().err
+    assert apply([cause, effect], lambda question: True, look) == 2
+    assert not again.exists()
+    said = capsys.readouterr().err
+    assert "SDA113 web.socket: gone, and with it SDA110 web.socket\n" in said
+
+
+def test_what_outlives_its_cause_is_fixed_after_it(tmp_path: Path) -> None:
+    done, again = tmp_path / "cause", tmp_path / "effect"
+    cause, effect = finding(touch(done), "SDA110"), finding(touch(again), "SDA109")
+
+    def look() -> list[Finding]:
+        here = [] if done.exists() else [cause]
+        return here if again.exists() else [*here, effect._replace(because_of=tuple(here))]
+
+    assert apply(look(), lambda question: True, look) == 2
+    assert again.exists()
+
+
+def test_what_a_fix_brings_up_is_said_and_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = finding(touch(tmp_path / "no"), "SDA114")
+    assert apply([finding(touch(tmp_path / "a"))], lambda _: True, lambda: [new]) == 1
+    assert "found now, and left as it is: SDA114 web.socket: because" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_command_that_fails_is_told_in_its_own_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = [
+        finding(Command(("sh", "-c", "echo too bad >&2; exit 3"), safe=True), text="a"),
+        finding(Command(("no-such-program", "-x"), safe=True), text="b"),
+    ]
+    assert apply(found, lambda _: True, lambda: found) == 0
+    said = capsys.readouterr().err
+    assert "too bad" in said
+    assert "no-such-program isn't installed here" in said
 
 
 def test_a_drop_in_keeps_what_it_has(tmp_path: Path) -> None:
@@ -76,7 +135,7 @@ def test_lines_that_a_later_file_overrides_are_not_written_again(
     path, _, new = drop_in(fix, tmp_path)
     path.parent.mkdir()
     path.write_text(new)
-    assert apply([finding(fix)], lambda _: True, tmp_path) == 0
+    assert apply([found := finding(fix)], lambda _: True, lambda: [found], tmp_path) == 0
     assert f"{path} has it, but a later file differs" in capsys.readouterr().err
     assert path.read_text() == new
 

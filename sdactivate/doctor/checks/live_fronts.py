@@ -82,6 +82,7 @@ def front_refused(case: Case) -> Iterator[Hit]:
             (fix := _opens(unit, installed, verdict)),
             unit,
             _start_anew(fix, installed),
+            verdict.node.path if verdict.node else "",
         )
 
 
@@ -134,6 +135,7 @@ def masked(case: Case) -> Iterator[Hit]:
             f"{installed.front.title} can't connect to {path}: {_because(path, verdict)}",
             Command(("setfacl", "-m", f"m::{mask}", node.path), True),
             unit,
+            path=node.path,
         )
 
 
@@ -191,6 +193,7 @@ def front_log(case: Case) -> Iterator[Hit]:
                         f"{_shortened(hits[-1], template, path)}",
                         Advice("what else is found; if nothing is, it is over and soon forgotten"),
                         unit,
+                        path=path,
                     )
 
 
@@ -322,6 +325,7 @@ def others_connect(case: Case) -> Iterator[Hit]:
                 f"as {ways[0]}",
                 _shut(case, unit, running),
                 unit,
+                path=path,
             )
 
 

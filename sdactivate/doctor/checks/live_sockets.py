@@ -76,7 +76,8 @@ def file_lost(case: Case) -> Iterator[Hit]:
             how = "is not the file that it made: nobody can connect"
         else:
             how = "is gone: nobody can connect"
-        yield Hit(unit, f"{unit} is active, but {path} {how}", _restart(case, unit))
+        because = f"{unit} is active, but {path} {how}"
+        yield Hit(unit, because, _restart(case, unit), path=path)
 
 
 def socket_failed(case: Case) -> Iterator[Hit]:

@@ -97,6 +97,7 @@ def _eaten(entry: Entry, service: Unit, path: str, made: str, kept: bool) -> Hit
             f"let the socket lie outside: ListenStream={common.usual_path(service)} in the "
             "socket unit"
         ),
+        path=path,
     )
 
 
@@ -252,6 +253,7 @@ def hidden_home(case: Case) -> Iterator[Hit]:
                             "move the application and its virtual environment to "
                             f"/srv/{service.prefix} or /opt/{service.prefix}"
                         ),
+                        path=path,
                     )
                     break
 

@@ -125,6 +125,7 @@ def closed_directory(case: Case) -> Iterator[Hit]:
                     f"if systemd makes {parent}, it belongs to root:root with mode "
                     f"{entry.value}: no front can search it, whatever the socket's mode",
                     Lines(socket.name, "Socket", ("DirectoryMode=0755",), True),
+                    path=parent,
                 )
 
 

@@ -1,0 +1,177 @@
+"""Causes before effects: which finding explains which, and in what order they are shown.
+
+One thing is broken, and all that depends on it is broken too. A program that its user can't read
+(SDA113) makes the service fail (SDA110); a service that fails again and again takes its socket
+with it (SDA109); then the front logs that it can't connect (SDA111). Four findings, one cause:
+who fixes the second, the third or the fourth has fixed nothing.
+
+A row of `TABLE` says "rule X explains rule Y where both are about the same thing", and what that
+thing is. It holds of what was found, never of what might be: two findings that do not share it
+have nothing to do with one another. The rows make no circle, so every finding leads up to one
+that nothing explains: a root.
+
+A finding with several causes is shown beneath the one that lies deepest, since that is the one
+nearest to it: SDA113 above SDA110 above SDA109, although SDA113 explains both. `because_of` has
+them all, that one first.
+
+Roots come in this order: what keeps requests from being answered now (`OUTAGE`), or explains a
+finding that does; then by the gravest finding at it or beneath it; then in the order of the rules.
+So the first finding shown is the cause of what was noticed, not the first of its symptoms.
+
+To add a rule: add a row for each rule that it explains, and one for each that explains it; add it
+to `OUTAGE` where clients get errors while it is found. Its hits need `path` where they are about a
+file, and `unit` where they are about a socket unit but found at something else (the front).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from sdactivate.doctor.checks.common import under
+from sdactivate.doctor.finding import Finding
+
+Shared = Callable[[Finding, Finding], bool]
+"""Whether a cause and an effect are about the same thing."""
+
+
+def same_socket(cause: Finding, effect: Finding) -> bool:
+    """Both are about one socket unit, or at least one of it and one of what connects to it."""
+    return bool(_sockets(cause) & _sockets(effect))
+
+
+def same_unit(cause: Finding, effect: Finding) -> bool:
+    """Both are about one unit."""
+    return cause.subject == effect.subject
+
+
+def same_path(cause: Finding, effect: Finding) -> bool:
+    """Both are about one file."""
+    return bool(cause.path) and cause.path == effect.path
+
+
+def on_the_way(cause: Finding, effect: Finding) -> bool:
+    """The effect is at a directory that leads to the cause's file, or at that file."""
+    return bool(cause.path and effect.path) and under(cause.path, effect.path)
+
+
+def same_site(cause: Finding, effect: Finding) -> bool:
+    """Both are of one deployment, as all are that are arranged together."""
+    return True
+
+
+def _sockets(finding: Finding) -> set[str]:
+    return {name for name in (finding.subject, finding.unit) if name.endswith(".socket")}
+
+
+class Row(NamedTuple):
+    """`cause` explains each of `effects`, where they share that."""
+
+    cause: str
+    effects: tuple[str, ...]
+    shared: Shared
+
+
+TABLE: tuple[Row, ...] = (
+    # A socket that is open: who else connects
+    Row("SDA001", ("SDA105",), same_socket),
+    Row("SDA002", ("SDA105",), same_socket),
+    Row("SDA114", ("SDA105",), same_path),
+    # A socket that can't be made, is not there, or is another's
+    Row("SDA004", ("SDA109", "SDA116"), same_unit),
+    Row("SDA007", ("SDA109", "SDA114"), same_unit),
+    Row("SDA009", ("SDA101", "SDA111"), same_path),
+    Row("SDA101", ("SDA111",), same_socket),
+    Row("SDA109", ("SDA111",), same_socket),
+    Row("SDA116", ("SDA111",), same_socket),
+    Row("SDA117", ("SDA107", "SDA111"), same_socket),
+    # The way to the socket
+    Row("SDA003", ("SDA102",), same_socket),
+    Row("SDA008", ("SDA106",), same_socket),
+    Row("SDA016", ("SDA102",), same_path),
+    Row("SDA114", ("SDA102", "SDA103"), same_path),
+    Row("SDA102", ("SDA111",), same_socket),
+    Row("SDA103", ("SDA111",), same_socket),
+    Row("SDA104", ("SDA111",), same_socket),
+    Row("SDA106", ("SDA111",), same_socket),
+    Row("SDA115", ("SDA111",), same_socket),
+    # The queue
+    Row("SDA015", ("SDA107",), same_unit),
+    Row("SDA108", ("SDA107",), same_unit),
+    # The service, and what it takes with it
+    Row("SDA019", ("SDA110",), same_unit),
+    Row("SDA022", ("SDA110",), same_unit),
+    Row("SDA022", ("SDA113",), on_the_way),
+    Row("SDA113", ("SDA110",), same_unit),
+    Row("SDA114", ("SDA110",), same_unit),
+    Row("SDA110", ("SDA107", "SDA109"), same_site),
+    Row("SDA014", ("SDA109",), same_unit),
+)  # fmt: skip
+
+OUTAGE = frozenset(
+    ("SDA004", "SDA019", "SDA101", "SDA102", "SDA103", "SDA104", "SDA106", "SDA109", "SDA110",
+     "SDA111", "SDA113", "SDA116", "SDA117", "SDA120", "SDA121")
+)  # fmt: skip
+"""Rules that are broken while clients get errors, or another answer than the site's."""
+
+_GRAVEST = ("error", "warning", "note")
+
+
+def arrange(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings of one deployment, each with its causes, in the order to show them.
+
+    A finding follows its first cause, and after it what it explains in its turn.
+    """
+    explained = _explained(findings)
+    children: dict[int, list[int]] = {}
+    for place, causes in explained.items():
+        children.setdefault(causes[0] if causes else -1, []).append(place)
+
+    def beneath(place: int) -> Iterator[int]:
+        yield place
+        for child in children.get(place, ()):
+            yield from beneath(child)
+
+    def urgency(root: int) -> tuple[bool, int, int]:
+        rules = [findings[place].rule for place in beneath(root)]
+        return (
+            not any(rule.id in OUTAGE for rule in rules),
+            min(_GRAVEST.index(rule.severity) for rule in rules),
+            root,
+        )
+
+    made: dict[int, Finding] = {}
+    order = [place for root in sorted(children.get(-1, ()), key=urgency) for place in beneath(root)]
+    return [_make(place, findings, explained, made) for place in order]
+
+
+def _make(
+    place: int,
+    findings: Sequence[Finding],
+    explained: dict[int, list[int]],
+    made: dict[int, Finding],
+) -> Finding:
+    """The finding at `place` with its causes, which are made before it."""
+    if place not in made:
+        causes = tuple(_make(it, findings, explained, made) for it in explained[place])
+        made[place] = findings[place]._replace(because_of=causes)
+    return made[place]
+
+
+def _explained(findings: Sequence[Finding]) -> dict[int, list[int]]:
+    """For each finding, by its place, the places of its causes, the nearest first."""
+    by_rule: dict[str, list[int]] = {}
+    for place, finding in enumerate(findings):
+        by_rule.setdefault(finding.rule.id, []).append(place)
+    causes: dict[int, dict[int, None]] = {place: {} for place in range(len(findings))}
+    for row in TABLE:
+        for cause in by_rule.get(row.cause, ()):
+            for effect in (it for rule in row.effects for it in by_rule.get(rule, ())):
+                if row.shared(findings[cause], findings[effect]):
+                    causes[effect][cause] = None
+    depths: dict[int, int] = {}
+
+    def depth(place: int) -> int:
+        if place not in depths:
+            depths[place] = max((1 + depth(it) for it in causes[place]), default=0)
+        return depths[place]
+
+    return {place: sorted(found, key=lambda it: -depth(it)) for place, found in causes.items()}
