@@ -14,8 +14,9 @@ A finding with several causes is shown beneath the one that lies deepest, since 
 nearest to it: SDA113 above SDA110 above SDA109, although SDA113 explains both. `because_of` has
 them all, that one first.
 
-Roots come in this order: what keeps requests from being answered now (`OUTAGE`), or explains a
-finding that does; then by the gravest finding at it or beneath it; then in the order of the rules.
+Roots come in this order: what keeps requests from being answered now (in the order of `OUTAGE`),
+or explains a finding that does; then by the gravest finding at it or beneath it; then in the order
+of the rules.
 So the first finding shown is the cause of what was noticed, not the first of its symptoms.
 
 To add a rule: add a row for each rule that it explains, and one for each that explains it; add it
@@ -79,6 +80,7 @@ TABLE: tuple[Row, ...] = (
     Row("SDA004", ("SDA109", "SDA116"), same_unit),
     Row("SDA007", ("SDA109", "SDA114"), same_unit),
     Row("SDA009", ("SDA101", "SDA111"), same_path),
+    Row("SDA122", ("SDA109", "SDA111"), same_socket),
     Row("SDA101", ("SDA111",), same_socket),
     Row("SDA109", ("SDA111",), same_socket),
     Row("SDA116", ("SDA111",), same_socket),
@@ -96,8 +98,10 @@ TABLE: tuple[Row, ...] = (
     # The queue
     Row("SDA015", ("SDA107",), same_unit),
     Row("SDA108", ("SDA107",), same_unit),
+    Row("SDA123", ("SDA107",), same_socket),
     # The service, and what it takes with it
     Row("SDA019", ("SDA110",), same_unit),
+    Row("SDA025", ("SDA110",), same_unit),
     Row("SDA022", ("SDA110",), same_unit),
     Row("SDA022", ("SDA113",), on_the_way),
     Row("SDA113", ("SDA110",), same_unit),
@@ -106,11 +110,14 @@ TABLE: tuple[Row, ...] = (
     Row("SDA014", ("SDA109",), same_unit),
 )  # fmt: skip
 
-OUTAGE = frozenset(
-    ("SDA004", "SDA019", "SDA101", "SDA102", "SDA103", "SDA104", "SDA106", "SDA109", "SDA110",
-     "SDA111", "SDA113", "SDA116", "SDA117", "SDA120", "SDA121")
-)  # fmt: skip
-"""Rules that are broken while clients get errors, or another answer than the site's."""
+OUTAGE = (
+    *("SDA122", "SDA116", "SDA109", "SDA101", "SDA117", "SDA004"),  # nothing listens
+    *("SDA019", "SDA025", "SDA113", "SDA110"),  # nothing answers
+    *("SDA106", "SDA104", "SDA103", "SDA102", "SDA121"),  # the front doesn't come through
+    *("SDA120", "SDA111"),
+)
+"""Rules that are broken while clients get errors, or another answer than the site's: the surest
+first. Of a front that isn't running the account alone is known."""
 
 _GRAVEST = ("error", "warning", "note")
 
@@ -130,10 +137,10 @@ def arrange(findings: Sequence[Finding]) -> list[Finding]:
         for child in children.get(place, ()):
             yield from beneath(child)
 
-    def urgency(root: int) -> tuple[bool, int, int]:
+    def urgency(root: int) -> tuple[int, int, int]:
         rules = [findings[place].rule for place in beneath(root)]
         return (
-            not any(rule.id in OUTAGE for rule in rules),
+            min((OUTAGE.index(it.id) for it in rules if it.id in OUTAGE), default=len(OUTAGE)),
             min(_GRAVEST.index(rule.severity) for rule in rules),
             root,
         )

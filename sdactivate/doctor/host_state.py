@@ -1,6 +1,7 @@
 """What the running system says of a deployment: units, sockets, processes, logs. Read once each."""
 
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from sdactivate.access import accounts, processes, sock_diag, words
 from sdactivate.access.path_walk import walk
 from sdactivate.access.permissions import Identity, Verdict, Way, judge
 from sdactivate.access.processes import Process
+from sdactivate.doctor.last_start import MOST_LINES, Cause, Line, cause, last_start
 from sdactivate.doctor.units import Deployment
 from sdactivate.errors import Error
 from sdactivate.front_config import Configuration
@@ -250,11 +252,6 @@ class HostState:
         """Return when systemd began to start a unit that runs, in seconds of the epoch."""
         return since_epoch(self.property(unit, "InactiveExitTimestampMonotonic"))
 
-    @cached_property
-    def since_loading(self) -> str:
-        """The option of journalctl(1) for what was said of units since systemd has read them."""
-        return self.machine.since_loading
-
     def complaint(self, unit: str) -> str:
         """Return why systemd last didn't start a unit, in its own words; "" where it has none."""
         # Not by --unit: journald can't tell the unit of a child that has ended before it looks.
@@ -263,6 +260,16 @@ class HostState:
         ends = [number for number, line in enumerate(lines) if _END.match(line)]
         said = [it for it in lines[ends[-2] + 1 if ends[1:] else 0 :] if not _SUMMARY.search(it)]
         return said[-1] if said else ""
+
+    def why(self, unit: str) -> Cause | None:
+        """Return why a unit's last start failed, as systemd and its processes have logged it."""
+        # Not by --unit: journald can't tell the unit of a child that has ended before it looks.
+        which = (f"_SYSTEMD_UNIT={unit}", "+", f"UNIT={unit}", "_UID=0")
+        fields = "--output-fields=MESSAGE,UNIT,INVOCATION_ID,_SYSTEMD_INVOCATION_ID"
+        written = self.machine.journal("--output=json", fields, f"--lines={2 * MOST_LINES}", *which)
+        lines = [line for text in written for line in _lines(text)]
+        is_restarting = self.property(unit, "ActiveState") == "activating"
+        return cause(last_start(lines, is_restarting=is_restarting))
 
     def journal(self, *options: str) -> list[str]:
         """Return lines of the journal, the newest last; none where there is no journal."""
@@ -281,6 +288,26 @@ def _journalctl(*options: str) -> list[str]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     return done.stdout.decode(errors="replace").splitlines()
+
+
+def _lines(written: str) -> list[Line]:
+    """The lines of one entry of the journal (systemd.journal-fields(7)), which may hold several.
+
+    A message that is no text comes as a list of bytes, one that is too long as nothing.
+    """
+    try:
+        entry = json.loads(written)
+    except ValueError:
+        return []
+    message = entry.get("MESSAGE")
+    if isinstance(message, list):
+        message = bytes(it for it in message if isinstance(it, int)).decode(errors="replace")
+    start = entry.get("INVOCATION_ID") or entry.get("_SYSTEMD_INVOCATION_ID") or ""
+    if not isinstance(message, str) or not isinstance(start, str):
+        return []
+    lines = [Line(text, "UNIT" in entry, start) for text in message.splitlines()]
+    matter = that_matter(line.text for line in lines)
+    return [line for line in lines if not line.by_systemd or line.text in matter]
 
 
 def _lies_in(path: str, directory: str) -> bool:

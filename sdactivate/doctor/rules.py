@@ -4,7 +4,9 @@ A rule's number is for ever: SDA0xx hold for unit files alone, SDA1xx need the r
 """
 
 from sdactivate.doctor.checks import (
+    bytecode,
     earlier_versions,
+    failures,
     live_fronts,
     live_services,
     live_sockets,
@@ -98,6 +100,9 @@ TABLE: tuple[Rule, ...] = (
          "peers only.",
          "CHANGELOG.md", "SDACTIVATE_PROTOCOL=, and SDACTIVATE_TRUST= unless it is http",
          earlier_versions.protocol_on_tcp),
+    Rule("SDA025", "error", "Type=notify for a server that never says that it is ready",
+         "systemd waits for READY=1 until TimeoutStartSec=, then stops the service.",
+         "systemd.service(5), sd_notify(3)", "Type=exec", services.never_ready),
     Rule("SDA101", "error", "The socket's file is gone or was replaced",
          "The unit stays active, but nobody can connect: the file is another one's.",
          "systemd issue 7274", "systemctl restart NAME.socket", live_sockets.file_lost),
@@ -136,14 +141,14 @@ TABLE: tuple[Rule, ...] = (
          "It is started for the next connection, and fails again.",
          "systemd.exec(5), Process Exit Codes",
          "what its last words say",
-         live_services.service_failed),
+         failures.service_failed),
     Rule("SDA111", "warning", "The front has logged that it could not connect",
          "Its clients got an error.",
          "measured: sdactivate/fronts.py", "see the finding", live_fronts.front_log),
     Rule("SDA112", "warning", "No compiled Python",
          "Where no .pyc files can be written, every start compiles everything (measured: 195 "
          "ms becomes 966).",
-         "py_compile", "sdactivate compile", live_services.not_compiled),
+         "py_compile", "sdactivate compile", bytecode.not_compiled),
     Rule("SDA113", "error", "The service's user can't read the program",
          "systemd drops to the user before it starts the program.",
          EXEC, "chmod, or another place", live_services.program_unreadable),
@@ -171,12 +176,19 @@ TABLE: tuple[Rule, ...] = (
          "What the site has put into its queue waits.",
          "systemd.exec(5), Process Exit Codes",
          "what its last words say, or systemctl start",
-         live_services.background_worker),
+         failures.background_worker),
     Rule("SDA121", "warning", "Another server of the front answers instead of the site",
          "A front takes the server that has the request's host name, or else its default one.",
          "nginx.org: How nginx processes a request",
          "take the default server away, or give the site's names (--server-name)",
          live_fronts.default_server),
+    Rule("SDA122", "error", "The socket's service can't be started",
+         "The socket unit is there, and fails at the next client.",
+         SOCKET, "systemctl unmask, or a service of that name", live_sockets.without_service),
+    Rule("SDA123", "warning", "The server shortens the queue",
+         "listen() on an inherited socket changes its backlog, whatever Backlog= says.",
+         "listen(2); measured: uvicorn, hypercorn", "the server's option for the backlog",
+         live_sockets.short_queue),
 )
 # fmt: on
 

@@ -19,6 +19,8 @@ _ROOT = Identity(0, 0, override=True)
         ("php8.2-fpm.service", _WEB, "others", False),
         ("cron.service", _ROOT, "capability", False),
         ("cron.service", _ROOT, "owner", False),
+        # root without the capability, as systemd's own services are, owns the socket still
+        ("systemd-logind.service", _ROOT._replace(override=False), "owner", False),
         # fronts, the site itself, people
         ("nginx.service", _WEB, "group", False),
         ("httpd.service", _WEB, "group", False),

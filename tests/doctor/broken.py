@@ -138,6 +138,14 @@ OFFLINE: dict[str, list[Broken]] = {
         Broken(socket="ListenStream=80", service=f"ExecStart=\nExecStart={_SERVE} --protocol=uwsgi",
                at="ListenStream=80"),
     ],
+    "SDA025": [
+        Broken(service=f"ExecStart=\nExecStart={line}\nType=notify", at="Type=notify")
+        for line in (
+            "/srv/web/bin/uvicorn --fd 3 web.asgi:application",
+            "/srv/web/bin/python -m hypercorn --bind fd://3 web.asgi:application",
+            f"{_SERVE} --server daphne",
+        )
+    ],
 }  # fmt: skip
 
 # Near misses: each looks like a rule's business and isn't.
@@ -179,6 +187,9 @@ FINE = [
     ),
     Broken(socket="ListenStream=80", service="ExecStart=\nExecStart=/usr/bin/gunicorn web.wsgi"),
     Broken(socket="ListenStream=80", service="Environment=SDACTIVATE_SERVER=gunicorn"),
+    Broken(service="ExecStart=\nExecStart=/usr/bin/uvicorn --fd 3 web.asgi:app\nType=exec"),
+    Broken(service="ExecStart=\nExecStart=/usr/bin/gunicorn -k uvicorn.workers.UvicornWorker w"),
+    Broken(service=f"ExecStart=\nExecStart={_SERVE} --server gunicorn"),
     Broken(socket="Accept=no\nBacklog=1024\nFlushPending=no\nRemoveOnStop=no"),
     Broken(
         service="ExecStart=\nExecStart=/home/b/python x\nProtectHome=yes\nBindReadOnlyPaths=/home/b"

@@ -91,7 +91,7 @@ def test_all_causes_are_named_the_nearest_first() -> None:
 
 def test_the_table_names_rules_and_makes_no_circle() -> None:
     edges = {(row.cause, effect) for row in causes.TABLE for effect in row.effects}
-    assert {name for edge in edges for name in edge} | causes.OUTAGE <= BY_ID.keys()
+    assert {name for edge in edges for name in edge} | {*causes.OUTAGE} <= BY_ID.keys()
     left = edges
     while roots := {cause for cause, _ in left} - {effect for _, effect in left}:
         left = {edge for edge in left if edge[0] not in roots}

@@ -7,9 +7,10 @@ import pytest
 
 from sdactivate.cli import main
 from sdactivate.doctor import units
+from sdactivate.doctor.checks.bytecode import not_compiled
 from sdactivate.doctor.checks.common import is_ours
 from sdactivate.doctor.checks.live_fronts import allowing, allows_peers, fields_set, says
-from sdactivate.doctor.checks.live_services import denials, not_compiled
+from sdactivate.doctor.checks.live_services import denials
 from sdactivate.doctor.checks.services import hidden_home
 from sdactivate.doctor.finding import Case, Command
 from sdactivate.doctor.host_state import HostState, stamp

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
+from sdactivate.backends import BACKENDS
 from sdactivate.doctor.finding import Case
 from sdactivate.systemd.unitfile import Entry, Unit, split
 
@@ -94,6 +95,21 @@ def command(entry: Entry, service: Unit) -> list[str]:
 def is_ours(service: Unit) -> bool:
     """Whether a service runs `sdactivate serve`, which alone knows our settings."""
     return any(_OURS.search(entry.value) for entry in service.entries_of("ExecStart"))
+
+
+def server(service: Unit) -> str:
+    """Return the name of the server that a service runs (backends.BACKENDS), "" for another.
+
+    Ours is "native" unless a setting says otherwise.
+    """
+    if is_ours(service):
+        return setting(service, "server") or "native"
+    for entry in service.entries_of("ExecStart"):
+        for word in command(entry, service):
+            name = posixpath.basename(word).removesuffix("-serve")  # waitress-serve
+            if name in BACKENDS:
+                return name
+    return ""
 
 
 def setting(service: Unit, name: str) -> str | None:

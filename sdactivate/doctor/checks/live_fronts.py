@@ -15,7 +15,9 @@ from sdactivate.access.permissions import SEARCH, Verdict, judge
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit, Lines, restart
 from sdactivate.doctor.host_state import HostState, InstalledFront, Machine
+from sdactivate.doctor.private import grant
 from sdactivate.peer_rules import PeerRule, kernel_version, needs
+from sdactivate.systemd.unitfile import Unit
 
 _ALLOW_PEER = re.compile(r"allow[-_]peer[=\s]+[\"']?\w", re.IGNORECASE)
 _WRITE_OF_GROUP = 0o020
@@ -113,7 +115,8 @@ def _opens(unit: str, installed: InstalledFront, verdict: Verdict) -> Fix:
             "user": ("setfacl", "-m", f"u:{installed.user}:{has}"),
         }
         give = by_class.get(verdict.by, ("setfacl", "-m", f"g:{installed.group}:x"))
-        return Command((*give, node.path))
+        instead = f"let the socket lie outside: {node.path} is private"
+        return grant(give, node.path, f"{instead}; ListenStream={_usual(unit)} in {unit}")
     if verdict.by == "group" and not node.mode & _WRITE_OF_GROUP:
         return Lines(unit, "Socket", ("SocketMode=0660",))
     if group in _NOT_TO_JOIN or installed.front.drops_groups:
@@ -121,6 +124,10 @@ def _opens(unit: str, installed: InstalledFront, verdict: Verdict) -> Fix:
     if verdict.by == "others":
         return Command(("usermod", "-aG", group, installed.user))
     return Lines(unit, "Socket", ("SocketMode=0660",))
+
+
+def _usual(unit: str) -> str:
+    return common.usual_path(Unit(unit, [], []))
 
 
 def masked(case: Case) -> Iterator[Hit]:
@@ -133,7 +140,12 @@ def masked(case: Case) -> Iterator[Hit]:
         yield Hit(
             installed.packaging.unit,
             f"{installed.front.title} can't connect to {path}: {_because(path, verdict)}",
-            Command(("setfacl", "-m", f"m::{mask}", node.path), True),
+            grant(
+                ("setfacl", "-m", f"m::{mask}"),
+                node.path,
+                f"let the socket lie outside of {node.path}, which is private",
+                safe=True,
+            ),
             unit,
             path=node.path,
         )

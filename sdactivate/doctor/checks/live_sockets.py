@@ -1,5 +1,6 @@
 """Checks on the running system: the sockets, their files and backlogs."""
 
+import contextlib
 import grp
 import os
 import pwd
@@ -7,10 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sdactivate.access import words
+from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Command, Hit, restart
 from sdactivate.doctor.host_state import HostState
 from sdactivate.doctor.units import service_of
-from sdactivate.systemd.systemctl import listed
+from sdactivate.systemd.systemctl import listed, since_epoch
 
 _SMALL = 1024
 _SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
@@ -27,6 +29,10 @@ _LOADS = {
     "masked": "systemctl unmask {0}",
     "error": "fix the line that `systemd-analyze verify {0}` shows",
 }
+_LISTENS = {"uvicorn": "--backlog", "hypercorn": "--backlog"}
+"""Servers that call listen() on a socket that they inherit, and their option for the backlog.
+Measured: uvicorn 2048, hypercorn 100."""
+_UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 _ACCOUNTS: dict[str, tuple[Callable[[str], object], str]] = {
     "SocketGroup": (grp.getgrnam, "groupadd"),
     "SocketUser": (pwd.getpwnam, "useradd"),
@@ -48,6 +54,25 @@ def _without_service(case: Case, socket: str, command: Command) -> Command:
     if not runs or socket in listed(case.running.property(service, "Requires")):
         return command
     return command._replace(first=("systemctl", "stop", service))
+
+
+def without_service(case: Case) -> Iterator[Hit]:
+    """A socket unit that is there, for a service that systemd can't start."""
+    for socket in case.sockets:
+        is_there = case.running.property(socket.name, "ActiveState") != "inactive"
+        if case.service is not None or socket.is_on("Accept") or not is_there:
+            continue
+        service = service_of(socket)
+        state = case.running.property(service, "LoadState")
+        mended = _LOADS.get(state, _LOADS["error"]).format(service)
+        again = f"systemctl restart {socket.name}"
+        masked = state == "masked"
+        yield Hit(
+            socket.name,
+            f"{service} is {state}: the socket unit fails at the next client",
+            Command(("systemctl", "unmask", service)) if masked else Advice(mended),
+            then=f"systemctl daemon-reload && {again}" if not masked else again,
+        )
 
 
 def not_listening(case: Case) -> Iterator[Hit]:
@@ -140,8 +165,10 @@ def _changed_by_hand(case: Case) -> Iterator[Hit]:
             for what, (found, wanted) in have.items()
             if wanted and found != wanted
         ]
+        way = path if wrong else ""
         asked = min(_backlog(host, unit), _most())
-        if 0 < listener.backlog < asked:  # 0 is `damaged`'s
+        # 0 is `damaged`'s, and what a server has asked for is `short_queue`'s.
+        if listener.backlog not in (0, asked) and not _service_listens(case, unit):
             wrong.append(f"room for {listener.backlog} waiting connections instead of {asked}")
         if wrong:
             yield Hit(
@@ -149,6 +176,55 @@ def _changed_by_hand(case: Case) -> Iterator[Hit]:
                 f"{path} has {', '.join(wrong)}: it was changed by hand, or its unit "
                 "was, and the socket was not restarted",
                 _restart(case, unit),
+                path=way,
+            )
+
+
+def _service_listens(case: Case, socket: str) -> bool:
+    """Whether the service has called listen() on its socket itself, with a backlog of its own.
+
+    Nobody does so by hand: the socket is systemd's. So it was the service, if it has run since the
+    socket was made, and its server is known for that or the unit has not been changed since.
+    """
+    host, service = case.running, case.service
+    if service is None:
+        return False
+    made = host.began(socket)
+    started = since_epoch(host.property(service.name, "ExecMainStartTimestampMonotonic"))
+    if started < made:
+        return False
+    return common.server(service) in _LISTENS or not _changed_since(case, socket, made)
+
+
+def _changed_since(case: Case, socket: str, moment: float) -> bool:
+    """Whether a file of a socket unit, or a directory of its drop-ins, is newer than that."""
+    unit = next(it for it in case.sockets if it.name == socket)
+    directories = [f"{place}/{socket}.d" for place in _UNIT_DIRECTORIES]
+    for name in (*unit.files, *directories, *(os.path.dirname(it) for it in unit.files)):
+        with contextlib.suppress(OSError):
+            if os.stat(name).st_mtime > moment and name not in _UNIT_DIRECTORIES:
+                return True
+    return False
+
+
+def short_queue(case: Case) -> Iterator[Hit]:
+    host = case.running
+    for unit, path in host.paths():
+        listener = host.listener(path)
+        asked = min(_backlog(host, unit), _most())
+        if not listener or not 0 < listener.backlog < min(asked, _SMALL):
+            continue
+        if case.service is not None and _service_listens(case, unit):
+            server = common.server(case.service)
+            option = _LISTENS.get(server, "")
+            more = f"{option} 4096 in ExecStart= of {case.service.name}"
+            yield Hit(
+                case.service.name,
+                f"{server or case.service.name} calls listen() on {path} itself, with room for "
+                f"{listener.backlog} waiting connections instead of the {asked} of {unit}",
+                Advice(more if option else f"let it listen with {asked}, or not at all"),
+                unit,
+                path=path,
             )
 
 

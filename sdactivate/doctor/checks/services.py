@@ -4,8 +4,10 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-from sdactivate.doctor.checks import common
+from sdactivate.access.permissions import SEARCH
+from sdactivate.doctor.checks import common, reach
 from sdactivate.doctor.finding import Advice, Case, Hit, Lines
+from sdactivate.external_servers import SERVERS
 from sdactivate.sandbox import HOMES, below_home
 from sdactivate.systemd.unitfile import Entry, Unit, split
 
@@ -150,6 +152,19 @@ def forking_wrapper(argv: list[str]) -> str:
     return ""
 
 
+def never_ready(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        kind = service.entry("Type")
+        server = SERVERS.get(common.server(service))
+        if kind and kind.value in ("notify", "notify-reload") and server and not server.notifies:
+            yield Hit(
+                kind,
+                f"{server.name} never tells systemd that it is ready: the start waits for it until "
+                "TimeoutStartSec=, and fails",
+                Lines(service.name, "Service", ("Type=exec",), True),
+            )
+
+
 def root(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
         if not common.is_root(service) or _needs_root(service):
@@ -233,15 +248,14 @@ def hidden_home(case: Case) -> Iterator[Hit]:
         user = common.user(service)
         for entry in [*service.entries_of("ExecStart"), *service.entries_of("WorkingDirectory")]:
             words = common.command(entry, service)
-            bound = service.words("BindReadOnlyPaths") + service.words("BindPaths")
             for word in words:
                 path = word
                 if case.host and word.startswith("/"):  # its links are this host's
                     path = below_home(word)
-                if not common.under(path, *HOMES) or common.under(
-                    path, *(it.partition(":")[0] for it in bound)
-                ):
+                if not common.under(path, *HOMES) or common.under(path, *reach.bound(service)):
                     continue
+                if case.host and reach.serves_from(case.host, service, word, SEARCH):
+                    continue  # by mounts of its own
                 reason = _hidden(path, user, hides, common.is_dynamic(service))
                 if reason:
                     status = "203/EXEC" if entry.key == "ExecStart" else "200/CHDIR"

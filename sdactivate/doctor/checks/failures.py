@@ -1,0 +1,160 @@
+"""Checks on the running system: what has failed to start or to stay, and why in its own words."""
+
+import glob
+import os
+import time
+from collections.abc import Iterator
+
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit
+from sdactivate.doctor.host_state import HostState
+from sdactivate.doctor.last_start import Cause
+from sdactivate.doctor.steps import STEPS
+from sdactivate.doctor.units import services
+from sdactivate.systemd.unitfile import Entry, Unit
+
+_RESULTS = {
+    "exit-code": "it left with exit code",
+    "signal": "it was killed by signal",
+    "core-dump": "it crashed with signal",
+    "timeout": "it was not ready, or did not stop, in time (TimeoutStartSec=, TimeoutStopSec=)",
+    "watchdog": "it stopped telling that it is alive (WatchdogSec=)",
+    "oom-kill": "the kernel killed it for want of memory (MemoryMax=)",
+    "protocol": "it left before it had said that it is ready (Type=)",
+    "start-limit-hit": "it was started too often in too short a time (StartLimitBurst=)",
+    "resources": "systemd couldn't start it",
+}
+# How often, and after how many seconds each, a service that is being restarted is looked at
+_LOOKS, _BETWEEN_LOOKS = 40, 0.03
+_NOTIFYING = ("notify", "notify-reload")
+_MOST_NAMED = 3  # lines of a unit that are quoted
+
+
+def service_failed(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        reason = _failure(case.running, service.name) if "@." not in service.name else ""
+        if reason:
+            yield _failed(case.running, service, reason)
+
+
+def background_worker(case: Case) -> Iterator[Hit]:
+    """Background workers stop with the site's socket unit: PartOf=."""
+    host = case.running
+    for socket in case.sockets:
+        if "@." in socket.name or host.property(socket.name, "ActiveState") != "active":
+            continue
+        for name in services(host.property(socket.name, "ConsistsOf")):
+            if case.service and name == case.service.name:
+                continue
+            if reason := _failure(host, name):
+                hit = _failed(host, Unit(name, [], []), reason)
+                yield hit._replace(because=f"{name}: {hit.because}")
+            elif host.property(name, "ActiveState") == "inactive" and (
+                host.property(name, "UnitFileState") in ("enabled", "generated")
+            ):
+                yield Hit(
+                    name,
+                    f"{name} is enabled, and does not run",
+                    Command(("systemctl", "start", name)),
+                )
+
+
+def _failed(host: HostState, service: Unit, reason: str) -> Hit:
+    cause = host.why(service.name)
+    fix: Fix = Command(("journalctl", "--unit", service.name, "--lines=50"))
+    if cause is None:
+        return Hit(service.name, reason, fix)
+    named = _named(service, cause)
+    if cause.kind == "not-ready":
+        said = f"; {common.server(service) or 'the program'} has not said that it is ready"
+    elif cause.kind:
+        said = f"; the reason: {cause.said}{f' ({named})' if named else ''}"
+    else:
+        said = f"; its last words: {cause.said}" if cause.said else ""
+    return Hit(service.name, reason + said, _fix(service, cause) or fix, path=cause.path)
+
+
+def _named(service: Unit, cause: Cause) -> str:
+    """The lines of the unit that a cause is about, where they say more than it does."""
+    entries: list[Entry] = []
+    if cause.kind == "environment":
+        entries = _missing(service, "EnvironmentFile")
+    elif cause.kind == "CREDENTIALS":
+        entries = _missing(service, "LoadCredential", "LoadCredentialEncrypted")
+    elif cause.kind == "EXEC" and (interpreter := _missing_interpreter(cause.path)):
+        return f"its first line names {interpreter}, which isn't there"
+    elif step := next((it for it in STEPS.values() if it.name == cause.kind), None):
+        held = [service.entries_of(key) for key in step.directives]
+        if cause.path:
+            entries = [it for lines in held for it in lines if cause.path in it.value]
+        else:
+            entries = [lines[-1] for lines in held if lines]
+    return ", ".join(map(str, entries[:_MOST_NAMED]))
+
+
+def _missing(service: Unit, *keys: str) -> list[Entry]:
+    """The lines that name a file which isn't there."""
+    found = []
+    for entry in (it for key in keys for it in service.entries_of(key)):
+        name = entry.value if entry.key == "EnvironmentFile" else entry.value.partition(":")[2]
+        path = common.resolve(name, service)
+        if path.startswith("/") and not glob.glob(path):  # "-" before it: it need not be there
+            found.append(entry)
+    return found
+
+
+def _missing_interpreter(program: str) -> str:
+    """The interpreter of a script, if the script is there and that is not."""
+    try:
+        with open(os.open(program, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            first = os.fsdecode(file.readline(256))
+    except OSError:
+        return ""
+    words = first[2:].split() if first.startswith("#!") else []
+    return words[0] if words and not os.path.exists(words[0]) else ""
+
+
+def _fix(service: Unit, cause: Cause) -> Fix | None:
+    if cause.kind == "not-ready" and service.value("Type") in _NOTIFYING:
+        return Advice(
+            "Type=exec, if the program does not tell systemd when it is ready (sd_notify(3)); "
+            f"else see what it waits for: journalctl --unit {service.name}"
+        )
+    if cause.kind == "environment":
+        return Advice('write the file, or put "-" before its path: then it need not be there')
+    if step := next((it for it in STEPS.values() if it.name == cause.kind), None):
+        return Advice(step.fix)
+    return None
+
+
+def _failure(host: HostState, service: str) -> str:
+    """What went wrong with a service the last time, "" for nothing."""
+    # While systemd starts it again, which fails within milliseconds and is tried 0.1 s later, there
+    # is no result. The one in between has the reason.
+    for _ in range(_LOOKS):
+        result = host.property(service, "Result")
+        if result not in ("success", "") or not _is_restarting(host, service):
+            break
+        time.sleep(_BETWEEN_LOOKS)
+        host.look_again(service)
+    status = host.property(service, "ExecMainStatus")
+    if result not in ("success", ""):
+        if result == "exit-code" and status in STEPS:
+            return f"status={status}/{STEPS[status].name}: {STEPS[status].what}"
+        if result == "exit-code" and status == "0":
+            return "another of its commands than ExecStart= failed (ExecStartPre=, ExecStartPost=)"
+        if result == "timeout" and host.property(service, "Type") in _NOTIFYING:
+            return "it was not ready, or did not stop, in time (Type=notify, TimeoutStartSec=)"
+        said = _RESULTS.get(result, result)
+        return f"{said} {status}" if said.endswith((" code", " signal")) else said
+    if host.property(service, "StatusErrno") not in ("0", ""):  # sd_notify(3): ERRNO=
+        return f"it says: {host.property(service, 'StatusText')}"
+    if _is_restarting(host, service):
+        restarts = host.property(service, "NRestarts")
+        return f"it does not stay: systemd has started it again {restarts} times"
+    return ""
+
+
+def _is_restarting(host: HostState, service: str) -> bool:
+    restarts = host.property(service, "NRestarts")
+    return restarts not in ("0", "") and host.property(service, "ActiveState") == "activating"

@@ -1,0 +1,78 @@
+"""What a service's process reaches: asked of the process that runs, else of the account.
+
+A site that serves has its program, whatever the way to it looks like from outside: its mount
+namespace shows it directories that are closed to its user (/var/lib/private), and bind mounts.
+"""
+
+import posixpath
+
+from sdactivate.access.accounts import STRANGER, account
+from sdactivate.access.path_walk import walk
+from sdactivate.access.permissions import Verdict, judge
+from sdactivate.access.processes import Process
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.host_state import HostState
+from sdactivate.errors import Error
+from sdactivate.systemd.unitfile import Unit
+
+_OWN = {
+    "StateDirectory": "/var/lib",
+    "CacheDirectory": "/var/cache",
+    "LogsDirectory": "/var/log",
+    "RuntimeDirectory": "/run",
+    "ConfigurationDirectory": "/etc",
+}
+"""Directories that systemd makes for a service, and lets it into: systemd.exec(5)."""
+
+
+def refusal(host: HostState, service: Unit, path: str, need: int) -> Verdict | None:
+    """Return what keeps a service from `path`, None if nothing does or nobody can tell.
+
+    need: the permission on what the path leads to, of access.permissions.
+    """
+    if process := _main(host, service):
+        verdict = judge(walk(path, process.root, need), process.identity)
+        return None if verdict.allowed else verdict
+    if common.under(path, *own_directories(service), *bound(service)):
+        return None
+    name = common.user(service)
+    try:
+        identity = account(name)
+    except Error:
+        # A dynamic user that doesn't exist while the service is down
+        if not common.is_dynamic(service):
+            return None
+        identity = STRANGER
+    verdict = judge(walk(path, need=need), identity)
+    return None if verdict.allowed or identity.override else verdict
+
+
+def serves_from(host: HostState, service: Unit, path: str, need: int) -> bool:
+    """Return whether the service runs, and its process reaches `path`."""
+    process = _main(host, service)
+    return process is not None and judge(walk(path, process.root, need), process.identity).allowed
+
+
+def _main(host: HostState, service: Unit) -> Process | None:
+    """The main process of a service that has started."""
+    its = {str(it.pid): it for it in host.processes if it.unit == service.name}
+    if not its or host.property(service.name, "ActiveState") != "active":
+        return None
+    return its.get(host.property(service.name, "MainPID"))
+
+
+def own_directories(service: Unit) -> list[str]:
+    """Return the directories that systemd makes for a service: those of a dynamic user, too."""
+    return [
+        posixpath.join(base, *private, common.resolve(word, service).partition(":")[0])
+        for key, base in _OWN.items()
+        for word in service.words(key)
+        for private in ((), ("private",))
+    ]
+
+
+def bound(service: Unit) -> list[str]:
+    """Return the paths at which a service sees what is bound there: BindPaths= and its kind."""
+    words = [*service.words("BindReadOnlyPaths"), *service.words("BindPaths")]
+    parts = (common.resolve(word, service).removeprefix("-").split(":") for word in words)
+    return [(*part, part[0])[1] for part in parts]

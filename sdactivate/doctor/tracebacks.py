@@ -1,0 +1,158 @@
+"""Read Python's tracebacks in the lines of a log, chains included, whatever stands around them.
+
+A server logs a traceback as lines of its own, some with a prefix ("ERROR:    Traceback …"), others
+indented or, in an exception group, behind a bar. Each traceback is a list of frames and then the
+exception; where one exception was raised while another was handled, or from it, Python writes
+them one after the other, the first one first, with a sentence between.
+
+Pure functions over lines, in time linear in them: any text may be given.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_START = re.compile(r"Traceback \(most recent call last\):\s*$")
+_FRAME = re.compile(r'\s*File "([^"]{1,4096})", line (\d{1,9})(?:, in (.{1,200}))?')
+_EXCEPTION = re.compile(r"((?:[^\W\d]\w{0,99}\.){0,20}[^\W\d]\w{0,99})(?:: (.*))?$")
+_CHAINED = (
+    "The above exception was the direct cause of the following exception:",
+    "During handling of the above exception, another exception occurred:",
+)
+_BAR = re.compile(r"^\s*(?:\+-[+-]*|\|)\s?")
+_SAID = 300  # letters of an exception's message that are kept
+_FRAMES = 2000  # lines that one traceback may have
+_LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python3|/lib/pypy|/bin/[^/]+$|^<")
+
+WRAPPERS = frozenset(
+    ("SystemExit", "KeyboardInterrupt", "CancelledError", "GeneratorExit", "HaltServer",
+     "BrokenPipeError", "WorkerShutdown", "WorkerTerminate", "BrokenProcessPool")
+)  # fmt: skip
+"""Exceptions that end a process or report that one has ended: never why."""
+_UNRAISABLE = re.compile(r"Exception ignored (?:in|while)|Task exception was never retrieved|"
+                         r"Exception in callback|Error in atexit|Error in sys\.excepthook"
+                         )  # fmt: skip
+"""What Python says of an exception that stops nothing, in the line before its traceback."""
+
+
+class Frame(NamedTuple):
+    """Where something was called: a file, its line, and that line's text where it is shown."""
+
+    file: str
+    line: int
+    text: str = ""
+
+    @property
+    def is_library(self) -> bool:
+        """Whether it is Python's or a package's own, not the site's."""
+        return _LIBRARY.search(self.file) is not None
+
+
+class Raised(NamedTuple):
+    """One exception: its class, its message's first line, and where it came from."""
+
+    name: str
+    message: str
+    frames: tuple[Frame, ...]
+
+    @property
+    def short(self) -> str:
+        """The class without its module."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def place(self) -> Frame | None:
+        """The site's own frame that is nearest to it, None where none is the site's."""
+        return next((it for it in reversed(self.frames) if not it.is_library), None)
+
+    def __str__(self) -> str:
+        return f"{self.short}: {self.message}" if self.message else self.short
+
+
+class Chain(NamedTuple):
+    """A traceback as it was written: exceptions in their order, the last is what was seen."""
+
+    raised: tuple[Raised, ...]
+    start: int
+    """The place of its first line."""
+    end: int
+    """The place of its last line."""
+    is_ignored: bool = False
+    """Whether Python itself says that it stopped nothing."""
+
+    @property
+    def causes(self) -> tuple[Raised, ...]:
+        """Those that say why: without what only ends a process."""
+        return tuple(it for it in self.raised if it.short not in WRAPPERS)
+
+    def __str__(self) -> str:
+        """The first exception that says why, where it was raised, and what became of it."""
+        first, *more = self.causes or self.raised
+        said = str(first)
+        if place := first.place:
+            said += f" ({place.file}, line {place.line}{f': {place.text}' if place.text else ''})"
+        became = [it for it in more if (it.short, it.message) != (first.short, first.message)]
+        return said + (f", which became {became[-1]}" if became else "")
+
+
+def chains(lines: Sequence[str]) -> list[Chain]:
+    """Return the tracebacks in `lines`, in their order."""
+    found: list[Chain] = []
+    at = 0
+    while at < len(lines):
+        if not _START.search(lines[at]):
+            at += 1
+            continue
+        start, is_ignored = at, at > 0 and _UNRAISABLE.search(lines[at - 1]) is not None
+        raised, at = _one(lines, at + 1)
+        if raised is None:
+            continue
+        chain = found[-1] if found else None
+        if chain and _is_continued(lines, chain.end + 1, start):
+            found[-1] = chain._replace(raised=(*chain.raised, raised), end=at - 1)
+        else:
+            found.append(Chain((raised,), start, at - 1, is_ignored))
+    return found
+
+
+def _is_continued(lines: Sequence[str], start: int, end: int) -> bool:
+    """Whether one of Python's sentences follows a traceback at `start`, before the next one."""
+    for line in lines[start : min(start + 4, end)]:
+        if line.strip(" |+-").startswith(_CHAINED):
+            return True
+        if _START.search(line):
+            return False
+    return False
+
+
+def _one(lines: Sequence[str], at: int) -> tuple[Raised | None, int]:
+    """The exception of the traceback whose frames begin at `at`, and the place after it."""
+    frames: list[Frame] = []
+    last = min(len(lines), at + _FRAMES)
+    while at < last:
+        line = _BAR.sub("", lines[at])
+        if _START.search(line):
+            return None, at
+        if frame := _FRAME.match(line):
+            at += 1
+            text = ""
+            if at < last and not _FRAME.match(_BAR.sub("", lines[at])) and lines[at][:2].isspace():
+                text = _BAR.sub("", lines[at]).strip()[:_SAID]
+                at += 1
+            frames.append(Frame(frame[1], int(frame[2]), text))
+        elif line[:1].isspace() or not line.strip() or not (found := _exception(line)):
+            at += 1  # carets, "[Previous line repeated …]", what another thread said meanwhile
+        else:
+            return Raised(found[0], found[1], tuple(frames)), at + 1
+    return None, at
+
+
+def _exception(line: str) -> tuple[str, str] | None:
+    """The class and the message of a line that ends a traceback; None where it is another's."""
+    if not (found := _EXCEPTION.match(line.rstrip())):
+        return None
+    name, message = found[1], (found[2] or "").strip()[:_SAID]
+    last = name.rpartition(".")[2]
+    if last.isupper() or (found[2] is None and not last[0].isupper()):  # INFO: …; a word alone
+        return None
+    return name, message
