@@ -114,7 +114,7 @@ OUTAGE = (
     *("SDA122", "SDA116", "SDA109", "SDA101", "SDA117", "SDA004"),  # nothing listens
     *("SDA019", "SDA025", "SDA113", "SDA110"),  # nothing answers
     *("SDA106", "SDA104", "SDA103", "SDA102", "SDA121"),  # the front doesn't come through
-    *("SDA120", "SDA111"),
+    *("SDA120", "SDA124", "SDA125", "SDA111"),
 )
 """Rules that are broken while clients get errors, or another answer than the site's: the surest
 first. Of a front that isn't running the account alone is known."""

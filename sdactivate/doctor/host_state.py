@@ -115,12 +115,6 @@ class Machine:
             self._ways[path, root] = walk(path, root)
         return self._ways[path, root]
 
-    @cached_property
-    def since_loading(self) -> str:
-        """The option of journalctl(1) for what was said of units since systemd has read them."""
-        name = "UnitsLoadTimestampMonotonic"
-        return f"--since=@{int(since_epoch(one(show('', name), name)))}"
-
     def journal(self, *options: str) -> list[str]:
         """Return lines of the journal, the newest last; none where there is no journal."""
         if not self._said:
@@ -263,13 +257,25 @@ class HostState:
 
     def why(self, unit: str) -> Cause | None:
         """Return why a unit's last start failed, as systemd and its processes have logged it."""
+        is_restarting = self.property(unit, "ActiveState") == "activating"
+        return cause(last_start(self._logged(unit), is_restarting=is_restarting))
+
+    def said(self, unit: str) -> list[str]:
+        """Return what the processes of a unit have logged in the last hour, since its last start.
+
+        The newest lines only, MOST_LINES at most.
+        """
+        lines = last_start(self._logged(unit, f"--since=-{_RECENT}s"))
+        return [line.text for line in lines if not line.by_systemd]
+
+    def _logged(self, unit: str, *options: str) -> list[Line]:
         # Not by --unit: journald can't tell the unit of a child that has ended before it looks.
         which = (f"_SYSTEMD_UNIT={unit}", "+", f"UNIT={unit}", "_UID=0")
         fields = "--output-fields=MESSAGE,UNIT,INVOCATION_ID,_SYSTEMD_INVOCATION_ID"
-        written = self.machine.journal("--output=json", fields, f"--lines={2 * MOST_LINES}", *which)
-        lines = [line for text in written for line in _lines(text)]
-        is_restarting = self.property(unit, "ActiveState") == "activating"
-        return cause(last_start(lines, is_restarting=is_restarting))
+        # With --since, --lines are the first ones, unless the order is reversed.
+        newest = ("--reverse", f"--lines={2 * MOST_LINES}", *options)
+        written = self.machine.journal("--output=json", fields, *newest, *which)
+        return [line for text in reversed(written) for line in _lines(text)]
 
     def journal(self, *options: str) -> list[str]:
         """Return lines of the journal, the newest last; none where there is no journal."""

@@ -4,6 +4,7 @@ A rule's number is for ever: SDA0xx hold for unit files alone, SDA1xx need the r
 """
 
 from sdactivate.doctor.checks import (
+    answers,
     bytecode,
     earlier_versions,
     failures,
@@ -189,6 +190,13 @@ TABLE: tuple[Rule, ...] = (
          "listen() on an inherited socket changes its backlog, whatever Backlog= says.",
          "listen(2); measured: uvicorn, hypercorn", "the server's option for the backlog",
          live_sockets.short_queue),
+    Rule("SDA124", "warning", "The sandbox refuses what the application asks for",
+         "The kernel answers with an ordinary error, which the application has logged.",
+         EXEC, "the line that relaxes just that", answers.refused),
+    Rule("SDA125", "warning", "Requests fail, and nothing is logged of why",
+         "The server counts them; only the application knows the reason.",
+         "docs/troubleshooting.md", "logging that writes errors to standard error",
+         answers.silent),
 )
 # fmt: on
 

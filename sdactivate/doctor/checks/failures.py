@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 
+from sdactivate.doctor import refusals
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit
 from sdactivate.doctor.host_state import HostState
@@ -83,6 +84,8 @@ def _named(service: Unit, cause: Cause) -> str:
         entries = _missing(service, "LoadCredential", "LoadCredentialEncrypted")
     elif cause.kind == "EXEC" and (interpreter := _missing_interpreter(cause.path)):
         return f"its first line names {interpreter}, which isn't there"
+    elif refused := refusals.refusal(cause.said, service):
+        return f"{refused.directive}= refuses {refused.what}"
     elif step := next((it for it in STEPS.values() if it.name == cause.kind), None):
         held = [service.entries_of(key) for key in step.directives]
         if cause.path:
@@ -120,6 +123,8 @@ def _fix(service: Unit, cause: Cause) -> Fix | None:
             "Type=exec, if the program does not tell systemd when it is ready (sd_notify(3)); "
             f"else see what it waits for: journalctl --unit {service.name}"
         )
+    if refused := refusals.refusal(cause.said, service):
+        return refused.fix
     if cause.kind == "environment":
         return Advice('write the file, or put "-" before its path: then it need not be there')
     if step := next((it for it in STEPS.values() if it.name == cause.kind), None):

@@ -1,0 +1,63 @@
+"""Checks on the running system: what the application has said while it served."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from sdactivate.doctor import refusals, tracebacks
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.finding import Advice, Case, Hit
+from sdactivate.systemd.unitfile import Unit
+
+# What the native server writes of a 5xx that the application has logged nothing about
+_SILENT = re.compile(r"^(.+): answered (5\d\d.*?); the application has written nothing")
+
+
+def refused(case: Case) -> Iterator[Hit]:
+    """What its sandbox refuses an application that serves; of one that fails SDA110 tells it."""
+    for service in _serving(case):
+        found: dict[tuple[str, str], list[tuple[refusals.Refusal, str]]] = {}
+        for error in errors(case.running.said(service.name)):
+            if refusal := refusals.refusal(error, service):
+                key = (refusal.directive, refusal.what)
+                found.setdefault(key, []).append((refusal, error))
+        for (directive, _), all_ in found.items():
+            refusal, error = all_[-1]
+            times = f"{len(all_)} times" if len(all_) > 1 else "once"
+            option = f"; with gen or install: {refusal.option}" if refusal.option else ""
+            yield Hit(
+                refusal.at,
+                f"{directive}= refuses {refusal.what}, and the application has failed of it "
+                f"{times} in the last hour: {error}. Relax it only if this is what the site is "
+                f"meant to do{option}",
+                refusal.fix,
+                service.name,
+            )
+
+
+def silent(case: Case) -> Iterator[Hit]:
+    for service in _serving(case):
+        answers = [found for it in case.running.said(service.name) if (found := _SILENT.match(it))]
+        if answers:
+            times = f"{len(answers)} requests were" if len(answers) > 1 else "a request was"
+            yield Hit(
+                service.name,
+                f"{times} answered 5xx in the last hour, and the application has logged nothing "
+                f"of why. The last: {answers[-1][1]}: {answers[-1][2]}",
+                Advice(
+                    "let its logging write errors to standard error (Django: LOGGING): "
+                    "docs/troubleshooting.md, 'A 500 and nothing in the journal'; then ask for the "
+                    "page again, and the doctor"
+                ),
+            )
+
+
+def _serving(case: Case) -> Iterator[Unit]:
+    for service in common.services(case.service):
+        if "@." in service.name or case.running.property(service.name, "ActiveState") != "active":
+            continue
+        yield service
+
+
+def errors(lines: Sequence[str]) -> list[str]:
+    """Return the exceptions that are logged in `lines`, in their order: one for each traceback."""
+    return [str(it.causes[0]) for it in tracebacks.chains(lines) if it.causes]

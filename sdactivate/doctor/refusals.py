@@ -1,0 +1,218 @@
+"""What an error of the application's says of its sandbox: which line of the unit refuses it.
+
+The kernel answers a sandboxed process with ordinary error numbers, and the application reports
+those: "[Errno 97]", "unable to open database file". A row of `TABLE` knows what is said, and which
+directives make the kernel say so; it holds where the unit has one of them, itself or by what
+DynamicUser= implies (systemd.exec(5)). So a unit without a sandbox has none of these.
+
+To add a row: what is said in the words of the exception, the directives, what is refused, and the
+lines or the advice that relax just that, with the option of gen and install that does the same.
+
+A pure function of the text and the unit.
+"""
+
+import posixpath
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sdactivate.doctor.checks.common import is_dynamic, under
+from sdactivate.doctor.finding import Advice, Fix, Lines
+from sdactivate.sandbox import HOMES
+from sdactivate.systemd.unitfile import Entry, Unit
+
+_OFF = ("", "no", "false", "off", "0", "n", "f", "default", "all", "infinity", "auto")
+_IMPLIED = ("ProtectSystem", "ProtectHome", "PrivateTmp", "RestrictSUIDSGID", "NoNewPrivileges")
+"""What DynamicUser=yes turns on."""
+_CONTROL = ("/run/dbus", "/run/docker.sock", "/run/systemd", "/var/run/docker.sock")
+
+
+class Refusal(NamedTuple):
+    """A line of the unit that refuses what the application asks for."""
+
+    at: Entry | Unit
+    """The line, or the service whose DynamicUser= implies it."""
+    directive: str
+    what: str
+    fix: Fix
+    option: str
+    """The option of gen and install that relaxes the same, "" where none does."""
+
+
+_Relax = Callable[[Unit, str], Fix]
+
+
+class Row(NamedTuple):
+    """What is said, by which directives, what is refused, and how to relax it.
+
+    The pattern's group `path` is the file that is named; `where` are the directories that it must
+    lie in, () for any.
+    """
+
+    pattern: re.Pattern[str]
+    directives: tuple[str, ...]
+    what: str
+    relax: _Relax
+    option: str = ""
+    where: tuple[str, ...] = ()
+
+
+def _row(
+    pattern: str,
+    directives: str,
+    what: str,
+    relax: _Relax,
+    option: str = "",
+    where: tuple[str, ...] = (),
+) -> Row:
+    return Row(re.compile(pattern), tuple(directives.split()), what, relax, option, where)
+
+
+def _lines(*lines: str) -> _Relax:
+    return lambda unit, path: Lines(unit.name, "Service", lines)
+
+
+def _advice(text: str) -> _Relax:
+    return lambda unit, path: Advice(text.format(path=path or "the path", name=unit.prefix))
+
+
+def _writable(unit: Unit, path: str) -> Fix:
+    """Its own state directory first: what lies elsewhere may be somebody else's."""
+    if not path.startswith("/"):
+        return _advice(
+            "let it write to its state directory (StateDirectory={name} is /var/lib/{name}), or "
+            "name the directory that it writes to: ReadWritePaths="
+        )(unit, path)
+    return Lines(unit.name, "Service", (f"ReadWritePaths={posixpath.dirname(path)}",))
+
+
+_LOCAL = _lines("RestrictAddressFamilies=AF_INET AF_INET6", "PrivateNetwork=no",
+                "IPAddressAllow=localhost")  # fmt: skip
+_NETWORK = _advice(
+    "PrivateNetwork=no, IPAddressDeny= and RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6, if it "
+    "is to reach other machines"
+)
+_PATH = r"(?:: '(?P<path>[^']{1,4096})')?"
+
+TABLE: tuple[Row, ...] = (
+    _row(
+        r"\[Errno 97\]|Address family not supported by protocol",
+        "RestrictAddressFamilies", "sockets of that address family", _LOCAL, "--network local",
+    ),
+    _row(
+        r"\[Errno 101\]|Network is unreachable",
+        "PrivateNetwork", "any network but its own loopback", _NETWORK, "--network",
+    ),
+    _row(
+        r"name resolution|Name or service not known|\[Errno -[235]\]|getaddrinfo failed",
+        "PrivateNetwork RestrictAddressFamilies IPAddressDeny", "looking up names",
+        _NETWORK, "--network",
+    ),
+    _row(
+        r"(?:localhost|127\.0\.0\.1|::1).*(?:\[Errno 111\]|[Cc]onnection refused)"
+        r"|(?:\[Errno 111\]|[Cc]onnection refused).*(?:localhost|127\.0\.0\.1|::1)",
+        "PrivateNetwork", "the host's loopback: it has one of its own", _LOCAL, "--network local",
+    ),
+    _row(
+        rf"Read-only file system{_PATH}|\bEROFS\b|attempt to write a readonly database",
+        "ProtectSystem ReadOnlyPaths", "writing there", _writable, "--writable PATH",
+    ),
+    _row(
+        r"unable to open database file",
+        "ProtectSystem ProtectHome PrivateTmp",
+        "SQLite's file, or making the journal beside it",
+        _advice(
+            "put the database into the state directory, StateDirectory={name} is /var/lib/{name} "
+            "($STATE_DIRECTORY); or ReadWritePaths= for the directory that it lies in"
+        ),
+        "--writable PATH",
+    ),
+    _row(
+        r"(?:\[Errno (?:2|13)\]|No such file|Permission denied).*?(?P<path>/(?:home|root|run/user)/"
+        r"[^'\"\s:]*)",
+        "ProtectHome", "everything below /home, /root and /run/user",
+        _advice("move {path} to /srv or /opt; or ProtectHome=tmpfs and BindReadOnlyPaths={path}"),
+        "--home", HOMES,
+    ),
+    _row(
+        r"\[Errno 2\] No such file or directory: '(?P<path>/proc/(?!self/|\d)[^']*)'",
+        "ProcSubset", "files of /proc that are about the machine", _lines("ProcSubset=all"),
+    ),
+    _row(
+        r"\[Errno (?:1|2|6|13)\] [^:]*: '(?P<path>/dev/[^']*)'",
+        "PrivateDevices DevicePolicy", "that device",
+        lambda unit, path: Lines(
+            unit.name, "Service", (f"DeviceAllow={path} rw", "PrivateDevices=no")
+        ),
+        "--device PATH", ("/dev",),
+    ),
+    _row(
+        r"\[Errno (?:2|111)\] [^:]*: '(?P<path>/(?:var/)?tmp/[^']*)'",
+        "PrivateTmp", "the /tmp that others see",
+        _advice("let both meet at a path under /run; or PrivateTmp=no"),
+        "", ("/tmp", "/var/tmp"),  # noqa: S108
+    ),
+    _row(
+        r"\[Errno 13\] Permission denied: '(?P<path>/(?:(?:var/)?tmp|dev/shm)/[^']*)'",
+        "NoExecPaths", "running what it has written", _advice("NoExecPaths="), "--jit",
+        ("/tmp", "/var/tmp", "/dev/shm"),  # noqa: S108
+    ),
+    _row(
+        r"(?:Permission denied|Connection refused|No such file).*?(?P<path>/(?:var/)?run/"
+        r"(?:dbus|docker\.sock|systemd)[^'\"\s:]*)",
+        "InaccessiblePaths TemporaryFileSystem", "sockets that command the machine",
+        _advice("InaccessiblePaths=, if it is to command systemd or containers"),
+        "--control-sockets", _CONTROL,
+    ),
+    _row(
+        r"failed to map segment|cannot (?:enable executable|apply additional memory)|"
+        r"write.?execute|[Ww]\^[Xx]|LLVM ERROR: .*(?:memory|permission)",
+        "MemoryDenyWriteExecute", "memory that is writable and executable",
+        _lines("MemoryDenyWriteExecute=no"), "--jit",
+    ),
+    _row(
+        r"can't start new thread|\[Errno 11\] Resource temporarily unavailable",
+        "TasksMax LimitNPROC", "more processes and threads",
+        _advice("a larger TasksMax="), "--tasks-max",
+    ),
+    _row(
+        r"\[Errno 24\]|Too many open files", "LimitNOFILE", "more open files",
+        _advice("a larger LimitNOFILE=, or a look at what is left open"),
+    ),
+    _row(
+        r"\[Errno 12\]|Cannot allocate memory|^MemoryError", "MemoryMax LimitAS", "more memory",
+        _advice("a larger MemoryMax="), "--memory-max",
+    ),
+    _row(
+        r"\[Errno 1\] Operation not permitted|Bad system call",
+        "SystemCallFilter IPAddressDeny RestrictSUIDSGID RestrictNamespaces CapabilityBoundingSet",
+        "a system call or an address",
+        _advice(
+            "find the call: strace -f -p MAINPID -e status=failed; then SystemCallFilter=THE CALL"
+        ),
+        "--allow-syscall NAME",
+    ),
+)  # fmt: skip
+"""What errors say; the first row that fits and whose directives the unit has is the one."""
+
+
+def refusal(text: str, unit: Unit) -> Refusal | None:
+    """Return the line of `unit` that makes an application say `text`, None where none does."""
+    for row in TABLE:
+        if not (found := row.pattern.search(text)):
+            continue
+        path = found.groupdict().get("path") or ""
+        if row.where and not under(path, *row.where):
+            continue
+        for directive in row.directives:
+            if (at := _at(unit, directive)) is not None:
+                return Refusal(at, directive, row.what, row.relax(unit, path), row.option)
+    return None
+
+
+def _at(unit: Unit, directive: str) -> Entry | Unit | None:
+    """The line by which a directive is on; the unit where DynamicUser= implies it."""
+    entries = [it for it in unit.entries if (it.section, it.key) == ("Service", directive)]
+    if entries:
+        return None if entries[-1].value.lower() in _OFF else entries[-1]
+    return unit if is_dynamic(unit) and directive in _IMPLIED else None
