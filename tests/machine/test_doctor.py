@@ -417,7 +417,8 @@ def test_what_is_written_holds_though_something_fails_after_it(site: Machine) ->
     try:
         done = site.run(*site.sdactivate, "doctor", "mysite", "--fix", "--yes", check=False)
         assert "mysite.socket has changed; it takes effect with: systemctl" in done.stderr
-        assert "sdactivate doctor: sdactivate compile" in done.stderr
+        assert "SDA112 mysite.service: failed: sdactivate compile" in done.stderr
+        assert "fixed 1 of 2" in done.stderr
         assert site.show("mysite.socket", "Backlog") == "4096"
     finally:
         site.run("rm", "/srv/mysite/mysite/__pycache__")
@@ -568,7 +569,11 @@ def test_a_program_in_a_home_directory_is_to_be_moved(site: Machine) -> None:
     site.run("systemctl", "restart", "mysite.service", check=False)
     finding = doctor(site)["SDA113"]
     assert "/root: " in finding["because"]
-    assert finding["fix"].startswith("move the program out of the home directory")
+    assert finding["fix"].startswith("move the program out of /root, which is private")
+    assert not finding["safe"]
+    # what fails of it is explained by it, and comes after it
+    service = doctor(site)["SDA110"]
+    assert [it["rule"] for it in service["explained_by"]] == ["SDA113", "SDA022"]
 
 
 def test_another_command_that_fails_is_told_from_the_program(site: Machine) -> None:
@@ -590,11 +595,14 @@ def test_what_was_said_before_the_last_change_is_no_last_word(site: Machine) -> 
         site.run("systemctl", "restart", "mysite.service", check=False)
         return str(doctor(site)["SDA110"]["because"])
 
-    assert "Failed at step USER" in broken("User=nowhere\nDynamicUser=no\n")
+    assert "Failed to determine user credentials: No such process (User=nowhere)" in broken(
+        "User=nowhere\nDynamicUser=no\n"
+    )
     assert "last words" not in broken("Type=exec\nExecStart=\nExecStart=/bin/false\n")
     # where no process was started, systemd itself has the word
     said = broken("EnvironmentFile=/nowhere\n")
-    assert "last words: mysite.service: Failed to load environment files: No such" in said
+    assert "a file of EnvironmentFile= can't be read: No such file or directory" in said
+    assert said.endswith("(EnvironmentFile=/nowhere)")
 
 
 def test_variables_that_have_changed_since_the_start(site: Machine) -> None:
@@ -689,6 +697,129 @@ def test_a_wrapper_that_forks_is_found_and_fails(site: Machine) -> None:
     assert site.run("systemctl", "start", "mysite.service", check=False).returncode
     finding = doctor(site)["SDA019"]
     assert (finding["line"], finding["text"]) == (3, line)
+
+
+# Causes: what a service does to its socket, what systemd can't start, what the sandbox refuses
+
+_LISTENING = """\
+import asyncio, socket
+async def main():
+    await asyncio.start_unix_server(print, sock=socket.socket(fileno=3))
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+def test_what_a_server_does_to_its_backlog_is_no_change_by_hand(site: Machine) -> None:
+    """asyncio listens on an inherited socket with room for 100, as uvicorn and hypercorn do."""
+    site.write("/srv/mysite/listening.py", _LISTENING)
+    command = f"ExecStart=\nExecStart={site.python} /srv/mysite/listening.py"
+    text = f"[Service]\n{command}\nType=exec\nSystemCallFilter=listen\n"
+    drop_in(site, "mysite.service", f"{text}# sdactivate: ignore=SDA112 a test\n")
+    try:
+        site.wait(lambda: doctor(site), "its listen()")
+        found = doctor(site)
+        assert set(found) == {"SDA123"}
+        because = found["SDA123"]["because"]
+        assert "with room for 100 waiting connections instead of the 4096 of" in because
+        assert not found["SDA123"]["safe"]
+    finally:
+        site.run("rm", "/srv/mysite/listening.py")
+
+
+def test_a_masked_service_is_what_is_wrong_with_its_socket(site: Machine) -> None:
+    site.run("sh", "-ec", f"mv {UNITS}/mysite.service /root; systemctl mask mysite.service")
+    try:
+        found = doctor(site)
+        assert set(found) == {"SDA122"}
+        assert found["SDA122"]["because"].startswith("mysite.service is masked")
+        knock = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/mysite.sock')"
+        site.run(site.python, "-c", knock)
+        site.wait(lambda: site.show("mysite.socket", "ActiveState") == "failed", "its failure")
+        found = doctor(site)
+        assert list(found) == ["SDA122", "SDA109"]
+        assert found["SDA109"]["explained_by"] == [{"rule": "SDA122", "subject": "mysite.socket"}]
+        # what is said helps
+        site.run("sh", "-ec", f"{found['SDA122']['fix']}; mv /root/mysite.service {UNITS}")
+        site.run("sh", "-ec", f"systemctl daemon-reload; {found['SDA122']['then']}")
+        assert set(doctor(site)) <= {"SDA111"}
+        assert status(site) == "200"
+    finally:
+        script = f"systemctl unmask mysite.service; mv /root/mysite.service {UNITS} || true"
+        site.run("sh", "-c", f"{script}; systemctl daemon-reload")
+
+
+_REFUSED = """\
+import socket
+def application(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/tcp":
+        socket.create_connection(("127.0.0.1", 9))
+    if path == "/file":
+        open("/srv/mysite/upload", "w")
+    start_response("500 Silent" if path == "/silent" else "200 OK", [])
+    return [b""]
+"""
+
+
+def test_what_the_sandbox_refuses_is_named_and_what_is_silent_counted(site: Machine) -> None:
+    site.write("/srv/mysite/refused.py", _REFUSED)
+    line = f"{site.python} -m sdactivate serve refused:application"
+    text = f"[Service]\nExecStart=\nExecStart={line}\n# sdactivate: ignore=SDA112 x\n"
+    drop_in(site, "mysite.service", text)
+    try:
+        for path in ("/tcp", "/file", "/silent", "/"):
+            site.run("curl", "-s", f"http://localhost{path}", check=False)
+        argv = (*site.sdactivate, "doctor", "mysite", "--format", "json")
+        found = json.loads(site.run(*argv, check=False).stdout)
+        told = {it["text"] or it["rule"]: it for it in found}
+        assert set(told) == {"RestrictAddressFamilies=AF_UNIX", "ProtectSystem=strict", "SDA125"}
+        assert {it["rule"] for it in found} == {"SDA124", "SDA125"}
+        assert told["SDA125"]["because"].startswith("a request was answered 5xx")
+        file = told["ProtectSystem=strict"]
+        assert "Read-only file system: '/srv/mysite/upload'" in file["because"]
+        assert file["fix"].endswith("ReadWritePaths=/srv/mysite")
+        # what is said helps: the page that failed is refused by nobody any more
+        network = told["RestrictAddressFamilies=AF_UNIX"]
+        site.run("sh", "-ec", _as_told(network))
+        site.run("curl", "-s", "http://localhost/tcp", check=False)
+        assert "SDA124" not in doctor(site)
+    finally:
+        site.run("rm", "/srv/mysite/refused.py")
+
+
+def test_a_server_that_is_never_ready_is_explained_and_fixed(site: Machine) -> None:
+    """Its name says that it never tells systemd: uvicorn, hypercorn, daphne."""
+    site.write("/srv/mysite/uvicorn", "#!/bin/sh\nexec sleep 600\n", 0o755)
+    line = "ExecStart=\nExecStart=/srv/mysite/uvicorn\nType=notify\nTimeoutStartSec=300ms"
+    site.write(f"{UNITS}/mysite.service.d/override.conf", f"[Service]\n{line}\nRestart=no\n")
+    site.run("systemctl", "daemon-reload")
+    assert site.run("systemctl", "restart", "mysite.service", check=False).returncode
+    try:
+        found = doctor(site)
+        assert list(found)[:2] == ["SDA025", "SDA110"]
+        assert found["SDA110"]["explained_by"] == [{"rule": "SDA025", "subject": "mysite.service"}]
+        said = site.run(*site.sdactivate, "doctor", "mysite", "--fix", "--yes", check=False).stderr
+        assert "SDA025 mysite.service: gone" in said
+        assert "mysite.service has changed; it takes effect with: systemctl restart" in said
+        site.run("systemctl", "restart", "mysite.service")
+        assert set(doctor(site)) <= {"SDA112"}
+    finally:
+        site.run("rm", "/srv/mysite/uvicorn")
+
+
+def test_a_site_that_serves_from_a_mount_of_its_own_is_left_alone(site: Machine) -> None:
+    """/root is closed to its user, and shows it nothing but what is bound there."""
+    site.run(
+        "sh", "-ec", f"chmod 700 /root; mkdir -p /root/py; ln -sf {site.python} /root/py/python"
+    )
+    lines = "ProtectHome=tmpfs\nBindReadOnlyPaths=/root/py\n"
+    line = "ExecStart=\nExecStart=/root/py/bin/python -m sdactivate serve mysite.wsgi:application"
+    drop_in(site, "mysite.service", f"[Service]\n{lines}{line}\n")
+    assert status(site) == "200"
+    assert not {"SDA022", "SDA113"} & set(doctor(site))
+    site.run("systemctl", "stop", "mysite.service")
+    assert not {"SDA022", "SDA113"} & set(doctor(site))
 
 
 # Others who can connect
