@@ -106,7 +106,7 @@ TABLE: tuple[Row, ...] = (
     Row("SDA022", ("SDA113",), on_the_way),
     Row("SDA113", ("SDA110",), same_unit),
     Row("SDA114", ("SDA110",), same_unit),
-    Row("SDA110", ("SDA107", "SDA109"), same_site),
+    Row("SDA110", ("SDA107", "SDA109", "SDA125"), same_site),
     Row("SDA014", ("SDA109",), same_unit),
 )  # fmt: skip
 

@@ -532,8 +532,9 @@ def test_an_application_that_can_t_be_imported_is_seen_while_it_answers_503(site
     site.write(f"{UNITS}/mysite.service.d/override.conf", broken)
     site.run("systemctl", "daemon-reload")
     assert status(site) == "503"
-    why = doctor(site)["SDA110"]["because"]
-    assert "No module named 'nowhere'" in why
+    finding = doctor(site)["SDA110"]
+    assert "ModuleNotFoundError: No module named 'nowhere'" in finding["because"]
+    assert finding["fix"].startswith("install what has it for the Python of the service")
 
 
 def test_a_program_that_its_user_can_t_reach(site: Machine) -> None:
@@ -810,11 +811,11 @@ def test_a_server_that_is_never_ready_is_explained_and_fixed(site: Machine) -> N
 
 def test_a_site_that_serves_from_a_mount_of_its_own_is_left_alone(site: Machine) -> None:
     """/root is closed to its user, and shows it nothing but what is bound there."""
-    site.run(
-        "sh", "-ec", f"chmod 700 /root; mkdir -p /root/py; ln -sf {site.python} /root/py/python"
-    )
-    lines = "ProtectHome=tmpfs\nBindReadOnlyPaths=/root/py\n"
-    line = "ExecStart=\nExecStart=/root/py/bin/python -m sdactivate serve mysite.wsgi:application"
+    script = "chmod 700 /root; mkdir -p /root/py; ln -sfn /usr/bin/python3 /root/py/python"
+    site.run("sh", "-ec", script)
+    packages = site.run("sh", "-c", "echo /opt/sdactivate/lib/python3*/site-packages").stdout
+    lines = f"ProtectHome=tmpfs\nBindReadOnlyPaths=/root/py\nEnvironment=PYTHONPATH={packages}"
+    line = "ExecStart=\nExecStart=/root/py/python -m sdactivate serve mysite.wsgi:application"
     drop_in(site, "mysite.service", f"[Service]\n{lines}{line}\n")
     assert status(site) == "200"
     assert not {"SDA022", "SDA113"} & set(doctor(site))
@@ -954,7 +955,7 @@ def test_units_with_escapes_in_their_names_are_found_with_all_that_is_theirs(sit
     site.run("systemctl", "start", f"{name}.socket")
     try:
         done = site.run(*site.sdactivate, "doctor", name, "--format", "json", check=False)
-        assert [it["rule"] for it in json.loads(done.stdout)] == ["SDA011", "SDA020"]
+        assert [it["rule"] for it in json.loads(done.stdout)] == ["SDA020", "SDA011"]
         done = site.run(*site.sdactivate, "who", name, "--as", "bob", "--prove")
         assert "/run/my site/s: group web has rw-; proven: connected" in done.stdout
     finally:

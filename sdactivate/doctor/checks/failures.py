@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import time
 from collections.abc import Iterator
 
@@ -27,6 +28,23 @@ _RESULTS = {
 }
 # How often, and after how many seconds each, a service that is being restarted is looked at
 _LOOKS, _BETWEEN_LOOKS = 40, 0.03
+_ADVICE: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r"[Nn]o module (?:named )?|Could not import module|module not found"),
+        "install what has it for the Python of the service, as the owner of that environment; "
+        "where it is the site's own, correct its name or WorkingDirectory=",
+    ),
+    (
+        re.compile(r"has no attribute|Failed to find attribute|application not found"),
+        "correct the name of the application in ExecStart=: MODULE:NAME",
+    ),
+    (
+        re.compile(r"^KeyError: '[A-Z][A-Z0-9_]+'.*environ"),
+        "set the variable: Environment= or EnvironmentFile= in the service",
+    ),
+)
+"""What to do about a reason, by its words."""
+_SAYS = "it says: "
 _NOTIFYING = ("notify", "notify-reload")
 _MOST_NAMED = 3  # lines of a unit that are quoted
 
@@ -71,8 +89,10 @@ def _failed(host: HostState, service: Unit, reason: str) -> Hit:
     elif cause.kind:
         said = f"; the reason: {cause.said}{f' ({named})' if named else ''}"
     else:
-        said = f"; its last words: {cause.said}" if cause.said else ""
-    return Hit(service.name, reason + said, _fix(service, cause) or fix, path=cause.path)
+        is_known = not cause.said or reason.startswith(_SAYS)
+        said = "" if is_known else f"; its last words: {cause.said}"
+    fix = _fix(service, cause) or _advised(cause.said) or _advised(reason) or fix
+    return Hit(service.name, reason + said, fix, path=cause.path)
 
 
 def _named(service: Unit, cause: Cause) -> str:
@@ -132,6 +152,10 @@ def _fix(service: Unit, cause: Cause) -> Fix | None:
     return None
 
 
+def _advised(reason: str) -> Fix | None:
+    return next((Advice(told) for known, told in _ADVICE if known.search(reason)), None)
+
+
 def _failure(host: HostState, service: str) -> str:
     """What went wrong with a service the last time, "" for nothing."""
     # While systemd starts it again, which fails within milliseconds and is tried 0.1 s later, there
@@ -153,7 +177,7 @@ def _failure(host: HostState, service: str) -> str:
         said = _RESULTS.get(result, result)
         return f"{said} {status}" if said.endswith((" code", " signal")) else said
     if host.property(service, "StatusErrno") not in ("0", ""):  # sd_notify(3): ERRNO=
-        return f"it says: {host.property(service, 'StatusText')}"
+        return f"{_SAYS}{host.property(service, 'StatusText')}"
     if _is_restarting(host, service):
         restarts = host.property(service, "NRestarts")
         return f"it does not stay: systemd has started it again {restarts} times"
