@@ -22,7 +22,7 @@ from sdactivate.errors import Error
 from sdactivate.front_config import Configuration
 from sdactivate.fronts import Front, Packaging
 from sdactivate.systemd.journal import that_matter
-from sdactivate.systemd.systemctl import Snapshot, addresses, one, show, since_epoch
+from sdactivate.systemd.systemctl import Snapshot, addresses, one, since_epoch
 
 T = TypeVar("T")
 _LOG_TAIL = 256 * 1024  # bytes of a front's log that are looked at
