@@ -196,7 +196,8 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
         found.append(
             (
                 "--auth-file",
-                "lighttpd does not tell an http backend who logged in; use --protocol scgi",
+                "lighttpd does not tell an http backend who logged in; use "
+                + ("--protocol scgi" if asked.filters_names else "another front"),
             )
         )
     if isinstance(asked.tls, Tls) and front.name == "haproxy":
