@@ -71,6 +71,7 @@ def test_any_text_is_a_name_or_is_refused(text: str) -> None:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "shop.py").write_text(SITE)
     (tmp_path / "site.wsgi").write_text(SITE)
+    (tmp_path / "imports_more.py").write_text("import imports")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "modules", {**sys.modules})
@@ -102,6 +103,7 @@ def test_a_file_is_a_module_of_its_own(site: Path) -> None:
         ("./site.wsgi:nothing", "the file ./site.wsgi has no 'nothing'"),
         ("/nowhere/site.wsgi", "/nowhere/site.wsgi can't be read"),
         ("nowhere.wsgi", "there is no module 'nowhere' to import nowhere.wsgi from"),
+        ("imports_more:app", r"importing imports_more failed:\n(.*\n)*ModuleNotFoundError"),
     ],
 )
 def test_what_is_not_found(site: Path, text: str, why: str) -> None:

@@ -72,6 +72,11 @@ def supervisord(site: Site, target: Target, *, on_demand: bool = False) -> Outpu
 
 def circus(site: Site, target: Target) -> Output:
     """Return NAME.ini for a circusd that the launcher has started, and that holds the sockets."""
+    if site.settings.get("metrics"):
+        raise UsageError(
+            "--metrics: circus passes descriptors without their names, and the socket of the "
+            "figures is known by its own; choose another supervisor"
+        )
     start, launch = f"/etc/circus/{site.name}.ini", _launch(site, command=["circusd"])
     launch[-1].append(start)
     last = 3 + len(site.addresses)
@@ -138,7 +143,9 @@ def quadlet(site: Site, target: Target, *, image: str = "") -> Output:
         "quadlet.container.j2",
         target.comments,
         site=site,
-        app=Escaped(_app(site, "--kind quadlet")),
+        sockets=list(site.socket_units),
+        # podman's generator puts it into ExecStart=, too
+        app=Escaped(word(_app(site, "--kind quadlet")).replace("$", "$$")),
         image=Escaped(image or f"localhost/{site.name}:latest"),
         user=CONTAINER_USER,
         notify=host is None or host.notifies,

@@ -190,7 +190,9 @@ class MainProcess:
         if self._plan.metrics:
             from sdactivate.runtime.metrics import Metrics
 
-            self._metrics = Metrics(self._plan.metrics, self._settings, self._loop, self._figures)
+            self._metrics = Metrics(
+                *(self._plan.metrics, self._settings, self._loop, self._figures, self._probe)
+            )
             self._metrics.start()
         watchdog = self._plan.supervisor.watchdog
         if watchdog:
@@ -250,6 +252,15 @@ class MainProcess:
             failed_reloads=status.failed_reloads,
             is_announced=status.announced,
         )
+
+    def _probe(self, path: str) -> str | None:
+        """Return the status of readiness or liveness, if that is what is at `path`."""
+        settings = self._settings
+        if path not in (settings.ready_path, settings.live_path):
+            return None
+        is_going = self._announced or self._leaving is not None
+        is_unready = is_going and path == settings.ready_path
+        return "503 Service Unavailable" if is_unready else "200 OK"
 
     def _leave_if_idle(self) -> float:
         figures = self._server.figures()
@@ -402,8 +413,8 @@ class MainProcess:
         elif not self._again:
             self._tell(STOPPING=1, STATUS=f"stopping: {why}")
         log.say(log.INFO, f"leaving: {why}")
-        if self._metrics is not None:
-            self._metrics.stop()
+        if self._metrics is not None and self._is_succeeded:
+            self._metrics.stop()  # a successor answers; otherwise nobody else would yet
         server.drain(QUIET_BESIDE_SUCCESSOR if self._is_succeeded else QUIET)
         if self._is_succeeded:
             self._askers.answer(True)  # not before: whoever connects from now on meets the new code

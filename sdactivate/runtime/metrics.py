@@ -1,4 +1,6 @@
-"""The sockets on which the figures are read: HTTP of one request a connection, by the main loop.
+"""The sockets on which figures, readiness and liveness are asked for, answered by the main loop.
+
+HTTP, of one request a connection.
 
 The main process answers, of one server as of several workers, whatever serves: no thread and no
 worker is needed, so that the figures can be read when everything else is busy. Nothing here waits:
@@ -30,6 +32,7 @@ PATH = "/metrics"
 # Seconds that a peer has to ask, and to take the answer
 _PATIENCE = 5.0
 _CONNECTIONS = 16
+_REST = 0.5  # seconds, where there are no descriptors
 _HEADER_BYTES, _HEADER_COUNT, _LINE = 8192, 100, 4096
 # More than any answer, so that it never has to wait for its peer
 _ROOM = 65536
@@ -63,7 +66,8 @@ def split(
 class Metrics:
     """What listens on those sockets.
 
-    loop: the main process's. figures: returns the text that is read.
+    loop: the main process's. figures: returns the text that is read. probe: returns the status that
+    is answered at a path of the settings, None for every other path.
     """
 
     def __init__(
@@ -72,33 +76,44 @@ class Metrics:
         settings: Settings,
         loop: MainLoop,
         figures: Callable[[], str],
+        probe: Callable[[str], str | None],
     ) -> None:
+        self._probe = probe
         self._sockets = sockets
         self._trust = Trust(settings)
         self._loop = loop
         self._figures = figures
         self._peers: dict[int, _Peer] = {}
+        self._rests_until = 0.0  # 0: it accepts
 
     def start(self) -> None:
         """Answer from now on."""
+        self._listen()
+        self._loop.add(self._look)
+
+    def _listen(self) -> None:
         for inherited in self._sockets:
             sock = inherited.sock
             sock.setblocking(False)
             self._loop.watch(sock.fileno(), lambda sock=sock: self._accept(sock))  # type: ignore[misc]
-        self._loop.add(self._drop_slow)
 
     def stop(self) -> None:
         """Leave what comes from now on to another process."""
-        for inherited in self._sockets:
-            self._loop.forget(inherited.sock.fileno())
+        self._rest()
         for peer in list(self._peers.values()):
             self._drop(peer)
 
     def _accept(self, listening: socket.socket) -> None:
         try:
             sock, address = listening.accept()
+        except BlockingIOError:
+            return  # it has gone again
         except OSError:
-            return  # it has gone again, or there are no descriptors: it is tried again
+            # No descriptors, as a rule. It would be heard of again at once, and again
+            self._rest()
+            self._rests_until = time.monotonic() + _REST
+            self._loop.add(self._look)
+            return
         sock.setblocking(False)
         while len(self._peers) >= _CONNECTIONS:
             self._drop(next(iter(self._peers.values())))
@@ -107,6 +122,11 @@ class Metrics:
             self._loop.poke()  # there is somebody to lose patience with
         self._peers[sock.fileno()] = peer
         self._loop.watch(sock.fileno(), lambda: self._hear(peer))
+
+    def _rest(self) -> None:
+        for inherited in self._sockets:
+            self._loop.forget(inherited.sock.fileno())
+        self._rests_until = 0.0
 
     def _hear(self, peer: _Peer) -> None:
         try:
@@ -119,7 +139,7 @@ class Metrics:
             if not data:
                 self._drop(peer)
             return
-        answer = peer.answer(data, self._figures)
+        answer = peer.answer(data, self._figures, self._probe)
         if answer is None:
             return
         try:
@@ -136,11 +156,17 @@ class Metrics:
             peer.sock.shutdown(socket.SHUT_RDWR)  # a worker that was forked has it open, too
         peer.sock.close()
 
-    def _drop_slow(self) -> float | None:
+    def _look(self) -> float | None:
+        """Drop who is slow; accept again after a rest."""
         now = time.monotonic()
         for peer in list(self._peers.values()):
             if now >= peer.until:
                 self._drop(peer)
+        if self._rests_until:
+            if now < self._rests_until:
+                return self._rests_until - now
+            self._rests_until = 0.0
+            self._listen()
         return 1.0 if self._peers else None
 
 
@@ -155,7 +181,9 @@ class _Peer:
         self._parser: Any = Parser(_HEADER_BYTES, _HEADER_COUNT, _LINE)
         self._parser.base = {}
 
-    def answer(self, data: bytes, figures: Callable[[], str]) -> bytes | None:
+    def answer(
+        self, data: bytes, figures: Callable[[], str], probe: Callable[[str], str | None]
+    ) -> bytes | None:
         """Take what it says, and return what it is due; None: it has not asked yet."""
         try:
             self._parser.feed(data)
@@ -169,10 +197,13 @@ class _Peer:
         method = environ["REQUEST_METHOD"]
         if not self._may_read:
             return _response("403 Forbidden", "the figures are for peers that --trust names\n")
-        if environ["PATH_INFO"] != PATH:
+        status = probe(environ["PATH_INFO"])
+        if status is None and environ["PATH_INFO"] != PATH:
             return _response("404 Not Found", f"the figures are at {PATH}\n")
         if method not in ("GET", "HEAD"):
             return _response("405 Method Not Allowed", fields="Allow: GET, HEAD\r\n")
+        if status is not None:
+            return _response(status, is_head=method == "HEAD")
         return _response("200 OK", figures(), f"Content-Type: {CONTENT_TYPE}\r\n", method == "HEAD")
 
 

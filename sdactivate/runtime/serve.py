@@ -181,7 +181,7 @@ def _import(module: str, text: str) -> Any:
             return import_module(module)
     except ImportFailed as error:
         missing = error.__cause__
-        if isinstance(missing, ModuleNotFoundError) and module.startswith(str(missing.name)):
+        if isinstance(missing, ModuleNotFoundError) and f"{module}.".startswith(f"{missing.name}."):
             raise ImportFailed(
                 f"there is no module {missing.name!r} to import {text} from, in {os.getcwd()} or "
                 "the interpreter's path; set WorkingDirectory= (gen --chdir) to the directory "

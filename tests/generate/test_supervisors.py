@@ -165,6 +165,21 @@ def test_what_circus_would_replace_is_refused(name: str, value: str) -> None:
         supervisors.circus(site(env=((name, value),)), TARGET)
 
 
+def test_circus_can_not_tell_the_figures_socket() -> None:
+    with pytest.raises(UsageError, match="without their names"):
+        supervisors.circus(site(settings={"metrics": "figures"}), TARGET)
+
+
+def test_the_quadlet_waits_for_each_socket_unit_and_quotes_the_application() -> None:
+    listen = tuple(map(parse_listen, ("/run/mysite.sock", "figures=/run/f.sock")))
+    asked = site(run_as="", listen=listen, app="/srv/it's\"$HOME/x.wsgi")
+    text = file(supervisors.quadlet(asked, TARGET), "mysite.container")
+    assert re.findall("^Requires=(.*)$", text, re.MULTILINE) == [
+        *("mysite.socket", "mysite-figures.socket")
+    ]
+    assert 'Exec=serve "/srv/it\'s\\"$$HOME/x.wsgi"' in text
+
+
 def test_the_image_is_not_roots_and_execs_json() -> None:
     text = file(supervisors.dockerfile(site(env=(("A", 'a"$b\\'),)), TARGET), "Dockerfile")
     assert "\nUSER 10001:10001\n" in text

@@ -72,11 +72,9 @@ def test_peers_that_are_not_trusted_ask_the_application(life: Lives, tmp_path: P
     assert ask(service, "/ready")[1].isdigit()
 
 
-@ONE_AND_MORE
-def test_probes_while_every_thread_is_busy(life: Lives, tmp_path: Path, workers: int) -> None:
-    service = on_tcp(life, tmp_path, threads=1, workers=workers)
-    busy = [service.send("/slow") for _ in range(workers)]
-    service.logged("slowly", workers)
+def test_probes_while_every_thread_is_busy(life: Lives, tmp_path: Path) -> None:
+    service = on_tcp(life, tmp_path, threads=1)
+    busy = [service.slow()]
     waiting = [service.send("/") for _ in range(3)]
     late = service.connect()  # and says nothing yet
     assert ask(service, "/live") == (200, b"200 OK\n")
@@ -89,6 +87,91 @@ def test_probes_while_every_thread_is_busy(life: Lives, tmp_path: Path, workers:
     late.sendall(b"GET / HTTP/1.0\r\n\r\n")
     for peer in (*busy, *waiting, late):
         assert answer(peer).startswith(b"HTTP/1.1 200")
+
+
+@ONE_AND_MORE
+def test_probes_on_the_socket_of_the_figures(
+    life: Lives, two: list[socket.socket], workers: int
+) -> None:
+    service = life(
+        listeners=two,
+        names=["site", "figures"],
+        metrics="figures",
+        threads=1,
+        workers=workers,
+        drain_delay=2,
+        **PROBED,
+    ).ready()
+    busy = [service.send("/slow") for _ in range(workers)]
+    service.logged("slowly", workers)
+    assert ask(service, "/ready", which=1) == (200, b"200 OK\n")
+    assert ask(service, "/live", "HEAD", which=1) == (200, b"")
+    for peer in busy:
+        assert answer(peer).startswith(b"HTTP/1.1 200")
+    service.process.send_signal(signal.SIGTERM)
+    eventually(lambda: ask(service, "/ready", which=1)[0] == 503, "the stop to be announced")
+    assert ask(service, "/live", which=1)[0] == 200
+    with service.connect() as peer:
+        peer.sendall(b"GET / HTTP/1.0\r\n")  # it has begun, and is waited for
+        service.told("STOPPING=1")
+        assert ask(service, "/ready", which=1)[0] == 503
+        peer.sendall(b"\r\n")
+        assert answer(peer).startswith(b"HTTP/1.1 200")
+    assert service.process.wait(60) == 0
+
+
+def test_a_mount_in_a_field_makes_no_difference(life: Lives, tmp_path: Path) -> None:
+    service = on_tcp(life, tmp_path, threads=1, trust_headers="X-Script-Name")
+    mounted = b"GET /ready HTTP/1.1\r\nHost: s\r\nX-Script-Name: /foo\r\nConnection: close\r\n\r\n"
+    slow = service.slow()
+    for _ in range(2):  # by the main thread, and by the one that has become free
+        with service.connect() as peer:
+            peer.sendall(mounted)
+            assert answer(peer).endswith(b"200 OK\n")
+        assert answer(slow).startswith(b"HTTP/1.1 200")
+        slow = service.send("/")
+    assert answer(slow).startswith(b"HTTP/1.1 200")
+    assert "fault" not in service.log
+
+
+def test_no_more_are_accepted_than_connections_has_room_for(life: Lives, tmp_path: Path) -> None:
+    service = on_tcp(life, tmp_path, threads=1, connections=20)
+    slow = service.slow()
+    before = service.descriptors
+    with service.crowd(100):
+        time.sleep(0.5)
+        assert service.descriptors <= before + 20
+        assert answer(slow).startswith(b"HTTP/1.1 200")
+
+
+def test_of_several_workers_none_takes_what_another_could_serve(
+    life: Lives, tmp_path: Path
+) -> None:
+    service = on_tcp(life, tmp_path, threads=1, workers=2)
+    hanging = service.send("/hang")
+    service.logged("hanging")
+    slow = service.send("/slow")
+    service.logged("slowly")
+    waiting = [service.send("/") for _ in range(6)]
+    time.sleep(0.5)  # looks of the one that hangs
+    assert answer(slow).startswith(b"HTTP/1.1 200")
+    for peer in waiting:
+        assert answer(peer).startswith(b"HTTP/1.1 200")
+    hanging.close()
+    service.process.kill()
+
+
+def test_what_no_thread_has_taken_is_cut_and_counted(life: Lives, tmp_path: Path) -> None:
+    service = on_tcp(life, tmp_path, threads=1, graceful_timeout=1)
+    peers = [service.send("/hang")]
+    service.logged("hanging")
+    peers += [service.send("/") for _ in range(3)]
+    assert ask(service, "/live")[0] == 200  # so the others have been accepted
+    service.process.send_signal(signal.SIGTERM)
+    service.process.wait(60)
+    assert "cut off 4 requests" in service.log
+    for peer in peers:
+        peer.close()
 
 
 def test_nothing_is_lost_of_what_the_main_thread_accepts(life: Lives, tmp_path: Path) -> None:
@@ -216,7 +299,7 @@ def test_figures_on_tcp_are_for_trusted_peers(life: Lives, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"ready_path": "/ready"}, "ready_path: it is answered on TCP sockets, and none is passed"),
+        ({"ready_path": "/ready"}, "ready_path: it is answered on TCP sockets in HTTP, and none"),
         ({"live_path": "/l", "server": "flup"}, "live_path: it is asked for in HTTP, which flup"),
         ({"ready_path": "ready"}, "such as /ready"),
         ({"metrics": "figures"}, "metrics=figures: no socket that is passed is called so"),

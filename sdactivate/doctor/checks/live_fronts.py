@@ -45,9 +45,12 @@ def _refusals(case: Case, kind: str) -> Iterator[_Refusal]:
     """
     host = case.running
     running = [installed for installed in host.fronts if installed.workers]
+    figures = common.setting(case.service, "metrics") if case.service else None
     for unit, path in host.paths():
         if host.way(path).error:
             continue  # there is no socket for anyone
+        if figures and host.property(unit, "FileDescriptorName") == figures:
+            continue  # who monitors reads it, and no front
         found = [
             _Refusal(_kind(host, path, installed, verdict), unit, path, installed, verdict)
             for installed in running or host.fronts

@@ -210,6 +210,10 @@ class Accepted:
         """Serve the connection, then accept further ones."""
         self._listener.wake(self._accepted)
 
+    def close(self) -> None:
+        """Close the connection, which nobody is to serve."""
+        os.close(self._accepted[0])
+
 
 class Undetermined(Connection):
     """A connection that has not said which protocol it speaks.

@@ -8,7 +8,10 @@ As long as a thread is free it accepts such a request as any, and answers it. Wh
 nothing is accepted, and a probe would wait behind the requests of others until the balancer took
 the whole machine for dead, at the moment when it is needed most. So the main thread, which serves
 nothing, then accepts what waits: it answers the probes and leaves the rest to the threads, in the
-order in which it came. Only the first request of a connection is looked at so.
+order in which it came, as many as `connections` has room for. Only the first request of a
+connection is looked at so. Of several workers none does it, for another could be free to serve what
+it takes: there the probe waits, or asks on the socket of the figures (`runtime/metrics.py`), which
+answers for these paths as well.
 """
 
 from __future__ import annotations
@@ -30,11 +33,13 @@ from sdactivate.systemd.listen_fds import InheritedSocket
 
 LOOK = 0.1
 """Seconds between two looks of the main thread at whether all others are busy."""
+_QUIET_LOOK = 0.5
 # How long a connection may take to speak before it is left to the threads, seconds
 _TO_SPEAK = 1.0
 _PEEK = 8192
 _END = b"\r\n\r\n"
 INTERNET = (socket.AF_INET, socket.AF_INET6)
+PINNED = ("scgi", "fastcgi", "uwsgi")
 _METHODS = ("GET", "HEAD")
 
 
@@ -45,9 +50,14 @@ def check(sockets: Sequence[InheritedSocket], settings: Settings) -> None:
         raise UsageError(
             f"{option}: it is asked for in HTTP, which {settings.server} does not speak"
         )
-    if not any(inherited.sock.family in INTERNET for inherited in sockets):
-        raise UsageError(f"{option}: it is answered on TCP sockets, and none is passed")
-    if not settings.trust:
+    protocols = [
+        settings.protocol if settings.protocol != "auto" else inherited.name
+        for inherited in sockets
+        if inherited.sock.family in INTERNET
+    ]
+    if not settings.metrics and not any(name not in PINNED for name in protocols):
+        raise UsageError(f"{option}: it is answered on TCP sockets in HTTP, and none is passed")
+    if not settings.metrics and not settings.trust:
         raise UsageError(
             f"{option}: it is answered to peers that --trust names, and it names none: name the "
             "balancer's address or network"
@@ -70,6 +80,8 @@ class Probes:
             f"{method} {path}".encode("ascii") for method in _METHODS for path in self._paths
         )
         self._silent: list[tuple[float, Listener, int, Any]] = []  # accepted, and nothing said yet
+        self._left: set[Accepted] = set()  # to the threads, none of which has taken it yet
+        self._looks = settings.workers == 1
 
     def __bool__(self) -> bool:
         return bool(self._paths)
@@ -89,30 +101,51 @@ class Probes:
         """Whether it is a probe as a whole, and nothing else."""
         if not (self.may_begin(data) and data.find(_END) == len(data) - len(_END)):
             return False
-        target = data.split(b" ", 2)[1].partition(b"?")[0]
-        return target.decode("latin-1") in self._paths
+        return _path(data.split(b" ", 2)[1].decode("latin-1")) in self._paths
 
     # What the main thread does
 
-    def look(self, server: Acceptor, listeners: Iterable[Listener]) -> None:
-        """Where every thread is busy, accept what waits, and answer the probes among it."""
+    def look(self, server: Acceptor, listeners: Iterable[Listener]) -> float | None:
+        """Where every thread is busy, accept what waits, and answer the probes among it.
+
+        Returns seconds to the next look, None: there is none.
+        """
+        if not (self and self._looks and server.accepting):
+            return None
         now = monotonic()
         waited, self._silent = self._silent, []
         for since, listener, fd, address in waited:
             self._take(server, listener, fd, address, since, now)
-        room = server.settings.connections - len(server.loop.connections)
+        taken = len(server.loop.connections) + len(self._silent) + len(self._left)
         for listener in listeners:
-            while listener.pinned is ProbedHttp and room > 0 and server.accepting:
+            while listener.pinned is ProbedHttp and taken < server.settings.connections:
                 if server.pool.asleep or (accepted := listener.accept_one()) is None:
                     break
-                room -= 1
+                taken += 1
                 self._take(server, listener, *accepted, now, now)
+        is_quiet = len(server.pool.asleep) == server.pool.running and not self._silent
+        return _QUIET_LOOK if is_quiet else LOOK
 
     def leave(self, server: Acceptor) -> None:
         """Leave the connections that have said nothing yet to the threads: the server drains."""
         waited, self._silent = self._silent, []
         for _, listener, fd, address in waited:
-            server.loop.put_off(Accepted(listener, (fd, address)))
+            self._leave(server, listener, fd, address)
+
+    def cut(self) -> int:
+        """Close what no thread has taken; how many connections that were."""
+        closed = 0
+        while True:
+            try:
+                self._left.pop().close()
+            except KeyError:
+                return closed
+            closed += 1
+
+    def _leave(self, server: Acceptor, listener: Listener, fd: int, address: Any) -> None:
+        left = _Left(self._left, listener, (fd, address))
+        self._left.add(left)
+        server.loop.put_off(left)
 
     def _take(
         self, server: Acceptor, listener: Listener, fd: int, address: Any, since: float, now: float
@@ -131,7 +164,25 @@ class Probes:
                 connection.close()
                 server.fault(error)
         else:
-            server.loop.put_off(Accepted(listener, (fd, address)))
+            self._leave(server, listener, fd, address)
+
+
+class _Left(Accepted):
+    """A connection that the main thread has accepted for another to serve.
+
+    left: those that no thread has taken yet.
+    """
+
+    def __init__(self, left: set[Accepted], listener: Listener, accepted: tuple[int, Any]) -> None:
+        super().__init__(listener, accepted)
+        self._among = left
+
+    def wake(self) -> None:
+        try:
+            self._among.remove(self)
+        except KeyError:
+            return  # it has been cut off
+        super().wake()
 
 
 class ProbedHttp(Http):
@@ -154,7 +205,8 @@ class ProbedHttp(Http):
     def respond(self, environ: dict[str, Any]) -> None:
         status = None
         if self.may_ask and environ["REQUEST_METHOD"] in _METHODS:
-            status = self.server.probes.status(environ["SCRIPT_NAME"] + environ["PATH_INFO"])
+            # As it was sent, whatever is the mount that a field names
+            status = self.server.probes.status(_path(environ["REQUEST_URI"]))
         if status is None:
             super().respond(environ)
         else:
@@ -175,6 +227,11 @@ class _Answer:
         ]
         start_response(self._status, fields)
         return [body]
+
+
+def _path(target: str) -> str:
+    """The path of a request's target in its usual form (RFC 9112, section 3.2.1)."""
+    return target.partition("?")[0]
 
 
 def _peek(fd: int) -> bytes | None:

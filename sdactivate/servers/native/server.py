@@ -40,7 +40,7 @@ from sdactivate.servers.native.listener import Listener
 from sdactivate.servers.native.loop import Loop
 from sdactivate.servers.native.one_shot import Scgi, Uwsgi
 from sdactivate.servers.native.pool import RECENT
-from sdactivate.servers.native.probes import INTERNET, LOOK, ProbedHttp, Probes
+from sdactivate.servers.native.probes import INTERNET, ProbedHttp, Probes
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wire.http import BEGINNINGS
 from sdactivate.servers.native.wsgi import Application
@@ -248,7 +248,7 @@ class Server:
             for worker in list(self.pool.workers.values())
             if worker.response is not None
         )
-        self.lost += len(begun)
+        self.lost += len(begun) + self.probes.cut()
         for connection in connections:
             connection.close()
 
@@ -310,9 +310,8 @@ class Server:
         now = monotonic()
         due = self.pool.tick()
         self.loop.rouse()
-        if self.probes and self.accepting:
-            self.probes.look(self, self.listeners)
-            due = _sooner(due, LOOK)
+        if (again := self.probes.look(self, self.listeners)) is not None:
+            due = _sooner(due, again)
         if self._resting_until:
             if now >= self._resting_until:
                 self._resting_until = 0.0
