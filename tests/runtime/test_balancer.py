@@ -326,3 +326,16 @@ def test_the_status_says_that_a_stop_is_announced(life: Lives, two: list[socket.
     service.process.send_signal(signal.SIGTERM)
     eventually(lambda: figures(service, 1)["sdactivate_ready"] == 0, "it to be said")
     assert service.process.wait(60) == 0
+
+
+@pytest.mark.parametrize("server", ["waitress", "flup"])
+def test_other_servers_have_figures_and_announce_their_stop(
+    life: Lives, two: list[socket.socket], server: str
+) -> None:
+    service = life(
+        listeners=two, names=["site", "figures"], metrics="figures", server=server, drain_delay=1
+    ).ready()
+    assert figures(service, 1)["sdactivate_ready"] == 1
+    service.process.send_signal(signal.SIGTERM)
+    eventually(lambda: figures(service, 1)["sdactivate_ready"] == 0, "the announcement")
+    assert service.process.wait(60) == 0
