@@ -80,6 +80,7 @@ TABLE: tuple[Row, ...] = (
     Row("SDA004", ("SDA109", "SDA116"), same_unit),
     Row("SDA007", ("SDA109", "SDA114"), same_unit),
     Row("SDA009", ("SDA101", "SDA111"), same_path),
+    Row("SDA026", ("SDA111", "SDA116"), same_site),
     Row("SDA122", ("SDA109", "SDA111"), same_socket),
     Row("SDA101", ("SDA111",), same_socket),
     Row("SDA109", ("SDA111",), same_socket),

@@ -11,6 +11,7 @@ from sdactivate.doctor.checks import (
     live_fronts,
     live_services,
     live_sockets,
+    relations,
     services,
     sockets,
 )
@@ -104,6 +105,9 @@ TABLE: tuple[Rule, ...] = (
     Rule("SDA025", "error", "Type=notify for a server that never says that it is ready",
          "systemd waits for READY=1 until TimeoutStartSec=, then stops the service.",
          "systemd.service(5), sd_notify(3)", "Type=exec", services.never_ready),
+    Rule("SDA026", "error", "The socket stops with its service",
+         "It is to stay while the service is away: clients wait in its queue, and lose nothing.",
+         "systemd.unit(5)", "no such line; Requires= in the service", relations.stops_with_service),
     Rule("SDA101", "error", "The socket's file is gone or was replaced",
          "The unit stays active, but nobody can connect: the file is another one's.",
          "systemd issue 7274", "systemctl restart NAME.socket", live_sockets.file_lost),

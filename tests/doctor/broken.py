@@ -11,6 +11,8 @@ class Broken(NamedTuple):
     at: str = ""  # the line at fault, "" where one is missing
     without: tuple[str, ...] = ()  # lines of the good pair to leave out
     extra: str = ""  # another socket unit
+    socket_unit: str = ""  # lines for [Unit] of either
+    service_unit: str = ""
 
 
 SOCKET = """\
@@ -146,6 +148,28 @@ OFFLINE: dict[str, list[Broken]] = {
             f"{_SERVE} --server daphne",
         )
     ],
+    "SDA026": [
+        *(
+            Broken(socket_unit=f"{key}=network.target web.service",
+                   at=f"{key}=network.target web.service")
+            for key in ("PartOf", "BindsTo", "Requires", "Requisite", "StopPropagatedFrom",
+                        "Conflicts")
+        ),
+        # An empty line takes no dependency back
+        Broken(socket_unit="PartOf=%N.service\nPartOf=", at="PartOf=%N.service"),
+        *(
+            Broken(service_unit=f"{key}=web.socket", at=f"{key}=web.socket")
+            for key in ("PropagatesStopTo", "Conflicts")
+        ),
+        Broken(service="[Install]\nRequiredBy=web.socket\n[Service]", at="RequiredBy=web.socket"),
+        *(
+            Broken(service=line, at=line)
+            for line in (
+                "ExecStopPost=+/bin/systemctl --no-block stop web.socket",
+                "ExecStartPre=!-/usr/bin/systemctl restart %p.socket",
+            )
+        ),
+    ],
 }  # fmt: skip
 
 # Near misses: each looks like a rule's business and isn't.
@@ -190,6 +214,16 @@ FINE = [
     Broken(service="ExecStart=\nExecStart=/usr/bin/uvicorn --fd 3 web.asgi:app\nType=exec"),
     Broken(service="ExecStart=\nExecStart=/usr/bin/gunicorn -k uvicorn.workers.UvicornWorker w"),
     Broken(service=f"ExecStart=\nExecStart={_SERVE} --server gunicorn"),
+    # SDA026: the service stops with its socket; others with others; what does not stop it
+    *(
+        Broken(service_unit=f"{key}=web.socket")
+        for key in ("PartOf", "BindsTo", "Requisite", "StopPropagatedFrom", "Wants")
+    ),
+    Broken(socket_unit="PartOf=web.target other-web.service\nConflicts=shutdown.target"),
+    Broken(socket_unit="Before=web.service\nWants=web.service\nPropagatesStopTo=web.service"),
+    Broken(socket="PartOf=web.service"),  # in [Socket]: systemd passes over it
+    Broken(service="ExecStartPost=/bin/systemctl reload nginx.service"),
+    Broken(service="ExecStartPost=+/bin/systemctl stop web-old.socket"),
     Broken(socket="Accept=no\nBacklog=1024\nFlushPending=no\nRemoveOnStop=no"),
     Broken(
         service="ExecStart=\nExecStart=/home/b/python x\nProtectHome=yes\nBindReadOnlyPaths=/home/b"
@@ -200,15 +234,16 @@ FINE = [
 def units(broken: Broken) -> dict[str, str]:
     """The files of a setup, by name."""
 
-    def built(text: str, added: str, section: str) -> str:
+    def built(text: str, added: str, section: str, unit: str) -> str:
         lines = [line for line in text.splitlines() if line not in broken.without]
+        lines[1:1] = unit.splitlines()
         place = lines.index(f"[{section}]") + 1
         end = next((i for i in range(place, len(lines)) if lines[i].startswith("[")), len(lines))
         return "\n".join([*lines[:end], *added.splitlines(), *lines[end:]]) + "\n"
 
     files = {
-        "web.socket": built(SOCKET, broken.socket, "Socket"),
-        "web.service": built(SERVICE, broken.service, "Service"),
+        "web.socket": built(SOCKET, broken.socket, "Socket", broken.socket_unit),
+        "web.service": built(SERVICE, broken.service, "Service", broken.service_unit),
     }
     if broken.extra:
         files["admin.socket"] = broken.extra

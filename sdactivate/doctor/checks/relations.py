@@ -1,0 +1,79 @@
+"""Checks on how a socket and its service are tied: what stops, orders or names one by the other."""
+
+import posixpath
+from collections.abc import Iterator
+
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.finding import Advice, Case, Hit
+from sdactivate.systemd.unitfile import Entry, Unit
+
+_IN_SOCKET = {
+    "PartOf": "a stop or restart of {} stops or restarts it as well",
+    "BindsTo": "it stops whenever {} does, a crash and an idle exit included",
+    "Requires": "a stop or restart of {} stops or restarts it as well",
+    "Requisite": "it starts only while {} runs, and stops with it",
+    "StopPropagatedFrom": "a stop of {} stops it as well",
+    "Conflicts": "a start of {} stops it",
+}
+"""What ties a socket unit's end to its service's (systemd.unit(5)). Where the *service* says the
+first four of its socket, it is the service that stops with the socket, as it should."""
+_IN_SERVICE = {"PropagatesStopTo": _IN_SOCKET["StopPropagatedFrom"],
+               "Conflicts": _IN_SOCKET["Conflicts"]}  # fmt: skip
+_IN_INSTALL = {"RequiredBy": _IN_SOCKET["Requires"]}
+_ENDS = ("ExecStop", "ExecStopPost", "ExecStartPre", "ExecStartPost", "ExecReload")
+_VERBS = ("stop", "restart", "kill", "disable")
+
+
+def stops_with_service(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        for socket in case.sockets:
+            for entry, other, how in _ties(socket, service):
+                yield Hit(
+                    entry,
+                    f"{how.format(service.name)}: while {socket.name} is down, clients are "
+                    "refused, and those that wait in its queue are dropped",
+                    Advice(
+                        f"take {_instance(other)} out of this line: a drop-in can't. "
+                        f"What is wanted is the reverse, and {service.name} can say it: "
+                        f"Requires={_instance(socket)}"
+                    ),
+                )
+            for entry in (it for key in _ENDS for it in service.entries_of(key)):
+                words = common.command(entry, service)
+                if _is_systemctl(words) and _instance(socket) in words:
+                    yield Hit(
+                        entry,
+                        f"it stops {socket.name}, at which clients wait while the service is away",
+                        Advice(f"take the line out: {socket.name} is to stay"),
+                    )
+
+
+def _ties(socket: Unit, service: Unit) -> Iterator[tuple[Entry, Unit, str]]:
+    """The lines that let the socket stop because of its service, whom they name, and how."""
+    places = (
+        (socket, service, "Unit", _IN_SOCKET),
+        (service, socket, "Unit", _IN_SERVICE),
+        (service, socket, "Install", _IN_INSTALL),
+    )
+    for unit, other, section, keys in places:
+        # An empty line resets none of them: systemd.unit(5), "dependencies can't be reset".
+        for entry in unit.entries:
+            if entry.section == section and entry.key in keys and _names(entry, unit, other):
+                yield entry, other, keys[entry.key]
+
+
+def _names(entry: Entry, unit: Unit, other: Unit) -> bool:
+    """Whether a line of `unit` names the unit `other`; a template's is that of its instance."""
+    return _instance(other) in [common.resolve(it, unit) for it in entry.value.split()]
+
+
+def _instance(unit: Unit) -> str:
+    return unit.name.replace("@.", "@%i.")
+
+
+def _is_systemctl(words: list[str]) -> bool:
+    return (
+        bool(words)
+        and posixpath.basename(words[0]) == "systemctl"
+        and any(it in words for it in _VERBS)
+    )
