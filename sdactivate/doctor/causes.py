@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from sdactivate.doctor.checks.common import under
+from sdactivate.doctor.checks.failures import ANOTHER_COMMAND
 from sdactivate.doctor.finding import Finding
 
 Shared = Callable[[Finding, Finding], bool]
@@ -47,6 +48,11 @@ def same_unit(cause: Finding, effect: Finding) -> bool:
 def same_path(cause: Finding, effect: Finding) -> bool:
     """Both are about one file."""
     return bool(cause.path) and cause.path == effect.path
+
+
+def another_command(cause: Finding, effect: Finding) -> bool:
+    """Both are about one service, and another of its commands than ExecStart= failed."""
+    return same_unit(cause, effect) and effect.because.startswith(ANOTHER_COMMAND)
 
 
 def on_the_way(cause: Finding, effect: Finding) -> bool:
@@ -81,6 +87,8 @@ TABLE: tuple[Row, ...] = (
     Row("SDA007", ("SDA109", "SDA114"), same_unit),
     Row("SDA009", ("SDA101", "SDA111"), same_path),
     Row("SDA026", ("SDA111", "SDA116"), same_site),
+    Row("SDA027", ("SDA101", "SDA114"), same_path),
+    Row("SDA028", ("SDA101", "SDA114"), same_path),
     Row("SDA122", ("SDA109", "SDA111"), same_socket),
     Row("SDA101", ("SDA111",), same_socket),
     Row("SDA109", ("SDA111",), same_socket),
@@ -103,6 +111,9 @@ TABLE: tuple[Row, ...] = (
     # The service, and what it takes with it
     Row("SDA019", ("SDA110",), same_unit),
     Row("SDA025", ("SDA110",), same_unit),
+    Row("SDA027", ("SDA110",), same_unit),
+    Row("SDA028", ("SDA110",), another_command),
+    Row("SDA029", ("SDA110",), same_unit),
     Row("SDA022", ("SDA110",), same_unit),
     Row("SDA022", ("SDA113",), on_the_way),
     Row("SDA113", ("SDA110",), same_unit),
@@ -113,7 +124,7 @@ TABLE: tuple[Row, ...] = (
 
 OUTAGE = (
     *("SDA122", "SDA116", "SDA109", "SDA101", "SDA117", "SDA004"),  # nothing listens
-    *("SDA019", "SDA025", "SDA113", "SDA110"),  # nothing answers
+    *("SDA019", "SDA025", "SDA027", "SDA029", "SDA113", "SDA110"),  # nothing answers
     *("SDA106", "SDA104", "SDA103", "SDA102", "SDA121"),  # the front doesn't come through
     *("SDA120", "SDA124", "SDA125", "SDA111"),
 )

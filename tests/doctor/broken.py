@@ -170,6 +170,52 @@ OFFLINE: dict[str, list[Broken]] = {
             )
         ),
     ],
+    "SDA027": [
+        Broken(service=f"Type=exec\nExecStart=\nExecStart={line}", at=f"ExecStart={line}")
+        for line in (
+            "/srv/web/bin/uvicorn --uds /run/web.sock web.asgi:application",
+            "/srv/web/bin/python -m uvicorn web.asgi:application --uds=%t/%N.sock",
+            "/bin/bash -c '. bin/activate && exec uvicorn --uds /run/web.sock web.asgi:app'",
+            "/srv/web/bin/hypercorn --bind unix:/run/web.sock web.asgi:application",
+            "/srv/web/bin/hypercorn -b 127.0.0.1:8000 web.asgi:application",
+            "/srv/web/bin/daphne -u /run/web.sock web.asgi:application",
+            "/srv/web/bin/daphne -p 8000 web.asgi:application",
+            "/srv/web/bin/waitress-serve --unix-socket=/run/web.sock web.wsgi:application",
+            "/srv/web/bin/waitress-serve --listen=*:8000 web.wsgi:application",
+        )
+    ],
+    "SDA028": [
+        Broken(service=line, at=line)
+        for line in (
+            "ExecStartPost=+/bin/chmod 666 /run/web.sock",
+            "ExecStartPre=!-/usr/bin/chown web:www-data %t/web.sock",
+            "ExecStartPost=/bin/sh -c 'sleep 1; chgrp www-data /run/web.sock'",
+            "ExecStartPre=/bin/rm -f /run/web.sock",
+            "ExecStopPost=+/usr/bin/unlink /run/web.sock",
+            "ExecStartPost=+/bin/setfacl -m u:www-data:rw /run/web.sock",
+        )
+    ] + [
+        Broken(service="PermissionsStartOnly=yes\nExecStartPre=-/bin/rm /run/web.sock",
+               at="ExecStartPre=-/bin/rm /run/web.sock"),
+    ],
+    "SDA029": [
+        Broken(service=f"ExecStart=\nExecStart={line}", at=f"ExecStart={line}")
+        for line in (
+            "/srv/web/bin/gunicorn -b fd://3 web.wsgi:application",
+            "/srv/web/bin/python3 -m gunicorn --workers 2 --bind=fd://3 web.wsgi:application",
+        )
+    ],
+    "SDA030": [
+        Broken(service=f"Type=exec\nExecStart=\nExecStart={server}\n{line}", at=line)
+        for server, line in (
+            ("/srv/web/bin/uvicorn --fd 3 web.asgi:app", "ExecReload=/bin/kill -HUP $MAINPID"),
+            ("/srv/web/bin/uvicorn --fd 3 web.asgi:app", "ExecReload=/bin/kill -s HUP ${MAINPID}"),
+            ("/srv/web/bin/uvicorn --fd 3 --workers 1 a:b", "ExecReload=kill -1 $MAINPID"),
+            (f"{_SERVE} --server daphne", "ExecReload=-/bin/kill --signal=SIGHUP $MAINPID"),
+            ("/srv/web/bin/uwsgi --ini /srv/web/uwsgi.ini", "ExecReload=kill -HUP $MAINPID"),
+            ("/srv/web/bin/waitress-serve web.wsgi:app", "ExecReload=/bin/kill -HUP $MAINPID"),
+        )
+    ],
 }  # fmt: skip
 
 # Near misses: each looks like a rule's business and isn't.
@@ -224,6 +270,48 @@ FINE = [
     Broken(socket="PartOf=web.service"),  # in [Socket]: systemd passes over it
     Broken(service="ExecStartPost=/bin/systemctl reload nginx.service"),
     Broken(service="ExecStartPost=+/bin/systemctl stop web-old.socket"),
+    # SDA027: measured to serve what they inherit, whatever they are told to bind
+    *(
+        Broken(service=f"ExecStart=\nExecStart={line}")
+        for line in (
+            "/srv/web/bin/gunicorn --bind unix:/run/web.sock web.wsgi:application",
+            "/srv/web/bin/uwsgi --socket /run/web.sock --module web.wsgi",
+            "/srv/web/bin/uwsgi --http-socket /run/web.sock --module web.wsgi",
+            "/usr/bin/tornado --uds /run/web.sock",
+        )
+    ),
+    *(
+        Broken(service=f"Type=exec\nExecStart=\nExecStart={line}")
+        for line in (
+            "/srv/web/bin/uvicorn --fd 3 --host 127.0.0.1 web.asgi:application",
+            "/srv/web/bin/hypercorn --bind fd://3 web.asgi:application",
+            "/srv/web/bin/python -m sdactivate.servers.daphne -e systemd:domain=UNIX:index=0 a:b",
+            "/srv/web/bin/uvicorn web.asgi:application",
+        )
+    ),
+    # SDA028: another file, what its user may not do and need not, what leaves the file as it is
+    *(
+        Broken(service=line)
+        for line in (
+            "ExecStartPost=+/bin/chmod 666 /run/web.socket",
+            "ExecStartPre=-/bin/rm -f /run/web.sock",
+            "ExecStartPost=/usr/bin/curl --unix-socket /run/web.sock http://localhost/",
+            "ExecStartPost=/bin/sh -c 'chmod o+r /run/web.ready; test -S /run/web.sock'",
+            "ExecStartPost=+/usr/bin/logger chmod /run/web.sock",
+        )
+    ),
+    # SDA030: what reloads at HUP, what is told in another way
+    *(
+        Broken(service=f"Type=exec\nExecStart=\nExecStart={server}\nExecReload={line}")
+        for server, line in (
+            ("/srv/web/bin/gunicorn web.wsgi:application", "/bin/kill -s HUP $MAINPID"),
+            ("/srv/web/bin/hypercorn --bind fd://3 web.asgi:app", "/bin/kill -HUP $MAINPID"),
+            ("/srv/web/bin/uvicorn --fd 3 --workers 2 web.asgi:app", "/bin/kill -HUP $MAINPID"),
+            ("/srv/web/bin/uwsgi --ini web.ini", "/bin/touch /run/web/reload"),
+            (f"{_SERVE} --server waitress", "/bin/kill -HUP $MAINPID"),
+            (_SERVE, "/bin/kill -HUP $MAINPID"),
+        )
+    ),
     Broken(socket="Accept=no\nBacklog=1024\nFlushPending=no\nRemoveOnStop=no"),
     Broken(
         service="ExecStart=\nExecStart=/home/b/python x\nProtectHome=yes\nBindReadOnlyPaths=/home/b"

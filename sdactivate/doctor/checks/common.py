@@ -104,12 +104,14 @@ def server(service: Unit) -> str:
     """
     if is_ours(service):
         return setting(service, "server") or "native"
-    for entry in service.entries_of("ExecStart"):
-        for word in command(entry, service):
-            name = posixpath.basename(word).removesuffix("-serve")  # waitress-serve
-            if name in BACKENDS:
-                return name
-    return ""
+    named = (server_in(command(it, service)) for it in service.entries_of("ExecStart"))
+    return next(filter(None, named), "")
+
+
+def server_in(words: list[str]) -> str:
+    """Return the name of the server that a command starts (backends.BACKENDS), "" for another."""
+    names = (posixpath.basename(word).removesuffix("-serve") for word in words)  # waitress-serve
+    return next((name for name in names if name in BACKENDS), "")
 
 
 def setting(service: Unit, name: str) -> str | None:

@@ -44,6 +44,7 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
 )
 """What to do about a reason, by its words."""
+ANOTHER_COMMAND = "another of its commands than ExecStart= failed (ExecStartPre=, ExecStartPost=)"
 _SAYS = "it says: "
 _NOTIFYING = ("notify", "notify-reload")
 _MOST_NAMED = 3  # lines of a unit that are quoted
@@ -171,7 +172,7 @@ def _failure(host: HostState, service: str) -> str:
         if result == "exit-code" and status in STEPS:
             return f"status={status}/{STEPS[status].name}: {STEPS[status].what}"
         if result == "exit-code" and status == "0":
-            return "another of its commands than ExecStart= failed (ExecStartPre=, ExecStartPost=)"
+            return ANOTHER_COMMAND
         if result == "timeout" and host.property(service, "Type") in _NOTIFYING:
             return "it was not ready, or did not stop, in time (Type=notify, TimeoutStartSec=)"
         said = _RESULTS.get(result, result)

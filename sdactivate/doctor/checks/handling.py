@@ -1,0 +1,224 @@
+"""Checks on what a service does with the socket that it inherits: bind it anew, change its file."""
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.finding import Advice, Case, Hit, Lines
+from sdactivate.external_servers import SERVERS
+from sdactivate.systemd.unitfile import Entry, Unit, split
+
+_SHELLS = ("sh", "bash", "dash", "ash", "zsh")
+_COMMANDS_END = re.compile(r"&&|\|\||[;&|\n]")
+
+
+def commands(entry: Entry, service: Unit) -> list[list[str]]:
+    """Return the commands of a line such as ExecStart=, a shell's `-c` script taken apart."""
+    words = common.command(entry, service)
+    if not words or posixpath.basename(words[0]) not in _SHELLS:
+        return [words]
+    flags = [i for i, word in enumerate(words) if re.fullmatch(r"-[a-z]*c", word)]
+    script = words[flags[0] + 1] if flags and len(words) > flags[0] + 1 else ""
+    return [split(it.strip()) for it in _COMMANDS_END.split(script)]
+
+
+# -- a server that binds an address itself -------------------------------------------------------
+
+
+class _Binding(NamedTuple):
+    """How a server that isn't told of an inherited socket binds: its options, and what follows.
+
+    gunicorn and uWSGI are not here: where sockets are passed, they serve those and bind nothing,
+    whatever --bind and --socket say (measured).
+    """
+
+    paths: tuple[str, ...]
+    """Options for a path."""
+    others: tuple[str, ...]
+    """Options for an address of any kind, "unix:" before a path."""
+    inherits: tuple[str, ...]
+    """What begins a word by which it serves an inherited socket."""
+    own: str = "it deletes the file and makes a socket of its own there"
+    """What it does at the socket unit's path, as root. Measured."""
+
+
+_BINDINGS: Mapping[str, _Binding] = {
+    "uvicorn": _Binding(("--uds",), ("--host", "--port"), ("--fd",)),
+    "hypercorn": _Binding((), ("-b", "--bind"), ("fd://", "fd:", "--bind=fd:", "-bfd:")),
+    "daphne": _Binding(
+        ("-u", "--unix-socket"), ("-b", "--bind", "-p", "--port"),
+        ("--fd", "-e", "--endpoint", "systemd:"),
+        "it ends, because the address is in use",
+    ),
+    "waitress": _Binding(("--unix-socket",), ("--listen", "--host", "--port"), ()),
+}  # fmt: skip
+_INSTEAD = {
+    "waitress": "waitress-serve takes no inherited socket: sdactivate serve --server waitress does"
+}
+
+
+def binds_itself(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        if common.is_ours(service) or any(it.is_on("Accept") for it in case.sockets):
+            continue
+        paths = [address.text for socket in case.sockets for address in common.addresses(socket)]
+        for entry in service.entries_of("ExecStart") if paths else ():
+            for words in commands(entry, service):
+                server = common.server_in(words)
+                if (binding := _BINDINGS.get(server)) and (address := bound(words, binding)):
+                    doing = _doing(binding, address, paths)
+                    yield Hit(
+                        entry,
+                        f"{server} does not look for inherited sockets: {doing}",
+                        Advice(_INSTEAD.get(server) or _told(server, address)),
+                        path=address if address in paths else "",
+                    )
+
+
+def bound(words: list[str], binding: _Binding) -> str:
+    """Return what a command binds itself, "" where it says nothing of it or inherits instead."""
+    if any(word.startswith(binding.inherits) for word in words) and binding.inherits:
+        return ""
+    found = [value for option, value in _options(words) if option in binding.paths]
+    found += [value for option, value in _options(words) if option in binding.others]
+    return found[0].removeprefix("unix:") if found else ""
+
+
+def _options(words: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the options of a command with their values, written apart or with "="."""
+    for word, after in pairwise([*words, ""]):
+        option, equals, value = word.partition("=")
+        if option.startswith("-"):
+            yield option, value if equals else after
+
+
+def _doing(binding: _Binding, address: str, paths: list[str]) -> str:
+    if address in paths:
+        return f"at {address} {binding.own}, or, where its user may not, it fails"
+    return f"it binds {address} itself, and nobody accepts what comes to {', '.join(paths)}"
+
+
+def _told(name: str, address: str) -> str:
+    server = SERVERS[name]
+    words = " ".join(server.socket).format(fd=3, index=0, domain="UNIX")
+    other = "" if server.program == name else f" of python -m {server.program}"
+    return f"{words}{other} instead of {address}; `sdactivate gen --server {name}` writes the unit"
+
+
+_FD = re.compile(r"fd://\d+")
+
+
+def given_twice(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        for entry in service.entries_of("ExecStart") if case.sockets else ():
+            for words in commands(entry, service):
+                options = [it for it in _options(words) if it[0] in ("-b", "--bind")]
+                given = [value for _, value in options if _FD.fullmatch(value)]
+                if given and common.server_in(words) == "gunicorn":
+                    yield Hit(
+                        entry,
+                        f"gunicorn finds the socket by LISTEN_FDS, and has it twice with {given[0]}"
+                        ": it ends with [Errno 9] Bad file descriptor; without LISTEN_FDS it "
+                        "deletes the socket's file at a stop",
+                        Advice(f"take {given[0]} and its option out: gunicorn needs none"),
+                    )
+
+
+# -- the socket's file ---------------------------------------------------------------------------
+
+_AROUND = ("ExecCondition", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop",
+           "ExecStopPost")  # fmt: skip
+_CHANGES = ("chmod", "chown", "chgrp", "setfacl")
+_TAKES = ("rm", "unlink", "mv", "ln")
+
+
+def changes_file(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        paths = {address.text for socket in case.sockets for address in common.paths(socket)}
+        for entry in (it for key in _AROUND for it in service.entries_of(key)):
+            for words in commands(entry, service):
+                program = posixpath.basename((words or [""])[0])
+                path = next((it for it in words[1:] if it in paths), "")
+                if path and (because := _done(program, path, entry, service, case.sockets)):
+                    keys = "SocketMode=, SocketUser= and SocketGroup= of the socket unit"
+                    yield Hit(
+                        entry,
+                        because,
+                        Advice(f"take it out: systemd makes the file, and {keys} say whose it is"),
+                        path=path,
+                    )
+
+
+def _done(program: str, path: str, entry: Entry, service: Unit, sockets: tuple[Unit, ...]) -> str:
+    """What a command of the service does to its socket's file, "" for nothing."""
+    if program not in (*_CHANGES, *_TAKES):
+        return ""
+    marks = entry.value[: len(entry.value) - len(entry.value.lstrip("@-:+!|"))]
+    user = common.user(service)
+    owners = {it.value("SocketUser", "root") for it in sockets}
+    may = (
+        any(it in marks for it in "+!")
+        or service.is_on("PermissionsStartOnly")
+        or common.is_root(service)
+        or user in owners
+    )
+    if may and program in _CHANGES:
+        keys = "SocketMode=, SocketUser= and SocketGroup="
+        return f"it changes {path} whenever it runs, whatever {keys} say"
+    if may:
+        return f"it takes {path} away: the socket unit stays active, and nobody can connect"
+    if "-" in marks:
+        return ""  # it fails, as it may
+    start = ", and the start with it" if entry.key.startswith(("ExecStart", "ExecC")) else ""
+    return f"{user} may not change {path}, which is {owners.pop()}'s: the command fails{start}"
+
+
+# -- a reload ------------------------------------------------------------------------------------
+
+_ENDS_AT_HUP = {
+    "uvicorn": "ends, with the requests under way",
+    "daphne": "ends, with the requests under way",
+    "waitress": "ends, with the requests under way",
+    "uwsgi": "executes itself again without its sockets, and ends",
+}
+"""What HUP does to a server that doesn't reload by it. Measured: docs/servers.md."""
+_HUP = re.compile(r"(-s|--signal|-n)?[= ]?-?(SIG)?(HUP|1)")
+
+
+def reload_ends_it(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        server = common.server(service)
+        doing = _ENDS_AT_HUP.get(server)
+        if doing is None or _has_workers(service):
+            continue
+        if common.is_ours(service) and server not in SERVERS:
+            continue  # waitress inside of this project's own process: that reloads
+        for entry in service.entries_of("ExecReload"):
+            if any(map(_sends_hup, commands(entry, service))):
+                yield Hit(
+                    entry,
+                    f"{server} does not reload at HUP: it {doing}",
+                    Lines(service.name, "Service", ("ExecReload=",), True),
+                )
+
+
+def _sends_hup(words: list[str]) -> bool:
+    if not words or posixpath.basename(words[0]) not in ("kill", "pkill", "killall"):
+        return False
+    return any(_HUP.fullmatch(word) for word in words[1:] if not word.startswith("$"))
+
+
+def _has_workers(service: Unit) -> bool:
+    """Whether uvicorn has several worker processes: their parent replaces them at HUP."""
+    for entry in service.entries_of("ExecStart"):
+        for words in commands(entry, service):
+            counts = [value for option, value in _options(words) if option == "--workers"]
+            if common.server_in(words) == "uvicorn" and counts and counts[-1] not in ("1", ""):
+                return True
+    return any(
+        it.startswith(("WEB_CONCURRENCY=", "UVICORN_WORKERS="))
+        for it in service.words("Environment")
+    )
