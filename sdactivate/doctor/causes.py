@@ -55,6 +55,16 @@ def another_command(cause: Finding, effect: Finding) -> bool:
     return same_unit(cause, effect) and effect.because.startswith(ANOTHER_COMMAND)
 
 
+def behind_mode(cause: Finding, effect: Finding) -> bool:
+    """The line at fault is SocketMode= of the unit that has none, as systemd reads it."""
+    return same_unit(cause, effect) and cause.text.startswith("SocketMode=")
+
+
+def behind_command(cause: Finding, effect: Finding) -> bool:
+    """The line at fault is a command of the service."""
+    return same_unit(cause, effect) and cause.text.startswith("Exec")
+
+
 def on_the_way(cause: Finding, effect: Finding) -> bool:
     """The effect is at a directory that leads to the cause's file, or at that file."""
     return bool(cause.path and effect.path) and under(cause.path, effect.path)
@@ -82,11 +92,13 @@ TABLE: tuple[Row, ...] = (
     Row("SDA001", ("SDA105",), same_socket),
     Row("SDA002", ("SDA105",), same_socket),
     Row("SDA114", ("SDA105",), same_path),
+    Row("SDA031", ("SDA001",), behind_mode),
     # A socket that can't be made, is not there, or is another's
     Row("SDA004", ("SDA109", "SDA116"), same_unit),
     Row("SDA007", ("SDA109", "SDA114"), same_unit),
     Row("SDA009", ("SDA101", "SDA111"), same_path),
     Row("SDA026", ("SDA111", "SDA116"), same_site),
+    Row("SDA032", ("SDA116", "SDA122"), same_unit),
     Row("SDA027", ("SDA101", "SDA114"), same_path),
     Row("SDA028", ("SDA101", "SDA114"), same_path),
     Row("SDA122", ("SDA109", "SDA111"), same_socket),
@@ -114,6 +126,7 @@ TABLE: tuple[Row, ...] = (
     Row("SDA027", ("SDA110",), same_unit),
     Row("SDA028", ("SDA110",), another_command),
     Row("SDA029", ("SDA110",), same_unit),
+    Row("SDA031", ("SDA110",), behind_command),
     Row("SDA022", ("SDA110",), same_unit),
     Row("SDA022", ("SDA113",), on_the_way),
     Row("SDA113", ("SDA110",), same_unit),
@@ -123,7 +136,7 @@ TABLE: tuple[Row, ...] = (
 )  # fmt: skip
 
 OUTAGE = (
-    *("SDA122", "SDA116", "SDA109", "SDA101", "SDA117", "SDA004"),  # nothing listens
+    *("SDA032", "SDA122", "SDA116", "SDA109", "SDA101", "SDA117", "SDA004"),  # nothing listens
     *("SDA019", "SDA025", "SDA027", "SDA029", "SDA113", "SDA110"),  # nothing answers
     *("SDA106", "SDA104", "SDA103", "SDA102", "SDA121"),  # the front doesn't come through
     *("SDA120", "SDA124", "SDA125", "SDA111"),

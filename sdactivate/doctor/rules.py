@@ -15,6 +15,7 @@ from sdactivate.doctor.checks import (
     relations,
     services,
     sockets,
+    text,
 )
 from sdactivate.doctor.finding import Rule
 
@@ -122,6 +123,12 @@ TABLE: tuple[Rule, ...] = (
     Rule("SDA030", "error", "ExecReload= sends a signal that ends the server",
          "What does not handle HUP is ended by it: a reload is then a stop.",
          "signal(7); measured: docs/servers.md", "ExecReload=", handling.reload_ends_it),
+    Rule("SDA031", "error", "A comment behind a value",
+         "systemd knows comments as lines of their own only.",
+         "systemd.syntax(7)", "the comment on a line of its own", text.comment_behind_value),
+    Rule("SDA032", "error", "The socket and its service have different names",
+         "A socket unit starts the service of its own name, unless Service= names another.",
+         SOCKET, "Service=", relations.names_differ),
     Rule("SDA101", "error", "The socket's file is gone or was replaced",
          "The unit stays active, but nobody can connect: the file is another one's.",
          "systemd issue 7274", "systemctl restart NAME.socket", live_sockets.file_lost),

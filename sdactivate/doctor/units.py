@@ -24,6 +24,8 @@ class Deployment(NamedTuple):
 
     service: Unit | None
     sockets: tuple[Unit, ...]
+    near: tuple[Unit, ...] = ()
+    """Of a socket without a service: services without a socket that may be meant by it."""
 
     @property
     def name(self) -> str:
@@ -97,7 +99,21 @@ def pair(units: Iterable[Unit]) -> list[Deployment]:
         Deployment(service, tuple(unit for unit in sockets if owner[unit.name] == name))
         for name, service in services.items()
     ]
-    return made + [Deployment(None, (it,)) for it in sockets if owner[it.name] not in services]
+    alone = [it for it in sockets if owner[it.name] not in services]
+    near = [it.service for it in made if it.service and not it.sockets]
+    return made + [Deployment(None, (it,), _near(it, near, alone)) for it in alone]
+
+
+def _near(socket: Unit, services: list[Unit], alone: list[Unit]) -> tuple[Unit, ...]:
+    """Those of `services` that may be meant by one of the sockets that are alone."""
+    if len(alone) == len(services) == 1:
+        return tuple(services)
+    return tuple(it for it in services if requires(it, socket.name))
+
+
+def requires(service: Unit, socket: str) -> bool:
+    """Return whether a service can't run without the unit `socket`: Requires= and its kind."""
+    return any(socket in service.names(key, "Unit") for key in ("Requires", "BindsTo", "Requisite"))
 
 
 def service_of(unit: Unit) -> str:
@@ -139,9 +155,11 @@ def live(name: str, troubles: list[str] | None = None, known: Snapshot | None = 
     if service:
         triggered = listed(one(known.show(service), "TriggeredBy"))
         sockets |= {it for it in triggered if it.endswith(".socket")}
+    near = () if service else services(one(known.show(found), "RequiredBy"))
     return Deployment(
         read_loaded(service, troubles, known) if service else None,
         tuple(read_loaded(it, troubles, known) for it in sorted(sockets)),
+        tuple(read_loaded(it, troubles, known) for it in near if is_loaded(it)),
     )
 
 

@@ -13,6 +13,7 @@ class Broken(NamedTuple):
     extra: str = ""  # another socket unit
     socket_unit: str = ""  # lines for [Unit] of either
     service_unit: str = ""
+    names: tuple[str, str] = ("web.socket", "web.service")
 
 
 SOCKET = """\
@@ -216,6 +217,24 @@ OFFLINE: dict[str, list[Broken]] = {
             ("/srv/web/bin/waitress-serve web.wsgi:app", "ExecReload=/bin/kill -HUP $MAINPID"),
         )
     ],
+    "SDA031": [
+        *(
+            Broken(service=line, at=line)
+            for line in (
+                "Restart=always # whatever happens",
+                "Restart=always ; whatever happens",
+                "EnvironmentFile=/etc/web.env #secrets",
+                "Environment=A=b 'C=d # e' # f",
+                f"ExecStart={_SERVE} # the site",
+            )
+        ),
+        Broken(socket="Backlog=4096 # many", at="Backlog=4096 # many"),
+        Broken(socket_unit="After=network.target # why not", at="After=network.target # why not"),
+    ],
+    "SDA032": [
+        Broken(names=("front.socket", "web.service")),
+        Broken(socket="Service=site.service", at="Service=site.service"),
+    ],
 }  # fmt: skip
 
 # Near misses: each looks like a rule's business and isn't.
@@ -312,6 +331,16 @@ FINE = [
             (_SERVE, "/bin/kill -HUP $MAINPID"),
         )
     ),
+    # SDA031: text, arguments, quotes, fragments; a comment of a section of somebody else's
+    Broken(socket_unit="Description=web # 1\nDocumentation=https://web.test/#a https://web.test/b"),
+    Broken(service="Environment=COLOUR=#fff \"TITLE=a # b\" 'C=d ;e'"),
+    Broken(service="ExecStartPost=/usr/bin/irc #web 'a # b' ; /bin/true"),
+    Broken(service="ExecStartPost=/bin/sh -c 'true # nothing'"),
+    Broken(service="SyslogIdentifier=web # 1"),
+    Broken(service_unit="# Restart=always # whatever"),
+    # SDA032: another name, and said
+    Broken(names=("front.socket", "web.service"), socket="Service=web.service"),
+    Broken(names=("front.socket", "web.service"), service="Sockets=web.socket"),
     Broken(socket="Accept=no\nBacklog=1024\nFlushPending=no\nRemoveOnStop=no"),
     Broken(
         service="ExecStart=\nExecStart=/home/b/python x\nProtectHome=yes\nBindReadOnlyPaths=/home/b"
@@ -329,9 +358,11 @@ def units(broken: Broken) -> dict[str, str]:
         end = next((i for i in range(place, len(lines)) if lines[i].startswith("[")), len(lines))
         return "\n".join([*lines[:end], *added.splitlines(), *lines[end:]]) + "\n"
 
+    socket, service = broken.names
+    written = built(SERVICE, broken.service, "Service", broken.service_unit)
     files = {
-        "web.socket": built(SOCKET, broken.socket, "Socket", broken.socket_unit),
-        "web.service": built(SERVICE, broken.service, "Service", broken.service_unit),
+        socket: built(SOCKET, broken.socket, "Socket", broken.socket_unit),
+        service: written.replace("web.socket", socket),
     }
     if broken.extra:
         files["admin.socket"] = broken.extra

@@ -1,10 +1,12 @@
 """Checks on how a socket and its service are tied: what stops, orders or names one by the other."""
 
 import posixpath
+import re
 from collections.abc import Iterator
 
 from sdactivate.doctor.checks import common
-from sdactivate.doctor.finding import Advice, Case, Hit
+from sdactivate.doctor.finding import Advice, Case, Hit, Lines
+from sdactivate.doctor.units import requires, service_of
 from sdactivate.systemd.unitfile import Entry, Unit
 
 _IN_SOCKET = {
@@ -77,3 +79,30 @@ def _is_systemctl(words: list[str]) -> bool:
         and posixpath.basename(words[0]) == "systemctl"
         and any(it in words for it in _VERBS)
     )
+
+
+_BINDS = re.compile(
+    r"(-b|-s|-u|-p|--bind|--socket|--http\S*|--uds|--host|--port|--listen|--unix-socket)(=.*)?"
+)
+
+
+def names_differ(case: Case) -> Iterator[Hit]:
+    """A socket without a service, and a server without a socket beside it."""
+    for socket in case.sockets if case.service is None else ():
+        meant = [it for it in case.deployment.near if _is_meant(it, socket)]
+        if len(meant) == 1 and not socket.is_on("Accept"):
+            starts, serves = service_of(socket), meant[0].name
+            yield Hit(
+                socket.entry("Service") or socket,
+                f"{socket.name} starts {starts}, which isn't there; {serves} gets no socket",
+                Lines(socket.name, "Socket", (f"Service={serves}",)),
+            )
+
+
+def _is_meant(service: Unit, socket: Unit) -> bool:
+    """Whether a service runs a server that waits for this socket, or for any."""
+    if not common.server(service):
+        return False
+    commands = [common.command(it, service) for it in service.entries_of("ExecStart")]
+    binds = any(_BINDS.fullmatch(word) for words in commands for word in words)
+    return requires(service, socket.name) or not binds
