@@ -39,7 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("app_name", "backends", "fronts", "peer_rules", "log", "systemd"),
     ("settings", "front_includes"),
-    ("front_config",),
+    ("front_config", "front_upstreams"),
     ("values", "external_servers"),
     ("site",),
     ("access", "launch", "servers"),

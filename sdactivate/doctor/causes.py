@@ -138,7 +138,7 @@ TABLE: tuple[Row, ...] = (
 OUTAGE = (
     *("SDA032", "SDA122", "SDA116", "SDA109", "SDA101", "SDA117", "SDA004"),  # nothing listens
     *("SDA019", "SDA025", "SDA027", "SDA029", "SDA113", "SDA110"),  # nothing answers
-    *("SDA106", "SDA104", "SDA103", "SDA102", "SDA121"),  # the front doesn't come through
+    *("SDA106", "SDA126", "SDA104", "SDA103", "SDA102", "SDA121"),  # the front doesn't come through
     *("SDA120", "SDA124", "SDA125", "SDA111"),
 )
 """Rules that are broken while clients get errors, or another answer than the site's: the surest

@@ -16,6 +16,7 @@ from sdactivate.doctor.checks import (
     services,
     sockets,
     text,
+    upstreams,
 )
 from sdactivate.doctor.finding import Rule
 
@@ -222,6 +223,11 @@ TABLE: tuple[Rule, ...] = (
          "The server counts them; only the application knows the reason.",
          "docs/troubleshooting.md", "logging that writes errors to standard error",
          answers.silent),
+    Rule("SDA126", "error", "The front asks for a socket that nobody listens at",
+         "The socket unit listens elsewhere: the front's clients get 502 or 503.",
+         "nginx.org: proxy_pass; httpd.apache.org: mod_proxy",
+         "one path in both, the front's configuration and ListenStream=",
+         upstreams.nobody_listens),
 )
 # fmt: on
 

@@ -1,0 +1,160 @@
+"""Checks on the running system: the front asks for a socket that nobody listens at."""
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from difflib import SequenceMatcher
+from functools import partial
+from pathlib import Path
+
+from sdactivate.doctor.checks.live_fronts import says
+from sdactivate.doctor.finding import Advice, Case, Hit
+from sdactivate.doctor.host_state import HostState, InstalledFront
+from sdactivate.front_config import names_socket
+from sdactivate.front_upstreams import Upstream, upstreams
+
+_ALIKE = 0.8
+_SUFFIX = re.compile(r"\.s\w{1,6}$")  # .sock, .socket, or how it was misspelt
+_LISTEN = "0A"  # TCP_LISTEN of /proc/net/tcp
+
+
+def nobody_listens(case: Case) -> Iterator[Hit]:
+    host = case.running
+    own = {name: host.addresses(name) for name in (it.name for it in case.sockets)}
+    if not any(own.values()) or any("@." in name for name in own):
+        return
+    addresses = [address for held in own.values() for address in held]
+    running = [it for it in host.fronts if it.workers] or host.fronts
+    if any(_names(host, installed, addresses) for installed in host.fronts):
+        return  # what else is asked for is another's
+    unit = next(name for name, held in own.items() if held)
+    for installed in running:
+        asked = _asked(host, installed)
+        for upstream, failures in astray(
+            asked,
+            [case.deployment.name, *(it.prefix for it in case.sockets)],
+            partial(_is_there, host),
+            partial(_failures, host, installed, unit),
+        ):
+            packaging, front = installed.packaging, installed.front
+            times = f"; it has failed {failures} times in the last hour" if failures else ""
+            yield Hit(
+                packaging.unit,
+                f"{front.title} asks for {upstream.name} ({upstream.file}, line {upstream.line}), "
+                f"where nothing listens{times}; {unit} listens at {', '.join(own[unit])}",
+                Advice(
+                    f"in {upstream.file}, write {own[unit][0]} instead of {upstream.name}, then "
+                    f"`systemctl {front.renew} {packaging.unit}`"
+                ),
+                unit,
+                path=upstream.path,
+            )
+
+
+def astray(
+    asked: Sequence[Upstream],
+    names: Collection[str],
+    is_there: Callable[[Upstream], bool],
+    failures: Callable[[Upstream], int],
+) -> Iterator[tuple[Upstream, int]]:
+    """Yield what a front asks for and should find at a deployment, and how often it has failed.
+
+    asked: all that it asks for, the deployment's own socket not among it. names: the deployment's,
+    and its sockets'. is_there: whether something listens there, or another unit is to. failures:
+    how often the front has logged that it could not connect.
+
+    It is the deployment's where its name is like it, or where the front asks for nothing else and
+    has failed.
+    """
+    for upstream in asked:
+        if is_there(upstream):
+            continue
+        count = failures(upstream)
+        if any(is_like(upstream.path, name) for name in names) or (count and len(asked) == 1):
+            yield upstream, count
+
+
+def is_like(path: str, name: str) -> bool:
+    """Whether a socket's path may be meant for what is called `name`.
+
+    It has the name in it (/run/NAME/web.sock), or is spelt much like it (/run/my-site.sock).
+    """
+    *directories, last = path.split("/")
+    wanted, stem = _plain(name), _plain(_SUFFIX.sub("", last))
+    if not wanted or not stem:
+        return False
+    return wanted in (_plain(it) for it in (*directories, last)) or (
+        SequenceMatcher(None, stem, wanted).ratio() >= _ALIKE
+    )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _asked(host: HostState, installed: InstalledFront) -> list[Upstream]:
+    files = host.machine.configuration(installed).files
+    return upstreams(installed.front.name, files)
+
+
+def _names(host: HostState, installed: InstalledFront, addresses: Sequence[str]) -> bool:
+    """Whether a front's configuration asks for one of the deployment's own sockets.
+
+    HAProxy's is one file, which `front_config` does not read.
+    """
+    texts = list(host.machine.configuration(installed).files.values())
+    if not texts:
+        texts = host.machine.once(
+            f"text of {installed.packaging.config}", lambda: _text(installed.packaging.config)
+        )
+    inside = [(installed.packaging.path_inside(it) or it) for it in addresses]
+    if any(names_socket(text, path) for text in texts for path in inside if path.startswith("/")):
+        return True
+    ports = {int(it.rpartition(":")[2]) for it in addresses if it.rpartition(":")[2].isdecimal()}
+    return any(it.port in ports for it in _asked(host, installed))
+
+
+def _text(path: str) -> list[str]:
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return [file.read(1 << 20).decode(errors="replace")]
+    except OSError:
+        return []
+
+
+def _is_there(host: HostState, upstream: Upstream) -> bool:
+    """Whether something listens there, or a unit of that name says that it would."""
+    if upstream.port:
+        return upstream.port in host.machine.once("ports", _listening_ports)
+    if host.listener(upstream.path) is not None:
+        return True
+    stem = _SUFFIX.sub("", upstream.path.rpartition("/")[2])
+    named = {it.name for it in host.deployment.units}
+    units = [name for name in (f"{stem}.socket", f"{stem}.service") if name not in named]
+    is_name = re.fullmatch(r"[A-Za-z0-9:_.@-]+", stem) is not None
+    return is_name and any(host.property(it, "LoadState") == "loaded" for it in units)
+
+
+def _listening_ports() -> frozenset[int]:
+    """The TCP ports that something listens at (proc_net_tcp)."""
+    found = set()
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = Path("/proc/net", name).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for words in map(str.split, lines):
+            if words[3] == _LISTEN:
+                found.add(int(words[1].rpartition(":")[2], 16))
+    return frozenset(found)
+
+
+def _failures(host: HostState, installed: InstalledFront, unit: str, upstream: Upstream) -> int:
+    """How often a front has logged lately that it could not connect there."""
+    lines = host.front_log(installed, host.since(unit, installed.packaging.unit))
+    if upstream.port:
+        refused = re.compile(rf"(?:127\.0\.0\.1|::1\]?|localhost):{upstream.port}\b")
+        return sum("refused" in it.lower() and refused.search(it) is not None for it in lines)
+    known = installed.front.failures
+    templates = (known.missing, known.refused)
+    return sum(any(says(line, it, upstream.path) for it in templates) for line in lines)
