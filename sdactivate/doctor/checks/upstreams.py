@@ -25,7 +25,7 @@ def nobody_listens(case: Case) -> Iterator[Hit]:
         return
     addresses = [address for held in own.values() for address in held]
     running = [it for it in host.fronts if it.workers] or host.fronts
-    if any(_names(host, installed, addresses) for installed in host.fronts):
+    if any(_names(host, installed, addresses) for installed in running):
         return  # what else is asked for is another's
     unit = next(name for name, held in own.items() if held)
     for installed in running:
