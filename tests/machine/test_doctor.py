@@ -502,8 +502,9 @@ def test_a_socket_and_a_service_of_different_names(site: Machine) -> None:
     socket = "[Socket]\nListenStream=/run/lone.sock\nSocketMode=0660\nSocketGroup=web\n"
     service = site.read(f"{UNITS}/mysite.service").replace("mysite.socket", "lone.socket")
     site.write(f"{UNITS}/lone.socket", f"{socket}[Install]\nWantedBy=sockets.target\n")
-    site.write(f"{UNITS}/other.service", service)
-    site.run("systemctl", "daemon-reload")
+    # Enabled: systemd forgets a unit that has failed and that nothing wants, and who required what.
+    site.write(f"{UNITS}/other.service", f"{service}[Install]\nWantedBy=multi-user.target\n")
+    site.run("systemctl", "enable", "other.service")
     assert site.run("systemctl", "start", "other.service", check=False).returncode
     argv = (*site.sdactivate, "doctor", "lone", "--format", "json")
     try:
@@ -516,7 +517,8 @@ def test_a_socket_and_a_service_of_different_names(site: Machine) -> None:
         assert "SDA032" not in found
         assert "SDA116" not in found
     finally:
-        site.run("sh", "-c", f"systemctl stop lone.socket other.service; rm -r {UNITS}/lone.*")
+        site.run("systemctl", "disable", "--now", "lone.socket", "other.service")
+        site.run("rm", "-r", f"{UNITS}/lone.socket")
 
 
 def test_a_header_that_is_not_believed_by_default(site: Machine) -> None:
