@@ -65,6 +65,16 @@ def behind_command(cause: Finding, effect: Finding) -> bool:
     return same_unit(cause, effect) and cause.text.startswith("Exec")
 
 
+def by_watchdog(cause: Finding, effect: Finding) -> bool:
+    """The service failed because it did not report."""
+    return same_unit(cause, effect) and "WatchdogSec=" in effect.because
+
+
+def by_start_limit(cause: Finding, effect: Finding) -> bool:
+    """The socket failed because its service was started too often."""
+    return "StartLimitBurst=" in effect.because
+
+
 def on_the_way(cause: Finding, effect: Finding) -> bool:
     """The effect is at a directory that leads to the cause's file, or at that file."""
     return bool(cause.path and effect.path) and under(cause.path, effect.path)
@@ -127,12 +137,14 @@ TABLE: tuple[Row, ...] = (
     Row("SDA028", ("SDA110",), another_command),
     Row("SDA029", ("SDA110",), same_unit),
     Row("SDA031", ("SDA110",), behind_command),
+    Row("SDA033", ("SDA110",), by_watchdog),
     Row("SDA022", ("SDA110",), same_unit),
     Row("SDA022", ("SDA113",), on_the_way),
     Row("SDA113", ("SDA110",), same_unit),
     Row("SDA114", ("SDA110",), same_unit),
     Row("SDA110", ("SDA107", "SDA109", "SDA125"), same_site),
     Row("SDA014", ("SDA109",), same_unit),
+    Row("SDA034", ("SDA109",), by_start_limit),
 )  # fmt: skip
 
 OUTAGE = (

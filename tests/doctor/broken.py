@@ -113,6 +113,13 @@ OFFLINE: dict[str, list[Broken]] = {
             "-/usr/bin/env A=b /usr/bin/timeout 9 python -m sdactivate serve web.wsgi",
             "/bin/bash -c 'python -m sdactivate serve web.wsgi | logger'",
         )
+    ] + [
+        Broken(service=f"ExecStart=\nExecStart={line}", at=f"ExecStart={line}")
+        for line in (
+            "/srv/web/bin/gunicorn --daemon web.wsgi",
+            "/srv/web/bin/gunicorn web.wsgi -D",
+            "/srv/web/bin/uwsgi --ini /srv/web/uwsgi.ini --daemonize=/var/log/uwsgi.log",
+        )
     ] + [Broken(service="Type=forking", at="Type=forking")],
     "SDA020": [Broken(service="User=root", at="User=root"), Broken(without=("User=web",))],
     "SDA021": [
@@ -235,6 +242,45 @@ OFFLINE: dict[str, list[Broken]] = {
         Broken(names=("front.socket", "web.service")),
         Broken(socket="Service=site.service", at="Service=site.service"),
     ],
+    "SDA033": [
+        Broken(service=f"Type=exec\nExecStart=\nExecStart={line}\nWatchdogSec=30",
+               at="WatchdogSec=30")
+        for line in (
+            "/srv/web/bin/gunicorn web.wsgi:application",
+            "/srv/web/bin/uwsgi --ini /srv/web/uwsgi.ini",
+            "/srv/web/bin/uvicorn --fd 3 web.asgi:application",
+            f"{_SERVE} --server hypercorn",
+        )
+    ],
+    "SDA034": [
+        Broken(service_unit="StartLimitBurst=3\nStartLimitIntervalSec=60", at="StartLimitBurst=3"),
+        Broken(service="StartLimitBurst=2\nStartLimitInterval=1min", at="StartLimitBurst=2"),
+        Broken(service_unit="StartLimitBurst=1", at="StartLimitBurst=1"),
+    ],
+    "SDA035": [
+        Broken(service=f"ExecStart=\nExecStart={line}\nType=exec\nTimeoutStopSec=5",
+               at="TimeoutStopSec=5")
+        for line in (
+            "/srv/web/bin/gunicorn --graceful-timeout 30 web.wsgi:application",
+            "/srv/web/bin/uvicorn --fd 3 --timeout-graceful-shutdown=6 web.asgi:application",
+            f"{_SERVE} --graceful-timeout 1min",
+        )
+    ] + [
+        Broken(service=f"ExecStart=\nExecStart={_SERVE} --graceful-timeout 5min",
+               at=f"ExecStart={_SERVE} --graceful-timeout 5min")
+    ],
+    "SDA036": [
+        Broken(service=line, at=line)
+        for line in (
+            "ExecStartPre=/srv/web/bin/python manage.py migrate --noinput",
+            "ExecStartPre=-/srv/web/bin/django-admin --settings web.settings migrate",
+            "ExecStartPre=/srv/web/bin/alembic -c alembic.ini upgrade head",
+            "ExecStartPre=/srv/web/bin/python -m flask db upgrade",
+        )
+    ] + [
+        Broken(service=f"ExecStart=\nExecStart={line}", at=f"ExecStart={line}")
+        for line in ("/bin/bash -c 'python manage.py migrate && exec gunicorn web.wsgi'",)
+    ],
 }  # fmt: skip
 
 # Near misses: each looks like a rule's business and isn't.
@@ -341,6 +387,24 @@ FINE = [
     # SDA032: another name, and said
     Broken(names=("front.socket", "web.service"), socket="Service=web.service"),
     Broken(names=("front.socket", "web.service"), service="Sockets=web.socket"),
+    # SDA033: what reports, what may, what isn't watched
+    Broken(service="WatchdogSec=30"),
+    Broken(service=f"ExecStart=\nExecStart={_SERVE} --server waitress\nWatchdogSec=30"),
+    Broken(service="ExecStart=\nExecStart=/bin/gunicorn w\nWatchdogSec=30\nNotifyAccess=all"),
+    Broken(service="ExecStart=\nExecStart=/bin/gunicorn w\nWatchdogSec=0"),
+    Broken(service="ExecStart=\nExecStart=/srv/web/bin/puma -C puma.rb\nWatchdogSec=10"),
+    # SDA034
+    Broken(service_unit="StartLimitBurst=10\nStartLimitIntervalSec=60"),
+    Broken(service_unit="StartLimitBurst=1\nStartLimitIntervalSec=0"),
+    Broken(service_unit="StartLimitBurst=3\nStartLimitIntervalSec=5"),
+    # SDA035: nothing is said of the server's own, or systemd waits longer
+    Broken(service="ExecStart=\nExecStart=/bin/gunicorn web.wsgi\nTimeoutStopSec=5"),
+    Broken(service=f"ExecStart=\nExecStart={_SERVE} --graceful-timeout 20\nTimeoutStopSec=30"),
+    Broken(service=f"ExecStart=\nExecStart={_SERVE} --graceful-timeout 9min\nTimeoutSec=infinity"),
+    # SDA036: what only looks, and what has the word in its name
+    Broken(service="ExecStartPre=/srv/web/bin/python manage.py migrate --check"),
+    Broken(service="ExecStartPre=/srv/web/bin/python manage.py check --deploy"),
+    Broken(service="ExecStartPre=/usr/bin/test -d /srv/migrate"),
     Broken(socket="Accept=no\nBacklog=1024\nFlushPending=no\nRemoveOnStop=no"),
     Broken(
         service="ExecStart=\nExecStart=/home/b/python x\nProtectHome=yes\nBindReadOnlyPaths=/home/b"

@@ -82,13 +82,16 @@ def bound(words: list[str], binding: _Binding) -> str:
     """Return what a command binds itself, "" where it says nothing of it or inherits instead."""
     if any(word.startswith(binding.inherits) for word in words) and binding.inherits:
         return ""
-    found = [value for option, value in _options(words) if option in binding.paths]
-    found += [value for option, value in _options(words) if option in binding.others]
+    found = [value for option, value in options(words) if option in binding.paths]
+    found += [value for option, value in options(words) if option in binding.others]
     return found[0].removeprefix("unix:") if found else ""
 
 
-def _options(words: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the options of a command with their values, written apart or with "="."""
+def options(words: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield each option of a command with its value, written apart or with "=".
+
+    The value of one that has none is the word after it.
+    """
     for word, after in pairwise([*words, ""]):
         option, equals, value = word.partition("=")
         if option.startswith("-"):
@@ -115,8 +118,8 @@ def given_twice(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
         for entry in service.entries_of("ExecStart") if case.sockets else ():
             for words in commands(entry, service):
-                options = [it for it in _options(words) if it[0] in ("-b", "--bind")]
-                given = [value for _, value in options if _FD.fullmatch(value)]
+                binds = [value for option, value in options(words) if option in ("-b", "--bind")]
+                given = [value for value in binds if _FD.fullmatch(value)]
                 if given and common.server_in(words) == "gunicorn":
                     yield Hit(
                         entry,
@@ -215,7 +218,7 @@ def _has_workers(service: Unit) -> bool:
     """Whether uvicorn has several worker processes: their parent replaces them at HUP."""
     for entry in service.entries_of("ExecStart"):
         for words in commands(entry, service):
-            counts = [value for option, value in _options(words) if option == "--workers"]
+            counts = [value for option, value in options(words) if option == "--workers"]
             if common.server_in(words) == "uvicorn" and counts and counts[-1] not in ("1", ""):
                 return True
     return any(

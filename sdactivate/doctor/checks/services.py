@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sdactivate.access.permissions import SEARCH
 from sdactivate.doctor.checks import common, reach
+from sdactivate.doctor.checks.handling import commands, options
 from sdactivate.doctor.finding import Advice, Case, Hit, Lines
 from sdactivate.external_servers import SERVERS
 from sdactivate.sandbox import HOMES, below_home
@@ -119,6 +120,14 @@ def forks(case: Case) -> Iterator[Hit]:
                         "let the wrapper `exec`"
                     ),
                 )
+            for words in commands(entry, service):
+                if option := leaves_its_parent(words):
+                    yield Hit(
+                        entry,
+                        f"{option} lets the server fork and leave its parent, but LISTEN_PID names "
+                        "the parent: it takes no socket, and nobody is answered",
+                        Advice(f"take {option} out: systemd keeps the server running"),
+                    )
         kind = service.entry("Type")
         if kind and kind.value == "forking":
             yield Hit(
@@ -150,6 +159,15 @@ def forking_wrapper(argv: list[str]) -> str:
         if program == name and (not verb or verb in argv[1:]):
             return f"{name} {verb}".strip()
     return ""
+
+
+_DAEMONS = {"gunicorn": ("-D", "--daemon"), "uwsgi": ("-d", "--daemonize", "--daemonize2")}
+
+
+def leaves_its_parent(words: list[str]) -> str:
+    """Return the option by which a server leaves its parent, "" for none. Measured."""
+    known = _DAEMONS.get(common.server_in(words), ())
+    return next((option for option, _ in options(words) if option in known), "")
 
 
 def never_ready(case: Case) -> Iterator[Hit]:
