@@ -185,6 +185,7 @@ OFFLINE: dict[str, list[Broken]] = {
             "/srv/web/bin/python -m uvicorn web.asgi:application --uds=%t/%N.sock",
             "/bin/bash -c '. bin/activate && exec uvicorn --uds /run/web.sock web.asgi:app'",
             "/srv/web/bin/hypercorn --bind unix:/run/web.sock web.asgi:application",
+            "/srv/web/bin/hypercorn --bind unix:/var/run/web.sock web.asgi:application",
             "/srv/web/bin/hypercorn -b 127.0.0.1:8000 web.asgi:application",
             "/srv/web/bin/daphne -u /run/web.sock web.asgi:application",
             "/srv/web/bin/daphne -p 8000 web.asgi:application",
@@ -199,6 +200,7 @@ OFFLINE: dict[str, list[Broken]] = {
             "ExecStartPre=!-/usr/bin/chown web:www-data %t/web.sock",
             "ExecStartPost=/bin/sh -c 'sleep 1; chgrp www-data /run/web.sock'",
             "ExecStartPre=/bin/rm -f /run/web.sock",
+            "ExecStartPost=+/bin/chmod 777 /var/run/web.sock",
             "ExecStopPost=+/usr/bin/unlink /run/web.sock",
             "ExecStartPost=+/bin/setfacl -m u:www-data:rw /run/web.sock",
         )

@@ -135,3 +135,34 @@ def test_what_is_packaged_as_it_must_be_is_no_finding(name: str, tmp_path: Path)
     if socket.exists() and "0666" not in socket.read_text():
         files[socket.name] = socket.read_text()
     assert findings(tmp_path, files) == []
+
+
+def test_a_socket_that_is_part_of_its_service(tmp_path: Path) -> None:
+    """As many guides for Django have it; the same guides' --bind is passed over by gunicorn."""
+    socket = (
+        "[Unit]\nPartOf=gunicorn.service\n\n[Socket]\nListenStream=/run/gunicorn.sock\n"
+        "SocketUser=www-data\nSocketGroup=www-data\nSocketMode=0660\n"
+    )
+    service = (
+        "[Unit]\nRequires=gunicorn.socket\n\n[Service]\nType=notify\nUser=app\n"
+        "ExecStart=/srv/app/bin/gunicorn --bind unix:/run/gunicorn.sock app.wsgi\n"
+    )
+    (found,) = findings(tmp_path, {"gunicorn.socket": socket, "gunicorn.service": service})
+    assert (found.rule.id, found.line) == ("SDA026", 2)
+    assert "a stop or restart of gunicorn.service stops or restarts it" in found.because
+
+
+def test_the_server_s_own_words_for_what_it_binds(tmp_path: Path) -> None:
+    files = {
+        "api.socket": "[Socket]\nListenStream=/run/api.sock\nSocketMode=0660\nSocketGroup=web\n",
+        "api.service": "[Unit]\nRequires=api.socket\n[Service]\nType=exec\nUser=api\n"
+        "ExecStart=/srv/api/bin/uvicorn --uds /run/api.sock api:app\n",
+    }
+    (found,) = findings(tmp_path, files)
+    assert found.because.startswith(
+        "uvicorn does not look for inherited sockets: at /run/api.sock it deletes the file"
+    )
+    assert str(found.fix).startswith("--fd 3 instead of /run/api.sock; ")
+    files["api.service"] = files["api.service"].replace("/run/api.sock", "/run/other.sock")
+    (found,) = findings(tmp_path, files)
+    assert "nobody accepts what comes to /run/api.sock" in found.because

@@ -54,9 +54,13 @@ def addresses(socket: Unit) -> list[Address]:
         if not entry.value:
             held.clear()
         elif entry.key in _LISTENS:
-            text = resolve(entry.value, socket)
-            held.append(Address(entry, re.sub("^/var/run/", "/run/", text)))  # so does systemd
+            held.append(Address(entry, run_path(resolve(entry.value, socket))))
     return held
+
+
+def run_path(path: str) -> str:
+    """Return `path` with /run for its old name /var/run, as systemd does."""
+    return re.sub("^/var/run/", "/run/", path)
 
 
 def paths(socket: Unit) -> list[Address]:

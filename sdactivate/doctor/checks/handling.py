@@ -84,7 +84,7 @@ def bound(words: list[str], binding: _Binding) -> str:
         return ""
     found = [value for option, value in options(words) if option in binding.paths]
     found += [value for option, value in options(words) if option in binding.others]
-    return found[0].removeprefix("unix:") if found else ""
+    return common.run_path(found[0].removeprefix("unix:")) if found else ""
 
 
 def options(words: list[str]) -> Iterator[tuple[str, str]]:
@@ -144,7 +144,7 @@ def changes_file(case: Case) -> Iterator[Hit]:
         for entry in (it for key in _AROUND for it in service.entries_of(key)):
             for words in commands(entry, service):
                 program = posixpath.basename((words or [""])[0])
-                path = next((it for it in words[1:] if it in paths), "")
+                path = next((it for it in map(common.run_path, words[1:]) if it in paths), "")
                 if path and (because := _done(program, path, entry, service, case.sockets)):
                     keys = "SocketMode=, SocketUser= and SocketGroup= of the socket unit"
                     yield Hit(
