@@ -242,6 +242,10 @@ TABLE: tuple[Rule, ...] = (
          "nginx.org: proxy_pass; httpd.apache.org: mod_proxy",
          "one path in both, the front's configuration and ListenStream=",
          upstreams.nobody_listens),
+    Rule("SDA127", "warning", "A command of the site has failed",
+         "A migration or a timer's task has not done what it is for.",
+         "systemd.exec(5), Process Exit Codes",
+         "what its last words say, then systemctl start", failures.command_failed),
 )
 # fmt: on
 

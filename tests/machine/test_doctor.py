@@ -521,6 +521,31 @@ def test_a_socket_and_a_service_of_different_names(site: Machine) -> None:
         site.run("rm", "-r", f"{UNITS}/lone.socket")
 
 
+def test_a_command_that_has_failed(site: Machine) -> None:
+    """Another site's, a service that stays, and one that has not failed are none of this one's."""
+    text = "[Service]\nType={}\nExecStart=/bin/sh -c 'echo no such table; exit {}'\n"
+    kinds = {
+        "mysite-migrate": ("oneshot", 3), "mysite-clear": ("oneshot", 0),
+        "mysite-mail": ("exec", 3), "mysites-migrate": ("oneshot", 3),
+    }  # fmt: skip
+    for name, words in kinds.items():
+        site.write(f"{UNITS}/{name}.service", text.format(*words))
+    try:
+        site.run("systemctl", "daemon-reload")
+        for name in kinds:
+            site.run("systemctl", "start", name, check=False)
+        found = doctor(site)
+        assert set(found) == {"SDA127"}
+        assert found["SDA127"]["subject"] == "mysite-migrate.service"
+        assert "exit code 3" in found["SDA127"]["because"]
+        assert "no such table" in found["SDA127"]["because"]
+        site.run("sh", "-c", "systemctl reset-failed mysite-migrate.service")
+        assert doctor(site) == {}
+    finally:
+        site.run("sh", "-c", "systemctl reset-failed 'mysite*'")
+        site.run("rm", *(f"{UNITS}/{name}.service" for name in kinds))
+
+
 def test_a_header_that_is_not_believed_by_default(site: Machine) -> None:
     """In a front that somebody wrote by hand for an earlier version; nginx needn't have read it."""
     text = "location / { proxy_pass http://unix:/run/mysite.sock;\n"

@@ -13,6 +13,7 @@ from sdactivate.doctor.host_state import HostState
 from sdactivate.doctor.last_start import Cause
 from sdactivate.doctor.steps import STEPS
 from sdactivate.doctor.units import services
+from sdactivate.systemd.systemctl import one, show_all
 from sdactivate.systemd.unitfile import Entry, Unit
 
 _RESULTS = {
@@ -77,6 +78,26 @@ def background_worker(case: Case) -> Iterator[Hit]:
                     f"{name} is enabled, and does not run",
                     Command(("systemctl", "start", name)),
                 )
+
+
+def command_failed(case: Case) -> Iterator[Hit]:
+    """Commands of the site's, by hand or by a timer: NAME-COMMAND.service, which ends."""
+    host = case.running
+    for name in host.machine.once("failed commands", _failed_commands):
+        if name.startswith(f"{case.deployment.name}-") and (reason := _failure(host, name)):
+            hit = _failed(host, Unit(name, [], []), reason)
+            yield hit._replace(because=f"{name}: {hit.because}")
+
+
+def _failed_commands() -> list[str]:
+    """The services that do one thing, have failed at it, and belong to no socket."""
+    wanted = ("Id", "Type", "ActiveState", "TriggeredBy")
+    return [
+        one(it, "Id")
+        for it in show_all(["*.service"], *wanted)
+        if (one(it, "Type"), one(it, "ActiveState")) == ("oneshot", "failed")
+        and ".socket" not in one(it, "TriggeredBy")
+    ]
 
 
 def _failed(host: HostState, service: Unit, reason: str) -> Hit:
