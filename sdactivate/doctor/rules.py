@@ -246,6 +246,9 @@ TABLE: tuple[Rule, ...] = (
          "A migration or a timer's task has not done what it is for.",
          "systemd.exec(5), Process Exit Codes",
          "what its last words say, then systemctl start", failures.command_failed),
+    Rule("SDA128", "error", "A file that the service is to be given isn't there",
+         "systemd reads it before it starts the program, and doesn't start it without.",
+         EXEC, "the file, or - before its path", failures.missing_files),
 )
 # fmt: on
 

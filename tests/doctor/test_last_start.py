@@ -5,12 +5,15 @@ waitress and Celery, each started with an application that is broken in the way 
 Frames inside of packages are left out but for two.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdactivate.doctor.checks.failures import advised
 from sdactivate.doctor.last_start import MOST_LINES, Cause, Line, cause, last_start
 from sdactivate.doctor.steps import STEPS
 from sdactivate.doctor.tracebacks import chains
@@ -261,3 +264,12 @@ def test_work_is_bounded(line: str) -> None:
     """Twice the lines cost no more once there are as many as are looked at."""
     for by in (False, True):
         cause([Line(line, by)] * 2 * MOST_LINES)
+
+
+def test_a_user_without_a_name_is_advised_of() -> None:
+    """In Python's own words, for a number that no account has."""
+    argv = [sys.executable, "-c", "import pwd; pwd.getpwuid(61183)"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    found = said(done.stderr)
+    assert "libnss-systemd" in str(advised(found.said))
+    assert advised("KeyError: 'uid'") is None

@@ -521,6 +521,30 @@ def test_a_socket_and_a_service_of_different_names(site: Machine) -> None:
         site.run("rm", "-r", f"{UNITS}/lone.socket")
 
 
+def test_a_file_that_is_missing_before_the_start(site: Machine) -> None:
+    lines = "EnvironmentFile=/srv/none.env\nEnvironmentFile=-/srv/need-not-be.env\n"
+    lines += "LoadCredential=key:/srv/none.key\n"
+    site.write(f"{UNITS}/mysite.service.d/override.conf", f"[Service]\n{lines}")
+    site.run("systemctl", "daemon-reload")
+    argv = (*site.sdactivate, "doctor", "mysite", "--format", "json")
+    found = json.loads(site.run(*argv, check=False).stdout)
+    assert [(it["rule"], it["line"]) for it in found] == [("SDA128", 2), ("SDA128", 4)]
+    assert all("it can't be started" in it["because"] for it in found)
+    site.run("touch", "/srv/none.env", "/srv/none.key")
+    try:
+        assert doctor(site) == {}
+        assert status(site) == "200"
+        site.run("rm", "/srv/none.env")
+        found = json.loads(site.run(*argv, check=False).stdout)
+        assert [it["because"] for it in found] == [
+            "a file of this line isn't there: it runs, and can't be started again"
+        ]
+        site.run("systemctl", "restart", "mysite.service", check=False)
+        assert {*doctor(site)} & {"SDA110", "SDA128"} == {"SDA110"}  # told once
+    finally:
+        site.run("rm", "-f", "/srv/none.env", "/srv/none.key")
+
+
 def test_a_command_that_has_failed(site: Machine) -> None:
     """Another site's, a service that stays, and one that has not failed are none of this one's."""
     text = "[Service]\nType={}\nExecStart=/bin/sh -c 'echo no such table; exit {}'\n"

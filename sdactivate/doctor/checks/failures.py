@@ -43,11 +43,18 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"^KeyError: '[A-Z][A-Z0-9_]+'.*environ"),
         "set the variable: Environment= or EnvironmentFile= in the service",
     ),
+    (
+        # pwd, libpq, getpass
+        re.compile(r"uid not found|user with ID \d+ does not exist|No username set"),
+        "a dynamic user has a name only where libnss-systemd is installed: apt-get install "
+        "libnss-systemd, or User= with an account of its own",
+    ),
 )
 """What to do about a reason, by its words."""
 ANOTHER_COMMAND = "another of its commands than ExecStart= failed (ExecStartPre=, ExecStartPost=)"
 _SAYS = "it says: "
 _NOTIFYING = ("notify", "notify-reload")
+_READ_BEFORE = ("EnvironmentFile", "LoadCredential", "LoadCredentialEncrypted")
 _MOST_NAMED = 3  # lines of a unit that are quoted
 
 
@@ -56,6 +63,23 @@ def service_failed(case: Case) -> Iterator[Hit]:
         reason = _failure(case.running, service.name) if "@." not in service.name else ""
         if reason:
             yield _failed(case.running, service, reason)
+
+
+def missing_files(case: Case) -> Iterator[Hit]:
+    """What systemd reads before it starts a service. Of one that has failed of it SDA110 tells."""
+    host = case.running
+    for service in common.services(case.service):
+        if "@." in service.name or _failure(host, service.name):
+            continue
+        runs = host.property(service.name, "ActiveState") == "active"
+        when = "it runs, and can't be started again" if runs else "it can't be started"
+        for entry in _missing(service, *_READ_BEFORE):
+            fix = "environment" if entry.key == "EnvironmentFile" else "CREDENTIALS"
+            yield Hit(
+                entry,
+                f"a file of this line isn't there: {when}",
+                _fix(service, Cause("", fix, "")) or Advice("write the file"),
+            )
 
 
 def background_worker(case: Case) -> Iterator[Hit]:
@@ -113,7 +137,7 @@ def _failed(host: HostState, service: Unit, reason: str) -> Hit:
     else:
         is_known = not cause.said or reason.startswith(_SAYS)
         said = "" if is_known else f"; its last words: {cause.said}"
-    fix = _fix(service, cause) or _advised(cause.said) or _advised(reason) or fix
+    fix = _fix(service, cause) or advised(cause.said) or advised(reason) or fix
     return Hit(service.name, reason + said, fix, path=cause.path)
 
 
@@ -123,7 +147,7 @@ def _named(service: Unit, cause: Cause) -> str:
     if cause.kind == "environment":
         entries = _missing(service, "EnvironmentFile")
     elif cause.kind == "CREDENTIALS":
-        entries = _missing(service, "LoadCredential", "LoadCredentialEncrypted")
+        entries = _missing(service, *_READ_BEFORE[1:])
     elif cause.kind == "EXEC" and (interpreter := _missing_interpreter(cause.path)):
         return f"its first line names {interpreter}, which isn't there"
     elif refused := refusals.refusal(cause.said, service):
@@ -174,7 +198,8 @@ def _fix(service: Unit, cause: Cause) -> Fix | None:
     return None
 
 
-def _advised(reason: str) -> Fix | None:
+def advised(reason: str) -> Fix | None:
+    """Return what to do about a reason, where its words are known."""
     return next((Advice(told) for known, told in _ADVICE if known.search(reason)), None)
 
 
