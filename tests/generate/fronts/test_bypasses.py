@@ -1,0 +1,39 @@
+"""What let a request past the login, the maintenance switch or the protection of a file.
+
+Each was shown on the front itself; here is the line that closes it.
+"""
+
+from pathlib import Path
+
+from sdactivate import fronts
+from sdactivate.fronts import Front
+from sdactivate.generate.fronts.options import files
+from sdactivate.generate.fronts.render import config
+from sdactivate.generate.fronts.request import front_request
+from sdactivate.site import Site
+
+USER = "u:$2y$05$" + "a" * 53
+
+
+def text(front: Front, protocol: str = "", server: str = "", **asked: object) -> str:
+    """The generated text without its comments."""
+    settings = {"protocol": protocol, "server": server}
+    site = Site("mysite", settings={name: value for name, value in settings.items() if value})
+    return config(front_request(front, site, distribution="debian", **asked), comments=False)
+
+
+def test_caddy_looks_for_the_switch_once_a_request(tmp_path: Path) -> None:
+    """Removed between two looks, it would end the maintenance before the login had begun."""
+    (tmp_path / "htpasswd").write_text(USER)
+    written = text(
+        fronts.CADDY,
+        auth_file=f"{tmp_path}/htpasswd",
+        maintenance="/etc/off",
+        static=(files("/static/=/srv/static"),),
+    )
+    assert written.count("/etc/off") == 1
+    assert (
+        "@switch file {\n\t\troot /\n\t\ttry_files /etc/off\n\t}\n\tvars @switch down yes"
+        in written
+    )
+    assert written.count("vars {vars.down} yes\n") == 2
