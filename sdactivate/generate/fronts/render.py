@@ -179,7 +179,11 @@ def _environment() -> jinja2.Environment:
         "literal": lambda text: re.sub(r"([.+])", r"\\\1", text),
         "prefix": lambda text, prefix: prefix + text,
     }
-    jinja.tests = {**jinja.tests, "network": lambda text: "/" in text}
+    jinja.tests = {
+        **jinja.tests,
+        "network": lambda text: "/" in text,
+        "below": lambda url, mount: url.startswith(f"{mount}/"),
+    }
     return jinja
 
 

@@ -3,7 +3,12 @@
 Each was shown on the front itself; here is the line that closes it.
 """
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from sdactivate import fronts
 from sdactivate.fronts import Front
@@ -13,6 +18,11 @@ from sdactivate.generate.fronts.request import front_request
 from sdactivate.site import Site
 
 USER = "u:$2y$05$" + "a" * 53
+PENDING: Mapping[str, Any] = {"tls": "pending", "server_name": ("a.test",)}
+SERVED: Mapping[str, Any] = {
+    "static": (files("/static/=/srv/static"),),
+    "media": (files("/app/up/=/srv/up"),),
+}
 
 
 def text(front: Front, protocol: str = "", server: str = "", **asked: object) -> str:
@@ -37,3 +47,27 @@ def test_caddy_looks_for_the_switch_once_a_request(tmp_path: Path) -> None:
         in written
     )
     assert written.count("vars {vars.down} yes\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("mount", "asked", "urls"),
+    [
+        ("", PENDING, ["/.well-known/acme-challenge/"]),
+        ("", {**PENDING, **SERVED}, ["/.well-known/acme-challenge/", "/static/", "/app/up/"]),
+        ("/app", {**PENDING, **SERVED}, ["/app/up/"]),
+        ("/app", PENDING, []),
+        ("", {}, []),
+    ],
+)
+def test_apache_hands_no_websocket_what_it_answers_itself(
+    mount: str, asked: Mapping[str, Any], urls: list[str]
+) -> None:
+    """The path is passed on as it was sent: /ws/../static/x is the application's and Apache's."""
+    written = text(fronts.APACHE, server="uvicorn", mount=mount, **asked)
+    conditions = written.partition('"=websocket" [NC]')[0].rpartition("RewriteRule")[2]
+    refused = re.findall(r'RewriteCond "%\{REQUEST_URI\}" "!(.*)"', conditions)
+    assert len(refused) == bool(urls)
+    for url in urls:
+        assert re.match(refused[0], url + "x"), url
+    for url in ("/", "/ws", f"{mount}/", f"{mount}/ws/static/x"):
+        assert not (refused and re.match(refused[0], url)), url
