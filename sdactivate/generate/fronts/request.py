@@ -269,20 +269,38 @@ def _is_address(name: str) -> bool:
 
 
 def _open_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
-    """Protected directories that clients reach by another of the front's own."""
+    """Protected directories that clients reach by another of the front's own, and uploads that
+    PHP would run."""
     open_to_all = [("--static", it.directory) for it in asked.static]
     open_to_all += [("--media", it.directory) for it in asked.media]
     open_to_all += [("--php-root", asked.php_root.rstrip("/") + "/")] if asked.php else []
-    return [
+    found = [
         (
             f"--protected {url}={directory}",
             f"it lies in {option} {other}, where every client can ask for it; move it out",
         )
         for url, directory in asked.protected
         for option, other in open_to_all
-        if posixpath.normpath(directory).startswith(posixpath.normpath(other) + "/")
-        or posixpath.normpath(directory) == posixpath.normpath(other)
+        if _lies_in(directory, other)
     ]
+    sent = [("--media", it) for it in asked.media] + [("--protected", it) for it in asked.protected]
+    if asked.php:
+        found += [
+            (
+                f"{option} {url}={directory}",
+                "PHP would run what users send: one of it and --php-root "
+                f"{asked.php_root} holds the other; move one out",
+            )
+            for option, (url, directory) in sent
+            if _lies_in(directory, asked.php_root) or _lies_in(asked.php_root, directory)
+        ]
+    return found
+
+
+def _lies_in(path: str, directory: str) -> bool:
+    """Whether `path` is `directory` or below it, as they are written."""
+    path, directory = posixpath.normpath(path), posixpath.normpath(directory)
+    return f"{path}/".startswith(f"{directory.rstrip('/')}/")
 
 
 def _hop_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:

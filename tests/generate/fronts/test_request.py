@@ -75,6 +75,25 @@ from sdactivate.site import Site
             ["nginx", "--mount", "/a", "--php", "/run/p", "--protected", "/p=/var/www/html/x"],
             "it lies in --php-root /var/www/html/",
         ),
+        (
+            ["nginx", "--mount", "/a", "--php", "/run/p", "--media", "/m=/var/www/html/m"],
+            "--media /m/=/var/www/html/m/: PHP would run what users send",
+        ),
+        (
+            ["caddy", "--mount=/a", "--php=/p", "--php-root=/srv/m/php", "--media", "/m=/srv/m"],
+            "one of it and --php-root /srv/m/php holds the other",
+        ),
+        (
+            [
+                "nginx",
+                "--mount=/a",
+                "--php=/p",
+                "--php-root=/srv/p/php",
+                "--protected",
+                "/m=/srv/p",
+            ],
+            "--protected /m/=/srv/p/: PHP would run what users send",
+        ),
         (["nginx", "--media", "/p=/a", "--protected", "/p=/b"], "--media has the same URL"),
         (["haproxy", "--listen", "/run/a.sock"], "use /var/lib/haproxy/mysite.sock"),
         (
