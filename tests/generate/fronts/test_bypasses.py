@@ -71,3 +71,14 @@ def test_apache_hands_no_websocket_what_it_answers_itself(
         assert re.match(refused[0], url + "x"), url
     for url in ("/", "/ws", f"{mount}/", f"{mount}/ws/static/x"):
         assert not (refused and re.match(refused[0], url)), url
+
+
+def test_php_lets_no_protected_file_out() -> None:
+    """nginx believes X-Accel-Redirect of any FastCGI server, and PHP is not the application."""
+    asked: dict[str, Any] = {"mount": "/app", "php": "/run/php.sock"}
+    ignored = "fastcgi_ignore_headers X-Accel-Redirect;"
+    written = text(fronts.NGINX, protected=(files("/files/=/srv/files"),), **asked)
+    (php,) = re.findall(r"(?ms)^    location ~ \\.php\$ \{\n(.*?)^    \}", written)
+    assert ignored in php
+    assert written.count("X-Accel-Redirect") == 1  # the application's is heeded
+    assert ignored not in text(fronts.NGINX, **asked)
