@@ -9,14 +9,12 @@ Who can write such a file can have systemd run anything as anyone, so that a fil
 others than root could have written, or put in its place.
 """
 
-import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from sdactivate.access.path_walk import walk
-from sdactivate.access.permissions import READ, Node
+from sdactivate.access.root_only import others_on
 from sdactivate.errors import Error, UsageError
 from sdactivate.generate import options
 from sdactivate.generate.build import ALL, Claims, chosen, make
@@ -67,24 +65,9 @@ def _refuse_unfit(path: Path) -> None:
             raise Error(f"{path}: not a regular file, nor a link to one")
         if about.st_size > LARGEST:
             raise Error(f"{path}: it has {about.st_size} bytes, and at most {LARGEST} are read")
-    for step in walk(str(path.absolute()), need=READ).steps:
-        if why := _changed_by(step.node):
-            fix = f"chown root:root {step.node.path} && chmod go-w {step.node.path}"
-            raise Error(f"{path}: others than root can change {step.node.path} ({why}): {fix}")
-
-
-def _changed_by(node: Node) -> str:
-    """Who besides root can change the file or directory; "": nobody."""
-    if node.uid not in (0, os.geteuid()):
-        return f"uid {node.uid} owns it"
-    # In a sticky directory only an owner can put something else in a file's place: inode(7).
-    if node.kind == "symlink" or (node.kind == "directory" and node.mode & stat.S_ISVTX):
-        return ""
-    if node.mode & 0o002:
-        return "everyone can write to it"
-    if node.mode & 0o020 and (node.gid or node.acl):  # the bits of a list's mask, too: acl(5)
-        return f"gid {node.gid} can write to it" if not node.acl else "its ACL lets others write"
-    return ""
+    for node, why in others_on(str(path.absolute())):
+        fix = f"chown root:root {node.path} && chmod go-w {node.path}"
+        raise Error(f"{path}: others than root can change {node.path} ({why}): {fix}")
 
 
 def _told(path: Path, error: Exception, place: str = "") -> str:

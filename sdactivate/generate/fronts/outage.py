@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from sdactivate.access.root_only import others_on
+from sdactivate.errors import Error
 from sdactivate.fronts import Front
 
 CODES = (502, 503, 504)
@@ -67,11 +69,24 @@ class Outage:
                     "that is a directory of --media, which the site writes and the front serves; "
                     "name one that only root can write",
                 )
+        if self.error_pages and front.pages_at_start:
+            for path in self._all_pages():
+                for place, who in _others_on(path):
+                    yield (
+                        f"--error-pages {self.error_pages}",
+                        f"{front.title} reads the pages as root, and others can change {place} "
+                        f"({who}): by a link there every client could read any file of root's; "
+                        "name a directory that only root can write",
+                    )
 
-    def warnings(self, front: Front, behind: bool) -> Iterator[str]:
+    def _all_pages(self) -> tuple[str, ...]:
+        return tuple(f"{self.error_pages}/{code}.html" for code in CODES)
+
+    def warnings(self, front: Front, behind: bool, logs: str) -> Iterator[str]:
         """Yield what the administrator has to know, a sentence each.
 
-        behind: whether an HTTP proxy is in front of the front.
+        behind: whether an HTTP proxy is in front of the front. logs: the front's own directory of
+        logs; "": not known.
         """
         if self.error_pages and (missing := sorted({*CODES} - {*self.pages(front)})):
             yield (
@@ -79,11 +94,26 @@ class Outage:
                 f"{self.error_pages} has no {', '.join(f'{code}.html' for code in missing)}: it "
                 "uses its own. Generate again when that is there"
             )
+        if self.log and not front.checks_as_itself and os.path.dirname(self.log) != logs:
+            yield from (
+                f"--front-log {self.log}: {front.title} opens it as root, and others can change "
+                f"{place} ({who}): by a link there root would write to any file. Keep it in "
+                f"{logs or 'a directory that only root can write'}"
+                for place, who in _others_on(self.log)
+            )
         if self.log and behind and front.name == "caddy":
             yield (
                 "--front-log: Caddy 2.6 logs the balancer's address as remote_ip; the client's is "
                 "in X-Forwarded-For of the same line, as --behind says"
             )
+
+
+def _others_on(path: str) -> list[tuple[str, str]]:
+    """What of `path` others than root can change, and who; nothing where that can't be seen."""
+    try:
+        return [(node.path, who) for node, who in others_on(path)][:1]
+    except Error:
+        return []
 
 
 def _is_below(path: str, directories: Iterable[str]) -> bool:

@@ -403,7 +403,7 @@ def warnings(asked: FrontRequest, settings: Mapping[str, str] = _NONE) -> list[s
             f"{title} keeps only its primary group, {packaging.group}: it has to be the socket's "
             f"(--front {front.name}, or --group {packaging.group})"
         )
-    said += asked.outage.warnings(front, asked.hop == "http")
+    said += asked.outage.warnings(front, asked.hop == "http", packaging.logs if packaging else "")
     if asked.hop_socket:
         directory = asked.hop_socket.rpartition("/")[0]
         said.append(

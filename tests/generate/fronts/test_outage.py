@@ -12,6 +12,7 @@ from sdactivate import fronts
 from sdactivate.cli import main
 from sdactivate.fronts import FRONTS, Front
 from sdactivate.generate.fronts.options import files
+from sdactivate.generate.fronts.outage import Outage
 from sdactivate.generate.fronts.render import config
 from sdactivate.generate.fronts.request import front_request, warnings
 from sdactivate.site import Site
@@ -112,3 +113,28 @@ def test_only_pages_that_are_there_are_written_for_haproxy(tmp_path: Path) -> No
     assert "status 502" not in written
     (said,) = (line for line in warnings(asked) if line.startswith("--error-pages"))
     assert "has no 502.html, 504.html" in said
+
+
+def test_what_is_read_and_opened_as_root_is_where_root_alone_writes(tmp_path: Path) -> None:
+    """By a link there every client could read a file of root's, or the log be written over one."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for directory in (ours, theirs):
+        directory.mkdir()
+        (directory / "503.html").write_text("page")
+
+    def said(front: Front, where: Path) -> str:
+        asked = Outage(str(where), "", f"{where}/a.log")
+        refused = [why for _, why in asked.conflicts(front, ())]
+        return " ".join([*refused, *asked.warnings(front, False, "/var/log/nginx")])
+
+    theirs.chmod(0o777)
+    everyone = f"others can change {theirs} (everyone can write to it)"
+    assert f"HAProxy reads the pages as root, and {everyone}" in said(fronts.HAPROXY, theirs)
+    for front in (fronts.NGINX, fronts.APACHE, fronts.LIGHTTPD):
+        assert f"{front.title} opens it as root, and {everyone}" in said(front, theirs)
+    assert "others can" not in said(fronts.CADDY, theirs)  # it opens its log as its own user
+    for front in FRONTS.values():
+        assert "others can" not in said(front, ours)
+    (ours / "503.html").unlink()
+    (ours / "503.html").symlink_to(theirs / "503.html")
+    assert everyone in said(fronts.HAPROXY, ours)
