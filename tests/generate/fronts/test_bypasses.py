@@ -82,3 +82,17 @@ def test_php_lets_no_protected_file_out() -> None:
     assert ignored in php
     assert written.count("X-Accel-Redirect") == 1  # the application's is heeded
     assert ignored not in text(fronts.NGINX, **asked)
+
+
+def test_lighttpd_has_the_login_before_any_sites_own_removal_of_passwords() -> None:
+    """Modules are asked in the order of the list, which all sites share."""
+    login = '"mod_auth", "mod_authn_file"'
+    first = text(fronts.LIGHTTPD)
+    second = text(fronts.LIGHTTPD, auth_file="/etc/htpasswd")
+    order = ["mod_indexfile"]
+    for line in re.findall(r"(?m)^server\.modules .*", first + second):
+        named = re.findall(r'"(\w+)"', line)
+        order = named + order if line.endswith("+ server.modules") else order + named
+    assert order.index("mod_auth") < order.index("mod_authn_file") < order.index("mod_setenv")
+    assert second.count(login) == 1
+    assert "mod_auth" not in first
