@@ -65,6 +65,7 @@ def config(asked: FrontRequest, comments: bool = True) -> str:
         "hop_port": asked.hop == "http" and "X-Forwarded-Port" in asked.hop_fields,
         # Whatever takes the first that fits must meet the longest first.
         "files": [_Directory(*row) for row in sorted(files, key=lambda row: -len(row[0]))],
+        "served": _served(asked),
         "unsniffed": [url for url, _ in (*asked.media, *asked.protected)],
         "hashed": HASHED,
         "keep": {
@@ -94,6 +95,39 @@ class _Directory(NamedTuple):
     url: str
     directory: str
     media: bool
+
+
+class _Served(NamedTuple):
+    """One URL of --static, --media or --protected, and how it lies to the others."""
+
+    url: str
+    directory: str
+    kind: str
+    """static, media or protected."""
+    inner: list[str]
+    """What is left of the others' URLs that lie below this one."""
+    nested: bool
+    """Whether it lies below another one itself."""
+
+
+def _served(asked: FrontRequest) -> list[_Served]:
+    """Every URL of the three, the longest first."""
+    rows = [
+        (url, directory, kind)
+        for kind in ("static", "media", "protected")
+        for url, directory in getattr(asked, kind)
+    ]
+    urls = [url for url, _, _ in rows]
+    return [
+        _Served(
+            url,
+            directory,
+            kind,
+            [other.removeprefix(url) for other in urls if other != url and other.startswith(url)],
+            any(other != url and url.startswith(other) for other in urls),
+        )
+        for url, directory, kind in sorted(rows, key=lambda row: -len(row[0]))
+    ]
 
 
 class _User(NamedTuple):
