@@ -208,9 +208,11 @@ def _environment() -> jinja2.Environment:
     """The kit's own, less its check of each value: here the grammar of the options is the check,
     and macros, whose text is not a value, are wanted."""
     jinja = environment().overlay(finalize=None)
+    literal = partial(re.sub, r"([.+])", r"\\\1")
     jinja.filters = {  # an overlay shares the original's
         **jinja.filters,
-        "literal": lambda text: re.sub(r"([.+])", r"\\\1", text),
+        "literal": literal,
+        "slashes": lambda text: literal(text).replace("/", "/+"),
         "prefix": lambda text, prefix: prefix + text,
     }
     jinja.tests = {

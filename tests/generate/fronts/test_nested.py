@@ -21,7 +21,8 @@ HASH = "a.0123456789ab.css"
 
 def text(front: Front, **asked: Any) -> str:
     """The generated text without its comments."""
-    return config(front_request(front, Site("mysite"), distribution="debian", **asked), False)
+    site = Site("mysite", settings={"protocol": "scgi"})
+    return config(front_request(front, site, distribution="debian", **asked), comments=False)
 
 
 def test_nginx_says_of_no_protected_file_how_long_it_may_be_kept() -> None:
@@ -40,3 +41,40 @@ def test_nginx_says_of_no_protected_file_how_long_it_may_be_kept() -> None:
     apart = text(fronts.NGINX, static=NESTED["static"][:1], protected=NESTED["protected"][1:])
     assert HASHED in apart
     assert '"~^/files/"' not in apart.partition("_sniff")[0]
+
+
+def test_apache_has_one_alias_and_one_location_for_each_file() -> None:
+    """Of Aliases the first counts, of Locations all that fit, and for both // may stand for /."""
+    written = text(fronts.APACHE, **NESTED)
+    served = [f"/srv/{name}/" for name in ("s", "css", "up", "prup", "spr", "pr")]
+    aliases = [row for row in re.findall(r'Alias "(.*)" "(.*)"', written) if row[1] in served]
+    assert len(aliases) == len(served)
+    sections = re.findall(
+        r'(?ms)^    <Location(Match)? "([^"]*)">\n(        Require all granted\n.*?)^    </',
+        written,
+    )
+
+    def section(path: str) -> tuple[str, str]:
+        """The Alias that is taken, and the only section but the application's own."""
+        merged = re.sub("/+", "/", path)
+        directory = next(directory for url, directory in aliases if merged.startswith(url))
+        (body,) = (
+            body
+            for match, where, body in sections
+            if where != "/" and (re.match(where, path) if match else merged.startswith(where))
+        )
+        return directory, body
+
+    kept, uploaded, refused = "immutable", "nosniff\n        Header set", "Redirect 404"
+    for url, directory, said in (
+        ("/static/", "/srv/s/", kept),
+        ("/files/css/", "/srv/css/", kept),
+        ("/static/up/", "/srv/up/", uploaded),
+        ("/static/pr/up/", "/srv/prup/", uploaded),
+        ("/static/pr/", "/srv/spr/", refused),
+        ("/files/", "/srv/pr/", refused),
+    ):
+        for asked in (url, url.replace("/", "//"), url + "/", url + "static/"):
+            found, body = section(asked + HASH)
+            assert found == directory, asked
+            assert [word for word in (kept, uploaded, refused) if word in body] == [said], asked
