@@ -17,6 +17,7 @@ from sdactivate.generate.fronts.request import FrontRequest, front_request
 from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import Target
 from sdactivate.site import Site
+from tests.generate.fronts.checkers import program
 
 PACKAGED = [front for front in fronts.FRONTS.values() if front.packaging]
 BY_CERTBOT = [front for front in PACKAGED if not front.gets_certificates]
@@ -186,3 +187,41 @@ def test_http2_is_on(front: fronts.Front) -> None:
         "caddy": "",
     }
     assert said[front.name] in config(asked(front))
+
+
+@pytest.mark.skipif(program("haproxy") is None, reason="HAProxy is not installed")
+@pytest.mark.parametrize(
+    ("certificate", "configuration", "kept"),
+    [(True, True, "new"), (False, True, "old"), (True, False, "new")],
+    ids=["both are right", "the certificate is wrong", "the configuration is wrong"],
+)
+def test_the_certificate_before_is_kept_where_haproxy_refuses_the_new_one(
+    certificate: bool, configuration: bool, kept: str, tmp_path: Path
+) -> None:
+    """Or HAProxy would not start again. What is wrong elsewhere is no reason to take it back."""
+    key, new, old = tmp_path / "privkey.pem", tmp_path / "fullchain.pem", tmp_path / "mysite.pem"
+    argv = "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=a.test"
+    for path in (old, new):
+        subprocess.run(
+            [*argv.split(), "-keyout", key, "-out", path], check=True, capture_output=True
+        )
+        if path == old:
+            old.write_text(old.read_text() + key.read_text())
+    if not certificate:
+        new.write_text("no certificate\n")
+    texts = {"old": old.read_text(), "new": new.read_text() + key.read_text()}
+    (tmp_path / "haproxy.cfg").write_text(
+        f"defaults\n mode http\n timeout connect 1s\n timeout client 1s\n timeout server 1s\n"
+        f"frontend f\n bind unix@{tmp_path}/s ssl crt {old}\n" + "nonsense\n" * (not configuration)
+    )
+    (file,) = certificates.hook(
+        Site("mysite"), Target(), front=fronts.HAPROXY, tls=AUTO, server_name=NAMES
+    ).files
+    text = file.text.replace("/etc/haproxy/", f"{tmp_path}/")
+    text = text.replace("/etc/letsencrypt/live/mysite", str(tmp_path)).replace("systemctl", "true")
+    environ = {"RENEWED_LINEAGE": str(tmp_path), "PATH": "/usr/sbin:/usr/bin:/bin"}
+    done = subprocess.run(["/bin/sh", "-c", text], env=environ, capture_output=True, text=True)
+    right = certificate and configuration
+    assert (done.returncode, bool(done.stderr)) == (0 if right else 1, not right)
+    assert old.read_text() == texts[kept]
+    assert sorted(path.name for path in tmp_path.glob("mysite.pem*")) == ["mysite.pem"]
