@@ -175,6 +175,8 @@ ELSEWHERE = {
     # A unit or a configuration file is written aside, given the group that is to read it, and put
     # in its place whole.
     "sdactivate.install.atomic_write": {"fchmod", "fchown", "replace", "unlink"},
+    # So is one that is changed: it keeps its owner and its mode.
+    "sdactivate.install.rewrite": {"fchmod", "fchown", "replace", "unlink"},
 }
 
 

@@ -14,12 +14,13 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from sdactivate.errors import Error, UsageError
-from sdactivate.terminal import show, tell
+from sdactivate.terminal import escape, show, tell
 
 if TYPE_CHECKING:
     from sdactivate.doctor.learn.causes import Relax
     from sdactivate.doctor.learn.lessons import Lesson
     from sdactivate.doctor.learn.watch import Watch
+    from sdactivate.generate.sites_toml_edit import Value
     from sdactivate.systemd.unitfile import Unit
 
 SECONDS = 60
@@ -287,15 +288,28 @@ def _apply(
 def _write(
     args: argparse.Namespace, unit: "Unit", chosen: "Sequence[Relax]", ask: Callable[[str], bool]
 ) -> None:
+    from sdactivate.access import only_root
     from sdactivate.doctor import fix
     from sdactivate.doctor.finding import Lines
     from sdactivate.doctor.learn import relief
+    from sdactivate.generate.sites_toml_edit import lines_of
     from sdactivate.systemd.version import host_version
 
     restart = f"systemctl restart {unit.name}"
     name = unit.name.removesuffix(".service")
+    options = _options(chosen)
+    if args.sites:
+        try:
+            only_root.refuse_unfit(Path(args.sites))
+        except Error as error:
+            # Root neither reads nor writes it: what is there may be a link of the site's user
+            tell(f"sdactivate doctor: {error}")
+            tell(f"nothing is written. In the table of {name} it would be:")
+            for line in lines_of(options):
+                tell(f"    {escape(line)}")
+            return
     if file := _file_of(args.sites, name):
-        path, old, new = _in_file(file, name, chosen)
+        path, old, new = _in_file(file, name, options)
         if ask_to_write(path, old, new, ask):
             if unit.files[0].startswith(_GENERATED):
                 then = f"systemctl daemon-reload && {restart}"
@@ -313,10 +327,12 @@ def _write(
 
 
 def ask_to_write(path: Path, old: str, new: str, ask: Callable[[str], bool]) -> bool:
-    """Show the change of a file, and write it where `ask` says yes; return whether it was."""
+    """Show the change of a file, and write it where `ask` says yes; return whether it was.
+
+    Raises Error where others than root can change the file or the way to it: see `rewrite`.
+    """
     from sdactivate.doctor import fix
-    from sdactivate.generate.output import File
-    from sdactivate.install import atomic_write
+    from sdactivate.install.rewrite import rewrite
 
     if old == new:
         tell(f"{path} has it already")
@@ -325,13 +341,13 @@ def ask_to_write(path: Path, old: str, new: str, ask: Callable[[str], bool]) -> 
     if not ask("write it?"):
         return False
     path.parent.mkdir(exist_ok=True)
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-    atomic_write.replace(path, File(path.name, new, mode), sync=True)
+    rewrite(path, old, new)
     return True
 
 
 def _file_of(given: str | None, name: str) -> Path | None:
     """Return the file that describes the site: that of --from, or one of /etc/sdactivate."""
+    from sdactivate.access.only_root import refuse_unfit
     from sdactivate.generate.sites_toml import Tables
 
     if given:
@@ -341,6 +357,7 @@ def _file_of(given: str | None, name: str) -> Path | None:
         return path
     for path in sorted(_SITES.glob("[!.]*.toml")):
         try:
+            refuse_unfit(path)
             if name in Tables(path).names:
                 return path
         except Error as error:
@@ -348,11 +365,10 @@ def _file_of(given: str | None, name: str) -> Path | None:
     return None
 
 
-def _in_file(path: Path, name: str, chosen: "Sequence[Relax]") -> tuple[Path, str, str]:
-    from sdactivate.generate.sites_toml_edit import Value, with_options
+def _options(chosen: "Sequence[Relax]") -> "dict[str, Value]":
+    """Return the keys of a file of sites that allow what is chosen."""
     from sdactivate.sandbox import OPTIONS
 
-    path = path.resolve()
     options: dict[str, Value] = {}
     for relax in chosen:
         row = OPTIONS[relax.option]
@@ -362,6 +378,19 @@ def _in_file(path: Path, name: str, chosen: "Sequence[Relax]") -> tuple[Path, st
             had.append(relax.value)
         else:
             options[row.key] = relax.value or row.value or True
+    return options
+
+
+def _in_file(path: Path, name: str, options: "Mapping[str, Value]") -> tuple[Path, str, str]:
+    """Return the file that `path` leads to, its text, and its text with `options`.
+
+    Raises Error where others than root can change it, before it is read.
+    """
+    from sdactivate.access.only_root import refuse_unfit
+    from sdactivate.generate.sites_toml_edit import with_options
+
+    refuse_unfit(path)
+    path = path.resolve()
     at = ("tool", "sdactivate", "sites", name) if path.name == "pyproject.toml" else ("sites", name)
-    old = path.read_text(encoding="utf-8")
+    old = path.read_bytes().decode()  # with the ends of its lines
     return path, old, with_options(old, at, options)

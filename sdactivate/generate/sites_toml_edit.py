@@ -23,6 +23,11 @@ def with_options(text: str, at: Keys, options: Mapping[str, Value]) -> str:
     other value is put in the place of the one that was. Raises Error where that can't be done
     without changing anything else: the table is written in another form.
     """
+    for line in lines_of(options):
+        try:
+            line.encode()
+        except UnicodeEncodeError:
+            raise Error(f"{line!r}: TOML is UTF-8, and this is not; nothing is changed") from None
     before = tomllib.loads(text)
     own = _table(before, at)
     defaults = _table(before, (*at[:-2], "defaults"))
@@ -55,6 +60,11 @@ def with_options(text: str, at: Keys, options: Mapping[str, Value]) -> str:
         pass
     added = ", ".join(f"{key} = {_toml(value)}" for key, value in wanted.items())
     raise Error(f"[{'.'.join(at)}] can't be changed line by line; write into it: {added}")
+
+
+def lines_of(options: Mapping[str, Value]) -> list[str]:
+    """Return the lines of TOML that give `options`."""
+    return [f"{key} = {_toml(value)}" for key, value in options.items()]
 
 
 def _table(data: Mapping[str, Any], at: Keys) -> dict[str, Any]:

@@ -9,21 +9,17 @@ Who can write such a file can have systemd run anything as anyone, so that a fil
 others than root could have written, or put in its place.
 """
 
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from sdactivate.access.root_only import others_on
+from sdactivate.access.only_root import refuse_unfit
 from sdactivate.errors import Error, UsageError
 from sdactivate.generate import options
 from sdactivate.generate.build import ALL, Claims, chosen, make
 from sdactivate.generate.output import File, Target
 from sdactivate.generate.sites_toml import Tables
 from sdactivate.terminal import escape, tell
-
-LARGEST = 16 << 20
-"""Bytes of the largest file that is read."""
 
 WANTED_BY = {".socket": "sockets.target.wants", ".timer": "timers.target.wants"}
 """What `systemctl enable` would do for each type of unit: systemd.unit(5), [Install]."""
@@ -39,7 +35,7 @@ def generate(config: Path, normal: Path, target: Target, log: Callable[[str], No
     claims = Claims()
     for path in sorted(config.glob("[!.]*.toml")):  # what an editor keeps beside it has a dot
         try:
-            _refuse_unfit(path)
+            refuse_unfit(path)
             tables = Tables(path)
         except Exception as error:
             log(f"{_told(path, error)}; this file is left out")
@@ -52,22 +48,6 @@ def generate(config: Path, normal: Path, target: Target, log: Callable[[str], No
                 written[name] = path
             except Exception as error:
                 log(f"{_told(path, error, tables.place(name))}; this site is left out")
-
-
-def _refuse_unfit(path: Path) -> None:
-    """Raise Error where others than root, or than who runs this, can change what `path` says.
-
-    And for what would hold up the boot when it is read: a FIFO, a device, a file without end.
-    """
-    with suppress(OSError):  # reading it will say the same
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
-            raise Error(f"{path}: not a regular file, nor a link to one")
-        if about.st_size > LARGEST:
-            raise Error(f"{path}: it has {about.st_size} bytes, and at most {LARGEST} are read")
-    for node, why in others_on(str(path.absolute())):
-        fix = f"chown root:root {node.path} && chmod go-w {node.path}"
-        raise Error(f"{path}: others than root can change {node.path} ({why}): {fix}")
 
 
 def _told(path: Path, error: Exception, place: str = "") -> str:

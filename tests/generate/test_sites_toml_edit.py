@@ -71,3 +71,9 @@ def test_one_line_changes(options: dict[str, Value], gone: list[str], new: list[
 def test_another_form_is_left_to_its_owner(text: str) -> None:
     with pytest.raises(Error, match=r"can't be changed line by line; write into it: proc = true"):
         with_options(text, AT, {"proc": True})
+
+
+def test_what_is_not_utf_8_is_refused() -> None:
+    """It would make the file unreadable for every site in it."""
+    with pytest.raises(Error, match="UTF-8"):
+        with_options(FILE, AT, {"writable": ["/srv/\udcff"]})

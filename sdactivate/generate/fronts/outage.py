@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sdactivate.access.root_only import others_on
+from sdactivate.access.only_root import others_on
 from sdactivate.errors import Error
 from sdactivate.fronts import Front
 

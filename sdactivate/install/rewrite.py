@@ -1,0 +1,80 @@
+"""Change a file that root believes, in one step, and in no directory that others can write to.
+
+The directory is opened once, and all that is done is done in it: what somebody puts in its place
+meanwhile is not written to, nor is what a link leads to.
+"""
+
+import os
+import secrets
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from sdactivate.access.only_root import changed_by, refuse_unfit
+from sdactivate.access.path_walk import read_node
+from sdactivate.errors import Error
+
+_IN = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    """Put the text `new` at `path`, which holds `old`, with the owner and the mode that it has.
+
+    old: "" where nothing is there; the file that is made is of mode 0644.
+
+    Whoever reads the file sees the old text or the new, and the new is on the disk before it has
+    the name. Raises Error where others than root, or than who runs this, can change the file or the
+    way to it, or write to its directory, and where it does not hold `old`; OSError.
+    """
+    path = path.absolute()
+    real = path.resolve()
+    folder = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY | _IN)
+    try:
+        # Opened first, then looked at: where nobody else can change the way, it still leads here
+        refuse_unfit(path)
+        if not os.path.samestat(os.fstat(folder), os.stat(path.resolve().parent)):
+            raise Error(f"{path}: its directory has been moved meanwhile; nothing is written")
+        node = read_node(f"/proc/self/fd/{folder}/.", str(real.parent))
+        if why := changed_by(node, sticky=False):
+            raise Error(f"{path}: others than root can write to {real.parent} ({why})")
+        about = _refuse_changed(path, folder, real.name, old)
+        _put(folder, real.name, new, about)
+    finally:
+        os.close(folder)
+
+
+def _refuse_changed(path: Path, folder: int, name: str, old: str) -> os.stat_result | None:
+    """Return what the file is, None where there is none; Error where it does not hold `old`."""
+    about, has = None, b""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _IN, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+    else:
+        with open(descriptor, "rb") as file:
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode):
+                raise Error(f"{path}: not a regular file")
+            has = file.read()
+    if has != old.encode(errors="surrogateescape"):
+        raise Error(f"{path} has changed meanwhile; nothing is written")
+    return about
+
+
+def _put(folder: int, name: str, text: str, about: os.stat_result | None) -> None:
+    draft = f".{name[:64]}.{secrets.token_hex(8)}.sdactivate-draft"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _IN
+    try:
+        with open(os.open(draft, flags, 0o600, dir_fd=folder), "wb") as file:
+            file.write(text.encode(errors="surrogateescape"))
+            file.flush()
+            if about:
+                os.fchown(file.fileno(), about.st_uid, about.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(about.st_mode) if about else 0o644)
+            os.fsync(file.fileno())
+        os.replace(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(draft, dir_fd=folder)
+        raise
+    os.fsync(folder)
