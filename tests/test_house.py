@@ -171,7 +171,7 @@ ELSEWHERE = {
     # The link to a release that was the first and failed, and records of releases.
     "sdactivate.operate.layout": {"chmod", "unlink"},
     # A file that the watched command's user reads.
-    "sdactivate.cli.doctor_learn": {"chmod"},
+    "sdactivate.doctor.learn.hook_directory": {"chmod", "rmtree"},
     # A unit or a configuration file is written aside, given the group that is to read it, and put
     # in its place whole.
     "sdactivate.install.atomic_write": {"fchmod", "fchown", "replace", "unlink"},

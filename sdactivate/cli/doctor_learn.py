@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
 SECONDS = 60
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_MOST_LINES = 5000  # of the journal, which a site can fill
 _GENERATED = "/run/systemd/generator"
 _SITES = Path("/etc/sdactivate")
 
@@ -138,9 +138,9 @@ def _watched_command(
 
     Returns its exit code and the name of its own unit, too.
     """
-    from sdactivate.doctor.learn import hook
+    from sdactivate.doctor.learn import hook_directory
     from sdactivate.doctor.learn.facts import Sandbox
-    from sdactivate.doctor.learn.watch import HOOK, Watch
+    from sdactivate.doctor.learn.watch import Watch
     from sdactivate.operate import run as operate
     from sdactivate.systemd.systemctl import one
     from sdactivate.systemd.systemctl import show as shown
@@ -160,12 +160,12 @@ def _watched_command(
         raise Error(f"{name}: systemd has not started it within 30 seconds")
 
     with (
-        tempfile.TemporaryDirectory(dir="/", prefix=HOOK[1:]) as directory,
+        # Around the whole: while the command runs, signals are passed on to it, but not before
+        # and after, and the directory is to go then as well
+        _until_signal() as told,
+        hook_directory.made() as directory,
         Watch(sandbox.value("WorkingDirectory").lstrip("!-")) as watch,
     ):
-        os.chmod(directory, 0o755)  # noqa: S103 - nothing but the hook is in it
-        Path(directory, "sitecustomize.py").write_bytes(Path(hook.__file__).read_bytes())
-        os.chmod(f"{directory}/sitecustomize.py", 0o644)
         before = [it for it in unit.words("Environment") if it.startswith("PYTHONPATH=")]
         path = ":".join([directory, *(it.partition("=")[2] for it in before[-1:])])
         code = operate.run(
@@ -176,6 +176,8 @@ def _watched_command(
             output=2,
             say=lambda line: tell(f"sdactivate doctor: {line}"),
         )
+    if told:
+        raise SystemExit(128 + told[0])
     return watch, code, names[0]
 
 
@@ -251,6 +253,7 @@ def _logged(unit: str, since: float) -> list[str]:
             "--quiet",
             "--no-pager",
             "--output=cat",
+            f"--lines={_MOST_LINES}",
             f"--unit={unit}",
             f"--since=@{int(since)}",
         )

@@ -2,14 +2,22 @@
 
 import argparse
 import os
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sdactivate.cli.doctor_learn import _in_file, _options, _write, ask_to_write
+from sdactivate.cli.doctor_learn import (
+    _in_file,
+    _options,
+    _watched_command,
+    _write,
+    ask_to_write,
+)
 from sdactivate.doctor.learn.causes import Relax
+from sdactivate.doctor.learn.facts import Sandbox
 from sdactivate.errors import Error
 from sdactivate.systemd.unitfile import Unit
 
@@ -123,3 +131,29 @@ def test_what_has_changed_meanwhile_stays(tmp_path: Path) -> None:
         change(path, edit)
     assert path.read_text() == SITE + "# mine\n"
     assert os.listdir(tmp_path) == ["sites.toml"]
+
+
+@root_only
+def test_a_signal_after_the_command_leaves_no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By then it is passed on to nobody, and would end us before the directory is removed."""
+
+    def ended(number: int, frame: object) -> None:
+        raise RuntimeError("the handler that ends the process")
+
+    def run(*args: object, **options: object) -> int:
+        made.append(Path(str(options["more"]).partition("PYTHONPATH=")[2].partition("'")[0]))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    made: list[Path] = []
+    monkeypatch.setattr("sdactivate.operate.run.run", run)
+    before = signal.signal(signal.SIGTERM, ended)
+    try:
+        with pytest.raises(SystemExit) as end:
+            _watched_command(Unit("s.service", [], []), ["true"], Sandbox({}))
+        assert signal.getsignal(signal.SIGTERM) is ended
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert end.value.code == 128 + signal.SIGTERM
+    assert made
+    assert not made[-1].exists()

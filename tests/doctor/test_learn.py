@@ -1,6 +1,8 @@
 """What --learn makes of strace's lines: which directive refused, and what allows it."""
 
+import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,10 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sdactivate.cli import main
-from sdactivate.doctor.learn import limits, tracebacks
+from sdactivate.doctor.learn import hook_directory, limits, tracebacks
 from sdactivate.doctor.learn.calls import MARK, OPEN, Call, Mark, parse, unquoted
 from sdactivate.doctor.learn.causes import Answer, explain
-from sdactivate.doctor.learn.facts import Sandbox, There
+from sdactivate.doctor.learn.facts import Sandbox, There, on_this_host
 from sdactivate.doctor.learn.lessons import CAUGHT, learn, reliefs
 from sdactivate.doctor.learn.report import as_text
 from sdactivate.doctor.learn.watch import Seen, Watch
@@ -455,6 +457,99 @@ def test_a_mark_is_no_call() -> None:
     found = parse(mark("FileNotFoundError:2:77", "/srv/a b.py:1:f"))
     assert found == Mark(12, "FileNotFoundError", 2, "77", ("/srv/a b.py:1:f",))
     assert isinstance(Seen(Call(1, "", "x", "EPERM", ""), "x"), Seen)
+
+
+# -- what others choose ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["up\\7x", "up\\377x", "a\\nb"])
+def test_a_path_that_no_unit_can_name_is_no_option(name: str) -> None:
+    """Where one was, the whole report ended by it, or the file of sites was broken."""
+    host = {**HOST, f"/srv/{unquoted(name)}": There(DIRECTORY | 0o777, 0, "root")}
+    call = parse(fails(f'mkdir("/srv/{name}/d", 0777)', "EROFS"), "/")
+    assert isinstance(call, Call)
+    found = explain(call, Sandbox(CLOSED), host.get)
+    assert found
+    assert found.directive == "ProtectSystem"
+    assert found.relax is None
+    assert "no unit file can name this path" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "group", "device"),
+    [
+        ("/dev/sg0", 0o660, "cdrom", ""),
+        ("/dev/char/21:0", 0o660, "cdrom", "/dev/sg0"),
+        ("/dev/nvme0", 0o600, "root", ""),
+        ("/dev/nvme0", 0o666, "root", ""),
+        ("/dev/cpu/0/msr", 0o666, "root", ""),
+        ("/dev/mapper/control", 0o600, "root", ""),
+        ("/dev/of-a-new-driver", 0o600, "root", ""),
+        ("/dev/of-a-new-driver", 0o660, "disk", ""),
+    ],
+)
+def test_a_device_that_commands_the_machine_is_not_given(
+    path: str, mode: int, group: str, device: str
+) -> None:
+    there = There(CHARACTER | mode, 0, group, device=device)
+    call = parse(opens(path, "O_RDWR", "ENOENT"), "/")
+    assert isinstance(call, Call)
+    found = explain(call, Sandbox(CLOSED), lambda at: there if at == path else None)
+    assert found
+    assert found.relax is None
+    assert "whoever has it has the machine" in found.advice
+
+
+def test_a_device_is_known_by_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/dev/null")
+    found = on_this_host(str(tmp_path / "link"))
+    assert found
+    assert found.device == "/dev/null"
+
+
+def piped(data: bytes) -> Watch:
+    watch = Watch("/srv")
+    ours, theirs = os.pipe()
+    reader = threading.Thread(target=watch._read_output(ours))
+    reader.start()
+    with open(theirs, "wb") as output:
+        output.write(data)
+    reader.join()
+    return watch
+
+
+def test_a_line_without_an_end_is_left_out_and_counted() -> None:
+    """strace limits strings, but not paths: two of 4 KB are 32 KB."""
+    path = "\\377" * 4000
+    long = fails(f'rename("/{path}", "/{path}b")', "ENOENT")
+    watch = piped(f"{MEMINFO}\n{long}\n{MEMINFO}\n{fails('keyctl(1)')}\n{long}".encode())
+    assert watch.dropped == 2
+    assert [it.count for it in watch.seen.values()] == [2, 1]
+
+
+def test_what_is_kept_is_bounded_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdactivate.doctor.learn.watch._MOST_LETTERS", 30000)
+    lines = [opens(f"/srv/{number}{'x' * 1900}", "O_RDONLY", "EACCES") for number in range(30)]
+    watch = noted(*lines, *lines[:1])
+    assert (len(watch.seen), watch.dropped) == (10, 20)
+    assert next(iter(watch.seen.values())).count == 2
+    assert max(len(it.call.arguments) for it in watch.seen.values()) == 1000
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:
+    """What is younger may be in use, and what is a link is not ours."""
+    prefix = f"{tmp_path}/learn-"
+    (kept := tmp_path / "kept").mkdir()
+    for name in ("old", "new"):
+        (directory := Path(f"{prefix}{name}")).mkdir()
+        (directory / "sitecustomize.py").touch()
+    Path(f"{prefix}link").symlink_to(kept)
+    os.utime(f"{prefix}old", (0, 0))
+    os.utime(kept, (0, 0))
+    with hook_directory.made(prefix) as made:
+        assert stat.S_IMODE(os.stat(made).st_mode) == 0o755
+        assert os.listdir(made) == ["sitecustomize.py"]
+    assert sorted(os.listdir(tmp_path)) == ["kept", "learn-link", "learn-new"]
 
 
 # -- the command line -----------------------------------------------------------------------------

@@ -236,4 +236,4 @@ def _mark(pid: int, text: str) -> Mark | None:
     name, errno, number = (*kind.split(":"), "", "")[:3]
     lines = tuple(line for line in rest.split("\n") if line)
     digits = errno[:6] if errno.isascii() and errno.isdigit() else "0"
-    return Mark(pid, name, int(digits), number, lines)
+    return Mark(pid, name[:200], int(digits), number[:40], lines)

@@ -6,6 +6,7 @@ outside of the sandbox, too, is not the sandbox's: a file that is not there, or 
 from the site's user.
 """
 
+import fnmatch
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,9 @@ from typing import NamedTuple
 
 from sdactivate.doctor.learn.calls import OPEN, Call, words_of
 from sdactivate.doctor.learn.facts import Look, Sandbox, There, is_below
+from sdactivate.errors import UsageError
 from sdactivate.sandbox import ENGINES, HOMES, OPTIONS
+from sdactivate.systemd import escape
 
 # -- what is answered -----------------------------------------------------------------------------
 
@@ -115,8 +118,20 @@ def explain(call: Call, unit: Sandbox, look: Look) -> Answer | None:
     asked = Asked(call, unit, look)
     for rule in RULES:
         if answer := rule(asked):
-            return answer
+            return _as_a_unit_has_it(answer)
     return None
+
+
+def _as_a_unit_has_it(answer: Answer) -> Answer:
+    """Return `answer` without an option whose value no unit file and no file of sites can hold."""
+    if answer.relax is None:
+        return answer
+    try:
+        escape.word(answer.relax.value)
+    except UsageError:
+        advice = "no unit file can name this path: give it a name without control characters"
+        return answer._replace(relax=None, advice=f"{advice}, in UTF-8")
+    return answer
 
 
 TELLING = frozenset(
@@ -477,14 +492,46 @@ def _device(asked: Asked) -> Answer | None:
     if not hidden and not shut:
         return None
     by = "PrivateDevices" if hidden else "DevicePolicy"
-    if stat.S_ISBLK(there.mode) or path in _DANGEROUS:
+    if _commands_the_machine(path, there):
         return Answer(by, f"the device {path}", None, "whoever has it has the machine: not given")
     if path in ("/dev/kmsg", "/dev/tty0", "/dev/console", "/dev/log"):
         return Answer(by, f"the device {path}", is_probe=True)
     return Answer(by, f"the device {path}", Relax("device", path))
 
 
-_DANGEROUS = frozenset({"/dev/mem", "/dev/kmem", "/dev/port", "/dev/kvm", "/dev/uinput"})
+def _commands_the_machine(path: str, there: There) -> bool:
+    """Whether a device reads disks or memory, or gives orders to the hardware or the kernel.
+
+    Some are known by name. Of others, whoever made them has said so by their mode: they are root's
+    alone, or of a group that nobody should be in.
+    """
+    if stat.S_ISBLK(there.mode):
+        return True
+    if any(fnmatch.fnmatchcase(it, one) for it in (path, there.device) for one in _DANGEROUS):
+        return True
+    if there.mode & 0o006:
+        return False
+    return not there.mode & 0o060 or there.group in NEVER_JOINED
+
+
+_DANGEROUS = (
+    *(
+        "/dev/mem",
+        "/dev/kmem",
+        "/dev/port",
+        "/dev/kvm",
+        "/dev/nvram",
+        "/dev/cpu/*",
+        "/dev/snapshot",
+    ),
+    # Disks by their controllers, and what makes disks
+    *("/dev/sg[0-9]*", "/dev/bsg/*", "/dev/nvme*", "/dev/ng[0-9]*", "/dev/mapper/*", "/dev/raw/*"),
+    *("/dev/loop-control", "/dev/btrfs-control", "/dev/mtd*", "/dev/ubi*", "/dev/cuse"),
+    *("/dev/megaraid*", "/dev/mpt*ctl", "/dev/twa*", "/dev/aac*", "/dev/cciss*"),
+    # Keys that nobody has pressed, and other machines
+    *("/dev/uinput", "/dev/uhid", "/dev/vhost-*", "/dev/vfio/*", "/dev/ipmi*", "/dev/mei*"),
+    *("/dev/watchdog*", "/dev/userfaultfd"),
+)
 
 
 def _temporary(asked: Asked) -> Answer | None:

@@ -2,6 +2,7 @@
 
 import grp
 import os
+import stat
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from ipaddress import ip_address, ip_network
@@ -17,6 +18,8 @@ class There(NamedTuple):
     group: str
     """The name of the group, or its number."""
     is_mounted_read_only: bool = False
+    device: str = ""
+    """Of a device, its path without links: /dev/char/21:0 is /dev/sg0."""
 
 
 Look = Callable[[str], There | None]
@@ -129,4 +132,6 @@ def on_this_host(path: str) -> There | None:
         group = grp.getgrgid(found.st_gid).gr_name
     except (KeyError, OSError):
         group = str(found.st_gid)
-    return There(found.st_mode, found.st_uid, group, bool(mounted & os.ST_RDONLY))
+    is_device = stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)
+    device = os.path.realpath(path) if is_device else ""
+    return There(found.st_mode, found.st_uid, group, bool(mounted & os.ST_RDONLY), device)

@@ -36,6 +36,11 @@ HOOK = "/run/sdactivate-learn-"
 
 _MOST = 20000
 """Kinds of refusals that are kept; more are counted."""
+_MOST_LETTERS = 8 << 20
+"""Letters of all that is kept: a traced program chooses how long its paths are."""
+_LONGEST = 8 << 10
+"""Bytes of a line of strace's that is read. Its limit of strings does not hold for paths."""
+_LONGEST_ARGUMENTS = 1000  # letters that are kept
 _ATTACHED_WITHIN = 20  # seconds
 _NEAR = 20  # failed calls of a thread, among which an exception without a number belongs to one
 _SINCE = (5, 2)  # strace knows status=
@@ -77,6 +82,7 @@ class Watch:
         self.failed = 0
         """All calls that failed, of those that are told."""
         self.dropped = 0
+        self._letters = 0
         self._cwd = cwd
         self._threads: dict[int, _Thread] = {}
         self._raised: dict[str, Seen] = {}
@@ -149,9 +155,14 @@ class Watch:
 
     def _read_output(self, descriptor: int) -> Callable[[], None]:
         def read() -> None:
-            with open(descriptor, encoding="utf-8", errors="surrogateescape") as lines:
-                for line in lines:
-                    self._note(parse(line, self._cwd))
+            with open(descriptor, "rb") as lines:
+                while line := lines.readline(_LONGEST):
+                    if not line.endswith(b"\n") and len(line) == _LONGEST:
+                        self.dropped += 1
+                        while (line := lines.readline(_LONGEST)) and not line.endswith(b"\n"):
+                            pass
+                        continue
+                    self._note(parse(line.decode(errors="surrogateescape"), self._cwd))
 
         return read
 
@@ -184,20 +195,30 @@ class Watch:
         key = (found.name, found.errno, found.paths, found.process, _alike(found.arguments))
         one = self.seen.get(key)
         if one is None:
-            if len(self.seen) >= _MOST:
+            arguments = found.arguments[:_LONGEST_ARGUMENTS]
+            letters = len(arguments) + sum(map(len, found.paths))
+            if len(self.seen) >= _MOST or not self._has_room(letters):
                 self.dropped += 1
                 return
             process = _process(found)
-            one = self.seen[key] = Seen(found._replace(process=process), process)
+            kept = found._replace(process=process, arguments=arguments)
+            one = self.seen[key] = Seen(kept, process)
         one.count += 1
         if found.name in ("socket", "connect"):
             one.wanted = one.wanted or thread.looked_up
         thread.recent.append(one)
 
+    def _has_room(self, letters: int) -> bool:
+        """Return whether so many letters more can be kept; they are counted then."""
+        if self._letters + letters > _MOST_LETTERS:
+            return False
+        self._letters += letters
+        return True
+
     def _told(self, thread: _Thread, mark: Mark) -> None:
         """Give what hook.py has said to its call: the thread's last that fits."""
         if mark.kind == "lookup":
-            thread.looked_up = ":".join(mark.lines[:2])
+            thread.looked_up = ":".join(mark.lines[:2])[:300]
         elif mark.kind == "reached":
             for number in mark.lines:
                 if one := self._raised.get(number):
@@ -207,7 +228,8 @@ class Watch:
                 if mark.errno and _NUMBERS.get(one.call.errno) != mark.errno:
                     continue
                 if not one.raised:
-                    one.raised, one.lines = mark.kind, mark.lines
+                    one.raised = mark.kind
+                    one.lines = mark.lines if self._has_room(sum(map(len, mark.lines))) else ()
                 if len(self._raised) > _MOST:
                     self._raised.clear()
                 self._raised[mark.number] = one
