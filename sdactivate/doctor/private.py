@@ -21,12 +21,13 @@ _PEOPLE = range(1000, 60000)
 """The uids of people's accounts: login.defs(5)."""
 
 
-def grant(argv: tuple[str, ...], path: str, instead: str, *, safe: bool = False) -> Fix:
+def grant(argv: tuple[str, ...], path: str, instead: str) -> Fix:
     """Return the fix that gives permissions on `path`: the command `argv` with the path after it.
 
-    instead: what is advised where that would let others into a private directory.
+    instead: what is advised where that would let others into a private directory. It is never safe:
+    whom else it lets in is for people to say.
     """
-    return Advice(instead) if is_private(path) else Command((*argv, path), safe)
+    return Advice(instead) if is_private(path) else Command((*argv, path))
 
 
 def is_private(path: str) -> bool:
@@ -36,8 +37,16 @@ def is_private(path: str) -> bool:
     be that of the account that a site is deployed with.
     """
     names = {os.path.normpath(path), os.path.realpath(path)}
-    homes = {it.pw_dir.rstrip("/") for it in pwd.getpwall() if it.pw_uid in _PEOPLE}
-    return bool(names & homes) or any(_is_in(name, root) for name in names for root in _ROOTS)
+    given = [it.pw_dir for it in pwd.getpwall() if it.pw_uid in _PEOPLE and it.pw_dir]
+    homes = {it.rstrip("/") for it in given} | {os.path.realpath(it) for it in given}
+    roots = {*_ROOTS, *map(_without_links, _ROOTS)}
+    return bool(names & homes) or any(_is_in(name, root) for name in names for root in roots)
+
+
+def _without_links(root: str) -> str:
+    """Return one of the roots where it lies: with OSTree /home/* is /var/home/*."""
+    fixed, star, rest = root.partition("/*")
+    return os.path.realpath(fixed) + star + rest
 
 
 def _is_in(name: str, root: str) -> bool:

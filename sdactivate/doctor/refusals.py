@@ -18,7 +18,10 @@ from typing import NamedTuple
 
 from sdactivate.doctor.checks.common import is_dynamic, under
 from sdactivate.doctor.finding import Advice, Fix, Lines
+from sdactivate.doctor.never_given import commands_the_machine, is_the_system
+from sdactivate.errors import UsageError
 from sdactivate.sandbox import HOMES
+from sdactivate.systemd import escape
 from sdactivate.systemd.unitfile import Entry, Unit
 
 _OFF = ("", "no", "false", "off", "0", "n", "f", "default", "all", "infinity", "auto")
@@ -73,17 +76,46 @@ def _lines(*lines: str) -> _Relax:
 
 
 def _advice(text: str) -> _Relax:
-    return lambda unit, path: Advice(text.format(path=path or "the path", name=unit.prefix))
+    def advice(unit: Unit, path: str) -> Fix:
+        word = _word(path) or path or "the path"
+        return Advice(text.format(path=path or "the path", word=word, name=unit.prefix))
+
+    return advice
+
+
+def _word(path: str) -> str:
+    """Return `path` as a list in a unit has it; "" where none can, or where it is not certain.
+
+    Python shows strings as literals: what has a backslash there is another path.
+    """
+    try:
+        return "" if "\\" in path else escape.word(path)
+    except UsageError:
+        return ""
 
 
 def _writable(unit: Unit, path: str) -> Fix:
     """Its own state directory first: what lies elsewhere may be somebody else's."""
-    if not path.startswith("/"):
+    directory = _word(posixpath.dirname(posixpath.normpath(path))) if path.startswith("/") else ""
+    if not directory or is_the_system(posixpath.dirname(path)):
         return _advice(
             "let it write to its state directory (StateDirectory={name} is /var/lib/{name}), or "
             "name the directory that it writes to: ReadWritePaths="
         )(unit, path)
-    return Lines(unit.name, "Service", (f"ReadWritePaths={posixpath.dirname(path)}",))
+    return Lines(unit.name, "Service", (f"ReadWritePaths={directory}",))
+
+
+def _device(unit: Unit, path: str) -> Fix:
+    path = posixpath.normpath(path)
+    # What stands behind a number is not known here
+    unknown = not under(path, "/dev") or under(path, "/dev/char", "/dev/block")
+    word = _word(path)
+    if unknown or not word or commands_the_machine(path):
+        return Advice(
+            "whoever has a disk, the memory or the like has the machine: do what needs it outside "
+            "of the site; for any other device DeviceAllow=, and PrivateDevices=no"
+        )
+    return Lines(unit.name, "Service", (f"DeviceAllow={word} rw", "PrivateDevices=no"))
 
 
 _LOCAL = _lines("RestrictAddressFamilies=AF_INET AF_INET6", "PrivateNetwork=no",
@@ -131,7 +163,7 @@ TABLE: tuple[Row, ...] = (
         r"(?:\[Errno (?:2|13)\]|No such file|Permission denied).*?(?P<path>/(?:home|root|run/user)/"
         r"[^'\"\s:]*)",
         "ProtectHome", "everything below /home, /root and /run/user",
-        _advice("move {path} to /srv or /opt; or ProtectHome=tmpfs and BindReadOnlyPaths={path}"),
+        _advice("move {path} to /srv or /opt; or ProtectHome=tmpfs and BindReadOnlyPaths={word}"),
         "--home", HOMES,
     ),
     _row(
@@ -141,10 +173,7 @@ TABLE: tuple[Row, ...] = (
     _row(
         r"\[Errno (?:1|2|6|13)\] [^:]*: '(?P<path>/dev/[^']*)'",
         "PrivateDevices DevicePolicy", "that device",
-        lambda unit, path: Lines(
-            unit.name, "Service", (f"DeviceAllow={path} rw", "PrivateDevices=no")
-        ),
-        "--device PATH", ("/dev",),
+        _device, "--device PATH", ("/dev",),
     ),
     _row(
         r"\[Errno (?:2|111)\] [^:]*: '(?P<path>/(?:var/)?tmp/[^']*)'",

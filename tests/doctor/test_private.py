@@ -1,6 +1,7 @@
 """No fix lets others into a private directory, wherever it is made."""
 
 import ast
+import os
 import pwd
 from pathlib import Path
 
@@ -22,7 +23,7 @@ _GRANTING = {"chmod", "setfacl", "chown", "chgrp"}
 )  # fmt: skip
 def test_private_directories_are_not_opened(path: str) -> None:
     assert is_private(path)
-    fix = grant(("chmod", "o+x"), path, "move it", safe=True)
+    fix = grant(("chmod", "o+x"), path, "move it")
     assert fix == Advice("move it")
     assert not fix.safe
 
@@ -58,3 +59,28 @@ def test_every_fix_that_gives_permissions_is_made_there() -> None:
         if isinstance(inner, ast.Constant) and inner.value in _GRANTING
     ]
     assert found == []
+
+
+def test_homes_behind_links_are_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OSTree has /home -> /var/home and /root -> /var/roothome."""
+    for name in ("home", "roothome"):
+        (tmp_path / f"var/{name}").mkdir(parents=True)
+    (tmp_path / "home").symlink_to("var/home")
+    (tmp_path / "root").symlink_to("var/roothome")
+    roots = (f"{tmp_path}/root", f"{tmp_path}/home/*")
+    monkeypatch.setattr("sdactivate.doctor.private._ROOTS", roots)
+    for path in ("home/bob/x", "var/home/bob", "var/home/bob/x", "root/x", "var/roothome"):
+        assert is_private(f"{tmp_path}/{path}"), path
+    for path in ("home", "var/home", "var", "var/roothomes"):
+        assert not is_private(f"{tmp_path}/{path}"), path
+
+
+def test_a_person_s_home_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ann").symlink_to("disk2")
+    (tmp_path / "disk2").mkdir()
+    ann = pwd.struct_passwd(("ann", "x", 1000, 1000, "", f"{tmp_path}/ann", "/bin/sh"))
+    none = pwd.struct_passwd(("none", "x", 1001, 1001, "", "", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwall", lambda: [ann, none])
+    assert is_private(f"{tmp_path}/ann")
+    assert is_private(f"{tmp_path}/disk2")
+    assert not is_private(os.getcwd())

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdactivate.doctor.checks.answers import errors
-from sdactivate.doctor.finding import Lines
+from sdactivate.doctor.finding import Advice, Lines
 from sdactivate.doctor.refusals import TABLE, refusal
 from sdactivate.systemd.unitfile import Unit, parse
 
@@ -87,10 +87,10 @@ def test_an_error_that_is_no_sandbox_s_is_left_alone(said: str) -> None:
 
 def test_what_a_dynamic_user_implies_counts() -> None:
     service = unit("[Service]\nDynamicUser=yes\n")
-    found = refusal("OSError: [Errno 30] Read-only file system: '/srv/a'", service)
+    found = refusal("OSError: [Errno 30] Read-only file system: '/srv/a/b'", service)
     assert found
     assert found.at is service
-    assert found.fix == Lines("web.service", "Service", ("ReadWritePaths=/srv",))
+    assert found.fix == Lines("web.service", "Service", ("ReadWritePaths=/srv/a",))
 
 
 def test_what_is_turned_off_again_refuses_nothing() -> None:
@@ -111,3 +111,46 @@ def test_only_exceptions_are_looked_at() -> None:
              "Traceback (most recent call last):", '  File "/srv/web/b.py", line 1, in g',
              "RuntimeError: no"]  # fmt: skip
     assert errors(lines) == ["OSError: [Errno 30] Read-only file system"]
+
+
+ERROR_30 = "OSError: [Errno 30] Read-only file system: '{}'"
+ERROR_2 = "FileNotFoundError: [Errno 2] No such file or directory: '{}'"
+
+
+@pytest.mark.parametrize(
+    ("said", "lines"),
+    [
+        (ERROR_30.format("/srv/my media/a"), ('ReadWritePaths="/srv/my media"',)),
+        (ERROR_30.format("/srv/100%/a"), ('ReadWritePaths="/srv/100%%"',)),
+        (ERROR_30.format("/srv/web/../media/a"), ("ReadWritePaths=/srv/media",)),
+        (ERROR_2.format("/dev/video 0"), ('DeviceAllow="/dev/video 0" rw', "PrivateDevices=no")),
+        (ERROR_2.format("/dev/dri/card0"), ("DeviceAllow=/dev/dri/card0 rw", "PrivateDevices=no")),
+    ],
+)
+def test_a_path_in_a_line_is_one_word(said: str, lines: tuple[str, ...]) -> None:
+    found = refusal(said, unit(SANDBOX))
+    assert found
+    assert found.fix == Lines("web.service", "Service", lines)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *map(ERROR_30.format, ["/a", "/etc/passwd", "/etc/ssl/x/a", "/usr/lib/a", "/boot/a"]),
+        *map(ERROR_30.format, ["/var/lib/a", "/srv/a/../../etc/a", "//etc/a", r"/srv/a\n[X]/a"]),
+        *map(ERROR_30.format, ["/srv/a\x1b/b", "/srv/\udcff/b"]),
+        *map(ERROR_2.format, ["/dev/sda", "/dev/nvme0n1", "/dev/disk/by-id/x", "/dev/mapper/vg"]),
+        *map(ERROR_2.format, ["/dev/block/8:0", "/dev/char/21:0", "/dev/mem", "/dev//sda"]),
+        *map(ERROR_2.format, ["/dev/dm-0", "/dev/mmcblk0p1", "/dev/./md0", r"/dev/\x07"]),
+    ],
+)
+def test_no_line_gives_what_is_the_machine_s(said: str) -> None:
+    found = refusal(said, unit(SANDBOX))
+    assert found
+    assert isinstance(found.fix, Advice), found.fix
+
+
+def test_a_path_in_advice_is_one_word() -> None:
+    found = refusal("PermissionError: [Errno 13] x: '/home/bob/100%'", unit(SANDBOX))
+    assert found
+    assert 'BindReadOnlyPaths="/home/bob/100%%"' in str(found.fix)

@@ -6,7 +6,6 @@ outside of the sandbox, too, is not the sandbox's: a file that is not there, or 
 from the site's user.
 """
 
-import fnmatch
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 from sdactivate.doctor.learn.calls import OPEN, Call, words_of
 from sdactivate.doctor.learn.facts import Look, Sandbox, There, is_below
+from sdactivate.doctor.never_given import commands_the_machine, is_the_system
 from sdactivate.errors import UsageError
 from sdactivate.sandbox import ENGINES, HOMES, OPTIONS
 from sdactivate.systemd import escape
@@ -507,31 +507,11 @@ def _commands_the_machine(path: str, there: There) -> bool:
     """
     if stat.S_ISBLK(there.mode):
         return True
-    if any(fnmatch.fnmatchcase(it, one) for it in (path, there.device) for one in _DANGEROUS):
+    if commands_the_machine(path) or commands_the_machine(there.device):
         return True
     if there.mode & 0o006:
         return False
     return not there.mode & 0o060 or there.group in NEVER_JOINED
-
-
-_DANGEROUS = (
-    *(
-        "/dev/mem",
-        "/dev/kmem",
-        "/dev/port",
-        "/dev/kvm",
-        "/dev/nvram",
-        "/dev/cpu/*",
-        "/dev/snapshot",
-    ),
-    # Disks by their controllers, and what makes disks
-    *("/dev/sg[0-9]*", "/dev/bsg/*", "/dev/nvme*", "/dev/ng[0-9]*", "/dev/mapper/*", "/dev/raw/*"),
-    *("/dev/loop-control", "/dev/btrfs-control", "/dev/mtd*", "/dev/ubi*", "/dev/cuse"),
-    *("/dev/megaraid*", "/dev/mpt*ctl", "/dev/twa*", "/dev/aac*", "/dev/cciss*"),
-    # Keys that nobody has pressed, and other machines
-    *("/dev/uinput", "/dev/uhid", "/dev/vhost-*", "/dev/vfio/*", "/dev/ipmi*", "/dev/mei*"),
-    *("/dev/watchdog*", "/dev/userfaultfd"),
-)
 
 
 def _temporary(asked: Asked) -> Answer | None:
@@ -588,7 +568,7 @@ def _read_only(asked: Asked) -> Answer | None:
         advice = "`sdactivate compile` writes them, without running the code"
         return Answer("ProtectSystem", "to write .pyc files", None, advice, is_probe=True)
     code = unit.value("WorkingDirectory").lstrip("-!")
-    if directory == code or _is_the_system(directory):
+    if directory == code or is_the_system(directory):
         advice = f"write to $STATE_DIRECTORY, or make a directory of its own; {directory} holds "
         return Answer(
             "ProtectSystem",
@@ -617,18 +597,6 @@ def _existing(asked: Asked, path: str) -> str:
             return path
         path = path.rpartition("/")[0]
     return "/"
-
-
-_SYSTEM = (
-    *("/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/boot", "/opt", "/run/systemd", "/root"),
-)
-_SHARED = (
-    *("/", "/var", "/var/lib", "/var/log", "/var/cache", "/srv", "/run", "/mnt", "/media", "/home"),
-)
-
-
-def _is_the_system(directory: str) -> bool:
-    return directory in _SHARED or any(is_below(directory, top) for top in _SYSTEM)
 
 
 NEVER_JOINED = frozenset(

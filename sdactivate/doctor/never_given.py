@@ -1,0 +1,55 @@
+"""Paths that are the machine's own: no line that the doctor writes gives them to a site.
+
+Devices are known by their names alone, so that what is said of another machine holds, too.
+"""
+
+import posixpath
+from fnmatch import fnmatchcase
+
+_SYSTEM = (
+    *("/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/boot", "/opt", "/run/systemd", "/root"),
+    *("/efi", "/proc", "/sys", "/dev"),
+)
+"""With all that is in them."""
+_SHARED = (
+    *("/", "/var", "/var/lib", "/var/log", "/var/cache", "/srv", "/run", "/mnt", "/media", "/home"),
+)
+"""Themselves: what is in them may be a site's."""
+
+_DISKS = (
+    *("sd[a-z]*", "hd[a-z]*", "vd[a-z]*", "xvd*", "nvme*", "mmcblk*", "dasd*", "pmem*", "sr[0-9]*"),
+    *("loop*", "dm-*", "md[0-9]*", "md/*", "mapper/*", "nbd*", "rbd*", "drbd*", "zd[0-9]*", "ram*"),
+    *("zram*", "bcache*", "mtd*", "ubi*", "disk/*", "block/*", "raw/*", "root", "btrfs-control"),
+)
+_CONTROLLERS = (
+    *("sg[0-9]*", "bsg/*", "ng[0-9]*", "megaraid*", "mpt*ctl", "twa*", "aac*", "cciss*"),
+    *("ipmi*", "mei*", "watchdog*"),
+)
+_OF_THE_KERNEL = (
+    *("mem", "kmem", "port", "nvram", "cpu/*", "snapshot", "cuse", "userfaultfd"),
+    # Keys that nobody has pressed, and other machines
+    *("uinput", "uhid", "kvm", "vhost-*", "vfio/*"),
+)
+
+
+def is_the_system(directory: str) -> bool:
+    """Return whether a directory is the system's, or shared by what has nothing to do with a site.
+
+    directory: absolute, without links.
+    """
+    directory = _plain(directory)
+    in_system = any(directory == top or directory.startswith(f"{top}/") for top in _SYSTEM)
+    return in_system or directory in _SHARED
+
+
+def commands_the_machine(device: str) -> bool:
+    """Return whether a device reads disks or memory, or gives orders to hardware or the kernel.
+
+    device: its absolute path. Raises nothing: what is not below /dev is no such device.
+    """
+    name = _plain(device).removeprefix("/dev/")
+    return any(fnmatchcase(name, it) for it in (*_DISKS, *_CONTROLLERS, *_OF_THE_KERNEL))
+
+
+def _plain(path: str) -> str:
+    return "/" + posixpath.normpath(path).lstrip("/")  # two at the beginning stay otherwise
