@@ -145,6 +145,8 @@ def live(name: str, troubles: list[str] | None = None, known: Snapshot | None = 
     if found is None:
         file = "; --offline reads the file of that name" if os.path.exists(name) else ""
         raise Error(f"{' and '.join(map(not_loaded, candidates))}{file}")
+    # An alias is a name that no process and no line of the journal has
+    found = one(known.show(found), "Id") or found
     if found.endswith(".socket"):
         service = next(iter(listed(one(known.show(found), "Triggers"))), "")
         template = service.partition("@")[0] + "@.service" if "@" in service else service

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from sdactivate.errors import Error, UsageError
 
@@ -43,14 +44,16 @@ class Snapshot:
     def prepare(self, units: Iterable[str]) -> None:
         """Ask for these units in a few calls rather than in one each; unknown ones included.
 
-        Raises what `show_all` does.
+        Where systemd refuses a call, as it does for one bad name of many, its units are asked for
+        one by one when they are looked at (`show`), so that the bad one alone fails.
         """
         names = [name for name in dict.fromkeys(units) if not _PATTERN.intersection(name)]
         names = [name for name in names if name not in self._known]
         for at in range(0, len(names), _AT_ONCE):
-            for properties in show_all(names[at : at + _AT_ONCE]):
-                for name in {one(properties, "Id"), *listed(one(properties, "Names"))}:
-                    self._known[name] = properties
+            with suppress(Error):
+                for properties in show_all(names[at : at + _AT_ONCE]):
+                    for name in _names(properties):
+                        self._known[name] = properties
 
     def show(self, unit: str) -> Properties:
         """Return all that systemd says of `unit`. Raises what `show` does."""
@@ -59,8 +62,15 @@ class Snapshot:
         return self._known[unit]
 
     def forget(self, unit: str) -> None:
-        """Let `unit` be asked for anew: it is on its way from one state to another."""
-        self._known.pop(unit, None)
+        """Let `unit` be asked for anew, by whichever of its names: its state changes."""
+        kept = self._known.items()
+        gone = {unit}.union(*(_names(it) for name, it in kept if unit in {name} | _names(it)))
+        self._known = {name: it for name, it in kept if name not in gone and not gone & _names(it)}
+
+
+def _names(properties: Properties) -> set[str]:
+    """Return the name of a unit and its aliases (systemd.unit(5))."""
+    return {one(properties, "Id"), *listed(one(properties, "Names"))} - {""}
 
 
 def show_all(patterns: Sequence[str], *properties: str) -> list[Properties]:
