@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sdactivate.doctor.finding import Command, Finding, Fix, Lines, Place
 from sdactivate.errors import Error, said
-from sdactivate.terminal import tell
+from sdactivate.terminal import escape, tell
 
 _UNITS = Path("/etc/systemd/system")
 _RELOAD = ("systemctl", "daemon-reload")
@@ -58,10 +58,10 @@ def apply(findings: Sequence[Finding], ask: Ask, look: Look, units: Path = _UNIT
             _tell_outcome(finding, known & first, now)
     finally:  # what was written holds, whatever has failed after it
         for unit, effect in changed.items():
-            tell(f"{unit} has changed; it takes effect with: {effect}")
+            _tell(f"{unit} has changed; it takes effect with: {effect}")
     for finding in now:
         if finding.place not in first:
-            tell(f"found now, and left as it is: {finding.name}: {finding.because}")
+            _tell(f"found now, and left as it is: {finding.name}: {finding.because}")
     left = {it.place for it in now}
     return sum(it.place not in left for it in findings)
 
@@ -70,9 +70,9 @@ def _is_due(finding: Finding, now: Sequence[Finding], tried: Sequence[Fix]) -> b
     """Whether nothing stands before this fix: no cause that is still found, no earlier try."""
     about, found = f"{finding.name}:", {it.place for it in now}
     if cause := next((it for it in finding.because_of if it.place in found), None):
-        tell(f"{about} left until {cause.name} is fixed, which explains it")
+        _tell(f"{about} left until {cause.name} is fixed, which explains it")
     elif finding.fix in tried:
-        tell(f"{about} its fix has been applied, and it is still there: {finding.fix}")
+        _tell(f"{about} its fix has been applied, and it is still there: {finding.fix}")
     else:
         return True
     return False
@@ -82,10 +82,10 @@ def _tell_outcome(finding: Finding, before: Collection[Place], now: Sequence[Fin
     """Say whether a finding is gone, and which of those that there were before are gone with it."""
     after = {it.place: it for it in now}
     if still := after.get(finding.place):
-        tell(f"{finding.name}: still there: {still.because}")
+        _tell(f"{finding.name}: still there: {still.because}")
         return
     more = sorted(f"{it[0]} {it[1]}" for it in before if it not in after and it != finding.place)
-    tell(f"{finding.name}: gone" + (f", and with it {', '.join(more)}" if more else ""))
+    _tell(f"{finding.name}: gone" + (f", and with it {', '.join(more)}" if more else ""))
 
 
 def _fix(finding: Finding, ask: Ask, units: Path, changed: dict[str, str]) -> bool:
@@ -96,13 +96,14 @@ def _fix(finding: Finding, ask: Ask, units: Path, changed: dict[str, str]) -> bo
     about, fix = f"{finding.name}:", finding.fix
     try:
         if not fix.safe:
-            tell(f"{about} left to you: {fix}")
+            _tell(f"{about} left to you: {fix}")
         elif isinstance(fix, Lines):
             path, old, new = drop_in(fix, units)
             if new == old:
-                tell(f"{about} {path} has it, but a later file differs")
+                _tell(f"{about} {path} has it, but a later file differs")
                 return False
-            tell(f"{about}\n{diff(path, old, new)}")
+            _tell(about)
+            tell(diff(path, old, new))
             if ask("write it?"):
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(new, encoding="utf-8")
@@ -110,14 +111,19 @@ def _fix(finding: Finding, ask: Ask, units: Path, changed: dict[str, str]) -> bo
                 run(_RELOAD)
                 return True
         elif isinstance(fix, Command):
-            tell(f"{about} {fix}")
+            _tell(f"{about} {fix}")
             if ask("run it?"):
                 for argv in fix.steps:
                     run(argv)
                 return True
     except (Error, OSError) as error:
-        tell(f"{about} failed: {said(error)}")
+        _tell(f"{about} failed: {said(error)}")
     return False
+
+
+def _tell(line: str) -> None:
+    """Print one line: a newline in the name of a file begins no other, which would be believed."""
+    tell(escape(line))
 
 
 def drop_in(fix: Lines, units: Path = _UNITS) -> tuple[Path, str, str]:

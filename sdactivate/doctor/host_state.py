@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
@@ -21,7 +21,7 @@ from sdactivate.doctor.units import Deployment
 from sdactivate.errors import Error
 from sdactivate.front_config import Configuration
 from sdactivate.fronts import Front, Packaging
-from sdactivate.systemd.journal import that_matter
+from sdactivate.systemd.journal import matters, that_matter
 from sdactivate.systemd.systemctl import Snapshot, addresses, one, since_epoch
 
 T = TypeVar("T")
@@ -271,11 +271,11 @@ class HostState:
     def _logged(self, unit: str, *options: str) -> list[Line]:
         # Not by --unit: journald can't tell the unit of a child that has ended before it looks.
         which = (f"_SYSTEMD_UNIT={unit}", "+", f"UNIT={unit}", "_UID=0")
-        fields = "--output-fields=MESSAGE,UNIT,INVOCATION_ID,_SYSTEMD_INVOCATION_ID"
+        fields = f"--output-fields={_FIELDS}"
         # With --since, --lines are the first ones, unless the order is reversed.
         newest = ("--reverse", f"--lines={2 * MOST_LINES}", *options)
         written = self.machine.journal("--output=json", fields, *newest, *which)
-        return [line for text in reversed(written) for line in _lines(text)]
+        return newest_lines(written, 2 * MOST_LINES)
 
     def journal(self, *options: str) -> list[str]:
         """Return lines of the journal, the newest last; none where there is no journal."""
@@ -296,8 +296,39 @@ def _journalctl(*options: str) -> list[str]:
     return done.stdout.decode(errors="replace").splitlines()
 
 
+_FIELDS = "MESSAGE,UNIT,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,_PID,_COMM"
+
+
+def newest_lines(entries: Iterable[str], most: int) -> list[Line]:
+    """Return the lines of the journal's entries, which come newest first, in the order of time.
+
+    Where there are more than `most`, the older ones are left out.
+    """
+    found: list[Line] = []
+    for entry in entries:
+        found += reversed(_lines(entry))
+        if len(found) >= most:
+            break
+    return found[:most][::-1]
+
+
+def _is_systemds(entry: dict[str, Any]) -> bool:
+    """Whether systemd has logged an entry: PID 1, or its child before it becomes the program.
+
+    UNIT alone says nothing: whoever writes to the journal may send it. The child, which says what
+    failed at which step, has the user and the control group of the service by then. It is known by
+    its name, which systemd puts in parentheses; only a process that gives itself such a name on
+    purpose is taken for it.
+    """
+    if "UNIT" not in entry:
+        return False
+    name = entry.get("_COMM")
+    is_child = isinstance(name, str) and name.startswith("(") and name.endswith(")")
+    return entry.get("_PID") == "1" or is_child
+
+
 def _lines(written: str) -> list[Line]:
-    """The lines of one entry of the journal (systemd.journal-fields(7)), which may hold several.
+    """The last lines of one entry of the journal (systemd.journal-fields(7)), MOST_LINES at most.
 
     A message that is no text comes as a list of bytes, one that is too long as nothing.
     """
@@ -311,9 +342,9 @@ def _lines(written: str) -> list[Line]:
     start = entry.get("INVOCATION_ID") or entry.get("_SYSTEMD_INVOCATION_ID") or ""
     if not isinstance(message, str) or not isinstance(start, str):
         return []
-    lines = [Line(text, "UNIT" in entry, start) for text in message.splitlines()]
-    matter = that_matter(line.text for line in lines)
-    return [line for line in lines if not line.by_systemd or line.text in matter]
+    by_systemd = _is_systemds(entry)
+    texts = message.splitlines()[-MOST_LINES:]
+    return [Line(it, by_systemd, start) for it in texts if not by_systemd or matters(it)]
 
 
 def _lies_in(path: str, directory: str) -> bool:

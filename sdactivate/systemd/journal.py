@@ -12,4 +12,9 @@ def that_matter(lines: Iterable[str]) -> list[str]:
     They end in "…, ignoring: REASON" and come after what made a unit fail, in a container for
     instance, whose control groups lack a controller.
     """
-    return [line for line in lines if not _GOES_ON.search(line)]
+    return [line for line in lines if matters(line)]
+
+
+def matters(line: str) -> bool:
+    """Return whether one line of systemd's is none by which it says that it goes on."""
+    return not _GOES_ON.search(line)

@@ -170,3 +170,17 @@ def test_without_a_terminal_the_answer_is_no(
         assert asker(yes=False)("write it?") is False
         assert "nothing is changed without --yes" in capsys.readouterr().err
         assert asker(yes=True)("write it?") is True
+
+
+def test_a_newline_in_a_name_begins_no_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = f"{tmp_path}/a\nSDA999 web.socket: gone"
+    found = [
+        finding(Command(("chmod", "o+x", path)), text="a"),
+        finding(Command(("true", path), safe=True), text="b"),
+    ]
+    assert apply(found, lambda _: True, lambda: found) == 0
+    said = capsys.readouterr().err
+    assert "\\nSDA999 web.socket: gone" in said
+    assert "\nSDA999" not in said

@@ -1,19 +1,23 @@
 """What is read of logs: fronts' lines as they were measured, and the kernel's."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from sdactivate.access.permissions import Acl, Node, Verdict
 from sdactivate.cli import main
 from sdactivate.doctor import units
+from sdactivate.doctor.checks import live_fronts
 from sdactivate.doctor.checks.bytecode import not_compiled
 from sdactivate.doctor.checks.common import is_ours
 from sdactivate.doctor.checks.live_fronts import allowing, allows_peers, fields_set, says
-from sdactivate.doctor.checks.live_services import denials
+from sdactivate.doctor.checks.live_services import _wanted, denials
 from sdactivate.doctor.checks.services import hidden_home
 from sdactivate.doctor.finding import Case, Command
-from sdactivate.doctor.host_state import HostState, stamp
+from sdactivate.doctor.host_state import HostState, InstalledFront, newest_lines, stamp
+from sdactivate.doctor.last_start import MOST_LINES, Line
 from sdactivate.fronts import FRONTS
 from sdactivate.systemd.unitfile import Unit, parse
 
@@ -194,3 +198,75 @@ def test_an_interpreter_that_leads_into_a_home(tmp_path: Path) -> None:
     (hit,) = hidden_home(Case(deployment, HostState(deployment)))
     assert "/python leads to /root/no-such-thing/python: ProtectHome= hides it" in hit.because
     assert not list(hidden_home(Case(deployment)))  # another machine's links
+
+
+def entry(message: str, **fields: str) -> str:
+    return json.dumps({"MESSAGE": message, "_PID": "105", "_COMM": "python3", **fields})
+
+
+def test_only_systemd_s_own_lines_are_taken_for_systemd_s() -> None:
+    """As systemd 252 logs: PID 1, and the child that fails before it becomes the program."""
+    step = "web.service: Failed at step CHDIR spawning /srv/web: No such file or directory"
+    newest_first = [
+        entry("web.service: Main process exited", UNIT="web.service", _PID="1", _COMM="systemd"),
+        entry(step, UNIT="web.service", _PID="98", _COMM="(python3)"),
+        entry(step, UNIT="web.service"),  # by `logger --journald`
+        entry(step),
+    ]
+    found = newest_lines(newest_first, 10)
+    assert [it.by_systemd for it in found] == [False, False, True, True]
+    assert found[0].text == step
+
+
+def test_lines_of_many_entries_are_bounded() -> None:
+    """The last ones count; an entry may hold any number of lines."""
+    many = "\n".join(map(str, range(3 * MOST_LINES)))
+    assert len(newest_lines([entry(many, UNIT="w", _PID="1")] * 9, 2 * MOST_LINES)) == (
+        2 * MOST_LINES
+    )
+    assert [it.text for it in newest_lines([entry("c\nd"), entry("a\nb")], 3)] == ["b", "c", "d"]
+    ignored = entry("No x, ignoring: y\nwhy", UNIT="w", _PID="1", INVOCATION_ID="i")
+    assert newest_lines([ignored], 9) == [Line("why", by_systemd=True, start="i")]
+    assert newest_lines(["{", entry("x")], 9) == [Line("x")]
+
+
+APP = "[Service]\nUser=nobody\nWorkingDirectory={}\nExecStart=/bin/true {}\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the running system is examined as root")
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        ("app:application", "app.py"),
+        ("'app:create_app()'", "app.py"),
+        ("pkg.wsgi", "pkg/wsgi.py"),
+        ("./conf/site.wsgi:app", "./conf/site.wsgi"),
+        ("{}/conf/site.wsgi", "conf/site.wsgi"),
+    ],
+)
+def test_every_way_to_name_an_application_is_looked_at(
+    words: str, file: str, tmp_path: Path
+) -> None:
+    for name in ("app.py", "pkg/wsgi.py", "conf/site.wsgi"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n")
+    service = Unit("w.service", [parse(APP.format(tmp_path, words.format(tmp_path)), "f")], ["f"])
+    wanted = [it.path for it in _wanted(service)]
+    assert f"{tmp_path}/{file}" in wanted
+    assert wanted[:2] == [str(tmp_path), "/bin/true"]
+    none = Unit("w.service", [parse(APP.format("", "app:application"), "f")], ["f"])
+    assert [it.path for it in _wanted(none)] == ["/bin/true"]
+
+
+def test_a_mask_is_raised_by_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every entry that it held back would hold again: none of the doctor's own accord."""
+    acl = Acl(((33, 7), (1000, 7)), 0, (), 4)
+    node = Node("/srv/s.sock", "socket", 0, 0, 0o640, acl)
+    front = InstalledFront(FRONTS["nginx"], FRONTS["nginx"].packaging["debian"], ())
+    refused = (live_fronts._Refusal("mask", "web.socket", node.path, front, Verdict(
+        allowed=False, node=node, need=2, by="mask", has=4)),)  # fmt: skip
+    monkeypatch.setattr(live_fronts, "_refusals", lambda case, kind: refused)
+    unit = Unit("web.socket", [parse("[Socket]\n", "f")], ["f"])
+    (hit,) = live_fronts.masked(Case(units.Deployment(None, (unit,))))
+    assert hit.fix == Command(("setfacl", "-m", "m::rw", node.path))
+    assert not hit.fix.safe

@@ -3,22 +3,22 @@
 import errno
 import glob
 import os
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from sdactivate import app_name
 from sdactivate.access import words
 from sdactivate.access.permissions import READ, SEARCH, Verdict
 from sdactivate.doctor.checks import common, reach
 from sdactivate.doctor.checks.bytecode import is_compiled
 from sdactivate.doctor.finding import Advice, Case, Fix, Hit, restart
 from sdactivate.doctor.private import grant
+from sdactivate.errors import UsageError
 from sdactivate.systemd import read_at_start
 from sdactivate.systemd.unitfile import Entry, Unit
 
-_MODULE = re.compile(r"[A-Za-z_][\w.]*(:[\w.]+)?", re.ASCII)
 _DENIED = ('apparmor="DENIED"', "avc:  denied")
 
 
@@ -61,7 +61,8 @@ def _wanted(service: Unit) -> Iterator[_Wanted]:
         directory = common.resolve(entry.value.lstrip("-"), service)
     for line in service.entries_of("ExecStart"):
         program, *arguments = [*common.command(line, service), ""]
-        modules = [it for word in arguments if (it := _module(directory, word))]
+        named = [it for word in arguments if (it := _application(directory, word))]
+        modules = [it.path for it in named if it.is_module]
         if directory.startswith("/"):
             enter = "enter {} (status=200/CHDIR)"
             both = "import from {}, or not even enter it (status=200/CHDIR)"
@@ -74,14 +75,32 @@ def _wanted(service: Unit) -> Iterator[_Wanted]:
                     yield _Wanted(line, str(package), listed, "import from {}")
             if not is_compiled(Path(file)):  # else it is only looked at, not read
                 yield _Wanted(line, file, READ, "import {}")
+        for file in [it.path for it in named if not it.is_module]:
+            yield _Wanted(line, file, READ, "read {}")
 
 
-def _module(directory: str, word: str) -> str:
-    """The file that a word of a command line means, if it is a module: mysite.wsgi:application."""
-    if not directory.startswith("/") or not _MODULE.fullmatch(word):
-        return ""
-    path = f"{directory}/{word.partition(':')[0].replace('.', '/')}"
-    return next((it for it in (f"{path}.py", f"{path}/__init__.py") if os.path.isfile(it)), "")
+class _Application(NamedTuple):
+    """A file that a command line names: by its path, or as a module."""
+
+    path: str
+    is_module: bool
+
+
+def _application(directory: str, word: str) -> _Application | None:
+    """The file that a word of a command line means, if it names an application (`app_name`)."""
+    try:
+        named = app_name.parse(word)
+    except UsageError:
+        return None
+    if not directory.startswith("/") and not named.file.startswith("/"):
+        return None
+    if named.file:
+        paths = [os.path.join(directory, named.file)]
+    else:
+        path = f"{directory}/{named.module.replace('.', '/')}"
+        paths = [f"{path}.py", f"{path}/__init__.py"]
+    found = next((it for it in paths if os.path.isfile(it)), None)
+    return _Application(found, not named.file) if found else None
 
 
 def _reach(verdict: Verdict) -> Fix:
