@@ -23,6 +23,10 @@ FILES: dict[str, Any] = {
     "static": (options.files("/app/static=/srv/a"), options.files("/static=/srv/b")),
     "media": (options.files("/app/media=/srv/c"),),
 }
+NESTED: dict[str, Any] = {
+    "static": (options.files("/static=/srv/a"), options.files("/static/up/css=/srv/b")),
+    "media": (options.files("/static/up=/srv/c"),),
+}
 PHP = {"php": "/run/php.sock"}
 NAMES = {"server_name": ("a.test", "www.a.test")}
 NAMED = {"trust_headers": "X-Forwarded-Host,X-Forwarded-Port"}
@@ -42,6 +46,7 @@ ASKED: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     "asgi": ("mysite", ASGI | {"stream": "/a"}, NAMES | FILES | {"mount": "/app"}),
     "unix": ("mysite", NAMED, NAMES | {"behind": (options.behind("unix"), *HOPS), "tls": ()}),
     "proxy": ("mysite", {}, NAMES | {"behind": PROXIES, "tls": (), "auth_file": ""}),
+    "nested": ("mysite", ASGI, NESTED | {"maintenance": True, "auth_file": ""}),
     "login": ("mysite", ASGI, NAMES | {"auth_file": "", "tls": ()}),
 }
 
@@ -82,6 +87,7 @@ def test_the_front_takes_what_is_generated(
     found = fronts.FRONTS[front]
     if not found.static:
         wanted = {key: value for key, value in wanted.items() if key not in FILES | PHP}
+    wanted = {key: value for key, value in wanted.items() if key not in found.not_outage}
     if "tls" in wanted:
         wanted = wanted | {"tls": options.tls(f"{kept}/a.pem,{kept}/a.pem.key")}
     if "auth_file" in wanted:
