@@ -269,8 +269,8 @@ def _is_address(name: str) -> bool:
 
 
 def _open_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
-    """Protected directories that clients reach by another of the front's own, and uploads that
-    PHP would run."""
+    """Protected directories that clients reach by another of the front's, and uploads that PHP
+    would run."""
     open_to_all = [("--static", it.directory) for it in asked.static]
     open_to_all += [("--media", it.directory) for it in asked.media]
     open_to_all += [("--php-root", asked.php_root.rstrip("/") + "/")] if asked.php else []
