@@ -25,7 +25,7 @@ def test_a_site_needs_only_a_name() -> None:
         {"user": "x\nSocketMode=0666"},
         {"mode": 0o1660},
         {"mode": -1},
-        {"app": "x"},
+        {"app": "x:"},
         {"chdir": "srv"},
         {"python": "python3"},
         {"run_as": "root"},

@@ -12,15 +12,18 @@ from pathlib import Path
 import pytest
 
 from sdactivate.fronts import FRONTS, Front
-from tests.machine import files_client, files_site
+from tests.machine import files_client
 from tests.machine.files_client import OUTSIDE, SECRET, STYLE, UMLAUT
 from tests.machine.front_files import CHECKS, PROTOCOL, SERVING, deviation
 from tests.machine.fronts import PROGRAM, SETUP
 from tests.machine.machine import Machine
 from tests.machine.test_fronts import HTPASSWD
 
+# Not imported: a process has one Django's settings. The directories are as they are there.
+SITE_FILE = Path(files_client.__file__).with_name("files_site.py")
+MEDIA, PROTECTED_FILES = "/srv/files-media", "/srv/files-protected"
 SITE = ("--app", "files_site:application", "--chdir", "/srv/files")
-PROTECTED = ("--protected", f"/protected/={files_site.PROTECTED}")
+PROTECTED = ("--protected", f"/protected/={PROTECTED_FILES}")
 MOUNTED = (
     *("--mount", "/app", "--auth-file", "/etc/front.htpasswd"),
     *("--php", "/run/php/php-fpm.sock", "--stream", "/app/say"),
@@ -32,15 +35,15 @@ PLAIN = (*COMPRESSED, "alone.css", "style.0123456789AB.css", "style.0123456789ab
 FILES = {
     **{f"/srv/files/static/{name}": STYLE for name in PLAIN},
     **{f"/srv/files/static/{name}.br": f"brotli of {name}" for name in COMPRESSED},
-    f"{files_site.MEDIA}/page.html": "<script>alert(1)</script>",
-    f"{files_site.MEDIA}/style.0123456789ab.css": STYLE,
-    f"{files_site.MEDIA}/.htaccess": "nonsense, which would be a 500\n",
-    f"{files_site.PROTECTED}/secret.txt": SECRET,
-    f"{files_site.PROTECTED}/empty.txt": "",
-    f"{files_site.PROTECTED}/{UMLAUT}": UMLAUT,
+    f"{MEDIA}/page.html": "<script>alert(1)</script>",
+    f"{MEDIA}/style.0123456789ab.css": STYLE,
+    f"{MEDIA}/.htaccess": "nonsense, which would be a 500\n",
+    f"{PROTECTED_FILES}/secret.txt": SECRET,
+    f"{PROTECTED_FILES}/empty.txt": "",
+    f"{PROTECTED_FILES}/{UMLAUT}": UMLAUT,
     "/srv/files-protected-too/outside.txt": OUTSIDE,
     "/srv/outside.txt": OUTSIDE,
-    "/srv/files/files_site.py": Path(files_site.__file__).read_text(),
+    "/srv/files/files_site.py": SITE_FILE.read_text(),
     "/srv/client.py": Path(files_client.__file__).read_text(),
     "/etc/front.htpasswd": HTPASSWD,
 }
@@ -58,7 +61,7 @@ def host(machine: Machine) -> Machine:
     machine.run("rm", "/etc/nginx/conf.d/mysite.conf")
     machine.run("useradd", "--system", "--no-create-home", "files-app")
     for path, text in FILES.items():
-        if not path.startswith((files_site.MEDIA, files_site.PROTECTED + "/")):
+        if not path.startswith((MEDIA, PROTECTED_FILES + "/")):
             machine.write(path, text)
     machine.run("/usr/bin/python3", "-", input=PREPARE)
     return machine
@@ -81,7 +84,7 @@ class Running:
         """Install the site, and start the front: for a named user mounted, with a login and PHP."""
         self.mount = "/app" if user else ""
         options: tuple[str, ...] = ("--static", f"{self.mount}/static/=/srv/files/static")
-        options += ("--media", f"{self.mount}/media/={files_site.MEDIA}", *PROTECTED)
+        options += ("--media", f"{self.mount}/media/={MEDIA}", *PROTECTED)
         options += ("--run-as", user, *MOUNTED) if user else ()
         if protocol := PROTOCOL.get(self.front.name):
             options += ("--protocol", protocol)
@@ -120,7 +123,7 @@ class Running:
     def fill(self) -> None:
         """Put files into the directories that the installation has made."""
         for path, text in FILES.items():
-            if path.startswith((files_site.MEDIA, files_site.PROTECTED + "/")):
+            if path.startswith((MEDIA, PROTECTED_FILES + "/")):
                 self.host.write(path, text)
 
     def boot(self) -> None:
@@ -157,7 +160,7 @@ def user(request: pytest.FixtureRequest, running: Running) -> str:
     """Whom the site runs as, installed: nothing but its directory for uploads may be there yet."""
     name: str = request.param
     running.stop()
-    running.shell(f"rm -rf {files_site.MEDIA} {files_site.PROTECTED}")
+    running.shell(f"rm -rf {MEDIA} {PROTECTED_FILES}")
     running.install(name)
     running.fill()
     return name
@@ -181,7 +184,7 @@ def test_uploads_across_boots(running: Running, user: str) -> None:
             for size in (10, 3 << 20):  # in memory; by a temporary file
                 name = running.upload(where, f"{time}/{size}/deep", size)
                 assert running.curl(served.format(name)) == "x" * size
-        running.denied(f"{files_site.MEDIA}/{time}/10/deep", *("alice", "nobody", "bob"))
+        running.denied(f"{MEDIA}/{time}/10/deep", *("alice", "nobody", "bob"))
         if time == "before":
             running.boot()
     assert running.curl("media/before/10/deep/file.txt") == "x" * 10
@@ -190,7 +193,7 @@ def test_uploads_across_boots(running: Running, user: str) -> None:
 def test_a_missing_directory_is_made_at_boot_and_keeps_no_site_from_starting(
     running: Running, user: str
 ) -> None:
-    running.shell(f"rm -rf {files_site.MEDIA}; systemctl restart mysite.service")
+    running.shell(f"rm -rf {MEDIA}; systemctl restart mysite.service")
     assert running.curl("") == "the site"
     running.boot()
     name = running.upload("media", "again", 10)

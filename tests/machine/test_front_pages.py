@@ -12,7 +12,7 @@ import pytest
 from sdactivate.fronts import FRONTS, Front
 from tests.machine.fronts import PROGRAM, SETUP
 from tests.machine.machine import Machine
-from tests.machine.test_fronts import HTPASSWD, Running
+from tests.machine.test_fronts import GENERATOR, HTPASSWD, Running
 
 SITE = ("--app", "small:application", "--chdir", "/srv/small")
 SMALL = """
@@ -34,11 +34,8 @@ def application(environ, start_response):
 """
 # gen, with fronts that wait for less than an application may take to start: a test has little time.
 IMPATIENT = """
-import sys
 from sdactivate.generate.fronts import options
 options.COLD_START = 1
-from sdactivate.cli import main
-sys.exit(main())
 """
 SWITCH = "/etc/mysite.maintenance"
 PAGES = ("--error-pages", "/srv/errors", "--timeout", "2s")
@@ -74,6 +71,7 @@ class Small(Running):
     """A front before the small site."""
 
     application = SITE
+    program = IMPATIENT + GENERATOR
 
     def __init__(self, machine: Machine, front: Front) -> None:
         super().__init__(machine, front, front.recommended)
@@ -200,7 +198,6 @@ def host(machine: Machine) -> Machine:
     machine.write("/srv/errors/secret.html", "secret\n")
     for code in (502, 503, 504):
         machine.write(f"/srv/errors/{code}.html", f"<p>page {code}</p>\n")
-    machine.sdactivate = (machine.python, "-c", IMPATIENT)
     return machine
 
 

@@ -131,11 +131,12 @@ class Running:
 
     application: tuple[str, ...] = APPLICATION
     server: tuple[str, ...] = ()
+    program = GENERATOR
 
     def __init__(self, machine: Machine, front: fronts.Front, protocol: str) -> None:
         self.machine = machine
         self.generator = machine.popen(
-            *(machine.python, "-c", GENERATOR), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            *(machine.python, "-c", self.program), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self.front = front
         self.protocol = protocol
