@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from sdactivate.fronts import FRONTS, Front
+from sdactivate.generate.fronts.lifetimes import LIFETIMES
 from tests.machine.fronts import PROGRAM, SETUP
 from tests.machine.machine import Machine
 from tests.machine.test_fronts import GENERATOR, HTPASSWD, Running
@@ -243,7 +244,8 @@ def expected(name: str) -> Outcomes:
         for prefix in ("", "protected: "):
             found[f"{prefix}maintenance"] = MAINTENANCE
             found[f"{prefix}maintenance, POST"] = MAINTENANCE
-            found[f"{prefix}maintenance, static file"] = "200; a file"
+            kept = LIFETIMES["static"].directives(bool(prefix))
+            found[f"{prefix}maintenance, static file"] = f"200; a file; cache-control: {kept}"
             found[f"{prefix}maintenance is over"] = "200; the site"
     return found
 
