@@ -354,7 +354,6 @@ FIXED: list[tuple[Callable[[Machine], None], str]] = [
     (shut_down, "SDA117"),
     (never_compiled, "SDA112"),
     (never_compiled_beside_a_template, "SDA112"),
-    (acl_mask, "SDA103"),
     (older_than_its_group, "SDA104"),
     (an_old_backlog, "SDA114"),
 ]
