@@ -20,9 +20,11 @@ _CHAINED = (
     "During handling of the above exception, another exception occurred:",
 )
 _BAR = re.compile(r"^\s*(?:\+-[+-]*|\|)\s?")
-_SAID = 300  # letters of an exception's message that are kept
+_SAID = 300  # letters of an exception's message that are shown
 _FRAMES = 2000  # lines that one traceback may have
-_LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python3|/lib/pypy|/bin/[^/]+$|^<")
+PACKAGED = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d")
+"""What the path of a file of Python's or of a package has in it."""
+_LIBRARY = re.compile(rf"{PACKAGED.pattern}|/lib/pypy|/bin/[^/]+$|^<")
 
 WRAPPERS = frozenset(
     ("SystemExit", "KeyboardInterrupt", "CancelledError", "GeneratorExit", "HaltServer",
@@ -41,6 +43,7 @@ class Frame(NamedTuple):
     file: str
     line: int
     text: str = ""
+    function: str = ""
 
     @property
     def is_library(self) -> bool:
@@ -66,7 +69,7 @@ class Raised(NamedTuple):
         return next((it for it in reversed(self.frames) if not it.is_library), None)
 
     def __str__(self) -> str:
-        return f"{self.short}: {self.message}" if self.message else self.short
+        return f"{self.short}: {self.message[:_SAID]}" if self.message else self.short
 
 
 class Chain(NamedTuple):
@@ -139,7 +142,7 @@ def _one(lines: Sequence[str], at: int) -> tuple[Raised | None, int]:
             if at < last and not _FRAME.match(_BAR.sub("", lines[at])) and lines[at][:2].isspace():
                 text = _BAR.sub("", lines[at]).strip()[:_SAID]
                 at += 1
-            frames.append(Frame(frame[1], int(frame[2]), text))
+            frames.append(Frame(frame[1], int(frame[2]), text, frame[3] or ""))
         elif line[:1].isspace() or not line.strip() or not (found := _exception(line)):
             at += 1  # carets, "[Previous line repeated …]", what another thread said meanwhile
         else:
@@ -151,7 +154,7 @@ def _exception(line: str) -> tuple[str, str] | None:
     """The class and the message of a line that ends a traceback; None where it is another's."""
     if not (found := _EXCEPTION.match(line.rstrip())):
         return None
-    name, message = found[1], (found[2] or "").strip()[:_SAID]
+    name, message = found[1], (found[2] or "").strip()
     last = name.rpartition(".")[2]
     if last.isupper() or (found[2] is None and not last[0].isupper()):  # INFO: …; a word alone
         return None

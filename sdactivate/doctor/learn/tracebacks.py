@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from sdactivate.doctor.learn.calls import Call
+from sdactivate.doctor.tracebacks import PACKAGED, chains
 
-_FRAME = re.compile(r'\s*File "([^"]+)", line (\d+), in (\S+)')
-_ERROR = re.compile(r"\s*([A-Za-z_][\w.]*): (?:\[Errno (\d+)\] )?(.*)")
-_BEGIN = re.compile(r"\s*Traceback \(most recent call last\):")
+_ERRNO = re.compile(r"(?:\[Errno (\d+)\] )?(.*)")
 
 
 class Traceback(NamedTuple):
@@ -25,21 +24,13 @@ class Traceback(NamedTuple):
 
 
 def read(lines: Iterable[str]) -> list[Traceback]:
-    """Return the tracebacks in the lines of a log, in their order."""
+    """Return the tracebacks in the lines of a log, in their order: one for each exception."""
     found: list[Traceback] = []
-    frames: list[str] | None = None
-    for line in lines:
-        if _BEGIN.match(line):
-            frames = []
-        elif frames is None:
-            continue
-        elif frame := _FRAME.match(line):
-            frames.append(f"{frame[1]}:{frame[2]}:{frame[3]}")
-        elif frames and (error := _ERROR.fullmatch(line)) and not line.startswith("    "):
-            number = int(error[2][:6]) if error[2] else 0
-            kind = error[1].rpartition(".")[2]
-            found.append(Traceback(tuple(reversed(frames)), kind, number, error[3]))
-            frames = None
+    for raised in (it for chain in chains(list(lines)) for it in chain.raised):
+        frames = [f"{it.file}:{it.line}:{it.function}" for it in raised.frames if it.function]
+        if frames and raised.message and (error := _ERRNO.fullmatch(raised.message)):
+            number = int(error[1][:6]) if error[1] else 0
+            found.append(Traceback(tuple(reversed(frames)), raised.short, number, error[2]))
     return found
 
 
@@ -62,14 +53,13 @@ def _same(named: str, path: str) -> bool:
     return path == named or path.endswith("/" + named.removeprefix("./"))
 
 
-_LIBRARIES = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d|/lib-dynload/")
 _OWN = tuple(path for name in ("stdlib", "platstdlib") if (path := sysconfig.get_paths().get(name)))
 
 
 def of_the_site(frames: Sequence[str]) -> str:
     """Return the innermost frame that is in no library: the site's own. "" where there is none."""
     for frame in frames:
-        if not _LIBRARIES.search(frame) and not frame.startswith((*_OWN, "<")):
+        if not PACKAGED.search(frame) and not frame.startswith((*_OWN, "<")):
             return frame
     return ""
 
