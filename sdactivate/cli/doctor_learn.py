@@ -17,6 +17,7 @@ from sdactivate.terminal import escape, show, tell
 
 if TYPE_CHECKING:
     from sdactivate.doctor.learn.causes import Relax
+    from sdactivate.doctor.learn.facts import Sandbox
     from sdactivate.doctor.learn.lessons import Lesson
     from sdactivate.doctor.learn.watch import Watch
     from sdactivate.generate.sites_toml_edit import Value
@@ -132,20 +133,17 @@ def _watched_service(unit: "Unit", properties: Mapping[str, str], seconds: float
 
 
 def _watched_command(
-    unit: "Unit", command: Sequence[str], sandbox: object
+    unit: "Unit", command: Sequence[str], sandbox: "Sandbox"
 ) -> "tuple[Watch, int, str]":
     """Run `command` in the surroundings of `unit`, as its user, and watch it alone.
 
     Returns its exit code and the name of its own unit, too.
     """
     from sdactivate.doctor.learn import hook_directory
-    from sdactivate.doctor.learn.facts import Sandbox
     from sdactivate.doctor.learn.watch import Watch
     from sdactivate.operate import run as operate
     from sdactivate.systemd.systemctl import one
     from sdactivate.systemd.systemctl import show as shown
-
-    assert isinstance(sandbox, Sandbox)
 
     names: list[str] = []
 
@@ -181,15 +179,12 @@ def _watched_command(
     return watch, code, names[0]
 
 
-def _seen_addresses(sandbox: object) -> list[str]:
+def _seen_addresses(sandbox: "Sandbox") -> list[str]:
     """Return the properties by which an address shows that the command wants to connect to.
 
     Its network is one of its own, without a way out: there an internet socket may be made, so that
     it is connect(2) that fails, and not socket(2), which names no address.
     """
-    from sdactivate.doctor.learn.facts import Sandbox
-
-    assert isinstance(sandbox, Sandbox)
     if not sandbox.is_on("PrivateNetwork"):
         return []
     return ["RestrictAddressFamilies=AF_INET AF_INET6", "IPAddressAllow=any"]

@@ -25,6 +25,13 @@ def commands(entry: Entry, service: Unit) -> list[list[str]]:
     return [split(it.strip()) for it in _COMMANDS_END.split(script)]
 
 
+def commands_of(service: Unit, *keys: str) -> Iterator[tuple[Entry, list[str]]]:
+    """Yield each command of the lines called `keys`, such as ExecStart, with its line."""
+    for entry in (it for key in keys for it in service.entries_of(key)):
+        for words in commands(entry, service):
+            yield entry, words
+
+
 # -- a server that binds an address itself -------------------------------------------------------
 
 
@@ -65,17 +72,16 @@ def binds_itself(case: Case) -> Iterator[Hit]:
         if common.is_ours(service) or any(it.is_on("Accept") for it in case.sockets):
             continue
         paths = [address.text for socket in case.sockets for address in common.addresses(socket)]
-        for entry in service.entries_of("ExecStart") if paths else ():
-            for words in commands(entry, service):
-                server = common.server_in(words)
-                if (binding := _BINDINGS.get(server)) and (address := bound(words, binding)):
-                    doing = _doing(binding, address, paths)
-                    yield Hit(
-                        entry,
-                        f"{server} does not look for inherited sockets: {doing}",
-                        Advice(_INSTEAD.get(server) or _told(server, address)),
-                        path=address if address in paths else "",
-                    )
+        for entry, words in commands_of(service, "ExecStart") if paths else ():
+            server = common.server_in(words)
+            if (binding := _BINDINGS.get(server)) and (address := bound(words, binding)):
+                doing = _doing(binding, address, paths)
+                yield Hit(
+                    entry,
+                    f"{server} does not look for inherited sockets: {doing}",
+                    Advice(_INSTEAD.get(server) or _told(server, address)),
+                    path=address if address in paths else "",
+                )
 
 
 def bound(words: list[str], binding: _Binding) -> str:
@@ -116,18 +122,17 @@ _FD = re.compile(r"fd://\d+")
 
 def given_twice(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
-        for entry in service.entries_of("ExecStart") if case.sockets else ():
-            for words in commands(entry, service):
-                binds = [value for option, value in options(words) if option in ("-b", "--bind")]
-                given = [value for value in binds if _FD.fullmatch(value)]
-                if given and common.server_in(words) == "gunicorn":
-                    yield Hit(
-                        entry,
-                        f"gunicorn finds the socket by LISTEN_FDS, and has it twice with {given[0]}"
-                        ": it ends with [Errno 9] Bad file descriptor; without LISTEN_FDS it "
-                        "deletes the socket's file at a stop",
-                        Advice(f"take {given[0]} and its option out: gunicorn needs none"),
-                    )
+        for entry, words in commands_of(service, "ExecStart") if case.sockets else ():
+            binds = [value for option, value in options(words) if option in ("-b", "--bind")]
+            given = [value for value in binds if _FD.fullmatch(value)]
+            if given and common.server_in(words) == "gunicorn":
+                yield Hit(
+                    entry,
+                    f"gunicorn finds the socket by LISTEN_FDS, and has it twice with {given[0]}"
+                    ": it ends with [Errno 9] Bad file descriptor; without LISTEN_FDS it "
+                    "deletes the socket's file at a stop",
+                    Advice(f"take {given[0]} and its option out: gunicorn needs none"),
+                )
 
 
 # -- the socket's file ---------------------------------------------------------------------------
@@ -141,18 +146,17 @@ _TAKES = ("rm", "unlink", "mv", "ln")
 def changes_file(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
         paths = {address.text for socket in case.sockets for address in common.paths(socket)}
-        for entry in (it for key in _AROUND for it in service.entries_of(key)):
-            for words in commands(entry, service):
-                program = posixpath.basename((words or [""])[0])
-                path = next((it for it in map(common.run_path, words[1:]) if it in paths), "")
-                if path and (because := _done(program, path, entry, service, case.sockets)):
-                    keys = "SocketMode=, SocketUser= and SocketGroup= of the socket unit"
-                    yield Hit(
-                        entry,
-                        because,
-                        Advice(f"take it out: systemd makes the file, and {keys} say whose it is"),
-                        path=path,
-                    )
+        for entry, words in commands_of(service, *_AROUND):
+            program = posixpath.basename((words or [""])[0])
+            path = next((it for it in map(common.run_path, words[1:]) if it in paths), "")
+            if path and (because := _done(program, path, entry, service, case.sockets)):
+                keys = "SocketMode=, SocketUser= and SocketGroup= of the socket unit"
+                yield Hit(
+                    entry,
+                    because,
+                    Advice(f"take it out: systemd makes the file, and {keys} say whose it is"),
+                    path=path,
+                )
 
 
 def _done(program: str, path: str, entry: Entry, service: Unit, sockets: tuple[Unit, ...]) -> str:
@@ -191,14 +195,19 @@ _ENDS_AT_HUP = {
 _HUP = re.compile(r"(-s|--signal|-n)?[= ]?-?(SIG)?(HUP|1)")
 
 
+def serves_in_process(service: Unit) -> bool:
+    """Return whether this project's own process serves, if by a server that can run alone."""
+    return common.is_ours(service) and common.server(service) not in SERVERS
+
+
 def reload_ends_it(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
         server = common.server(service)
         doing = _ENDS_AT_HUP.get(server)
         if doing is None or _has_workers(service):
             continue
-        if common.is_ours(service) and server not in SERVERS:
-            continue  # waitress inside of this project's own process: that reloads
+        if serves_in_process(service):
+            continue  # it reloads
         for entry in service.entries_of("ExecReload"):
             if any(map(_sends_hup, commands(entry, service))):
                 yield Hit(
@@ -216,11 +225,10 @@ def _sends_hup(words: list[str]) -> bool:
 
 def _has_workers(service: Unit) -> bool:
     """Whether uvicorn has several worker processes: their parent replaces them at HUP."""
-    for entry in service.entries_of("ExecStart"):
-        for words in commands(entry, service):
-            counts = [value for option, value in options(words) if option == "--workers"]
-            if common.server_in(words) == "uvicorn" and counts and counts[-1] not in ("1", ""):
-                return True
+    for _, words in commands_of(service, "ExecStart"):
+        counts = [value for option, value in options(words) if option == "--workers"]
+        if common.server_in(words) == "uvicorn" and counts and counts[-1] not in ("1", ""):
+            return True
     return any(
         it.startswith(("WEB_CONCURRENCY=", "UVICORN_WORKERS="))
         for it in service.words("Environment")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from sdactivate.doctor.checks import common
-from sdactivate.doctor.checks.handling import commands, options
+from sdactivate.doctor.checks.handling import commands_of, options, serves_in_process
 from sdactivate.doctor.finding import Advice, Case, Hit, Lines
 from sdactivate.external_servers import SERVERS
 from sdactivate.systemd.unitfile import Entry, Unit
@@ -23,8 +23,8 @@ def never_watched(case: Case) -> Iterator[Hit]:
         entry, server = service.entry("WatchdogSec"), common.server(service)
         if entry is None or entry.value in _INFINITE or server not in _SILENT:
             continue
-        if common.is_ours(service) and server not in SERVERS:
-            continue  # waitress inside of this project's own process, which reports
+        if serves_in_process(service):
+            continue  # it reports
         if service.value("NotifyAccess") == "all":
             continue  # the application may report
         yield Hit(
@@ -88,13 +88,12 @@ def stopped_too_soon(case: Case) -> Iterator[Hit]:
 
 def _graces(service: Unit) -> Iterator[tuple[Entry, float]]:
     """The time that a server's command line gives its requests at a stop."""
-    for entry in service.entries_of("ExecStart"):
-        for words in commands(entry, service):
-            flag = "--graceful-timeout" if common.is_ours(service) else ""
-            flag = flag or _GRACE.get(common.server_in(words), "")
-            said = [value for option, value in options(words) if option == flag]
-            if said and (seconds := common.seconds(said[-1])) is not None:
-                yield entry, seconds
+    for entry, words in commands_of(service, "ExecStart"):
+        flag = "--graceful-timeout" if common.is_ours(service) else ""
+        flag = flag or _GRACE.get(common.server_in(words), "")
+        said = [value for option, value in options(words) if option == flag]
+        if said and (seconds := common.seconds(said[-1])) is not None:
+            yield entry, seconds
 
 
 _MIGRATES = (
@@ -108,18 +107,16 @@ _ONLY_LOOKS = ("--check", "--plan", "--sql")
 def migrates(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
         keys = ("ExecStartPre", "ExecStart") if case.sockets else ()
-        for entry in (it for key in keys for it in service.entries_of(key)):
-            for words in commands(entry, service):
-                text = " ".join(words)
-                if any(it.search(text) for it in _MIGRATES) and not set(_ONLY_LOOKS) & {*words}:
-                    yield Hit(
-                        entry,
-                        "every start changes the database, a crash's as well: clients wait for "
-                        "it, TimeoutStartSec= ends it in the middle, and the processes that "
-                        "serve while another starts meet tables that they do not know",
-                        Advice(
-                            "make it a step of the release: `sdactivate release`, or "
-                            f"`sdactivate run {service.prefix} -- manage.py migrate` before the "
-                            "restart"
-                        ),
-                    )
+        for entry, words in commands_of(service, *keys):
+            text = " ".join(words)
+            if any(it.search(text) for it in _MIGRATES) and not set(_ONLY_LOOKS) & {*words}:
+                yield Hit(
+                    entry,
+                    "every start changes the database, a crash's as well: clients wait for it, "
+                    "TimeoutStartSec= ends it in the middle, and the processes that serve while "
+                    "another starts meet tables that they do not know",
+                    Advice(
+                        "make it a step of the release: `sdactivate release`, or "
+                        f"`sdactivate run {service.prefix} -- manage.py migrate` before the restart"
+                    ),
+                )

@@ -339,7 +339,7 @@ def _internet(asked: Asked) -> Answer | None:
     if not by:
         return None
     shown = f"[{address}]" if ":" in address else address
-    if port == 53 or (call.name != "connect" and is_local and port == 53):
+    if port == 53:
         what = f"to look up a name by DNS ({shown}:53)"
         advice = "what it wants behind that name shows once this works"
         return Answer(by, what, Relax("network"), advice)
@@ -384,13 +384,9 @@ _UNIX_SOCKETS = {
 
 def _port(asked: Asked) -> Answer | None:
     call, unit = asked.call, asked.unit
-    if (
-        call.name != "bind"
-        or call.errno not in ("EPERM", "EACCES")
-        or not (at := destination(call))
-    ):
+    if (call.name, call.errno) != ("bind", "EPERM") or not (at := destination(call)):
         return None
-    if not unit.is_on("SocketBindDeny") or call.errno != "EPERM":
+    if not unit.is_on("SocketBindDeny"):
         return None
     return Answer("SocketBindDeny", f"a port of its own ({at[1]})", None, "--listen opens ports")
 
@@ -433,7 +429,6 @@ def _hidden(asked: Asked) -> Answer | None:
     return Answer(names[0], real, None, f"{names[0]}= of the unit names it: take it out of there")
 
 
-_HIDING = ("InaccessiblePaths", "TemporaryFileSystem")
 _OURS = frozenset(ENGINES.split())
 
 

@@ -90,29 +90,7 @@ class Sandbox:
         number = self.value("SystemCallErrorNumber")
         return _ERRORS.get(number, number) if number not in ("", "0", "kill") else "SIGSYS"
 
-    def can_write(self, path: str) -> bool:
-        """Return whether ProtectSystem=strict leaves a path writable."""
-        own = [
-            f"{directory}/{below}"
-            for name, place in _OWN_DIRECTORIES
-            for word in self.words(name)
-            for below in [word.partition(":")[0]]
-            for directory in (place, f"{place}/private")
-        ]
-        return bool(
-            self.covers("ReadWritePaths", path)
-            or any(is_below(path, it) for it in own)
-            or any(is_below(path, it) for it in ("/tmp", "/var/tmp", "/dev", "/proc", "/sys"))  # noqa: S108
-        )
 
-
-_OWN_DIRECTORIES = (
-    ("StateDirectory", "/var/lib"),
-    ("CacheDirectory", "/var/cache"),
-    ("LogsDirectory", "/var/log"),
-    ("RuntimeDirectory", "/run"),
-    ("ConfigurationDirectory", "/etc"),
-)
 _ERRORS = {"1": "EPERM", "13": "EACCES", "38": "ENOSYS", "2": "ENOENT"}
 
 
