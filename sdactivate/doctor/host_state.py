@@ -71,10 +71,7 @@ class Machine:
                 "other users must be read. Use sudo, or --offline for the unit files alone"
             )
         self.units = Snapshot()
-        self._ways: dict[tuple[str, str], Way] = {}
-        self._said: dict[tuple[str, ...], list[str]] = {}
-        self._logs: dict[str, list[tuple[float, str]]] = {}
-        self._found: dict[str, Any] = {}
+        self._found: dict[object, Any] = {}
 
     @cached_property
     def processes(self) -> list[Process]:
@@ -111,36 +108,33 @@ class Machine:
 
     def way(self, path: str, root: str = "/") -> Way:
         """Return the walk to `path`."""
-        if (path, root) not in self._ways:
-            self._ways[path, root] = walk(path, root)
-        return self._ways[path, root]
+        return self.once(("way", path, root), lambda: walk(path, root))
 
     def journal(self, *options: str) -> list[str]:
         """Return lines of the journal, the newest last; none where there is no journal."""
-        if not self._said:
-            _journalctl("--sync")  # what was said a moment ago may still be on its way
-        if options not in self._said:
-            self._said[options] = _journalctl("--no-pager", "--quiet", *options)
-        return self._said[options]
+        # What was said a moment ago may still be on its way
+        self.once("journal is synced", lambda: _journalctl("--sync"))
+        argv = ("--no-pager", "--quiet", *options)
+        return self.once(("journal", *options), lambda: _journalctl(*argv))
 
     def front_log(self, installed: InstalledFront) -> list[tuple[float, str]]:
         """Return what a front has logged lately: when, 0.0 where that is not known, and what."""
         packaging = installed.packaging
-        if packaging.unit not in self._logs:
+
+        def read() -> list[tuple[float, str]]:
             if packaging.log:
-                lines = [(stamp(line) or 0.0, line) for line in tail(packaging.log)]
-            else:
-                said = self.journal(f"--unit={packaging.unit}", "--since=-1h", "-oshort-unix")
-                lines = [(float(it[1]), it[2]) for it in map(_SHORT_UNIX.match, said) if it]
-            self._logs[packaging.unit] = lines
-        return self._logs[packaging.unit]
+                return [(stamp(line) or 0.0, line) for line in tail(packaging.log)]
+            said = self.journal(f"--unit={packaging.unit}", "--since=-1h", "-oshort-unix")
+            return [(float(it[1]), it[2]) for it in map(_SHORT_UNIX.match, said) if it]
+
+        return self.once(("log", packaging.unit), read)
 
     def configuration(self, installed: InstalledFront) -> Configuration:
         """Return a front's configuration."""
         front, packaging = installed.front, installed.packaging
-        return self.once(packaging.unit, lambda: front_config.read(front, packaging))
+        return self.once(("front", packaging.unit), lambda: front_config.read(front, packaging))
 
-    def once(self, name: str, find: Callable[[], T]) -> T:
+    def once(self, name: object, find: Callable[[], T]) -> T:
         """Return what `find` has returned the first time that `name` was asked for."""
         if name not in self._found:
             self._found[name] = find()
@@ -265,8 +259,12 @@ class HostState:
 
         The newest lines only, MOST_LINES at most.
         """
-        lines = last_start(self._logged(unit, f"--since=-{_RECENT}s"))
-        return [line.text for line in lines if not line.by_systemd]
+
+        def read() -> list[str]:
+            lines = last_start(self._logged(unit, f"--since=-{_RECENT}s"))
+            return [line.text for line in lines if not line.by_systemd]
+
+        return self.machine.once(("said", unit), read)
 
     def _logged(self, unit: str, *options: str) -> list[Line]:
         # Not by --unit: journald can't tell the unit of a child that has ended before it looks.

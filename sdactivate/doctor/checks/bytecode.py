@@ -149,11 +149,16 @@ def interpreter(service: Unit) -> str:
             continue
         if _is_python(program):
             return program
-        first = os.fsdecode(_read(os.path.realpath(program), 256).partition(b"\n")[0])
-        words = first.removeprefix("#!").split() if first.startswith("#!") else []
-        if words and words[0].startswith("/") and _is_python(words[0]):
-            return words[0]
+        named = of_script(program)
+        if named.startswith("/") and _is_python(named):
+            return named
     return ""
+
+
+def of_script(program: str) -> str:
+    """Return the program that the first line of a script names (execve(2)); "" where it is none."""
+    first = os.fsdecode(_read(os.path.realpath(program), 256).partition(b"\n")[0])
+    return next(iter(first.removeprefix("#!").split()), "") if first.startswith("#!") else ""
 
 
 def _is_python(program: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from sdactivate.doctor import refusals
 from sdactivate.doctor.checks import common
+from sdactivate.doctor.checks.bytecode import of_script
 from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit
 from sdactivate.doctor.host_state import HostState
 from sdactivate.doctor.last_start import Cause
@@ -174,13 +175,8 @@ def _missing(service: Unit, *keys: str) -> list[Entry]:
 
 def _missing_interpreter(program: str) -> str:
     """The interpreter of a script, if the script is there and that is not."""
-    try:
-        with open(os.open(program, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            first = os.fsdecode(file.readline(256))
-    except OSError:
-        return ""
-    words = first[2:].split() if first.startswith("#!") else []
-    return words[0] if words and not os.path.exists(words[0]) else ""
+    named = of_script(program)
+    return named if named and not os.path.exists(named) else ""
 
 
 def _fix(service: Unit, cause: Cause) -> Fix | None:
@@ -204,7 +200,11 @@ def advised(reason: str) -> Fix | None:
 
 
 def _failure(host: HostState, service: str) -> str:
-    """What went wrong with a service the last time, "" for nothing."""
+    """What went wrong with a service the last time, "" for nothing: asked for by several rules."""
+    return host.machine.once(("failure", service), lambda: _look_for_failure(host, service))
+
+
+def _look_for_failure(host: HostState, service: str) -> str:
     # While systemd starts it again, which fails within milliseconds and is tried 0.1 s later, there
     # is no result. The one in between has the reason.
     for _ in range(_LOOKS):

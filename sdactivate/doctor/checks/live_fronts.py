@@ -278,7 +278,9 @@ def _passes_to(path: str, server: front_config.Server) -> bool:
 def _setting_fields(machine: Machine, installed: InstalledFront) -> list[tuple[Path, str]]:
     """Return the files of a front's configuration that set such a field, and what they hold."""
     top = _CONFIGURATION.get(installed.front.title, "")
-    return machine.once(top, lambda: [it for it in _configuration(top) if _SETS.search(it[1])])
+    return machine.once(
+        ("sets fields", top), lambda: [it for it in _configuration(top) if _SETS.search(it[1])]
+    )
 
 
 def _configuration(top: str) -> Iterator[tuple[Path, str]]:
