@@ -296,6 +296,9 @@ FINE = [
     Broken(
         socket="ListenStream=80", service=f"{_HTTP}\nIPAddressDeny=any"
     ),  # meant for what goes out
+    Broken(  # as gen --network local writes it: the same
+        socket="ListenStream=80", service=f"{_HTTP}\nIPAddressDeny=any\nIPAddressAllow=localhost"
+    ),
     Broken(socket="TriggerLimitBurst=0"),
     Broken(socket="TriggerLimitBurst=200"),
     Broken(socket="SocketMode=0600"),

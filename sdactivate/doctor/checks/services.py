@@ -215,6 +215,8 @@ def ip_lists(case: Case) -> Iterator[Hit]:
         # to serve nobody. Who is allowed, or denied by name, is meant for its clients as well.
         denied = [it for it in service.entries_of("IPAddressDeny") if it.value != "any"]
         entry = service.entry("IPAddressAllow") or (denied[-1] if denied else None)
+        if entry and entry.value == "localhost" and common.is_ours(service):
+            continue  # --network local: that, too, is meant for what the application connects to
         for socket in case.sockets:
             keys = ("IPAddressAllow", "IPAddressDeny")
             has_own = any(socket.entry(key) for key in keys)
