@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from sdactivate import log
 from sdactivate.errors import Error
-from sdactivate.runtime import exit_deadline, health, openmetrics
+from sdactivate.runtime import exit_deadline, health
 from sdactivate.runtime.main_loop import MainLoop
 from sdactivate.runtime.publish import Publisher, record_of
 from sdactivate.runtime.recycling import Recycling
@@ -75,7 +75,6 @@ class MainProcess:
         self._leaving: str | None = None  # why
         self._is_succeeded = False  # a successor serves, and is what the supervisor knows
         self._stopped = False  # told to
-        self._announced = False  # that it will be
         self._cut = False
         self.deadline = 0.0  # when what has not ended by itself is cut
         grace = plan.settings.graceful_timeout
@@ -243,6 +242,8 @@ class MainProcess:
         )
 
     def _figures(self) -> str:
+        from sdactivate.runtime import openmetrics
+
         status, server = self._status, self._server
         return openmetrics.text(
             server.figures(),
@@ -255,12 +256,10 @@ class MainProcess:
 
     def _probe(self, path: str) -> str | None:
         """Return the status of readiness or liveness, if that is what is at `path`."""
-        settings = self._settings
-        if path not in (settings.ready_path, settings.live_path):
-            return None
-        is_going = self._announced or self._leaving is not None
-        is_unready = is_going and path == settings.ready_path
-        return "503 Service Unavailable" if is_unready else "200 OK"
+        from sdactivate.servers.native import probes
+
+        is_ready = not self._status.announced and self._leaving is None
+        return probes.status(self._settings, path, is_ready=is_ready)
 
     def _leave_if_idle(self) -> float:
         figures = self._server.figures()
@@ -297,7 +296,7 @@ class MainProcess:
         With drain_delay the first time announces it, the second time does not wait any longer.
         """
         delay = self._settings.drain_delay
-        if delay and self._is_main and self._leaving is None and not self._announced:
+        if delay and self._is_main and self._leaving is None and not self._status.announced:
             self._announce(delay)
             return
         self._cut = self._stopped
@@ -307,13 +306,12 @@ class MainProcess:
 
     def _announce(self, seconds: float) -> None:
         """Be ready no more for those who ask, serve on for so long, and then stop."""
-        self._announced = True
+        self._status.announced = True
         if self._reload.is_under_way:
             self._reload.give_up()
             self._reload_failed("the service is told to stop")
         self._server.announce()
         log.say(log.INFO, f"the stop is announced; serving on for {seconds:g} s (drain_delay)")
-        self._status.announced = True
         self._tell(STATUS=self._status.line(self._server.figures()))
         end = time.monotonic() + seconds
 
@@ -333,7 +331,7 @@ class MainProcess:
             self._wants_reload = True
             return
         self._askers.look()
-        if self._leaving is not None or self._announced:
+        if self._leaving is not None or self._status.announced:
             self._askers.answer(False)
             return
         supervisor = self._plan.supervisor
@@ -360,7 +358,7 @@ class MainProcess:
     @property
     def _is_settled(self) -> bool:
         """Whether this is the main process and means to remain it."""
-        return self._is_main and not (self._reload.is_under_way or self._announced)
+        return self._is_main and not (self._reload.is_under_way or self._status.announced)
 
     def _renew(self, reason: str) -> None:
         log.say(log.NOTICE, f"handing over to a fresh process: {reason}")

@@ -24,6 +24,7 @@ from typing import Any
 
 from sdactivate import backends
 from sdactivate.errors import UsageError
+from sdactivate.servers.native.connection import Connection
 from sdactivate.servers.native.http import Http
 from sdactivate.servers.native.keepalive import KeepAlive
 from sdactivate.servers.native.listener import Accepted, Acceptor, Listener
@@ -39,7 +40,6 @@ _TO_SPEAK = 1.0
 _PEEK = 8192
 _END = b"\r\n\r\n"
 INTERNET = (socket.AF_INET, socket.AF_INET6)
-PINNED = ("scgi", "fastcgi", "uwsgi")
 _METHODS = ("GET", "HEAD")
 
 
@@ -55,13 +55,22 @@ def check(sockets: Sequence[InheritedSocket], settings: Settings) -> None:
         for inherited in sockets
         if inherited.sock.family in INTERNET
     ]
-    if not settings.metrics and not any(name not in PINNED for name in protocols):
+    others = {*backends.find(settings.server).protocols} - {"http"}
+    if not settings.metrics and not any(name not in others for name in protocols):
         raise UsageError(f"{option}: it is answered on TCP sockets in HTTP, and none is passed")
     if not settings.metrics and not settings.trust:
         raise UsageError(
             f"{option}: it is answered to peers that --trust names, and it names none: name the "
             "balancer's address or network"
         )
+
+
+def status(settings: Settings, path: str, *, is_ready: bool) -> str | None:
+    """Return what is answered at `path`; None: it is none of the paths of `settings`."""
+    if not path or path not in (settings.ready_path, settings.live_path):
+        return None
+    is_well = is_ready or path != settings.ready_path
+    return "200 OK" if is_well else "503 Service Unavailable"
 
 
 class Probes:
@@ -74,24 +83,23 @@ class Probes:
 
     def __init__(self, settings: Settings) -> None:
         self.announced = False
-        self._ready = settings.ready_path
-        self._paths = {path for path in (settings.ready_path, settings.live_path) if path}
+        self._settings = settings
         self._beginnings = tuple(
-            f"{method} {path}".encode("ascii") for method in _METHODS for path in self._paths
+            f"{method} {path}".encode("ascii")
+            for method in _METHODS
+            for path in (settings.ready_path, settings.live_path)
+            if path
         )
         self._silent: list[tuple[float, Listener, int, Any]] = []  # accepted, and nothing said yet
         self._left: set[Accepted] = set()  # to the threads, none of which has taken it yet
-        self._looks = settings.workers == 1
 
-    def __bool__(self) -> bool:
-        return bool(self._paths)
+    def kind(self, found: type[Connection] | None, family: int) -> type[Connection] | None:
+        """Return what connections of a socket are that would be `found` without probes."""
+        return ProbedHttp if found is Http and family in INTERNET else found
 
     def status(self, path: str) -> str | None:
         """Return what is answered at `path`; None: it is the application's."""
-        if path not in self._paths:
-            return None
-        is_unready = self.announced and path == self._ready
-        return "503 Service Unavailable" if is_unready else "200 OK"
+        return status(self._settings, path, is_ready=not self.announced)
 
     def may_begin(self, data: bytes) -> bool:
         """Whether what a peer has sent begins as a probe does."""
@@ -101,7 +109,7 @@ class Probes:
         """Whether it is a probe as a whole, and nothing else."""
         if not (self.may_begin(data) and data.find(_END) == len(data) - len(_END)):
             return False
-        return _path(data.split(b" ", 2)[1].decode("latin-1")) in self._paths
+        return self.status(_path(data.split(b" ", 2)[1].decode("latin-1"))) is not None
 
     # What the main thread does
 
@@ -110,7 +118,7 @@ class Probes:
 
         Returns seconds to the next look, None: there is none.
         """
-        if not (self and self._looks and server.accepting):
+        if self._settings.workers > 1 or not server.accepting:
             return None
         now = monotonic()
         waited, self._silent = self._silent, []

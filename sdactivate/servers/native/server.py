@@ -40,7 +40,6 @@ from sdactivate.servers.native.listener import Listener
 from sdactivate.servers.native.loop import Loop
 from sdactivate.servers.native.one_shot import Scgi, Uwsgi
 from sdactivate.servers.native.pool import RECENT
-from sdactivate.servers.native.probes import INTERNET, ProbedHttp, Probes
 from sdactivate.servers.native.wire import Malformed
 from sdactivate.servers.native.wire.http import BEGINNINGS
 from sdactivate.servers.native.wsgi import Application
@@ -126,7 +125,11 @@ class Server:
         )
         self.pool = self.loop.pool
         self.handler = twin.handler(self.variables, one_shot.responder, http.responder, self)
-        self.probes = Probes(settings)
+        self.probes: Probes | None = None
+        if settings.ready_path or settings.live_path:
+            from sdactivate.servers.native.probes import Probes
+
+            self.probes = Probes(settings)
         self._poke = poke
         self._has_threads = False
         self._resting_until = 0.0
@@ -149,9 +152,9 @@ class Server:
 
     def _kind(self, inherited: InheritedSocket) -> type[Connection] | None:
         """What the connections of a socket are, None where each tells."""
-        found = self.pinned(inherited.name, inherited.sock.family)
-        is_asked = found is Http and inherited.sock.family in INTERNET
-        return ProbedHttp if is_asked and self.probes else found
+        family = inherited.sock.family
+        found = self.pinned(inherited.name, family)
+        return found if self.probes is None else self.probes.kind(found, family)
 
     # Life
 
@@ -208,7 +211,8 @@ class Server:
 
     def announce(self) -> None:
         """Be ready no more, for those who ask; serve on."""
-        self.probes.announced = True
+        if self.probes is not None:
+            self.probes.announced = True
 
     def drain(self, quiet: float = QUIET) -> None:
         """Accept no more; finish what was accepted. The backlog is left to the next process.
@@ -223,7 +227,8 @@ class Server:
         woken = self.pool.size if self.loop.more else sum(w.response is None for w in workers)
         for listener in self.listeners:
             listener.accept_last(woken)
-        self.probes.leave(self)
+        if self.probes is not None:
+            self.probes.leave(self)
         self._drained = monotonic()
         self._quiet = quiet
         self.loop.drain()
@@ -248,7 +253,9 @@ class Server:
             for worker in list(self.pool.workers.values())
             if worker.response is not None
         )
-        self.lost += len(begun) + self.probes.cut()
+        self.lost += len(begun)
+        if self.probes is not None:
+            self.lost += self.probes.cut()
         for connection in connections:
             connection.close()
 
@@ -310,8 +317,9 @@ class Server:
         now = monotonic()
         due = self.pool.tick()
         self.loop.rouse()
-        if (again := self.probes.look(self, self.listeners)) is not None:
-            due = _sooner(due, again)
+        if self.probes is not None:
+            again = self.probes.look(self, self.listeners)
+            due = due if again is None else _sooner(due, again)
         if self._resting_until:
             if now >= self._resting_until:
                 self._resting_until = 0.0
