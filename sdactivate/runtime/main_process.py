@@ -321,6 +321,7 @@ class MainProcess:
                 return left
             if self._leaving is None:
                 self.stop()
+                self._loop.poke()  # or it would sleep before this is looked at
             return None
 
         self._loop.add(stop_when_due)

@@ -205,6 +205,11 @@ def test_a_stop_is_announced(life: Lives, tmp_path: Path, workers: int) -> None:
     assert "answered 503" not in service.log
 
 
+def test_an_announcement_ends_though_nothing_else_happens(life: Lives) -> None:
+    service = life(drain_delay=5).ready()  # longer than anything is reported of a quiet process
+    assert service.stop() == 0
+
+
 def test_a_second_word_ends_the_announcement(life: Lives, tmp_path: Path) -> None:
     service = on_tcp(life, tmp_path, drain_delay="1h")
     service.process.send_signal(signal.SIGTERM)
