@@ -5,6 +5,7 @@ characters that mean nothing in any of them: what passes here, a template writes
 """
 
 import ipaddress
+import posixpath
 import re
 from typing import Final, NamedTuple
 
@@ -98,6 +99,12 @@ def file_path(text: str) -> str:
             f"{text!r}: an absolute path of letters, digits and . _ ~ + @ : = - is wanted"
         )
     return absolute_path(text)
+
+
+def lies_in(path: str, directory: str) -> bool:
+    """Return whether `path` is `directory` or below it, as they are written."""
+    path, directory = posixpath.normpath(path), posixpath.normpath(directory)
+    return f"{path}/".startswith(f"{directory.rstrip('/')}/")
 
 
 def files(text: str) -> Files:

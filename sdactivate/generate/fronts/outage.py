@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sdactivate.access.only_root import others_on
 from sdactivate.errors import Error
 from sdactivate.fronts import Front
+from sdactivate.generate.fronts.options import lies_in
 
 CODES = (502, 503, 504)
 """What a front says of an application that it can't reach, or that is silent (RFC 9110, 15.6)."""
@@ -57,13 +58,13 @@ class Outage:
                 yield f"--{option}", why
             elif path == "/":
                 yield f"--{option} /", "name a file, and with --error-pages a directory below it"
-            elif _is_below(path, _OPEN):
+            elif any(lies_in(path, it) for it in _OPEN):
                 yield (
                     f"--{option} {path}",
                     "everyone can write there, and a front with PrivateTmp=yes has a directory of "
                     "its own; name one that only root can write",
                 )
-            elif _is_below(path, written):
+            elif any(lies_in(path, it) for it in written):
                 yield (
                     f"--{option} {path}",
                     "that is a directory of --media, which the site writes and the front serves; "
@@ -114,7 +115,3 @@ def _others_on(path: str) -> list[tuple[str, str]]:
         return [(node.path, who) for node, who in others_on(path)][:1]
     except Error:
         return []
-
-
-def _is_below(path: str, directories: Iterable[str]) -> bool:
-    return any(f"{path}/".startswith(f"{directory.rstrip('/')}/") for directory in directories)

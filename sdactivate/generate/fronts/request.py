@@ -4,7 +4,6 @@ The values come from `options`; what is written of them, from `fronts`.
 """
 
 import ipaddress
-import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from sdactivate.generate.fronts.options import (
     Hop,
     Tls,
     file_path,
+    lies_in,
     stream_path,
 )
 from sdactivate.generate.fronts.outage import Outage
@@ -281,7 +281,7 @@ def _open_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
         )
         for url, directory in asked.protected
         for option, other in open_to_all
-        if _lies_in(directory, other)
+        if lies_in(directory, other)
     ]
     sent = [("--media", it) for it in asked.media] + [("--protected", it) for it in asked.protected]
     if asked.php:
@@ -292,15 +292,9 @@ def _open_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
                 f"{asked.php_root} holds the other; move one out",
             )
             for option, (url, directory) in sent
-            if _lies_in(directory, asked.php_root) or _lies_in(asked.php_root, directory)
+            if lies_in(directory, asked.php_root) or lies_in(asked.php_root, directory)
         ]
     return found
-
-
-def _lies_in(path: str, directory: str) -> bool:
-    """Whether `path` is `directory` or below it, as they are written."""
-    path, directory = posixpath.normpath(path), posixpath.normpath(directory)
-    return f"{path}/".startswith(f"{directory.rstrip('/')}/")
 
 
 def _hop_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
