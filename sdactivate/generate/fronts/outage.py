@@ -4,7 +4,7 @@ The three are of one kind: what people see while the application is away or slow
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sdactivate.access.only_root import others_on
@@ -42,7 +42,7 @@ class Outage:
             return CODES if self.error_pages else ()
         return tuple(code for code in CODES if os.path.isfile(f"{self.error_pages}/{code}.html"))
 
-    def conflicts(self, front: Front, written: Iterable[str]) -> Iterator[tuple[str, str]]:
+    def conflicts(self, front: Front, written: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Yield what can't be done, as option and reason.
 
         written: directories that the site may write, and the front serves.

@@ -211,7 +211,7 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
                 )
             )
     found += _hop_conflicts(asked)
-    found += asked.outage.conflicts(front, (directory for _, directory in asked.media))
+    found += asked.outage.conflicts(front, [directory for _, directory in asked.media])
     taken = {f"{asked.mount}/": "--mount"} | {f"{path}/": "--stream" for path in asked.stream}
     for option, directories in (
         ("--static", asked.static),

@@ -62,6 +62,13 @@ def test_each_option_is_written_or_refused_with_a_reason(
             ["--media", "/m=/srv/media", "--maintenance", "/srv/media/off"],
             "--maintenance /srv/media/off: that is a directory of --media, which the site writes",
         ),
+        (  # the second option that is looked at
+            [
+                *("--media", "/m=/srv/media", "--error-pages", "/srv/x"),
+                *("--maintenance", "/srv/media/off"),
+            ],
+            "--maintenance /srv/media/off: that is a directory of --media, which the site writes",
+        ),
     ],
 )
 def test_a_place_that_others_write_is_refused(
