@@ -1,7 +1,7 @@
 """Refuse a file that root is to believe, where others than root could change what it says.
 
-Whoever can write a file of sites can have systemd run anything as anyone. The same holds for
-whoever can put another file, directory or link in the place of one on the way to it.
+A user who can write a file of sites can have systemd run any program as any user. So can a user
+who can replace that file, or a directory or link on the way to it.
 """
 
 import os
@@ -21,7 +21,7 @@ LARGEST = 16 << 20
 def refuse_unfit(path: Path) -> None:
     """Raise Error where others than root, or than who runs this, can change what `path` says.
 
-    And for what would hold up whoever reads it: a FIFO, a device, a file without end.
+    Also for what would block the reader: a FIFO, a device, a file without end.
     """
     with suppress(OSError):  # reading it will say the same
         about = path.stat()
