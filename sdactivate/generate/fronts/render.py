@@ -45,8 +45,7 @@ def config(asked: FrontRequest, comments: bool = True) -> str:
     can't be read or has a hash that this front does not know.
     """
     packaging = asked.packaging
-    files = [(url, directory, False) for url, directory in asked.static]
-    files += [(url, directory, True) for url, directory in asked.media]
+    served = _served(asked)
     values: dict[str, Any] = {
         **{field.name: getattr(asked, field.name) for field in fields(asked)},
         "protocol": asked.speaks,
@@ -63,9 +62,8 @@ def config(asked: FrontRequest, comments: bool = True) -> str:
         "hop_socket": asked.hop_socket,
         "hop_host": asked.hop == "http" and "X-Forwarded-Host" in asked.hop_fields,
         "hop_port": asked.hop == "http" and "X-Forwarded-Port" in asked.hop_fields,
-        # Whatever takes the first that fits must meet the longest first.
-        "files": [_Directory(*row) for row in sorted(files, key=lambda row: -len(row[0]))],
-        "served": _served(asked),
+        "files": [it for it in served if it.kind != "protected"],
+        "served": served,
         "unsniffed": [url for url, _ in (*asked.media, *asked.protected)],
         "hashed": HASHED,
         "keep": {
@@ -91,12 +89,6 @@ def config(asked: FrontRequest, comments: bool = True) -> str:
     return "".join(lines).lstrip("\n")
 
 
-class _Directory(NamedTuple):
-    url: str
-    directory: str
-    media: bool
-
-
 class _Served(NamedTuple):
     """One URL of --static, --media or --protected, and how it lies to the others."""
 
@@ -109,9 +101,14 @@ class _Served(NamedTuple):
     nested: bool
     """Whether it lies below another one itself."""
 
+    @property
+    def media(self) -> bool:
+        """Whether users sent what is there."""
+        return self.kind == "media"
+
 
 def _served(asked: FrontRequest) -> list[_Served]:
-    """Every URL of the three, the longest first."""
+    """Every URL of the three, the longest first: whatever takes the first that fits meets that."""
     rows = [
         (url, directory, kind)
         for kind in ("static", "media", "protected")
