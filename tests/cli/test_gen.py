@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sdactivate.cli import VERBS, main
 from sdactivate.generate import options
+from tests.effort import examples
 from tests.generate.strategies import HOSTILE
 
 APP = ("--kind", "service", "--app", "mysite.wsgi:application")
@@ -68,7 +69,9 @@ def test_misuse_exits_2_with_a_sentence_and_no_unit(
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(300),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.sampled_from(VALUED), HOSTILE | st.text())
 def test_no_value_makes_a_line_of_its_own(

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import jsonschema
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -27,10 +26,13 @@ from sdactivate.doctor.host_state import stamp, tail
 from sdactivate.errors import Error
 from sdactivate.fronts import FRONTS, Front
 from sdactivate.systemd.systemctl import listed, parse_show
-from tests.doctor.sarif import SCHEMA
+from tests.doctor import sarif
+from tests.effort import examples
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which root only may")
-anything = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=150)
+anything = settings(
+    deadline=None, suppress_health_check=list(HealthCheck), max_examples=examples(150)
+)
 
 
 def reported(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +47,7 @@ def reported(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for case in cases:
         misnamed(case)
     json.dumps(report.as_json(found))
-    jsonschema.validate(report.as_sarif(found), SCHEMA)
+    sarif.validate(report.as_sarif(found))
 
 
 # Unit files

@@ -17,6 +17,7 @@ from sdactivate.doctor.checks.failures import advised
 from sdactivate.doctor.last_start import MOST_LINES, Cause, Line, cause, last_start
 from sdactivate.doctor.steps import STEPS
 from sdactivate.doctor.tracebacks import chains
+from tests.effort import examples
 
 WORDS = Path(__file__).parent / "last_words"
 _IMPORT = "ModuleNotFoundError: No module named 'nowhere_pkg' (/srv/web/bad1.py, line 1: import"
@@ -237,7 +238,7 @@ _LINES = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(_LINES, st.booleans())
 def test_any_lines_have_a_cause_or_none(lines: list[Line], is_restarting: bool) -> None:
     found = cause(last_start(lines, is_restarting=is_restarting))

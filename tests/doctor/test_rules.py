@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,8 +23,8 @@ from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import Target
 from sdactivate.site import Site
 from sdactivate.systemd.unitfile import split
-from tests.doctor import broken
-from tests.doctor.sarif import SCHEMA
+from tests.doctor import broken, sarif
+from tests.effort import examples
 from tests.generate.strategies import sites
 from tests.systemd.test_unitfile import TEXT
 
@@ -50,7 +49,7 @@ def findings(directory: Path, files: dict[str, str]) -> list[Finding]:
 )
 def test_a_broken_setup_is_found(rule: str, setup: broken.Broken, tmp_path: Path) -> None:
     found = findings(tmp_path, broken.units(setup))
-    jsonschema.validate(report.as_sarif(found), SCHEMA)
+    sarif.validate(report.as_sarif(found))
     assert {it.rule.id for it in found} == {rule}
     assert {it.text for it in found} == {setup.at}
     for it in found:
@@ -86,7 +85,7 @@ def test_every_fix_that_is_lines_fixes_its_finding(tmp_path: Path) -> None:
             assert not [it for it in left if isinstance(it.fix, Lines)], (rule, left)
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=50)
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=examples(50))
 @given(site=sites(), own=st.booleans(), comments=st.booleans())
 def test_nothing_is_found_on_generated_units(
     site: Site, own: bool, comments: bool, tmp_path_factory: pytest.TempPathFactory
@@ -254,9 +253,9 @@ def test_sarif_has_a_place_for_every_finding(
     write(Path(), {name: "[Socket]\nListenStream=/run/a\n"})
     (found,) = examine(Case(units.offline([name])[0]))
     live = found._replace(subject="nginx.service", file="", line=0, text="", then="go on")
-    sarif = report.as_sarif([found, live])
-    jsonschema.validate(sarif, SCHEMA)
-    first, second = sarif["runs"][0]["results"]
+    said = report.as_sarif([found, live])
+    sarif.validate(said)
+    first, second = said["runs"][0]["results"]
     uri = first["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
     assert unquote(uri) == name
     assert second["locations"] == [{"logicalLocations": [{"fullyQualifiedName": "nginx.service"}]}]

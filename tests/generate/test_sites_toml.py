@@ -15,6 +15,7 @@ from sdactivate.cli import main
 from sdactivate.errors import Error, UsageError
 from sdactivate.generate import options
 from sdactivate.generate.sites_toml import Entry, Tables, line_of
+from tests.effort import examples
 from tests.generate.strategies import HOSTILE, toml
 
 GOOD = """\
@@ -262,7 +263,9 @@ _VALUES = st.one_of(
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(300),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.dictionaries(_NAMES, _VALUES | st.lists(_VALUES, max_size=2), max_size=3))
 def test_whatever_it_says_it_is_read_or_refused_with_a_line(

@@ -18,6 +18,7 @@ from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import Output, Target
 from sdactivate.site import Site
 from sdactivate.values import parse_listen
+from tests.effort import examples
 
 TARGET = Target(252)
 SUPERVISORS = ("daemontools", "runit", "s6", "supervisord", "circus", "openrc")
@@ -58,7 +59,9 @@ def run(script: str) -> list[str]:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(value=VALUES)
 def test_a_shell_reads_the_words_as_they_are(program: Path, value: str) -> None:
@@ -68,7 +71,9 @@ def test_a_shell_reads_the_words_as_they_are(program: Path, value: str) -> None:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(value=VALUES)
 def test_openrc_reads_the_words_as_they_are(program: Path, value: str) -> None:
@@ -78,7 +83,7 @@ def test_openrc_reads_the_words_as_they_are(program: Path, value: str) -> None:
     assert run(text + '\neval "$command $command_args"') == words(given_)[1:]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(value=VALUES)
 def test_supervisord_reads_the_words_as_they_are_or_they_are_refused(value: str) -> None:
     given_ = site(env=(("A", value),))

@@ -18,6 +18,7 @@ from sdactivate.servers.native.wire.fastcgi import (
     pairs,
     stream,
 )
+from tests.effort import examples
 from tests.servers.native.wire.cuts import cuts, pieces
 from tests.servers.peers import record
 
@@ -78,7 +79,7 @@ LONG = st.tuples(st.booleans(), st.booleans())
     st.lists(st.integers(0, 255), min_size=1, max_size=5),
     cuts(),
 )
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_what_was_written_is_read(
     given: dict[str, tuple[str, tuple[bool, bool]]],
     body: bytes,
@@ -151,7 +152,7 @@ def a_record(draw: st.DrawFn) -> bytes:
     ),
     cuts(),
 )
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @example([begin(), record(STDIN, b"x")], [])
 @example([begin(), record(PARAMS, pair(b"A", b"x")), record(PARAMS, b""), record(ABORT, b"")], [])
 def test_any_bytes_are_requests_or_one_refusal(data: list[bytes], cut: list[int]) -> None:

@@ -12,6 +12,7 @@ from fuzz.targets import TARGETS, compare, http_outcome, one_by_one
 from sdactivate.servers.native import wire
 from sdactivate.servers.native.wire import Malformed, http
 from sdactivate.servers.native.wire.http import FORWARDED, Parser
+from tests.effort import examples
 from tests.servers.native.wire.cuts import cuts, pieces
 
 HOST = b"Host: www.example.com\r\n"
@@ -113,7 +114,7 @@ def requests(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
 
 
 @given(st.lists(requests(), min_size=1, max_size=3), cuts())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_what_was_written_is_read(
     written: list[tuple[bytes, dict[str, Any]]], cut: list[int]
 ) -> None:
@@ -161,7 +162,7 @@ FRAGMENTS = st.one_of(
 
 
 @given(st.lists(FRAGMENTS, max_size=9), cuts())
-@settings(max_examples=250)
+@settings(max_examples=examples(250))
 @example([b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", b"GET"], [])
 def test_any_bytes_are_requests_or_one_refusal(data: list[bytes], cut: list[int]) -> None:
     TARGETS["http"](pieces(b"".join(data), cut))
@@ -736,7 +737,7 @@ def outcome(data: list[bytes], limit: int) -> tuple[list[tuple[Any, ...]], str, 
 
 
 @given(MESSAGES, st.integers(60, 200), cuts())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @example([get(b"Accept: aaaaaaaaaaaaaaaaaaaa\r\n" * 3), get(b"X: aaaaa\r\n")[:-3]], 100, [])
 @example([get(), b"\r\n\r\n", get(b"Cookie: a\r\n" * 2)[:-1]], 60, [])
 @example([post(b"Content-Length: 2\r\n", b"hi"), b"\r\n\r\n"], 100, [1])
