@@ -1,7 +1,7 @@
 """Services that can connect to the socket without being its front.
 
 Debian's php-fpm is the classic: it runs as www-data like the front, so a PHP page can speak to
-the application directly, as whoever it says it is.
+the application directly, as any user it claims to be.
 """
 
 from collections.abc import Collection

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=_seconds,
         const=60.0,
-        help="watch the running site for so long (default 60), which slows it",
+        help="watch the running site for this long (default 60), which slows it",
     )
     learning.add_argument(
         "--while",
@@ -79,11 +79,9 @@ def _seconds(text: str) -> float:
     try:
         found = settings.seconds(text)
     except (UsageError, ValueError) as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: {error}; NAME stands in front of --learn"
-        ) from None
+        raise argparse.ArgumentTypeError(f"{text!r} {error}; NAME goes before --learn") from None
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r}: more than no time is needed")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time span of more than 0")
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdactivate.cli.help import Narrowed
-from sdactivate.errors import UsageError
+from sdactivate.errors import UsageError, option_value
 from sdactivate.generate import options
 from sdactivate.generate.build import ALL, Claims, chosen, known_options, make
 from sdactivate.generate.kinds import KINDS
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=[*KINDS, ALL],
         metavar="KIND",
         help="what to write (default socket; with --from what the file says, or all). "
-        f"{kinds}; all: all that the options give reason for",
+        f"{kinds}; all: every file that the options call for",
     )
     parser.add_argument(
         "--from",
@@ -173,10 +173,7 @@ def target(args: argparse.Namespace) -> Target:
     """
     if not args.systemd:
         return Target(comments=args.comments, own=args.user_manager)
-    try:
-        wanted = version.parse_version(args.systemd)
-    except UsageError as error:
-        raise UsageError(f"--systemd {error}") from None
+    wanted = option_value("--systemd", version.parse_version, args.systemd)
     return Target(wanted, args.comments, args.user_manager)
 
 
@@ -214,16 +211,13 @@ class Asked(NamedTuple):
 
 def checked_name(text: str) -> str:
     """Return NAME, as it was typed. Raises UsageError where no site can be called so."""
-    try:
-        return names.unit_name(text)
-    except UsageError as error:
-        raise UsageError(f"NAME {error}") from None
+    return option_value("NAME", names.unit_name, text)
 
 
 def sites(args: argparse.Namespace) -> Iterator[Asked]:
     """Yield what is asked for; what is said on the command line outranks the file.
 
-    Raises UsageError for what can't be meant.
+    Raises UsageError for an option that is not valid.
     """
     kinds = () if args.kind is None else (args.kind,)
     given = values(args)

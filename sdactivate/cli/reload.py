@@ -3,7 +3,7 @@
 import argparse
 import re
 
-from sdactivate.errors import Error, UsageError
+from sdactivate.errors import Error, UsageError, option_value
 
 SUMMARY = "bring new code into a site that serves, and say whether it works"
 
@@ -47,11 +47,8 @@ def _site(name: str) -> None:
     from sdactivate.operate.switch import systemctl
     from sdactivate.systemd.names import unit_name
 
-    try:
-        service = f"{unit_name(name.removesuffix('.service'))}.service"
-    except UsageError as error:
-        raise UsageError(f"NAME {error}") from None
-    systemctl("reload", [service])
+    site = option_value("NAME", unit_name, name.removesuffix(".service"))
+    systemctl("reload", [f"{site}.service"])
 
 
 def _process(number: str, timeout: str) -> None:
@@ -65,7 +62,7 @@ def _process(number: str, timeout: str) -> None:
     try:
         patience = seconds(timeout)
     except ValueError as error:
-        raise UsageError(f"--timeout {timeout!r}: {error}") from None
+        raise UsageError(f"--timeout {timeout!r} {error}") from None
     try:
         succeeded = ask(pid, patience)
     except ProcessLookupError:

@@ -148,7 +148,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "uploads",
             "sdactivate.generate.uploads:directories",
-            "directories that the site writes and its front reads, for tmpfiles.d",
+            "directories of uploads, for tmpfiles.d",
             reads=_UPLOADS,
             when=("media", "protected"),
             folder="tmpfiles.d",
@@ -156,7 +156,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "uploads-group",
             "sdactivate.generate.uploads:account",
-            "the group by which a dynamic user writes them, for sysusers.d",
+            "the group that lets a dynamic user write them, for sysusers.d",
             reads=_UPLOADS,
             when=("media", "protected"),
             folder="sysusers.d",
@@ -209,13 +209,13 @@ KINDS: dict[str, Kind] = {
         Kind(
             "dockerfile",
             "sdactivate.generate.supervisors:dockerfile",
-            "an image that runs as no root",
+            "an image that runs without root",
             reads=_IMAGE,
         ),
         Kind(
             "quadlet",
             "sdactivate.generate.supervisors:quadlet",
-            "podman's container with its socket",
+            "a container under podman, with its socket unit",
             (IMAGE,),
             _SOCKET | _IMAGE,
         ),

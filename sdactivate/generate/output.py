@@ -53,7 +53,7 @@ class File(NamedTuple):
     wanted_by: str = ""
     """The unit that pulls those instances in."""
     group: str = ""
-    """The group of the file; "": that of whoever writes it."""
+    """The group of the file; "": that of the process that writes it."""
 
     @property
     def units(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 The command of ExecReload= runs as the service's own user, in its sandbox: it can reach neither
 the system bus nor, without a file that somebody would have to remove, the serving process. But
 the kernel says who sent a signal (siginfo_t, sigaction(2)), and a user may signal his own
-processes. So whoever wants to know the outcome sends ASK before HUP; ASK is blocked in the
+processes. So a process that wants to know the outcome sends ASK before HUP; ASK is blocked in the
 serving process and waits there, with its sender's PID, until HUP is acted on. The answer is DONE
 or FAILED. The reason of a failure is in the journal and in `systemctl status`.
 """

@@ -59,7 +59,7 @@ def serve(application: Application | str, **settings: Any) -> None:
         environment overrides them: SDACTIVATE_THREADS=4.
 
     Ends with SystemExit: 0 after an orderly stop, 1 where the application or its sockets are
-    not to be had, 2 for settings that can't be meant; the reason goes to standard error. It
+    not to be had, 2 for settings that are not valid; the reason goes to standard error. It
     never returns, so that nothing of an entry point runs behind a server that has stopped.
     """
     try:

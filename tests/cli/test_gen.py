@@ -51,7 +51,7 @@ def test_an_option_that_a_kind_has_no_use_for_is_mentioned(
         (["mysite", "--listen", "x"], "--listen 'x': a listen address is"),
         (["mysite", *APP, "--env", "A"], "--env 'A': a variable is"),
         (["mysite", *APP, "--run-as", "root"], "run_as='root': root can change every socket"),
-        (["mysite", *APP, "--idle-timeout", "soon"], "--idle-timeout 'soon': a time span"),
+        (["mysite", *APP, "--idle-timeout", "soon"], "--idle-timeout 'soon' is not a time span"),
         (["mysite", "--kind", "service"], "--kind service needs --app"),
         (["mysite", "--systemd", "old"], "--systemd 'old': a version of systemd"),
         (["mysite", "--kind", "sock"], "'sock' is not one of its values; did you mean socket?"),

@@ -581,7 +581,7 @@ class Connection:
     def send_now(self, data: bytes) -> None:
         """Send a few bytes that are not worth waiting for. Raises PeerGone if they can't go now.
 
-        For refusals: whoever looks after deadlines must not be held up.
+        For refusals: the thread that looks after deadlines must not wait.
         """
         if self.output is not None:
             raise PeerGone
