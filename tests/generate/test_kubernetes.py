@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 
+from sdactivate.cli import main
 from sdactivate.errors import UsageError
 from sdactivate.generate import options, units
 from sdactivate.generate.background import worker
@@ -262,3 +264,32 @@ def test_the_commands_of_its_comments_can_be_typed() -> None:
     words = shlex.split(line.removeprefix("# "))
     assert words[:5] == ["kubectl", "create", "secret", "generic", "mysite"]
     assert words[5] == "--from-file=secret_key=/etc/mysite/secret key"
+
+
+def test_a_file_of_sites_describes_it_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The very table that units are made of, with an image and a number of pods besides."""
+    sites_toml = tmp_path / "sites.toml"
+    sites_toml.write_text(
+        '[sites.mysite]\nkind = ["service", "kubernetes"]\napp = "mysite.wsgi:application"\n'
+        'image = "registry.example/mysite:1"\nreplicas = 4\ntrust = "10.0.0.0/8"\n'
+        'command = ["clearsessions"]\nby-hand = ["migrate"]\n'
+        '[sites.mysite.worker.mail]\ncommand = "celery -A mysite worker"\ncount = 3\n'
+    )
+    out = tmp_path / "out"
+    assert main(["gen", "--from", str(sites_toml), "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {
+        *("mysite.service", "mysite.yaml", "mysite-migrate.yaml")
+    }
+    found = {
+        it["metadata"]["name"]: it["spec"]["replicas"]
+        for it in yaml.safe_load_all((out / "mysite.yaml").read_text())
+        if it["kind"] == "Deployment"
+    }
+    assert found == {"mysite": 4, "mysite-mail": 3}
+    sites_toml.write_text(sites_toml.read_text().replace("= 4", "= 0"))
+    capsys.readouterr()
+    assert main(["gen", "--from", str(sites_toml), "--out", str(tmp_path / "other")]) == 2
+    assert "sites.mysite.replicas: '0' is not a whole number from 1" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
