@@ -60,7 +60,7 @@ def compose(
         ),
     )
     told = chain(
-        containers.told(made),
+        containers.told(made, worker),
         (
             f"--command {words[0]}: Compose has no timers; let one of the host's run `docker "
             f"compose run --rm {part.name}`"
@@ -116,7 +116,7 @@ def stack(
         values = {"file": file, "parts": parts, "once": once, **shared}
         files.append(File(file, render("stack.yaml.j2", target.comments, **values)))
     told = chain(
-        containers.told(made),
+        containers.told(made, worker),
         (
             f"--command {words[0]}: a swarm has no timers; let one of a manager's run the commands "
             f"at the top of {part.full}.stack.yaml"

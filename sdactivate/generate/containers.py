@@ -95,6 +95,8 @@ class Part(NamedTuple):
 class Probe(NamedTuple):
     """Where the server answers whoever watches over it."""
 
+    loopback: str
+    """The address for those inside."""
     port: int
     ready: str
     live: str
@@ -147,7 +149,8 @@ class Container(NamedTuple):
         """
         assert self.probe
         ask = (
-            f"import socket,sys;s=socket.create_connection(('127.0.0.1',{self.probe.port}),3);"
+            f"import socket,sys;s=socket.create_connection"
+            f"(('{self.probe.loopback}',{self.probe.port}),3);"
             f"s.sendall(b'GET {self.probe.live} HTTP/1.0\\r\\n\\r\\n');"
             "sys.exit(s.recv(12)[9:]!=b'200')"
         )
@@ -173,11 +176,6 @@ def container(
     given = {**(defaults or {}), **site.settings}
     if "idle_timeout" in given and settings.seconds(given.pop("idle_timeout")):
         left_out.append("--idle-timeout: left out: nothing would start the container again")
-    if site.memory_max.endswith("%"):
-        left_out.append(
-            f"--memory-max {site.memory_max}: left out: the machine that it is a part of is not "
-            "known; say bytes, such as 512M"
-        )
     if given.get("allow_peer"):
         raise UsageError(
             f"--allow-peer {given['allow_peer']}: {kind}: peers come by TCP, which tells neither "
@@ -187,7 +185,7 @@ def container(
     if probe and asks_inside:
         # Nobody else is on the loopback address of a container
         trusted = settings.words(given.get("trust", ""))
-        given["trust"] = " ".join(dict.fromkeys(("127.0.0.1", *trusted)))
+        given["trust"] = " ".join(dict.fromkeys((probe.loopback, *trusted)))
     inside = replace(
         site,
         listen=tuple(parse_listen(port.listen) for port in ports),
@@ -300,9 +298,16 @@ def secrets(site: Site) -> tuple[tuple[str, str], ...]:
     return (*site.credential, *site.encrypted_credential)
 
 
-def told(made: Container) -> Iterator[str]:
+def told(made: Container, worker: tuple[Worker, ...]) -> Iterator[str]:
     """Yield what should be known about what is left out, and about who asks the server."""
     yield from made.left_out
+    limits = [("", made.site.memory_max), *((f" of {it.name}", it.memory_max) for it in worker)]
+    for whose, limit in limits:
+        if limit.endswith("%"):
+            yield (
+                f"--memory-max {limit}{whose}: left out: the machine that it is a part of is not "
+                "known; say bytes, such as 512M"
+            )
     workers = int(made.site.settings.get("workers", DEFAULTS.workers))
     if made.probe and workers > 1 and not made.site.settings.get("metrics"):
         yield (
@@ -336,7 +341,10 @@ def _probe(site: Site, given: Mapping[str, str], ports: list[Port]) -> Probe | N
     asked = [port for port in ports if figures and port.name == figures]
     if not asked and site.backend.name == DEFAULTS.server:
         asked = [port for port in ports if _spoken(port, given) not in ("scgi", "fastcgi", "uwsgi")]
-    return Probe(asked[0].number, ready or live, live or ready) if asked else None
+    if not asked:
+        return None
+    loopback = "::1" if asked[0].inside == _EVERY["inet6"] else "127.0.0.1"
+    return Probe(loopback, asked[0].number, ready or live, live or ready)
 
 
 def _spoken(port: Port, given: Mapping[str, str]) -> str:

@@ -75,7 +75,7 @@ def kubernetes(
         text = render("job.yaml.j2", target.comments, file=name, part=job, **shared)
         files.append(File(name, text))
     told = chain(
-        containers.told(made),
+        containers.told(made, worker),
         containers.alone(site, "pod"),
         _of_image(image),
         _of_time(every, schedule.zone) if timed else (),

@@ -153,3 +153,18 @@ def test_compose_needs_no_image_and_takes_other_servers() -> None:
     service = document(generated("compose", image="", server="gunicorn"))["services"]["web"]
     assert service["image"] == "localhost/mysite:latest"
     assert "healthcheck" not in service
+
+
+def test_the_health_check_asks_where_it_listens() -> None:
+    (listen,) = (row for row in options.SITE if row.name == "listen")
+    asked = (listen.read("[::1]:9000"),)
+    web = document(generated("stack", listen=asked, trust="10.0.0.1"))["services"]["web"]
+    assert "('::1',9000)" in web["healthcheck"]["test"][-1]
+    assert web["environment"]["SDACTIVATE_TRUST"] == "::1 10.0.0.1"
+
+
+def test_a_worker_s_part_of_an_unknown_machine_is_left_out() -> None:
+    mail = worker("mail=celery -A mysite worker")._replace(memory_max="25%")
+    output = generated("stack", worker=(mail,))
+    assert "resources" not in document(output)["services"]["mail"]["deploy"]
+    assert "--memory-max 25% of mail: left out" in " ".join(output.warnings)

@@ -227,7 +227,7 @@ def test_what_is_left_out_is_said() -> None:
 
 
 @settings(
-    max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 @given(sites())
 def test_whatever_a_site_says_the_manifests_are_valid(site: Site) -> None:
