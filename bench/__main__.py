@@ -128,6 +128,12 @@ def run_releases(options: argparse.Namespace) -> None:
     save(options.out, "releases", releases.rounds(times, options.site))
 
 
+def run_drain(options: argparse.Namespace) -> None:
+    from bench import drain  # the tests' machine, too
+
+    save(options.out, "drain", drain.rounds(2 if options.quick else options.times))
+
+
 def run_hup(options: argparse.Namespace) -> None:
     from bench import hup  # the tests' machine, too
 
@@ -193,6 +199,8 @@ def parser() -> argparse.ArgumentParser:
     asleep = verb("idle", run_idle, "sites that nobody asks for, and leaving when idle (root)")
     written = verb("generate", run_generate, "many sites from a file, and a daemon-reload (root)")
     day_two = verb("releases", run_releases, "releases and rollbacks under load (root)")
+    going = verb("drain", run_drain, "how soon a balancer sees a machine go and fail (root)")
+    going.add_argument("--times", type=int, default=20, help="of each")
     signalled = verb(
         "hup", run_hup, "restarts and HUP reloads of uvicorn, hypercorn, granian (root)"
     )

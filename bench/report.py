@@ -380,6 +380,25 @@ def memory_section(result: Row) -> str:
     )
 
 
+def drain_section(result: Row) -> str:
+    names = {
+        "noticed": "announced, until the balancer sends none",
+        "drained": "announced, until it is over",
+        "back": "started, until the balancer sends some",
+        "failed": "frozen, until the balancer sends none",
+    }
+    lines = [
+        [names[name], *(f"{pick(took):.1f}" for pick in (min, statistics.median, max))]
+        for name, took in result["took_s"].items()
+    ]
+    return (
+        f"HAProxy asks every second and wants two answers of a kind; `--drain-delay "
+        f"{result['announced_s']}`; {result['times']} times each, in seconds. The plot is a model "
+        "of a rolling release with these and the releases' times ([rolling.py](../rolling.py)).\n\n"
+        + table(["", "least", "median", "most"], lines)
+    )
+
+
 # File name without .json: heading, and what makes its text.
 SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "ratios": ("CPU per request, µs, side by side", ratios_section),
@@ -394,6 +413,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "hosts": ("Restarting other servers on the same unit", restart_section),
     "idle": ("Idle sites", idle_section),
     "generate": ("Generating", generate_section),
+    "drain": ("Machines that go and fail", drain_section),
 }
 
 
