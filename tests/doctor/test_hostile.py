@@ -29,6 +29,7 @@ from sdactivate.fronts import FRONTS, Front
 from sdactivate.systemd.systemctl import listed, parse_show
 from tests.doctor.sarif import SCHEMA
 
+FINDINGS = json.loads(report.JSON_SCHEMA.read_text())
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which root only may")
 anything = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=150)
 
@@ -44,7 +45,7 @@ def reported(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text.encode()
     for case in cases:
         misnamed(case)
-    json.dumps(report.as_json(found))
+    jsonschema.validate(json.loads(json.dumps(report.as_json(found))), FINDINGS)
     jsonschema.validate(report.as_sarif(found), SCHEMA)
 
 
