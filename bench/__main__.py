@@ -121,6 +121,13 @@ def run_generate(options: argparse.Namespace) -> None:
     save(options.out, "generate", result)
 
 
+def run_doctor(options: argparse.Namespace) -> None:
+    from bench import doctor  # the tests' machine, too
+
+    turns, sites = (1, 60) if options.quick else (options.rounds, options.sites)
+    save(options.out, "doctor", doctor.rounds(turns, sites, options.before))
+
+
 def run_releases(options: argparse.Namespace) -> None:
     from bench import releases  # the tests' machine, too
 
@@ -198,6 +205,9 @@ def parser() -> argparse.ArgumentParser:
     others = verb("hosts", run_hosts, "restarts under load of what --server offers")
     asleep = verb("idle", run_idle, "sites that nobody asks for, and leaving when idle (root)")
     written = verb("generate", run_generate, "many sites from a file, and a daemon-reload (root)")
+    examined = verb("doctor", run_doctor, "the doctor over hundreds of sites (root)")
+    examined.add_argument("--sites", type=int, default=500)
+    examined.add_argument("--before", type=Path, metavar="DIR", help="another checkout, in turns")
     day_two = verb("releases", run_releases, "releases and rollbacks under load (root)")
     going = verb("drain", run_drain, "how soon a balancer sees a machine go and fail (root)")
     going.add_argument("--times", type=int, default=20, help="of each")
@@ -218,7 +228,7 @@ def parser() -> argparse.ArgumentParser:
     verb("report", run_report, "tables and plots from the results")
     for made in (load, cold, again):
         some(made, "servers", list(SERVERS))
-    for made in (load, cold, costs, written):
+    for made in (load, cold, costs, written, examined):
         made.add_argument("--rounds", type=int, default=5)
     for made, turns, seconds in ((beside, 24, 0.25), (changed, 24, 0.25), (several, 8, 2.0)):
         made.add_argument("--turns", type=int, default=turns, help="of each in a comparison")

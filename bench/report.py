@@ -289,6 +289,29 @@ def generate_section(result: Row) -> str:
     )
 
 
+def doctor_section(result: Row) -> str:
+    rows = result["rows"]
+    figures = {
+        "s": "s",
+        "cpu_s": "s of CPU, its commands included",
+        "systemd_cpu_s": "s of CPU of systemd",
+        "journald_cpu_s": "s of CPU of journald",
+        "peak_mib": "MiB at most",
+    }
+    lines = [
+        [{"now": "this checkout", "before": "the other one"}[which]]
+        + [cell(values(rows, name, doctor=which)) for name in figures]
+        for which in dict.fromkeys(row["doctor"] for row in rows)
+    ]
+    same = "All found the same" if result["same_findings"] else "They did NOT find the same"
+    return (
+        f"One `sdactivate doctor` over {result['sites']} sites behind nginx, {result['active']} of "
+        f"them active and {result['failed']} failed ({result['systemd']}), in {result['rounds']} "
+        f"rounds. {same}: {result['findings']} findings.\n\n"
+        f"{table(['', *figures.values()], lines)}"
+    )
+
+
 def slow_section(result: Row) -> str:
     def line(row: Row) -> list[str]:
         before, beside = row["without"], row["with"]
@@ -414,6 +437,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "idle": ("Idle sites", idle_section),
     "generate": ("Generating", generate_section),
     "drain": ("Machines that go and fail", drain_section),
+    "doctor": ("The doctor over many sites", doctor_section),
 }
 
 

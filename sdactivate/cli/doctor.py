@@ -155,7 +155,7 @@ def _examined(
         cases = [Case(deployment) for deployment in units.offline(args.targets, troubles)]
     else:
         machine = Machine()
-        machine.units.prepare(it for name in args.targets for it in units.names_of(name))
+        units.prepare(args.targets, machine.units)
         found: dict[units.Deployment, None] = {}
         for name in args.targets:
             with tolerated(troubles):

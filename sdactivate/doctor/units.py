@@ -16,6 +16,7 @@ from sdactivate.systemd.systemctl import Snapshot, listed, one, show
 from sdactivate.systemd.unitfile import Unit
 
 _KINDS = (".socket", ".service")
+_RELATED = ("Triggers", "TriggeredBy", "ConsistsOf", "RequiredBy")
 _LINKS = (".wants", ".requires", ".upholds")
 
 
@@ -163,6 +164,23 @@ def live(name: str, troubles: list[str] | None = None, known: Snapshot | None = 
         tuple(read_loaded(it, troubles, known) for it in sorted(sockets)),
         tuple(read_loaded(it, troubles, known) for it in near if is_loaded(it)),
     )
+
+
+def prepare(names: Iterable[str], known: Snapshot) -> None:
+    """Ask systemd once for all that `names` may mean, and for what these have to do with.
+
+    A wave for the units of those names, and one for those that start, are started by, or stop with
+    them: `live` and the checks find them in `known`.
+    """
+    asked = [candidate for name in names for candidate in names_of(name)]
+    known.prepare(asked)
+    related: dict[str, None] = {}
+    for properties in filter(None, map(known.get, asked)):
+        for key in _RELATED:
+            related |= dict.fromkeys(
+                it for it in listed(one(properties, key)) if it.endswith(_KINDS)
+            )
+    known.prepare(related)
 
 
 def names_of(name: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Run `systemctl show`, and read its output."""
 
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -13,6 +14,8 @@ Properties = dict[str, list[str]]
 """Values by property, in order: Listen= and the like come more than once."""
 
 _PATTERN = frozenset("*?[")
+_QUOTED = frozenset("\"'\\")
+_SPACES = re.compile("[ \t\r\n]+")
 # Units in one call: systemctl's command line and its 30 seconds have an end
 _AT_ONCE = 200
 
@@ -54,6 +57,10 @@ class Snapshot:
                 for properties in show_all(names[at : at + _AT_ONCE]):
                     for name in _names(properties):
                         self._known[name] = properties
+
+    def get(self, unit: str) -> Properties | None:
+        """Return what systemd has said of `unit`, None where it has not been asked."""
+        return self._known.get(unit)
 
     def show(self, unit: str) -> Properties:
         """Return all that systemd says of `unit`. Raises what `show` does."""
@@ -107,8 +114,12 @@ def parse_show(text: str) -> Properties:
     properties: Properties = {}
     for line in text.split("\n"):
         name, equals, value = line.partition("=")
-        if equals:
-            properties.setdefault(name, []).append(value)
+        if not equals:
+            continue
+        if name in properties:
+            properties[name].append(value)
+        else:
+            properties[name] = [value]
     return properties
 
 
@@ -122,6 +133,8 @@ def listed(value: str) -> list[str]:
 
     Where the quotes don't match, the words are those between spaces.
     """
+    if not _QUOTED.intersection(value):
+        return [word for word in _SPACES.split(value) if word]
     try:
         return shlex.split(value)
     except ValueError:

@@ -16,8 +16,9 @@ from sdactivate.doctor.checks.live_fronts import allowing, allows_peers, fields_
 from sdactivate.doctor.checks.live_services import _wanted, denials
 from sdactivate.doctor.checks.services import hidden_home
 from sdactivate.doctor.finding import Case, Command
-from sdactivate.doctor.host_state import HostState, InstalledFront, newest_lines, stamp
+from sdactivate.doctor.host_state import HostState, InstalledFront, stamp
 from sdactivate.doctor.last_start import MOST_LINES, Line
+from sdactivate.doctor.unit_logs import newest_lines
 from sdactivate.fronts import FRONTS
 from sdactivate.systemd.unitfile import Unit, parse
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -29,6 +30,7 @@ from sdactivate.systemd.systemctl import listed, parse_show
 from tests.doctor import sarif
 from tests.effort import examples
 
+FINDINGS = jsonschema.Draft202012Validator(json.loads(report.JSON_SCHEMA.read_text()))
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which root only may")
 anything = settings(
     deadline=None, suppress_health_check=list(HealthCheck), max_examples=examples(150)
@@ -46,7 +48,7 @@ def reported(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text.encode()
     for case in cases:
         misnamed(case)
-    json.dumps(report.as_json(found))
+    FINDINGS.validate(json.loads(json.dumps(report.as_json(found))))
     sarif.validate(report.as_sarif(found))
 
 

@@ -1,12 +1,14 @@
 """Each rule finds what it is about, on the line at fault, and nothing else does."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import unquote
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from sdactivate.cli import main
 from sdactivate.doctor import report, units
 from sdactivate.doctor.checks.services import forking_wrapper
 from sdactivate.doctor.examine import examine
-from sdactivate.doctor.finding import Case, Finding
+from sdactivate.doctor.finding import Case, Finding, Severity
 from sdactivate.doctor.rules import BY_ID, TABLE
 from sdactivate.errors import UsageError
 from sdactivate.generate import units as generated
@@ -29,6 +31,7 @@ from tests.generate.strategies import sites
 from tests.systemd.test_unitfile import TEXT
 
 ROOT = Path(__file__).parents[2]
+FINDINGS = jsonschema.Draft202012Validator(json.loads(report.JSON_SCHEMA.read_text()))
 
 
 def write(directory: Path, files: dict[str, str]) -> list[Path]:
@@ -50,6 +53,7 @@ def findings(directory: Path, files: dict[str, str]) -> list[Finding]:
 def test_a_broken_setup_is_found(rule: str, setup: broken.Broken, tmp_path: Path) -> None:
     found = findings(tmp_path, broken.units(setup))
     sarif.validate(report.as_sarif(found))
+    FINDINGS.validate(report.as_json(found))
     assert {it.rule.id for it in found} == {rule}
     assert {it.text for it in found} == {setup.at}
     for it in found:
@@ -260,6 +264,35 @@ def test_sarif_has_a_place_for_every_finding(
     assert unquote(uri) == name
     assert second["locations"] == [{"logicalLocations": [{"fullyQualifiedName": "nginx.service"}]}]
     assert second["message"]["text"].endswith(", then: go on")
+
+
+def test_the_schema_of_the_findings_says_all_that_is_printed(tmp_path: Path) -> None:
+    """And what it refuses, so that it can be broken."""
+    text = (ROOT / "docs" / "doctor.md").read_text()
+    schema = json.loads(report.JSON_SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    one = schema["$defs"]["finding"]
+    found = findings(tmp_path, broken.units(broken.Broken(socket="SocketMode=0666")))
+    (printed,) = report.as_json(found)
+    assert list(printed) == list(one["properties"]) == one["required"]
+    assert all(f"`{name}`" in text for name in printed)
+    assert one["properties"]["severity"]["enum"] == list(get_args(Severity))
+    for name in printed:
+        with pytest.raises(jsonschema.ValidationError):
+            FINDINGS.validate([{key: it for key, it in printed.items() if key != name}])
+        with pytest.raises(jsonschema.ValidationError):
+            FINDINGS.validate([printed | {name: {}}])
+    FINDINGS.validate([printed | {"a name of a later version": 1}])
+
+
+@pytest.mark.skipif("SARIF_SCHEMA" not in os.environ, reason="OASIS's file isn't ours to bring")
+def test_sarif_is_what_the_standard_s_own_schema_says(tmp_path: Path) -> None:
+    """SARIF_SCHEMA=sarif-schema-2.1.0.json: of each broken setup, and with causes and effects."""
+    schema = json.loads(Path(os.environ["SARIF_SCHEMA"]).read_text())
+    for number, setup in enumerate(it for all_ in broken.OFFLINE.values() for it in all_):
+        found = findings(tmp_path / str(number), broken.units(setup))
+        effect = found[0]._replace(because_of=(found[0],), file="")
+        jsonschema.validate(report.as_sarif([*found, effect]), schema)
 
 
 def test_a_rule_s_row_is_complete_and_in_the_documentation() -> None:

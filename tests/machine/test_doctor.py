@@ -1089,7 +1089,10 @@ def test_the_page_shows_each_stop_of_the_running_system(site: Machine, tmp_path:
     assert places == sorted(places)
     assert "Exposure: 0.2 of 10" in text
     assert "setfacl -m g:www-data:x /srv/closed" in text
-    assert page.addresses == []
+    assert all(it.startswith("#") for it in page.addresses)
+    assert "its configuration does not name this socket" in text
+    # The finding is marked at the directory that refuses, and at the front
+    assert text.count("error SDA102") == 3
     if CHROMIUM is not None:  # and as a browser lays it out
         copy = tmp_path / "page.html"
         copy.write_text(site.read("/root/page.html"))
@@ -1315,3 +1318,35 @@ def test_every_live_rule_is_broken_for_real_here() -> None:
     told, _, _ = Path(__file__).read_text().partition("def test_every_live_rule")
     missing = {rule.id for rule in TABLE if rule.is_live and f'"{rule.id}"' not in told}
     assert missing == {"SDA115"}
+
+
+LOGS_OF_MANY = """
+import time
+from sdactivate.doctor import unit_logs
+units = [f"many-{number}.service" for number in range(12)] + ["silent.service"]
+ago = time.time() - 3600
+since = dict.fromkeys(units, ago)
+together = unit_logs.of_units(since)
+assert together == {unit: unit_logs.of_unit(unit, ago) for unit in units}
+texts = [[line.text for line in together[unit] if not line.by_systemd] for unit in units]
+assert texts == [[f"said by {number}"] * 2 for number in range(12)] + [[]], texts
+assert any("Failed with result" in it.text and it.by_systemd for it in together["many-3.service"])
+# What a pass can't tell is left out, not said to be nothing
+unit_logs.MOST_ENTRIES = 5
+assert len(unit_logs.of_units(since)) < 3
+"""
+
+
+def test_what_many_units_have_logged_is_read_in_one_pass(site: Machine) -> None:
+    """The same lines as of each by itself, those of another slice and systemd's own included."""
+    script = """
+        for i in 0 1 2 3 4 5 6 7 8 9 10 11; do
+            slice=system.slice; [ $i != 5 ] || slice=system-other.slice
+            systemd-run --quiet --wait --unit=many-$i.service --slice=$slice \\
+                --uid=nobody sh -c "echo said by $i; echo said by $i; exit $i" || true
+        done
+        journalctl --sync
+    """
+    site.run("sh", "-ec", script)
+    site.run(site.python, "-c", LOGS_OF_MANY)
+    site.run("systemctl", "reset-failed")

@@ -73,6 +73,8 @@ def resolve(value: str, unit: Unit) -> str:
 
     The directories are those of the system's manager. The others stay as they are.
     """
+    if "%" not in value:
+        return value
     stem = unit.name.rpartition(".")[0]
     known = {
         "t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "E": "/etc",

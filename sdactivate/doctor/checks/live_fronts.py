@@ -4,18 +4,19 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from sdactivate import front_config
 from sdactivate.access import words
-from sdactivate.access.bypass import bypasses_front
-from sdactivate.access.permissions import SEARCH, Verdict, judge
+from sdactivate.access.bypass import bypasses_front, is_another_service
+from sdactivate.access.permissions import SEARCH, WRITE, Verdict, judge, permission
+from sdactivate.access.processes import Process
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit, Lines, restart
 from sdactivate.doctor.host_state import HostState, InstalledFront, Machine
 from sdactivate.doctor.private import grant
+from sdactivate.front_config import Naming
 from sdactivate.peer_rules import PeerRule, kernel_version, needs
 from sdactivate.systemd.unitfile import Unit
 
@@ -43,6 +44,16 @@ def _refusals(case: Case, kind: str) -> Iterator[_Refusal]:
 
     The running fronts are asked; where none runs, the accounts of those that are installed.
     """
+    yield from (it for it in _all_refusals(case) if it.kind == kind)
+
+
+def _all_refusals(case: Case) -> list[_Refusal]:
+    """Those of every kind: asked for by several rules."""
+    sockets = tuple(unit.name for unit in case.sockets)
+    return case.running.machine.once(("refusals", sockets), lambda: list(_look(case)))
+
+
+def _look(case: Case) -> Iterator[_Refusal]:
     host = case.running
     running = [installed for installed in host.fronts if installed.workers]
     figures = common.setting(case.service, "metrics") if case.service else None
@@ -57,7 +68,7 @@ def _refusals(case: Case, kind: str) -> Iterator[_Refusal]:
             if (verdict := _of_front(host, path, installed)) is not None
         ]
         if not any(it.verdict.allowed for it in found):
-            yield from (it for it in found if it.kind == kind)
+            yield from found
 
 
 def _of_front(host: HostState, path: str, installed: InstalledFront) -> Verdict | None:
@@ -196,7 +207,8 @@ def front_log(case: Case) -> Iterator[Hit]:
                 (failures.forbidden, "it was not allowed to"),
                 (failures.refused, "nothing listened behind the file"),
             )
-            lines = host.front_log(installed, host.since(unit, installed.packaging.unit))
+            since = host.since(unit, installed.packaging.unit)
+            lines = host.front_log(installed, since, path)
             for template, meaning in kinds:
                 hits = [line for line in lines if says(line, template, path)]
                 if hits:
@@ -236,7 +248,7 @@ def headers_not_believed(case: Case) -> Iterator[Hit]:
     believed = (common.setting(case.service, "trust_headers") or "").replace(",", " ").lower()
     for unit, path in case.running.paths():
         for installed in case.running.fronts:
-            for file, text in _setting_fields(case.running.machine, installed):
+            for file, text in _setting_fields(case.running.machine, installed, path):
                 said = [it for it in fields_set(text, path) if it.lower() not in believed.split()]
                 if said:
                     names = " ".join(dict.fromkeys([*believed.split(), *said]))
@@ -260,8 +272,9 @@ def default_server(case: Case) -> Iterator[Hit]:
             seen = packaging.path_inside(path)
             if seen is None:
                 continue
-            own = partial(_passes_to, seen)
             servers = case.running.machine.configuration(installed).servers
+            mine = set(case.running.machine.servers_of(installed, seen))
+            own = mine.__contains__
             for rival in front_config.in_the_way(front, packaging, servers, own):
                 if rival.command:
                     fix: Fix = Command(rival.command)
@@ -271,16 +284,16 @@ def default_server(case: Case) -> Iterator[Hit]:
                 yield Hit(packaging.unit, rival.because, fix, unit, then)
 
 
-def _passes_to(path: str, server: front_config.Server) -> bool:
-    return front_config.names_socket(server.text, path)
-
-
-def _setting_fields(machine: Machine, installed: InstalledFront) -> list[tuple[Path, str]]:
-    """Return the files of a front's configuration that set such a field, and what they hold."""
+def _setting_fields(
+    machine: Machine, installed: InstalledFront, path: str
+) -> list[tuple[Path, str]]:
+    """Return the files of a front's configuration that set such a field and name the socket."""
     top = _CONFIGURATION.get(installed.front.title, "")
-    return machine.once(
-        ("sets fields", top), lambda: [it for it in _configuration(top) if _SETS.search(it[1])]
+    index: Naming[tuple[Path, str]] = machine.once(
+        ("sets fields", top),
+        lambda: Naming((it, it[1]) for it in _configuration(top) if _SETS.search(it[1])),
     )
+    return index.of(path)
 
 
 def _configuration(top: str) -> Iterator[tuple[Path, str]]:
@@ -321,6 +334,27 @@ def _shortened(line: str, template: str, path: str) -> str:
     return line[:end].strip() + (" …" if line[end:].strip() else "")
 
 
+def _not_refused(host: HostState, path: str) -> list[Process]:
+    """Processes of services that are no fronts, and that the socket's file itself doesn't refuse.
+
+    It is the same file in whatever mount namespace it is seen: only those that it does not refuse
+    need a walk of their own.
+    """
+    machine = host.machine
+    services = machine.once(
+        "services' processes",
+        lambda: [it for it in host.processes if is_another_service(it.unit, it.identity)],
+    )
+    identities = machine.once(
+        "services' identities", lambda: {process.identity for process in services}
+    )
+    end = host.way(path).end if host.listener(path) else None
+    if end is None:
+        return []
+    granted = {it for it in identities if permission(end, WRITE, it).granted}
+    return [it for it in services if it.identity in granted] if granted else []
+
+
 def others_connect(case: Case) -> Iterator[Hit]:
     host = case.running
     if _checks_its_peers(case):
@@ -329,7 +363,7 @@ def others_connect(case: Case) -> Iterator[Hit]:
     running = [installed.packaging.unit for installed in host.fronts if installed.workers]
     for unit, path in host.paths():
         found: dict[str, list[str]] = {}
-        for process in host.processes if host.listener(path) else ():
+        for process in _not_refused(host, path):
             verdict = host.verdict(path, process)
             if verdict and bypasses_front(process.unit, process.identity, verdict, own):
                 how = f"{words.user(process.identity.uid)}: {_because(path, verdict)}"

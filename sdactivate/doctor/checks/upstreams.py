@@ -10,7 +10,7 @@ from pathlib import Path
 from sdactivate.doctor.checks.live_fronts import says
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.doctor.host_state import HostState, InstalledFront
-from sdactivate.front_config import names_socket
+from sdactivate.front_config import Naming
 from sdactivate.front_upstreams import Upstream, upstreams
 
 _ALIKE = 0.8
@@ -94,7 +94,9 @@ def _plain(name: str) -> str:
 
 def _asked(host: HostState, installed: InstalledFront) -> list[Upstream]:
     files = host.machine.configuration(installed).files
-    return upstreams(installed.front.name, files)
+    return host.machine.once(
+        ("upstreams", installed.packaging.unit), lambda: upstreams(installed.front.name, files)
+    )
 
 
 def _names(host: HostState, installed: InstalledFront, addresses: Sequence[str]) -> bool:
@@ -102,13 +104,15 @@ def _names(host: HostState, installed: InstalledFront, addresses: Sequence[str])
 
     HAProxy's is one file, which `front_config` does not read.
     """
-    texts = list(host.machine.configuration(installed).files.values())
-    if not texts:
-        texts = host.machine.once(
-            f"text of {installed.packaging.config}", lambda: _text(installed.packaging.config)
-        )
-    inside = [(installed.packaging.path_inside(it) or it) for it in addresses]
-    if any(names_socket(text, path) for text in texts for path in inside if path.startswith("/")):
+    packaging = installed.packaging
+
+    def read() -> Naming[str]:
+        texts = list(host.machine.configuration(installed).files.values())
+        return Naming((it, it) for it in texts or _text(packaging.config))
+
+    named = host.machine.once(("texts by path", packaging.unit), read)
+    inside = [(packaging.path_inside(it) or it) for it in addresses]
+    if any(named.of(path) for path in inside if path.startswith("/")):
         return True
     ports = {int(it.rpartition(":")[2]) for it in addresses if it.rpartition(":")[2].isdecimal()}
     return any(it.port in ports for it in _asked(host, installed))
@@ -151,7 +155,8 @@ def _listening_ports() -> frozenset[int]:
 
 def _failures(host: HostState, installed: InstalledFront, unit: str, upstream: Upstream) -> int:
     """How often a front has logged lately that it could not connect there."""
-    lines = host.front_log(installed, host.since(unit, installed.packaging.unit))
+    since = host.since(unit, installed.packaging.unit)
+    lines = host.front_log(installed, since, upstream.path)
     if upstream.port:
         refused = re.compile(rf"(?:127\.0\.0\.1|::1\]?|localhost):{upstream.port}\b")
         return sum("refused" in it.lower() and refused.search(it) is not None for it in lines)
