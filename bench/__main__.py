@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,32 @@ def save(directory: Path, name: str, result: dict[str, Any]) -> None:
     print(f"written: {path}", file=sys.stderr)
 
 
+def keep(directory: Path, name: str, part: str, result: dict[str, Any]) -> None:
+    """Write one part of a result into its file, and leave the other parts there as they are."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}.json"
+    parts = kept(directory, name)
+    parts[part] = {"machine": machine.describe(), **result}
+    path.write_text(json.dumps({"parts": parts}, indent=1) + "\n")
+    print(f"written: {path}, {part}", file=sys.stderr)
+
+
+def kept(directory: Path, name: str) -> dict[str, Any]:
+    """The parts of a result that have been measured."""
+    path = directory / f"{name}.json"
+    found: dict[str, Any] = json.loads(path.read_text()).get("parts", {}) if path.exists() else {}
+    return found
+
+
+def wanted(options: argparse.Namespace, name: str) -> Iterator[str]:
+    """The parts to measure; with --resume only those that this commit's results do not have."""
+    there = kept(options.out, name)
+    for part in options.parts:
+        last = there.get(part, {}).get("machine", {})
+        if not (options.resume and last.get("commit") == machine.commit()):
+            yield part
+
+
 def run_load(options: argparse.Namespace) -> None:
     with bench() as place:
         result = matrix.rounds(
@@ -51,10 +77,11 @@ def run_load(options: argparse.Namespace) -> None:
 
 
 def run_ratios(options: argparse.Namespace) -> None:
-    with bench() as place:
-        turns, known = 4 if options.quick else options.turns, ratios.COMPARISONS
-        result = ratios.measure(place, known, turns, options.seconds)
-    save(options.out, "ratios", result)
+    turns = 4 if options.quick else options.turns
+    for part in wanted(options, "ratios"):
+        with bench() as place:
+            result = ratios.measure(place, ratios.PARTS[part], turns, options.seconds)
+        keep(options.out, "ratios", part, result)
 
 
 def run_before(options: argparse.Namespace) -> None:
@@ -169,9 +196,11 @@ def run_memory(options: argparse.Namespace) -> None:
 
 
 def run_latency(options: argparse.Namespace) -> None:
-    with bench() as place:
-        result = latency.measure(place, 1 if options.quick else options.turns, options.quick)
-    save(options.out, "latency", result)
+    turns = 1 if options.quick else options.turns
+    for part in wanted(options, "latency"):
+        with bench() as place:
+            result = latency.measure(place, part, turns, options.quick)
+        keep(options.out, "latency", part, result)
 
 
 def run_report(options: argparse.Namespace) -> None:
@@ -226,6 +255,11 @@ def parser() -> argparse.ArgumentParser:
     waits = verb("latency", run_latency, "what requests wait for each other, 8 threads against 1")
     waits.add_argument("--turns", type=int, default=9, help="bursts of each server in each cell")
     verb("report", run_report, "tables and plots from the results")
+    for made, parts in ((beside, ratios.PARTS), (waits, latency.PARTS)):
+        some(made, "parts", list(parts))
+        made.add_argument(
+            "--resume", action="store_true", help="only parts that were not measured at this commit"
+        )
     for made in (load, cold, again):
         some(made, "servers", list(SERVERS))
     for made in (load, cold, costs, written, examined):
