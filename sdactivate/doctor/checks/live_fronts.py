@@ -95,9 +95,10 @@ def _kind(host: HostState, door: Door, installed: InstalledFront, verdict: Verdi
 
 def _sees_another(host: HostState, door: Door, installed: InstalledFront) -> bool:
     """Whether the file that a front sees there is not the service's: an old one, or another's."""
-    seen = host.listener(door.path) if all(it.root == "/" for it in installed.workers) else None
-    is_ours = seen is not None and door.own is not None and seen.number == door.own.number
-    return not is_ours and all(it.root == "/" for it in installed.workers)
+    if door.own is None or any(it.root != "/" for it in installed.workers):
+        return False
+    seen = host.listener(door.path)
+    return seen is None or seen.number != door.own.number
 
 
 def front_refused(case: Case) -> Iterator[Hit]:
@@ -196,26 +197,28 @@ def group_after_start(case: Case) -> Iterator[Hit]:
 def front_elsewhere(case: Case) -> Iterator[Hit]:
     for _, door, installed, _ in _refusals(case, "elsewhere"):
         unit, path, chroot = door.unit, door.path, installed.packaging.chroot
+        place = f"{chroot}{path}" if chroot else f"/run/{case.deployment.name}.sock"
+        why = _why_elsewhere(installed)
+        fix: Fix = Advice(f"ListenStream={place} in the socket unit")
         if door.own and case.service:
-            why = _why_elsewhere_of_own(case.service, door, installed)
-            fix = own_sockets.elsewhere(case.service, door)
-        else:
-            place = f"{chroot}{path}" if chroot else f"/run/{case.deployment.name}.sock"
-            why, fix = _why_elsewhere(installed), f"ListenStream={place} in the socket unit"
+            why, fix = _own_elsewhere(case.service, door, installed)
         yield Hit(
             installed.packaging.unit,
             f"{installed.front.title}'s processes don't see {path}: {why}",
-            Advice(fix),
+            fix,
             unit,
         )
 
 
-def _why_elsewhere_of_own(service: Unit, door: Door, installed: InstalledFront) -> str:
+def _own_elsewhere(service: Unit, door: Door, installed: InstalledFront) -> tuple[str, Fix]:
+    """Why a front doesn't see a service's own socket, and what to do."""
+    lies = Advice(own_sockets.elsewhere(service, door))
     if common.has_private_tmp(service) and common.under(door.path, *_TEMPORARY):
-        return f"{service.name} has a /tmp of its own (PrivateTmp=)"
+        return f"{service.name} has a /tmp of its own (PrivateTmp=)", lies
     if all(it.root == "/" for it in installed.workers):
-        return f"the file that {service.name} has made is gone, or another one is in its place"
-    return _why_elsewhere(installed)
+        gone = f"the file that {service.name} has made is gone, or another one is in its place"
+        return gone, restart(service.name, safe=False)
+    return _why_elsewhere(installed), lies
 
 
 def _why_elsewhere(installed: InstalledFront) -> str:
