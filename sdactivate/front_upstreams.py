@@ -7,10 +7,11 @@ from variables, or lies on another machine, is left out.
     Apache    ProxyPass / unix:/run/a.sock|http://a, SetHandler "proxy:fcgi://127.0.0.1:9000"
     lighttpd  "socket" => "/run/a.sock", "host" => "127.0.0.1", "port" => 8000
     Caddy     reverse_proxy unix//run/a.sock localhost:8000
+    HAProxy   server a unix@/run/a.sock
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 
@@ -49,6 +50,9 @@ _UPSTREAMS: Mapping[str, tuple[re.Pattern[str], ...]] = {
         re.compile(rf"\bunix(?:\+h2c)?/{_PATH}"),
         re.compile(rf"\b(?:reverse_proxy|php_fastcgi|to)[ \t][^\n#]*?{_PORT}"),
     ),
+    "haproxy": (
+        re.compile(rf"^[ \t]*server[ \t]+\S+[ \t]+(?:unix@)?(?:{_PATH}|{_PORT})", re.MULTILINE),
+    ),
 }  # fmt: skip
 _COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 
@@ -71,3 +75,80 @@ def upstreams(front: str, files: Mapping[str, str]) -> list[Upstream]:
             line = bare.count("\n", 0, hit.start()) + 1
             found.setdefault((path, port), Upstream(file, line, path, port))
     return list(found.values())
+
+
+# -- the protocol that a front speaks there --------------------------------------------------------
+
+_GROUP = re.compile(r"\bupstream\s+(?P<name>[\w.-]+)\s*\{(?P<body>[^{}]*)\}")
+_PASS = re.compile(r"\b(?P<how>proxy|uwsgi|fastcgi|scgi)_pass\s+(?P<to>[^;{}]+);")
+_SCHEMES = {
+    "http": "http", "https": "http", "fcgi": "fastcgi", "scgi": "scgi", "uwsgi": "uwsgi",
+}  # fmt: skip
+
+
+class Spoken(NamedTuple):
+    """A protocol (http, fastcgi, scgi or uwsgi) that a front speaks to a socket, and where."""
+
+    protocol: str
+    file: str
+    line: int
+    word: str
+    """The directive or the scheme that says so."""
+
+
+def spoken(front: str, files: Mapping[str, str], upstream: Upstream) -> list[Spoken]:
+    """Return how a front speaks to `upstream`, where its configuration says it: nginx and Apache.
+
+    files: its configuration by path.
+    """
+    found = []
+    for file, text in files.items():
+        bare = _COMMENT.sub("", text)
+        hits = by_nginx(bare, files, upstream) if front == "nginx" else ()
+        hits = _by_apache(bare, upstream) if front == "apache" else hits
+        found += [
+            Spoken(protocol, file, bare.count("\n", 0, start) + 1, word)
+            for start, protocol, word in hits
+        ]
+    return found
+
+
+def groups(files: Mapping[str, str], upstream: Upstream) -> list[str]:
+    """Return the names of nginx's upstream groups that have this one in them."""
+    bare = [_COMMENT.sub("", text) for text in files.values()]
+    return [it["name"] for text in bare for it in _GROUP.finditer(text) if _is_at(it[0], upstream)]
+
+
+def _is_at(text: str, upstream: Upstream) -> bool:
+    """Whether a part of nginx's configuration connects to this one."""
+    same = (upstream.path, upstream.port)
+    return any((it.path, it.port) == same for it in upstreams("nginx", {"": text}))
+
+
+def passes_to(text: str, files: Mapping[str, str], upstream: Upstream) -> bool:
+    """Whether a part of nginx's configuration passes requests to `upstream`, by a group or not."""
+    return any(True for _ in by_nginx(_COMMENT.sub("", text), files, upstream))
+
+
+def by_nginx(
+    text: str, files: Mapping[str, str], upstream: Upstream
+) -> Iterator[tuple[int, str, str]]:
+    """Yield each place where a part of nginx's configuration passes requests to `upstream`.
+
+    With the protocol and the directive that says so. Comments are to be gone.
+    """
+    named = groups(files, upstream)
+    for hit in _PASS.finditer(text):
+        to = hit["to"].strip("\"' \n\t").removeprefix("http://").partition("/")[0]
+        if to in named or _is_at(hit[0], upstream):
+            protocol = "http" if hit["how"] == "proxy" else hit["how"]
+            yield hit.start(), protocol, f"{hit['how']}_pass"
+
+
+def _by_apache(text: str, upstream: Upstream) -> Iterator[tuple[int, str, str]]:
+    schemes = "|".join(_SCHEMES)
+    at = rf"unix:{re.escape(upstream.path)}\|(?P<scheme>{schemes})://"
+    if upstream.port:
+        at = rf"\b(?P<scheme>{schemes})://{_HOST}:{upstream.port}\b"
+    for hit in re.finditer(at, text):
+        yield hit.start(), _SCHEMES[hit["scheme"]], f"{hit['scheme']}://"

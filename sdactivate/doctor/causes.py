@@ -86,7 +86,10 @@ def same_site(cause: Finding, effect: Finding) -> bool:
 
 
 def _sockets(finding: Finding) -> set[str]:
-    return {name for name in (finding.subject, finding.unit) if name.endswith(".socket")}
+    """The socket units of a finding, or the service that makes its socket itself."""
+    return {it for it in (finding.subject, finding.unit) if it.endswith(".socket")} or (
+        {finding.unit} - {""}
+    )
 
 
 class Row(NamedTuple):
@@ -145,13 +148,19 @@ TABLE: tuple[Row, ...] = (
     Row("SDA110", ("SDA107", "SDA109", "SDA125"), same_site),
     Row("SDA014", ("SDA109",), same_unit),
     Row("SDA034", ("SDA109",), by_start_limit),
+    # A server that runs, and does not serve
+    Row("SDA140", ("SDA142",), same_site),
+    Row("SDA140", ("SDA111",), same_socket),
+    Row("SDA126", ("SDA111",), same_socket),
+    Row("SDA141", ("SDA125", "SDA145"), same_unit),
+    Row("SDA141", ("SDA106", "SDA111"), same_site),
 )  # fmt: skip
 
 OUTAGE = (
     *("SDA032", "SDA122", "SDA116", "SDA109", "SDA101", "SDA117", "SDA004"),  # nothing listens
-    *("SDA019", "SDA025", "SDA027", "SDA029", "SDA113", "SDA110"),  # nothing answers
-    *("SDA106", "SDA126", "SDA104", "SDA103", "SDA102", "SDA121"),  # the front doesn't come through
-    *("SDA120", "SDA124", "SDA125", "SDA111"),
+    *("SDA019", "SDA025", "SDA027", "SDA029", "SDA113", "SDA110", "SDA141"),  # nothing answers
+    *("SDA106", "SDA126", "SDA104", "SDA103", "SDA102", "SDA140", "SDA121"),  # the front's way
+    *("SDA120", "SDA124", "SDA145", "SDA125", "SDA142", "SDA143", "SDA144", "SDA111"),
 )
 """Rules that are broken while clients get errors, or another answer than the site's: the surest
 first. Of a front that isn't running the account alone is known."""

@@ -27,6 +27,7 @@ T = TypeVar("T")
 _LOG_TAIL = 256 * 1024  # bytes of a front's log that are looked at
 _RECENT = 3600  # seconds
 _BEGAN = "InactiveExitTimestampMonotonic"  # when systemd began to start a unit
+_MOMENTS = 15  # seconds: a server that fails at its start does so within them
 # systemd's lines about a failure that don't say why; with the last one it ends
 _END = re.compile("Failed to (start|listen on) ")
 _SUMMARY = re.compile(f": Failed with result |: Failed to (run|spawn) '|^{_END.pattern}")
@@ -353,9 +354,18 @@ class HostState:
         said = [it for it in lines[ends[-2] + 1 if ends[1:] else 0 :] if not _SUMMARY.search(it)]
         return said[-1] if said else ""
 
+    def keeps_failing(self, unit: str) -> bool:
+        """Return whether a unit was started moments ago, because it had failed moments before."""
+        began = self.began(unit)
+        if time.time() - began > _MOMENTS:
+            return False
+        lines = unit_logs.of_unit(unit, began - _MOMENTS)
+        return any(it.by_systemd and ": Failed with result " in it.text for it in lines)
+
     def why(self, unit: str) -> Cause | None:
         """Return why a unit's last start failed, as systemd and its processes have logged it."""
-        is_restarting = self.property(unit, "ActiveState") == "activating"
+        state = self.property(unit, "ActiveState")
+        is_restarting = state == "activating" or (state == "active" and self.keeps_failing(unit))
         return cause(last_start(self.machine.logged(unit), is_restarting=is_restarting))
 
     def said(self, unit: str) -> list[str]:

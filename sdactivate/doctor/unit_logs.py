@@ -155,7 +155,7 @@ def _is_systemds(entry: Mapping[str, Any]) -> bool:
     """
     if "UNIT" not in entry:
         return False
-    name = entry.get("_COMM")
+    name = entry.get("_COMM", "()")  # journald can't tell it of one that has ended by then
     is_child = isinstance(name, str) and name.startswith("(") and name.endswith(")")
     return entry.get("_PID") == "1" or is_child
 

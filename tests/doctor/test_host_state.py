@@ -15,6 +15,7 @@ from sdactivate.doctor.checks.common import is_ours
 from sdactivate.doctor.checks.live_fronts import allowing, allows_peers, fields_set, says
 from sdactivate.doctor.checks.live_services import _wanted, denials
 from sdactivate.doctor.checks.services import hidden_home
+from sdactivate.doctor.doors import Door
 from sdactivate.doctor.finding import Case, Command
 from sdactivate.doctor.host_state import HostState, InstalledFront, stamp
 from sdactivate.doctor.last_start import MOST_LINES, Line
@@ -264,7 +265,7 @@ def test_a_mask_is_raised_by_people(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     acl = Acl(((33, 7), (1000, 7)), 0, (), 4)
     node = Node("/srv/s.sock", "socket", 0, 0, 0o640, acl)
     front = InstalledFront(FRONTS["nginx"], FRONTS["nginx"].packaging["debian"], ())
-    refused = (live_fronts._Refusal("mask", "web.socket", node.path, front, Verdict(
+    refused = (live_fronts._Refusal("mask", Door("web.socket", node.path), front, Verdict(
         allowed=False, node=node, need=2, by="mask", has=4)),)  # fmt: skip
     monkeypatch.setattr(live_fronts, "_refusals", lambda case, kind: refused)
     unit = Unit("web.socket", [parse("[Socket]\n", "f")], ["f"])

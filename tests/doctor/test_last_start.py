@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdactivate.doctor.checks.failures import advised
+from sdactivate.doctor import advice
 from sdactivate.doctor.last_start import MOST_LINES, Cause, Line, cause, last_start
 from sdactivate.doctor.steps import STEPS
 from sdactivate.doctor.tracebacks import chains
@@ -272,5 +272,5 @@ def test_a_user_without_a_name_is_advised_of() -> None:
     argv = [sys.executable, "-c", "import pwd; pwd.getpwuid(61183)"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     found = said(done.stderr)
-    assert "libnss-systemd" in str(advised(found.said))
-    assert advised("KeyError: 'uid'") is None
+    assert "libnss-systemd" in str(advice.fix(found.said))
+    assert advice.fix("KeyError: 'uid'") is None

@@ -1,26 +1,25 @@
 """Checks on the running system: the front asks for a socket that nobody listens at."""
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import SequenceMatcher
 from functools import partial
-from pathlib import Path
 
 from sdactivate.doctor.checks.live_fronts import says
+from sdactivate.doctor.doors import asked, listening_ports, naming, own_sockets
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.doctor.host_state import HostState, InstalledFront
-from sdactivate.front_config import Naming
-from sdactivate.front_upstreams import Upstream, upstreams
+from sdactivate.front_upstreams import Upstream
 
 _ALIKE = 0.8
 _SUFFIX = re.compile(r"\.s\w{1,6}$")  # .sock, .socket, or how it was misspelt
-_LISTEN = "0A"  # TCP_LISTEN of /proc/net/tcp
 
 
 def nobody_listens(case: Case) -> Iterator[Hit]:
     host = case.running
     own = {name: host.addresses(name) for name in (it.name for it in case.sockets)}
+    if not any(own.values()) and case.service:  # it makes its socket itself
+        own = {case.service.name: [it.address for it in own_sockets(host)]}
     if not any(own.values()) or any("@." in name for name in own):
         return
     addresses = [address for held in own.values() for address in held]
@@ -29,9 +28,8 @@ def nobody_listens(case: Case) -> Iterator[Hit]:
         return  # what else is asked for is another's
     unit = next(name for name, held in own.items() if held)
     for installed in running:
-        asked = _asked(host, installed)
         for upstream, failures in astray(
-            asked,
+            asked(host, installed),
             [case.deployment.name, *(it.prefix for it in case.sockets)],
             partial(_is_there, host),
             partial(_failures, host, installed, unit),
@@ -92,44 +90,19 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _asked(host: HostState, installed: InstalledFront) -> list[Upstream]:
-    files = host.machine.configuration(installed).files
-    return host.machine.once(
-        ("upstreams", installed.packaging.unit), lambda: upstreams(installed.front.name, files)
-    )
-
-
 def _names(host: HostState, installed: InstalledFront, addresses: Sequence[str]) -> bool:
-    """Whether a front's configuration asks for one of the deployment's own sockets.
-
-    HAProxy's is one file, which `front_config` does not read.
-    """
-    packaging = installed.packaging
-
-    def read() -> Naming[str]:
-        texts = list(host.machine.configuration(installed).files.values())
-        return Naming((it, it) for it in texts or _text(packaging.config))
-
-    named = host.machine.once(("texts by path", packaging.unit), read)
-    inside = [(packaging.path_inside(it) or it) for it in addresses]
-    if any(named.of(path) for path in inside if path.startswith("/")):
+    """Whether a front's configuration asks for one of the deployment's own sockets."""
+    inside = [(installed.packaging.path_inside(it) or it) for it in addresses]
+    if any(naming(host, installed, it) for it in inside if it.startswith("/")):
         return True
     ports = {int(it.rpartition(":")[2]) for it in addresses if it.rpartition(":")[2].isdecimal()}
-    return any(it.port in ports for it in _asked(host, installed))
-
-
-def _text(path: str) -> list[str]:
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            return [file.read(1 << 20).decode(errors="replace")]
-    except OSError:
-        return []
+    return any(it.port in ports for it in asked(host, installed))
 
 
 def _is_there(host: HostState, upstream: Upstream) -> bool:
     """Whether something listens there, or a unit of that name says that it would."""
     if upstream.port:
-        return upstream.port in host.machine.once("ports", _listening_ports)
+        return upstream.port in host.machine.once("ports", listening_ports).values()
     if host.listener(upstream.path) is not None:
         return True
     stem = _SUFFIX.sub("", upstream.path.rpartition("/")[2])
@@ -137,20 +110,6 @@ def _is_there(host: HostState, upstream: Upstream) -> bool:
     units = [name for name in (f"{stem}.socket", f"{stem}.service") if name not in named]
     is_name = re.fullmatch(r"[A-Za-z0-9:_.@-]+", stem) is not None
     return is_name and any(host.property(it, "LoadState") == "loaded" for it in units)
-
-
-def _listening_ports() -> frozenset[int]:
-    """The TCP ports that something listens at (proc_net_tcp)."""
-    found = set()
-    for name in ("tcp", "tcp6"):
-        try:
-            lines = Path("/proc/net", name).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for words in map(str.split, lines):
-            if words[3] == _LISTEN:
-                found.add(int(words[1].rpartition(":")[2], 16))
-    return frozenset(found)
 
 
 def _failures(host: HostState, installed: InstalledFront, unit: str, upstream: Upstream) -> int:
