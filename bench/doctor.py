@@ -49,6 +49,8 @@ argv = [sys.executable, "-m", "sdactivate", "doctor", "--format", "json", *sites
 done = subprocess.run(argv, capture_output=True, text=True)
 took = time.monotonic() - began
 now = resource.getrusage(resource.RUSAGE_CHILDREN)
+if not done.stdout:
+    sys.exit(f"nothing was examined: {done.stderr}")
 print(json.dumps({
     "s": took,
     "cpu_s": now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime,

@@ -1,6 +1,7 @@
 """sdactivate doctor: find what is wrong with a deployment, why, and what fixes it."""
 
 import argparse
+import gc
 import json
 from typing import TYPE_CHECKING
 
@@ -161,4 +162,10 @@ def _examined(
             with tolerated(troubles):
                 found[units.live(name, troubles, machine.units)] = None
         cases = [Case(deployment, HostState(deployment, machine)) for deployment in found]
-    return [(case, examine(case, ignored, troubles)) for case in cases]
+    # What is read is kept to the end: to look through it for garbage again and again takes a
+    # sixth of the time of hundreds of sites, and finds none.
+    gc.disable()
+    try:
+        return [(case, examine(case, ignored, troubles)) for case in cases]
+    finally:
+        gc.enable()

@@ -92,7 +92,8 @@ def _logical(text: str, file: str, ignores: list[Ignore]) -> Iterator[tuple[int,
     for number, raw in _physical(text):
         line = raw.lstrip(_SPACE)
         if line[:1] in ("#", ";"):
-            ignores += _ignores(line, file, number)
+            if "sdactivate" in line:
+                ignores += _ignores(line, file, number)
             continue
         if not pending:
             start = number

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sdactivate.access.permissions import Acl, Node, Verdict
 from sdactivate.cli import main
@@ -230,6 +232,32 @@ def test_lines_of_many_entries_are_bounded() -> None:
     ignored = entry("No x, ignoring: y\nwhy", UNIT="w", _PID="1", INVOCATION_ID="i")
     assert newest_lines([ignored], 9) == [Line("why", by_systemd=True, start="i")]
     assert newest_lines(["{", entry("x")], 9) == [Line("x")]
+
+
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda it: st.lists(it, max_size=4)
+)
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(
+                ("MESSAGE", "UNIT", "INVOCATION_ID", "_SYSTEMD_UNIT", "_COMM", "_PID", "_UID")
+            ),
+            _ANYTHING | st.lists(st.integers(-1, 300)),
+        ).map(json.dumps)
+        | st.text()
+    )
+)
+def test_any_entries_of_the_journal_are_read(entries: list[str]) -> None:
+    """A field that comes twice is a list; what is no text, a list of bytes; too long, null."""
+    assert all(isinstance(it.text, str) for it in newest_lines(entries, 100))
+
+
+def test_a_message_that_is_no_text_is_read_as_far_as_it_is_some() -> None:
+    binary = json.dumps({"MESSAGE": list(b"a\xff\x1b[31m\0b\n"), "_COMM": ["x", "y"], "UNIT": "w"})
+    assert [it.text for it in newest_lines([binary], 9)] == ["a\ufffd\x1b[31m\0b"]
 
 
 APP = "[Service]\nUser=nobody\nWorkingDirectory={}\nExecStart=/bin/true {}\n"
