@@ -17,6 +17,7 @@ examples:
   sdactivate doctor --offline units/                  unit files alone, for CI
   sdactivate doctor --offline web.socket web.service --format sarif
   sdactivate doctor --offline web.socket --ignore SDA006
+  sdactivate doctor --explain SDA102                  what a rule finds, and what is seen of it
   sudo sdactivate doctor mysite --learn --while 'python manage.py test'
                                                       what the sandbox refuses this command
   sudo sdactivate doctor mysite --learn --while 'python manage.py thumbnails' --apply
@@ -31,7 +32,7 @@ A comment in a unit silences a rule there:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sdactivate doctor`."""
     parser.add_argument(
-        "targets", metavar="NAME|FILE", nargs="+", help="units of this system; files with --offline"
+        "targets", metavar="NAME|FILE", nargs="*", help="units of this system; files with --offline"
     )
     parser.add_argument(
         "--offline", action="store_true", help="read unit files, drop-ins beside them included"
@@ -43,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="leave this rule out: SDA006 (repeat, or separate by commas)",
+    )
+    parser.add_argument(
+        "--explain", metavar="RULE", help="print what a rule finds and what is seen of it: SDA102"
     )
     parser.add_argument("--fix", action="store_true", help="fix what is safe to, asking each time")
     parser.add_argument("--yes", action="store_true", help="with --fix, --learn: don't ask")
@@ -93,6 +97,13 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.errors import Error, UsageError
     from sdactivate.terminal import show, tell
 
+    if args.explain:
+        from sdactivate.doctor import explain_rule
+
+        show(explain_rule.as_text(explain_rule.find(args.explain)), end="")
+        return 0
+    if not args.targets:
+        raise UsageError("NAME of a unit, or FILE with --offline, is missing; see --help")
     if args.learn is not None:
         from sdactivate.cli.doctor_learn import learn
 

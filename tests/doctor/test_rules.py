@@ -17,7 +17,8 @@ from sdactivate.cli import main
 from sdactivate.doctor import report, units
 from sdactivate.doctor.checks.services import forking_wrapper
 from sdactivate.doctor.examine import examine
-from sdactivate.doctor.finding import Case, Finding, Severity
+from sdactivate.doctor.finding import Case, Finding, Lines, Severity
+from sdactivate.doctor.fix import drop_in
 from sdactivate.doctor.rules import BY_ID, TABLE
 from sdactivate.errors import UsageError
 from sdactivate.generate import units as generated
@@ -28,6 +29,7 @@ from sdactivate.systemd.unitfile import split
 from tests.doctor import broken, sarif
 from tests.effort import examples
 from tests.generate.strategies import sites
+from tests.machine import broken_sites
 from tests.systemd.test_unitfile import TEXT
 
 ROOT = Path(__file__).parents[2]
@@ -47,10 +49,14 @@ def findings(directory: Path, files: dict[str, str]) -> list[Finding]:
     return [finding for it in deployments for finding in examine(Case(it))]
 
 
-@pytest.mark.parametrize(
-    ("rule", "setup"), [(rule, setup) for rule, all_ in broken.OFFLINE.items() for setup in all_]
-)
-def test_a_broken_setup_is_found(rule: str, setup: broken.Broken, tmp_path: Path) -> None:
+PAIRS = [(rule, setup) for rule, all_ in broken.OFFLINE.items() for setup in all_]
+
+
+@pytest.mark.parametrize(("rule", "setup"), PAIRS)
+def test_a_broken_setup_is_found_and_its_twin_is_not(
+    rule: str, setup: broken.Broken, tmp_path: Path
+) -> None:
+    """And where the fix is lines of a unit, they silence the rule as a drop-in."""
     found = findings(tmp_path, broken.units(setup))
     sarif.validate(report.as_sarif(found))
     FINDINGS.validate(report.as_json(found))
@@ -60,6 +66,22 @@ def test_a_broken_setup_is_found(rule: str, setup: broken.Broken, tmp_path: Path
         if it.line:
             written = Path(it.file).read_text().splitlines()
             assert written[it.line - 1] == setup.at
+        if isinstance(it.fix, Lines):
+            path, _, new = drop_in(it.fix, tmp_path)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(new.replace("THE FRONT'S GROUP", "www-data"))
+    assert not [it for it in findings(tmp_path, {}) if isinstance(it.fix, Lines)]
+    (tmp_path / "twin").mkdir()
+    assert broken.twin(setup) != broken.units(setup)
+    assert findings(tmp_path / "twin", broken.twin(setup)) == []
+
+
+def test_every_rule_has_a_pair_and_a_source() -> None:
+    """The table is the setups of unit files, and the sites of tests/machine/broken_sites.py."""
+    live = [row.rule for row in broken_sites.LIVE]
+    assert len(PAIRS) + len(live) >= 80
+    assert {*broken.OFFLINE, *live, *broken_sites.SINGLE} == set(BY_ID)
+    assert all(rule.source for rule in TABLE)
 
 
 @pytest.mark.parametrize("setup", broken.FINE)
@@ -69,24 +91,6 @@ def test_a_near_miss_is_not(setup: broken.Broken, tmp_path: Path) -> None:
 
 def test_every_offline_rule_has_a_broken_setup() -> None:
     assert set(broken.OFFLINE) == {rule.id for rule in TABLE if not rule.is_live}
-
-
-def test_every_fix_that_is_lines_fixes_its_finding(tmp_path: Path) -> None:
-    """The lines, written as a drop-in with a real group for the placeholder, silence the rule."""
-    from sdactivate.doctor.finding import Lines
-    from sdactivate.doctor.fix import drop_in
-
-    for number, (rule, setups) in enumerate(broken.OFFLINE.items()):
-        for setup in setups:
-            directory = tmp_path / f"{number}-{setups.index(setup)}"
-            directory.mkdir()
-            for finding in findings(directory, broken.units(setup)):
-                if isinstance(finding.fix, Lines):
-                    path, _, new = drop_in(finding.fix, directory)
-                    path.parent.mkdir(exist_ok=True)
-                    path.write_text(new.replace("THE FRONT'S GROUP", "www-data"))
-            left = findings(directory, {})
-            assert not [it for it in left if isinstance(it.fix, Lines)], (rule, left)
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=examples(50))

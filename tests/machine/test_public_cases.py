@@ -17,9 +17,13 @@ from typing import Any
 
 import pytest
 
+from sdactivate.doctor import symptoms
 from tests.machine.machine import EXTRAS, Installation, Machine, asked_for, install
 from tests.machine.public_cases import BROKEN, HELD_OUT, UNITS, WORKING, Case
 
+LOGGED = {"SDA140", "SDA141", "SDA142", "SDA143"}
+"""Rules whose symptoms are looked for here."""
+SEEN = "journalctl -b -o cat --no-pager; cat /var/log/nginx/error.log"
 ROOT = Path(__file__).resolve().parents[2]
 EACH_TIME = ("B04", "B05", "B08", "B10", "B18", "B22", "W04", "W12", "W19", "W27")
 """Of each kind of finding that nothing else tests one, and what is nearest to it and works."""
@@ -96,6 +100,9 @@ def test_the_first_finding_is_the_cause(case: Case, installation: Installation) 
         found = doctor(machine, case)
         assert found, "nothing found"
         first = found[0]
+        if words := [it.words for it in symptoms.TABLE[case.finds or first["rule"]]]:
+            seen = machine.run("sh", "-c", SEEN).stdout
+            assert first["rule"] not in LOGGED or any(it in seen for it in words)
         print(f"{case.id} {first['rule']}: {first['because']}\n    {first['fix']}")
         assert first["rule"] == case.finds or not case.finds
         assert case.says in first["because"]
