@@ -355,9 +355,12 @@ class HostState:
         return said[-1] if said else ""
 
     def keeps_failing(self, unit: str) -> bool:
-        """Return whether a unit was started moments ago, because it had failed moments before."""
+        """Return whether systemd has started a unit again moments ago, since it had just failed.
+
+        Whoever starts it by hand has begun anew: NRestarts is 0 then.
+        """
         began = self.began(unit)
-        if time.time() - began > _MOMENTS:
+        if self.property(unit, "NRestarts") in ("0", "") or time.time() - began > _MOMENTS:
             return False
         lines = unit_logs.of_unit(unit, began - _MOMENTS)
         return any(it.by_systemd and ": Failed with result " in it.text for it in lines)

@@ -12,6 +12,13 @@ from typing import NamedTuple
 BIN = "/opt/sdactivate/bin"
 UNITS = "/etc/systemd/system"
 
+EACH_TIME = (
+    *("B05", "B08", "B09", "B10", "B17", "B18", "B24"),
+    *("W04", "W12", "W19", "W27"),
+)
+"""Those that the tests run each time: one of each rule that is not broken elsewhere, one of a
+service's own socket, and what is nearest to them and works."""
+
 WSGI = """
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])

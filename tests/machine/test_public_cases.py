@@ -19,14 +19,12 @@ import pytest
 
 from sdactivate.doctor import symptoms
 from tests.machine.machine import EXTRAS, Installation, Machine, asked_for, install
-from tests.machine.public_cases import BROKEN, HELD_OUT, UNITS, WORKING, Case
+from tests.machine.public_cases import BROKEN, EACH_TIME, HELD_OUT, UNITS, WORKING, Case
 
 LOGGED = {"SDA140", "SDA141", "SDA142", "SDA143"}
 """Rules whose symptoms are looked for here."""
 SEEN = "journalctl -b -o cat --no-pager; cat /var/log/nginx/error.log"
 ROOT = Path(__file__).resolve().parents[2]
-EACH_TIME = ("B04", "B05", "B08", "B10", "B18", "B22", "W04", "W12", "W19", "W27")
-"""Of each kind of finding that nothing else tests one, and what is nearest to it and works."""
 
 
 def rows(cases: tuple[Case, ...]) -> list[Any]:
