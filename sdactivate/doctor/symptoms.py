@@ -217,9 +217,7 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
         Symptom("systemd", "mysite.service: Main process exited, code=exited, "
                            "status=243/CREDENTIALS"),
     ),
-    "SDA140": (
-        Symptom("nginx", "upstream prematurely closed connection while reading response header"),
-    ),
+    "SDA140": (Symptom("client", "502 Bad Gateway"),),
     "SDA141": (
         Symptom("site", "*** no app loaded. going in full dynamic mode ***"),
         Symptom("site", "[ERROR] Shutting down: Master"),
