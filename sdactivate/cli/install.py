@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sdactivate install`: its own and those of a site."""
     parser.add_argument("name", metavar="NAME", help="what the site's units are called")
     parser.add_argument(
-        "--from", dest="sites", metavar="FILE", help="read the site from a TOML file"
+        "--from", dest="sites", metavar="FILE", help="read the site from a file of TOML or JSON"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would change as a diff, change nothing"
