@@ -47,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --front: leave the front's configuration as it is; you keep it yourself",
     )
+    parser.add_argument(
+        "--no-start",
+        dest="start",
+        action="store_false",
+        help="leave a service that does not run to its first connection: its database, say, is "
+        "migrated before",
+    )
     add_root(parser, "an image's root: write and enable below it, start nothing")
     gen.add_target(parser)
     gen.add_options(parser)
@@ -121,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
         installation = Installation(manager, site, files, args.force, say, placed, args.units_only)
         for loss in installation.losses():
             say(loss)
-        steps = list(installation.steps())
+        steps = list(installation.steps(args.start))
         started = any(kind.name == "service" for kind in installed)
         if manager.runs and not manager.own and started and has_manage(site):
             name = "manage.py check, as the site and in its sandbox"
