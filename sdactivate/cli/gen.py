@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="sites",
         metavar="FILE",
-        help="read sites from a TOML file, such as sites.toml or pyproject.toml",
+        help="read sites from a file of TOML or JSON, such as sites.toml or pyproject.toml",
     )
     parser.add_argument("--out", metavar="DIR", help="write files into DIR")
     parser.add_argument(

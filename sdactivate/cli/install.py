@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sdactivate install`: its own and those of a site."""
     parser.add_argument("name", metavar="NAME", help="what the site's units are called")
     parser.add_argument(
-        "--from", dest="sites", metavar="FILE", help="read the site from a TOML file"
+        "--from", dest="sites", metavar="FILE", help="read the site from a file of TOML or JSON"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would change as a diff, change nothing"
@@ -56,6 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--units-only",
         action="store_true",
         help="with --front: leave the front's configuration as it is; you keep it yourself",
+    )
+    parser.add_argument(
+        "--no-start",
+        dest="start",
+        action="store_false",
+        help="leave a service that does not run to its first connection: its database, say, is "
+        "migrated before",
     )
     add_root(parser, "an image's root: write and enable below it, start nothing")
     gen.add_target(parser)
@@ -134,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
         installation = Installation(manager, site, files, args.force, say, placed, args.units_only)
         for loss in installation.losses():
             say(loss)
-        steps = list(installation.steps())
+        steps = list(installation.steps(args.start))
         started = any(kind.name == "service" for kind in installed)
         if manager.runs and not manager.own and started and has_manage(site):
             name = "manage.py check, as the site and in its sandbox"

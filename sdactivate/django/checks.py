@@ -19,7 +19,7 @@ from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.checks import Warning as CheckWarning
 from django.core.checks import register
 from django.core.exceptions import ImproperlyConfigured
-from django.core.files.storage import FileSystemStorage
+from django.core.files.storage import FileSystemStorage, default_storage
 from django.utils.log import AdminEmailHandler
 
 from sdactivate.errors import Error
@@ -147,6 +147,91 @@ def _connections_outlive() -> Iterator[str]:
             )
 
 
+def _several_machines() -> bool:
+    """Whether a balancer asks for the site: it has a path or a time for that."""
+    for name in ("ready_path", "drain_delay"):
+        given = os.environ.get(BY_NAME[name].variable, "")
+        if not given and "--deploy" in sys.argv:
+            given = _of_service(name)
+        if given.strip() not in ("", "0"):
+            return True
+    return False
+
+
+def _database_of_one() -> Iterator[str]:
+    for alias, database in settings.DATABASES.items() if _several_machines() else ():
+        if database.get("ENGINE", "").endswith("sqlite3"):
+            yield (
+                f"DATABASES[{alias!r}] is SQLite, a file of this machine: behind a balancer each "
+                "machine has a database of its own."
+            )
+
+
+def _cache_of_one(alias: str) -> str:
+    """What keeps the cache `alias` on this machine alone; "" where others have it, too."""
+    backend = settings.CACHES.get(alias, {}).get("BACKEND", "")
+    kinds = {"LocMemCache": "in the memory of one process", "FileBasedCache": "in files"}
+    return kinds.get(backend.rpartition(".")[2], "")
+
+
+def _caches_of_one() -> Iterator[str]:
+    for alias in settings.CACHES if _several_machines() else ():
+        if where := _cache_of_one(alias):
+            yield (
+                f"CACHES[{alias!r}] is {where} of this machine: behind a balancer what one machine "
+                "has cached, or deleted, the others don't know."
+            )
+
+
+def _sessions_of_one() -> Iterator[str]:
+    if not _several_machines() or not any("sessions" in app for app in settings.INSTALLED_APPS):
+        return
+    engine, alias = settings.SESSION_ENGINE, settings.SESSION_CACHE_ALIAS
+    where = "in files" if engine.endswith(".file") else ""
+    if engine.endswith(".cache"):
+        where = _cache_of_one(alias)
+    if where:
+        yield (
+            f"SESSION_ENGINE, {engine}, keeps sessions {where} of this machine: behind a balancer "
+            "visitors are logged out whenever another machine answers."
+        )
+
+
+def _uploads_of_one() -> Iterator[str]:
+    if not settings.MEDIA_ROOT or not _several_machines():
+        return
+    try:
+        local = isinstance(default_storage, FileSystemStorage)
+    except (ImportError, ImproperlyConfigured):
+        return  # what uses it says so
+    if local:
+        yield (
+            f"Uploads go to MEDIA_ROOT, {settings.MEDIA_ROOT}: unless all machines behind the "
+            "balancer share that directory, each has those that were sent to it."
+        )
+
+
+_SECRETS_ARE_SHORTER = 4096  # bytes
+
+
+def _secret_of_one() -> Iterator[str]:
+    directory = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if not directory or not _several_machines():
+        return
+    for path in sorted(Path(directory).glob("*")):
+        try:
+            if not path.is_file() or path.stat().st_size > _SECRETS_ARE_SHORTER:
+                continue
+            text = path.read_text(errors="replace").strip()
+        except OSError:
+            continue
+        if text and text == settings.SECRET_KEY.strip():
+            yield (
+                f"SECRET_KEY is in {path}, which this machine has made: another machine behind the "
+                "balancer has another one, and refuses this one's sessions and links."
+            )
+
+
 def _errors_go_nowhere() -> Iterator[str]:
     if settings.DEBUG:
         return  # Django's default writes them, and shows them
@@ -203,6 +288,37 @@ CHECKS = (
         _errors_go_nowhere,
         "Let LOGGING write to standard error, which the journal keeps: docs/troubleshooting.md, "
         "'A 500 and nothing in the journal', has the three lines.",
+        deploy=False,
+    ),
+    Check(
+        "sdactivate.W008",
+        _database_of_one,
+        "Use PostgreSQL or another server that all machines reach.",
+        deploy=False,
+    ),
+    Check(
+        "sdactivate.W009",
+        _caches_of_one,
+        "Use Redis or memcached, or the database (DatabaseCache).",
+        deploy=False,
+    ),
+    Check(
+        "sdactivate.W010",
+        _sessions_of_one,
+        "Keep sessions in the database, in a cache that all machines share, or in signed cookies.",
+        deploy=False,
+    ),
+    Check(
+        "sdactivate.W011",
+        _uploads_of_one,
+        "Mount one directory on all of them, or use an object storage; where it is mounted, "
+        "silence this check (SILENCED_SYSTEM_CHECKS).",
+        deploy=False,
+    ),
+    Check(
+        "sdactivate.W012",
+        _secret_of_one,
+        "Give all machines the same key by --credential.",
         deploy=False,
     ),
 )

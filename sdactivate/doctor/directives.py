@@ -29,6 +29,7 @@ TABLE: Mapping[str, Word] = MappingProxyType(
         # any unit
         "Description": Word("What people and logs call the unit.", UNIT),
         "Documentation": Word("Where its documentation is.", UNIT),
+        "ConditionHost": Word("It is started on the machine of that name alone.", UNIT),
         "Requires": Word("It starts with that unit, and stops when that one is stopped.", UNIT),
         "Wants": Word("It pulls that unit in, and does without it if need be.", UNIT),
         "BindsTo": Word("It stops as soon as that unit is gone, for whatever reason.", UNIT),

@@ -263,6 +263,13 @@ TIMER: tuple[Option, ...] = (
         "WHEN",
         "timer",
     ),
+    Option(
+        "once-on",
+        schedule.host,
+        "the machine whose timers run, of several that serve the site: its host name (hostname)",
+        "HOST",
+        "timer",
+    ),
 )
 """Options of the timer kinds."""
 

@@ -55,6 +55,19 @@ def every(text: str) -> str:
     return text
 
 
+_HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*")
+
+
+def host(text: str) -> str:
+    """Return `text`, a host name as hostname(1) prints it.
+
+    Raises UsageError for what can't be one, patterns included: of several machines one is meant.
+    """
+    if not _HOST.fullmatch(text) or len(text) > 64:  # gethostname(2): HOST_NAME_MAX
+        raise UsageError(f"{text!r} is not a host name; `hostname` prints a machine's own")
+    return text
+
+
 def is_span(text: str) -> bool:
     """Whether `text` is a span of time such as 15min, and not a calendar event."""
     try:

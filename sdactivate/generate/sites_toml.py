@@ -1,4 +1,4 @@
-"""Read sites from a TOML file: every option by its long name.
+"""Read sites from a file of TOML, or of JSON: every option by its long name.
 
     [defaults]                       # for all of them
     group = "www-data"
@@ -22,8 +22,14 @@ In a pyproject.toml the same lies under [tool.sdactivate]. What a key may hold i
 takes on the command line: a string, a list of them where the option may be repeated, true where
 it is a flag, a number where the runtime's setting is one. A mode is a string: TOML's 0o660 would
 be the number 432, and read as one.
+
+Programs that keep the description of sites elsewhere (Ansible's variables, say) have a writer of
+JSON at hand, and none of TOML. So a text that begins with a brace, which no TOML does, is read as
+JSON (RFC 8259) with the same tables. Its messages name the key without a line: nobody wrote it by
+hand.
 """
 
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -57,19 +63,22 @@ class Entry(NamedTuple):
 class Tables:
     """A file of sites, read: its defaults are good, its sites are looked at one by one.
 
-    Raises Error where the file can't be read, and UsageError where it is no TOML, where a table
-    has no place in it, and where the defaults are not valid: with the line.
+    Raises Error where the file can't be read, and UsageError where it is neither TOML nor JSON,
+    where a table has no place in it, and where the defaults are not valid: with the line.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             self._text = path.read_bytes().decode()
-            data = tomllib.loads(self._text)
+            self._is_json = self._text.lstrip().startswith("{")
+            data = _json(self._text) if self._is_json else tomllib.loads(self._text)
         except OSError as error:
             raise Error(f"{path}: {error.strerror}") from None
         except UnicodeDecodeError:
             raise UsageError(f"{path}: this is not UTF-8, which TOML is written in") from None
+        except json.JSONDecodeError as error:
+            raise UsageError(f"{path}:{error.lineno}: JSON: {error.msg}") from None
         except RecursionError:
             raise UsageError(f"{path}: its values lie too deep in one another") from None
         except tomllib.TOMLDecodeError as error:
@@ -116,8 +125,8 @@ class Tables:
         return ".".join((*self._at, "sites", name))
 
     def place(self, name: str) -> str:
-        """Return where the site `name` is described, for a message: the file, the line, the key."""
-        return f"{self.path}:{self._line((*self._at, 'sites', name))}: {self.header(name)}"
+        """Return where the site `name` is described, for a message: file, line of TOML, key."""
+        return f"{self._place((*self._at, 'sites', name))}: {self.header(name)}"
 
     def _read(self, at: Keys, table: Mapping[str, Any]) -> Entry:
         kinds: tuple[str, ...] = ()
@@ -176,10 +185,36 @@ class Tables:
         return f"there is no such key; {meant(key.replace('_', '-'), known)}"
 
     def _error(self, at: Keys, what: str) -> UsageError:
-        return UsageError(f"{self.path}:{self._line(at)}: {'.'.join(at)}: {what}")
+        return UsageError(f"{self._place(at)}: {'.'.join(at)}: {what}")
 
-    def _line(self, at: Keys) -> int:
-        return line_of(self._text, at)
+    def _place(self, at: Keys) -> str:
+        """Return the file, with the line of `at` where a person has written it."""
+        return f"{self.path}" if self._is_json else f"{self.path}:{line_of(self._text, at)}"
+
+
+def _json(text: str) -> dict[str, Any]:
+    """Return the object that `text` is. Raises JSONDecodeError, for a key that is there twice, too.
+
+    NaN and Infinity, which RFC 8259 does not know, are refused, and so is half of a surrogate
+    pair, which is no text.
+    """
+
+    def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in made if keys.count(key) > 1)
+            raise json.JSONDecodeError(f"the key {twice!r} is there twice", text, text.find(twice))
+        return made
+
+    def refuse(word: str) -> None:
+        raise json.JSONDecodeError(f"{word} is not a value", text, text.find(word))
+
+    found: dict[str, Any] = json.loads(text, object_pairs_hook=table, parse_constant=refuse)
+    if half := re.search("[\ud800-\udfff]", json.dumps(found, ensure_ascii=False)):
+        escaped = json.dumps(half[0])[1:-1]
+        raise json.JSONDecodeError(f"{escaped} is not a character", text, text.find("\\u"))
+    return found
 
 
 def _by_name() -> dict[str, Option]:

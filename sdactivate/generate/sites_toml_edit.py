@@ -28,6 +28,9 @@ def with_options(text: str, at: Keys, options: Mapping[str, Value]) -> str:
             line.encode()
         except UnicodeEncodeError:
             raise Error(f"{line!r}: TOML is UTF-8, and this is not; nothing is changed") from None
+    if text.lstrip().startswith("{"):
+        added = ", ".join(lines_of(options))
+        raise Error(f"the file is JSON, which another program writes; add it there: {added}")
     before = tomllib.loads(text)
     own = _table(before, at)
     defaults = _table(before, (*at[:-2], "defaults"))

@@ -15,7 +15,13 @@ Commands = tuple[tuple[str, ...], ...]
 
 
 def service(
-    site: Site, target: Target, *, command: Commands = (), by_hand: Commands = (), every: str = ""
+    site: Site,
+    target: Target,
+    *,
+    command: Commands = (),
+    by_hand: Commands = (),
+    every: str = "",
+    once_on: str = "",
 ) -> Output:
     """Return NAME-COMMAND.service for each command: it runs once and ends.
 
@@ -49,10 +55,18 @@ def service(
     return Output(tuple(files), warnings.of_service(site, python, target.own))
 
 
-def timer(site: Site, target: Target, *, command: Commands = (), every: str = "daily") -> Output:
+def timer(
+    site: Site,
+    target: Target,
+    *,
+    command: Commands = (),
+    every: str = "daily",
+    once_on: str = "",
+) -> Output:
     """Return NAME-COMMAND.timer for each command: it starts the service of the same name.
 
-    Raises UsageError without a command.
+    With `once_on` it does so on the machine of that host name alone (systemd.unit(5),
+    ConditionHost=). Raises UsageError without a command.
     """
     if not command:
         raise UsageError("--kind timer needs --command, such as --command clearsessions")
@@ -67,11 +81,12 @@ def timer(site: Site, target: Target, *, command: Commands = (), every: str = "d
                 command=words[0],
                 every=every,
                 span=is_span(every),
+                once_on=once_on,
             ),
         )
         for stem, words in zip(_stems(site, command), command, strict=True)
     ]
-    return Output(tuple(files))
+    return Output(tuple(files), warnings.of_timers(site, command, once_on))
 
 
 def _stems(site: Site, commands: Commands) -> list[str]:

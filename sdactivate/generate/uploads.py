@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from hashlib import sha256
 
+from sdactivate.generate import warnings
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
 from sdactivate.site import Site
@@ -53,6 +54,7 @@ def _warnings(site: Site, reads: str) -> Iterator[str]:
             f"nobody but the site may read {site.uploads[0]}: name the front with --front, or its "
             "group with --group"
         )
+    yield from warnings.of_uploads(site)
 
 
 def account(site: Site, target: Target) -> Output:

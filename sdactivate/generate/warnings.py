@@ -14,6 +14,7 @@ from functools import cache
 from sdactivate import external_servers
 from sdactivate.generate.output import MissingAccount
 from sdactivate.sandbox import NEEDS, TABLE, below_home
+from sdactivate.settings import seconds
 from sdactivate.site import Site
 from sdactivate.values import ListenAddress
 
@@ -170,6 +171,34 @@ def _lacks_the_kit(python: str) -> bool:
     if re.search(r"(?mi)^include-system-site-packages\s*=\s*true", settings):
         return False
     return not any(environment.glob("lib*/python*/site-packages/sdactivate-*.dist-info"))
+
+
+def of_several(site: Site) -> bool:
+    """Return whether the site seems to be served by several machines: a balancer asks for it."""
+    announced = seconds(site.settings.get("drain_delay", "0"))
+    return bool(site.settings.get("ready_path") or announced)
+
+
+def of_timers(site: Site, commands: Iterable[tuple[str, ...]], once_on: str) -> Iterator[str]:
+    """Yield what should be known about timers of a site that several machines serve."""
+    if of_several(site) and not once_on:
+        for words in commands:
+            yield (
+                f"--command {words[0]}: a balancer asks for this site (--ready-path, "
+                "--drain-delay), and each machine behind it has this timer: name the one that "
+                "runs it with --once-on HOST"
+            )
+
+
+def of_uploads(site: Site) -> Iterator[str]:
+    """Yield what should be known about files that one of several machines keeps."""
+    if of_several(site):
+        for path in site.uploads:
+            yield (
+                f"--media, --protected {path}: a balancer asks for this site, and each machine "
+                "behind it has a directory of its own: let all of them share it (NFS, say), or "
+                "keep uploads in an object storage"
+            )
 
 
 def of_peers(needs: Iterable[str]) -> Iterator[str]:

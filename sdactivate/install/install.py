@@ -125,8 +125,11 @@ class Installation:
         for path in self.gone:
             yield f"warning: {path} is removed: the options that it came from are not given again"
 
-    def steps(self) -> Iterator[Step]:
-        """Yield what there is to do. What systemd is told is left out for an image."""
+    def steps(self, start: bool = True) -> Iterator[Step]:
+        """Yield what there is to do. What systemd is told is left out for an image.
+
+        Without `start` a service that does not run is left to its first connection.
+        """
         nothing = Step("", lambda: None, lambda: None)
         if self.manager.runs:
             yield nothing._replace(name="let systemd check the units", do=self._verify)
@@ -148,7 +151,7 @@ class Installation:
             if services := [
                 unit
                 for unit in self._named(".service", self.new)
-                if unit == f"{self.site.name}.service"
+                if start and unit == f"{self.site.name}.service"
             ]:
                 yield Step(
                     "start the service once, to see that it can",

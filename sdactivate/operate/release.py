@@ -45,6 +45,13 @@ if name.endswith("()"): found = found()
 if not callable(found): sys.exit(f"{sys.argv[1]}: {found!r:.60} can't be called")
 """
 _APPLIED = re.compile(r"^\s*Applying (\S+?)\.\.\. OK", re.MULTILINE)
+# Operations in `migrate --plan` that older code can't live with, and the model that each is about
+_BREAKS = re.compile(
+    r"^ +((?:Remove field \S+ from|Delete model|Rename field \S+ on|Rename model|Rename table for)"
+    r" (\S+).*)$",
+    re.MULTILINE,
+)
+_CREATES = re.compile(r"^ +Create model (\S+)$", re.MULTILINE)
 _STATIC_ROOT = re.compile(r"^STATIC_ROOT = (?:\w*Path\()?'([^'\n]+)'", re.MULTILINE)
 _APPS = re.compile(r"^INSTALLED_APPS = .*'django\.contrib\.staticfiles'", re.MULTILINE)
 
@@ -360,6 +367,7 @@ def _try(asked: Asked, site: Site, identity: str, migrated: list[str]) -> None:
         with step("check"):
             site.run(identity, [python, "manage.py", "check"], "manage.py check")
         if asked.migrate:
+            _warn_of_migrations(site, identity, python)
             with step("migrate"):
                 argv = [python, "manage.py", "migrate", "--noinput", "--no-color"]
                 try:
@@ -372,3 +380,28 @@ def _try(asked: Asked, site: Site, identity: str, migrated: list[str]) -> None:
         with step(f"--after {command!r}"):
             programs = f"PATH={os.path.dirname(python)}:/usr/local/bin:/usr/bin:/bin"
             site.run(identity, ["/usr/bin/env", programs, "/bin/sh", "-ec", command], command)
+
+
+def _warn_of_migrations(site: Site, identity: str, python: str) -> None:
+    """Note what is about to be taken away from the code that serves meanwhile, here or elsewhere.
+
+    On several machines the others serve the older release for as long as the new one is rolled out.
+    """
+    argv = [python, "manage.py", "migrate", "--plan", "--no-color"]
+    with step("look at the migrations"):
+        plan = site.run(identity, argv, "manage.py migrate --plan")
+    for taken in taken_away(plan):
+        note(
+            f"warning: migrate: {escape(taken)}: the release that is served until then, on this or "
+            "another machine, may need it; take it away in the release after"
+        )
+
+
+def taken_away(plan: str) -> list[str]:
+    """Return the operations of `migrate --plan` that older code can't live with, each once.
+
+    What the same plan creates was there for no older code.
+    """
+    created = {model.lower() for model in _CREATES.findall(plan)}
+    found = (text for text, model in _BREAKS.findall(plan) if model.lower() not in created)
+    return list(dict.fromkeys(found))

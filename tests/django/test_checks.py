@@ -152,3 +152,51 @@ def test_errors_that_nobody_would_see(check: Check, extra: str) -> None:
 @pytest.mark.parametrize("extra", [MAIL, LAST_RESORT, "LOGGING = {}; DEBUG = True"])
 def test_errors_that_somebody_sees(check: Check, extra: str) -> None:
     assert check(extra, "--tag", "sdactivate") == []
+
+
+SEVERAL = {"SDACTIVATE_READY_PATH": "/ready"}
+SQLITE = 'DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "x"}}'
+SERVER = 'CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache"}}\n'
+FILES = SERVER.replace("redis.RedisCache", "filebased.FileBasedCache")
+SESSIONS = 'INSTALLED_APPS += ["django.contrib.sessions"]\n'
+
+
+@pytest.mark.parametrize(
+    ("extra", "found"),
+    [
+        (SERVER, []),
+        ("", ["W009"]),
+        (FILES, ["W009"]),
+        (SERVER + SQLITE, ["W008"]),
+        (SERVER + SESSIONS, []),
+        (SERVER + SESSIONS + 'SESSION_ENGINE = "django.contrib.sessions.backends.file"', ["W010"]),
+        (SERVER + SESSIONS + 'SESSION_ENGINE = "django.contrib.sessions.backends.cache"', []),
+        (SESSIONS + 'SESSION_ENGINE = "django.contrib.sessions.backends.cache"', ["W009", "W010"]),
+        (SERVER + 'MEDIA_ROOT = "/srv/uploads"', ["W011"]),
+        (
+            SERVER
+            + 'MEDIA_ROOT = "/srv/uploads"\n'
+            + 'STORAGES = {"default": {"BACKEND": "django.core.files.storage.InMemoryStorage"}, '
+            + '"staticfiles": {"BACKEND": "django.core.files.storage.InMemoryStorage"}}',
+            [],
+        ),
+    ],
+)
+def test_what_several_machines_do_not_share(check: Check, extra: str, found: list[str]) -> None:
+    assert check(extra, "--tag", "sdactivate", **SEVERAL) == found
+
+
+def test_one_machine_needs_to_share_nothing(check: Check) -> None:
+    assert check(SQLITE, "--tag", "sdactivate") == []
+    assert check(SQLITE, "--tag", "sdactivate", SDACTIVATE_DRAIN_DELAY="0") == []
+    assert check(SQLITE, "--tag", "sdactivate", SDACTIVATE_DRAIN_DELAY="5") == ["W008", "W009"]
+
+
+def test_a_secret_that_this_machine_has_made(check: Check, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "large").write_bytes(b"x" * 100000)
+    environ = {**SEVERAL, "STATE_DIRECTORY": str(state)}
+    assert check(SERVER, "--tag", "sdactivate", **environ) == []
+    (state / "secret").write_text("x" * 50 + "abcdefgh\n")
+    assert check(SERVER, "--tag", "sdactivate", **environ) == ["W012"]

@@ -1,6 +1,7 @@
 """sites.toml: what it may say, and what is said of one that is wrong."""
 
 import contextlib
+import json
 import re
 import shutil
 import subprocess
@@ -17,6 +18,11 @@ from sdactivate.generate import options
 from sdactivate.generate.sites_toml import Entry, Tables, line_of
 from tests.effort import examples
 from tests.generate.strategies import HOSTILE, toml
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 GOOD = """\
 [defaults]
@@ -127,6 +133,34 @@ def test_a_mistake_is_named_with_its_line(text: str, said: str, tmp_path: Path) 
         tables(tmp_path, text).entry("a b" if "a b" in text else "a")
     message = str(caught.value)
     assert message.startswith(f"{tmp_path}/sites.toml:{said}")
+
+
+def test_the_same_in_json(tmp_path: Path) -> None:
+    """What a program writes that keeps the sites elsewhere: Ansible's variables."""
+    text = json.dumps(tomllib.loads(GOOD), indent=4)
+    written, read = tables(tmp_path, GOOD), tables(tmp_path, f"\n{text}", "sites.json")
+    assert read.names == written.names
+    for name in read.names:
+        assert read.entry(name) == written.entry(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"sites": {"a": {"thread": 4}}}', ": sites.a.thread: there is no such key; did you mean"),
+        ('{"sites": {"a": {"app": null}}}', ": sites.a.app: a string is wanted"),
+        ('{"sites": {"a": {}},\n"sites": {}}', ":1: JSON: the key 'sites' is there twice"),
+        ('{"sites": {"a": {"threads": NaN}}}', ":1: JSON: NaN is not a value"),
+        ('{"sites":\n{"a": {"app": "\\ud800"}}}', ":2: JSON: \\ud800 is not a character"),
+        ('{"sites": {}', ":1: JSON: "),
+        ('{"sites": {}}\n[sites]', ":2: JSON: Extra data"),
+        ("{" + '"a": {' * 100000, ": its values lie too deep in one another"),
+    ],
+)
+def test_a_mistake_in_json_is_named_by_its_key(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        tables(tmp_path, text, "sites.json").entry("a")
+    assert str(caught.value).startswith(f"{tmp_path}/sites.json{said}")
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
@@ -289,6 +323,18 @@ def test_whatever_it_says_it_is_read_or_refused_with_a_line(
     found = re.fullmatch(r".*/sites\.toml:(\d+): sites\.a\..*", message)
     assert found
     assert 2 <= int(found[1]) <= len(lines) + 1
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(_NAMES, inner),
+    )
+)
+def test_any_json_is_read_or_refused(tmp_path: Path, value: object) -> None:
+    with contextlib.suppress(UsageError):
+        tables(tmp_path, json.dumps({"sites": {"a": value}}), "sites.json").entry("a")
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -77,3 +77,8 @@ def test_what_is_not_utf_8_is_refused() -> None:
     """It would make the file unreadable for every site in it."""
     with pytest.raises(Error, match="UTF-8"):
         with_options(FILE, AT, {"writable": ["/srv/\udcff"]})
+
+
+def test_json_is_left_to_the_program_that_writes_it() -> None:
+    with pytest.raises(Error, match=r"the file is JSON, .*; add it there: proc = true"):
+        with_options('{"sites": {"mysite": {}}}', AT, {"proc": True})

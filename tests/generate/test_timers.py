@@ -54,6 +54,22 @@ def test_a_command_by_hand_has_no_timer() -> None:
     assert timer.name == "mysite-clearsessions.timer"
 
 
+def test_a_timer_of_one_machine() -> None:
+    command = (("clearsessions",),)
+    assert "ConditionHost" not in text(timers.timer(SITE, TARGET, command=command))
+    output = timers.timer(SITE, TARGET, command=command, once_on="web1.example")
+    assert "ConditionHost=web1.example" in text(output).splitlines()
+    # By hand it runs anywhere
+    (service,) = timers.service(SITE, TARGET, command=command, once_on="web1.example").files
+    assert "ConditionHost" not in service.text
+
+
+@pytest.mark.parametrize("value", ["", "web*", "-a", "a..b", "a b", "a\nb", "é", "a" * 65])
+def test_no_host_name(value: str) -> None:
+    with pytest.raises(UsageError, match="is not a host name"):
+        schedule.host(value)
+
+
 def test_what_is_missing_is_said() -> None:
     with pytest.raises(UsageError, match="needs --command"):
         timers.timer(SITE, TARGET)

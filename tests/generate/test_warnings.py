@@ -93,3 +93,29 @@ def test_a_virtual_environment_without_the_kit(tmp_path: Path) -> None:
 def test_the_kits_own_environment_has_it() -> None:
     site = Site("mysite", app="mysite.wsgi:application")
     assert list(warnings.of_server(site, sys.executable)) == []
+
+
+BALANCED = ({"ready_path": "/ready"}, {"drain_delay": "5"})
+ALONE: tuple[dict[str, str], ...] = ({}, {"drain_delay": "0"})
+
+
+def test_timers_that_each_of_several_machines_has() -> None:
+    commands = [("clearsessions",)]
+    for settings in BALANCED:
+        site = Site("mysite", settings=settings)
+        (said,) = warnings.of_timers(site, commands, "")
+        assert "--command clearsessions" in said
+        assert "--once-on HOST" in said
+        assert list(warnings.of_timers(site, commands, "web1")) == []
+    for settings in ALONE:
+        assert list(warnings.of_timers(Site("mysite", settings=settings), commands, "")) == []
+
+
+def test_uploads_that_each_of_several_machines_has() -> None:
+    for settings in BALANCED:
+        (said,) = warnings.of_uploads(Site("mysite", settings=settings, uploads=("/srv/media",)))
+        assert "/srv/media" in said
+        assert list(warnings.of_uploads(Site("mysite", settings=settings))) == []
+    for settings in ALONE:
+        site = Site("mysite", settings=settings, uploads=("/srv/media",))
+        assert list(warnings.of_uploads(site)) == []

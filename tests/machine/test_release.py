@@ -28,6 +28,9 @@ if words[0] == "diffsettings":
 elif words[0] == "collectstatic":
     pathlib.Path("static").mkdir(exist_ok=True)
     pathlib.Path("static/by").write_text(f"{os.getuid()}")
+elif words[:2] == ["migrate", "--plan"]:
+    print("quick.0001_first\\n    Add field new to thing")
+    print("    Remove field age from thing" if "takes" in told else "")
 elif words[0] == "migrate":
     with open(os.environ["STATE_DIRECTORY"] + "/migrated", "a") as file:
         print(os.getuid(), os.getcwd(), file=file)
@@ -129,6 +132,7 @@ def test_a_release_is_root_s_and_is_served(quick: Quick) -> None:
     (migrated,) = run("cat", "/var/lib/quick/migrated").stdout.splitlines()
     assert migrated.split()[1] == f"{SRV}/releases/{latest}"
     assert len({builder, migrated.split()[0], "0"}) == 3
+    assert "warning: migrate" not in done.stderr
     # Background workers finish with the code that they began with.
     assert run("cat", "/var/lib/quick/finished").stdout == f"{SRV}/releases/{first}\n"
     pid = quick.machine.show("quick-task@1.service", "MainPID")
@@ -145,6 +149,12 @@ def test_a_step_that_fails_changes_nothing(quick: Quick) -> None:
     halfway = "migrate: `manage.py migrate` failed (exit 1):   Applying quick.0001_first... OK"
     said = quick.refuse(halfway, told="halfway")
     assert "These migrations have run: quick.0001_first" in said
+
+
+def test_what_is_taken_from_the_code_that_still_serves(quick: Quick) -> None:
+    said = quick.release("takes", told="takes").stderr
+    assert "warning: migrate: Remove field age from thing: the release that is served" in said
+    assert "Add field" not in said
 
 
 def test_what_cannot_be_served_is_not(quick: Quick) -> None:
