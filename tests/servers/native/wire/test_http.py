@@ -786,3 +786,46 @@ def test_the_oracle_sees_requests() -> None:
         assert status == "501 Not Implemented"
     with pytest.raises(AssertionError):
         compare((found, ""), (found[:1], ""))
+
+
+# A body that is read without the parser
+
+
+@given(
+    st.binary(min_size=1, max_size=200),
+    st.integers(0, 199),
+    cuts(),
+    st.sampled_from((b"", b"Connection: close\r\n")),
+    st.sampled_from((b"", b"\r\n")),
+)
+def test_a_body_read_by_others_is_as_if_it_were_fed(
+    body: bytes, fed_bytes: int, cut: list[int], fields: bytes, between: bytes
+) -> None:
+    head = post(fields + b"Content-Length: %d\r\n" % len(body))
+    behind = between + get(target=b"/next")
+    fed_bytes = min(fed_bytes, len(body) - 1)
+    parser = fed(head + body[:fed_bytes])
+    (first,) = parser.requests
+    for piece in pieces(body[fed_bytes:], cut):
+        if piece:
+            assert parser.in_body
+            parser.body_read(len(piece))
+    assert not parser.in_body
+    whole = fed(head + body)
+    assert (first.complete, first.received, first.keep_alive, parser.idle) == (
+        *(True, len(body), whole.requests[0].keep_alive, whole.idle),
+    )
+    for each in (parser, whole):
+        each.feed(behind)
+    assert [r.environ for r in parser.requests] == [r.environ for r in whole.requests]
+    assert len(parser.requests) == (1 if fields else 2)
+    assert parser.idle == whole.idle
+
+
+def test_what_is_no_body_is_for_the_parser() -> None:
+    length = b"Content-Length: 5\r\n"
+    assert not fed(b"").in_body
+    assert not fed(post(length)[:-2]).in_body, "the header"
+    assert fed(post(length)).in_body
+    assert not fed(chunked(b"")).in_body, "its framing is to be read"
+    assert not fed(post(length + b"Connection: Upgrade\r\nUpgrade: x\r\n")).in_body
