@@ -240,6 +240,18 @@ def test_the_longest_record() -> None:
         assert b"".join(found.body) == body[:65535]
 
 
+def test_a_body_is_taken_before_its_record_is_complete() -> None:
+    parser = fed(begin(flags=1) + record(PARAMS, b""))
+    (found,) = parser.requests
+    for at, byte in enumerate(record(STDIN, b"a body", 1, 3)):
+        parser.feed(bytes((byte,)))
+        assert found.received == max(0, min(at + 1 - 8, 6)), "and not the padding"
+    parser.feed(record(STDIN, b"")[:7])
+    assert not found.complete
+    parser.feed(record(STDIN, b"")[7:])
+    assert (b"".join(found.body), found.complete) == (b"a body", True)
+
+
 @pytest.mark.parametrize("version", [0, 2, 255])
 def test_other_versions_are_refused(version: int) -> None:
     refused(begin() + bytes((version,)) + record(PARAMS, b"")[1:])
