@@ -95,10 +95,10 @@ def lines(rows: list[Row]) -> list[str]:
 
 
 def _rows() -> list[Row]:
-    import coverage
-
     if not _stop():
         return []
+    import coverage
+
     whole = coverage.Coverage(data_file=os.environ["COVERAGE_FILE"])
     with warnings.catch_warnings():
         # A child that was killed while it wrote its file tells nothing
