@@ -29,7 +29,7 @@ from sdactivate import log
 from sdactivate.servers import forks
 from sdactivate.servers.native.accel import module
 from sdactivate.servers.native.forwarded import Trust
-from sdactivate.servers.native.held_bodies import Held, Upload
+from sdactivate.servers.native.held_bodies import BEHIND, Held, Upload
 from sdactivate.servers.native.loop import Loop
 from sdactivate.servers.native.pending_output import GRACE, FileRange, Output, Pace, Piece
 from sdactivate.servers.native.pool import Pool
@@ -156,8 +156,11 @@ class Connection:
         """Whether the next bytes are those of the body that is collected, as they are."""
         return False
 
-    def filled(self, count: int) -> None:
-        """Take note that so many bytes of a body have been read into `upload`."""
+    def filled(self, count: int, behind: bytes) -> None:
+        """Take note that so many bytes of a body have been read into `upload`, and go on.
+
+        behind: what has come after the end of the body.
+        """
         raise NotImplementedError
 
     def head(self, status: str, fields: str, response: Response) -> bytes:
@@ -272,13 +275,13 @@ class Connection:
             return
         end = _TURN
         while True:
-            upload, asked = self.upload, CHUNK
+            upload, asked, behind = self.upload, CHUNK, b""
             try:
                 if data is not None:
                     count = len(data)
                 elif upload is not None and upload.room and self.in_body:
-                    asked = upload.room
-                    count = upload.receive(self.fd)
+                    asked = upload.room + BEHIND
+                    count, behind = upload.receive(self.fd)
                 else:
                     data = _read(self.fd, CHUNK)
                     count = len(data)
@@ -296,7 +299,8 @@ class Connection:
                     self.close()
                     return
             elif data is None:
-                self.filled(count)
+                self.filled(count, behind)
+                count += len(behind)
             else:
                 self.received(data)
             # A short read has emptied the socket, but for an end that came in the same event;

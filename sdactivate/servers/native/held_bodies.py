@@ -18,6 +18,7 @@ from typing import BinaryIO, cast
 
 from sdactivate.servers.native.wire import Malformed
 
+BEHIND = 4096
 # A peer has memory for so many times what it has sent
 _AHEAD = 16
 
@@ -142,17 +143,21 @@ class Upload:
         self._reader: BinaryIO | None = None
         held.count(uploads=1)
 
-    def receive(self, fd: int) -> int:
-        """Read from a socket into the place, which has room; return how many bytes, 0 at the end.
+    def receive(self, fd: int) -> tuple[int, bytes]:
+        """Read from a socket into the place, which has room.
 
+        Return how many bytes of the body have come, 0 at the end, and what has come behind it, at
+        most BEHIND bytes: a connection that is closed with bytes unread is reset (tcp(7), unix(7)).
         Raises OSError.
         """
         assert self._place is not None
-        count = os.readv(fd, (self._place[self.size :],))
+        behind = bytearray(BEHIND)
+        came = os.readv(fd, (self._place[self.size :], behind))
+        count = min(came, self.room)
         self.came += count
         self.size += count
         self.room -= count
-        return count
+        return count, bytes(behind[: came - count])
 
     def write(self, data: bytes | bytearray) -> None:
         """Take the next bytes. Raises Malformed (503) where they can't be kept."""

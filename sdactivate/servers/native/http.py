@@ -131,9 +131,9 @@ class Http(KeepAlive):
     def in_body(self) -> bool:
         return self._parser.in_body
 
-    def filled(self, count: int) -> None:
+    def filled(self, count: int, behind: bytes) -> None:
         self._parser.body_read(count)
-        KeepAlive.received(self, b"")
+        KeepAlive.received(self, behind)
 
     def prepare(self, request: wire.Request) -> None:
         environ = request.environ

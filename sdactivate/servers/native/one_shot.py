@@ -113,7 +113,7 @@ class OneShot(Connection):
     def in_body(self) -> bool:
         return self._environ is not None and not self._served
 
-    def filled(self, count: int) -> None:
+    def filled(self, count: int, behind: bytes) -> None:
         assert self._environ is not None
         self._left -= count
         self._collect(self._environ, b"")
