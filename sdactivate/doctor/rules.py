@@ -6,6 +6,7 @@ A rule's number is for ever: SDA0xx hold for unit files alone, SDA1xx need the r
 from sdactivate.doctor.checks import (
     answers,
     bytecode,
+    dynamic_users,
     earlier_versions,
     failures,
     handling,
@@ -144,6 +145,9 @@ TABLE: tuple[Rule, ...] = (
     Rule("SDA036", "warning", "Every start migrates the database",
          "A start is to be quick, and the same whenever it happens.",
          "systemd.service(5), TimeoutStartSec=", "a step of the release", lifetime.migrates),
+    Rule("SDA037", "error", "SocketGroup= is the group of a dynamic user",
+         "There is no such group before the service starts, and the socket is made before it.",
+         EXEC, "SocketGroup= of the front's group", dynamic_users.group_not_there),
     Rule("SDA101", "error", "The socket's file is gone or was replaced",
          "The unit stays active, but nobody can connect: the file is another one's.",
          "systemd issue 7274", "systemctl restart NAME.socket", live_sockets.file_lost),
@@ -239,7 +243,7 @@ TABLE: tuple[Rule, ...] = (
          answers.silent),
     Rule("SDA126", "error", "The front asks for a socket that nobody listens at",
          "The socket unit listens elsewhere: the front's clients get 502 or 503.",
-         "nginx.org: proxy_pass; httpd.apache.org: mod_proxy",
+         "nginx.org: proxy_pass; httpd.apache.org: mod_proxy; haproxy.org: server, chroot",
          "one path in both, the front's configuration and ListenStream=",
          upstreams.nobody_listens),
     Rule("SDA127", "warning", "A command of the site has failed",
@@ -249,6 +253,15 @@ TABLE: tuple[Rule, ...] = (
     Rule("SDA128", "error", "A file that the service is to be given isn't there",
          "systemd reads it before it starts the program, and doesn't start it without.",
          EXEC, "the file, or - before its path", failures.missing_files),
+    Rule("SDA129", "warning", "The dynamic user has no name on this host",
+         "A dynamic user is in no file: its name is known where NSS asks systemd for it.",
+         "nss-systemd(8)", "libnss-systemd, and systemd in /etc/nsswitch.conf",
+         dynamic_users.without_name),
+    Rule("SDA130", "warning", "A dynamic user is to write where nothing is its own",
+         "Its number may be another service's next; only directories that systemd makes for the "
+         "service are handed over.",
+         EXEC, "StateDirectory=, a group that may write, or a fixed user",
+         dynamic_users.writes_elsewhere),
 )
 # fmt: on
 

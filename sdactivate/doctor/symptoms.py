@@ -157,6 +157,11 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
         Symptom("systemd", "mysite.service: Failed with result 'timeout'."),
     ),
     "SDA036": (),
+    "SDA037": (
+        Symptom("systemd", "mysite.socket: Failed to resolve group mysite: No such process"),
+        Symptom("systemd", "mysite.socket: Control process exited, code=exited, status=216/GROUP"),
+        *_FORBIDDEN,
+    ),
     "SDA101": (*_MISSING, *_REFUSED),
     "SDA102": _FORBIDDEN,
     "SDA103": _FORBIDDEN,
@@ -217,5 +222,13 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
         Symptom("systemd", "mysite.service: Main process exited, code=exited, "
                            "status=243/CREDENTIALS"),
     ),
+    "SDA129": (
+        Symptom("site", "KeyError: 'getpwuid(): uid not found: "),
+        Symptom("shell", "whoami: cannot find name for user ID "),
+        Symptom("shell", "No user exists for uid "),
+        Symptom("shell", "chown: invalid user: "),
+        Symptom("shell", ": no such user"),
+    ),
+    "SDA130": (Symptom("site", "PermissionError: [Errno 13] Permission denied: "),),
 }
 # fmt: on

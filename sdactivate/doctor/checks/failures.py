@@ -48,7 +48,7 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = (
         # pwd, libpq, getpass
         re.compile(r"uid not found|user with ID \d+ does not exist|No username set"),
         "a dynamic user has a name only where libnss-systemd is installed: apt-get install "
-        "libnss-systemd, or User= with an account of its own",
+        "libnss-systemd, or User= with an account of its own (SDA129)",
     ),
 )
 """What to do about a reason, by its words."""

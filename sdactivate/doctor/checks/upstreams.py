@@ -1,6 +1,5 @@
 """Checks on the running system: the front asks for a socket that nobody listens at."""
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import SequenceMatcher
@@ -37,14 +36,18 @@ def nobody_listens(case: Case) -> Iterator[Hit]:
             partial(_failures, host, installed, unit),
         ):
             packaging, front = installed.packaging, installed.front
-            times = f"; it has failed {failures} times in the last hour" if failures else ""
+            number = "once" if failures == 1 else f"{failures} times"
+            times = f"; it has failed {number} in the last hour" if failures else ""
+            is_below = upstream.path and upstream.root
+            root = f" below its root, {upstream.root}" if is_below else ""
             yield Hit(
                 packaging.unit,
-                f"{front.title} asks for {upstream.name} ({upstream.file}, line {upstream.line}), "
-                f"where nothing listens{times}; {unit} listens at {', '.join(own[unit])}",
+                f"{front.title} asks for {upstream.name}{root} ({upstream.file}, line "
+                f"{upstream.line}), where nothing listens{times}; {unit} listens at "
+                f"{', '.join(own[unit])}",
                 Advice(
-                    f"in {upstream.file}, write {own[unit][0]} instead of {upstream.name}, then "
-                    f"`systemctl {front.renew} {packaging.unit}`"
+                    f"{_in_one_place(upstream, own[unit][0], unit)}, then `systemctl "
+                    f"{front.renew} {packaging.unit}`"
                 ),
                 unit,
                 path=upstream.path,
@@ -74,6 +77,19 @@ def astray(
             yield upstream, count
 
 
+def _in_one_place(upstream: Upstream, own: str, unit: str) -> str:
+    """What to change so that the front asks for the socket: its configuration, or the unit."""
+    if own.startswith("/") and upstream.root and not own.startswith(f"{upstream.root}/"):
+        # Outside of its root it sees nothing, whatever it is told to ask for.
+        place = upstream.path or f"{upstream.root}{own}"
+        listen = f"ListenStream={place} in {unit}, and `systemctl restart {unit}`"
+        if upstream.path:
+            return listen
+        return f"{listen}; in {upstream.file}, write {own} instead of {upstream.name}"
+    seen = own.removeprefix(upstream.root)
+    return f"in {upstream.file}, write {seen} instead of {upstream.name}"
+
+
 def is_like(path: str, name: str) -> bool:
     """Whether a socket's path may be meant for what is called `name`.
 
@@ -98,28 +114,16 @@ def _asked(host: HostState, installed: InstalledFront) -> list[Upstream]:
 
 
 def _names(host: HostState, installed: InstalledFront, addresses: Sequence[str]) -> bool:
-    """Whether a front's configuration asks for one of the deployment's own sockets.
-
-    HAProxy's is one file, which `front_config` does not read.
-    """
-    texts = list(host.machine.configuration(installed).files.values())
-    if not texts:
-        texts = host.machine.once(
-            f"text of {installed.packaging.config}", lambda: _text(installed.packaging.config)
-        )
-    inside = [(installed.packaging.path_inside(it) or it) for it in addresses]
-    if any(names_socket(text, path) for text in texts for path in inside if path.startswith("/")):
-        return True
+    """Whether a front's configuration asks for one of the deployment's own sockets."""
+    asked = _asked(host, installed)
     ports = {int(it.rpartition(":")[2]) for it in addresses if it.rpartition(":")[2].isdecimal()}
-    return any(it.port in ports for it in _asked(host, installed))
-
-
-def _text(path: str) -> list[str]:
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            return [file.read(1 << 20).decode(errors="replace")]
-    except OSError:
-        return []
+    if any(it.path in addresses or it.port in ports for it in asked):
+        return True
+    if any(it.root for it in asked):
+        return False  # as it writes them, paths mean others
+    texts = host.machine.configuration(installed).files.values()
+    paths = [it for it in addresses if it.startswith("/")]
+    return any(names_socket(text, path) for text in texts for path in paths)
 
 
 def _is_there(host: HostState, upstream: Upstream) -> bool:
@@ -152,6 +156,10 @@ def _listening_ports() -> frozenset[int]:
 def _failures(host: HostState, installed: InstalledFront, unit: str, upstream: Upstream) -> int:
     """How often a front has logged lately that it could not connect there."""
     lines = host.front_log(installed, host.since(unit, installed.packaging.unit))
+    if upstream.server:
+        # SC--: a request that could not connect; is DOWN: a check that could not
+        marks = (f" {upstream.server} ", f"Server {upstream.server} is DOWN")
+        return sum((marks[0] in it and " SC--" in it) or marks[1] in it for it in lines)
     if upstream.port:
         refused = re.compile(rf"(?:127\.0\.0\.1|::1\]?|localhost):{upstream.port}\b")
         return sum("refused" in it.lower() and refused.search(it) is not None for it in lines)
