@@ -2,7 +2,7 @@
 
 As far as that decides who answers, and no further: the includes in their order, and of each server
 (nginx), virtual host (Apache) or site (Caddy) its ports and names. lighttpd merges all that fits a
-request, and HAProxy has no server until somebody writes one: of these only the includes are read.
+request, and HAProxy has no server until somebody writes one: of these only the files are read.
 
     nginx   https://nginx.org/en/docs/http/request_processing.html
     Apache  https://httpd.apache.org/docs/2.4/vhosts/details.html
@@ -147,6 +147,10 @@ def read(
 
     if packaging.main:
         walk(packaging.main)
+    if front.name == "haproxy" and files and "NAME" in packaging.config:
+        # It includes nothing: its unit names this directory beside the main file.
+        for path in includes.files(packaging.config.replace("NAME", "*")):
+            walk(path)
     missed = tuple(path for path in planned if files and path not in files)
     for path in missed:
         walk(path)
@@ -384,9 +388,14 @@ def _lighttpd(text: str) -> Iterator[_Include | _Found]:
             yield _Include(value)
 
 
+def _haproxy(text: str) -> Iterator[_Include | _Found]:
+    yield from ()
+
+
 _READERS: dict[str, _Reader] = {
     "nginx": _nginx,
     "apache": _apache,
     "caddy": _caddy,
     "lighttpd": _lighttpd,
+    "haproxy": _haproxy,
 }

@@ -7,7 +7,9 @@ from variables, or lies on another machine, is left out.
     Apache    ProxyPass / unix:/run/a.sock|http://a, SetHandler "proxy:fcgi://127.0.0.1:9000"
     lighttpd  "socket" => "/run/a.sock", "host" => "127.0.0.1", "port" => 8000
     Caddy     reverse_proxy unix//run/a.sock localhost:8000
-    HAProxy   server a unix@/run/a.sock
+    HAProxy   server a unix@/a.sock, server a /a.sock, server a 127.0.0.1:8000
+
+HAProxy's paths begin at the directory of its `chroot`, which is put before them here.
 """
 
 import re
@@ -24,11 +26,15 @@ class Upstream(NamedTuple):
     """"" for a port."""
     port: int = 0
     """A TCP port of this host; 0 for a path."""
+    root: str = ""
+    """The directory that the front has made its root, at which its paths begin; "" for /."""
+    server: str = ""
+    """What HAProxy's log calls it: BACKEND/SERVER."""
 
     @property
     def name(self) -> str:
-        """What to call it: the path, or port 8000."""
-        return self.path or f"port {self.port}"
+        """What to call it, in the front's own words: its path, or port 8000."""
+        return self.path.removeprefix(self.root) or f"port {self.port}"
 
 
 _HOST = r"(?:127\.0\.0\.1|localhost|\[::1\])"
@@ -50,10 +56,16 @@ _UPSTREAMS: Mapping[str, tuple[re.Pattern[str], ...]] = {
         re.compile(rf"\bunix(?:\+h2c)?/{_PATH}"),
         re.compile(rf"\b(?:reverse_proxy|php_fastcgi|to)[ \t][^\n#]*?{_PORT}"),
     ),
-    "haproxy": (
-        re.compile(rf"^[ \t]*server[ \t]+\S+[ \t]+(?:unix@)?(?:{_PATH}|{_PORT})", re.MULTILINE),
-    ),
 }  # fmt: skip
+_HAPROXY_SECTION = re.compile(
+    r"^[ \t]*(global|defaults|frontend|backend|listen|peers|ring|resolvers|userlist|mailers|cache|"
+    r"program|http-errors|fcgi-app|log-forward|crt-store|traces)\b[ \t]*(\S*)"
+)
+_HAPROXY_SERVER = re.compile(
+    rf"^[ \t]*server[ \t]+(?P<name>\S+)[ \t]+(?:(?:unix@)?{_PATH}|"
+    rf"(?:ipv[46]@)?(?:127\.0\.0\.1|localhost|\[?::1\]?):(?P<port>[0-9]{{1,5}}))(?=\s|$)"
+)
+_CHROOT = re.compile(r"^[ \t]*chroot[ \t]+\"?(/[^\s\"$#]*)", re.MULTILINE)
 _COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 
 
@@ -64,6 +76,9 @@ def upstreams(front: str, files: Mapping[str, str]) -> list[Upstream]:
     configuration isn't known.
     """
     found: dict[tuple[str, int], Upstream] = {}
+    if front == "haproxy":
+        for upstream in _haproxy(files):
+            found.setdefault((upstream.path, upstream.port), upstream)
     for file, text in files.items():
         # Comments are blanked out, and keep their lines.
         bare = _COMMENT.sub("", text)
@@ -75,6 +90,27 @@ def upstreams(front: str, files: Mapping[str, str]) -> list[Upstream]:
             line = bare.count("\n", 0, hit.start()) + 1
             found.setdefault((path, port), Upstream(file, line, path, port))
     return list(found.values())
+
+
+def _haproxy(files: Mapping[str, str]) -> Iterator[Upstream]:
+    """The servers of HAProxy's backends, in the order of the text."""
+    roots = [hit[1] for text in files.values() for hit in _CHROOT.finditer(text)]
+    root = roots[-1].rstrip("/") if roots else ""
+    for file, text in files.items():
+        section = ("", "")
+        for number, line in enumerate(text.split("\n"), 1):
+            if heading := _HAPROXY_SECTION.match(line):
+                section = (heading[1], heading[2])
+            hit = _HAPROXY_SERVER.match(line) if section[0] in ("backend", "listen") else None
+            if hit is None:
+                continue
+            path = re.sub("/+", "/", hit["path"] or "")
+            port = int(hit["port"] or 0)
+            server = f"{section[1]}/{hit['name']}"
+            if path:
+                yield Upstream(file, number, root + path, 0, root, server)
+            elif port:
+                yield Upstream(file, number, "", port, root, server)
 
 
 # -- the protocol that a front speaks there --------------------------------------------------------

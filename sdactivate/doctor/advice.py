@@ -98,7 +98,7 @@ TABLE: tuple[Row, ...] = (
         # pwd, libpq, getpass
         r"uid not found|user with ID \d+ does not exist|No username set",
         _say("a dynamic user has a name only where libnss-systemd is installed: apt-get install "
-             "libnss-systemd, or User= with an account of its own"),
+             "libnss-systemd, or User= with an account of its own (SDA129)"),
     ),
     _row(
         r"Listen queue size is greater than the system max net\.core\.somaxconn \((?P<most>\d+)\)",

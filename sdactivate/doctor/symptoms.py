@@ -157,6 +157,11 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
         Symptom("systemd", "mysite.service: Failed with result 'timeout'."),
     ),
     "SDA036": (),
+    "SDA037": (
+        Symptom("systemd", "mysite.socket: Failed to resolve group mysite: No such process"),
+        Symptom("systemd", "mysite.socket: Control process exited, code=exited, status=216/GROUP"),
+        *_FORBIDDEN,
+    ),
     "SDA101": (*_MISSING, *_REFUSED),
     "SDA102": _FORBIDDEN,
     "SDA103": _FORBIDDEN,
@@ -217,6 +222,14 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
         Symptom("systemd", "mysite.service: Main process exited, code=exited, "
                            "status=243/CREDENTIALS"),
     ),
+    "SDA129": (
+        Symptom("site", "KeyError: 'getpwuid(): uid not found: "),
+        Symptom("shell", "whoami: cannot find name for user ID "),
+        Symptom("shell", "No user exists for uid "),
+        Symptom("shell", "chown: invalid user: "),
+        Symptom("shell", ": no such user"),
+    ),
+    "SDA130": (Symptom("site", "PermissionError: [Errno 13] Permission denied: "),),
     "SDA140": (Symptom("client", "502 Bad Gateway"),),
     "SDA141": (
         Symptom("site", "*** no app loaded. going in full dynamic mode ***"),

@@ -352,6 +352,12 @@ OFFLINE: dict[str, list[Broken]] = {
                instead="ExecStart=/bin/bash -c 'exec gunicorn web.wsgi'")
         for line in ("/bin/bash -c 'python manage.py migrate && exec gunicorn web.wsgi'",)
     ],
+    "SDA037": [
+        Broken(socket="SocketGroup=web", service="User=\nDynamicUser=yes", at="SocketGroup=web",
+               instead="SocketGroup=www-data"),
+        Broken(socket="SocketGroup=site", service="User=site\nDynamicUser=on",
+               at="SocketGroup=site"),
+    ],
 }  # fmt: skip
 
 # Near misses: each looks like a rule's business and isn't.
@@ -479,6 +485,9 @@ FINE = [
     Broken(service="ExecStartPre=/srv/web/bin/python manage.py migrate --check"),
     Broken(service="ExecStartPre=/srv/web/bin/python manage.py check --deploy"),
     Broken(service="ExecStartPre=/usr/bin/test -d /srv/migrate"),
+    # SDA037: a fixed user, another group
+    Broken(socket="SocketGroup=web"),
+    Broken(service="User=\nDynamicUser=yes"),
     Broken(socket="Accept=no\nBacklog=1024\nFlushPending=no\nRemoveOnStop=no"),
     Broken(
         service="ExecStart=\nExecStart=/home/b/python x\nProtectHome=yes\nBindReadOnlyPaths=/home/b"

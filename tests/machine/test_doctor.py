@@ -1059,6 +1059,163 @@ def test_haproxy_without_its_primary_group_and_outside_its_root(site: Machine) -
         site.run("gpasswd", "-d", "haproxy", "web")
 
 
+@needs_haproxy
+@pytest.mark.parametrize(
+    ("asked", "place", "fix"),
+    [
+        # another name than the socket's, inside its root
+        ("unix@/my-site.sock", "/var/lib/haproxy/mysite.sock", "write /mysite.sock instead of"),
+        # the socket is outside of its root, and it is asked for as if there were none
+        ("/run/mysite.sock", "/run/mysite.sock", "ListenStream=/var/lib/haproxy/run/mysite.sock"),
+        ("127.0.0.1:8000", "/var/lib/haproxy/mysite.sock", "write /mysite.sock instead of port"),
+    ],
+)
+def test_haproxy_asks_for_a_socket_that_nobody_listens_at(
+    site: Machine, asked: str, place: str, fix: str
+) -> None:
+    site.run("systemctl", "stop", "nginx.service")
+    own = f"[Socket]\nListenStream=\nListenStream={place}\nSocketGroup=haproxy\n"
+    drop_in(site, "mysite.socket", own)
+    text = _HAPROXY.replace("unix@/mysite.sock", f"{asked} check")
+    site.write("/etc/haproxy/haproxy.cfg", text)
+    site.run("systemctl", "restart", "haproxy.service")
+    curl = ("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "http://localhost:82/environ")
+    try:
+        site.wait(lambda: "DOWN" in site.journal("haproxy.service"), "a check that fails")
+        assert site.run(*curl).stdout == "503"
+        found = doctor(site)
+        assert "SDA126" in found
+        finding = found["SDA126"]
+        assert finding["subject"] == "haproxy.service"
+        assert (
+            "(/etc/haproxy/haproxy.cfg, line 15), where nothing listens; it has failed "
+            in (finding["because"])
+        )
+        assert fix in finding["fix"]
+        assert [it["rule"] for it in finding["explained_by"]] == ["SDA106"] * (asked[0] == "/")
+        # what is said helps
+        if asked[0] == "/":
+            drop_in(site, "mysite.socket", own.replace("/run/", "/var/lib/haproxy/run/"))
+        else:
+            site.write("/etc/haproxy/haproxy.cfg", text.replace(asked, "unix@/mysite.sock"))
+            site.run("systemctl", "reload", "haproxy.service")
+        assert "SDA126" not in doctor(site)
+        site.wait(lambda: site.run(*curl).stdout == "200", "the site answers")
+    finally:
+        site.run("systemctl", "stop", "haproxy.service", "mysite.socket")
+        site.run("sh", "-c", "rm -rf /var/lib/haproxy/run /var/lib/haproxy/mysite.sock")
+
+
+# Dynamic users: no name without NSS, nothing of their own elsewhere
+
+_NAMED = """\
+import os, pwd
+def application(environ, start_response):
+    name = pwd.getpwuid(os.getuid()).pw_name
+    start_response("200 OK", [])
+    return [name.encode()]
+"""
+
+
+def test_a_dynamic_user_without_a_name_is_found_and_given_one(site: Machine) -> None:
+    """With the packaged nsswitch.conf of a system without libnss-systemd: files alone."""
+    site.write("/srv/mysite/named.py", _NAMED)
+    line = f"{site.python} -m sdactivate serve named:application"
+    text = f"[Service]\nExecStart=\nExecStart={line}\n# sdactivate: ignore=SDA112 x\n"
+    kept = site.read("/etc/nsswitch.conf")
+    before = re.sub(r"(?m)^(passwd|group):.*", r"\1: files", kept)
+    site.write("/etc/nsswitch.conf", before)
+    drop_in(site, "mysite.service", text)
+    script = "id mysite; chown mysite /root; whoami; ssh localhost; true"
+    run = "systemd-run -q --wait --pipe -p DynamicUser=yes"
+    try:
+        said = site.run("sh", "-c", f'{run} sh -c "{script}" 2>&1', check=False).stdout
+        said += site.run("curl", "-s", "http://localhost/", check=False).stdout
+        said += site.journal("mysite.service")
+        for symptom in symptoms.TABLE["SDA129"]:
+            assert symptom.words in said, symptom
+        found = doctor(site)
+        assert set(found) == {"SDA129"}
+        because = found["SDA129"]["because"]
+        assert "asked for it once" in because
+        assert "getpwuid(): uid not found: 6" in because
+        site.run("sh", "-ec", _as_told(found["SDA129"]))
+        assert site.run("curl", "-sSf", "http://localhost/").stdout == "mysite"
+        assert doctor(site) == {}
+    finally:
+        site.write("/etc/nsswitch.conf", kept)
+        site.run("rm", "/srv/mysite/named.py")
+
+
+_WRITES = """\
+def application(environ, start_response):
+    open("/srv/closed/upload", "w").close()
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+
+def test_what_a_dynamic_user_is_to_write_elsewhere(site: Machine) -> None:
+    """A directory of root's, one of a dynamic user's that is gone, one of a group's: the fix."""
+    site.write("/srv/mysite/writes.py", _WRITES)
+    site.run("mkdir", "/srv/closed")
+    line = f"{site.python} -m sdactivate serve writes:application"
+    text = f"[Service]\nExecStart=\nExecStart={line}\nReadWritePaths=/srv/closed\n"
+    text += "# sdactivate: ignore=SDA112 x\n"
+    drop_in(site, "mysite.service", text)
+    curl = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://localhost/")
+    try:
+        assert site.run(*curl).stdout == "500"
+        said = site.journal("mysite.service")
+        assert all(it.words in said for it in symptoms.TABLE["SDA130"])
+        found = doctor(site)
+        assert set(found) == {"SDA130"}
+        because = found["SDA130"]["because"]
+        assert because.startswith("mysite can't write to /srv/closed: /srv/closed: others have r-x")
+        assert found["SDA130"]["text"] == "ReadWritePaths=/srv/closed"
+        site.run("chown", "-R", "61999:61999", "/srv/closed")
+        assert "belongs to a dynamic user (61999)" in doctor(site)["SDA130"]["because"]
+        # its own for as long as it runs, and no longer
+        pid = site.show("mysite.service", "MainPID")
+        site.run("chown", "--reference", f"/proc/{pid}", "/srv/closed")
+        assert site.run(*curl).stdout == "200"
+        assert "SDA130" in doctor(site)
+        # what is said helps: a group that may write, and the service in it
+        site.run("sh", "-ec", "chown -R root:web /srv/closed; chmod 2775 /srv/closed")
+        site.run("rm", "/srv/closed/upload")
+        drop_in(site, "mysite.service", f"{text}SupplementaryGroups=web\n")
+        assert site.run(*curl).stdout == "200"
+        assert doctor(site) == {}
+        # or an ACL, as gen --uploads has it; what is written there is then the dynamic user's
+        site.run("sh", "-ec", "chown -R root:root /srv/closed; chmod 755 /srv/closed")
+        site.run("setfacl", "-m", "g:web:rwx", "/srv/closed")
+        site.run("rm", "/srv/closed/upload")
+        assert site.run(*curl).stdout == "200"
+        assert doctor(site) == {}
+        site.run("setfacl", "-b", "/srv/closed")
+        # nor does it accuse where something below is the service's to write, or while it is down
+        site.run("sh", "-ec", "chown root:root /srv/closed; chmod 755 /srv/closed")
+        assert doctor(site) == {}
+        site.run("systemctl", "stop", "mysite.service")
+        assert doctor(site) == {}
+    finally:
+        site.run("rm", "/srv/mysite/writes.py")
+
+
+def test_a_socket_for_the_group_of_a_dynamic_user(site: Machine) -> None:
+    """groupadd, which helps with other groups, would keep the service from starting."""
+    site.write(f"{UNITS}/mysite.socket.d/override.conf", "[Socket]\nSocketGroup=mysite\n")
+    site.run("systemctl", "daemon-reload")
+    assert site.run("systemctl", "restart", "mysite.socket", check=False).returncode
+    found = doctor(site)
+    assert list(found)[:2] == ["SDA037", "SDA109"]
+    assert found["SDA109"]["explained_by"] == [{"rule": "SDA037", "subject": "mysite.socket"}]
+    assert found["SDA037"]["fix"] == found["SDA109"]["fix"]
+    site.run("sh", "-ec", _as_told(found["SDA037"]))
+    assert set(doctor(site)) <= {"SDA111"}
+    assert status(site) == "200"
+
+
 # The other fronts: refused, as they log it themselves
 
 
@@ -1166,13 +1323,14 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
     "two-sockets": ("--listen", "/run/two-a.sock", "--listen", "admin=/run/two-b.sock"),
     "limits": ("--memory-max", "512M", "--cpu-quota", "50%", "--tasks-max", "64"),
     "processes": ("--workers", "2", "--threads", "4", "--idle-timeout", "10min"),
+    "own-directory": ("--writable", "/run/own"),
     "flup": ("--server", "flup", "--protocol", "scgi"),
 }
 
 
 def test_nothing_is_found_on_what_gen_writes_in_many_forms(site: Machine) -> None:
     app = ("--app", "mysite.wsgi:application", "--chdir", "/srv/mysite", "--python", site.python)
-    script = "set -e; export PATH=/opt/sdactivate/bin:$PATH\n"
+    script = "set -e; export PATH=/opt/sdactivate/bin:$PATH; mkdir -p -m 1777 /run/own\n"
     for name, options in COMBINATIONS.items():
         words = shlex.join(["--group", "www-data", *app, *options])
         script += f"sdactivate gen {name} --kind all --no-comments --out /run/gen {words}\n"
@@ -1199,6 +1357,7 @@ SYMPTOMS = {
     "SDA008",  # with PrivateTmp=: SDA106
     "SDA011",
     *("SDA015", "SDA107", "SDA108", "SDA123"),  # test_a_queue_that_fills_up_is_seen
+    *("SDA129", "SDA130"),
     *("SDA110", "SDA111", "SDA121", "SDA124", "SDA125", "SDA126"),
     *("SDA140", "SDA141", "SDA142", "SDA143"),  # test_public_cases.py
 }

@@ -85,6 +85,7 @@ MADE: dict[str, tuple[Made, ...]] = {
         Made(service=f"TimeoutStopSec=1\n{FORGED}/bin/sh -c 'trap \"\" TERM; sleep 600'\n",
              then="systemctl stop SITE.service"),
     ),
+    "SDA037": (Made("SocketGroup=SITE\n", "User=\nDynamicUser=yes\n"),),
     "SDA109": (Made("SocketGroup=nowhere\n"),),
     "SDA110": (
         Made(service=f"StartLimitBurst=2\nStartLimitIntervalSec=1h\n{_FALSE}"),

@@ -35,14 +35,18 @@ def nobody_listens(case: Case) -> Iterator[Hit]:
             partial(_failures, host, installed, unit),
         ):
             packaging, front = installed.packaging, installed.front
-            times = f"; it has failed {failures} times in the last hour" if failures else ""
+            number = "once" if failures == 1 else f"{failures} times"
+            times = f"; it has failed {number} in the last hour" if failures else ""
+            is_below = upstream.path and upstream.root
+            root = f" below its root, {upstream.root}" if is_below else ""
             yield Hit(
                 packaging.unit,
-                f"{front.title} asks for {upstream.name} ({upstream.file}, line {upstream.line}), "
-                f"where nothing listens{times}; {unit} listens at {', '.join(own[unit])}",
+                f"{front.title} asks for {upstream.name}{root} ({upstream.file}, line "
+                f"{upstream.line}), where nothing listens{times}; {unit} listens at "
+                f"{', '.join(own[unit])}",
                 Advice(
-                    f"in {upstream.file}, write {own[unit][0]} instead of {upstream.name}, then "
-                    f"`systemctl {front.renew} {packaging.unit}`"
+                    f"{_in_one_place(upstream, own[unit][0], unit)}, then `systemctl "
+                    f"{front.renew} {packaging.unit}`"
                 ),
                 unit,
                 path=upstream.path,
@@ -72,6 +76,19 @@ def astray(
             yield upstream, count
 
 
+def _in_one_place(upstream: Upstream, own: str, unit: str) -> str:
+    """What to change so that the front asks for the socket: its configuration, or the unit."""
+    if own.startswith("/") and upstream.root and not own.startswith(f"{upstream.root}/"):
+        # Outside of its root it sees nothing, whatever it is told to ask for.
+        place = upstream.path or f"{upstream.root}{own}"
+        listen = f"ListenStream={place} in {unit}, and `systemctl restart {unit}`"
+        if upstream.path:
+            return listen
+        return f"{listen}; in {upstream.file}, write {own} instead of {upstream.name}"
+    seen = own.removeprefix(upstream.root)
+    return f"in {upstream.file}, write {seen} instead of {upstream.name}"
+
+
 def is_like(path: str, name: str) -> bool:
     """Whether a socket's path may be meant for what is called `name`.
 
@@ -92,11 +109,13 @@ def _plain(name: str) -> str:
 
 def _names(host: HostState, installed: InstalledFront, addresses: Sequence[str]) -> bool:
     """Whether a front's configuration asks for one of the deployment's own sockets."""
-    inside = [(installed.packaging.path_inside(it) or it) for it in addresses]
-    if any(naming(host, installed, it) for it in inside if it.startswith("/")):
-        return True
+    known = asked(host, installed)
     ports = {int(it.rpartition(":")[2]) for it in addresses if it.rpartition(":")[2].isdecimal()}
-    return any(it.port in ports for it in asked(host, installed))
+    if any(it.path in addresses or it.port in ports for it in known):
+        return True
+    if any(it.root for it in known):
+        return False  # as it writes them, paths mean others
+    return any(naming(host, installed, it) for it in addresses if it.startswith("/"))
 
 
 def _is_there(host: HostState, upstream: Upstream) -> bool:
@@ -115,6 +134,11 @@ def _is_there(host: HostState, upstream: Upstream) -> bool:
 def _failures(host: HostState, installed: InstalledFront, unit: str, upstream: Upstream) -> int:
     """How often a front has logged lately that it could not connect there."""
     since = host.since(unit, installed.packaging.unit)
+    if upstream.server:
+        # SC--: a request that could not connect; is DOWN: a check that could not
+        marks = (f" {upstream.server} ", f"Server {upstream.server} is DOWN")
+        lines = host.front_log(installed, since)
+        return sum((marks[0] in it and " SC--" in it) or marks[1] in it for it in lines)
     lines = host.front_log(installed, since, upstream.path)
     if upstream.port:
         refused = re.compile(rf"(?:127\.0\.0\.1|::1\]?|localhost):{upstream.port}\b")
