@@ -5,6 +5,7 @@ systemd itself (`live`), which says what it has loaded for a name, templates, al
 drop-ins included.
 """
 
+import glob
 import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -75,7 +76,11 @@ def _merged(files: Collection[Path], troubles: list[str] | None) -> Iterable[Uni
     units = {}
     for file in files:
         if file.name.endswith(_KINDS):
-            near = (it for name in _names(file.name) for it in file.parent.glob(f"{name}.d/*.conf"))
+            near = (
+                it
+                for name in _names(file.name)
+                for it in file.parent.glob(f"{glob.escape(name)}.d/*.conf")
+            )
             drop_ins = _drop_ins(file.name, [*near, *files])
             with tolerated(troubles):
                 units[file.name] = read(file.name, [file, *drop_ins], troubles)

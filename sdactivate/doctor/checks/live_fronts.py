@@ -240,7 +240,8 @@ def _why_elsewhere(installed: InstalledFront) -> str:
 
 def front_log(case: Case) -> Iterator[Hit]:
     host = case.running
-    for unit, path, *_ in doors(host):
+    for unit, path, own, _ in doors(host):
+        made = _made(path) if own else 0.0
         for installed in host.fronts:
             failures = installed.front.failures
             if failures.missing == failures.refused:
@@ -250,7 +251,7 @@ def front_log(case: Case) -> Iterator[Hit]:
                 (failures.forbidden, "it was not allowed to"),
                 (failures.refused, "nothing listened behind the file"),
             )
-            since = host.since(unit, installed.packaging.unit)
+            since = max(made, host.since(unit, installed.packaging.unit))
             lines = host.front_log(installed, since, path)
             for template, meaning in kinds:
                 hits = [line for line in lines if says(line, template, path)]
@@ -265,6 +266,17 @@ def front_log(case: Case) -> Iterator[Hit]:
                         unit,
                         path=path,
                     )
+
+
+def _made(path: str) -> float:
+    """When a server had made its socket: what failed before, failed because it was starting.
+
+    Fronts tell whole seconds.
+    """
+    try:
+        return os.lstat(path).st_mtime + 1
+    except OSError:
+        return 0.0
 
 
 _CONFIGURATION = {
