@@ -223,9 +223,9 @@ class Parser:
         rest = self._rest
         at = 0
         if self._content or self._padding:
-            assert current is not None
-            at = self._go_on(current, data)
+            at = self._go_on(data)
             if at == len(data):
+                self.idle = current is None and not self._in_record
                 return
         elif rest:
             rest += data
@@ -243,7 +243,7 @@ class Parser:
             if stop + padding > end:
                 if kind == STDIN and length and current is not None and request_id == current.id:
                     self._content, self._padding = length, padding
-                    at = start + self._go_on(current, data[start:])
+                    at = start + self._go_on(data[start:])
                 else:
                     wanted = stop + padding - at
                 break
@@ -263,12 +263,17 @@ class Parser:
             self._wanted = wanted
         self.idle = current is None and at == end
 
-    def _go_on(self, request: Request, data: bytes) -> int:
+    @property
+    def _in_record(self) -> bool:
+        return bool(self._rest or self._content or self._padding)
+
+    def _go_on(self, data: bytes) -> int:
         """Take what has come of the rest of a STDIN record; return how many bytes that is."""
         size = min(self._content, len(data))
-        if size:
-            self._content -= size
-            self._stdin(request, data[:size])
+        self._content -= size
+        current = self._current
+        if size and current is not None:  # or it has been answered, and this came behind its end
+            self._stdin(current, data[:size])
         padding = min(self._padding, len(data) - size)
         self._padding -= padding
         return size + padding
@@ -341,4 +346,4 @@ class Parser:
         request.body.clear()
         if request.complete and self._current is request:
             self._current = None
-            self.idle = not self._rest
+            self.idle = not self._in_record

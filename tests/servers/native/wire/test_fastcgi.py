@@ -154,6 +154,8 @@ def a_record(draw: st.DrawFn) -> bytes:
 )
 @settings(max_examples=examples(200))
 @example([begin(), record(STDIN, b"x")], [])
+@example([request(b""), record(STDIN, b"x", 1, 1), request(b"")], [40])
+@example([request(b""), record(STDIN, b"x", 1, 1), request(b"")], [41])
 @example([begin(), record(PARAMS, pair(b"A", b"x")), record(PARAMS, b""), record(ABORT, b"")], [])
 def test_any_bytes_are_requests_or_one_refusal(data: list[bytes], cut: list[int]) -> None:
     TARGETS["fastcgi"](pieces(b"".join(data), cut))
