@@ -62,6 +62,7 @@ _PAGES: dict[str, dict[str, str]] = {
         **{
             f"Condition{test}": f"It starts only if {meaning}, and is skipped silently if not."
             for test, meaning in _TESTS.items()
+            if test != "Host"  # gen writes it: `directives`
         },
         **{
             f"Assert{test}": f"Its start fails unless {meaning}."
