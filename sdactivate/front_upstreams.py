@@ -13,7 +13,7 @@ HAProxy's paths begin at the directory of its `chroot`, which is put before them
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 
@@ -138,9 +138,10 @@ def spoken(front: str, files: Mapping[str, str], upstream: Upstream) -> list[Spo
     files: its configuration by path.
     """
     found = []
+    named = groups(files, upstream) if front == "nginx" else []
     for file, text in files.items():
         bare = _COMMENT.sub("", text)
-        hits = by_nginx(bare, files, upstream) if front == "nginx" else ()
+        hits = by_nginx(bare, named, upstream) if front == "nginx" else ()
         hits = _by_apache(bare, upstream) if front == "apache" else hits
         found += [
             Spoken(protocol, file, bare.count("\n", 0, start) + 1, word)
@@ -161,22 +162,24 @@ def _is_at(text: str, upstream: Upstream) -> bool:
     return any((it.path, it.port) == same for it in upstreams("nginx", {"": text}))
 
 
-def passes_to(text: str, files: Mapping[str, str], upstream: Upstream) -> bool:
-    """Whether a part of nginx's configuration passes requests to `upstream`, by a group or not."""
-    return any(True for _ in by_nginx(_COMMENT.sub("", text), files, upstream))
+def targets(text: str) -> set[str]:
+    """Return what a part of nginx's configuration passes requests to: groups, hosts."""
+    return {_target(hit) for hit in _PASS.finditer(_COMMENT.sub("", text))}
+
+
+def _target(hit: re.Match[str]) -> str:
+    return hit["to"].strip("\"' \n\t").removeprefix("http://").partition("/")[0]
 
 
 def by_nginx(
-    text: str, files: Mapping[str, str], upstream: Upstream
+    text: str, named: Collection[str], upstream: Upstream
 ) -> Iterator[tuple[int, str, str]]:
     """Yield each place where a part of nginx's configuration passes requests to `upstream`.
 
-    With the protocol and the directive that says so. Comments are to be gone.
+    With the protocol and the directive that says so. Comments are to be gone. named: its `groups`.
     """
-    named = groups(files, upstream)
     for hit in _PASS.finditer(text):
-        to = hit["to"].strip("\"' \n\t").removeprefix("http://").partition("/")[0]
-        if to in named or _is_at(hit[0], upstream):
+        if _target(hit) in named or _is_at(hit[0], upstream):
             protocol = "http" if hit["how"] == "proxy" else hit["how"]
             yield hit.start(), protocol, f"{hit['how']}_pass"
 

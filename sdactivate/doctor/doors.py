@@ -10,14 +10,16 @@ counts as a door only where the configuration of a front asks for it.
 import contextlib
 import os
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from sdactivate.access.processes import Process
 from sdactivate.doctor.host_state import HostState, InstalledFront
 from sdactivate.front_config import Naming
-from sdactivate.front_upstreams import Upstream, upstreams
+from sdactivate.front_upstreams import Upstream, groups, targets, upstreams
 
+T = TypeVar("T")
 _LISTEN = "0A"  # TCP_LISTEN of /proc/net/tcp
 
 
@@ -177,6 +179,34 @@ def naming(host: HostState, installed: InstalledFront, path: str) -> dict[str, s
         lambda: Naming((it, it[1]) for it in texts(host, installed).items()),
     )
     return dict(index.of(path))
+
+
+def concerning(host: HostState, installed: InstalledFront, upstream: Upstream) -> dict[str, str]:
+    """Return the files of a front's configuration that may pass requests to a socket.
+
+    They name it, or nginx's group of it. Of a port they are all files.
+    """
+    found = naming(host, installed, upstream.path) if upstream.path else texts(host, installed)
+    if upstream.path and installed.front.name == "nginx":
+        passing = host.machine.once(
+            ("files by target", installed.packaging.unit),
+            lambda: by_target(texts(host, installed).items(), lambda it: it[1]),
+        )
+        for name in groups(found, upstream):
+            found |= dict(passing.get(name, ()))
+    return found
+
+
+def by_target(things: Iterable[T], text: Callable[[T], str]) -> dict[str, list[T]]:
+    """Return parts of nginx's configuration by what each passes requests to.
+
+    text: what a part says.
+    """
+    found: dict[str, list[T]] = {}
+    for thing in things:
+        for target in targets(text(thing)):
+            found.setdefault(target, []).append(thing)
+    return found
 
 
 def _text(path: str) -> dict[str, str]:

@@ -191,8 +191,8 @@ class Machine:
 
     @cached_property
     def _lately(self) -> dict[str, list[Line]]:
-        """What was logged of those that run, or have begun to start, in the last hour."""
-        now = {it: self._an_hour_ago for it in self.services if self._state(it) == "active"}
+        """What was logged of all in the last hour, but for those that failed before that."""
+        now = {it: self._an_hour_ago for it in self.services if self._state(it) != "failed"}
         failed = {it: at for it, at in self._failed.items() if at >= self._an_hour_ago}
         return self._together(now | failed)
 

@@ -10,7 +10,7 @@ from sdactivate.doctor import advice, uwsgi_options
 from sdactivate.doctor.checks import served
 from sdactivate.doctor.checks.protocols import protocols
 from sdactivate.doctor.finding import Command, Lines
-from sdactivate.front_upstreams import Upstream, passes_to, spoken, upstreams
+from sdactivate.front_upstreams import Upstream, groups, spoken, targets, upstreams
 from sdactivate.systemd.unitfile import Unit, parse
 
 
@@ -102,8 +102,9 @@ def test_what_nginx_speaks_by_a_group_or_not() -> None:
         ("fastcgi", "fastcgi_pass")
     ]
     assert spoken("nginx", files, c) == []
-    assert passes_to("proxy_pass http://app;", files, a)
-    assert not passes_to("proxy_pass http://application;", files, a)
+    assert targets("proxy_pass http://app;") & {*groups(files, a)}
+    assert not targets("proxy_pass http://application;") & {*groups(files, a)}
+    assert not targets("# proxy_pass http://app;")
 
 
 @pytest.mark.parametrize(

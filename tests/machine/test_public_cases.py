@@ -116,6 +116,28 @@ def test_the_first_finding_is_the_cause(case: Case, installation: Installation) 
         assert settles(machine, case, "200")
 
 
+def test_each_service_has_its_own_findings(installation: Installation) -> None:
+    """Two without a socket unit, asked about together: neither is told of the other's socket."""
+    (case,) = (it for it in BROKEN if it.id == "B05")
+    with deployed(case, installation) as machine:
+        assert settles(machine, case, case.answer)
+        for path, text in case.files.items():
+            machine.write(
+                path.replace("mirror", "second").replace("enabled/site", "enabled/second"),
+                text.replace("mirror", "second").replace("listen 80", "listen 81"),
+            )
+        machine.run("sh", "-ec", "useradd --system second; systemctl daemon-reload")
+        machine.run("systemctl", "start", "second.service")
+        machine.run("systemctl", "reload", "nginx.service")
+        machine.wait(partial(machine.succeeds, "test", "-S", "/run/second/web.sock"), "its socket")
+        argv = (*machine.sdactivate, "doctor", "mirror", "second", "--format", "json")
+        found = json.loads(machine.run(*argv, check=False).stdout)
+        refused = [it["because"] for it in found if it["rule"] == "SDA102"]
+        assert len(refused) == 2
+        for name, because in zip(("mirror", "second"), refused, strict=True):
+            assert f"can't connect to /run/{name}/web.sock" in because
+
+
 @pytest.mark.parametrize("case", rows(WORKING))
 def test_of_what_works_nothing_is_said(case: Case, installation: Installation) -> None:
     with deployed(case, installation) as machine:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +14,13 @@ from sdactivate.access.bypass import bypasses_front, is_another_service
 from sdactivate.access.permissions import SEARCH, WRITE, Verdict, judge, permission
 from sdactivate.access.processes import Process
 from sdactivate.doctor.checks import common, own_sockets
-from sdactivate.doctor.doors import Door, doors, naming
+from sdactivate.doctor.doors import Door, by_target, concerning, doors
 from sdactivate.doctor.doors import own_sockets as made_itself
 from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit, Lines, restart
 from sdactivate.doctor.host_state import HostState, InstalledFront, Machine
 from sdactivate.doctor.private import grant
 from sdactivate.front_config import Naming
-from sdactivate.front_upstreams import Upstream, groups, passes_to, upstreams
+from sdactivate.front_upstreams import Upstream, groups, upstreams
 from sdactivate.peer_rules import PeerRule, kernel_version, needs
 from sdactivate.systemd.unitfile import Unit
 
@@ -62,8 +63,8 @@ def _refusals(case: Case, kind: str) -> Iterator[_Refusal]:
 
 def _all_refusals(case: Case) -> list[_Refusal]:
     """Those of every kind: asked for by several rules."""
-    sockets = tuple(unit.name for unit in case.sockets)
-    return case.running.machine.once(("refusals", sockets), lambda: list(_look(case)))
+    name = case.deployment.name
+    return case.running.machine.once(("refusals", name), lambda: list(_look(case)))
 
 
 def _look(case: Case) -> Iterator[_Refusal]:
@@ -321,7 +322,7 @@ def headers_not_believed(case: Case) -> Iterator[Hit]:
 
 
 def default_server(case: Case) -> Iterator[Hit]:
-    for installed, unit, own in _own(case):
+    for installed, unit, _, own in _own(case):
         front, packaging = installed.front, installed.packaging
         servers = case.running.machine.configuration(installed).servers
         for rival in front_config.in_the_way(front, packaging, servers, own.__contains__):
@@ -333,15 +334,18 @@ def default_server(case: Case) -> Iterator[Hit]:
             yield Hit(packaging.unit, rival.because, fix, unit, then)
 
 
-def own_servers(case: Case) -> Iterator[tuple[InstalledFront, front_config.Server, str]]:
-    """Yield each server of a front that passes requests to the deployment, and the unit there."""
-    for installed, unit, own in _own(case):
-        for server in case.running.machine.configuration(installed).servers:
-            if server in own:
-                yield installed, server, unit
+def own_servers(
+    case: Case,
+) -> Iterator[tuple[InstalledFront, front_config.Server, str, Upstream]]:
+    """Yield each server of a front that passes requests to the deployment, the unit, and where."""
+    for installed, unit, upstream, own in _own(case):
+        for server in sorted(own, key=lambda it: (it.file, it.line)):
+            yield installed, server, unit, upstream
 
 
-def _own(case: Case) -> Iterator[tuple[InstalledFront, str, set[front_config.Server]]]:
+def _own(
+    case: Case,
+) -> Iterator[tuple[InstalledFront, str, Upstream, set[front_config.Server]]]:
     """Yield each front, the unit of each socket, and the servers that pass requests to it."""
     host = case.running
     at = [(unit, path, 0) for unit, path in host.paths()]
@@ -351,30 +355,33 @@ def _own(case: Case) -> Iterator[tuple[InstalledFront, str, set[front_config.Ser
         for installed in host.fronts:
             seen = installed.packaging.path_inside(path)
             if seen is not None:
-                yield installed, unit, _servers(host, installed, Upstream("", 0, seen, port))
+                upstream = Upstream("", 0, seen, port)
+                at_door = ("servers", installed.packaging.unit, upstream)
+                own = host.machine.once(at_door, partial(_servers, host, installed, upstream))
+                yield installed, unit, upstream, own
 
 
 def _servers(
     host: HostState, installed: InstalledFront, upstream: Upstream
 ) -> set[front_config.Server]:
-    """Return the servers that pass requests on to a socket, by nginx's group of it or not.
-
-    Of many servers and files only those are looked at that name the socket.
-    """
+    """Return the servers that pass requests on to a socket, by nginx's group of it or not."""
     machine, front = host.machine, installed.front.name
-    files = machine.configuration(installed).files
     servers = machine.configuration(installed).servers
     if upstream.path:
         found = set(machine.servers_of(installed, upstream.path))
-        files = naming(host, installed, upstream.path)
     else:
         found = {
             server
             for server in servers
             if any(it.port == upstream.port for it in _upstreams(machine, front, server))
         }
-    if front == "nginx" and groups(files, upstream):
-        found |= {server for server in servers if passes_to(server.text, files, upstream)}
+    if front == "nginx":
+        passing = machine.once(
+            ("servers by target", installed.packaging.unit),
+            lambda: by_target(servers, lambda it: it.text),
+        )
+        for name in groups(concerning(host, installed, upstream), upstream):
+            found.update(passing.get(name, ()))
     return found
 
 

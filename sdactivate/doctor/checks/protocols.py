@@ -3,17 +3,18 @@
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from sdactivate.backends import BACKENDS
 from sdactivate.doctor import uwsgi_options
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.handling import options
-from sdactivate.doctor.doors import own_sockets, texts
+from sdactivate.doctor.checks.live_fronts import own_servers
+from sdactivate.doctor.doors import concerning, own_sockets
 from sdactivate.doctor.finding import Advice, Case, Hit
-from sdactivate.doctor.host_state import HostState, InstalledFront
+from sdactivate.doctor.host_state import HostState, InstalledFront, Machine
 from sdactivate.front_config import Server
-from sdactivate.front_upstreams import Spoken, Upstream, by_nginx, spoken
+from sdactivate.front_upstreams import Spoken, Upstream, by_nginx, groups, spoken
 from sdactivate.systemd.unitfile import Unit
 
 _WORDS = {
@@ -79,7 +80,9 @@ def _upstreams(case: Case) -> Iterator[tuple[Upstream, str]]:
 def _spoken(host: HostState, upstream: Upstream) -> Iterator[tuple[InstalledFront, Spoken]]:
     for installed in host.fronts:
         if installed.front.name in _WORDS:
-            for said in spoken(installed.front.name, texts(host, installed), upstream):
+            for said in spoken(
+                installed.front.name, concerning(host, installed, upstream), upstream
+            ):
                 yield installed, said
 
 
@@ -94,28 +97,40 @@ _INCLUDE = re.compile(r"^\s*include\s+([^;]+);", re.MULTILINE)
 
 
 def https_not_told(case: Case) -> Iterator[Hit]:
-    host = case.running
-    for installed in host.fronts:
-        if installed.front.name != "nginx":
+    told = set()
+    for installed, server, unit, upstream in own_servers(case):
+        if installed.front.name != "nginx" or server in told:
             continue
-        configuration = host.machine.configuration(installed)
-        files = configuration.files
         top = posixpath.dirname(installed.packaging.main)
-        # What is set for all servers
-        rest = "\n".join(files.values())
+        if (
+            _ENDS_TLS.search(server.text)
+            and _speaks_http(case.running, installed, server, upstream)
+            and not _is_told_to_all(case.running.machine, installed)
+            and not _TELLS.search(_with_includes(server, top))
+        ):
+            told.add(server)
+            yield _untold(installed, server, unit)
+
+
+def _is_told_to_all(machine: Machine, installed: InstalledFront) -> bool:
+    """Whether nginx's configuration says it outside of its servers, for all of them."""
+
+    def look() -> bool:
+        configuration = machine.configuration(installed)
+        rest = "\n".join(configuration.files.values())
         for server in configuration.servers:
             rest = rest.replace(server.text, "")
-        for server in configuration.servers if not _TELLS.search(rest) else ():
-            if not _ENDS_TLS.search(server.text) or _TELLS.search(_with_includes(server, top)):
-                continue
-            unit = next((it for up, it in _upstreams(case) if speaks_http(server, files, up)), "")
-            if unit:
-                yield _untold(installed, server, unit)
+        return _TELLS.search(rest) is not None
+
+    return machine.once(("tells all", installed.packaging.unit), look)
 
 
-def speaks_http(server: Server, files: Mapping[str, str], upstream: Upstream) -> bool:
+def _speaks_http(
+    host: HostState, installed: InstalledFront, server: Server, upstream: Upstream
+) -> bool:
     """Whether a server of nginx's passes requests on to `upstream` over HTTP."""
-    return any(word == "http" for _, word, _ in by_nginx(server.text, files, upstream))
+    named = groups(concerning(host, installed, upstream), upstream)
+    return any(word == "http" for _, word, _ in by_nginx(server.text, named, upstream))
 
 
 def _untold(installed: InstalledFront, server: Server, unit: str) -> Hit:

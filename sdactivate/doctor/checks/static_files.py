@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from sdactivate.access import words
-from sdactivate.access.path_walk import walk
 from sdactivate.access.permissions import SEARCH, Verdict, judge
 from sdactivate.access.processes import Process
 from sdactivate.doctor.checks.live_fronts import own_servers
 from sdactivate.doctor.finding import Case, Hit
-from sdactivate.doctor.host_state import InstalledFront
+from sdactivate.doctor.host_state import HostState, InstalledFront
 from sdactivate.doctor.private import grant
 from sdactivate.errors import Error
 
@@ -23,12 +22,14 @@ _SERVES: Mapping[str, re.Pattern[str]] = {
 
 
 def unreadable(case: Case) -> Iterator[Hit]:
-    for installed, server, unit in own_servers(case):
+    for installed, server, unit, _ in own_servers(case):
         pattern = _SERVES.get(installed.front.name)
         told: set[str] = set()
         for found in pattern.finditer(server.text) if pattern else ():
             path = found[1].strip()
-            verdict = next(filter(None, map(partial(_refusal, path), installed.workers)), None)
+            verdict = next(
+                filter(None, map(partial(_refusal, case.running, path), installed.workers)), None
+            )
             if verdict is None or verdict.node is None or verdict.node.path in told:
                 continue
             told.add(verdict.node.path)
@@ -36,9 +37,9 @@ def unreadable(case: Case) -> Iterator[Hit]:
             yield _unreadable(installed, path, verdict, server.file, line, unit)
 
 
-def _refusal(path: str, process: Process) -> Verdict | None:
+def _refusal(host: HostState, path: str, process: Process) -> Verdict | None:
     try:
-        verdict = judge(walk(path, process.root, SEARCH), process.identity)
+        verdict = judge(host.way(path, process.root, SEARCH), process.identity)
     except (Error, OSError):
         return None
     return None if verdict.allowed or verdict.by == "error" else verdict
