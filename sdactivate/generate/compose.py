@@ -15,7 +15,6 @@ from sdactivate.generate.containers import Container
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
 from sdactivate.generate.timers import Commands
-from sdactivate.settings import resolve
 from sdactivate.site import Site
 
 
@@ -129,7 +128,6 @@ def stack(
 
 def _shared(made: Container, image: str, secrets: list[tuple[str, str]]) -> dict[str, Any]:
     """Return what every service is told; `secrets`: by which name it sees each, and whose it is."""
-    quota = made.site.cpu_quota.removesuffix("%")
     return {
         "site": made.site,
         "made": made,
@@ -137,6 +135,6 @@ def _shared(made: Container, image: str, secrets: list[tuple[str, str]]) -> dict
         "user": containers.USER,
         "secrets": secrets,
         "env_files": made.site.env_file,
-        "start": int(resolve({}, made.site.settings, {}).start_timeout),
-        "cpus": f"{int(quota) / 100:g}" if quota else "",
+        "start": made.start,
+        "cpus": f"{made.cpu_percent / 100:g}" if made.cpu_percent else "",
     }

@@ -53,6 +53,11 @@ _INTERNET = frozenset(_EVERY)
 _NAME = re.compile("[a-z]([a-z0-9-]{0,50}[a-z0-9])?")
 
 
+def start_seconds(site: Site) -> int:
+    """Return how many seconds a site may take to become ready."""
+    return int(resolve({}, site.settings, {}).start_timeout)
+
+
 class Port(NamedTuple):
     """Where a container listens."""
 
@@ -139,6 +144,16 @@ class Container(NamedTuple):
     def memory(self) -> str:
         """The limit of its memory, with the letters of systemd; "": none."""
         return memory(self.site.memory_max)
+
+    @property
+    def cpu_percent(self) -> int:
+        """The limit of its processor time, 100 for one processor; 0: none."""
+        return int(self.site.cpu_quota.removesuffix("%") or 0)
+
+    @property
+    def start(self) -> int:
+        """Seconds that it may take to become ready."""
+        return start_seconds(self.site)
 
     @property
     def health(self) -> list[str]:

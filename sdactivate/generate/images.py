@@ -13,7 +13,6 @@ from sdactivate import external_servers
 from sdactivate.generate import containers, units, warnings
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
-from sdactivate.settings import resolve
 from sdactivate.site import Site
 from sdactivate.systemd.escape import Escaped, word
 
@@ -40,7 +39,7 @@ def dockerfile(site: Site, target: Target, *, base_image: str = "") -> Output:
         environment=[Escaped(_docker_variable(v)) for v in units.environment(own)],
         ports=[port.number for port in made.ports],
         health=Escaped(json.dumps(made.health)) if made.probe else None,
-        start=int(resolve({}, own.settings, {}).start_timeout),
+        start=containers.start_seconds(own),
         entry=Escaped(json.dumps([containers.PYTHON, "-m", "sdactivate"])),
         command=Escaped(json.dumps(made.arguments)),
     )

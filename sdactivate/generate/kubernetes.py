@@ -22,7 +22,6 @@ from sdactivate.generate.containers import Container, Port
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
 from sdactivate.generate.timers import Commands
-from sdactivate.settings import resolve
 from sdactivate.site import Site
 from sdactivate.systemd.escape import Escaped
 
@@ -85,7 +84,6 @@ def kubernetes(
 
 def _shared(made: Container, image: str) -> dict[str, Any]:
     """Return what every pod of the site has, for pod.yaml.j2."""
-    quota = made.site.cpu_quota.removesuffix("%")
     return {
         "made": made,
         "name": made.site.name,
@@ -95,8 +93,8 @@ def _shared(made: Container, image: str) -> dict[str, Any]:
         "secrets": containers.secrets(made.site),
         "secrets_directory": containers.SECRETS,
         "env_secrets": _env_secrets(made),
-        "start": int(resolve({}, made.site.settings, {}).start_timeout),
-        "cpus": f"{int(quota) * 10}m" if quota else "",
+        "start": made.start,
+        "cpus": f"{made.cpu_percent * 10}m" if made.cpu_percent else "",
     }
 
 

@@ -289,6 +289,7 @@ def test_the_schema_of_the_findings_says_all_that_is_printed(tmp_path: Path) -> 
     FINDINGS.validate([printed | {"a name of a later version": 1}])
 
 
+@pytest.mark.by_hand
 @pytest.mark.skipif("SARIF_SCHEMA" not in os.environ, reason="OASIS's file isn't ours to bring")
 def test_sarif_is_what_the_standard_s_own_schema_says(tmp_path: Path) -> None:
     """SARIF_SCHEMA=sarif-schema-2.1.0.json: of each broken setup, and with causes and effects."""
