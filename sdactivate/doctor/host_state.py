@@ -253,13 +253,13 @@ class HostState:
     def keeps_failing(self, unit: str) -> bool:
         """Return whether systemd has started a unit again moments ago, since it had just failed.
 
-        Whoever starts it by hand has begun anew: NRestarts is 0 then.
+        One that somebody has started by hand meanwhile has begun anew.
         """
         began = self.began(unit)
         if self.property(unit, "NRestarts") in ("0", "") or time.time() - began > _MOMENTS:
             return False
         lines = self._logged(unit, f"--since=@{began - _MOMENTS:.0f}")
-        return any(it.by_systemd and ": Failed with result " in it.text for it in lines)
+        return is_started_again([it.text for it in lines if it.by_systemd])
 
     def why(self, unit: str) -> Cause | None:
         """Return why a unit's last start failed, as systemd and its processes have logged it."""
@@ -356,6 +356,20 @@ def _lines(written: str) -> list[Line]:
     by_systemd = _is_systemds(entry)
     texts = message.splitlines()[-MOST_LINES:]
     return [Line(it, by_systemd, start) for it in texts if not by_systemd or matters(it)]
+
+
+def is_started_again(lines: Iterable[str]) -> bool:
+    """Return whether a start is systemd's own, after a failure: by what it has logged of a unit.
+
+    Whoever restarts a unit by hand stops it first, or comes before systemd has scheduled its start.
+    """
+    again = False
+    for line in lines:
+        if ": Failed with result " in line or line.startswith("Stopping "):
+            again = False
+        elif ": Scheduled restart job, " in line:
+            again = True
+    return again
 
 
 def _lies_in(path: str, directory: str) -> bool:

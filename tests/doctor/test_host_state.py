@@ -17,7 +17,13 @@ from sdactivate.doctor.checks.live_services import _wanted, denials
 from sdactivate.doctor.checks.services import hidden_home
 from sdactivate.doctor.doors import Door
 from sdactivate.doctor.finding import Case, Command
-from sdactivate.doctor.host_state import HostState, InstalledFront, newest_lines, stamp
+from sdactivate.doctor.host_state import (
+    HostState,
+    InstalledFront,
+    is_started_again,
+    newest_lines,
+    stamp,
+)
 from sdactivate.doctor.last_start import MOST_LINES, Line
 from sdactivate.fronts import FRONTS
 from sdactivate.systemd.unitfile import Unit, parse
@@ -229,6 +235,23 @@ def test_lines_of_many_entries_are_bounded() -> None:
     ignored = entry("No x, ignoring: y\nwhy", UNIT="w", _PID="1", INVOCATION_ID="i")
     assert newest_lines([ignored], 9) == [Line("why", by_systemd=True, start="i")]
     assert newest_lines(["{", entry("x")], 9) == [Line("x")]
+
+
+FAILED, AGAIN = "a: Failed with result 'exit-code'.", "a: Scheduled restart job, restart counter"
+
+
+@pytest.mark.parametrize(
+    ("lines", "again"),
+    [
+        ([FAILED, AGAIN, "Stopped a.", "Started a."], True),
+        ([FAILED, "Started a."], False),  # by hand, while it waits
+        ([FAILED, AGAIN, "Stopped a.", "Started a.", FAILED, "Started a."], False),
+        ([FAILED, AGAIN, "Started a.", "Stopping a...", "Stopped a.", "Started a."], False),
+        (["Started a."], False),
+    ],
+)
+def test_who_has_started_it_again(lines: list[str], again: bool) -> None:
+    assert is_started_again(lines) is again
 
 
 APP = "[Service]\nUser=nobody\nWorkingDirectory={}\nExecStart=/bin/true {}\n"

@@ -106,7 +106,7 @@ def _failed(host: HostState, service: Unit, reason: str) -> Hit:
     cause = host.why(service.name)
     fix: Fix = Command(("journalctl", "--unit", service.name, "--lines=50"))
     if cause is None:
-        return Hit(service.name, reason, fix)
+        return Hit(service.name, reason, advice.fix(reason, service) or fix)
     named = _named(service, cause)
     if cause.kind == "not-ready":
         said = f"; {common.server(service) or 'the program'} has not said that it is ready"
