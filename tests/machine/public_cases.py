@@ -368,11 +368,11 @@ backend ticker
         answer="503",
         finds="SDA106",
         says="their root is /var/lib/haproxy",
-        fix="make its socket at /var/lib/haproxy/ticker.sock",
+        fix="install -d -o ticker /var/lib/haproxy/ticker, let ticker.service make its socket there",
         done=f"""
-sed -i s,unix:/tmp/ticker.sock,unix:/var/lib/haproxy/ticker.sock, {UNITS}/ticker.service
-sed -i s,unix@/tmp/ticker.sock,unix@/ticker.sock, /etc/haproxy/haproxy.cfg
-chown ticker /var/lib/haproxy
+install -d -o ticker /var/lib/haproxy/ticker
+sed -i s,unix:/tmp/ticker.sock,unix:/var/lib/haproxy/ticker/web.sock, {UNITS}/ticker.service
+sed -i s,unix@/tmp/ticker.sock,unix@/ticker/web.sock, /etc/haproxy/haproxy.cfg
 systemctl daemon-reload
 systemctl restart ticker.service
 systemctl reload haproxy.service
@@ -806,7 +806,7 @@ systemctl reload nginx.service
             "uwsgi-emperor.service",
             f"""
 [Service]
-ExecStartPre=/bin/mkdir -p /run/uwsgi
+ExecStartPre=/usr/bin/install -d -m 1777 /run/uwsgi
 ExecStart={BIN}/uwsgi --emperor /etc/uwsgi.d --emperor-tyrant
 KillSignal=SIGQUIT
 Restart=always
@@ -835,11 +835,6 @@ systemctl start uwsgi-emperor nginx
         finds="SDA141",
         says="starts no vassal whose file is root's",
         fix="chown search: /etc/uwsgi.d/search.ini",
-        done="""
-chown search: /etc/uwsgi.d/search.ini
-install -d -o search /run/uwsgi
-systemctl restart uwsgi-emperor
-""",
     ),
     Case(
         "B20",
