@@ -365,13 +365,13 @@ class HostState:
     def keeps_failing(self, unit: str) -> bool:
         """Return whether systemd has started a unit again moments ago, since it had just failed.
 
-        Whoever starts it by hand has begun anew: NRestarts is 0 then.
+        One that somebody has started by hand meanwhile has begun anew.
         """
         began = self.began(unit)
         if self.property(unit, "NRestarts") in ("0", "") or time.time() - began > _MOMENTS:
             return False
         lines = unit_logs.of_unit(unit, began - _MOMENTS)
-        return any(it.by_systemd and ": Failed with result " in it.text for it in lines)
+        return is_started_again([it.text for it in lines if it.by_systemd])
 
     def why(self, unit: str) -> Cause | None:
         """Return why a unit's last start failed, as systemd and its processes have logged it."""
@@ -399,6 +399,20 @@ class HostState:
         """Return what a front has logged since then: of the socket at `path`, if one is named."""
         found = self.machine.front_log_of(installed, path)
         return [line for when, line in found if not when or when >= int(since)]
+
+
+def is_started_again(lines: Iterable[str]) -> bool:
+    """Return whether a start is systemd's own, after a failure: by what it has logged of a unit.
+
+    Whoever restarts a unit by hand stops it first, or comes before systemd has scheduled its start.
+    """
+    again = False
+    for line in lines:
+        if ": Failed with result " in line or line.startswith("Stopping "):
+            again = False
+        elif ": Scheduled restart job, " in line:
+            again = True
+    return again
 
 
 def _lies_in(path: str, directory: str) -> bool:

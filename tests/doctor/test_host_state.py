@@ -19,7 +19,12 @@ from sdactivate.doctor.checks.live_services import _wanted, denials
 from sdactivate.doctor.checks.services import hidden_home
 from sdactivate.doctor.doors import Door
 from sdactivate.doctor.finding import Case, Command
-from sdactivate.doctor.host_state import HostState, InstalledFront, stamp
+from sdactivate.doctor.host_state import (
+    HostState,
+    InstalledFront,
+    is_started_again,
+    stamp,
+)
 from sdactivate.doctor.last_start import MOST_LINES, Line
 from sdactivate.doctor.unit_logs import newest_lines
 from sdactivate.fronts import FRONTS
@@ -258,6 +263,23 @@ def test_any_entries_of_the_journal_are_read(entries: list[str]) -> None:
 def test_a_message_that_is_no_text_is_read_as_far_as_it_is_some() -> None:
     binary = json.dumps({"MESSAGE": list(b"a\xff\x1b[31m\0b\n"), "_COMM": ["x", "y"], "UNIT": "w"})
     assert [it.text for it in newest_lines([binary], 9)] == ["a\ufffd\x1b[31m\0b"]
+
+
+FAILED, AGAIN = "a: Failed with result 'exit-code'.", "a: Scheduled restart job, restart counter"
+
+
+@pytest.mark.parametrize(
+    ("lines", "again"),
+    [
+        ([FAILED, AGAIN, "Stopped a.", "Started a."], True),
+        ([FAILED, "Started a."], False),  # by hand, while it waits
+        ([FAILED, AGAIN, "Stopped a.", "Started a.", FAILED, "Started a."], False),
+        ([FAILED, AGAIN, "Started a.", "Stopping a...", "Stopped a.", "Started a."], False),
+        (["Started a."], False),
+    ],
+)
+def test_who_has_started_it_again(lines: list[str], again: bool) -> None:
+    assert is_started_again(lines) is again
 
 
 APP = "[Service]\nUser=nobody\nWorkingDirectory={}\nExecStart=/bin/true {}\n"

@@ -66,11 +66,12 @@ def elsewhere(service: Unit, door: Door) -> str:
     """Return where a service's own socket should lie instead, and what has to say so."""
     asker = door.askers[0]
     chroot = asker.installed.packaging.chroot
-    inside = f"/{service.prefix}.sock"
+    inside = f"/{service.prefix}/web.sock"
     path = f"{chroot}{inside}" if chroot else f"/run/{service.prefix}/web.sock"
     bind = BINDS.get(common.server(service), "the path {}").format(path)
     made = (
-        f"let {service.name} make its socket at {path} ({bind})"
+        f"install -d -o {common.user(service)} {chroot}/{service.prefix}, let {service.name} make "
+        f"its socket there ({bind})"
         if chroot
         else f"let {service.name} make its socket in a directory of its own "
         f"(RuntimeDirectory={service.prefix} in [Service], and {bind})"

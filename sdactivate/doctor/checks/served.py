@@ -147,6 +147,7 @@ def _vassals(service: Unit, lines: list[str]) -> Iterator[Hit]:
             f"in tyrant mode uWSGI's emperor starts no vassal whose file is root's, and takes the "
             f"user from that file's owner: {path} is not started",
             grant(("chown", f"{user[-1]}:"), path, told) if user else Advice(told),
+            then=f"systemctl restart {service.name}",
         )
     for vassal in dict.fromkeys(it["vassal"] for it in map(_CURSED.search, lines) if it):
         why = cause([Line(it) for it in lines])
