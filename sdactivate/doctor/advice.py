@@ -73,6 +73,12 @@ def _pidfile(unit: Unit | None, found: re.Match[str]) -> Fix:
 
 
 def _denied(unit: Unit | None, found: re.Match[str]) -> Fix:
+    if unit and common.is_dynamic(unit):  # nothing is its own for longer than it runs
+        return Advice(
+            f"let the application write to the directory that systemd keeps for {unit.name} "
+            f"(StateDirectory={unit.prefix} is /var/lib/{unit.prefix}), or give the service a "
+            f"fixed user (User=, DynamicUser=no) that may write to {found['path']}"
+        )
     user = common.user(unit) if unit else "the service's user"
     return Advice(
         f"let {user} have {found['path']} (chown {user} {found['path']}), or let the application "

@@ -71,8 +71,13 @@ def by_watchdog(cause: Finding, effect: Finding) -> bool:
 
 
 def by_name(cause: Finding, effect: Finding) -> bool:
-    """The service failed because it asked for the name of its user."""
+    """The service failed, or its requests, because it asked for the name of its user."""
     return same_unit(cause, effect) and "uid not found" in effect.because
+
+
+def by_its_file(cause: Finding, effect: Finding) -> bool:
+    """What failed named a file in the directory of the cause."""
+    return bool(cause.path) and f"'{cause.path.rstrip('/')}/" in effect.because
 
 
 def by_start_limit(cause: Finding, effect: Finding) -> bool:
@@ -150,7 +155,8 @@ TABLE: tuple[Row, ...] = (
     Row("SDA022", ("SDA110",), same_unit),
     Row("SDA022", ("SDA113",), on_the_way),
     Row("SDA113", ("SDA110",), same_unit),
-    Row("SDA129", ("SDA110",), by_name),
+    Row("SDA129", ("SDA110", "SDA145"), by_name),
+    Row("SDA130", ("SDA145",), by_its_file),
     Row("SDA114", ("SDA110",), same_unit),
     Row("SDA110", ("SDA107", "SDA109", "SDA125"), same_site),
     Row("SDA014", ("SDA109",), same_unit),

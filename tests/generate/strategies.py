@@ -74,6 +74,7 @@ def texts(option: Any) -> st.SearchStrategy[str]:
         "env": st.builds("{}={}".format, st.sampled_from(["A", "PATH", "x_1"]), HOSTILE),
         "command": _COMMANDS,
         "by-hand": _COMMANDS.map(lambda text: text.replace("clear", "migrate", 1)),
+        "once-on": st.sampled_from(["web1", "web1.example.org"]),
         "member": st.sampled_from(["www-data", "nobody"]),
         "allow-syscall": st.sampled_from(["listen", "@keyring"]),
         "every": st.sampled_from(["daily", "Mon 04:00", "*:0/15", "Mon..Fri *-*-* 10:00:00 UTC"])

@@ -148,7 +148,7 @@ def test_the_same_in_json(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ('{"sites": {"a": {"thread": 4}}}', ": sites.a.thread: there is no such key; did you mean"),
-        ('{"sites": {"a": {"app": null}}}', ": sites.a.app: a string is wanted"),
+        ('{"sites": {"a": {"app": null}}}', ": sites.a.app: the value is not a string"),
         ('{"sites": {"a": {}},\n"sites": {}}', ":1: JSON: the key 'sites' is there twice"),
         ('{"sites": {"a": {"threads": NaN}}}', ":1: JSON: NaN is not a value"),
         ('{"sites":\n{"a": {"app": "\\ud800"}}}', ":2: JSON: \\ud800 is not a character"),

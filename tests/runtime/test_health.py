@@ -258,7 +258,7 @@ def test_a_page_that_django_serves(django: Any) -> None:
 )
 def test_what_is_not_a_page(text: str) -> None:
     with pytest.raises(
-        UsageError, match=r"SDACTIVATE_HEALTH=.*: not the path or the URL of a page"
+        UsageError, match=r"SDACTIVATE_HEALTH=.* is not the path or the URL of a page"
     ):
         resolve({}, {}, {"SDACTIVATE_HEALTH": text})
 

@@ -153,7 +153,7 @@ def test_a_reload_signals_nothing_that_does_not_serve(capfd: pytest.CaptureFixtu
     assert "there is no process" in capfd.readouterr().err
     for text in ("nan", "-1", "x"):
         assert main(["reload", "1", f"--timeout={text}"]) == 2
-        assert f"--timeout {text!r}: " in capfd.readouterr().err
+        assert f"--timeout {text!r} is not a time span" in capfd.readouterr().err
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may signal what may not signal it")
