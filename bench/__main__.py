@@ -3,9 +3,10 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,32 @@ def save(directory: Path, name: str, result: dict[str, Any]) -> None:
     print(f"written: {path}", file=sys.stderr)
 
 
+def keep(directory: Path, name: str, part: str, result: dict[str, Any]) -> None:
+    """Write one part of a result into its file, and leave the other parts there as they are."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}.json"
+    parts = kept(directory, name)
+    parts[part] = {"machine": machine.describe(), **result}
+    path.write_text(json.dumps({"parts": parts}, indent=1) + "\n")
+    print(f"written: {path}, {part}", file=sys.stderr)
+
+
+def kept(directory: Path, name: str) -> dict[str, Any]:
+    """The parts of a result that have been measured."""
+    path = directory / f"{name}.json"
+    found: dict[str, Any] = json.loads(path.read_text()).get("parts", {}) if path.exists() else {}
+    return found
+
+
+def wanted(options: argparse.Namespace, name: str) -> Iterator[str]:
+    """The parts to measure; with --resume only those that this commit's results do not have."""
+    there = kept(options.out, name)
+    for part in options.parts:
+        last = there.get(part, {}).get("machine", {})
+        if not (options.resume and last.get("commit") == machine.commit()):
+            yield part
+
+
 def run_load(options: argparse.Namespace) -> None:
     with bench() as place:
         result = matrix.rounds(
@@ -51,10 +78,11 @@ def run_load(options: argparse.Namespace) -> None:
 
 
 def run_ratios(options: argparse.Namespace) -> None:
-    with bench() as place:
-        turns, known = 4 if options.quick else options.turns, ratios.COMPARISONS
-        result = ratios.measure(place, known, turns, options.seconds)
-    save(options.out, "ratios", result)
+    turns = 4 if options.quick else options.turns
+    for part in wanted(options, "ratios"):
+        with bench() as place:
+            result = ratios.measure(place, ratios.PARTS[part], turns, options.seconds)
+        keep(options.out, "ratios", part, result)
 
 
 def run_before(options: argparse.Namespace) -> None:
@@ -121,11 +149,24 @@ def run_generate(options: argparse.Namespace) -> None:
     save(options.out, "generate", result)
 
 
+def run_doctor(options: argparse.Namespace) -> None:
+    from bench import doctor  # the tests' machine, too
+
+    turns, sites = (1, 60) if options.quick else (options.rounds, options.sites)
+    save(options.out, "doctor", doctor.rounds(turns, sites, options.before))
+
+
 def run_releases(options: argparse.Namespace) -> None:
     from bench import releases  # the tests' machine, too
 
     times = 2 if options.quick else options.times
     save(options.out, "releases", releases.rounds(times, options.site))
+
+
+def run_drain(options: argparse.Namespace) -> None:
+    from bench import drain  # the tests' machine, too
+
+    save(options.out, "drain", drain.rounds(2 if options.quick else options.times))
 
 
 def run_hup(options: argparse.Namespace) -> None:
@@ -156,9 +197,11 @@ def run_memory(options: argparse.Namespace) -> None:
 
 
 def run_latency(options: argparse.Namespace) -> None:
-    with bench() as place:
-        result = latency.measure(place, 1 if options.quick else options.turns, options.quick)
-    save(options.out, "latency", result)
+    turns = 1 if options.quick else options.turns
+    for part in wanted(options, "latency"):
+        with bench() as place:
+            result = latency.measure(place, part, turns, options.quick)
+        keep(options.out, "latency", part, result)
 
 
 def run_report(options: argparse.Namespace) -> None:
@@ -192,7 +235,12 @@ def parser() -> argparse.ArgumentParser:
     others = verb("hosts", run_hosts, "restarts under load of what --server offers")
     asleep = verb("idle", run_idle, "sites that nobody asks for, and leaving when idle (root)")
     written = verb("generate", run_generate, "many sites from a file, and a daemon-reload (root)")
+    examined = verb("doctor", run_doctor, "the doctor over hundreds of sites (root)")
+    examined.add_argument("--sites", type=int, default=500)
+    examined.add_argument("--before", type=Path, metavar="DIR", help="another checkout, in turns")
     day_two = verb("releases", run_releases, "releases and rollbacks under load (root)")
+    going = verb("drain", run_drain, "how soon a balancer sees a machine go and fail (root)")
+    going.add_argument("--times", type=int, default=20, help="of each")
     signalled = verb(
         "hup", run_hup, "restarts and HUP reloads of uvicorn, hypercorn, granian (root)"
     )
@@ -208,9 +256,14 @@ def parser() -> argparse.ArgumentParser:
     waits = verb("latency", run_latency, "what requests wait for each other, 8 threads against 1")
     waits.add_argument("--turns", type=int, default=9, help="bursts of each server in each cell")
     verb("report", run_report, "tables and plots from the results")
+    for made, parts in ((beside, ratios.PARTS), (waits, latency.PARTS)):
+        some(made, "parts", list(parts))
+        made.add_argument(
+            "--resume", action="store_true", help="only parts that were not measured at this commit"
+        )
     for made in (load, cold, again):
         some(made, "servers", list(SERVERS))
-    for made in (load, cold, costs, written):
+    for made in (load, cold, costs, written, examined):
         made.add_argument("--rounds", type=int, default=5)
     for made, turns, seconds in ((beside, 24, 0.25), (changed, 24, 0.25), (several, 8, 2.0)):
         made.add_argument("--turns", type=int, default=turns, help="of each in a comparison")
@@ -235,6 +288,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers are stopped then, too
     options = parser().parse_args()
     options.run(options)
 

@@ -13,12 +13,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.load import Running
-from bench.process import LOAD_CORE, Failed, python
+from bench.process import LOAD_CORE, Address, Failed, free_port, python
 from bench.wire import HEADERS, PATH, QUERY
 
 # What nginx itself says of a request; what the browser says, it passes on as HTTP_*.
@@ -53,7 +53,7 @@ http {{
 """
 
 SITE = """\
-upstream site {{ server unix:{socket} max_fails=0; {keepalive} }}
+upstream site {{ server {address} max_fails=0; {keepalive} }}
 server {{ listen 127.0.0.1:{port}; location / {{ {location} }} }}
 """
 KEPT = ("http", "fastcgi")
@@ -93,18 +93,13 @@ def location(protocol: str) -> str:
     return f"{kind}_pass site; {kind}_buffering off; {params}{length}{keep}"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
-def nginx(upstream: Path, protocol: str) -> Iterator[int]:
-    """nginx in front of the socket `upstream`; gives the port it listens on."""
+def nginx(upstream: Address, protocol: str) -> Iterator[int]:
+    """nginx in front of the server at `upstream`; gives the port it listens on."""
     keepalive = "keepalive 16; keepalive_requests 1000000000;" if protocol in KEPT else ""
+    address = f"127.0.0.1:{upstream}" if isinstance(upstream, int) else f"unix:{upstream}"
     port = free_port()
-    site = SITE.format(port=port, socket=upstream, location=location(protocol), keepalive=keepalive)
+    site = SITE.format(port=port, address=address, location=location(protocol), keepalive=keepalive)
     with running(port, site):
         yield port
 
@@ -180,10 +175,20 @@ def report(text: str) -> dict[str, Any]:
     return found
 
 
-def through_nginx(server: Running, seconds: float, connections: int = 8) -> dict[str, Any]:
-    """The same as Running.direct, with nginx and wrk in place of our own load generator."""
+Turn = Callable[[float], dict[str, Any]]
+
+
+@contextlib.contextmanager
+def before(server: Running, connections: int = 8) -> Iterator[Turn]:
+    """nginx in front of a server; gives what loads it by wrk for some seconds."""
     script = server.bench.directory / "wrk.lua"
     script.write_text(SCRIPT)
-    with nginx(server.bench.socket, server.case.protocol) as port:
-        server.bench.load(server.case.protocol, t=str(seconds / 4))
-        return server.measured(lambda: wrk(port, script, seconds, connections))
+    with nginx(server.address, server.case.protocol) as port:
+        yield lambda seconds: server.measured(lambda: wrk(port, script, seconds, connections))
+
+
+def through_nginx(server: Running, seconds: float) -> dict[str, Any]:
+    """The same as Running.direct, with nginx and wrk in place of our own load generator."""
+    with before(server) as turn:
+        server.load(t=str(seconds / 4))
+        return turn(seconds)

@@ -39,10 +39,10 @@ for kind in ("socket", "service"):
 """
 
 
-def wheel(directory: str) -> Path:
-    """The wheel of this checkout, which the machine gets."""
+def wheel(directory: str, checkout: Path = ROOT) -> Path:
+    """The wheel of a checkout, this one if no other is named: what the machine gets."""
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", directory]
-    subprocess.run([*build, str(ROOT)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*build, str(checkout)], check=True, stdout=subprocess.DEVNULL)
     (built,) = Path(directory).glob("*.whl")
     return built
 

@@ -18,7 +18,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ from bench.wire import PARAMS, PROTOCOLS
 Row = dict[str, Any]
 BURST, LONG, QUIET = 0.3, 5.0, 5.0  # seconds
 CONNECTIONS = (4, 8, 16, 64)
-PLACES = ("pinned", "not pinned", "half a core")
+PLACES = {"pinned": "pinned", "any": "not pinned", "half": "half a core"}
+LENGTHS = {"bursts": BURST, "runs": LONG}
 COMPUTING = (2, 3, 5)
 RATE, FOR = 20, 60.0  # requests a second of the mixed site, and seconds
 GUARD = 600.0
@@ -99,32 +100,30 @@ def disturbed(place: str, servers: list[Running]) -> Iterator[None]:
             os.waitpid(other, 0)
 
 
-def bursts(bench: Bench, turns: int, quiet: float) -> Iterator[Row]:
-    """The slowest hundredth with eight threads in terms of one thread's."""
+def bursts(bench: Bench, turns: int, quiet: float, place: str, seconds: float) -> Iterator[Row]:
+    """The slowest hundredth with eight threads in terms of one thread's, as `place` says."""
     cases = [Case("sdactivate", "http", "djmw", 1, threads) for threads in (8, 1)]
     with contextlib.ExitStack() as stack:
         servers = {case: stack.enter_context(beside(bench, case)) for case in cases}
         for server in servers.values():
             turn(server, 1.0)  # to warm up
-        for place in PLACES:
-            with disturbed(place, list(servers.values())):
-                for seconds in (BURST, LONG):
-                    for connections in CONNECTIONS:
-                        found: dict[Any, list[float]] = {case: [] for case in cases}
-                        for case in in_turns(cases, turns):
-                            time.sleep(quiet)
-                            report = turn(servers[case], seconds, connections)
-                            found[case].append(report["p99_us"] / 1000)
-                        several, one = (statistics.median(found[case]) for case in cases)
-                        yield {
-                            "place": place,
-                            "seconds": seconds,
-                            "connections": connections,
-                            "eight_ms": several,
-                            "one_ms": one,
-                            "ratio": several / one,
-                            "goal": 1.5,
-                        }
+        stack.enter_context(disturbed(place, list(servers.values())))
+        for connections in CONNECTIONS:
+            found: dict[Any, list[float]] = {case: [] for case in cases}
+            for case in in_turns(cases, turns):
+                time.sleep(quiet)
+                report = turn(servers[case], seconds, connections)
+                found[case].append(report["p99_us"] / 1000)
+            several, one = (statistics.median(found[case]) for case in cases)
+            yield {
+                "place": place,
+                "seconds": seconds,
+                "connections": connections,
+                "eight_ms": several,
+                "one_ms": one,
+                "ratio": several / one,
+                "goal": 1.5,
+            }
 
 
 def mixed(server: Running, seconds: float) -> Row:
@@ -150,14 +149,43 @@ def mixed(server: Running, seconds: float) -> Row:
     return {"requests": len(threads), "p50_ms": p50, "p99_ms": p99, "ratio": p99 / p50, "goal": 3}
 
 
-def measure(bench: Bench, turns: int, quick: bool) -> Row:
-    """Return all rows; `turns` of each cell."""
-    result: Row = {"turns": turns, "quiet_s": 0.5 if quick else QUIET}
+@contextlib.contextmanager
+def mixed_site(bench: Bench) -> Iterator[Running]:
     with beside(bench, Case("sdactivate", "scgi", "mixed", 1, 8)) as server:
-        result["beside"] = list(said(beside_computing(server, 1 if quick else 5)))
-        result["mixed"] = list(said(iter([mixed(server, 5 if quick else FOR)])))
-    result["bursts"] = list(said(bursts(bench, turns, result["quiet_s"])))
-    return result
+        yield server
+
+
+def beside_part(bench: Bench, turns: int, quick: bool) -> Iterator[Row]:
+    with mixed_site(bench) as server:
+        yield from beside_computing(server, 1 if quick else 5)
+
+
+def mixed_part(bench: Bench, turns: int, quick: bool) -> Iterator[Row]:
+    with mixed_site(bench) as server:
+        yield mixed(server, 5 if quick else FOR)
+
+
+def bursts_part(place: str, seconds: float) -> Part:
+    return lambda bench, turns, quick: bursts(bench, turns, 0.5 if quick else QUIET, place, seconds)
+
+
+# Each takes a quarter of an hour at most
+Part = Callable[[Bench, int, bool], Iterator[Row]]
+PARTS: dict[str, Part] = {
+    "beside": beside_part,
+    "mixed": mixed_part,
+    **{
+        f"{kind}-{name}": bursts_part(place, seconds)
+        for kind, seconds in LENGTHS.items()
+        for name, place in PLACES.items()
+    },
+}
+
+
+def measure(bench: Bench, name: str, turns: int, quick: bool) -> Row:
+    """Return the rows of one part; `turns` of each cell."""
+    rows = list(said(PARTS[name](bench, turns, quick)))
+    return {"turns": turns, "quiet_s": 0.5 if quick else QUIET, "rows": rows}
 
 
 def said(rows: Iterator[Row]) -> Iterator[Row]:

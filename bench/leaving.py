@@ -60,7 +60,7 @@ def cell(
         stack.callback(activator.close)
         address, spoken = str(bench.socket), protocol
         if via != "socket":
-            nginx = {"nginx": front.nginx, "generated": front.generated}[via]
+            nginx = front.generated if via == "generated" else front.nginx
             address, spoken = str(stack.enter_context(nginx(bench.socket, protocol))), "http"
         with clients(address, spoken) as found:
             time.sleep(0.5)  # until the clients run

@@ -1,15 +1,17 @@
-/* A closed loop of clients on a unix socket: the load for `python -m bench`.
+/* A closed loop of clients: the load for `python -m bench`.
  *
  *   load -s SOCKET -r FILE -p close|http|fastcgi -b TEXT [-c 8] [-n REQUESTS] [-t SECONDS]
  *        [-w MS] [-j MS]
  *
- * FILE holds the bytes of one complete request; each of the -c connections sends it, waits for the
- * whole answer, and sends it again (after -w milliseconds and by
- * chance up to -j more), until -n answers have come, -t seconds
- * have passed or SIGTERM comes. What is under way then is waited for, 10 seconds at most. How the
- * end of an answer is told:
+ * SOCKET is the path of a unix socket, or a port of 127.0.0.1.
  *
- *   close     the server closes the connection (SCGI, uwsgi, HTTP with Connection: close)
+ * FILE holds the bytes of one complete request; each of the -c connections sends it, waits for the
+ * whole answer, and sends it again (after -w milliseconds and up to -j more at random), until -n
+ * answers have come, -t seconds have passed or SIGTERM comes. What is under way then is waited for,
+ * 10 seconds at most. How the end of an answer is told:
+ *
+ *   close     the server closes the connection (SCGI, uwsgi, HTTP with Connection: close); what has
+ *             come by then must be as long as a Content-Length says
  *   http      Content-Length or the last chunk; the connection is used again
  *   fastcgi   the END_REQUEST record; the connection is used again
  *
@@ -23,6 +25,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -37,7 +41,7 @@
 enum mode { CLOSE, HTTP, FASTCGI };
 enum failure { REFUSED, EMPTY, TRUNCATED, WRONG, UNANSWERED, KINDS };
 static const char *const names[KINDS] = {"refused", "empty", "truncated", "wrong", "unanswered"};
-enum { BUFFER = 65536, DRAIN_S = 10, EVENTS = 64 };
+enum { BUFFER = 2 << 20, DRAIN_S = 10, EVENTS = 64 };
 
 struct client {
     int fd;            /* -1: not connected */
@@ -45,12 +49,15 @@ struct client {
     int used;          /* an answer has come on this connection before */
     uint64_t started;  /* ns */
     uint64_t resume;   /* ns: not before */
-    size_t got;
+    uint32_t awaits;   /* of epoll's events */
+    size_t sent;       /* of the request */
+    size_t got;        /* of the answer */
     char answer[BUFFER];
 };
 
 static enum mode mode;
-static struct sockaddr_un address = {.sun_family = AF_UNIX};
+static struct sockaddr_un path = {.sun_family = AF_UNIX};
+static struct sockaddr_in port = {.sin_family = AF_INET};
 static const char *body;
 static char *request;
 static size_t request_length;
@@ -79,24 +86,55 @@ static void hang_up(struct client *c) {
     c->used = 0;
 }
 
+/* A connected socket that does not block, or -1. connect(2) on a port of this host is over at once,
+ * but says EINPROGRESS if it may not block. */
+static int dial(void) {
+    int tcp = port.sin_port != 0, on = 1;
+    int fd = socket(tcp ? AF_INET : AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (tcp ? 0 : SOCK_NONBLOCK), 0);
+    if (fd < 0) die("socket");
+    if (tcp ? connect(fd, (struct sockaddr *)&port, sizeof port)
+            : connect(fd, (struct sockaddr *)&path, sizeof path)) {
+        close(fd);
+        return -1;
+    }
+    if (tcp && (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) || fcntl(fd, F_SETFL, O_NONBLOCK)))
+        die("the socket");
+    return fd;
+}
+
+static void await(struct client *c, int how, uint32_t events) {
+    struct epoll_event event = {.events = events, .data.ptr = c};
+    if (how == EPOLL_CTL_MOD && c->awaits == events) return;
+    if (epoll_ctl(epoll, how, c->fd, &event)) die("epoll_ctl");
+    c->awaits = events;
+}
+
 static int connected(struct client *c) {
     if (c->fd >= 0) return 1;
-    c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (c->fd < 0) die("socket");
-    if (connect(c->fd, (struct sockaddr *)&address, sizeof address)) {
-        hang_up(c);
-        return 0;
+    c->fd = dial();
+    if (c->fd >= 0) await(c, EPOLL_CTL_ADD, EPOLLIN);
+    return c->fd >= 0;
+}
+
+/* Send what is left of the request, as far as it is taken; 0 when the connection is of no use. */
+static int sent(struct client *c) {
+    while (c->sent < request_length) {
+        ssize_t n = send(c->fd, request + c->sent, request_length - c->sent, MSG_NOSIGNAL);
+        if (n < 0 && errno == EAGAIN) {
+            await(c, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
+            return 1;
+        }
+        if (n <= 0) return 0;
+        c->sent += (size_t)n;
     }
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &event)) die("epoll_ctl");
+    await(c, EPOLL_CTL_MOD, EPOLLIN);
     return 1;
 }
 
-/* Send the request; 0 when the connection is of no use. A request of some kB fits the buffer of
- * a fresh or idle connection whole. */
-static int sent(struct client *c) {
-    c->got = 0;
-    return send(c->fd, request, request_length, MSG_NOSIGNAL) == (ssize_t)request_length;
+/* Send the request from its beginning. */
+static int began(struct client *c) {
+    c->got = c->sent = 0;
+    return sent(c);
 }
 
 static void failed(struct client *c, enum failure kind) {
@@ -111,7 +149,7 @@ static void lost(struct client *c) {
         hang_up(c);
         if (!connected(c))
             failed(c, REFUSED);
-        else if (!sent(c))
+        else if (!began(c))
             failed(c, EMPTY);
     } else
         failed(c, c->got ? TRUNCATED : EMPTY);
@@ -125,13 +163,13 @@ static void begin(struct client *c) {
     c->started = t;
     if (!connected(c))
         failed(c, REFUSED);
-    else if (!sent(c))
+    else if (!began(c))
         lost(c);
 }
 
 static void done(struct client *c, int keep) {
     c->busy = 0;
-    if (!memmem(c->answer, c->got < 64 ? c->got : 64, " 200", 4) ||
+    if (c->sent < request_length || !memmem(c->answer, c->got < 64 ? c->got : 64, " 200", 4) ||
         !memmem(c->answer, c->got, body, strlen(body))) {
         failed(c, WRONG);
         return;
@@ -148,21 +186,44 @@ static void done(struct client *c, int keep) {
     begin(c);
 }
 
-/* Whether the HTTP answer is whole; `*keep`: whether the connection may be used again. */
-static int http_whole(struct client *c, int *keep) {
+/* What the head of an answer says of its end. */
+struct head {
+    int keep;       /* the connection may be used again */
+    int chunked;
+    int sized;      /* there is a Content-Length */
+    size_t length;
+    size_t got;     /* of the body */
+};
+
+/* Read the head; 0 when it is not there. */
+static int head(struct client *c, struct head *h) {
     c->answer[c->got] = 0;
     char *end = strstr(c->answer, "\r\n\r\n");
     if (!end) return 0;
-    char *field;
     *end = 0;
-    *keep = !strcasestr(c->answer, "\r\nconnection: close");
-    field = strcasestr(c->answer, "\r\ncontent-length:");
-    size_t length = field ? strtoul(field + 17, NULL, 10) : 0;
-    int chunked = strcasestr(c->answer, "\r\ntransfer-encoding: chunked") != NULL;
+    char *field = strcasestr(c->answer, "\r\ncontent-length:");
+    h->keep = !strcasestr(c->answer, "\r\nconnection: close");
+    h->chunked = strcasestr(c->answer, "\r\ntransfer-encoding: chunked") != NULL;
+    h->sized = field != NULL;
+    h->length = field ? strtoul(field + 17, NULL, 10) : 0;
+    h->got = c->got - (size_t)(end + 4 - c->answer);
     *end = '\r';
-    size_t got = c->got - (size_t)(end + 4 - c->answer);
-    if (chunked) return got >= 5 && !memcmp(c->answer + c->got - 5, "0\r\n\r\n", 5);
-    return field && got >= length;
+    return 1;
+}
+
+/* Whether the HTTP answer is whole; `*keep`: whether the connection may be used again. */
+static int http_whole(struct client *c, int *keep) {
+    struct head h;
+    if (!head(c, &h)) return 0;
+    *keep = h.keep;
+    if (h.chunked) return h.got >= 5 && !memcmp(c->answer + c->got - 5, "0\r\n\r\n", 5);
+    return h.sized && h.got >= h.length;
+}
+
+/* Whether an answer whose connection has been closed is as long as its head says. */
+static int closed_whole(struct client *c) {
+    struct head h;
+    return c->got && (!head(c, &h) || !h.sized || h.got >= h.length);
 }
 
 static int fastcgi_whole(struct client *c) {
@@ -184,7 +245,7 @@ static void readable(struct client *c) {
         if (n <= 0) {
             if (!c->busy)
                 hang_up(c);
-            else if (n == 0 && c->got && mode == CLOSE)
+            else if (n == 0 && mode == CLOSE && closed_whole(c))
                 done(c, 0);
             else
                 lost(c);
@@ -228,11 +289,16 @@ static void report(double seconds) {
            quantile(1));
 }
 
-static void read_request(const char *path) {
-    FILE *file = fopen(path, "rb");
-    if (!file) die(path);
+static void read_request(const char *name) {
+    FILE *file = fopen(name, "rb");
+    if (!file) die(name);
     request = malloc(BUFFER);
+    if (!request) die("malloc");
     request_length = fread(request, 1, BUFFER, file);
+    if (request_length == BUFFER) {
+        fprintf(stderr, "%s: over %d bytes\n", name, BUFFER);
+        exit(2);
+    }
     fclose(file);
 }
 
@@ -245,7 +311,10 @@ int main(int argc, char **argv) {
     double seconds = 60;
     int option;
     while ((option = getopt(argc, argv, "s:r:p:b:c:n:t:w:j:")) != -1) switch (option) {
-        case 's': strncpy(address.sun_path, optarg, sizeof address.sun_path - 1); break;
+        case 's':
+            strncpy(path.sun_path, optarg, sizeof path.sun_path - 1);
+            port.sin_port = strchr(optarg, '/') ? 0 : htons((uint16_t)atoi(optarg));
+            break;
         case 'r': read_request(optarg); break;
         case 'p':
             mode = !strcmp(optarg, "http") ? HTTP : !strcmp(optarg, "fastcgi") ? FASTCGI : CLOSE;
@@ -258,7 +327,7 @@ int main(int argc, char **argv) {
         case 't': seconds = atof(optarg); break;
         default: return 2;
         }
-    if (!request || !body || !*address.sun_path || count < 1) {
+    if (!request || !body || !*path.sun_path || count < 1) {
         fprintf(stderr, "usage: load -s SOCKET -r FILE -p MODE -b TEXT [-c N] [-n N] [-t S] [-w MS] [-j MS]\n");
         return 2;
     }
@@ -266,6 +335,7 @@ int main(int argc, char **argv) {
     clients = calloc((size_t)count, sizeof *clients);
     if (epoll < 0 || !clients) die("setup");
     uint64_t start = now(), last = start, stopped = 0;
+    port.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     deadline = start + (uint64_t)(seconds * 1e9);
     for (int i = 0; i < count; i++) clients[i].fd = -1;
     signal(SIGTERM, enough);
@@ -284,7 +354,11 @@ int main(int argc, char **argv) {
         struct epoll_event events[EVENTS];
         int n = epoll_wait(epoll, events, EVENTS, pause_ns ? 1 : busy ? 1000 : 0);
         if (n < 0 && errno != EINTR) die("epoll_wait");
-        for (int i = 0; i < n; i++) readable(events[i].data.ptr);
+        for (int i = 0; i < n; i++) {
+            struct client *c = events[i].data.ptr;
+            if (events[i].events & EPOLLOUT && c->busy && !sent(c)) lost(c);
+            if (events[i].events & ~(uint32_t)EPOLLOUT) readable(c);
+        }
         if (n > 0) last = now();
         if (over && !stopped) stopped = now();
         if (stopped && now() > stopped + DRAIN_S * 1000000000ull) {

@@ -14,7 +14,7 @@ from bench import process
 from bench.apps import BODY
 from bench.process import Failed
 from bench.servers import SERVERS, SOCKET, Case
-from bench.wire import PARAMS, PROTOCOLS
+from bench.wire import PROTOCOLS, asked
 
 SOURCE = Path(__file__).with_name("load.c")
 READY_S = 30
@@ -28,8 +28,7 @@ class Bench:
         self.generator = generator or directory / "load"
         if generator is None:
             subprocess.run(["cc", "-O2", "-o", self.generator, SOURCE], check=True)
-        for name, protocol in PROTOCOLS.items():
-            (directory / f"{name}.request").write_bytes(protocol.request(PARAMS))
+        self.port = process.free_port()
 
     def beside(self, name: str) -> "Bench":
         """A place of its own for one of several servers at a time."""
@@ -45,10 +44,17 @@ class Bench:
     def log(self) -> Path:
         return self.directory / "server.log"
 
+    def request(self, protocol: str, app: str = "") -> Path:
+        """The file with a request in `protocol` to the application `app`."""
+        path = self.directory / f"{app}-{protocol}.request"
+        if not path.exists():
+            path.write_bytes(PROTOCOLS[protocol].request(*asked(app)))
+        return path
+
     def generate(self, protocol: str, **options: str) -> subprocess.Popen[str]:
-        """Start the load generator; `options` are its own: n, t, c."""
+        """Start the load generator; `options` are its own: n, t, c; s and r, if not the usual."""
         argv = ["taskset", "-c", str(process.LOAD_CORE), str(self.generator)]
-        argv += ["-s", str(self.socket), "-r", str(self.directory / f"{protocol}.request")]
+        argv += ["-s", str(self.socket), "-r", str(self.request(protocol))]
         argv += ["-p", PROTOCOLS[protocol].end, "-b", BODY.decode()]
         argv += [word for name, value in options.items() for word in (f"-{name}", value)]
         return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
@@ -78,11 +84,13 @@ class Running:
     def __init__(self, bench: Bench, case: Case, **env: str) -> None:
         self.bench = bench
         self.case = case
-        argv = SERVERS[case.server].argv(case)
+        row = SERVERS[case.server]
+        argv = row.argv(case)
+        self.address: process.Address = bench.port if row.tcp else bench.socket
         bench.socket.unlink(missing_ok=True)
         bench.log.unlink(missing_ok=True)
-        listener = None if SOCKET in argv else process.listen(bench.socket)
-        words = [str(bench.socket) if word == SOCKET else word for word in argv]
+        listener = None if SOCKET in argv else process.listen(self.address)
+        words = [str(self.address) if word == SOCKET else word for word in argv]
         self.pid = process.spawn(words, bench.log, listener, (process.SERVER_CORE,), **env)
         if listener:
             listener.close()
@@ -98,8 +106,8 @@ class Running:
         while time.monotonic() < until:
             if process.ended(self.pid, 0):
                 raise Failed(f"it ended at once: {self.said()}")
-            if self.bench.socket.exists():
-                report = self.bench.load(self.case.protocol, n="1", c="1", t="1")
+            if isinstance(self.address, int) or self.address.exists():
+                report = self.load(n="1", c="1", t="1")
                 if report["requests"]:
                     return
             time.sleep(0.02)
@@ -114,15 +122,18 @@ class Running:
     def stop(self) -> None:
         process.stop(self.pid)
 
+    def load(self, **options: str) -> dict[str, Any]:
+        """Load with what is asked of the application; what the load generator says of it."""
+        request = self.bench.request(self.case.protocol, self.case.app)
+        return self.bench.load(self.case.protocol, s=str(self.address), r=str(request), **options)
+
     def memory(self) -> float:
         return process.pss_mib(self.pid)
 
     def direct(self, seconds: float, connections: int = 8) -> dict[str, Any]:
         """Load on the socket itself, after a warm-up; what one request cost."""
-        self.bench.load(self.case.protocol, t=str(seconds / 4), c=str(connections))
-        return self.measured(
-            lambda: self.bench.load(self.case.protocol, t=str(seconds), c=str(connections))
-        )
+        self.load(t=str(seconds / 4), c=str(connections))
+        return self.measured(lambda: self.load(t=str(seconds), c=str(connections)))
 
     def measured(self, load: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         before = process.tree_cpu_ns(self.pid)

@@ -28,13 +28,21 @@ def processor() -> str:
     return platform.machine()
 
 
+def commit() -> str:
+    """The commit of this checkout, and "-dirty" where more than the results has changed since."""
+    changed = output(
+        *("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results")
+    )
+    return output("git", "rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+
+
 def describe() -> dict[str, Any]:
     """The machine and the versions, for the head of a results file."""
     import django
 
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "commit": output("git", "describe", "--always", "--dirty", "--exclude", "*"),
+        "commit": commit(),
         "processor": processor(),
         "cores": os.cpu_count(),
         "cores_used": {"server": SERVER_CORE, "load": LOAD_CORE},

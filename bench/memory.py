@@ -24,7 +24,7 @@ from bench.apps.kinds import KINDS
 from bench.load import Bench, Running, running
 from bench.process import Failed
 from bench.servers import Case
-from bench.wire import PARAMS, PROTOCOLS
+from bench.wire import PARAMS, PROTOCOLS, posted
 
 STEPS = 20
 FIRST = STEPS // 5  # the steps in which it may grow
@@ -34,18 +34,11 @@ ODD = 50  # one request in so many is an odd one
 
 
 def request(protocol: str, kind: str) -> bytes:
-    """Return a request of one kind; /read has a body where the protocol sends it as it is."""
+    """Return a request of one kind; /read has a body."""
     params = PARAMS | {"REQUEST_URI": f"/{kind}", "PATH_INFO": f"/{kind}", "QUERY_STRING": ""}
-    if kind != "read" or protocol.startswith("fastcgi"):
-        return PROTOCOLS[protocol].request(params)
-    length = str(len(UPLOAD))
-    data = PROTOCOLS[protocol].request(
-        params | {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": length}
-    )
-    if protocol.startswith("http"):
-        data = data.replace(b"GET", b"POST", 1)
-        data = data.replace(b"\r\n", f"\r\nContent-Length: {length}\r\n".encode(), 1)
-    return data + UPLOAD
+    if kind == "read":
+        return PROTOCOLS[protocol].request(posted(params, UPLOAD), UPLOAD)
+    return PROTOCOLS[protocol].request(params)
 
 
 def odd_request(chance: random.Random) -> bytes:

@@ -1,15 +1,17 @@
 """Starts the servers that are started from Python code.
 
-python -m bench.peers SERVER [SOCKET] APPLICATION PROTOCOL WORKERS THREADS; without SOCKET the
+python -m bench.peers SERVER [ADDRESS] APPLICATION PROTOCOL WORKERS THREADS; without ADDRESS the
 listening socket is descriptor 3.
 """
 
 import importlib
+import importlib.metadata
 import logging
 import os
 import signal
 import socket
 import sys
+import types
 from typing import Any
 
 from bench.apps import Application
@@ -60,6 +62,31 @@ def flup(path: str, application: Application, protocol: str, workers: int, threa
 def flup_quiet(*arguments: Any) -> None:
     logging.disable(logging.ERROR)
     flup(*arguments)
+
+
+def fast(server: Any, port: str, application: Application, workers: int) -> None:
+    """FastWSGI, and what succeeds it: the same interface, and no unix sockets."""
+    server.init(application, "127.0.0.1", int(port), workers=workers)
+    server.run()
+
+
+def fastwsgi(
+    port: str, application: Application, protocol: str, workers: int, threads: int
+) -> None:
+    # It asks pkg_resources for its own version, and setuptools no longer brings that
+    get_distribution = importlib.metadata.distribution
+    sys.modules["pkg_resources"] = types.SimpleNamespace(get_distribution=get_distribution)  # type: ignore[assignment]
+    import fastwsgi
+
+    fast(fastwsgi.server, port, application, workers)
+
+
+def fastpysgi(
+    port: str, application: Application, protocol: str, workers: int, threads: int
+) -> None:
+    import fastpysgi
+
+    fast(fastpysgi.server, port, application, workers)
 
 
 def main(argv: list[str]) -> None:

@@ -37,11 +37,7 @@ def request(protocol: str) -> tuple[bytes, bytes, bytes]:
         record = b"\1\5\0\1" + len(PIECE).to_bytes(2, "big") + b"\0\0" + PIECE
         whole = fastcgi(params)
         return whole[:-8], record, whole[-8:]
-    if protocol == "http":
-        line, _, fields = http(params).replace(b"GET", b"POST", 1).partition(b"\r\n")
-        more = f"Content-Length: {length}\r\n".encode()
-        return b"%b\r\n%b%b" % (line, more, fields), PIECE, b""
-    return {"scgi": scgi, "uwsgi": uwsgi}[protocol](params), PIECE, b""
+    return {"scgi": scgi, "uwsgi": uwsgi, "http": http}[protocol](params), PIECE, b""
 
 
 def end_of_http(data: bytes) -> bool:

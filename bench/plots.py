@@ -4,6 +4,7 @@ import json
 import statistics
 from pathlib import Path
 
+from bench import rolling
 from bench.report import Row, label, names, select, values
 
 # How a bar's name begins: ours, what no server can be better than, the peers.
@@ -97,7 +98,11 @@ def restart(directory: Path, result: Row) -> None:
     )
 
 
-PLOTS = {"load": load, "start": start, "restart": restart}
+def drain(directory: Path, result: Row) -> None:
+    rolling.draw(directory / "drain-rolling.svg", rolling.times(directory))
+
+
+PLOTS = {"load": load, "start": start, "restart": restart, "drain": drain}
 
 
 def write(directory: Path) -> None:

@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SERVER_CORE, LOAD_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 MIB = 1 << 20
 
+Address = Path | int
+"""Where a server listens: the path of a unix socket, or a port of this host (127.0.0.1)."""
+
 
 class Failed(Exception):
     """A server that did not start, or did not answer; the text says what it wrote."""
@@ -29,12 +32,20 @@ def environment(**more: str) -> dict[str, str]:
     return base | more
 
 
-def listen(path: Path) -> socket.socket:
-    """A listening unix socket at `path`, as systemd would hold it."""
+def listen(address: Address) -> socket.socket:
+    """A listening socket at `address`, as systemd would hold it."""
+    if isinstance(address, int):
+        return socket.create_server(("127.0.0.1", address), backlog=4096)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
+    listener.bind(str(address))
     listener.listen(4096)
     return listener
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def spawn(

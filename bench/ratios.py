@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
+from bench import front
 from bench.apps.sleep import SECONDS
 from bench.load import Bench, Running, running
 from bench.matrix import NO_SERVER, handler_loop
@@ -29,53 +30,106 @@ T = TypeVar("T")
 
 
 class Comparison(NamedTuple):
-    """One server against others: `figure` of its answer, and what the ratio should be at most."""
+    """One server against others: `figure` of its answer, and what the ratio should be at most.
+
+    via: how they are loaded, see VIA.
+    """
 
     ours: Case
     peers: dict[Case, float | None]
     figure: str = "cpu_us"
-
-
-def _case(server: str, protocol: str, app: str, threads: int = 1) -> Case:
-    return Case(server, protocol, app, 1, threads)
-
-
-def _against(protocol: str, app: str, peers: Peers) -> Comparison:
-    found = {_case(server, other, app): most for (server, other), most in peers.items()}
-    return Comparison(_case("sdactivate", protocol, app), found)
+    via: str = "socket"
 
 
 # By server and protocol: what this server's cost should be at most in terms of theirs
 Peers = dict[tuple[str, str], float | None]
 TRIVIAL: dict[str, Peers] = {
-    "scgi": {("uwsgi", "scgi"): 1.0, ("flup", "scgi"): 0.3, ("flup-quiet", "scgi"): None},
-    "uwsgi": {("uwsgi", "uwsgi"): 1.0, ("gunicorn-sync", "uwsgi"): 0.15},
-    "fastcgi": {("uwsgi", "fastcgi-close"): 1.0, ("flup", "fastcgi-close"): 0.3},
+    "scgi": {("uwsgi", "scgi"): 0.75, ("flup", "scgi"): 0.3, ("flup-quiet", "scgi"): None},
+    "uwsgi": {("uwsgi", "uwsgi"): 0.8, ("gunicorn-sync", "uwsgi"): 0.15},
+    "fastcgi": {("uwsgi", "fastcgi-close"): 0.75, ("flup", "fastcgi-close"): 0.3},
     "fastcgi-close": {("uwsgi", "fastcgi-close"): None, ("flup", "fastcgi-close"): None},
-    "http": {("granian", "http"): 0.8, ("bjoern", "http"): 1.2, ("gunicorn-gthread", "http"): 0.15},
+    "http": {("granian", "http"): 0.6, ("bjoern", "http"): 0.9, ("gunicorn-gthread", "http"): 0.08},
+    "http-close": {("uwsgi", "http-close"): 0.9, ("bjoern", "http-close"): None},
 }
-# A Django site: no server at all, and the strongest of the others
+# A Django site with the default middleware: no server at all, and the strongest of the others
 STRONGEST: Peers = {
     (NO_SERVER, ""): 1.08,
-    ("uwsgi", "uwsgi"): 1.0,
-    ("granian", "http"): 1.0,
+    ("uwsgi", "uwsgi"): 0.85,
+    ("granian", "http"): 0.88,
     ("bjoern", "http"): None,
 }
 DJANGO: dict[str, Peers] = {
     **dict.fromkeys(("scgi", "fastcgi", "uwsgi"), STRONGEST),
-    "http": {**STRONGEST, ("gunicorn-gthread", "http"): 1.0},
+    "http": {**STRONGEST, ("bjoern", "http"): 1.03, ("gunicorn-gthread", "http"): 0.52},
 }
-COMPARISONS = [
-    _against(protocol, app, peers)
-    for app, table in (("trivial", TRIVIAL), ("djmw", DJANGO), ("page", DJANGO))
-    for protocol, peers in table.items()
-]
+# The same where more of the cost is the application's own
+PAGE: dict[str, Peers] = {
+    protocol: {peer: most and max(most, 1.0) for peer, most in peers.items()}
+    for protocol, peers in (DJANGO | {"http": DJANGO["http"] | {("bjoern", "http"): 1.0}}).items()
+}
+# The servers written in C, in the protocols that both have
+SHARED: dict[str, Peers] = {
+    "scgi": {("uwsgi", "scgi"): 1.0},
+    "uwsgi": {("uwsgi", "uwsgi"): 1.0},
+    "fastcgi-close": {("uwsgi", "fastcgi-close"): 1.0},
+    "http": {("bjoern", "http"): 1.0},
+    "http-close": {("uwsgi", "http-close"): 1.0, ("bjoern", "http-close"): 1.0},
+}
+# Those that have no unix sockets
+TCP: dict[str, Peers] = {"http": {("fastwsgi", "http"): 1.0, ("fastpysgi", "http"): 1.0}}
+# What stands behind a front, each with the protocols that are best for it
+NGINX: dict[str, Peers] = {
+    "scgi": {("uwsgi", "uwsgi"): None, ("gunicorn-sync", "uwsgi"): None},
+    "http": {("bjoern", "http"): None, ("granian", "http"): None},
+}
+
+
+def _case(server: str, protocol: str, app: str, threads: int = 1, workers: int = 1) -> Case:
+    return Case(server, protocol, app, workers, threads)
+
+
+def _against(
+    apps: Iterable[str],
+    table: dict[str, Peers],
+    ours: str = "sdactivate",
+    workers: int = 1,
+    via: str = "socket",
+) -> list[Comparison]:
+    """The comparisons of a table, with each of these applications."""
+    return [
+        Comparison(
+            _case(ours, protocol, app, workers=workers),
+            {
+                _case(server, other, app, workers=workers): most
+                for (server, other), most in peers.items()
+            },
+            via=via,
+        )
+        for app in apps
+        for protocol, peers in table.items()
+    ]
+
+
+# Each takes six minutes or less
+PARTS: dict[str, list[Comparison]] = {
+    "trivial": _against(["trivial"], TRIVIAL),
+    "djmw": _against(["djmw"], DJANGO),
+    "page": _against(["page"], PAGE),
+    "json": _against(["json"], SHARED),
+    "file": _against(["file"], SHARED),
+    "post": _against(["post"], SHARED),
+    "tcp": _against(["trivial", "djmw"], TCP, "sdactivate-tcp"),
+    "nginx": _against(["trivial", "djmw"], NGINX, via="nginx"),
+    "nginx-two": _against(["trivial", "djmw"], NGINX, workers=2, via="nginx"),
+}
 # This checkout in terms of another one: what a change costs
-CHANGED = [
-    _against(protocol, app, {("before", protocol): None})
-    for app in ("trivial", "djmw")
-    for protocol in ("scgi", "uwsgi", "fastcgi", "http", "http-close")
-]
+CHANGED = _against(
+    ("trivial", "djmw", "post"),
+    {
+        protocol: {("before", protocol): None}
+        for protocol in ("scgi", "uwsgi", "fastcgi", "http", "http-close")
+    },
+)
 # Eight threads that compute, against one; eight that wait, against what they could do
 THREADED = [
     Comparison(
@@ -92,13 +146,24 @@ SLEEPING = [
 
 
 @contextlib.contextmanager
-def ready(bench: Bench, case: Case, seconds: float) -> Iterator[Measure]:
+def on_its_socket(server: Running) -> Iterator[front.Turn]:
+    yield lambda seconds: turn(server, seconds)
+
+
+VIA: dict[str, Callable[[Running], contextlib.AbstractContextManager[front.Turn]]] = {
+    "socket": on_its_socket,
+    "nginx": front.before,
+}
+
+
+@contextlib.contextmanager
+def ready(bench: Bench, case: Case, seconds: float, via: str = "socket") -> Iterator[Measure]:
     """A server that is running, or the loop without one: what one turn of it gives."""
     if case.server == NO_SERVER:
         yield lambda: handler_loop(case.app, seconds)
         return
-    with beside(bench, case) as server:
-        yield lambda: turn(server, seconds)
+    with beside(bench, case) as server, VIA[via](server) as measure:
+        yield lambda: measure(seconds)
 
 
 def beside(bench: Bench, case: Case) -> contextlib.AbstractContextManager[Running]:
@@ -115,7 +180,7 @@ def in_turns(things: Iterable[T], turns: int) -> Iterator[T]:
 
 def turn(server: Running, seconds: float, connections: int = 8) -> Figures:
     load = {"t": str(seconds), "c": str(connections)}
-    return server.measured(lambda: server.bench.load(server.case.protocol, **load))
+    return server.measured(lambda: server.load(**load))
 
 
 def compare(
@@ -125,7 +190,9 @@ def compare(
     cases = [wanted.ours, *(case for case in wanted.peers if _is_here(case))]
     figures: dict[Case, list[float]] = {case: [] for case in cases}
     with contextlib.ExitStack() as stack:
-        measures = {case: stack.enter_context(ready(bench, case, seconds)) for case in cases}
+        measures = {
+            case: stack.enter_context(ready(bench, case, seconds, wanted.via)) for case in cases
+        }
         for measure in measures.values():
             measure()  # to warm up
         for case in in_turns(cases, turns):
@@ -136,6 +203,7 @@ def compare(
         low, middle, high = statistics.quantiles(ratios, n=4)
         yield {
             "figure": wanted.figure,
+            "via": wanted.via,
             "ours": wanted.ours._asdict(),
             "peer": case._asdict(),
             "ours_median": statistics.median(ours),
@@ -192,6 +260,9 @@ def measure(
         for case in wanted.peers:
             if not _is_here(case):
                 failed[case.server] = "not installed"
+        if wanted.via == "nginx" and (missing := front.absent()):
+            failed["through nginx"] = f"{', '.join(missing)}: not installed"
+            continue
         try:
             for row in compare(bench, wanted, turns, seconds):
                 rows.append(row)

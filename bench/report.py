@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from bench import latency, ratios
 from bench.apps.sleep import SECONDS
 from bench.matrix import NO_SERVER, SUITES
 from bench.restart import CLIENTS, PAUSE_MS
@@ -48,7 +49,8 @@ def names(rows: list[Row]) -> list[tuple[str, str]]:
 
 
 def label(server: str, protocol: str) -> str:
-    return f"**{server}** {protocol}" if server == "sdactivate" else f"{server} {protocol}".strip()
+    name = f"**{server}**" if server.startswith("sdactivate") else server
+    return f"{name} {protocol}".strip()
 
 
 def by_app(rows: list[Row], figure: str, unit: float = 1.0) -> str:
@@ -171,9 +173,29 @@ def threads_section(result: Row) -> str:
     return "\n".join(parts)
 
 
+def ratio_parts(result: Row) -> str:
+    return "\n".join(
+        f"### {RATIOS[name]}\n\n{when(part)}\n{ratios_section(part)}"
+        for name, part in in_order(result, ratios.PARTS)
+    )
+
+
+RATIOS = {
+    "trivial": "An application that does nothing",
+    "djmw": "Django, default middleware",
+    "page": "Django, a page from a template",
+    "json": "Django, 20 kB of JSON",
+    "file": "Django, a file of 1 MB",
+    "post": "Django, a request body of 1 MB",
+    "tcp": "Over TCP, against servers that have no unix sockets",
+    "nginx": "Through nginx, from wrk",
+    "nginx-two": "Through nginx, from wrk, two workers",
+}
+
+
 def _what(case: Row) -> str:
-    threads = f", {case['threads']} threads" if case["threads"] > 1 else ""
-    return label(case["server"], case["protocol"]) + threads
+    more = [f"{case[kind]} {kind}" for kind in ("workers", "threads") if case[kind] > 1]
+    return ", ".join([label(case["server"], case["protocol"]), *more])
 
 
 def start_section(result: Row) -> str:
@@ -289,6 +311,29 @@ def generate_section(result: Row) -> str:
     )
 
 
+def doctor_section(result: Row) -> str:
+    rows = result["rows"]
+    figures = {
+        "s": "s",
+        "cpu_s": "s of CPU, its commands included",
+        "systemd_cpu_s": "s of CPU of systemd",
+        "journald_cpu_s": "s of CPU of journald",
+        "peak_mib": "MiB at most",
+    }
+    lines = [
+        [{"now": "this checkout", "before": "the other one"}[which]]
+        + [cell(values(rows, name, doctor=which)) for name in figures]
+        for which in dict.fromkeys(row["doctor"] for row in rows)
+    ]
+    same = "All found the same" if result["same_findings"] else "They did NOT find the same"
+    return (
+        f"One `sdactivate doctor` over {result['sites']} sites behind nginx, {result['active']} of "
+        f"them active and {result['failed']} failed ({result['systemd']}), in {result['rounds']} "
+        f"rounds. {same}: {result['findings']} findings.\n\n"
+        f"{table(['', *figures.values()], lines)}"
+    )
+
+
 def slow_section(result: Row) -> str:
     def line(row: Row) -> list[str]:
         before, beside = row["without"], row["with"]
@@ -338,9 +383,22 @@ def leaving_section(result: Row) -> str:
 
 
 def latency_section(result: Row) -> str:
+    parts = in_order(result, latency.PARTS)
+    rows = [
+        (part, {**row, "load": f"{part['machine']['load_average']:.1f}"})
+        for _, part in parts
+        for row in part["rows"]
+    ]
     beside = [
-        [str(row["computing"]), number(row["ms"]), f"{row['least']:.0f} to {row['most']:.0f}"]
-        for row in result["beside"]
+        [
+            str(row["computing"]),
+            number(row["ms"]),
+            f"{row['least']:.0f} to {row['most']:.0f}",
+            f"{row['goal_ms']:g}",
+            row["load"],
+        ]
+        for _, row in rows
+        if "computing" in row
     ]
     cells = [
         [
@@ -349,21 +407,33 @@ def latency_section(result: Row) -> str:
             number(row["one_ms"]),
             f"{row['ratio']:.2f}",
             f"{row['goal']:g}",
+            str(part["turns"]),
+            row["load"],
         ]
-        for row in result["bursts"]
+        for part, row in rows
+        if "place" in row
     ]
     mixed = [
-        [number(row["p50_ms"]), number(row["p99_ms"]), f"{row['ratio']:.2f}", f"{row['goal']:g}"]
-        for row in result["mixed"]
+        [
+            number(row["p50_ms"]),
+            number(row["p99_ms"]),
+            f"{row['ratio']:.2f}",
+            f"{row['goal']:g}",
+            row["load"],
+        ]
+        for _, row in rows
+        if "p50_ms" in row
     ]
-    head = ["computing for 3 s", "a trivial request, ms", "least to most"]
+    dates = sorted({f"{part['machine']['commit']}, {part['machine']['date']}" for _, part in parts})
+    head = ["computing for 3 s", "a trivial request, ms", "least to most", "at most", "load"]
     return (
-        f"{table(head, beside)}\n"
-        f"Django's p99 in milliseconds, the median of {result['turns']} bursts or runs, each after "
-        f"{result['quiet_s']:g} s of quiet:\n\n"
-        f"{table(['', '8 threads', '1 thread', 'ratio', 'at most'], cells)}\n"
+        f"In parts, at {'; '.join(dates)}. Load: the load average at the end of the part.\n"
+        f"\n{table(head, beside)}\n"
+        "Django's p99 in milliseconds, the median of the bursts or runs, each after "
+        f"{latency.QUIET:g} s of quiet:\n\n"
+        f"{table(['', '8 threads', '1 thread', 'ratio', 'at most', 'bursts', 'load'], cells)}\n"
         "Quick requests where 9 in 10 compute 1 ms and 1 in 10 waits 1 s, in milliseconds:\n\n"
-        f"{table(['p50', 'p99', 'ratio', 'at most'], mixed)}"
+        f"{table(['p50', 'p99', 'ratio', 'at most', 'load'], mixed)}"
     )
 
 
@@ -380,9 +450,28 @@ def memory_section(result: Row) -> str:
     )
 
 
+def drain_section(result: Row) -> str:
+    names = {
+        "noticed": "announced, until the balancer sends none",
+        "drained": "announced, until it is over",
+        "back": "started, until the balancer sends some",
+        "failed": "frozen, until the balancer sends none",
+    }
+    lines = [
+        [names[name], *(f"{pick(took):.1f}" for pick in (min, statistics.median, max))]
+        for name, took in result["took_s"].items()
+    ]
+    return (
+        f"HAProxy asks every second and wants two answers of a kind; `--drain-delay "
+        f"{result['announced_s']}`; {result['times']} times each, in seconds. The plot is a model "
+        "of a rolling release with these and the releases' times ([rolling.py](../rolling.py)).\n\n"
+        + table(["", "least", "median", "most"], lines)
+    )
+
+
 # File name without .json: heading, and what makes its text.
 SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
-    "ratios": ("CPU per request, µs, side by side", ratios_section),
+    "ratios": ("CPU per request, µs, side by side", ratio_parts),
     "threads": ("Threads", threads_section),
     "load": ("Serving", load_section),
     "latency": ("Latency", latency_section),
@@ -394,6 +483,8 @@ SECTIONS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "hosts": ("Restarting other servers on the same unit", restart_section),
     "idle": ("Idle sites", idle_section),
     "generate": ("Generating", generate_section),
+    "drain": ("Machines that go and fail", drain_section),
+    "doctor": ("The doctor over many sites", doctor_section),
 }
 
 
@@ -407,6 +498,26 @@ def machine(about: Row) -> str:
     )
 
 
+def in_order(result: Row, known: Iterable[str]) -> list[tuple[str, Row]]:
+    """The parts of a result that have been measured, in the order of those that are known."""
+    return [(name, result["parts"][name]) for name in known if name in result["parts"]]
+
+
+def when(part: Row) -> str:
+    about = part["machine"]
+    return (
+        f"At commit {about['commit']}, {about['date']}; load average at the end: "
+        f"{about['load_average']}.\n"
+    )
+
+
+def about(result: Row) -> Row:
+    """The machine on which a result was measured; that of its newest part, if it has parts."""
+    parts = result.get("parts", {"": result}).values()
+    newest: Row = max((part["machine"] for part in parts), key=lambda machine: machine["date"])
+    return newest
+
+
 def write(directory: Path) -> Path:
     """Write README.md from every result in `directory`; return its path."""
     parts = [
@@ -417,7 +528,7 @@ def write(directory: Path) -> Path:
         path = directory / f"{name}.json"
         if path.exists():
             result = json.loads(path.read_text())
-            parts.append(f"## {title}\n\n{machine(result['machine'])}\n{section(result)}")
+            parts.append(f"## {title}\n\n{machine(about(result))}\n{section(result)}")
             parts += [f"![]({plot.name})\n" for plot in sorted(directory.glob(f"{name}-*.svg"))]
     target = directory / "README.md"
     target.write_text("\n".join(parts))

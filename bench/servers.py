@@ -1,7 +1,8 @@
 """The servers: one row each, with the command line that serves a case.
 
-`SOCKET` in a command line stands for the path of the unix socket that the server shall make; a
-row without it inherits the socket as descriptor 3. Request logs are off where the server has them
+`SOCKET` in a command line stands for the path of the unix socket that the server shall make, or for
+the port that it shall listen on where it has `tcp`; a row without `SOCKET` inherits the socket as
+descriptor 3. Request logs are off where the server has them
 on by default, except in the row "flup", which is flup as it ships. flup takes as many threads as
 it likes (it closes connections when it may not). Everything else is the server's default.
 """
@@ -42,6 +43,7 @@ class Server(NamedTuple):
     most_workers: int = 1
     most_threads: int = 1
     reload: str = ""  # how new code is brought in: a signal's name, or nothing but a restart
+    tcp: bool = False  # it listens on a port of 127.0.0.1 instead of a unix socket
 
 
 def wsgi(case: Case) -> str:
@@ -115,6 +117,10 @@ SERVERS = {
     "gunicorn-gthread": Server("gunicorn", ("http",), gunicorn("gthread"), 8, 64, "HUP"),
     "flup-quiet": Server("flup", ("scgi", "fastcgi-close"), peer("flup-quiet", SOCKET), 1, 64),
     "flup": Server("flup", ("scgi", "fastcgi-close"), peer("flup", SOCKET), 1, 64),
+    # Who has no unix sockets, and this server beside them
+    "sdactivate-tcp": Server("sdactivate", ("http",), sdactivate, 8, 64, tcp=True),
+    "fastwsgi": Server("fastwsgi", ("http",), peer("fastwsgi", SOCKET), 8, tcp=True),
+    "fastpysgi": Server("fastpysgi", ("http",), peer("fastpysgi", SOCKET), 8, tcp=True),
 }
 
 

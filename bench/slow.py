@@ -24,12 +24,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from bench import front, process
 from bench.apps import BODY
 from bench.load import Bench, Running
+from bench.process import Address
 from bench.servers import Case
 from bench.wire import PARAMS, PATH, PROTOCOLS
 
@@ -54,24 +54,19 @@ BUFFERED = 1 << 20
 # A reader's own buffer, so that the kernel does not take much in its place
 TAKES = 4096
 WATCHDOG_US = 2_000_000
-Address = Path | int
 
 
 def request(protocol: str, path: str) -> bytes:
     """Return what a slow peer says at once."""
     upload = path == "/upload"
-    method, length = ("POST", str(UPLOAD)) if upload else ("GET", "")
-    body = bytes(SENT) if upload else b""
-    if protocol == "http":
-        said = f"{method} {path} HTTP/1.1\r\nHost: www.example.com\r\n"
-        return f"{said}Content-Length: {length or 0}\r\n\r\n".encode() + body
-    params = PARAMS | {"REQUEST_METHOD": method, "PATH_INFO": path, "CONTENT_LENGTH": length}
-    head = PROTOCOLS[protocol].request(params)
-    if protocol == "fastcgi" and upload:
-        # The empty record that ends the body is not sent; records are small, so that they end
-        head = head[:-8]
-        body = _record(bytes(1000)) * (SENT // 1000)
-    return head + body
+    params = PARAMS | {"REQUEST_URI": path, "PATH_INFO": path}
+    if not upload:
+        return PROTOCOLS[protocol].request(params)
+    params |= {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": str(UPLOAD)}
+    if protocol != "fastcgi":
+        return PROTOCOLS[protocol].request(params, bytes(SENT))
+    # The empty record that ends the body is not sent; records are small, so that they end
+    return PROTOCOLS[protocol].request(params)[:-8] + _record(bytes(1000)) * (SENT // 1000)
 
 
 def _record(content: bytes) -> bytes:
@@ -154,7 +149,7 @@ def ordinary(server: Running, address: Address) -> dict[str, float]:
     """Return what 200 requests found, one after the other: milliseconds, and how many failed."""
     if isinstance(address, int):
         return ordinary_http(address)
-    report = server.bench.load(server.case.protocol, n=str(ORDINARY), c="1")
+    report = server.load(n=str(ORDINARY), c="1")
     return {
         "p99_ms": report["p99_us"] / 1000,
         "max_ms": report["max_us"] / 1000,

@@ -1,10 +1,12 @@
 """One request, as nginx sends it for a browser, in the bytes of each protocol.
 
+`asked` says what is asked of an application: PARAMS, and of one that takes uploads a body as well.
 `PROTOCOLS` says for each how its bytes are made and how the load generator tells the end of an
 answer. A name ending in "-close" is the protocol with a connection for each request where the
 protocol could keep it.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -42,23 +44,39 @@ PARAMS = {
     "SERVER_PORT": "443",
     "SERVER_SOFTWARE": "nginx",
 } | {"HTTP_" + name.upper().replace("-", "_"): value for name, value in HEADERS.items()}
+RECORD = 32768  # the bytes of a body in one record of FastCGI: what nginx's buffers hold
+# By application: what is sent to it as a body; nothing to those that are not here
+BODIES = {"post": b"x" * 1_000_000}
 
 
-def scgi(params: dict[str, str]) -> bytes:
+def asked(app: str) -> tuple[dict[str, str], bytes]:
+    """Return the parameters and the body of a request to an application."""
+    body = BODIES.get(app, b"")
+    return (posted(PARAMS, body) if body else PARAMS), body
+
+
+def posted(params: dict[str, str], body: bytes) -> dict[str, str]:
+    """Return `params` as they are where `body` is sent."""
+    kind = "application/octet-stream"
+    more = {"REQUEST_METHOD": "POST", "CONTENT_TYPE": kind, "CONTENT_LENGTH": str(len(body))}
+    return params | more
+
+
+def scgi(params: dict[str, str], body: bytes = b"") -> bytes:
     params = params | {"CONTENT_LENGTH": params["CONTENT_LENGTH"] or "0", "SCGI": "1"}
     header = "".join(f"{name}\0{value}\0" for name, value in params.items()).encode()
-    return b"%d:%b," % (len(header), header)
+    return b"%d:%b,%b" % (len(header), header, body)
 
 
-def uwsgi(params: dict[str, str]) -> bytes:
+def uwsgi(params: dict[str, str], body: bytes = b"") -> bytes:
     def sized(text: str) -> bytes:
         return len(text).to_bytes(2, "little") + text.encode()
 
     packet = b"".join(sized(name) + sized(value) for name, value in params.items())
-    return b"\0" + len(packet).to_bytes(2, "little") + b"\0" + packet
+    return b"\0" + len(packet).to_bytes(2, "little") + b"\0" + packet + body
 
 
-def fastcgi(params: dict[str, str], keep: bool = True) -> bytes:
+def fastcgi(params: dict[str, str], body: bytes = b"", keep: bool = True) -> bytes:
     def record(kind: int, content: bytes) -> bytes:
         return b"\1" + bytes([kind, 0, 1]) + len(content).to_bytes(2, "big") + b"\0\0" + content
 
@@ -69,33 +87,37 @@ def fastcgi(params: dict[str, str], keep: bool = True) -> bytes:
         size(name) + size(value) + (name + value).encode() for name, value in params.items()
     )
     begin = record(1, bytes([0, 1, keep, 0, 0, 0, 0, 0]))
-    return begin + record(4, pairs) + record(4, b"") + record(5, b"")
+    pieces = (body[at : at + RECORD] for at in range(0, len(body), RECORD))
+    stdin = b"".join(record(5, piece) for piece in pieces)
+    return begin + record(4, pairs) + record(4, b"") + stdin + record(5, b"")
 
 
-def http(params: dict[str, str], keep: bool = True) -> bytes:
+def http(params: dict[str, str], body: bytes = b"", keep: bool = True) -> bytes:
     forwarded = {
         "Host": HEADERS["Host"],
         "X-Forwarded-For": params["REMOTE_ADDR"],
         "X-Forwarded-Proto": "https",
         "X-Script-Name": "",
     }
-    fields = forwarded | ({} if keep else {"Connection": "close"}) | HEADERS
+    sent = {"Content-Type": params["CONTENT_TYPE"], "Content-Length": params["CONTENT_LENGTH"]}
+    fields = forwarded | ({} if keep else {"Connection": "close"}) | sent | HEADERS
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value)
-    return f"GET {params['REQUEST_URI']} HTTP/1.1\r\n{lines}\r\n".encode()
+    first = f"{params['REQUEST_METHOD']} {params['REQUEST_URI']} HTTP/1.1"
+    return f"{first}\r\n{lines}\r\n".encode() + body
 
 
 class Protocol(NamedTuple):
     """How requests are made, and how the end of an answer is told (see load.c)."""
 
-    request: Callable[[dict[str, str]], bytes]
+    request: Callable[..., bytes]  # of the parameters, and of the body if there is one
     end: str
 
 
 PROTOCOLS = {
     "scgi": Protocol(scgi, "close"),
     "fastcgi": Protocol(fastcgi, "fastcgi"),
-    "fastcgi-close": Protocol(lambda params: fastcgi(params, keep=False), "close"),
+    "fastcgi-close": Protocol(functools.partial(fastcgi, keep=False), "close"),
     "uwsgi": Protocol(uwsgi, "close"),
     "http": Protocol(http, "http"),
-    "http-close": Protocol(lambda params: http(params, keep=False), "close"),
+    "http-close": Protocol(functools.partial(http, keep=False), "close"),
 }

@@ -6,7 +6,7 @@ A target is given bytes in pieces and raises AssertionError where a promise is b
   exception is a fault, and comes out of the target as it is.
 - However the bytes are cut, the same requests come of them.
 - What a parser keeps is bounded: by its limits, and by the one piece that has just come.
-- Whoever has been refused is refused whatever comes after it.
+- A peer that was refused stays refused, no matter what it sends.
 
 The limits are small ones, so that they are reached.
 """

@@ -1,8 +1,13 @@
 """The exceptions that the kit raises. Every message says what to do next.
 
 The command prints it on standard error, without a traceback, and exits with the
-error's code: 1 where something was found wrong or failed, 2 where it was misused.
+error's code: 1 where something was found wrong or failed, 2 for a usage error.
 """
+
+from collections.abc import Callable
+from typing import TypeVar
+
+_Value = TypeVar("_Value")
 
 
 class Error(Exception):
@@ -12,7 +17,7 @@ class Error(Exception):
 
 
 class UsageError(Error, ValueError):
-    """A value or an option that can't be meant; the command exits 2."""
+    """A usage error: an option or a value that is not understood; the command exits 2."""
 
     exit_code = 2
 
@@ -23,3 +28,14 @@ def said(error: Error | OSError) -> str:
         reason = error.strerror or str(error)
         return f"{error.filename}: {reason}" if error.filename else reason
     return str(error)
+
+
+def option_value(option: str, read: Callable[[str], _Value], text: str) -> _Value:
+    """Return what `text` means to `read`, the value of `option` as the user typed it: --listen.
+
+    Raises UsageError, which names the option, where `read` raises one.
+    """
+    try:
+        return read(text)
+    except UsageError as error:
+        raise UsageError(f"{option} {error}") from None

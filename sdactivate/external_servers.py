@@ -199,7 +199,7 @@ SERVERS: dict[str, ExternalServer] = {
     server.name: server for server in (GUNICORN, UWSGI, UVICORN, HYPERCORN, DAPHNE)
 }
 
-# Settings that are about this project's own doing, whoever serves. `stream` tells the front, too,
+# Settings of what this project does itself, no matter which server. `stream` tells the front, too,
 # and these servers stream every body.
 _OURS = frozenset({"server", "fd", "protocol", "stream"})
 

@@ -2,7 +2,7 @@
 
 As far as that decides who answers, and no further: the includes in their order, and of each server
 (nginx), virtual host (Apache) or site (Caddy) its ports and names. lighttpd merges all that fits a
-request, and HAProxy has no server until somebody writes one: of these only the includes are read.
+request, and HAProxy has no server until somebody writes one: of these only the files are read.
 
     nginx   https://nginx.org/en/docs/http/request_processing.html
     Apache  https://httpd.apache.org/docs/2.4/vhosts/details.html
@@ -11,15 +11,16 @@ request, and HAProxy has no server until somebody writes one: of these only the 
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from sdactivate.front_includes import UNREADABLE, At, Includes
 from sdactivate.fronts import Front, Packaging
 
+T = TypeVar("T")
 _NOTHING: Mapping[str, str] = {}
-_MOST_FILES, _MOST_BYTES, _LONGEST = 500, 4 << 20, 4096
+_MOST_FILES, _MOST_BYTES, _LONGEST = 2000, 16 << 20, 4096
 """What is read of one configuration: so many files, bytes in all, characters of one value."""
 
 
@@ -72,7 +73,41 @@ class Configuration(NamedTuple):
 
 def names_socket(text: str, path: str) -> bool:
     """Whether a front's configuration names the socket at `path`, and not only a longer path."""
-    return re.search(re.escape(path) + r"(?!\.*[\w/-])", text) is not None
+    at = text.find(path)
+    while at >= 0:
+        if not _GOES_ON.match(text, at + len(path)):
+            return True
+        at = text.find(path, at + 1)
+    return False
+
+
+_GOES_ON = re.compile(r"\.*[\w/-]")
+_LAST = re.compile(r"/([\w.-]+)")
+_PLAIN = re.compile(r"[\w.-]*[\w-]")
+
+
+class Naming(Generic[T]):
+    """Which of many texts name a socket, without a look at each of them for each socket.
+
+    They are known by the last parts of all paths in them: where a text names a path, what follows
+    its last slash is the path's last part, or that and dots (`names_socket`).
+    """
+
+    def __init__(self, texts: Iterable[tuple[T, str]]) -> None:
+        """texts: things, and the text by which each is known."""
+        self._texts = list(texts)
+        self._places: dict[str, list[int]] = {}
+        for place, (_, text) in enumerate(self._texts):
+            for last in {it.rstrip(".") for it in _LAST.findall(text)}:
+                self._places.setdefault(last, []).append(place)
+
+    def of(self, path: str) -> list[T]:
+        """Return the things whose texts name the socket at `path`, in their order."""
+        last = path.rpartition("/")[2]
+        is_plain = "/" in path and _PLAIN.fullmatch(last)
+        places = self._places.get(last, ()) if is_plain else range(len(self._texts))
+        texts = (self._texts[place] for place in places)
+        return [thing for thing, text in texts if names_socket(text, path)]
 
 
 def read(
@@ -112,6 +147,10 @@ def read(
 
     if packaging.main:
         walk(packaging.main)
+    if front.name == "haproxy" and files and "NAME" in packaging.config:
+        # It includes nothing: its unit names this directory beside the main file.
+        for path in includes.files(packaging.config.replace("NAME", "*")):
+            walk(path)
     missed = tuple(path for path in planned if files and path not in files)
     for path in missed:
         walk(path)
@@ -349,9 +388,14 @@ def _lighttpd(text: str) -> Iterator[_Include | _Found]:
             yield _Include(value)
 
 
+def _haproxy(text: str) -> Iterator[_Include | _Found]:
+    yield from ()
+
+
 _READERS: dict[str, _Reader] = {
     "nginx": _nginx,
     "apache": _apache,
     "caddy": _caddy,
     "lighttpd": _lighttpd,
+    "haproxy": _haproxy,
 }

@@ -7,10 +7,13 @@ from variables, or lies on another machine, is left out.
     Apache    ProxyPass / unix:/run/a.sock|http://a, SetHandler "proxy:fcgi://127.0.0.1:9000"
     lighttpd  "socket" => "/run/a.sock", "host" => "127.0.0.1", "port" => 8000
     Caddy     reverse_proxy unix//run/a.sock localhost:8000
+    HAProxy   server a unix@/a.sock, server a /a.sock, server a 127.0.0.1:8000
+
+HAProxy's paths begin at the directory of its `chroot`, which is put before them here.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 
@@ -23,11 +26,15 @@ class Upstream(NamedTuple):
     """"" for a port."""
     port: int = 0
     """A TCP port of this host; 0 for a path."""
+    root: str = ""
+    """The directory that the front has made its root, at which its paths begin; "" for /."""
+    server: str = ""
+    """What HAProxy's log calls it: BACKEND/SERVER."""
 
     @property
     def name(self) -> str:
-        """What to call it: the path, or port 8000."""
-        return self.path or f"port {self.port}"
+        """What to call it, in the front's own words: its path, or port 8000."""
+        return self.path.removeprefix(self.root) or f"port {self.port}"
 
 
 _HOST = r"(?:127\.0\.0\.1|localhost|\[::1\])"
@@ -50,6 +57,15 @@ _UPSTREAMS: Mapping[str, tuple[re.Pattern[str], ...]] = {
         re.compile(rf"\b(?:reverse_proxy|php_fastcgi|to)[ \t][^\n#]*?{_PORT}"),
     ),
 }  # fmt: skip
+_HAPROXY_SECTION = re.compile(
+    r"^[ \t]*(global|defaults|frontend|backend|listen|peers|ring|resolvers|userlist|mailers|cache|"
+    r"program|http-errors|fcgi-app|log-forward|crt-store|traces)\b[ \t]*(\S*)"
+)
+_HAPROXY_SERVER = re.compile(
+    rf"^[ \t]*server[ \t]+(?P<name>\S+)[ \t]+(?:(?:unix@)?{_PATH}|"
+    rf"(?:ipv[46]@)?(?:127\.0\.0\.1|localhost|\[?::1\]?):(?P<port>[0-9]{{1,5}}))(?=\s|$)"
+)
+_CHROOT = re.compile(r"^[ \t]*chroot[ \t]+\"?(/[^\s\"$#]*)", re.MULTILINE)
 _COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 
 
@@ -60,6 +76,9 @@ def upstreams(front: str, files: Mapping[str, str]) -> list[Upstream]:
     configuration isn't known.
     """
     found: dict[tuple[str, int], Upstream] = {}
+    if front == "haproxy":
+        for upstream in _haproxy(files):
+            found.setdefault((upstream.path, upstream.port), upstream)
     for file, text in files.items():
         # Comments are blanked out, and keep their lines.
         bare = _COMMENT.sub("", text)
@@ -71,3 +90,104 @@ def upstreams(front: str, files: Mapping[str, str]) -> list[Upstream]:
             line = bare.count("\n", 0, hit.start()) + 1
             found.setdefault((path, port), Upstream(file, line, path, port))
     return list(found.values())
+
+
+def _haproxy(files: Mapping[str, str]) -> Iterator[Upstream]:
+    """The servers of HAProxy's backends, in the order of the text."""
+    roots = [hit[1] for text in files.values() for hit in _CHROOT.finditer(text)]
+    root = roots[-1].rstrip("/") if roots else ""
+    for file, text in files.items():
+        section = ("", "")
+        for number, line in enumerate(text.split("\n"), 1):
+            if heading := _HAPROXY_SECTION.match(line):
+                section = (heading[1], heading[2])
+            hit = _HAPROXY_SERVER.match(line) if section[0] in ("backend", "listen") else None
+            if hit is None:
+                continue
+            path = re.sub("/+", "/", hit["path"] or "")
+            port = int(hit["port"] or 0)
+            server = f"{section[1]}/{hit['name']}"
+            if path:
+                yield Upstream(file, number, root + path, 0, root, server)
+            elif port:
+                yield Upstream(file, number, "", port, root, server)
+
+
+# -- the protocol that a front speaks there --------------------------------------------------------
+
+_GROUP = re.compile(r"\bupstream\s+(?P<name>[\w.-]+)\s*\{(?P<body>[^{}]*)\}")
+_PASS = re.compile(r"\b(?P<how>proxy|uwsgi|fastcgi|scgi)_pass\s+(?P<to>[^;{}]+);")
+_SCHEMES = {
+    "http": "http", "https": "http", "fcgi": "fastcgi", "scgi": "scgi", "uwsgi": "uwsgi",
+}  # fmt: skip
+
+
+class Spoken(NamedTuple):
+    """A protocol (http, fastcgi, scgi or uwsgi) that a front speaks to a socket, and where."""
+
+    protocol: str
+    file: str
+    line: int
+    word: str
+    """The directive or the scheme that says so."""
+
+
+def spoken(front: str, files: Mapping[str, str], upstream: Upstream) -> list[Spoken]:
+    """Return how a front speaks to `upstream`, where its configuration says it: nginx and Apache.
+
+    files: its configuration by path.
+    """
+    found = []
+    named = groups(files, upstream) if front == "nginx" else []
+    for file, text in files.items():
+        bare = _COMMENT.sub("", text)
+        hits = by_nginx(bare, named, upstream) if front == "nginx" else ()
+        hits = _by_apache(bare, upstream) if front == "apache" else hits
+        found += [
+            Spoken(protocol, file, bare.count("\n", 0, start) + 1, word)
+            for start, protocol, word in hits
+        ]
+    return found
+
+
+def groups(files: Mapping[str, str], upstream: Upstream) -> list[str]:
+    """Return the names of nginx's upstream groups that have this one in them."""
+    bare = [_COMMENT.sub("", text) for text in files.values()]
+    return [it["name"] for text in bare for it in _GROUP.finditer(text) if _is_at(it[0], upstream)]
+
+
+def _is_at(text: str, upstream: Upstream) -> bool:
+    """Whether a part of nginx's configuration connects to this one."""
+    same = (upstream.path, upstream.port)
+    return any((it.path, it.port) == same for it in upstreams("nginx", {"": text}))
+
+
+def targets(text: str) -> set[str]:
+    """Return what a part of nginx's configuration passes requests to: groups, hosts."""
+    return {_target(hit) for hit in _PASS.finditer(_COMMENT.sub("", text))}
+
+
+def _target(hit: re.Match[str]) -> str:
+    return hit["to"].strip("\"' \n\t").removeprefix("http://").partition("/")[0]
+
+
+def by_nginx(
+    text: str, named: Collection[str], upstream: Upstream
+) -> Iterator[tuple[int, str, str]]:
+    """Yield each place where a part of nginx's configuration passes requests to `upstream`.
+
+    With the protocol and the directive that says so. Comments are to be gone. named: its `groups`.
+    """
+    for hit in _PASS.finditer(text):
+        if _target(hit) in named or _is_at(hit[0], upstream):
+            protocol = "http" if hit["how"] == "proxy" else hit["how"]
+            yield hit.start(), protocol, f"{hit['how']}_pass"
+
+
+def _by_apache(text: str, upstream: Upstream) -> Iterator[tuple[int, str, str]]:
+    schemes = "|".join(_SCHEMES)
+    at = rf"unix:{re.escape(upstream.path)}\|(?P<scheme>{schemes})://"
+    if upstream.port:
+        at = rf"\b(?P<scheme>{schemes})://{_HOST}:{upstream.port}\b"
+    for hit in re.finditer(at, text):
+        yield hit.start(), _SCHEMES[hit["scheme"]], f"{hit['scheme']}://"

@@ -43,8 +43,8 @@ class Packaging(NamedTuple):
     link: str = ""
     """The link that switches the file on, if there has to be one."""
     main: str = ""
-    """The file that the front begins to read at, and that has to include the generated one; "" if
-    the unit names its directory."""
+    """The file that the front begins to read at, and that has to include the generated one, unless
+    the unit names the directory of that (HAProxy)."""
     tested: str = ""
     """The front's own checker, where it is not that of `Front.check`."""
 
@@ -419,6 +419,7 @@ HAPROXY = Front(
             "/etc/haproxy/haproxy.cfg",
             "",
             chroot="/var/lib/haproxy",
+            main="/etc/haproxy/haproxy.cfg",
         ),
         "fedora": Packaging(
             "haproxy.service",
@@ -428,6 +429,7 @@ HAPROXY = Front(
             "/etc/haproxy/conf.d/NAME.cfg",
             "",
             chroot="/var/lib/haproxy",
+            main="/etc/haproxy/haproxy.cfg",
             tested="haproxy -c -f /etc/haproxy/haproxy.cfg -f /etc/haproxy/conf.d",
         ),
         "arch": Packaging(
@@ -438,6 +440,7 @@ HAPROXY = Front(
             "/etc/haproxy/haproxy.cfg",
             "",
             chroot="/usr/share/haproxy",
+            main="/etc/haproxy/haproxy.cfg",
         ),
     },
     {

@@ -3,7 +3,7 @@
 Where standard error is connected to the journal ($JOURNAL_STREAM, systemd.exec(5)), each line
 begins with its priority in the form of sd-daemon(3), `<3>`, which the journal takes off. What
 peers and applications send is shown escaped: nobody can forge a line or steer a terminal. Nothing
-here waits for whoever reads the log: see `stdio`.
+here waits for the reader of the log: see `stdio`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def say(level: int, message: str) -> None:
 def _notice(dropped: int) -> bytes:
     prefix = f"<{WARNING}>" if is_journal() else f"sdactivate: {_NAMES[WARNING]}: "
     lines = "an entry was" if dropped == 1 else f"{dropped} entries were"
-    return f"{prefix}{lines} dropped here: whoever reads this log did not keep up\n".encode()
+    return f"{prefix}{lines} dropped here: the reader of this log did not keep up\n".encode()
 
 
 _out, _err = stdio.Outlet(1, _notice), stdio.Outlet(2, _notice)

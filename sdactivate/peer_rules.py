@@ -38,7 +38,9 @@ def parse_rule(text: str) -> PeerRule:
     kind, colon, name = text.partition(":")
     good = {"unit": _UNIT, "user": _NAME, "group": _NAME}.get(kind)
     if not colon or good is None:
-        raise UsageError(f"{text!r}: unit:nginx.service, user:www-data or group:web is wanted")
+        raise UsageError(
+            f"{text!r} is not a rule, such as unit:nginx.service, user:www-data or group:web"
+        )
     if not re.fullmatch(good, name, re.ASCII):
         hint = ", with its suffix: unit:nginx.service" if kind == "unit" else ""
         raise UsageError(f"{text!r}: {name!r} is no name of a {kind}{hint}")

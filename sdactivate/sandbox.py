@@ -511,7 +511,7 @@ class Option(NamedTuple):
     line: str = ""
     """The line of the unit that it writes; {} is its value."""
     gives: str = ""
-    """What a service can do with it, and whoever takes it over as well."""
+    """What a service can do with it, and so an intruder in it."""
 
 
 OPTIONS: Mapping[str, Option] = MappingProxyType(

@@ -105,10 +105,12 @@ class Setting(NamedTuple):
         """
         try:
             value = self.read(text.strip())
-        except ValueError as error:
+        except UsageError as error:  # it names the word
             raise UsageError(f"{where}={text!r}: {error}") from None
+        except ValueError as error:
+            raise UsageError(f"{where}={text!r} {error}") from None
         if self.choices and value not in self.choices:
-            raise UsageError(f"{where}={text!r}: it can be {', '.join(self.choices)}")
+            raise UsageError(f"{where}={text!r} is not one of {', '.join(self.choices)}")
         return value
 
 
@@ -120,14 +122,14 @@ def text(value: str) -> str:
 def count(value: str) -> int:
     """A whole number, zero or more."""
     if not (value.isascii() and value.isdigit()):
-        raise ValueError("a whole number, zero or more, is wanted")
+        raise ValueError("is not a whole number of at least 0")
     return int(value)
 
 
 def positive(value: str) -> int:
     """A whole number, one or more."""
-    if not (number := count(value)):
-        raise ValueError("a whole number, one or more, is wanted")
+    if not (value.isascii() and value.isdigit() and (number := int(value))):
+        raise ValueError("is not a whole number of at least 1")
     return number
 
 
@@ -155,7 +157,7 @@ def seconds(value: str) -> float:
             raise ValueError
         return sum(number * _SECONDS[unit] for number, unit in parts)
     except (ValueError, KeyError):
-        raise ValueError("a time span such as 30, 500ms, 10min or '1h 30min' is wanted") from None
+        raise ValueError("is not a time span such as 30, 500ms, 10min or '1h 30min'") from None
 
 
 def size(value: str) -> int:
@@ -164,7 +166,7 @@ def size(value: str) -> int:
         number, unit = _amount(value)
         return int(number * _BYTES[unit.upper().removesuffix("B").removesuffix("I")])
     except (ValueError, KeyError, OverflowError):
-        raise ValueError("a size in bytes such as 65536, 64K or 10M is wanted") from None
+        raise ValueError("is not a size in bytes such as 65536, 64K or 10M") from None
 
 
 def yes_or_no(value: str) -> bool:
@@ -173,7 +175,7 @@ def yes_or_no(value: str) -> bool:
         return True
     if value.lower() in ("0", "no", "false", "off", "n", "f"):
         return False
-    raise ValueError("yes or no is wanted")
+    raise ValueError("is neither yes nor no")
 
 
 def words(value: str) -> tuple[str, ...]:
@@ -195,7 +197,7 @@ def url_paths(value: str) -> tuple[str, ...]:
     """Paths of URLs, separated by commas or spaces."""
     for word in (found := words(value)):
         if word[0] != "/":
-            raise ValueError(f"a path of a URL begins with '/', such as /upload; {word!r} does not")
+            raise UsageError(f"{word!r} is not the path of a URL, such as /upload")
     return found
 
 
@@ -211,7 +213,7 @@ def health_url(value: str) -> str:
     """A path, or the whole URL of a page; nothing: none."""
     if value and not _HEALTH.fullmatch(value):
         raise ValueError(
-            "not the path or the URL of a page, such as /up or https://example.org/up; write "
+            "is not the path or the URL of a page, such as /up or https://example.org/up; write "
             "spaces and other characters than ASCII as %20 and the like, and leave out any #"
         )
     return value
@@ -220,14 +222,16 @@ def health_url(value: str) -> str:
 def probe_path(value: str) -> str:
     """The path of a URL, of characters that need no encoding; nothing: none."""
     if value and not _PROBE.fullmatch(value):
-        raise ValueError("a path of letters, digits and . _ ~ - between slashes, such as /ready")
+        raise ValueError(
+            "is not a path of letters, digits and . _ ~ - between slashes, such as /ready"
+        )
     return value
 
 
 def descriptor_name(value: str) -> str:
     """The name of a descriptor, as FileDescriptorName= has it; nothing: none."""
     if not all(" " < character < "\x7f" and character != ":" for character in value):
-        raise ValueError("the name of a socket is wanted, such as metrics")
+        raise ValueError("is not the name of a socket, such as metrics")
     return value
 
 
@@ -238,10 +242,10 @@ def paths(value: str) -> tuple[str, ...]:
     try:
         found = tuple(shlex.split(value))
     except ValueError:
-        raise ValueError("not words as a shell reads them: a quote has no end") from None
+        raise ValueError("has a quote that is not closed") from None
     for path in found:
         if path[:1] != "/":
-            raise ValueError(f"{path!r} is not an absolute path, such as /etc/mysite.env")
+            raise UsageError(f"{path!r} is not an absolute path, such as /etc/mysite.env")
     return found
 
 
@@ -262,10 +266,10 @@ TABLE: tuple[Setting, ...] = (
         "and vsock it is http",
         ("auto", "scgi", "fastcgi", "uwsgi", "http"),
     ),
-    Setting("threads", positive, "", "requests served at the same time by one worker, at most"),
+    Setting("threads", positive, "", "the most requests that one worker serves at a time"),
     Setting("workers", positive, "", "processes that share the socket"),
     Setting("preload", yes_or_no, "", "import the application once, before the workers fork"),
-    Setting("connections", positive, "", "open connections of one worker, at most"),
+    Setting("connections", positive, "", "the most open connections of one worker"),
     Setting("header_bytes", size, "bytes", "the longest header of a request"),
     Setting("header_count", positive, "", "the most header fields of an HTTP request"),
     Setting("request_line", size, "bytes", "the longest request line of an HTTP request"),
@@ -279,49 +283,47 @@ TABLE: tuple[Setting, ...] = (
         "body_buffer",
         size,
         "bytes",
-        "a request body up to this size is kept in memory while it comes; a larger one in a "
+        "a request body up to this size is kept in memory while it arrives; a larger one in a "
         "file in $CACHE_DIRECTORY, else $TMPDIR, else /var/tmp",
     ),
     Setting(
         "held_bytes",
         size,
         "bytes",
-        "memory of one worker for all bodies that slow peers send or are being sent; what is over "
+        "the memory of one worker for the bodies of slow peers, in both directions; what exceeds "
         "it goes to files as well",
     ),
     Setting(
         "stream",
         url_paths,
         "",
-        "URL paths below which nothing is buffered, in the generated front either: a request body "
-        "over body_buffer is streamed to the application while it comes, and holds a thread; "
-        "elsewhere a request takes a thread when its body has come",
+        "URL paths below which nothing is buffered, nor in the generated front: a request body "
+        "over body_buffer is streamed to the application as it arrives, and holds a thread. "
+        "Elsewhere a request takes a thread when its body is complete",
     ),
     Setting(
         "lent_threads",
         count,
         "",
-        "threads of one worker, besides those that serve, that may wait for slow peers: for "
-        "what an application makes piece by piece. One more, and the slowest peer is cut off",
+        "extra threads of one worker that may wait for slow peers of responses that are generated "
+        "piece by piece; beyond them the slowest peer is cut off",
     ),
     Setting("header_timeout", seconds, "seconds", "from the first byte to a complete header"),
     Setting("body_timeout", seconds, "seconds", "the longest silence in a request's body"),
-    Setting(
-        "write_timeout", seconds, "seconds", "the longest a peer may take no byte of a response"
-    ),
+    Setting("write_timeout", seconds, "seconds", "how long a peer may take no byte of a response"),
     Setting(
         "body_rate",
         size,
         "bytes",
-        "the least of a request body that a peer must send each second, on average, after the "
-        "first 20 seconds; 0: no least",
+        "the least rate at which a peer must send a request body, per second, on average, after "
+        "the first 20 seconds; 0: none",
     ),
     Setting(
         "write_rate",
         size,
         "bytes",
-        "the least of a response that a peer must take each second, on average, after the first "
-        "20 seconds and 64 KiB; 0: no least",
+        "the least rate at which a peer must take a response, per second, on average, after the "
+        "first 20 seconds and 64 KiB; 0: none",
     ),
     Setting("keepalive_timeout", seconds, "seconds", "how long an idle connection is kept"),
     Setting(
@@ -344,47 +346,48 @@ TABLE: tuple[Setting, ...] = (
         "ready_path",
         probe_path,
         "",
-        "on TCP sockets, a path that the server answers itself to peers that `trust` names: 200, "
-        "and 503 once a stop is announced (drain_delay). For a balancer's health check",
+        "on TCP sockets, a path that the server itself answers to the peers in `trust`: 200, or "
+        "503 once a stop is announced (drain_delay). For a balancer's health check",
     ),
     Setting(
         "live_path",
         probe_path,
         "",
-        "the same, but 200 for as long as the process lives. For an orchestrator's liveness probe",
+        "the same, but 200 for as long as the process runs. For an orchestrator's liveness probe",
     ),
     Setting(
         "drain_delay",
         seconds,
         "seconds",
-        "how long, once it is told to stop, the process serves on and only announces it "
-        "(ready_path is 503): as long as the balancer takes to notice",
+        "how long the process goes on serving after it is told to stop, while ready_path is 503: "
+        "as long as the balancer takes to notice",
     ),
     Setting(
         "metrics",
         descriptor_name,
         "",
-        "the name of a socket on which the figures are read, at /metrics in OpenMetrics: "
-        "FileDescriptorName=, or --listen metrics=/run/mysite-metrics.sock. On TCP by peers that "
-        "`trust` names",
+        "the name of the socket that answers /metrics, in OpenMetrics: FileDescriptorName=, or "
+        "--listen metrics=/run/mysite-metrics.sock. On TCP it answers the peers in `trust`",
     ),
-    Setting("idle_timeout", seconds, "seconds", "leave after so long without a request; 0: never"),
+    Setting("idle_timeout", seconds, "seconds", "exit after this long without a request; 0: never"),
     Setting(
         "worker_timeout",
         seconds,
         "seconds",
         "replace a worker with a request older than this; 0: never",
     ),
-    Setting("max_requests", count, "", "replace a worker after so many requests; 0: never"),
-    Setting("max_requests_jitter", count, "", "up to so many requests more, by chance"),
-    Setting("max_memory", size, "bytes", "replace a worker that has grown to this; 0: never"),
+    Setting("max_requests", count, "", "replace a worker after this many requests; 0: never"),
+    Setting("max_requests_jitter", count, "", "up to this many requests more, at random"),
+    Setting(
+        "max_memory", size, "bytes", "replace a worker whose memory has grown to this; 0: never"
+    ),
     Setting(
         "trust",
         words,
         "",
         "TCP peers that may speak for their clients: addresses or networks. Over HTTP their "
-        f"{' and '.join(trust.BY_DEFAULT)} are believed, over SCGI, FastCGI and uwsgi all they "
-        "say. On a unix socket every peer that may connect is trusted",
+        f"{' and '.join(trust.BY_DEFAULT)} are believed; over SCGI, FastCGI and uwsgi every "
+        "variable. On a unix socket every peer that may connect is trusted",
     ),
     Setting(
         "trust_headers",
@@ -404,7 +407,7 @@ TABLE: tuple[Setting, ...] = (
         "allow_peer",
         peers,
         "",
-        "peers that are served, others are not: unit:nginx.service, user:www-data, group:web",
+        "the only peers to serve: unit:nginx.service, user:www-data, group:web",
     ),
     Setting(
         "access_log",

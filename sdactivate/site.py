@@ -28,7 +28,7 @@ _DYNAMIC = re.compile("[A-Za-z_][A-Za-z0-9_-]{0,30}")
 class Site:
     """One deployed application, valid as it stands.
 
-    Only `name` is always needed. A value that can't be meant raises UsageError, which names the
+    Only `name` is always needed. A value that is not valid raises UsageError, which names the
     field, the value and what is allowed; so does a combination that can't work.
     """
 
@@ -41,7 +41,7 @@ class Site:
     user: str = "root"
     """The owner of the sockets in the file system."""
     group: str = "root"
-    """Their group: whoever may connect is in it."""
+    """Their group: its members may connect."""
     mode: int = 0o660
     """Their permission bits. connect() needs write permission: unix(7)."""
 

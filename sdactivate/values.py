@@ -28,7 +28,7 @@ def parse_mode(text: str) -> int:
     """Return the permission bits that `text` names: "0660", "660" or "u=rw,g=rw,o=".
 
     The symbolic form is chmod(1)'s with "=" only: a socket that is yet to be made has no bits
-    to add to or to take from. Whoever it does not name gets nothing.
+    to add to or to take from. A class that it does not name gets nothing.
 
     Raises UsageError for setuid, setgid and sticky bits (they mean nothing on a socket), for
     "+" and "-", and for anything unreadable.
@@ -175,7 +175,7 @@ def absolute_path(text: str) -> str:
     escape.one_line(text)
     parts = [part for part in text.split("/") if part]
     if not text.startswith("/") or any(part in (".", "..") for part in parts):
-        raise UsageError(f"{text!r}: an absolute path without '.' and '..' is wanted")
+        raise UsageError(f"{text!r} is not an absolute path without '.' and '..'")
     path = "/" + "/".join(parts)
     if len(path.encode()) > 4095 or any(len(part.encode()) > 255 for part in parts):
         raise UsageError(f"{text!r}: the kernel takes no path as long as this")
@@ -330,5 +330,5 @@ def tasks(text: str) -> str:
     Raises UsageError for anything else.
     """
     if not re.fullmatch("[1-9][0-9]{0,8}", text):
-        raise UsageError(f"{text!r}: a number of processes and threads, one or more, is wanted")
+        raise UsageError(f"{text!r} is not a number of processes and threads of at least 1")
     return text

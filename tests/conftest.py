@@ -8,12 +8,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.effort import examples
+
 pytest_plugins = ["tests.coverage_report"]
 
 # Machines are shared: how long an example takes says nothing
-# Under sanitizers all is ten times slower; there `script/sanitize search` is what looks for long
-SANITIZED = "SDACTIVATE_SANITIZED" in os.environ
-hypothesis.settings.register_profile("shared", deadline=None, max_examples=25 if SANITIZED else 100)
+hypothesis.settings.register_profile("shared", deadline=None, max_examples=examples(100))
 hypothesis.settings.load_profile("shared")
 
 CHECKOUT = Path(__file__).resolve().parent.parent

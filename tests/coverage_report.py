@@ -1,6 +1,6 @@
 """Which lines of the package the tests have run, their child processes included.
 
-script/test runs pytest under coverage.py; this prints the figure before pytest's closing line.
+`script/test --all` runs pytest under coverage.py; the figure comes before pytest's closing line.
 A child is counted by the .pth file that coverage.py installs, also after it has become another
 program of ours by exec. One that SIGKILL ends tells nothing. Code that runs in the machines of
 tests/machine or under another Python is not counted.
@@ -95,10 +95,10 @@ def lines(rows: list[Row]) -> list[str]:
 
 
 def _rows() -> list[Row]:
-    import coverage
-
     if not _stop():
         return []
+    import coverage
+
     whole = coverage.Coverage(data_file=os.environ["COVERAGE_FILE"])
     with warnings.catch_warnings():
         # A child that was killed while it wrote its file tells nothing

@@ -1,6 +1,7 @@
 """Which server of a front answers, by the configurations that distributions bring in."""
 
 import os
+import re
 import resource
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +15,7 @@ from sdactivate import fronts
 from sdactivate.front_config import (
     Configuration,
     InTheWay,
+    Naming,
     in_the_way,
     include_line,
     names_socket,
@@ -363,6 +365,20 @@ def test_a_socket_is_looked_for_once_in_each_place() -> None:
         "unix:/run/a.sock/x, /run/a.sock": True,
     }.items():
         assert names_socket(text, "/run/a.sock") == named, text
+
+
+_PATHS = st.text("/.ab-é \n[", max_size=6).map("/{}".format)
+
+
+@given(texts=st.lists(st.lists(_PATHS | st.sampled_from((";", "unix:"))).map("".join)), path=_PATHS)
+def test_an_index_finds_what_a_look_at_each_text_finds(texts: list[str], path: str) -> None:
+    def names(text: str) -> bool:
+        return re.search(re.escape(path) + r"(?!\.*[\w/-])", text) is not None
+
+    index = Naming(enumerate(texts))
+    wanted = [place for place, text in enumerate(texts) if names(text)]
+    assert index.of(path) == wanted
+    assert wanted == [place for place, text in enumerate(texts) if names_socket(text, path)]
 
 
 DIGITS = "9" * 5000

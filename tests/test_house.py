@@ -304,8 +304,10 @@ def test_the_map_is_the_code_s() -> None:
 
 def parse(words: list[str]) -> None:
     said = io.StringIO()
-    with contextlib.redirect_stderr(said):
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
             cli.parser().parse_args(words)
-        except SystemExit:
+        except SystemExit as leaving:
+            if leaving.code == 0:  # it asks for help
+                return
             pytest.fail(f"sdactivate {shlex.join(words)}\n{said.getvalue()}")

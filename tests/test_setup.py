@@ -71,3 +71,27 @@ def test_what_packages_enabled_before_there_was_a_systemd_stays(tmp_path: Path) 
         timeout=60,
     )
     assert (done.stdout, done.stderr) == ("apt-daily.timer\n", "")
+
+
+def test_what_pip_says_is_in_a_file_and_its_end_is_shown_where_it_fails(tmp_path: Path) -> None:
+    """In a copy whose package can't be built: no network is asked for."""
+    copy = tmp_path / "checkout"
+    copy.mkdir()
+    for name in ("script", "hatch_build.py", "sdactivate"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.so")
+        whole, there = CHECKOUT / name, copy / name
+        shutil.copytree(whole, there, ignore=ignored) if whole.is_dir() else shutil.copy(
+            whole, there
+        )
+    broken = '[build-system]\nrequires = []\nbuild-backend = "nothing"\n[project]\nname = "x"\n'
+    (copy / "pyproject.toml").write_text(broken)
+    done = subprocess.run(
+        [copy / "script" / "setup", "demo"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) <= 30
+    assert "all that it said is in build/setup.log" in lines[-1]
+    log = (copy / "build" / "setup.log").read_text()
+    assert log.splitlines()[-1] in done.stderr

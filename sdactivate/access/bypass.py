@@ -1,7 +1,7 @@
 """Services that can connect to the socket without being its front.
 
 Debian's php-fpm is the classic: it runs as www-data like the front, so a PHP page can speak to
-the application directly, as whoever it says it is.
+the application directly, as any user it claims to be.
 """
 
 from collections.abc import Collection
@@ -27,7 +27,14 @@ def bypasses_front(
         verdict is not None
         and verdict.allowed
         and verdict.by not in ("others", "capability")
-        and not identity.override
+        and is_another_service(unit, identity, own)
+    )
+
+
+def is_another_service(unit: str, identity: Identity, own: Collection[str] = ()) -> bool:
+    """Whether a process of `unit` is one that `bypasses_front` counts wherever it may connect."""
+    return (
+        not identity.override
         and identity.uid != 0  # who owns the socket as root does, without a capability too
         and unit.endswith(".service")
         and not unit.startswith("user@")

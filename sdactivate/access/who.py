@@ -11,6 +11,7 @@ from sdactivate.access.connect import prove, reached
 from sdactivate.access.path_walk import NEEDS, walk
 from sdactivate.access.permissions import Identity, Verdict, Way, judge
 from sdactivate.access.processes import Process
+from sdactivate.access.security_modules import in_force
 from sdactivate.access.sock_diag import Listener, behind
 from sdactivate.errors import Error
 
@@ -61,6 +62,13 @@ class Report(NamedTuple):
     people: tuple[tuple[Person, Answer], ...]
     processes: tuple[UnitProcesses, ...]
     own: str = ""  # the service that serves it, where it is known
+    not_asked: tuple[str, ...] = ()  # security modules that may refuse what is yes here
+
+    @property
+    def says_yes(self) -> bool:
+        """Whether anybody may pass: of an address without a file everyone may."""
+        answers = [answer for _, answer in self.people] + [row.answer for row in self.processes]
+        return self.way is None or any(answer.allowed for answer in answers)
 
     @property
     def differs(self) -> bool:
@@ -87,11 +95,12 @@ def report(
     if not address.startswith("/"):
         everyone = Answer(None, _NO_FILE["@" if address.startswith("@") else "tcp"])
         open_to = tuple((person, everyone) for person in people)
-        return Report(address, None, listener, open_to, ())
+        return Report(address, None, listener, open_to, (), not_asked=in_force())
     asker = _Asker(address, proving)
     way = asker.way("/")
     asked = tuple((person, asker.ask(person.identity)) for person in people)
-    return Report(address, way, listener, asked, tuple(_by_unit(processes, asker)), own)
+    rows = tuple(_by_unit(processes, asker))
+    return Report(address, way, listener, asked, rows, own, in_force())
 
 
 _NO_FILE = {

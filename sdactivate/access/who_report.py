@@ -7,6 +7,7 @@ from typing import Any
 
 from sdactivate.access import words
 from sdactivate.access.permissions import Node, Way
+from sdactivate.access.security_modules import sentence
 from sdactivate.access.who import Answer, Report, UnitProcesses, bypasses_front
 from sdactivate.terminal import escape
 
@@ -23,7 +24,7 @@ def as_text(report: Report) -> str:
     lines = [f"{address}{_listening(report)}", ""]
     if report.way is None:
         verdicts = dict.fromkeys(answer.because for _, answer in report.people)
-        return "\n".join([*lines, *verdicts]) + "\n"
+        return "\n".join([*lines, *verdicts, *_not_asked(report)]) + "\n"
     lines += [*_tree(report.way), *_members_of(report.way.end), ""]
     done = _done(report)
     if report.people:
@@ -53,7 +54,14 @@ def as_text(report: Report) -> str:
                 ("yes", "root's", f"{count} in {units} units", "CAP_DAC_OVERRIDE passes everywhere")
             )
         lines += [*_table(rows), ""]
+    if said := _not_asked(report):
+        lines += [*said, ""]
     return "\n".join(lines)
+
+
+def _not_asked(report: Report) -> list[str]:
+    said = sentence(report.not_asked) if report.says_yes else ""
+    return [said] if said else []
 
 
 def _listening(report: Report) -> str:
@@ -144,6 +152,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "backlog": report.listener.backlog if report.listener else None,
         "damage": (report.listener.damage if report.listener else "") or None,
         "error": errno.errorcode.get(report.way.error) if report.way else None,
+        "not_asked": list(report.not_asked),
         "members": words.members(report.way.end.gid) if report.way and report.way.end else [],
         "way": [_node(step.node) for step in report.way.steps] if report.way else [],
         "accounts": [

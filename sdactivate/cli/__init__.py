@@ -5,6 +5,8 @@ A verb's module offers
     SUMMARY: str                         one line for `sdactivate --help`
     EXAMPLES: str                        shown under the verb's own help
     USAGE: str                           where there are too many options to name each in it
+    BRIEF: dict[str, str]                where they fill more than a screen: those that `--help`
+                                         shows, and a line for each (`sdactivate.cli.help`)
     add_arguments(parser) -> None        its options
     run(args) -> int                     does the job, returns the exit code
 
@@ -20,6 +22,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from sdactivate.cli import help
 from sdactivate.errors import Error, said
 from sdactivate.suggest import meant
 from sdactivate.terminal import tell
@@ -67,10 +70,17 @@ class _Parser(argparse.ArgumentParser):
     """
 
     verbs: "dict[str, _Parser]"
+    words: list[str]
+    """What is parsed."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.words = list(args or ())
+        return super().parse_known_args(args, namespace)
 
     def parse_args(  # type: ignore[override]  # its overloads are of a namespace that we don't pass
         self, args: Sequence[str] | None = None, namespace: None = None
     ) -> argparse.Namespace:
+        found: argparse.Namespace
         found, unknown = self.parse_known_args(args)
         if unknown:
             verb = self.verbs.get(getattr(found, "verb", ""), self)
@@ -78,7 +88,10 @@ class _Parser(argparse.ArgumentParser):
             if word.startswith("-"):
                 known = verb._option_string_actions
                 options = [each for each in known if each[:2] == "--" and each != "--help"]
-                verb.error(f"{word}: there is no such option; {meant(word, options, 'see --help')}")
+                full = help.ALL if help.ALL in options else "--help"
+                verb.error(
+                    f"{word}: there is no such option; {meant(word, options, f'see {full}')}"
+                )
             verb.error(f"{word!r}: one word too many")
         return found
 
@@ -144,7 +157,10 @@ def parser(verbs: Sequence[str] = VERBS) -> "_Parser":
             usage=getattr(module, "USAGE", None),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            add_help=not hasattr(module, "BRIEF"),
         )
+        if hasattr(module, "BRIEF"):
+            help.add(sub, module)
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
     return top
@@ -169,6 +185,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
     try:
         try:
+            if not argv:
+                parser().print_help(sys.stderr)
+                return 2
             args = parser([verb] if verb else VERBS).parse_args(argv)
         except SystemExit as leaving:  # argparse has printed help (0) or the mistake (2)
             sys.stdout.flush()

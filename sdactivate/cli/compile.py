@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sdactivate.errors import Error, UsageError
+from sdactivate.errors import Error, option_value
 from sdactivate.terminal import escape, tell
 
 SUMMARY = "compile a site's code, without running it as root"
@@ -32,10 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.install.bytecode import compile_tree
     from sdactivate.values import absolute_path
 
-    try:
-        python = absolute_path(args.python)
-    except UsageError as error:
-        raise UsageError(f"--python {error}") from None
+    python = option_value("--python", absolute_path, args.python)
     if not args.directory.is_dir():
         raise Error(f"{args.directory}: there is no such directory")
     directory = args.directory.absolute()

@@ -2,10 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sdactivate.errors import UsageError
+from sdactivate.cli.help import Narrowed
+from sdactivate.errors import UsageError, option_value
 from sdactivate.generate import options
 from sdactivate.generate.build import ALL, Claims, chosen, known_options, make
 from sdactivate.generate.kinds import KINDS
@@ -25,13 +26,46 @@ sdactivate gen NAME [--kind KIND] [options of a site] [--out DIR [--force]]
 
 EXAMPLES = """\
 examples:
-  sdactivate gen mysite --group www-data > /etc/systemd/system/mysite.socket
-  sdactivate gen mysite --kind service --app mysite.wsgi:application --chdir /srv/mysite \\
-      > /etc/systemd/system/mysite.service
-  sdactivate gen mysite --kind all --out units --group www-data --app mysite.wsgi:application \\
-      --chdir /srv/mysite --command clearsessions --every daily
+  sdactivate gen mysite --group www-data > mysite.socket
+  sdactivate gen mysite --kind all --out units --front nginx --server-name example.org \\
+      --app mysite.wsgi:application --chdir /srv/mysite
+  sdactivate gen --kind nginx --help                      what nginx's part reads
   sdactivate gen --from sites.toml --out /etc/systemd/system
 """
+
+SITE = {
+    "front": "nginx, apache, lighttpd, caddy or haproxy in front",
+    "group": "group that may connect (default: the front's)",
+    "listen": "where the socket is (default /run/NAME.sock)",
+    "app": "the application: mysite.wsgi:application",
+    "chdir": "directory to run in and import from",
+    "python": "interpreter of the site's virtual environment",
+    "env_file": "a file of environment variables",
+    "credential": "a secret, as a file in $CREDENTIALS_DIRECTORY",
+    "network": "allow connections to other machines, or to this one",
+    "writable": "a path that the site may write to",
+    "workers": "worker processes (default 1)",
+    "threads": "requests at a time, of one worker (default 8)",
+    "health": "a page that must answer before a release serves: /up",
+    "server_name": "a host name of the site",
+    "static": "static files that the front serves itself",
+    "tls": "HTTPS; auto: a certificate by certbot, or by Caddy",
+    "by_hand": "a command of manage.py to run by hand: migrate",
+    "worker": "a background worker: mail='celery -A mysite worker'",
+}
+"""The options that describe most sites, with the line that the short help has for each."""
+
+BRIEF = {
+    "name": "what the site's units are called",
+    "kind": "socket (default), service, nginx, all; see --help-all",
+    "sites": "read sites from a TOML file, such as sites.toml",
+    "out": "write files into DIR instead of printing them",
+    **SITE,
+    "help_all": "show all options, by topic",
+}
+
+OWN = frozenset({"name", "sites", "out", "force", "systemd", "user_manager", "comments"})
+"""The options of the verb itself, whatever kind it writes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=[*KINDS, ALL],
         metavar="KIND",
         help="what to write (default socket; with --from what the file says, or all). "
-        f"{kinds}; all: all that the options give reason for",
+        f"{kinds}; all: every file that the options call for",
     )
     parser.add_argument(
         "--from",
@@ -119,6 +153,19 @@ def values(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
+def narrowed(words: Sequence[str]) -> Narrowed | None:
+    """Return what the kind that `words` name reads, None where they name none."""
+    for at, word in enumerate(words):
+        option, _, value = word.partition("=")
+        if option == "--kind" and (value := value or "".join(words[at + 1 : at + 2])) in KINDS:
+            kind = KINDS[value]
+            reads = {row.name for row in options.SITE} if kind.reads is None else kind.reads
+            names = {name.replace("-", "_") for name in reads}
+            names |= {row.field for row in kind.options}
+            return Narrowed(f"--kind {kind.name}: {kind.summary}.", names | OWN)
+    return None
+
+
 def target(args: argparse.Namespace) -> Target:
     """Return what the text is written for.
 
@@ -126,10 +173,7 @@ def target(args: argparse.Namespace) -> Target:
     """
     if not args.systemd:
         return Target(comments=args.comments, own=args.user_manager)
-    try:
-        wanted = version.parse_version(args.systemd)
-    except UsageError as error:
-        raise UsageError(f"--systemd {error}") from None
+    wanted = option_value("--systemd", version.parse_version, args.systemd)
     return Target(wanted, args.comments, args.user_manager)
 
 
@@ -167,16 +211,13 @@ class Asked(NamedTuple):
 
 def checked_name(text: str) -> str:
     """Return NAME, as it was typed. Raises UsageError where no site can be called so."""
-    try:
-        return names.unit_name(text)
-    except UsageError as error:
-        raise UsageError(f"NAME {error}") from None
+    return option_value("NAME", names.unit_name, text)
 
 
 def sites(args: argparse.Namespace) -> Iterator[Asked]:
     """Yield what is asked for; what is said on the command line outranks the file.
 
-    Raises UsageError for what can't be meant.
+    Raises UsageError for an option that is not valid.
     """
     kinds = () if args.kind is None else (args.kind,)
     given = values(args)

@@ -13,7 +13,7 @@ EXAMPLES = """\
 examples:
   sudo sdactivate generator --install        from now on: edit /etc/sdactivate/*.toml, then
                                              systemctl daemon-reload
-  sdactivate generator /tmp/units            what would come of them, to look at
+  sdactivate generator /tmp/units            writes the units there, to look at
 """
 
 LINK = "etc/systemd/system-generators/sdactivate"

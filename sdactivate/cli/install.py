@@ -27,6 +27,16 @@ examples:
   sdactivate install mysite --from sites.toml --root image      into an image
 """
 
+BRIEF = {
+    "name": "what the site's units are called",
+    "sites": "read the site from a TOML file, such as sites.toml",
+    "dry_run": "show what would change as a diff, change nothing",
+    "force": "overwrite files that others have written or changed",
+    "units_only": "leave the front's configuration as it is",
+    **gen.SITE,
+    "help_all": "show all options, by topic",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sdactivate install`: its own and those of a site."""
@@ -112,7 +122,10 @@ def run(args: argparse.Namespace) -> int:
     files, placed = list(output.files), None
     if front:
         placed = place(site.name, given), files.pop()
-    for warning in dict.fromkeys(output.warnings):
+    warnings = list(dict.fromkeys(output.warnings))
+    if manager.runs and not manager.own:
+        refuse_missing_accounts(warnings)
+    for warning in warnings:
         say(f"warning: {warning}")
     if args.dry_run:
         installation = Installation(manager, site, files, args.force, say, placed, args.units_only)
@@ -142,6 +155,18 @@ def run(args: argparse.Namespace) -> int:
         carry_out([*steps, *installation.front_steps()], say)
     show("".join(table), end="")
     return 0
+
+
+def refuse_missing_accounts(warnings: list[str]) -> None:
+    """Raise Error where `warnings` say that the units can't start for want of a user or group."""
+    from sdactivate.generate.output import MissingAccount
+
+    missing = [warning for warning in warnings if isinstance(warning, MissingAccount)]
+    if missing:
+        raise Error(
+            f"{'; '.join(missing)}. Nothing was changed. Correct the name, or create the account "
+            f"first: `{missing[0].command}`"
+        )
 
 
 def front_of(kinds: Any, given: dict[str, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from sdactivate.errors import UsageError
+from sdactivate.errors import UsageError, option_value
 
 SUMMARY = "create sockets as root, then exec a server without root"
 EXAMPLES = """\
@@ -81,9 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--on-demand",
         action="store_true",
-        help="stay, without root, and start the command when a connection comes",
+        help="stay, without root, and start the command at the first connection",
     )
-    add("command", nargs="+", metavar="COMMAND", help="what to execute, with its arguments")
+    add("command", nargs="+", metavar="COMMAND", help="the command to execute, with its arguments")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,15 +95,15 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) == "":  # as a script's unset variable makes it
             raise UsageError(f"--{option.replace('_', '-')} has an empty value; leave it out")
     if not 0 < args.backlog < 1 << 31:
-        raise UsageError(f"--backlog {args.backlog}: a whole number, one or more, is wanted")
+        raise UsageError(f"--backlog {args.backlog} is not a whole number of at least 1")
     return launch(
         Launch(
-            listen=[parse_listen(text) for text in args.listen],
+            listen=[option_value("--listen", parse_listen, text) for text in args.listen],
             command=args.command,
             run_as=args.run_as or "",
             user=args.user or "",
             group=args.group or "",
-            mode=parse_mode(args.mode),
+            mode=option_value("--mode", parse_mode, args.mode),
             backlog=args.backlog,
             chroot=args.chroot or "",
             chdir=args.chdir or "",

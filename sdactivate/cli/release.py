@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from sdactivate.errors import Error, UsageError
+from sdactivate.errors import Error, UsageError, option_value
 
 SUMMARY = "build a release of a site, prove that it works, and serve it"
 
@@ -25,7 +25,7 @@ examples:
 
 The release is built in /srv/NAME/releases by a user of its own, and belongs to root then. It is
 imported, checked and migrated in the site's sandbox, before the link /srv/NAME/current and the
-running service are switched to it. Whatever fails, the release that was served is served on.
+running service are switched to it. If anything fails, the release that was served goes on serving.
 
 The site's unit runs in that link:
   sudo sdactivate install mysite --group www-data --app mysite.wsgi:application \\
@@ -86,12 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--python",
         default=os.path.realpath(sys.executable),
         metavar="PATH",
-        help="the interpreter that environments are made with (default: this command's)",
+        help="the interpreter for the environments (default: this command's)",
     )
     parser.add_argument(
         "--rebuild",
         action="store_true",
-        help="build the environment though its requirements have not changed",
+        help="build the environment even if its requirements have not changed",
     )
     parser.add_argument(
         "--no-migrate", dest="migrate", action="store_false", help="run no migrations"
@@ -113,10 +113,7 @@ def site_name(text: str) -> str:
     """Return a site's name, as typed. Raises UsageError for what can't be one."""
     from sdactivate.systemd.names import unit_name
 
-    try:
-        name = unit_name(text)
-    except UsageError as error:
-        raise UsageError(f"NAME {error}") from None
+    name = option_value("NAME", unit_name, text)
     if "\\" in name:
         raise UsageError(f"NAME {name!r}: a site that has releases has no '\\' in its name")
     return name
@@ -139,10 +136,7 @@ def alone_with_signals() -> None:
 def _path(option: str, text: str) -> str:
     from sdactivate.values import absolute_path
 
-    try:
-        return absolute_path(text)
-    except UsageError as error:
-        raise UsageError(f"{option} {error}") from None
+    return option_value(option, absolute_path, text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -153,21 +147,16 @@ def run(args: argparse.Namespace) -> int:
 
     name = site_name(args.name)
     if not re.fullmatch("[1-9][0-9]{0,3}", args.keep, re.ASCII):
-        raise UsageError(f"--keep {args.keep!r}: not a whole number of at least 1")
-    environ = []
-    for text in args.build_env:
-        try:
-            environ.append(variable(text))
-        except UsageError as error:
-            raise UsageError(f"--build-env {error}") from None
+        raise UsageError(f"--keep {args.keep!r} is not a whole number of at least 1")
+    environ = [option_value("--build-env", variable, text) for text in args.build_env]
     python = _path("--python", args.python)
     wheels = ""
     if args.find_links:
         wheels = _path("--find-links", os.path.abspath(args.find_links))
         if not os.path.isdir(wheels):
-            raise UsageError(f"--find-links {args.find_links!r}: not a directory")
+            raise UsageError(f"--find-links {args.find_links!r} is not a directory")
         if not re.fullmatch("[^:\\s\\\\\"']+", wheels):
-            raise UsageError(f"--find-links {wheels!r}: no path with ':', quotes or spaces")
+            raise UsageError(f"--find-links {wheels!r}: remove ':', quotes or spaces from the path")
     elif args.no_index:
         raise UsageError("--no-index: say by --find-links DIR where the packages are")
     source = None
@@ -180,7 +169,7 @@ def run(args: argparse.Namespace) -> int:
     elif sys.stdin is None or sys.stdin.isatty():
         raise UsageError("SOURCE -: standard input is a terminal; pipe a tar: git archive HEAD |")
     if len(args.ref) > 200 or not args.ref.isprintable():
-        raise UsageError(f"--ref {args.ref[:80]!r}: at most 200 letters that can be shown")
+        raise UsageError(f"--ref {args.ref[:80]!r} is not at most 200 printable characters")
     require_root("a release")
     alone_with_signals()
     release(

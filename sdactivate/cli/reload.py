@@ -1,65 +1,81 @@
-"""sdactivate reload: send HUP to a serving process, and wait for the outcome."""
+"""sdactivate reload: bring new code into a site, and say whether it serves."""
 
 import argparse
 import re
 
-from sdactivate.errors import Error, UsageError
+from sdactivate.errors import Error, UsageError, option_value
 
-SUMMARY = "let a serving process bring new code in, and wait for it"
+SUMMARY = "bring new code into a site that serves, and say whether it works"
 
 EXAMPLES = """\
 examples:
-  after the new release is in place:
-    systemctl reload mysite
+  after new code is in place:
+    sudo sdactivate reload mysite
 
-  which runs, as ExecReload= of the service that `sdactivate gen` writes, and as its user:
+  which runs `systemctl reload mysite.service`. ExecReload= of a service that `sdactivate gen`
+  writes, and the run scripts of other supervisors, give the PID of the main process instead:
     sdactivate reload 4711          ($MAINPID)
 
 A successor of the serving process imports the application. When it serves, the old process
-finishes what it has accepted and leaves. If it can't be imported the old code serves on, and the
-reload fails; `systemctl status` and the journal have the reason.
+finishes the requests that it has accepted and exits. If the application can't be imported, the old
+code serves on and the reload fails, with the reason.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
-    parser.add_argument("pid", help="the main process of the service")
+    parser.add_argument("site", metavar="NAME", help="the site, or the PID of its main process")
     parser.add_argument(
         "--timeout",
-        default="80",
         metavar="SECONDS",
-        help="give up waiting after so long (default: 80); the reload then goes on",
+        help="with a PID: stop waiting after this long (default: 80); the reload itself goes on",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Send HUP to the process and wait for its answer."""
+    """Reload, and wait for the outcome."""
+    if re.fullmatch("-?[0-9]+", args.site, re.ASCII):
+        _process(args.site, args.timeout or "80")
+    elif args.timeout is not None:
+        raise UsageError("--timeout: only with a PID; a unit's own is TimeoutStartSec=")
+    else:
+        _site(args.site)
+    return 0
+
+
+def _site(name: str) -> None:
+    from sdactivate.operate.switch import systemctl
+    from sdactivate.systemd.names import unit_name
+
+    site = option_value("NAME", unit_name, name.removesuffix(".service"))
+    systemctl("reload", [f"{site}.service"])
+
+
+def _process(number: str, timeout: str) -> None:
     from sdactivate.runtime.reload_result import ask
     from sdactivate.settings import seconds
 
     # kill(2) takes 0 and negative numbers for groups of processes, or for all
-    if not re.fullmatch("0*[1-9][0-9]{0,8}", args.pid, re.ASCII):
-        raise UsageError(f"PID {args.pid!r}: not the number of a process")
-    pid = int(args.pid)
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", number):
+        raise UsageError(f"{number}: not the PID of a process, nor the name of a site")
+    pid = int(number)
     try:
-        patience = seconds(args.timeout)
+        patience = seconds(timeout)
     except ValueError as error:
-        raise UsageError(f"--timeout {args.timeout!r}: {error}") from None
+        raise UsageError(f"--timeout {timeout!r} {error}") from None
     try:
         succeeded = ask(pid, patience)
     except ProcessLookupError:
         raise Error(f"there is no process {pid} (any more)") from None
     except PermissionError:
         raise Error(
-            f"process {pid} is another user's: use `systemctl reload`, which runs this "
-            f"command as the right one. Without systemd `kill -HUP {pid}` lets it reload, and its "
-            "log tells how that went"
+            f"process {pid} belongs to another user: use `sdactivate reload NAME` as root. Without "
+            f"systemd, `kill -HUP {pid}` reloads it, and its log says how that went"
         ) from None
     if succeeded is None:
         raise Error(
             f"process {pid} has not answered within {patience:g} s; the reload may still "
-            "come about: systemctl status tells"
+            "succeed: see `systemctl status`"
         )
     if not succeeded:
         raise Error("the new code does not serve, the old code does; systemctl status tells why")
-    return 0

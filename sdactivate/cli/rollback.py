@@ -11,8 +11,8 @@ examples:
   sudo sdactivate rollback mysite                     to the release before
   sudo sdactivate rollback mysite 20261128-101530     to another, of `sdactivate releases mysite`
 
-The service has to answer for it as for a new release: if it can't, all stays as it is. The database
-stays as the migrations of later releases have left it.
+The service has to answer with it, as with a new release; if it can't, nothing changes. The database
+keeps the migrations of later releases.
 """
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from sdactivate.errors import UsageError
+from sdactivate.errors import UsageError, option_value
 
 SUMMARY = "run a command as the site: its user, sandbox, environment"
 
@@ -19,8 +19,8 @@ examples:
   sudo sdactivate run mysite --writable /srv/export -- python manage.py export
 
 `python` is the interpreter that the service runs with, and a program that is installed beside it
-(django-admin, celery) is found by its name. COMMAND is no shell's: for pipes and variables inside,
-run `sh -c '...'`. The exit code is the command's; 128 + N where signal N ended it.
+(django-admin, celery) is found by its name. For pipes and variables inside COMMAND run
+`sh -c '...'`. The exit code is the command's; 128 + N where signal N ended it.
 """
 
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network",
         action="store_true",
-        help="it may connect to other machines, though the site may not",
+        help="allow connections to other machines, which the site may not make",
     )
     parser.add_argument(
         "--writable",
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a path it may write to besides the site's own (repeat for several)",
     )
     parser.add_argument(
-        "command", nargs="+", metavar="COMMAND", help="what to run, with its arguments"
+        "command", nargs="+", metavar="COMMAND", help="the command to run, with its arguments"
     )
 
 
@@ -52,12 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.terminal import tell
     from sdactivate.values import absolute_path
 
-    writable = []
-    for path in args.writable:
-        try:
-            writable.append(absolute_path(path))
-        except UsageError as error:
-            raise UsageError(f"--writable {error}") from None
+    writable = [option_value("--writable", absolute_path, path) for path in args.writable]
     if not args.command[0]:
         raise UsageError("COMMAND '': name a program, such as `python`")
     run.require_systemd()

@@ -22,6 +22,23 @@ Every option can be given in the environment as well, and there it outranks the 
 line: SDACTIVATE_THREADS=4.
 """
 
+BRIEF = {
+    "application": "mysite.wsgi:application, or a file",
+    "server": "native (default), waitress, gunicorn, uwsgi, ...",
+    "protocol": "what the front speaks (default: auto)",
+    "workers": "processes that share the socket (default: 1)",
+    "threads": "requests at a time, of one worker (default: 8)",
+    "preload": "import before the workers fork: yes, no",
+    "health": "a page that must answer before it serves: /up",
+    "graceful_timeout": "how long accepted requests may take at a stop",
+    "idle_timeout": "exit after this long without a request; 0: never",
+    "body_bytes": "the largest request body (default: 100 MiB)",
+    "trust": "TCP peers that may speak for their clients",
+    "allow_peer": "the only peers to serve: unit:nginx.service",
+    "access_log": "log every request",
+    "help_all": "show all options, by topic",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

@@ -127,8 +127,8 @@ def _listen(given: Mapping[str, str]) -> str:
         raise UsageError("say either socket=, or host= and port=")
     if new := [word for word in _NEW if given[word]]:
         raise UsageError(
-            f"{new[0]}={given[new[0]]}: it needs socket=; whoever starts this on standard input "
-            "has decided that already"
+            f"{new[0]}={given[new[0]]}: it needs socket=; the program that starts this on standard "
+            "input has decided that already"
         )
     return ""
 
@@ -164,13 +164,13 @@ def _mode(given: Mapping[str, str]) -> int:
 def _count(name: str, text: str, least: int = 0) -> str:
     if text.isascii() and text.isdigit() and int(text) >= least:
         return str(int(text))
-    raise UsageError(f"{name}={text}: a whole number from {least} on is wanted")
+    raise UsageError(f"{name}={text}: not a whole number of at least {least}")
 
 
 def _yes_or_no(name: str, text: str) -> bool:
     if text.lower() in (*_TRUE, *_FALSE):
         return text.lower() in _TRUE
-    raise UsageError(f"{name}={text}: true or false is wanted")
+    raise UsageError(f"{name}={text}: neither true nor false")
 
 
 def plan(meaning: Meaning, command: Sequence[str], environ: Mapping[str, str]) -> Launch:

@@ -70,6 +70,11 @@ def by_watchdog(cause: Finding, effect: Finding) -> bool:
     return same_unit(cause, effect) and "WatchdogSec=" in effect.because
 
 
+def by_name(cause: Finding, effect: Finding) -> bool:
+    """The service failed because it asked for the name of its user."""
+    return same_unit(cause, effect) and "uid not found" in effect.because
+
+
 def by_start_limit(cause: Finding, effect: Finding) -> bool:
     """The socket failed because its service was started too often."""
     return "StartLimitBurst=" in effect.because
@@ -86,7 +91,10 @@ def same_site(cause: Finding, effect: Finding) -> bool:
 
 
 def _sockets(finding: Finding) -> set[str]:
-    return {name for name in (finding.subject, finding.unit) if name.endswith(".socket")}
+    """The socket units of a finding, or the service that makes its socket itself."""
+    return {it for it in (finding.subject, finding.unit) if it.endswith(".socket")} or (
+        {finding.unit} - {""}
+    )
 
 
 class Row(NamedTuple):
@@ -106,6 +114,7 @@ TABLE: tuple[Row, ...] = (
     # A socket that can't be made, is not there, or is another's
     Row("SDA004", ("SDA109", "SDA116"), same_unit),
     Row("SDA007", ("SDA109", "SDA114"), same_unit),
+    Row("SDA037", ("SDA109",), same_unit),
     Row("SDA009", ("SDA101", "SDA111"), same_path),
     Row("SDA026", ("SDA111", "SDA116"), same_site),
     Row("SDA032", ("SDA116", "SDA122"), same_unit),
@@ -124,7 +133,7 @@ TABLE: tuple[Row, ...] = (
     Row("SDA102", ("SDA111",), same_socket),
     Row("SDA103", ("SDA111",), same_socket),
     Row("SDA104", ("SDA111",), same_socket),
-    Row("SDA106", ("SDA111",), same_socket),
+    Row("SDA106", ("SDA111", "SDA126"), same_socket),
     Row("SDA115", ("SDA111",), same_socket),
     # The queue
     Row("SDA015", ("SDA107",), same_unit),
@@ -141,17 +150,25 @@ TABLE: tuple[Row, ...] = (
     Row("SDA022", ("SDA110",), same_unit),
     Row("SDA022", ("SDA113",), on_the_way),
     Row("SDA113", ("SDA110",), same_unit),
+    Row("SDA129", ("SDA110",), by_name),
     Row("SDA114", ("SDA110",), same_unit),
     Row("SDA110", ("SDA107", "SDA109", "SDA125"), same_site),
     Row("SDA014", ("SDA109",), same_unit),
     Row("SDA034", ("SDA109",), by_start_limit),
+    # A server that runs, and does not serve
+    Row("SDA140", ("SDA142",), same_site),
+    Row("SDA140", ("SDA111",), same_socket),
+    Row("SDA126", ("SDA111",), same_socket),
+    Row("SDA141", ("SDA125", "SDA145"), same_unit),
+    Row("SDA141", ("SDA106", "SDA111"), same_site),
 )  # fmt: skip
 
 OUTAGE = (
-    *("SDA032", "SDA122", "SDA116", "SDA109", "SDA101", "SDA117", "SDA004"),  # nothing listens
-    *("SDA019", "SDA025", "SDA027", "SDA029", "SDA113", "SDA110"),  # nothing answers
-    *("SDA106", "SDA126", "SDA104", "SDA103", "SDA102", "SDA121"),  # the front doesn't come through
-    *("SDA120", "SDA124", "SDA125", "SDA111"),
+    *("SDA032", "SDA122", "SDA116", "SDA109", "SDA101", "SDA117"),  # nothing listens
+    *("SDA004", "SDA037"),
+    *("SDA019", "SDA025", "SDA027", "SDA029", "SDA113", "SDA110", "SDA141"),  # nothing answers
+    *("SDA106", "SDA126", "SDA104", "SDA103", "SDA102", "SDA140", "SDA121"),  # the front's way
+    *("SDA120", "SDA124", "SDA145", "SDA125", "SDA142", "SDA143", "SDA144", "SDA111"),
 )
 """Rules that are broken while clients get errors, or another answer than the site's: the surest
 first. Of a front that isn't running the account alone is known."""

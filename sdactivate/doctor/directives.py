@@ -154,7 +154,7 @@ TABLE: Mapping[str, Word] = MappingProxyType(
         "OnBootSec": Word("How long after the boot it runs first.", TIMER),
         "OnUnitActiveSec": Word("How long after its last run it runs again.", TIMER),
         "Persistent": Word("A run that was missed while the machine was off is made up.", TIMER),
-        "RandomizedDelaySec": Word("It runs up to so much later, by chance.", TIMER),
+        "RandomizedDelaySec": Word("It runs up to this much later, at random.", TIMER),
         "Unit": Word("What it starts, where that has another name.", TIMER),
     }
 )

@@ -1,7 +1,8 @@
 """Explain each line of a unit: why it is there, what leaving it out costs, where to read on.
 
-The words come from two tables, `sandbox` and `directives` (every other line); this
-module goes through a unit, ours or anyone's, and looks them up.
+The words come from three tables: `sandbox`, `directives` (what else stands round a socket) and
+`rarer_directives` (all others). This module goes through a unit, ours or anyone's, and looks them
+up.
 """
 
 from collections.abc import Iterator
@@ -9,12 +10,16 @@ from textwrap import wrap
 from typing import Any, NamedTuple
 
 from sdactivate import sandbox
-from sdactivate.doctor import directives
+from sdactivate.doctor import directives, rarer_directives
 from sdactivate.sandbox import Directive
 from sdactivate.systemd.unitfile import Entry, Unit
 from sdactivate.terminal import escape_lines
 
 WIDTH = 88
+_UNKNOWN = (
+    "sdactivate knows nothing about this directive: systemd has none of this name, "
+    f"or it is newer than systemd {rarer_directives.NEWEST}."
+)
 
 
 class Line(NamedTuple):
@@ -22,12 +27,17 @@ class Line(NamedTuple):
 
     entry: Entry
     why: str
-    """Empty where neither table has the directive."""
+    """Empty where no table has the directive."""
     source: str
     cost: float = 0.0
     """Points of exposure that leaving it out of the whole sandbox adds."""
     better: str = ""
     """The value that sdactivate's sandbox has, where it is another one."""
+
+    @property
+    def since(self) -> int:
+        """The version of systemd that the directive is new in, 0 where that is 252 or earlier."""
+        return rarer_directives.SINCE.get(self.entry.key, 0)
 
 
 class Explained(NamedTuple):
@@ -57,6 +67,8 @@ def _line(entry: Entry) -> Line:
         return Line(entry, (same or rows)[0].why, rows[0].source, (same or rows)[0].cost, better)
     if word := directives.TABLE.get(entry.key):
         return Line(entry, *word)
+    if rare := rarer_directives.TABLE.get(entry.key):
+        return Line(entry, *rare)
     return Line(entry, "", "systemd.directives(7)")
 
 
@@ -77,7 +89,9 @@ def _text(explained: Explained) -> Iterator[str]:
             section = line.entry.section
             yield f"\n[{section}]"
         yield str(line.entry)
-        said = line.why or "sdactivate knows nothing about this directive."
+        said = line.why or _UNKNOWN
+        if line.since:
+            said += f" New in systemd {line.since}; older ones pass over it with a warning."
         if line.better:
             said += f" sdactivate writes {line.better}."
         if line.cost:
@@ -110,6 +124,7 @@ def as_json(explained: Explained) -> dict[str, Any]:
                 "cost": line.cost,
                 "better": line.better or None,
                 "source": line.source,
+                "since": line.since or None,
             }
             for line in explained.lines
         ],

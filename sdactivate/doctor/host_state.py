@@ -1,12 +1,10 @@
 """What the running system says of a deployment: units, sockets, processes, logs. Read once each."""
 
 import contextlib
-import json
 import os
 import re
-import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
@@ -14,19 +12,30 @@ from typing import Any, NamedTuple, TypeVar
 from sdactivate import front_config
 from sdactivate.access import accounts, processes, sock_diag, words
 from sdactivate.access.path_walk import walk
-from sdactivate.access.permissions import Identity, Verdict, Way, judge
+from sdactivate.access.permissions import WRITE, Identity, Verdict, Way, judge
 from sdactivate.access.processes import Process
-from sdactivate.doctor.last_start import MOST_LINES, Cause, Line, cause, last_start
+from sdactivate.doctor import unit_logs
+from sdactivate.doctor.last_start import Cause, Line, cause, last_start
 from sdactivate.doctor.units import Deployment
 from sdactivate.errors import Error
-from sdactivate.front_config import Configuration
+from sdactivate.front_config import Configuration, Naming, Server
 from sdactivate.fronts import Front, Packaging
-from sdactivate.systemd.journal import matters, that_matter
+from sdactivate.systemd.journal import that_matter
 from sdactivate.systemd.systemctl import Snapshot, addresses, one, since_epoch
 
 T = TypeVar("T")
 _LOG_TAIL = 256 * 1024  # bytes of a front's log that are looked at
 _RECENT = 3600  # seconds
+_BEGAN = "InactiveExitTimestampMonotonic"  # when systemd began to start a unit
+_MOMENTS = 15  # seconds: a server that fails at its start does so within them
+PROPERTIES = (
+    *("ActiveEnterTimestampMonotonic", "ActiveState", "Backlog", "ConsistsOf", "DropInPaths"),
+    *("ExecMainStartTimestampMonotonic", "ExecMainStatus", "FileDescriptorName", "FragmentPath"),
+    *("Listen", "LoadState", "MainPID", "NRestarts", "NeedDaemonReload", "RequiredBy", "Requires"),
+    *("Result", "SocketGroup", "SocketMode", "SocketUser", "StatusErrno", "StatusText"),
+    *("TriggeredBy", "Triggers", "Type", "UnitFileState", _BEGAN),
+)
+"""What systemd is asked of each unit: a tenth of what it has to say, for hundreds of them."""
 # systemd's lines about a failure that don't say why; with the last one it ends
 _END = re.compile("Failed to (start|listen on) ")
 _SUMMARY = re.compile(f": Failed with result |: Failed to (run|spawn) '|^{_END.pattern}")
@@ -70,13 +79,26 @@ class Machine:
                 "the running system is examined as root: logs, directories and processes of "
                 "other users must be read. Use sudo, or --offline for the unit files alone"
             )
-        self.units = Snapshot()
+        self.units = Snapshot(PROPERTIES)
+        self.services: dict[str, None] = {}
+        """The services of the deployments that are examined: what is asked of all in one pass."""
         self._found: dict[object, Any] = {}
 
     @cached_property
     def processes(self) -> list[Process]:
         """Every running process."""
         return list(processes.running())
+
+    def processes_of(self, unit: str) -> list[Process]:
+        """Return the running processes of a unit."""
+
+        def sort() -> dict[str, list[Process]]:
+            by_unit: dict[str, list[Process]] = {}
+            for process in self.processes:
+                by_unit.setdefault(process.unit, []).append(process)
+            return by_unit
+
+        return self.once("processes by unit", sort).get(unit, [])
 
     @cached_property
     def listeners(self) -> list[sock_diag.Listener]:
@@ -106,16 +128,89 @@ class Machine:
             found.append(InstalledFront(front, packaging, tuple(workers)))
         return sorted(found, key=lambda installed: not installed.workers)
 
-    def way(self, path: str, root: str = "/") -> Way:
+    def way(self, path: str, root: str = "/", need: int = WRITE) -> Way:
         """Return the walk to `path`."""
-        return self.once(("way", path, root), lambda: walk(path, root))
+        return self.once(("way", path, root, need), lambda: walk(path, root, need))
+
+    def listener(self, path: str) -> sock_diag.Listener | None:
+        """Return the socket behind the file at `path`."""
+        return self.once(("listener", path), lambda: sock_diag.behind(path, self.listeners))
+
+    def account(self, name: str, *, alone: bool = False) -> Identity | None:
+        """Return the identity that a process of an account gets, None where there is no account.
+
+        alone: without its supplementary groups.
+        """
+
+        def read() -> Identity | None:
+            try:
+                return accounts.account(name, [] if alone else None)
+            except Error:
+                return None
+
+        return self.once(("account", name, alone), read)
 
     def journal(self, *options: str) -> list[str]:
         """Return lines of the journal, the newest last; none where there is no journal."""
-        # What was said a moment ago may still be on its way
-        self.once("journal is synced", lambda: _journalctl("--sync"))
+        self._sync()
         argv = ("--no-pager", "--quiet", *options)
-        return self.once(("journal", *options), lambda: _journalctl(*argv))
+        return self.once(("journal", *options), lambda: unit_logs.journalctl(*argv))
+
+    def _sync(self) -> None:
+        """Let what was logged a moment ago arrive in the journal."""
+        self.once("journal is synced", lambda: unit_logs.journalctl("--sync"))
+
+    def logged_lately(self, unit: str) -> list[Line]:
+        """Return what was logged of a unit in the last hour, the newest lines of it."""
+        known = self._lately
+        if unit not in known:
+            known[unit] = unit_logs.of_unit(unit, self._an_hour_ago)
+        return known[unit]
+
+    def logged(self, unit: str) -> list[Line]:
+        """Return what was logged of a unit that has failed, the newest lines of it."""
+        begun = self._failed.get(unit)
+        if begun is not None:
+            known = self._lately if begun >= self._an_hour_ago else self._earlier
+            if lines := known.get(unit):
+                return lines
+        self._sync()
+        return self.once(("logged", unit), lambda: unit_logs.of_unit(unit))
+
+    @cached_property
+    def _an_hour_ago(self) -> float:
+        return time.time() - _RECENT
+
+    @cached_property
+    def _failed(self) -> dict[str, float]:
+        """The services that have failed, and when each began to start the last time."""
+        failed = [it for it in self.services if self._state(it) == "failed"]
+        begins = {it: one(self.units.show(it), _BEGAN) for it in failed}
+        # A second of slack: the clocks are not read at one moment
+        return {it: since_epoch(at) - 1 for it, at in begins.items() if at not in ("0", "")}
+
+    @cached_property
+    def _lately(self) -> dict[str, list[Line]]:
+        """What was logged of all in the last hour, but for those that failed before that."""
+        now = {it: self._an_hour_ago for it in self.services if self._state(it) != "failed"}
+        failed = {it: at for it, at in self._failed.items() if at >= self._an_hour_ago}
+        return self._together(now | failed)
+
+    @cached_property
+    def _earlier(self) -> dict[str, list[Line]]:
+        """What was logged of those that have begun to start before that, and failed."""
+        return self._together({it: at for it, at in self._failed.items() if at < self._an_hour_ago})
+
+    def _state(self, unit: str) -> str:
+        return one(self.units.show(unit), "ActiveState")
+
+    def _together(self, since: dict[str, float]) -> dict[str, list[Line]]:
+        """What was logged of many units, in one pass; nothing of a few, which are asked for alone.
+
+        since: from when on, for each.
+        """
+        self._sync()
+        return unit_logs.of_units(since) if len(since) > unit_logs.FEW else {}
 
     def front_log(self, installed: InstalledFront) -> list[tuple[float, str]]:
         """Return what a front has logged lately: when, 0.0 where that is not known, and what."""
@@ -128,6 +223,25 @@ class Machine:
             return [(float(it[1]), it[2]) for it in map(_SHORT_UNIX.match, said) if it]
 
         return self.once(("log", packaging.unit), read)
+
+    def front_log_of(self, installed: InstalledFront, path: str) -> list[tuple[float, str]]:
+        """Return those of the lines of `front_log` that name the socket at `path`; "" for all."""
+        lines = self.front_log(installed)
+        if not path:
+            return lines
+        index: Naming[tuple[float, str]] = self.once(
+            ("log by path", installed.packaging.unit),
+            lambda: Naming((line, line[1]) for line in lines),
+        )
+        return index.of(path)
+
+    def servers_of(self, installed: InstalledFront, path: str) -> list[Server]:
+        """Return the servers of a front's configuration that name the socket at `path`."""
+        index: Naming[Server] = self.once(
+            ("servers by path", installed.packaging.unit),
+            lambda: Naming((it, it.text) for it in self.configuration(installed).servers),
+        )
+        return index.of(path)
 
     def configuration(self, installed: InstalledFront) -> Configuration:
         """Return a front's configuration."""
@@ -152,6 +266,8 @@ class HostState:
     def __init__(self, deployment: Deployment, machine: Machine | None = None) -> None:
         self.deployment = deployment
         self.machine = machine or Machine()
+        if deployment.service and "@." not in deployment.service.name:
+            self.machine.services[deployment.service.name] = None
         self.unseen: dict[object, str] = {}
         """What could not be examined: a line for each file system that refuses even root."""
 
@@ -197,7 +313,7 @@ class HostState:
 
     def listener(self, path: str) -> sock_diag.Listener | None:
         """Return the socket behind the file at `path`."""
-        return sock_diag.behind(path, self.listeners)
+        return self.machine.listener(path)
 
     def verdict(self, path: str, process: Process) -> Verdict | None:
         """Return whether `process` may connect to `path`, as it sees it.
@@ -220,16 +336,13 @@ class HostState:
         except OSError:
             return None
 
-    def way(self, path: str, root: str = "/") -> Way:
+    def way(self, path: str, root: str = "/", need: int = WRITE) -> Way:
         """Return the walk to `path`."""
-        return self.machine.way(path, root)
+        return self.machine.way(path, root, need)
 
     def account(self, installed: InstalledFront) -> Identity | None:
         """Return the identity that a front's processes would get if it were started now."""
-        try:
-            return accounts.account(installed.user, [] if installed.front.drops_groups else None)
-        except Error:
-            return None
+        return self.machine.account(installed.user, alone=installed.front.drops_groups)
 
     def since(self, *units: str) -> float:
         """Return when what is logged begins to matter: an hour ago, or the last start of a unit."""
@@ -238,7 +351,7 @@ class HostState:
 
     def began(self, unit: str) -> float:
         """Return when systemd began to start a unit that runs, in seconds of the epoch."""
-        return since_epoch(self.property(unit, "InactiveExitTimestampMonotonic"))
+        return since_epoch(self.property(unit, _BEGAN))
 
     def complaint(self, unit: str) -> str:
         """Return why systemd last didn't start a unit, in its own words; "" where it has none."""
@@ -249,10 +362,22 @@ class HostState:
         said = [it for it in lines[ends[-2] + 1 if ends[1:] else 0 :] if not _SUMMARY.search(it)]
         return said[-1] if said else ""
 
+    def keeps_failing(self, unit: str) -> bool:
+        """Return whether systemd has started a unit again moments ago, since it had just failed.
+
+        One that somebody has started by hand meanwhile has begun anew.
+        """
+        began = self.began(unit)
+        if self.property(unit, "NRestarts") in ("0", "") or time.time() - began > _MOMENTS:
+            return False
+        lines = unit_logs.of_unit(unit, began - _MOMENTS)
+        return is_started_again([it.text for it in lines if it.by_systemd])
+
     def why(self, unit: str) -> Cause | None:
         """Return why a unit's last start failed, as systemd and its processes have logged it."""
-        is_restarting = self.property(unit, "ActiveState") == "activating"
-        return cause(last_start(self._logged(unit), is_restarting=is_restarting))
+        state = self.property(unit, "ActiveState")
+        is_restarting = state == "activating" or (state == "active" and self.keeps_failing(unit))
+        return cause(last_start(self.machine.logged(unit), is_restarting=is_restarting))
 
     def said(self, unit: str) -> list[str]:
         """Return what the processes of a unit have logged in the last hour, since its last start.
@@ -261,88 +386,33 @@ class HostState:
         """
 
         def read() -> list[str]:
-            lines = last_start(self._logged(unit, f"--since=-{_RECENT}s"))
+            lines = last_start(self.machine.logged_lately(unit))
             return [line.text for line in lines if not line.by_systemd]
 
         return self.machine.once(("said", unit), read)
-
-    def _logged(self, unit: str, *options: str) -> list[Line]:
-        # Not by --unit: journald can't tell the unit of a child that has ended before it looks.
-        which = (f"_SYSTEMD_UNIT={unit}", "+", f"UNIT={unit}", "_UID=0")
-        fields = f"--output-fields={_FIELDS}"
-        # With --since, --lines are the first ones, unless the order is reversed.
-        newest = ("--reverse", f"--lines={2 * MOST_LINES}", *options)
-        written = self.machine.journal("--output=json", fields, *newest, *which)
-        return newest_lines(written, 2 * MOST_LINES)
 
     def journal(self, *options: str) -> list[str]:
         """Return lines of the journal, the newest last; none where there is no journal."""
         return self.machine.journal("--output=cat", *options)
 
-    def front_log(self, installed: InstalledFront, since: float) -> list[str]:
-        """Return what a front has logged since then."""
-        found = self.machine.front_log(installed)
+    def front_log(self, installed: InstalledFront, since: float, path: str = "") -> list[str]:
+        """Return what a front has logged since then: of the socket at `path`, if one is named."""
+        found = self.machine.front_log_of(installed, path)
         return [line for when, line in found if not when or when >= int(since)]
 
 
-def _journalctl(*options: str) -> list[str]:
-    argv = ["journalctl", *options]
-    try:
-        done = subprocess.run(argv, capture_output=True, timeout=30, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return done.stdout.decode(errors="replace").splitlines()
+def is_started_again(lines: Iterable[str]) -> bool:
+    """Return whether a start is systemd's own, after a failure: by what it has logged of a unit.
 
-
-_FIELDS = "MESSAGE,UNIT,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,_PID,_COMM"
-
-
-def newest_lines(entries: Iterable[str], most: int) -> list[Line]:
-    """Return the lines of the journal's entries, which come newest first, in the order of time.
-
-    Where there are more than `most`, the older ones are left out.
+    Whoever restarts a unit by hand stops it first, or comes before systemd has scheduled its start.
     """
-    found: list[Line] = []
-    for entry in entries:
-        found += reversed(_lines(entry))
-        if len(found) >= most:
-            break
-    return found[:most][::-1]
-
-
-def _is_systemds(entry: dict[str, Any]) -> bool:
-    """Whether systemd has logged an entry: PID 1, or its child before it becomes the program.
-
-    UNIT alone says nothing: whoever writes to the journal may send it. The child, which says what
-    failed at which step, has the user and the control group of the service by then. It is known by
-    its name, which systemd puts in parentheses; only a process that gives itself such a name on
-    purpose is taken for it.
-    """
-    if "UNIT" not in entry:
-        return False
-    name = entry.get("_COMM")
-    is_child = isinstance(name, str) and name.startswith("(") and name.endswith(")")
-    return entry.get("_PID") == "1" or is_child
-
-
-def _lines(written: str) -> list[Line]:
-    """The last lines of one entry of the journal (systemd.journal-fields(7)), MOST_LINES at most.
-
-    A message that is no text comes as a list of bytes, one that is too long as nothing.
-    """
-    try:
-        entry = json.loads(written)
-    except ValueError:
-        return []
-    message = entry.get("MESSAGE")
-    if isinstance(message, list):
-        message = bytes(it for it in message if isinstance(it, int)).decode(errors="replace")
-    start = entry.get("INVOCATION_ID") or entry.get("_SYSTEMD_INVOCATION_ID") or ""
-    if not isinstance(message, str) or not isinstance(start, str):
-        return []
-    by_systemd = _is_systemds(entry)
-    texts = message.splitlines()[-MOST_LINES:]
-    return [Line(it, by_systemd, start) for it in texts if not by_systemd or matters(it)]
+    again = False
+    for line in lines:
+        if ": Failed with result " in line or line.startswith("Stopping "):
+            again = False
+        elif ": Scheduled restart job, " in line:
+            again = True
+    return again
 
 
 def _lies_in(path: str, directory: str) -> bool:

@@ -1,31 +1,44 @@
 """The doctor's HTML page: a drawing of a request's path, with the findings (doctor --html).
 
-Self-contained and readable without scripts, in print and without colours. Everything that comes
-from the system goes through `_shown`.
+Each thing that a request passes is a door: the front, the directories, the socket, the service. A
+door that a finding is about is marked with it, in words and with a link; the findings follow below,
+each beneath its cause. Self-contained and readable without scripts, in print and without colours.
+Everything that comes from the system goes through `_shown`.
 """
 
 import html
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sdactivate import __version__
 from sdactivate.access import words
-from sdactivate.access.permissions import Node, judge
+from sdactivate.access.accounts import STRANGER
+from sdactivate.access.permissions import Verdict, Way, judge
 from sdactivate.doctor import report
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.exposure import measure
 from sdactivate.doctor.finding import Case, Finding
-from sdactivate.doctor.host_state import HostState
+from sdactivate.doctor.host_state import HostState, InstalledFront
 from sdactivate.errors import Error
+from sdactivate.fronts import FRONTS
+from sdactivate.systemd.unitfile import Unit
 from sdactivate.terminal import escape
 
 _STYLE = Path(__file__).with_name("page.css")
+_OTHERS_WRITE = 0o002
+_OPEN = "anyone on this host may pass"
+_GRAVEST = ("error", "warning", "note")
+_DIRECTORIES = ("WorkingDirectory", "StateDirectory", "CacheDirectory", "LogsDirectory")
 
 
 Examined = Sequence[tuple[Case, Sequence[Finding]]]
 """Each deployment with what was found in it."""
+
+Numbered = Mapping[int, Finding]
+"""Findings by their number on the page."""
 
 
 def write(path: str, examined: Examined) -> None:
@@ -43,10 +56,17 @@ def page(examined: Examined) -> str:
         f"<h1>{_shown(names)}</h1>",
         f"<p>{_shown(report.count(findings) or 'nothing found')} · {_shown(place)}</p>",
         "</header>",
-        "<main>",
     ]
+    sites: list[_Site] = []
+    number = 0
     for case, found in examined:
-        body += _case(case, found, several=len(examined) > 1)
+        numbered = dict(enumerate(found, number + 1))
+        sites.append(_Site(len(sites) + 1, case, numbered))
+        number += len(found)
+    body += _contents(sites) if len(sites) > 1 else []
+    body.append("<main>")
+    for site in sites:
+        body += _site(site, several=len(sites) > 1)
     body += ["</main>", f"<footer>sdactivate doctor {__version__}</footer>"]
     return "\n".join(
         [
@@ -61,39 +81,79 @@ def page(examined: Examined) -> str:
     )
 
 
+class _Site(NamedTuple):
+    """One deployment on the page, and its number there."""
+
+    number: int
+    case: Case
+    findings: Numbered
+
+
 def _shown(text: str) -> str:
     return html.escape(escape(text))
 
 
-def _case(case: Case, findings: Sequence[Finding], *, several: bool) -> Iterable[str]:
+def _contents(sites: Sequence[_Site]) -> Iterable[str]:
+    """Where each of several deployments is on the page."""
+    yield '<nav aria-label="Deployments"><ul>'
+    for site in sites:
+        count = report.count(list(site.findings.values())) or "nothing found"
+        name = _shown(site.case.deployment.name)
+        yield f'<li><a href="#site-{site.number}">{name}</a>: {_shown(count)}</li>'
+    yield "</ul></nav>"
+
+
+def _site(site: _Site, *, several: bool) -> Iterable[str]:
+    case, number = site.case, site.number
     name = f" of {_shown(case.deployment.name)}" if several else ""
-    yield f"<section><h2>The path of a request{name}</h2>"
-    for address in _addresses(case):
+    yield f'<section id="site-{number}" aria-labelledby="path-{number}">'
+    yield f'<h2 id="path-{number}">The path of a request{name}</h2>'
+    for unit, address in _addresses(case):
         yield f"<h3><code>{_shown(address)}</code></h3>"
         yield '<ol class="path">'
-        yield from _stop("Client", ["anyone who reaches the front"])
-        yield from _front(case, address)
-        yield from _path(case, address)
-        yield from _service(case)
+        yield from _door("Client", ["anyone who reaches the front"])
+        yield from _fronts(site, unit, address)
+        yield from _way(site, unit, address)
+        yield from _service(site)
         yield "</ol>"
     yield "</section>"
-    yield f"<section><h2>Findings{name}</h2>"
-    yield from _findings(findings)
-    yield "" if findings else "<p>Nothing found.</p>"
+    yield f'<section aria-labelledby="findings-{number}">'
+    yield f'<h2 id="findings-{number}">Findings{name}</h2>'
+    yield from _findings(site.findings)
+    yield "" if site.findings else "<p>Nothing found.</p>"
     yield "</section>"
-    yield from _exposure(case, name)
+    yield from _exposure(case, number, name)
 
 
-def _addresses(case: Case) -> list[str]:
+def _addresses(case: Case) -> list[tuple[Unit, str]]:
     if case.host:
-        return [it for unit in case.sockets for it in case.host.addresses(unit.name)]
-    return [it.text for unit in case.sockets for it in common.addresses(unit)]
+        return [(unit, it) for unit in case.sockets for it in case.host.addresses(unit.name)]
+    return [(unit, it.text) for unit in case.sockets for it in common.addresses(unit)]
 
 
-def _stop(
-    title: str, lines: Iterable[str], people: Iterable[str] = (), *, shut: bool = False
+def _door(
+    title: str,
+    lines: Iterable[str],
+    people: Iterable[str] = (),
+    findings: Numbered | None = None,
+    *,
+    shut: bool = False,
 ) -> Iterable[str]:
-    yield f'<li class="stop{" shut" if shut else ""}"><h3>{_shown(title)}</h3>'
+    """One thing that a request passes.
+
+    people: who may pass it, as `_passer` has them. findings: those that are about it. shut:
+    nobody gets through.
+    """
+    findings = findings or {}
+    severities = {finding.rule.severity for finding in findings.values()}
+    gravest = next((f" marked {it}" for it in _GRAVEST if it in severities), "")
+    yield f'<li class="stop{" shut" if shut else ""}{gravest}"><h4>{_shown(title)}</h4>'
+    for number, finding in findings.items():
+        rule = finding.rule
+        yield (
+            f'<p class="mark {rule.severity}"><a href="#finding-{number}">{rule.severity} '
+            f"{rule.id}</a> {_shown(rule.what)}</p>"
+        )
     yield from (f"<p>{_shown(line)}</p>" for line in lines)
     if people := list(people):
         yield "<ul>"
@@ -103,123 +163,216 @@ def _stop(
 
 
 def _passer(allowed: bool, text: str) -> str:
-    word = "may pass" if allowed else "may not pass"
-    return f'<li class="{"yes" if allowed else "no"}" title="{word}">{_shown(text)}</li>'
+    word, sign = ("may pass", "\u2713") if allowed else ("may not pass", "\u2717")
+    return (
+        f'<li class="{"yes" if allowed else "no"}" title="{word}">'
+        f'<span role="img" aria-label="{word}:">{sign}</span> {_shown(text)}</li>'
+    )
 
 
-def _front(case: Case, address: str) -> Iterable[str]:
-    if case.host is None:
+def _about(site: _Site, *, unit: str = "", path: str = "", address: str = "") -> Numbered:
+    """The findings about a unit or a file; of a socket unit those about one of its addresses."""
+
+    def is_about(finding: Finding) -> bool:
+        if path and finding.path == path:
+            return True
+        is_its = bool(unit) and finding.subject == unit
+        return is_its and (not address or finding.path in ("", address))
+
+    return {number: it for number, it in site.findings.items() if is_about(it)}
+
+
+# -- the doors -----------------------------------------------------------------------------------
+
+
+def _fronts(site: _Site, unit: Unit, address: str) -> Iterable[str]:
+    host = site.case.host
+    if host is None:
+        yield from _door("Front", [_who_is_meant(unit, address)])
         return
-    for installed in case.host.fronts:
-        if not installed.workers:
-            continue
-        lines = [
-            f"{installed.packaging.unit}, {len(installed.workers)} processes as {installed.user}"
-        ]
-        yield from _stop(installed.front.title, lines)
-    if not any(installed.workers for installed in case.host.fronts):
-        yield from _stop("Front", ["none that is known runs here"], shut=True)
+    running = [it for it in host.fronts if it.workers]
+    marked = [it for it in host.fronts if _about(site, unit=it.packaging.unit)]
+    for installed in [*running, *(it for it in marked if it not in running)]:
+        count, name = len(installed.workers), installed.packaging.unit
+        processes = f"{count} process{'' if count == 1 else 'es'} as {installed.user}"
+        lines = [f"{name}, {processes if count else 'not running'}"]
+        lines += _named(host, installed, address)
+        found = _about(site, unit=name)
+        yield from _door(installed.front.title, lines, findings=found, shut=not count)
+    if not running and not marked:
+        yield from _door("Front", ["none that is known runs here"], shut=True)
 
 
-def _path(case: Case, address: str) -> Iterable[str]:
+def _named(host: HostState, installed: InstalledFront, address: str) -> Iterable[str]:
+    """Where a front's configuration names a socket, as far as it is read."""
+    inside = installed.packaging.path_inside(address)
+    if not address.startswith("/") or inside is None:
+        return
+    configuration = host.machine.configuration(installed)
+    if files := configuration.naming(inside):
+        yield f"asks for it in {', '.join(files)}"
+    elif configuration.files:
+        yield "its configuration does not name this socket"
+
+
+def _who_is_meant(unit: Unit, address: str) -> str:
+    """Who is let in by the unit alone: the fronts that distributions run in that group."""
+    if not address.startswith("/"):
+        return "any process that reaches the address"
+    group = unit.value("SocketGroup")
+    if common.mode(unit) & _OTHERS_WRITE or not group:
+        return "not known from the unit files"
+    packaged = {
+        front.title
+        for front in FRONTS.values()
+        for packaging in front.packaging.values()
+        if packaging.group == group
+    }
+    usual = f": {', '.join(sorted(packaged))}" if packaged else ""
+    return f"who runs in group {group}{usual}"
+
+
+def _way(site: _Site, unit: Unit, address: str) -> Iterable[str]:
+    case = site.case
+    found = _about(site, unit=unit.name, path=address, address=address)
     if not address.startswith("/"):
         what = (
             "abstract: no owner, no mode" if address.startswith("@") else "TCP: no owner, no mode"
         )
-        yield from _stop("Socket", [what], [_passer(True, "everyone")])
+        yield from _door("Socket", [what], _everyone(True), found)
         return
     if case.host is None:
-        modes = [f"mode {common.mode(unit):04o}, group {unit.value('SocketGroup', 'not set')}"
-                 for unit in case.sockets
-                 if any(it.text == address for it in common.paths(unit))]  # fmt: skip
-        yield from _stop(address, modes)
+        yield from _planned(site, unit, address, found)
         return
     try:
         way = case.host.way(address)
     except Error as error:
-        yield from _stop(address, [f"can't be examined: {error}"], shut=True)
+        yield from _door(address, [f"can't be examined: {error}"], findings=found, shut=True)
         return
+    yield from _walked(site, case.host, way, found)
+
+
+def _planned(site: _Site, unit: Unit, address: str, found: Numbered) -> Iterable[str]:
+    """The directories of a path and the socket, as the unit files alone have them."""
+    mode = common.mode(unit)
+    made = unit.value("DirectoryMode", "0755")
+    for directory in [str(it) for it in list(Path(address).parents)[-2::-1]]:
+        about = _about(site, path=directory)
+        lines = [] if directory in ("/run", "/var", "/tmp") else [f"made with mode {made}"]  # noqa: S108
+        yield from _door(directory, lines, findings=about)
+    owner = f"{unit.value('SocketUser', 'root')}:{unit.value('SocketGroup', 'root')}"
+    yield from _door(
+        address, [f"{owner} mode {mode:04o}"], _everyone(bool(mode & _OTHERS_WRITE)), found
+    )
+
+
+def _walked(site: _Site, host: HostState, way: Way, found: Numbered) -> Iterable[str]:
+    """The directories of a path and the socket, as they are."""
+    verdicts = _verdicts(host, way)
     seen: list[str] = []
     for step in way.steps:
         node = step.node
         if node.path in seen or (node.path == "/" and len(way.steps) > 1):
             continue
         seen.append(node.path)
-        people = list(_people(case.host, address, node))
+        is_end = node == way.end
+        people = list(_people(verdicts, node.path))
         shut = bool(people) and all('class="no"' in line for line in people)
         lines = [f"{words.user(node.uid)}:{words.group(node.gid)} {words.mode(node)}"]
         lines += [words.acl(node)] if node.acl else []
         lines += [f"-> {node.target}"] if node.target else []
-        if node == way.end and (found := case.host.listener(address)):
-            lines.append(f"{found.waiting} of {found.backlog} waiting")
-            lines += [found.damage] if found.damage else []
-        elif node == way.end:
+        if is_end and (listener := host.listener(way.path)):
+            lines.append(f"{listener.waiting} of {listener.backlog} waiting")
+            lines += [listener.damage] if listener.damage else []
+        elif is_end:
             lines.append("nothing listens here")
-        yield from _stop(node.path, lines, people, shut=shut)
+        everyone = _everyone(is_end and judge(way, STRANGER).allowed)
+        about = found if is_end else _about(site, path=node.path)
+        yield from _door(node.path, lines, [*everyone, *people], about, shut=shut)
     if way.error:
-        yield from _stop("The end", [os.strerror(way.error)], shut=True)
+        yield from _door("The end", [os.strerror(way.error)], findings=found, shut=True)
 
 
-def _people(host: HostState, address: str, node: Node) -> Iterable[str]:
-    """Who may pass one stop: the services, each judged by what `node` is to it."""
-    answers: dict[tuple[str, str], list[bool]] = {}
+def _everyone(is_open: bool) -> list[str]:
+    # Not as the others who may pass: this is no good news
+    return [f'<li class="open">! {_OPEN}</li>'] if is_open else []
+
+
+def _verdicts(host: HostState, way: Way) -> dict[tuple[str, str], list[Verdict]]:
+    """What decides over the processes of each service and user that go this way."""
+    found: dict[tuple[str, str], list[Verdict]] = {}
     for process in host.processes:
-        if process.identity.override or not process.unit.endswith(".service"):
+        # One with a root of its own walks another way
+        if process.identity.override or process.root != "/":
             continue
-        if process.root != "/":
-            continue  # it walks another way
-        verdict = judge(host.way(address), process.identity)
-        # Whoever was turned away before doesn't stand installed.
-        stopped = verdict.node.path if verdict.node and not verdict.allowed else None
-        if stopped and stopped != node.path and node.path.startswith(stopped.rstrip("/") + "/"):
-            continue
-        key = (process.unit, words.user(process.identity.uid))
-        answers.setdefault(key, []).append(stopped != node.path)
-    for (unit, user), verdicts in sorted(answers.items()):
-        yield _passer(any(verdicts), f"{unit} ({user})")
+        if process.unit.endswith(".service"):
+            key = (process.unit, words.user(process.identity.uid))
+            found.setdefault(key, []).append(judge(way, process.identity))
+    return found
 
 
-def _service(case: Case) -> Iterable[str]:
-    if case.service is None:
-        yield from _stop("Service", ["none"], shut=True)
+def _people(verdicts: Mapping[tuple[str, str], Sequence[Verdict]], path: str) -> Iterable[str]:
+    """Who may pass one door. Whoever was turned away before doesn't stand here."""
+    for (unit, user), theirs in sorted(verdicts.items()):
+        stops = [it.node.path if it.node and not it.allowed else None for it in theirs]
+        here = [it for it in stops if it is None or not _lies_before(it, path)]
+        if here:
+            yield _passer(any(it != path for it in here), f"{unit} ({user})")
+
+
+def _lies_before(stop: str, path: str) -> bool:
+    return stop != path and path.startswith(stop.rstrip("/") + "/")
+
+
+def _service(site: _Site) -> Iterable[str]:
+    case = site.case
+    service = case.service
+    if service is None:
+        yield from _door("Service", ["none"], shut=True)
         return
-    user = common.user(case.service)
-    dynamic = " (dynamic)" if common.is_dynamic(case.service) else ""
-    lines = [f"{case.service.name} as {user}{dynamic}"]
+    dynamic = " (dynamic)" if common.is_dynamic(service) else ""
+    lines = [f"{service.name} as {common.user(service)}{dynamic}"]
     if case.host:
-        lines.append(case.host.property(case.service.name, "ActiveState"))
-    yield from _stop("Service", lines, shut=common.is_root(case.service))
+        lines.append(case.host.property(service.name, "ActiveState"))
+    for key in _DIRECTORIES:
+        lines += [f"{key}={common.resolve(it, service)}" for it in service.words(key)]
+    is_root = common.is_root(service)
+    yield from _door("Service", lines, findings=_about(site, unit=service.name), shut=is_root)
     sandbox = [
-        f"{label}: {'yes' if case.service.is_on(key) else 'no'}"
+        f"{label}: {'yes' if service.is_on(key) else 'no'}"
         for key, label in (
             ("NoNewPrivileges", "no new privileges"),
             ("PrivateNetwork", "no network"),
             ("ProtectHome", "no homes"),
         )
     ]
-    system = case.service.value("ProtectSystem") or ("strict" if dynamic else "no")
-    yield from _stop("Sandbox", [f"system read-only: {system}", *sandbox])
+    system = service.value("ProtectSystem") or ("strict" if dynamic else "no")
+    yield from _door("Sandbox", [f"system read-only: {system}", *sandbox])
 
 
-def _findings(findings: Sequence[Finding]) -> Iterable[str]:
+# -- the findings --------------------------------------------------------------------------------
+
+
+def _findings(findings: Numbered) -> Iterable[str]:
     """Each cause, and inside its box those of what follows from it."""
     opened = 0
-    for finding in findings:
+    for number, finding in findings.items():
         yield "</article>" * max(0, opened - finding.depth)
         opened = finding.depth + 1
-        yield from _finding(finding)
+        yield from _finding(number, finding)
     yield "</article>" * opened
 
 
-def _finding(finding: Finding) -> Iterable[str]:
+def _finding(number: int, finding: Finding) -> Iterable[str]:
     rule, follows = finding.rule, bool(finding.because_of)
     place = report.where(finding)
+    level = min(3 + finding.depth, 6)
     if follows:
         yield f"<p>So, because of {_shown(finding.because_of[0].name)}:</p>"
-    yield f'<article class="finding {rule.severity}">'
+    yield f'<article class="finding {rule.severity}" id="finding-{number}" tabindex="-1">'
     yield (
-        f'<h3><span class="tag">{rule.severity} {rule.id}</span> {_shown(rule.what)}: '
-        f"{_shown(finding.subject)}</h3>"
+        f'<h{level}><span class="tag">{rule.severity} {rule.id}</span> {_shown(rule.what)}: '
+        f"{_shown(finding.subject)}</h{level}>"
     )
     yield f"<p><code>{_shown(place)}</code></p>" if place else ""
     yield f"<pre>{_shown(finding.text)}</pre>" if finding.text else ""
@@ -230,7 +383,7 @@ def _finding(finding: Finding) -> Iterable[str]:
     yield f"<p>Then:</p><pre>{_shown(finding.then)}</pre>" if finding.then else ""
 
 
-def _exposure(case: Case, name: str) -> Iterable[str]:
+def _exposure(case: Case, number: int, name: str) -> Iterable[str]:
     if case.service is None or not case.service.files:
         return
     offline = case.host is None
@@ -238,12 +391,14 @@ def _exposure(case: Case, name: str) -> Iterable[str]:
     found = measure(target, offline=offline)
     if found is None:
         return
-    yield f"<section><h2>Exposure{name}: {found.overall:g} of 10</h2>"
-    yield "<table><tr><th>line</th><th>what it leaves open</th><th>points</th></tr>"
+    yield f'<section aria-labelledby="exposure-{number}">'
+    yield f'<h2 id="exposure-{number}">Exposure{name}: {found.overall:g} of 10</h2>'
+    yield '<table><thead><tr><th scope="col">line</th><th scope="col">what it leaves open</th>'
+    yield '<th scope="col">points</th></tr></thead><tbody>'
     for gap in found.gaps:
-        meter = f'<meter min="0" max="1" value="{gap.points:g}">{gap.points:g}</meter>'
+        meter = f'<meter min="0" max="1" value="{gap.points:g}" aria-hidden="true"></meter>'
         yield (
             f"<tr><td><code>{_shown(gap.name)}</code></td><td>{_shown(gap.what)}</td>"
             f"<td>{gap.points:g} {meter}</td></tr>"
         )
-    yield "</table></section>"
+    yield "</tbody></table></section>"

@@ -11,6 +11,8 @@ from sdactivate.doctor.finding import Finding
 from sdactivate.doctor.rules import TABLE
 from sdactivate.terminal import escape
 
+JSON_SCHEMA = Path(__file__).parent / "schemas" / "findings-1.json"
+"""What `as_json` returns, in JSON Schema. What it says holds for all versions with this file."""
 _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
@@ -61,7 +63,7 @@ def count(findings: Sequence[Finding]) -> str:
 
 
 def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """Return the findings as plain values; the names of docs/doctor.md."""
+    """Return the findings as plain values: schemas/findings-1.json, docs/doctor.md."""
     return [
         {
             "rule": it.rule.id,

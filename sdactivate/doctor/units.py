@@ -5,6 +5,7 @@ systemd itself (`live`), which says what it has loaded for a name, templates, al
 drop-ins included.
 """
 
+import glob
 import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from sdactivate.systemd.systemctl import Snapshot, listed, one, show
 from sdactivate.systemd.unitfile import Unit
 
 _KINDS = (".socket", ".service")
+_RELATED = ("Triggers", "TriggeredBy", "ConsistsOf", "RequiredBy")
 _LINKS = (".wants", ".requires", ".upholds")
 
 
@@ -74,7 +76,11 @@ def _merged(files: Collection[Path], troubles: list[str] | None) -> Iterable[Uni
     units = {}
     for file in files:
         if file.name.endswith(_KINDS):
-            near = (it for name in _names(file.name) for it in file.parent.glob(f"{name}.d/*.conf"))
+            near = (
+                it
+                for name in _names(file.name)
+                for it in file.parent.glob(f"{glob.escape(name)}.d/*.conf")
+            )
             drop_ins = _drop_ins(file.name, [*near, *files])
             with tolerated(troubles):
                 units[file.name] = read(file.name, [file, *drop_ins], troubles)
@@ -163,6 +169,23 @@ def live(name: str, troubles: list[str] | None = None, known: Snapshot | None = 
         tuple(read_loaded(it, troubles, known) for it in sorted(sockets)),
         tuple(read_loaded(it, troubles, known) for it in near if is_loaded(it)),
     )
+
+
+def prepare(names: Iterable[str], known: Snapshot) -> None:
+    """Ask systemd once for all that `names` may mean, and for what these have to do with.
+
+    A wave for the units of those names, and one for those that start, are started by, or stop with
+    them: `live` and the checks find them in `known`.
+    """
+    asked = [candidate for name in names for candidate in names_of(name)]
+    known.prepare(asked)
+    related: dict[str, None] = {}
+    for properties in filter(None, map(known.get, asked)):
+        for key in _RELATED:
+            related |= dict.fromkeys(
+                it for it in listed(one(properties, key)) if it.endswith(_KINDS)
+            )
+    known.prepare(related)
 
 
 def names_of(name: str) -> list[str]:

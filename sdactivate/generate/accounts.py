@@ -62,4 +62,5 @@ def sysusers(site: Site, target: Target, *, member: tuple[str, ...] = ()) -> Out
         f"--member {name}: a process of {name} that is running now joins at its next start"
         for name in member
     ]
-    return Output((File(f"{site.name}.conf", text),), tuple(note))
+    made = frozenset(name for name in (group, site.run_as) if name)
+    return Output((File(f"{site.name}.conf", text),), tuple(note), made)

@@ -9,7 +9,7 @@ from sdactivate.errors import UsageError
 from sdactivate.generate import options
 from sdactivate.generate.kinds import KINDS, Kind
 from sdactivate.generate.options import Option
-from sdactivate.generate.output import File, Output, Target
+from sdactivate.generate.output import File, MissingAccount, Output, Target
 from sdactivate.site import Site
 from sdactivate.suggest import meant
 
@@ -56,6 +56,7 @@ def make(site: Site, kinds: list[Kind], given: Mapping[str, Any], target: Target
     """
     files: list[File] = []
     warnings: list[Iterable[str]] = []
+    accounts: frozenset[str] = frozenset()
     read: set[str] = set()
     for kind in kinds:
         own = {option.field for option in kind.options}
@@ -63,6 +64,7 @@ def make(site: Site, kinds: list[Kind], given: Mapping[str, Any], target: Target
         folder = f"{kind.folder}/" if kind.folder else ""
         files += (file._replace(name=folder + file.name) for file in made.files)
         warnings.append(made.warnings)
+        accounts |= made.accounts
         fields = options.FIELDS if kind.reads is None else {r.replace("-", "_") for r in kind.reads}
         read |= own | fields | ({"max_body"} if "body_bytes" in fields else set())
         read |= {"media"} if "writable" in fields else set()
@@ -73,7 +75,12 @@ def make(site: Site, kinds: list[Kind], given: Mapping[str, Any], target: Target
     if unread := [f"--{known_options()[key].name}" for key in given if key not in read]:
         what = " ".join(["--kind", *(kind.name for kind in kinds)])
         warnings.append([f"{', '.join(unread)}: {what} has no use for it"])
-    return Output(tuple(files), chain.from_iterable(warnings))
+    told = (
+        warning
+        for warning in chain.from_iterable(warnings)
+        if not (isinstance(warning, MissingAccount) and warning.account in accounts)
+    )
+    return Output(tuple(files), told, accounts)
 
 
 class Claims:

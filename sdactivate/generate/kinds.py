@@ -65,6 +65,14 @@ def _image(text: str) -> str:
     return text
 
 
+def _replicas(text: str) -> int:
+    """Return the number that `text` is. Raises UsageError otherwise."""
+    if text.isascii() and text.isdigit() and 0 < int(text) <= MOST_REPLICAS:
+        return int(text)
+    raise UsageError(f"{text!r} is not a whole number from 1 to {MOST_REPLICAS}")
+
+
+MOST_REPLICAS = 10_000
 _SOCKET = frozenset({"listen", "front", "distribution", "user", "group", "mode"})
 _UPLOADS = frozenset({"front", "distribution", "group", "run-as", "writable"})
 _FRONT = frozenset(
@@ -75,6 +83,10 @@ _FRONT = frozenset(
 )
 _SETTINGS = frozenset(setting.option.removeprefix("--") for setting in SETTINGS)
 _IMAGE = _SETTINGS | {"listen", "app", "chdir", "env"}
+_CONTAINER = _IMAGE | {
+    *("env-file", "credential", "encrypted-credential", "writable"),
+    *("memory-max", "cpu-quota"),
+}
 _LAUNCHED = _SETTINGS | _SOCKET | {"app", "chdir", "python", "run-as", "env"}
 
 ON_DEMAND = Option(
@@ -85,8 +97,30 @@ ON_DEMAND = Option(
     flag=True,
 )
 IMAGE = Option(
-    "image", _image, "the container's image (default localhost/NAME)", "IMAGE", "without systemd"
+    "image",
+    _image,
+    "the container's image (default localhost/NAME; for several machines it has to be named)",
+    "IMAGE",
+    "containers",
 )
+BASE_IMAGE = Option(
+    "base-image",
+    _image,
+    "what the image is built from, a Debian with Python and venv, best with its digest (default "
+    "python:X.Y-slim of the Python that runs this)",
+    "IMAGE",
+    "containers",
+)
+REPLICAS = Option(
+    "replicas",
+    _replicas,
+    "how many containers serve the site (default 2)",
+    "NUMBER",
+    "containers",
+    types=(str, int),
+)
+_PARTS = (IMAGE, *TIMER, BY_HAND, WORKER)
+_FLEET = (*_PARTS, REPLICAS)
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -148,7 +182,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "uploads",
             "sdactivate.generate.uploads:directories",
-            "directories that the site writes and its front reads, for tmpfiles.d",
+            "directories of uploads, for tmpfiles.d",
             reads=_UPLOADS,
             when=("media", "protected"),
             folder="tmpfiles.d",
@@ -156,7 +190,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "uploads-group",
             "sdactivate.generate.uploads:account",
-            "the group by which a dynamic user writes them, for sysusers.d",
+            "the group that lets a dynamic user write them, for sysusers.d",
             reads=_UPLOADS,
             when=("media", "protected"),
             folder="sysusers.d",
@@ -208,16 +242,38 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             "dockerfile",
-            "sdactivate.generate.supervisors:dockerfile",
-            "an image that runs as no root",
-            reads=_IMAGE,
+            "sdactivate.generate.images:dockerfile",
+            "an image that runs without root: two stages, no compiler",
+            (BASE_IMAGE,),
+            _IMAGE,
         ),
         Kind(
             "quadlet",
-            "sdactivate.generate.supervisors:quadlet",
-            "podman's container with its socket",
+            "sdactivate.generate.images:quadlet",
+            "a container under podman, with its socket unit",
             (IMAGE,),
             _SOCKET | _IMAGE,
+        ),
+        Kind(
+            "compose",
+            "sdactivate.generate.compose:compose",
+            "containers on one machine: Docker Compose",
+            _PARTS,
+            _CONTAINER | {"tasks-max"},
+        ),
+        Kind(
+            "stack",
+            "sdactivate.generate.compose:stack",
+            "containers on several: Docker Swarm",
+            _FLEET,
+            _CONTAINER | {"tasks-max"},
+        ),
+        Kind(
+            "kubernetes",
+            "sdactivate.generate.kubernetes:kubernetes",
+            "containers on a cluster: Kubernetes",
+            _FLEET,
+            _CONTAINER,
         ),
     )
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from sdactivate import backends, external_servers, fronts, settings, values
-from sdactivate.errors import UsageError
+from sdactivate.errors import UsageError, option_value
 from sdactivate.generate import background, schedule
 from sdactivate.protected import Protected
 from sdactivate.settings import DEFAULTS, Setting
@@ -58,10 +58,7 @@ class Option(NamedTuple):
 
         Raises UsageError, which names the place, the value and what is allowed.
         """
-        try:
-            return self.read(text)
-        except UsageError as error:
-            raise UsageError(f"{where} {error}") from None
+        return option_value(where, self.read, text)
 
 
 _NUMBERS: dict[Callable[[str], Any], tuple[type, ...]] = {
@@ -94,7 +91,7 @@ def _setting(setting: Setting) -> Option:
 
 def _distribution(text: str) -> str:
     if text not in fronts.DISTRIBUTIONS:
-        raise UsageError(f"{text!r}: it can be {', '.join(fronts.DISTRIBUTIONS)}")
+        raise UsageError(f"{text!r} is not one of {', '.join(fronts.DISTRIBUTIONS)}")
     return text
 
 
@@ -123,8 +120,8 @@ def _field(
 SITE: tuple[Option, ...] = (
     _field(
         "listen",
-        "where it is reached (default /run/NAME.sock): /path, @abstract, 127.0.0.1:8000, "
-        "[::1]:8000, vsock:CID:PORT; several times for several sockets",
+        "the socket's address (default /run/NAME.sock): /path, @abstract, 127.0.0.1:8000, "
+        "[::1]:8000, vsock:CID:PORT; may be given several times",
         "ADDRESS",
         "socket",
         many=True,
@@ -160,7 +157,7 @@ SITE: tuple[Option, ...] = (
     _field("run-as", "run as USER instead of a dynamic user", "USER"),
     _field(
         "join",
-        "a group it is in as well: that of a socket that it connects to, such as redis",
+        "a group that the service joins, to connect to a socket of that group: redis",
         "GROUP",
         many=True,
     ),
@@ -169,7 +166,7 @@ SITE: tuple[Option, ...] = (
     Option(
         "network",
         values.network,
-        "it connects to other machines; `--network local`: by TCP to this host alone",
+        "allow connections to other machines; `--network local`: TCP to this host only",
         values.LOCAL,
         topic="sandbox",
         optional=True,
@@ -177,36 +174,36 @@ SITE: tuple[Option, ...] = (
     Option(
         "jit",
         bool,
-        "it needs writable executable memory, or runs programs that it has written",
+        "allow writable executable memory (a JIT compiler), and running programs it has written",
         topic="sandbox",
         flag=True,
     ),
-    Option("home", bool, "it reads what lies under /home or /root", topic="sandbox", flag=True),
+    Option("home", bool, "allow reading below /home and /root", topic="sandbox", flag=True),
     Option(
         "proc",
         bool,
-        "it reads what /proc says of the machine: /proc/meminfo, /proc/cpuinfo (psutil)",
+        "allow reading /proc/meminfo, /proc/cpuinfo and the like (psutil)",
         topic="sandbox",
         flag=True,
     ),
     _field(
         "writable",
-        "a path it may write to besides its state and cache directories",
+        "allow writing to this path, besides the state and cache directories",
         "PATH",
         "sandbox",
         many=True,
     ),
-    _field("device", "a device it may use", "PATH", "sandbox", many=True),
+    _field("device", "allow this device", "PATH", "sandbox", many=True),
     Option(
         "control-sockets",
         bool,
-        "it talks to the system bus, systemd or a container engine",
+        "allow the sockets of the system bus, systemd and container engines",
         topic="sandbox",
         flag=True,
     ),
     _field(
         "allow-syscall",
-        "a system call that it may make though the sandbox would refuse it: listen, @keyring",
+        "allow this system call, which the sandbox refuses otherwise: listen, @keyring",
         "NAME",
         "sandbox",
         many=True,
@@ -225,15 +222,15 @@ SITE: tuple[Option, ...] = (
     ),
     _field(
         "memory-max",
-        "memory at most: 512M, 2G, 25% (default 80%)",
+        "the most memory: 512M, 2G, 25% (default 80%)",
         "BYTES",
         "limits",
     ),
-    _field("cpu-quota", "processor time at most: 50%, 200%", "PERCENT", "limits"),
+    _field("cpu-quota", "the most processor time: 50%, 200%", "PERCENT", "limits"),
     _field(
         "tasks-max",
-        "processes and threads at most (default 1024, or more where --workers and --threads ask "
-        "for more)",
+        "the most processes and threads (default 1024, or more where --workers and --threads "
+        "need it)",
         "NUMBER",
         "limits",
         types=(str, int),
@@ -244,7 +241,7 @@ SITE: tuple[Option, ...] = (
 BY_HAND = Option(
     "by-hand",
     schedule.command,
-    "the same without a timer, for `systemctl start NAME-COMMAND`: migrate",
+    "a command of manage.py to run by hand, as `systemctl start NAME-COMMAND`: migrate",
     "COMMAND",
     "timer",
     many=True,
@@ -282,7 +279,7 @@ _NETWORK = next(row for row in SITE if row.name == "network")
 def _number(text: str) -> int:
     if text.isascii() and text.isdigit() and 0 < int(text) <= background.MOST:
         return int(text)
-    raise UsageError(f"{text!r}: a whole number from 1 to {background.MOST} is needed")
+    raise UsageError(f"{text!r} is not a whole number from 1 to {background.MOST}")
 
 
 def _span(text: str) -> str:
@@ -314,7 +311,7 @@ SYSUSERS: tuple[Option, ...] = (
     Option(
         "member",
         names.account,
-        "who joins the group: the front's user",
+        "a user who joins the group: the front's",
         "USER",
         "socket",
         many=True,

@@ -53,12 +53,28 @@ class File(NamedTuple):
     wanted_by: str = ""
     """The unit that pulls those instances in."""
     group: str = ""
-    """The group of the file; "": that of whoever writes it."""
+    """The group of the file; "": that of the process that writes it."""
 
     @property
     def units(self) -> tuple[str, ...]:
         """The names of those instances: mysite-mail@1.service."""
         return tuple(self.name.replace("@.", f"@{instance}.") for instance in self.instances)
+
+
+class MissingAccount(str):
+    """A warning of a user or group that a unit can't start without, and that this host lacks."""
+
+    account: str
+    command: str
+    """What creates it."""
+
+    def __new__(cls, option: str, database: str, account: str) -> MissingAccount:
+        """Return what is said of `account`, of "user" or "group", which `option` names."""
+        lacks = f"{option} {account}: this host has no such {database}"
+        self = super().__new__(cls, f"{lacks}; the unit won't start without it")
+        self.account = account
+        self.command = f"{database}add --system {account}"
+        return self
 
 
 class Output(NamedTuple):
@@ -71,3 +87,5 @@ class Output(NamedTuple):
     They may look at the host as they are read, and where nobody reads them (while systemd waits
     for its generators, say) nothing is looked at.
     """
+    accounts: frozenset[str] = frozenset()
+    """Users and groups that the files make."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sdactivate.generate import yaml_text
 from sdactivate.systemd import escape
 from sdactivate.systemd.escape import Escaped
 
@@ -35,6 +36,12 @@ def environment() -> Environment:
         optimized=False,  # most templates are filled in once, and compiling them is what takes time
     )
     jinja.filters.update(plain=escape.plain, literal=escape.literal, word=escape.word)
+    jinja.filters.update(
+        yaml=yaml_text.yaml,
+        yaml_list=yaml_text.yaml_list,
+        dollars=yaml_text.dollars,
+        quantity=yaml_text.quantity,
+    )
     return jinja
 
 
@@ -52,5 +59,9 @@ def render(template: str, comments: bool, **values: Any) -> str:
     if comments:
         return text
     first, *rest = text.splitlines(keepends=True)
-    kept = (it for it in rest if not it.startswith(("#", ";")) or any(word in it for word in _KEPT))
+    kept = (
+        line
+        for line in rest
+        if not line.lstrip(" ").startswith(("#", ";")) or any(word in line for word in _KEPT)
+    )
     return "".join([first, *kept])

@@ -20,7 +20,7 @@ def command(text: str) -> tuple[str, ...]:
     """
     words = shell_words(text)
     if not words or not _NAME.fullmatch(words[0]):
-        raise UsageError(f"{text!r}: a command of manage.py is wanted, such as clearsessions")
+        raise UsageError(f"{text!r} is not a command of manage.py, such as clearsessions")
     for word in words:
         escape.printable(word)
     return words
@@ -38,11 +38,11 @@ def every(text: str) -> str:
     """
     if is_span(text):
         if not seconds(text):
-            raise UsageError(f"{text!r}: a span of time longer than nothing is wanted")
+            raise UsageError(f"{text!r} is not a time span of more than 0")
         return text
-    wanted = "a calendar event such as daily or 'Mon 04:00', or a span such as 15min, is wanted"
+    wrong = "is neither a calendar event, such as daily or 'Mon 04:00', nor a span, such as 15min"
     if not _CALENDAR.fullmatch(text) or text != text.strip():
-        raise UsageError(f"{text!r}: {wanted}")
+        raise UsageError(f"{text!r} {wrong}")
     import shutil
     import subprocess
 
@@ -51,7 +51,7 @@ def every(text: str) -> str:
             [analyze, "calendar", "--", text], capture_output=True, timeout=30
         )
         if run.returncode:
-            raise UsageError(f"{text!r}: {wanted}; see systemd.time(7)")
+            raise UsageError(f"{text!r} {wrong}; see systemd.time(7)")
     return text
 
 

@@ -16,7 +16,7 @@
     network = "local"
 
     [sites."example.org"]
-    kind = ["socket"]                # nothing: all that the options give reason for
+    kind = ["socket"]                # default: every file that the options call for
 
 In a pyproject.toml the same lies under [tool.sdactivate]. What a key may hold is what the option
 takes on the command line: a string, a list of them where the option may be repeated, true where
@@ -64,7 +64,7 @@ class Tables:
     """A file of sites, read: its defaults are good, its sites are looked at one by one.
 
     Raises Error where the file can't be read, and UsageError where it is neither TOML nor JSON,
-    where a table has no place in it, and where the defaults can't be meant: with the line.
+    where a table has no place in it, and where the defaults are not valid: with the line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -104,7 +104,7 @@ class Tables:
     def entry(self, name: str) -> Entry:
         """Return the site `name`, the defaults included.
 
-        Raises UsageError, with the file and the line, where the name or a value can't be meant,
+        Raises UsageError, with the file and the line, where the name or a value is not valid,
         and Error where the file has no such site.
         """
         if name not in self._sites:
@@ -178,7 +178,7 @@ class Tables:
     def _table(self, parent: Mapping[str, Any], key: str, at: Keys) -> Mapping[str, Any]:
         table = parent.get(key, {})
         if not isinstance(table, dict):
-            raise self._error((*at, key), "a table is wanted")
+            raise self._error((*at, key), "this is not a table")
         return table
 
     def _unknown(self, key: str, known: list[str]) -> str:
@@ -225,7 +225,7 @@ def _parse(option: Option, value: object) -> Any:
     """Return what `value` means to `option`: True or False for a flag."""
     if option.flag:
         if not isinstance(value, bool):
-            raise UsageError("true or false is wanted")
+            raise UsageError("the value is neither true nor false")
         return value
     if option.optional and isinstance(value, bool):
         return value
@@ -238,11 +238,11 @@ def _parse(option: Option, value: object) -> Any:
 def _texts(value: object, types: tuple[type, ...], many: bool) -> list[str]:
     if isinstance(value, list):
         if not many:
-            raise UsageError("one value is wanted, not a list")
+            raise UsageError("this takes one value, not a list")
         return [text for item in value for text in _texts(item, types, many=False)]
     if type(value) not in types:
         wanted = " or ".join(dict.fromkeys(_TYPES[one] for one in types))
-        raise UsageError(f"{wanted} is wanted" + (", or a list of them" if many else ""))
+        raise UsageError(f"the value is not {wanted}" + (", nor a list of them" if many else ""))
     if isinstance(value, bool):
         return ["yes" if value else "no"]
     return [str(value)]

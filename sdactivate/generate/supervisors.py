@@ -1,32 +1,23 @@
-"""Files for other supervisors and containers: runit, s6, supervisord, Dockerfile, quadlet …
+"""Files for other supervisors: runit, s6, supervisord, circus, OpenRC …
 
 All of them start the same command, `sdactivate launch`, as root: it makes the sockets, becomes
 the application's user and then the server. What differs is how a file quotes it, and what else
 the supervisor can be told: readiness (s6), logs, how long a stop may take.
 """
 
-import json
-import re
 import shlex
 import sys
-from dataclasses import replace
-from itertools import chain
 
-from sdactivate import external_servers
 from sdactivate.errors import UsageError
-from sdactivate.generate import units, warnings
+from sdactivate.generate import units
+from sdactivate.generate.containers import application
 from sdactivate.generate.output import File, Output, Target
 from sdactivate.generate.render import render
-from sdactivate.settings import resolve
 from sdactivate.site import Site
-from sdactivate.systemd.escape import Escaped, word
-from sdactivate.values import parse_listen
+from sdactivate.systemd.escape import Escaped
 
 READY_FD = 9
 """The descriptor that s6 listens on for readiness: one that no socket is placed on."""
-CONTAINER_USER = 10001
-"""Who the image runs as: no account of the host's, and not root."""
-CONTAINER_PORT = "0.0.0.0:8000"
 
 
 def daemontools(site: Site, target: Target, *, on_demand: bool = False) -> Output:
@@ -111,52 +102,6 @@ def openrc(site: Site, target: Target, *, on_demand: bool = False) -> Output:
     return Output((File(site.name, text, 0o755),))
 
 
-def dockerfile(site: Site, target: Target) -> Output:
-    """Return a Dockerfile, whose image runs as a user that is not root."""
-    python = "/opt/venv/bin/python"
-    if not site.listen:
-        site = replace(site, listen=(parse_listen(CONTAINER_PORT),))
-    listen = [word for a in site.listen for word in ("--listen", _named(a.name, str(a)))]
-    serve = [python, "-m", "sdactivate", "serve", _app(site, "--kind dockerfile")]
-    launch = ["launch", *listen, "--", *serve]
-    text = render(
-        "Dockerfile.j2",
-        target.comments,
-        site=site,
-        version=Escaped(f"{sys.version_info[0]}.{sys.version_info[1]}"),
-        packages=Escaped(" ".join(["./sdactivate-*.whl", *_package(site)])),
-        user=CONTAINER_USER,
-        directory=Escaped(_docker(site.chdir or f"/srv/{site.name}")),
-        state=Escaped(shlex.quote(f"/var/lib/{site.name}")),
-        environment=[Escaped(_docker_variable(v)) for v in units.environment(site)],
-        entry=Escaped(json.dumps([python, "-m", "sdactivate"])),
-        command=Escaped(json.dumps(launch)),
-    )
-    told = chain.from_iterable(warnings.of_protocol(site, address) for address in site.listen)
-    return Output((File("Dockerfile", text),), told)
-
-
-def quadlet(site: Site, target: Target, *, image: str = "") -> Output:
-    """Return NAME.socket and NAME.container: a container without a network, given the socket."""
-    host = external_servers.SERVERS.get(site.backend.name)
-    text = render(
-        "quadlet.container.j2",
-        target.comments,
-        site=site,
-        sockets=list(site.socket_units),
-        # podman's generator puts it into ExecStart=, too
-        app=Escaped(word(_app(site, "--kind quadlet")).replace("$", "$$")),
-        image=Escaped(image or f"localhost/{site.name}:latest"),
-        user=CONTAINER_USER,
-        notify=host is None or host.notifies,
-        # podman's generator puts them into ExecStart=, where systemd would replace $WORD
-        environment=[Escaped(word(v).replace("$", "$$")) for v in units.environment(site)],
-        stop=units.stop_timeout(site),
-    )
-    sockets = units.socket(site, target)
-    return sockets._replace(files=(*sockets.files, File(f"{site.name}.container", text)))
-
-
 # --- the command ----------------------------------------------------------------------------
 
 
@@ -188,22 +133,7 @@ def _python(site: Site) -> list[str]:
 
 
 def _serve(site: Site) -> list[str]:
-    return [*_python(site), "serve", _app(site, "a supervisor's file")]
-
-
-def _app(site: Site, kind: str) -> str:
-    if not site.app:
-        raise UsageError(f"{kind} needs --app, such as --app mysite.wsgi:application")
-    site.backend.interface(site.app)
-    if host := external_servers.SERVERS.get(site.backend.name):
-        external_servers.check_settings(host, resolve({}, site.settings, {}))
-    return site.app
-
-
-def _package(site: Site) -> list[str]:
-    """What pip installs for a server that sdactivate itself does not bring."""
-    package = site.backend.package
-    return [package] if package else []
+    return [*_python(site), "serve", application(site, "a supervisor's file")]
 
 
 def _named(name: str, address: str) -> str:
@@ -236,15 +166,3 @@ def _circus_variable(variable: str) -> str:
     if "$" in value or value != value.strip():
         raise UsageError(f"--env {variable}: circus would replace '$' and cut white space")
     return f"{name} = {value.replace('%', '%%')}"
-
-
-def _docker(text: str) -> str:
-    """A word of a Dockerfile: quoted where it must be, and `$` is no variable."""
-    if re.fullmatch("[A-Za-z0-9/._@:+-]+", text):
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"'
-
-
-def _docker_variable(variable: str) -> str:
-    name, _, value = variable.partition("=")
-    return f"{name}={_docker(value)}"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from sdactivate import external_servers
+from sdactivate.generate.output import MissingAccount
 from sdactivate.sandbox import NEEDS, TABLE, below_home
 from sdactivate.settings import seconds
 from sdactivate.site import Site
@@ -44,7 +45,7 @@ def _users() -> frozenset[str]:
 
 def _unknown(option: str, database: str, name: str) -> Iterator[str]:
     if name and not _known(database, name):
-        yield f"{option} {name}: this host has no such {database}; the unit won't start without it"
+        yield MissingAccount(option, database, name)
 
 
 def of_socket(site: Site, own: bool = False) -> Iterator[str]:

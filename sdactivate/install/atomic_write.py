@@ -96,7 +96,7 @@ def remove_drafts(path: Path) -> None:
 
 
 def replace(path: Path, file: File, sync: bool = False) -> None:
-    """Put `file` at `path` in one step: whoever reads it sees the old text or the new.
+    """Put `file` at `path` in one step: a reader sees the old text or the new.
 
     With `sync` it is on the disk before it has the name. Raises OSError.
     """

@@ -22,7 +22,7 @@ def rewrite(path: Path, old: str, new: str) -> None:
 
     old: "" where nothing is there; the file that is made is of mode 0644.
 
-    Whoever reads the file sees the old text or the new, and the new is on the disk before it has
+    A reader of the file sees the old text or the new, and the new is on the disk before it has
     the name. Raises Error where others than root, or than who runs this, can change the file or the
     way to it, or write to its directory, and where it does not hold `old`; OSError.
     """

@@ -81,7 +81,7 @@ class Launch:
 def launch(plan: Launch) -> int:
     """Do what `plan` says. Returns only for `on_demand`: the exit code, when told to stop.
 
-    Raises UsageError for what can't be meant and Error for what fails; see the modules.
+    Raises UsageError for what is not valid and Error for what fails; see the modules.
     """
     process.open_standard_descriptors()
     was_root = os.geteuid() == 0
@@ -245,7 +245,7 @@ def _sockets(plan: Launch, access: Access) -> Iterator[list[socket]]:
 
 
 def _listen_at_last(address: ListenAddress, access: Access, plan: Launch) -> socket:
-    """Listen, or wait for whoever does until the plan's patience ends."""
+    """Listen, or wait for the process that does, for as long as the plan allows."""
     deadline = time.monotonic() + plan.patience
     while True:
         try:

@@ -1,6 +1,6 @@
 """Open a socket's parent directory, and check that nobody else can replace what is in it.
 
-Whoever can write a directory can replace what is in it: a socket by one of his own, or a
+Anyone who can write a directory can replace what is in it: a socket by one of his own, or a
 directory on the way by a symbolic link to elsewhere. So the way from / to the socket is
 walked one name at a time, each opened relative to the directory before it (openat(2) with
 O_NOFOLLOW), and each directory must be in trusted hands before the next name is read from it:
@@ -110,11 +110,11 @@ def _check(fd: int, directory: str, *, sticky: bool, writers: bool) -> None:
     ]
     is_sticky = bool(found.st_mode & stat.S_ISVTX)
     if others and not (writers or (sticky and is_sticky)):
-        mend = "" if is_sticky else f", or mend this one: chmod go-w {directory}"  # never /tmp
+        repair = "" if is_sticky else f", or fix this one: chmod go-w {directory}"  # never /tmp
         raise UnsafeDirectory(
             f"{directory} can be written by {' and '.join(others)} "
             f"(mode {stat.S_IMODE(found.st_mode):04o}), who could then put something of their own "
-            f"in its place. Use a directory that only root can write, such as /run{mend}"
+            f"in its place. Use a directory that only root can write, such as /run{repair}"
         )
 
 

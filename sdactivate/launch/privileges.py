@@ -7,8 +7,8 @@ The order is the only one that works: each step still needs what the next gives 
    setresgid(2) and setresuid(2). After the last, root is gone.
 3. Ambient and inheritable capabilities, which a change of user does not always clear.
 4. no_new_privs: setuid programs are ordinary programs from here on.
-5. The session keyring (session-keyring(7)): whoever has it reads root's keys, by its possession
-   and not by a user ID. A new one takes its place.
+5. The session keyring (session-keyring(7)): who has it reads root's keys, by possession and not by
+   a user ID. A new one takes its place.
 
 Then everything is read back from the kernel, and coming back is tried. What is not as it
 must be is fatal, and nothing has been executed yet.

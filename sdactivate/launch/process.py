@@ -64,7 +64,7 @@ def place(sockets: Sequence[socket.socket], keep: Sequence[int], hold: Sequence[
 
 
 def reset_signals() -> None:
-    """Block no signal, and let SIGCHLD be sent: both would be inherited from whoever launches.
+    """Block no signal, and let SIGCHLD be sent: both would be inherited from the caller.
 
     A blocked SIGTERM stops no site, and where SIGCHLD is ignored no child can be waited for.
     Other ignored signals stay as they are: nohup(1) is a wish.

@@ -97,7 +97,7 @@ def status(name: str) -> Status:
     Raises Error where systemd has no such service, UsageError for a pattern of names.
     """
     if any(letter in name for letter in "*?["):
-        raise UsageError(f"NAME {name!r}: a pattern; name one site")
+        raise UsageError(f"NAME {name!r} is a pattern; name one site")
     unit = f"{name}.service"
     found = show(unit, *_PROPERTIES)
     if one(found, "LoadState") != "loaded":

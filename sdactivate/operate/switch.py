@@ -100,14 +100,14 @@ def _bring(verb: str, services: list[str], undo: ExitStack, layout: Layout, befo
 
     def back(units: list[str]) -> None:
         if units and verb == "start":
-            _systemctl("stop", units)
+            systemctl("stop", units)
         elif units:
             layout.link(before)  # before they look
-            _systemctl(verb, units)
+            systemctl(verb, units)
 
     undo.callback(_told(back), changed)
     try:
-        _systemctl(verb, services)
+        systemctl(verb, services)
     except Error:
         if verb == "reload":  # where the old process serves on there is nothing to undo
             changed[:] = [
@@ -120,7 +120,7 @@ def _reloads(service: str) -> bool:
     return "reloading" in one(show(service, "StatusText"), "StatusText")
 
 
-def _systemctl(verb: str, units: list[str]) -> None:
+def systemctl(verb: str, units: list[str]) -> None:
     """Run a command of systemctl(1) for units. Raises Error with the reason that they have told.
 
     How long it may take is the units' to say: TimeoutStartSec=, TimeoutStopSec=.

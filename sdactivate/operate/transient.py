@@ -70,7 +70,7 @@ def service_of(name: str) -> Unit:
         raise UsageError(f"NAME {name!r}: name the site, {stem!r}, or its service")
     unit = name if suffix == "service" and dot else f"{name}.service"
     if unit.removesuffix(".service").endswith("@"):
-        raise UsageError(f"NAME {name!r}: a template; name one of its instances: {name}INSTANCE")
+        raise UsageError(f"NAME {name!r} is a template; name one of its instances: {name}INSTANCE")
     if not is_loaded(unit):
         raise Error(
             f"{name}: systemd has no {unit} ({load_state(unit)}); `sdactivate install` makes a "

@@ -174,7 +174,7 @@ class MainProcess:
         server.start()
         for number in _STOPS:
             signal.signal(number, signal.SIG_DFL)  # a stop need not wait for this
-        # Whoever comes until then is answered at once; for the rest there is the next start
+        # A client that comes until then is answered at once; for the rest there is the next start
         time.sleep(_SUPERVISED_APOLOGY if self._plan.supervisor.is_there else _APOLOGY)
         server.drain()
         if not server.join(1.0):
@@ -416,7 +416,7 @@ class MainProcess:
             self._metrics.stop()  # a successor answers; otherwise nobody else would yet
         server.drain(QUIET_BESIDE_SUCCESSOR if self._is_succeeded else QUIET)
         if self._is_succeeded:
-            self._askers.answer(True)  # not before: whoever connects from now on meets the new code
+            self._askers.answer(True)  # not before: new clients now meet the new code
         self.deadline = time.monotonic() + self._settings.graceful_timeout
         # Not before the process before: it would be killed with the main one
         while not (server.join(0.0) and self._succession.is_over):

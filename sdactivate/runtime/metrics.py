@@ -6,7 +6,7 @@ The main process answers, of one server as of several workers, whatever serves: 
 worker is needed, so that the figures can be read when everything else is busy. Nothing here waits:
 a peer that is slow to ask is dropped after a while, and the oldest when there are too many.
 
-Who may read: on a unix socket whoever may connect, on TCP the peers that `--trust` names.
+Who may read: on a unix socket every peer that may connect, on TCP the peers that `--trust` names.
 """
 
 from __future__ import annotations

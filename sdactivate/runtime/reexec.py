@@ -19,8 +19,8 @@ from sdactivate.systemd.listen_fds import SOURCES
 if TYPE_CHECKING:
     from sdactivate.systemd.listen_fds import InheritedSocket
 
-# However the sockets came to this process, they go on announced; and whoever waits to hear that
-# the service is ready has heard it. The environment outranks what the command line says of both.
+# However the sockets came to this process, they go on announced; and a process that waits to hear
+# that the service is ready has heard it. The environment outranks the command line in both.
 _SETTLED = {"SDACTIVATE_FD": "", "SDACTIVATE_NOTIFY_FD": "0"}
 
 PRIVATE = "_SDACTIVATE_"

@@ -3,7 +3,7 @@
 The command of ExecReload= runs as the service's own user, in its sandbox: it can reach neither
 the system bus nor, without a file that somebody would have to remove, the serving process. But
 the kernel says who sent a signal (siginfo_t, sigaction(2)), and a user may signal his own
-processes. So whoever wants to know the outcome sends ASK before HUP; ASK is blocked in the
+processes. So a process that wants to know the outcome sends ASK before HUP; ASK is blocked in the
 serving process and waits there, with its sender's PID, until HUP is acted on. The answer is DONE
 or FAILED. The reason of a failure is in the journal and in `systemctl status`.
 """
@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 
 from sdactivate.errors import Error
+from sdactivate.systemd.cgroup import unit_of
 
 ASK = signal.SIGRTMIN
 DONE = signal.SIGUSR1
@@ -77,7 +78,9 @@ def ask(pid: int, seconds: float) -> bool | None:
 def _refuse_others(pid: int) -> None:
     """Raise Error where `pid` is seen not to await ASK and HUP: what they mean to it is unknown.
 
-    And PermissionError where it could not answer: kill(2).
+    The same for a process of another service, where this one is a service's: $MAINPID may be a
+    number that has been given to another process since. And PermissionError where it could not
+    answer: kill(2).
 
     PID 1 is systemd, which takes both for commands and blocks them (systemd(1), signalfd(2)), or
     a container's server, which has a handler for HUP. A server that becomes a fresh interpreter
@@ -88,6 +91,12 @@ def _refuse_others(pid: int) -> None:
             lines = dict(line.rstrip().split(":", 1) for line in stream)
     except FileNotFoundError:
         return  # it has gone, or /proc hides it: kill(2) tells
+    unit, other = _unit("self"), _unit(str(pid))
+    if unit.endswith(".service") and unit != other:
+        raise Error(
+            f"process {pid} is not of {unit}, which asks, but of {other or 'no unit'}; nothing was "
+            "sent. To reload another site use `sdactivate reload NAME`"
+        )
     blocked, caught = int(lines["SigBlk"], 16), int(lines["SigCgt"], 16)
     hangup = caught if pid == 1 else caught | blocked
     if not (blocked >> (ASK - 1) & 1 and hangup >> (signal.SIGHUP - 1) & 1):
@@ -97,3 +106,12 @@ def _refuse_others(pid: int) -> None:
         )
     if int(lines["Uid"].split()[0]) != os.getuid():
         raise PermissionError  # root may signal it; but it may not signal root
+
+
+def _unit(pid: str) -> str:
+    """Return the unit that a process belongs to, "" for none."""
+    try:
+        with open(f"/proc/{pid}/cgroup") as stream:
+            return unit_of(stream.read())
+    except OSError:
+        return ""

@@ -47,6 +47,12 @@ SERVERS: dict[str, Callable[[], Callable[..., Server]]] = {
 """The setting `server`: what returns the class, imported only now. For others: external_servers."""
 
 
+_ANOTHER_PYTHON = (
+    "{}: sdactivate serves on CPython alone, and this is {}; use a virtual environment of "
+    "CPython's, or start the server without sdactivate: docs/when-not.md"
+)
+
+
 class ImportFailed(Error):
     """The application could not be imported."""
 
@@ -59,7 +65,7 @@ def serve(application: Application | str, **settings: Any) -> None:
         environment overrides them: SDACTIVATE_THREADS=4.
 
     Ends with SystemExit: 0 after an orderly stop, 1 where the application or its sockets are
-    not to be had, 2 for settings that can't be meant; the reason goes to standard error. It
+    not to be had, 2 for settings that are not valid; the reason goes to standard error. It
     never returns, so that nothing of an entry point runs behind a server that has stopped.
     """
     try:
@@ -78,9 +84,11 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
 
     code, options: settings given in code and on the command line; the environment outranks
     both. A server that is another program is executed, and this does not return. Raises Error
-    where there is nothing to serve or nothing to serve it on, and where --allow-peer can't be
-    checked in this sandbox.
+    where there is nothing to serve or nothing to serve it on, where --allow-peer can't be
+    checked in this sandbox, and on another Python than CPython.
     """
+    if sys.implementation.name != "cpython":
+        raise Error(_ANOTHER_PYTHON.format(sys.executable, sys.implementation.name))
     with gc_tuning.later():
         from sdactivate.runtime import main_process
 

@@ -54,7 +54,7 @@ class Lately(NamedTuple):
 class Server(Protocol):
     """A server, of one process or of several.
 
-    unobserved: set by whoever looks at the figures, to be poked at the next request that these do
+    unobserved: set by the reader of the figures, to be poked at the next request that these do
     not show: so before it looks. The server asks after a request has begun to show.
     failed: why it can't go on, None while it can.
     lost: requests that `cut` has cut off: those that had begun, if only by their first byte.

@@ -95,7 +95,7 @@ class Listening(socket.socket):
 class Server:
     """One process's waitress. See the native server's for the arguments.
 
-    Raises UsageError for a setting that waitress does not have, or that can't be meant on these
+    Raises UsageError for a setting that waitress does not have, or that is not valid for these
     sockets, and Error where waitress is not installed.
     """
 

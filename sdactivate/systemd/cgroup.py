@@ -2,7 +2,7 @@
 
 systemd keeps the processes of each unit in a control group below those of the unit's slices:
 /system.slice/nginx.service. So the unit is the first part of the path that is not a slice, and it
-is one only if it is named like one. What lies below a unit belongs to whoever the unit runs as,
+is one only if it is named like one. What lies below a unit belongs to the unit's user,
 who may give directories there any name: user@1000.service, a container's init. A directory that
 is neither a slice nor a unit, /docker, is not systemd's, and nothing below it is.
 """

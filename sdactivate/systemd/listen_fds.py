@@ -1,8 +1,8 @@
 """Take the listening sockets that a supervisor passed: sd_listen_fds(3) and other ways.
 
 The protocol is sd_listen_fds(3): the supervisor binds and listens, passes the descriptors
-from 3 upwards, and says so in the environment: LISTEN_PID (for whom), LISTEN_FDS (how many),
-LISTEN_FDNAMES (what each is called) and, from systemd 258, LISTEN_PIDFDID (for whom, immune
+from 3 upwards, and says so in the environment: LISTEN_PID (the receiver), LISTEN_FDS (how many),
+LISTEN_FDNAMES (what each is called) and, from systemd 258, LISTEN_PIDFDID (the same, immune
 to the reuse of process numbers).
 
 Three habits make it safe:

@@ -1,7 +1,7 @@
 """Pass descriptors to a program that is executed: LISTEN_FDS and LISTEN_PID.
 
 The descriptors are put on 3, 4, … in the order given, and the environment of the program says so:
-LISTEN_PID (for whom), LISTEN_FDS (how many) and LISTEN_FDNAMES (what each is called). There are
+LISTEN_PID (the receiver), LISTEN_FDS (how many) and LISTEN_FDNAMES (what each is called). There are
 two ways to start the program:
 
 - `execute`: this process becomes it.

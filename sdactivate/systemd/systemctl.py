@@ -1,11 +1,13 @@
 """Run `systemctl show`, and read its output."""
 
 import os
+import re
 import shlex
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 from sdactivate.errors import Error, UsageError
 
@@ -13,6 +15,8 @@ Properties = dict[str, list[str]]
 """Values by property, in order: Listen= and the like come more than once."""
 
 _PATTERN = frozenset("*?[")
+_QUOTED = frozenset("\"'\\")
+_SPACES = re.compile("[ \t\r\n]+")
 # Units in one call: systemctl's command line and its 30 seconds have an end
 _AT_ONCE = 200
 
@@ -36,9 +40,16 @@ def show(unit: str, *properties: str, own: bool = False) -> Properties:
 
 
 class Snapshot:
-    """What systemd says of units: asked for many at a time, and kept."""
+    """What systemd says of units: asked for many at a time, and kept.
 
-    def __init__(self) -> None:
+    properties: what is asked for, if not all. To look at another is then a KeyError: an answer that
+    nobody has asked for would look like an empty one.
+    """
+
+    def __init__(self, properties: Iterable[str] = ()) -> None:
+        self._wanted = frozenset(properties)
+        if self._wanted:
+            self._wanted |= {"Id", "Names"}  # by which they are told apart
         self._known: dict[str, Properties] = {}
 
     def prepare(self, units: Iterable[str]) -> None:
@@ -51,14 +62,21 @@ class Snapshot:
         names = [name for name in names if name not in self._known]
         for at in range(0, len(names), _AT_ONCE):
             with suppress(Error):
-                for properties in show_all(names[at : at + _AT_ONCE]):
+                for properties in show_all(names[at : at + _AT_ONCE], *self._wanted):
                     for name in _names(properties):
-                        self._known[name] = properties
+                        self._known[name] = self._kept(properties)
+
+    def _kept(self, properties: Properties) -> Properties:
+        return _Some(properties, self._wanted) if self._wanted else properties
+
+    def get(self, unit: str) -> Properties | None:
+        """Return what systemd has said of `unit`, None where it has not been asked."""
+        return self._known.get(unit)
 
     def show(self, unit: str) -> Properties:
-        """Return all that systemd says of `unit`. Raises what `show` does."""
+        """Return what systemd says of `unit`. Raises what `show` does."""
         if unit not in self._known:
-            self._known[unit] = show(unit)
+            self._known[unit] = self._kept(show(unit, *self._wanted))
         return self._known[unit]
 
     def forget(self, unit: str) -> None:
@@ -66,6 +84,20 @@ class Snapshot:
         kept = self._known.items()
         gone = {unit}.union(*(_names(it) for name, it in kept if unit in {name} | _names(it)))
         self._known = {name: it for name, it in kept if name not in gone and not gone & _names(it)}
+
+
+class _Some(Properties):
+    """Some of a unit's properties. Raises KeyError for one that was not asked for."""
+
+    def __init__(self, properties: Properties, wanted: frozenset[str]) -> None:
+        super().__init__(properties)
+        self._wanted = wanted
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the values of a property; `default` where the unit has none."""
+        if name not in self._wanted:
+            raise KeyError(name)
+        return super().get(name, default)
 
 
 def _names(properties: Properties) -> set[str]:
@@ -107,8 +139,12 @@ def parse_show(text: str) -> Properties:
     properties: Properties = {}
     for line in text.split("\n"):
         name, equals, value = line.partition("=")
-        if equals:
-            properties.setdefault(name, []).append(value)
+        if not equals:
+            continue
+        if name in properties:
+            properties[name].append(value)
+        else:
+            properties[name] = [value]
     return properties
 
 
@@ -122,6 +158,8 @@ def listed(value: str) -> list[str]:
 
     Where the quotes don't match, the words are those between spaces.
     """
+    if not _QUOTED.intersection(value):
+        return [word for word in _SPACES.split(value) if word]
     try:
         return shlex.split(value)
     except ValueError:

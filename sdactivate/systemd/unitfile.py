@@ -12,6 +12,8 @@ _IGNORE = re.compile(r"sdactivate:\s*ignore=([^\s,]+(?:\s*,\s*[^\s,]+)*)(?:\s+(.
 _GENERATED = re.compile(r"^# \S+, written by sdactivate\.", re.MULTILINE)
 _MARK = re.compile("^\ufeff", re.MULTILINE)
 _SPACE = " \t\r"  # what systemd strips; no other control character is one
+_SPACES = re.compile(f"[{_SPACE}\n]+")
+_QUOTES = re.compile("[\"'\\\\]")
 _ESCAPES = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
     "\\": "\\", '"': '"', "'": "'", "s": " ",
@@ -90,7 +92,8 @@ def _logical(text: str, file: str, ignores: list[Ignore]) -> Iterator[tuple[int,
     for number, raw in _physical(text):
         line = raw.lstrip(_SPACE)
         if line[:1] in ("#", ";"):
-            ignores += _ignores(line, file, number)
+            if "sdactivate" in line:
+                ignores += _ignores(line, file, number)
             continue
         if not pending:
             start = number
@@ -108,7 +111,8 @@ def _logical(text: str, file: str, ignores: list[Ignore]) -> Iterator[tuple[int,
 def _physical(text: str) -> Iterator[tuple[int, str]]:
     """Yield lines, numbered as editors do. A lone CR or NUL ends one too, for systemd."""
     for number, line in enumerate(text.split("\n"), 1):
-        for piece in re.split("[\r\0]", line.strip("\r\0")):
+        line = line.strip("\r\0")
+        for piece in re.split("[\r\0]", line) if "\r" in line or "\0" in line else (line,):
             yield number, piece
 
 
@@ -128,6 +132,8 @@ def split(value: str) -> list[str]:
 
     An unfinished quote ends with the value; an unknown escape stays as it is written.
     """
+    if not _QUOTES.search(value):
+        return [word for word in _SPACES.split(value) if word]
     words: list[str] = []
     word: list[str] = []
     quote, inside, index = "", False, 0
@@ -172,6 +178,9 @@ class Unit:
         self.files = tuple(files)
         self.entries = tuple(entry for part in parts for entry in part.entries)
         self.ignores = tuple(ignore for part in parts for ignore in part.ignores)
+        self._by_key: dict[tuple[str, str], list[Entry]] = {}
+        for entry in self.entries:
+            self._by_key.setdefault((entry.section, entry.key), []).append(entry)
         self.is_generated = any(part.is_generated for part in parts)
 
     @property
@@ -232,5 +241,4 @@ class Unit:
         return False if value in ("0", "no", "false", "off", "n", "f") else default
 
     def _all(self, key: str, section: str) -> list[Entry]:
-        section = section or self.section
-        return [entry for entry in self.entries if (entry.section, entry.key) == (section, key)]
+        return self._by_key.get((section or self.section, key), [])

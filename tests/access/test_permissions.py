@@ -12,6 +12,7 @@ from sdactivate.access.path_walk import parse_acl, walk
 from sdactivate.access.permissions import Acl, Identity, Node, Range, judge, permission
 from sdactivate.errors import Error
 from tests.doctor.trees import IDENTITIES, Rights, Tree, encode_acl, planted, trees
+from tests.effort import examples
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users, which root only may")
 
@@ -21,7 +22,7 @@ _STRANGER = Identity(20004, 20004)
 
 @as_root
 @given(trees(), st.lists(IDENTITIES, min_size=1, max_size=4))
-@settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=examples(200), suppress_health_check=list(HealthCheck))
 # The kernel reads no ACL where the mask is empty: the named user is one of the others.
 @example(
     Tree((_OPEN,), Rights(0, 0, 0o606, Acl(((20001, 6),), 6, (), 0)), (), "/s"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sdactivate.access import who, who_report
+from sdactivate.access import security_modules, who, who_report
 from sdactivate.access.accounts import asked, fronts, of_interest
 from sdactivate.access.processes import running
 from sdactivate.errors import Error, UsageError
@@ -89,6 +89,38 @@ def test_a_proof_that_contradicts_the_verdict_is_told(path: str) -> None:
     assert not report.differs
     assert lying.differs
     assert "BUT PROVEN OTHERWISE: EACCES" in who_report.as_text(lying)
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        ({}, ()),
+        ({"module/apparmor/parameters/enabled": "Y\n"}, ("AppArmor",)),
+        ({"module/apparmor/parameters/enabled": "N\n", "fs/selinux/enforce": "0"}, ()),
+        ({"fs/selinux/enforce": "1"}, ("SELinux",)),
+        (
+            {"module/apparmor/parameters/enabled": "Y\n", "fs/selinux/enforce": "1"},
+            ("AppArmor", "SELinux"),
+        ),
+        ({"fs/selinux/enforce": "\u00e9"}, ()),
+    ],
+)
+def test_a_yes_says_which_security_modules_were_not_asked(
+    files: dict[str, str], names: tuple[str, ...], path: str, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert security_modules.in_force(str(tmp_path)) == names
+    yes = who.report(path, [asked("root")])._replace(not_asked=names)
+    no = who.report(path, [asked("nobody")])._replace(not_asked=names)
+    assert (yes.says_yes, no.says_yes) == (True, False)
+    said = f"{' and '.join(names)}, which this kernel enforces"
+    assert (said in who_report.as_text(yes)) == bool(names)
+    assert "this kernel" not in who_report.as_text(no)
+    assert who_report.as_json(yes)["not_asked"] == list(names)
+    port = who.report("[::]:80", [asked("root")])._replace(not_asked=names)
+    assert (said in who_report.as_text(port)) == bool(names)
 
 
 def test_an_abstract_address_is_everyones() -> None:

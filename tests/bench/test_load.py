@@ -50,6 +50,21 @@ def test_hundred_requests(place: Bench, protocol: str) -> None:
         assert server.memory() > 1
 
 
+@pytest.mark.parametrize("protocol", SERVERS["sdactivate"].protocols)
+@pytest.mark.parametrize("app", ["post", "file"])
+def test_what_does_not_fit_a_buffer(place: Bench, app: str, protocol: str) -> None:
+    with running(place, Case("sdactivate", protocol, app)) as server:
+        report = server.measured(lambda: server.load(n="20", c="4"))
+    assert report["requests"] == 20
+    assert not any(report["failures"].values())
+
+
+@pytest.mark.parametrize("app", ["trivial", "post"])
+def test_a_server_at_a_port(place: Bench, app: str) -> None:
+    with running(place, Case("sdactivate-tcp", "http", app)) as server:
+        assert server.load(n="20")["requests"] == 20
+
+
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
@@ -65,6 +80,18 @@ def test_a_failure_is_told(place: Bench, answer: bytes, kind: str) -> None:
     assert report["requests"] == 0
     assert report["failures"][kind] == 1
     assert sum(report["failures"].values()) == 1
+
+
+def test_a_closed_answer_is_as_long_as_its_head_says(place: Bench) -> None:
+    answers = [
+        b"Status: 200 OK\r\nContent-Length: 14\r\n\r\nHello, World!",
+        b"Status: 200 OK\r\nContent-Length: 13\r\n\r\nHello, World!",
+        b"Status: 200 OK\r\n\r\nHello, World!",
+    ]
+    with answering(place, answers):
+        report = place.load("scgi", n="3", c="1")
+    assert report["requests"] == 2
+    assert report["failures"]["truncated"] == 1
 
 
 def test_a_kept_connection_that_was_closed_is_opened_again(place: Bench) -> None:

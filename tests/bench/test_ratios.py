@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from bench import ratios, report
+from bench import front, ratios, report
 from bench.load import bench
 from bench.matrix import NO_SERVER
 from bench.servers import SERVERS, Case
@@ -32,7 +32,29 @@ def test_a_comparison_has_a_row_for_each_that_is_here() -> None:
     assert f"**{kept['ratio']:.2f}** ({kept['quartiles'][0]:.2f}" in told
 
 
+@pytest.mark.skipif(bool(front.absent()), reason="nginx or wrk is not installed")
+def test_a_comparison_through_nginx() -> None:
+    ours, other = (Case("sdactivate", protocol, "trivial", 2) for protocol in ("scgi", "http"))
+    wanted = ratios.Comparison(ours, {other: None}, via="nginx")
+    with bench() as place:
+        (row,) = ratios.compare(place, wanted, 2, 1.0)
+    assert 1 < row["ours_median"] < 1e6
+    assert 1 < row["peer_median"] < 1e6
+    assert ", 2 workers" in report.ratios_section(
+        {"turns": 2, "seconds": 1.0, "rows": [row], "failed": {}}
+    )
+
+
 def test_everything_compared_is_a_server_with_that_protocol() -> None:
-    for comparison in [*ratios.COMPARISONS, *ratios.THREADED]:
+    compared = [comparison for part in ratios.PARTS.values() for comparison in part]
+    for comparison in [*compared, *ratios.CHANGED, *ratios.THREADED]:
         for case in (comparison.ours, *comparison.peers):
-            assert case.server == NO_SERVER or case.protocol in SERVERS[case.server].protocols
+            if case.server != NO_SERVER:
+                row = SERVERS[case.server]
+                assert case.protocol in row.protocols
+                assert case.workers <= row.most_workers
+                assert comparison.ours.server != "sdactivate-tcp" or row.tcp
+
+
+def test_every_part_has_its_title() -> None:
+    assert report.RATIOS.keys() == ratios.PARTS.keys()

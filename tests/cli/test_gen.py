@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sdactivate.cli import VERBS, main
 from sdactivate.generate import options
+from tests.effort import examples
 from tests.generate.strategies import HOSTILE
 
 APP = ("--kind", "service", "--app", "mysite.wsgi:application")
@@ -50,7 +51,7 @@ def test_an_option_that_a_kind_has_no_use_for_is_mentioned(
         (["mysite", "--listen", "x"], "--listen 'x': a listen address is"),
         (["mysite", *APP, "--env", "A"], "--env 'A': a variable is"),
         (["mysite", *APP, "--run-as", "root"], "run_as='root': root can change every socket"),
-        (["mysite", *APP, "--idle-timeout", "soon"], "--idle-timeout 'soon': a time span"),
+        (["mysite", *APP, "--idle-timeout", "soon"], "--idle-timeout 'soon' is not a time span"),
         (["mysite", "--kind", "service"], "--kind service needs --app"),
         (["mysite", "--systemd", "old"], "--systemd 'old': a version of systemd"),
         (["mysite", "--kind", "sock"], "'sock' is not one of its values; did you mean socket?"),
@@ -68,7 +69,9 @@ def test_misuse_exits_2_with_a_sentence_and_no_unit(
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(300),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.sampled_from(VALUED), HOSTILE | st.text())
 def test_no_value_makes_a_line_of_its_own(

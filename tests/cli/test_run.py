@@ -33,7 +33,7 @@ def test_an_option_after_the_command_needs_two_dashes(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["x", "--writable", "a", "--", "true"], "--writable 'a': an absolute path"),
+        (["x", "--writable", "a", "--", "true"], "--writable 'a' is not an absolute path"),
         (["x", "--", ""], "COMMAND '': name a program"),
     ],
 )

@@ -1,4 +1,8 @@
-"""A broken setup for each rule that unit files alone can break, and nothing else broken in it."""
+"""Pairs for each rule that unit files alone can break: a broken setup, and its working twin.
+
+Nothing else is wrong with the broken one, nothing at all with the twin, and one line tells the two
+apart. What needs a running system is in tests/machine/broken_sites.py. Both make docs/cases.md.
+"""
 
 from typing import NamedTuple
 
@@ -14,6 +18,8 @@ class Broken(NamedTuple):
     socket_unit: str = ""  # lines for [Unit] of either
     service_unit: str = ""
     names: tuple[str, str] = ("web.socket", "web.service")
+    instead: str = ""  # what the twin has for the line at fault: nothing, or other lines
+    twin: "Broken | None" = None  # where a line is missing: the setup that has it
 
 
 SOCKET = """\
@@ -48,108 +54,138 @@ RestartSec=100ms
 SystemCallFilter=~listen @keyring
 InaccessiblePaths=-/run/dbus
 NoExecPaths=-/tmp"""
+_ADMIN = """\
+[Socket]
+ListenStream=/run/b.sock
+SocketMode=0660
+SocketGroup=web
+FileDescriptorName=b
+Service=web.service
+"""
+_ANEW = Broken(service=f"{_WRITTEN}\n{_NOW}")
 _LONG = "ListenStream=/run/" + "x" * 103
 
 OFFLINE: dict[str, list[Broken]] = {
     "SDA001": [Broken(without=("SocketMode=0660",))],
     "SDA002": [
-        Broken(socket="SocketMode=0666", at="SocketMode=0666"),
-        Broken(socket="SocketMode=0662", at="SocketMode=0662"),
+        Broken(socket="SocketMode=0666", at="SocketMode=0666", instead="SocketMode=0600"),
+        Broken(socket="SocketMode=0662", at="SocketMode=0662", instead="SocketMode=0660"),
     ],
     "SDA003": [
-        Broken(socket="SocketUser=bob", at="SocketUser=bob", without=("SocketGroup=www-data",))
+        Broken(socket="SocketUser=bob", at="SocketUser=bob", without=("SocketGroup=www-data",),
+               twin=Broken(socket="SocketUser=bob"))
     ],
     "SDA004": [
-        Broken(socket=f"ListenStream=\n{_LONG}", at=_LONG)
+        Broken(socket=f"ListenStream=\n{_LONG}", at=_LONG, instead=_LONG[:-1])
     ],
-    "SDA005": [Broken(socket="ListenStream=@web", at="ListenStream=@web")],
+    "SDA005": [Broken(socket="ListenStream=@web", at="ListenStream=@web",
+                      instead="ListenStream=/run/web-b.sock")],
     "SDA006": [
-        Broken(socket="ListenStream=127.0.0.1:80", service=_HTTP, at="ListenStream=127.0.0.1:80"),
-        Broken(socket="ListenStream=[::1]:8000", service=_HTTP, at="ListenStream=[::1]:8000"),
+        Broken(socket=f"{line}", service=_HTTP, at=line, instead="ListenStream=/run/web-b.sock")
+        for line in ("ListenStream=127.0.0.1:80", "ListenStream=[::1]:8000")
     ],
     "SDA007": [
-        Broken(socket="SocketUser=web", at="SocketUser=web"),
+        Broken(socket="SocketUser=web", at="SocketUser=web", instead="SocketUser=root"),
         Broken(socket="SocketUser=web", service="User=\nDynamicUser=yes", at="SocketUser=web"),
     ],
     "SDA008": [
-        Broken(socket="ListenStream=\nListenStream=/tmp/web.sock", at="ListenStream=/tmp/web.sock"),
+        Broken(socket="ListenStream=\nListenStream=/tmp/web.sock", at="ListenStream=/tmp/web.sock",
+               instead="ListenStream=/run/web/s"),
         Broken(socket="ListenStream=\nListenStream=/var/tmp/a/web.sock", service="PrivateTmp=yes",
-               at="ListenStream=/var/tmp/a/web.sock"),
-        Broken(socket="ListenStream=\nListenStream=%T/web.sock", at="ListenStream=%T/web.sock"),
+               at="ListenStream=/var/tmp/a/web.sock", instead="ListenStream=/run/a/web.sock"),
+        Broken(socket="ListenStream=\nListenStream=%T/web.sock", at="ListenStream=%T/web.sock",
+               instead="ListenStream=%t/web.sock"),
     ],
     "SDA009": [
         Broken(socket="ListenStream=\nListenStream=/run/web/s", service="RuntimeDirectory=web",
-               at="RuntimeDirectory=web"),
+               at="RuntimeDirectory=web", instead="RuntimeDirectory=web-files"),
         Broken(socket="ListenStream=\nListenStream=%t/%p/sub/s", service="RuntimeDirectory=x %N",
-               at="RuntimeDirectory=x %N"),
+               at="RuntimeDirectory=x %N", instead="RuntimeDirectory=x"),
         Broken(socket="ListenStream=\nListenStream=/run/web/s",
                service="RuntimeDirectory=web\nRuntimeDirectoryPreserve=yes",
                at="RuntimeDirectory=web"),
         Broken(socket="ListenStream=\nListenStream=/var/run/web/s",
                service="RuntimeDirectory=web", at="RuntimeDirectory=web"),
     ],
-    "SDA010": [Broken(socket="RemoveOnStop=yes", at="RemoveOnStop=yes")],
-    "SDA011": [Broken(socket="FlushPending=on", at="FlushPending=on")],
-    "SDA012": [Broken(socket="Accept=yes", at="Accept=yes", service="# for web.socket")],
+    "SDA010": [Broken(socket="RemoveOnStop=yes", at="RemoveOnStop=yes", instead="RemoveOnStop=no")],
+    "SDA011": [Broken(socket="FlushPending=on", at="FlushPending=on", instead="FlushPending=off")],
+    "SDA012": [Broken(socket="Accept=yes", at="Accept=yes", instead="Accept=no",
+                      service="# for web.socket")],
     "SDA013": [Broken(socket="MaxConnections=64", at="MaxConnections=64")],
     "SDA014": [
-        Broken(socket="TriggerLimitBurst=3", at="TriggerLimitBurst=3"),
+        Broken(socket="TriggerLimitBurst=3", at="TriggerLimitBurst=3",
+               instead="TriggerLimitBurst=200"),
         Broken(socket="TriggerLimitIntervalSec=1min", at="TriggerLimitIntervalSec=1min"),
     ],
-    "SDA015": [Broken(socket="Backlog=16", at="Backlog=16")],
+    "SDA015": [Broken(socket="Backlog=16", at="Backlog=16", instead="Backlog=4096")],
     "SDA016": [
         Broken(socket="ListenStream=\nListenStream=/run/web/s\nDirectoryMode=0750",
-               at="DirectoryMode=0750")
+               at="DirectoryMode=0750", instead="DirectoryMode=0755")
     ],
-    "SDA017": [Broken(extra="[Socket]\nListenStream=/run/b.sock\nSocketMode=0660\nSocketGroup=web\n"
-                            "FileDescriptorName=b\nService=web.service\n",
-                      service="Sockets=web.socket admin.socket")],
+    "SDA017": [Broken(extra=_ADMIN, service="Sockets=web.socket admin.socket",
+                      twin=Broken(extra=_ADMIN, service="Sockets=web.socket admin.socket",
+                                  socket="FileDescriptorName=web"))],
     "SDA018": [Broken(without=("Requires=web.socket",))],
     "SDA019": [
-        Broken(service=f"ExecStart=\nExecStart={line}", at=f"ExecStart={line}")
-        for line in (
-            "/usr/bin/uv run python -m sdactivate serve web.wsgi",
-            "/bin/sh -c 'cd /srv; python -m sdactivate serve web.wsgi'",
-            "-/usr/bin/env A=b /usr/bin/timeout 9 python -m sdactivate serve web.wsgi",
-            "/bin/bash -c 'python -m sdactivate serve web.wsgi | logger'",
+        Broken(service=f"ExecStart=\nExecStart={line}", at=f"ExecStart={line}",
+               instead=f"ExecStart={direct}")
+        for line, direct in (
+            ("/usr/bin/uv run python -m sdactivate serve web.wsgi",
+             "/srv/web/.venv/bin/python -m sdactivate serve web.wsgi"),
+            ("/bin/sh -c 'cd /srv; python -m sdactivate serve web.wsgi'",
+             "/bin/sh -c 'cd /srv; exec python -m sdactivate serve web.wsgi'"),
+            ("-/usr/bin/env A=b /usr/bin/timeout 9 python -m sdactivate serve web.wsgi",
+             "-/usr/bin/env A=b python -m sdactivate serve web.wsgi"),
+            ("/bin/bash -c 'python -m sdactivate serve web.wsgi | logger'",
+             "/bin/bash -c 'python -m sdactivate serve web.wsgi'"),
+            ("/srv/web/bin/gunicorn --daemon web.wsgi", "/srv/web/bin/gunicorn web.wsgi"),
+            ("/srv/web/bin/gunicorn web.wsgi -D", "/srv/web/bin/gunicorn web.wsgi"),
+            ("/srv/web/bin/uwsgi --ini /srv/web/uwsgi.ini --daemonize=/var/log/uwsgi.log",
+             "/srv/web/bin/uwsgi --ini /srv/web/uwsgi.ini"),
         )
-    ] + [
-        Broken(service=f"ExecStart=\nExecStart={line}", at=f"ExecStart={line}")
-        for line in (
-            "/srv/web/bin/gunicorn --daemon web.wsgi",
-            "/srv/web/bin/gunicorn web.wsgi -D",
-            "/srv/web/bin/uwsgi --ini /srv/web/uwsgi.ini --daemonize=/var/log/uwsgi.log",
-        )
-    ] + [Broken(service="Type=forking", at="Type=forking")],
-    "SDA020": [Broken(service="User=root", at="User=root"), Broken(without=("User=web",))],
+    ] + [Broken(service="Type=forking", at="Type=forking", instead="Type=exec")],
+    "SDA020": [Broken(service="User=root", at="User=root", instead="User=web"),
+               Broken(without=("User=web",))],
     "SDA021": [
         Broken(socket="ListenStream=\nListenStream=80",
                service=f"{_HTTP}\nIPAddressDeny=any\nIPAddressAllow=10.0.0.0/8",
-               at="IPAddressAllow=10.0.0.0/8")
+               at="IPAddressAllow=10.0.0.0/8", instead="# in the socket unit")
     ],
     "SDA022": [
         Broken(service="ExecStart=\nExecStart=/home/bob/v/bin/python x\nProtectHome=yes",
-               at="ExecStart=/home/bob/v/bin/python x"),
-        Broken(service="WorkingDirectory=/root/site", at="WorkingDirectory=/root/site"),
+               at="ExecStart=/home/bob/v/bin/python x",
+               instead="ExecStart=/opt/bob/v/bin/python x"),
+        Broken(service="WorkingDirectory=/root/site", at="WorkingDirectory=/root/site",
+               instead="WorkingDirectory=/srv/site"),
         Broken(service="WorkingDirectory=/home/bob/site\nUser=\nDynamicUser=yes",
-               at="WorkingDirectory=/home/bob/site"),
+               at="WorkingDirectory=/home/bob/site", instead="WorkingDirectory=/srv/bob/site"),
     ],
     "SDA023": [
-        Broken(service=f"{_WRITTEN}\nRestartSec=2"),
-        Broken(service=_WRITTEN + "\n" + _NOW.replace("MemoryMax=80%\n", "")),
+        Broken(service=f"{_WRITTEN}\nRestartSec=2", twin=_ANEW),
+        Broken(service=_WRITTEN + "\n" + _NOW.replace("MemoryMax=80%\n", ""), twin=_ANEW),
     ],
     "SDA024": [
-        Broken(socket="ListenStream=80", at="ListenStream=80"),
+        Broken(socket="ListenStream=80", at="ListenStream=80",
+               twin=Broken(socket="ListenStream=80", service=_HTTP)),
         Broken(socket="ListenStream=vsock::80", service="Environment=SDACTIVATE_PROTOCOL=auto",
-               at="ListenStream=vsock::80"),
+               at="ListenStream=vsock::80", instead="ListenStream=/run/web-b.sock"),
         Broken(socket="ListenStream=80", service="Environment=SDACTIVATE_PROTOCOL=fastcgi",
-               at="ListenStream=80"),
-        Broken(socket="ListenStream=80\nFileDescriptorName=scgi", at="ListenStream=80"),
+               at="ListenStream=80",
+               twin=Broken(socket="ListenStream=80",
+                           service="Environment=SDACTIVATE_PROTOCOL=fastcgi "
+                                   "SDACTIVATE_TRUST=10.0.0.1")),
+        Broken(socket="ListenStream=80\nFileDescriptorName=scgi", at="ListenStream=80",
+               twin=Broken(socket="ListenStream=80\nFileDescriptorName=scgi",
+                           service="Environment=SDACTIVATE_TRUST=10.0.0.1")),
         Broken(socket="ListenStream=80", service=f"ExecStart=\nExecStart={_SERVE} --protocol=uwsgi",
-               at="ListenStream=80"),
+               at="ListenStream=80",
+               twin=Broken(socket="ListenStream=80",
+                           service=f"ExecStart=\nExecStart={_SERVE} --protocol=uwsgi "
+                                   "--trust=10.0.0.1")),
     ],
     "SDA025": [
-        Broken(service=f"ExecStart=\nExecStart={line}\nType=notify", at="Type=notify")
+        Broken(service=f"ExecStart=\nExecStart={line}\nType=notify", at="Type=notify",
+               instead="Type=exec")
         for line in (
             "/srv/web/bin/uvicorn --fd 3 web.asgi:application",
             "/srv/web/bin/python -m hypercorn --bind fd://3 web.asgi:application",
@@ -159,7 +195,7 @@ OFFLINE: dict[str, list[Broken]] = {
     "SDA026": [
         *(
             Broken(socket_unit=f"{key}=network.target web.service",
-                   at=f"{key}=network.target web.service")
+                   at=f"{key}=network.target web.service", instead=f"{key}=network.target")
             for key in ("PartOf", "BindsTo", "Requires", "Requisite", "StopPropagatedFrom",
                         "Conflicts")
         ),
@@ -179,18 +215,33 @@ OFFLINE: dict[str, list[Broken]] = {
         ),
     ],
     "SDA027": [
-        Broken(service=f"Type=exec\nExecStart=\nExecStart={line}", at=f"ExecStart={line}")
+        Broken(service=f"Type=exec\nExecStart=\nExecStart=/srv/web/bin/{line}",
+               at=f"ExecStart=/srv/web/bin/{line}", instead=f"ExecStart=/srv/web/bin/{given}")
+        for line, given in (
+            ("uvicorn --uds /run/web.sock web.asgi:application",
+             "uvicorn --fd 3 web.asgi:application"),
+            ("python -m uvicorn web.asgi:application --uds=%t/%N.sock",
+             "python -m uvicorn web.asgi:application --fd=3"),
+            ("hypercorn --bind unix:/run/web.sock web.asgi:application",
+             "hypercorn --bind fd://3 web.asgi:application"),
+            ("hypercorn --bind unix:/var/run/web.sock web.asgi:application",
+             "hypercorn --bind=fd://3 web.asgi:application"),
+            ("hypercorn -b 127.0.0.1:8000 web.asgi:application",
+             "hypercorn -b fd://3 web.asgi:application"),
+            ("daphne -u /run/web.sock web.asgi:application",
+             "daphne --fd 3 web.asgi:application"),
+            ("daphne -p 8000 web.asgi:application",
+             "daphne --fd=3 web.asgi:application"),
+            ("waitress-serve --unix-socket=/run/web.sock web.wsgi:application",
+             "python -m sdactivate serve --server waitress web.wsgi:application"),
+            ("waitress-serve --listen=*:8000 web.wsgi:application",
+             "python -m sdactivate serve --server waitress web.wsgi:application"),
+        )
+    ] + [
+        Broken(service=f"Type=exec\nExecStart=\nExecStart={line}", at=f"ExecStart={line}",
+               instead="ExecStart=/bin/bash -c '. bin/activate && exec uvicorn --fd 3 web:app'")
         for line in (
-            "/srv/web/bin/uvicorn --uds /run/web.sock web.asgi:application",
-            "/srv/web/bin/python -m uvicorn web.asgi:application --uds=%t/%N.sock",
             "/bin/bash -c '. bin/activate && exec uvicorn --uds /run/web.sock web.asgi:app'",
-            "/srv/web/bin/hypercorn --bind unix:/run/web.sock web.asgi:application",
-            "/srv/web/bin/hypercorn --bind unix:/var/run/web.sock web.asgi:application",
-            "/srv/web/bin/hypercorn -b 127.0.0.1:8000 web.asgi:application",
-            "/srv/web/bin/daphne -u /run/web.sock web.asgi:application",
-            "/srv/web/bin/daphne -p 8000 web.asgi:application",
-            "/srv/web/bin/waitress-serve --unix-socket=/run/web.sock web.wsgi:application",
-            "/srv/web/bin/waitress-serve --listen=*:8000 web.wsgi:application",
         )
     ],
     "SDA028": [
@@ -209,10 +260,13 @@ OFFLINE: dict[str, list[Broken]] = {
                at="ExecStartPre=-/bin/rm /run/web.sock"),
     ],
     "SDA029": [
-        Broken(service=f"ExecStart=\nExecStart={line}", at=f"ExecStart={line}")
-        for line in (
-            "/srv/web/bin/gunicorn -b fd://3 web.wsgi:application",
-            "/srv/web/bin/python3 -m gunicorn --workers 2 --bind=fd://3 web.wsgi:application",
+        Broken(service=f"ExecStart=\nExecStart={line}", at=f"ExecStart={line}",
+               instead=f"ExecStart={once}")
+        for line, once in (
+            ("/srv/web/bin/gunicorn -b fd://3 web.wsgi:application",
+             "/srv/web/bin/gunicorn web.wsgi:application"),
+            ("/srv/web/bin/python3 -m gunicorn --workers 2 --bind=fd://3 web.wsgi:application",
+             "/srv/web/bin/python3 -m gunicorn --workers 2 web.wsgi:application"),
         )
     ],
     "SDA030": [
@@ -222,31 +276,41 @@ OFFLINE: dict[str, list[Broken]] = {
             ("/srv/web/bin/uvicorn --fd 3 web.asgi:app", "ExecReload=/bin/kill -s HUP ${MAINPID}"),
             ("/srv/web/bin/uvicorn --fd 3 --workers 1 a:b", "ExecReload=kill -1 $MAINPID"),
             (f"{_SERVE} --server daphne", "ExecReload=-/bin/kill --signal=SIGHUP $MAINPID"),
-            ("/srv/web/bin/uwsgi --ini /srv/web/uwsgi.ini", "ExecReload=kill -HUP $MAINPID"),
             ("/srv/web/bin/waitress-serve web.wsgi:app", "ExecReload=/bin/kill -HUP $MAINPID"),
+        )
+    ] + [
+        Broken(service=f"Type=exec\nExecStart=\nExecStart={server}\n{line}", at=line,
+               instead="ExecReload=/bin/touch /run/web/reload")
+        for server, line in (
+            ("/srv/web/bin/uwsgi --ini /srv/web/uwsgi.ini", "ExecReload=kill -HUP $MAINPID"),
         )
     ],
     "SDA031": [
         *(
-            Broken(service=line, at=line)
-            for line in (
-                "Restart=always # whatever happens",
-                "Restart=always ; whatever happens",
-                "EnvironmentFile=/etc/web.env #secrets",
-                "Environment=A=b 'C=d # e' # f",
-                f"ExecStart={_SERVE} # the site",
+            Broken(service=f"{value} {comment}", at=f"{value} {comment}",
+                   instead=f"{comment}\n{value}")
+            for value, comment in (
+                ("Restart=always", "# whatever happens"),
+                ("Restart=always", "; whatever happens"),
+                ("EnvironmentFile=/etc/web.env", "#secrets"),
+                ("Environment=A=b 'C=d # e'", "# f"),
+                (f"ExecStart={_SERVE}", "# the site"),
             )
         ),
-        Broken(socket="Backlog=4096 # many", at="Backlog=4096 # many"),
-        Broken(socket_unit="After=network.target # why not", at="After=network.target # why not"),
+        Broken(socket="Backlog=4096 # many", at="Backlog=4096 # many",
+               instead="# many\nBacklog=4096"),
+        Broken(socket_unit="After=network.target # why not", at="After=network.target # why not",
+               instead="After=network.target"),
     ],
     "SDA032": [
-        Broken(names=("front.socket", "web.service")),
-        Broken(socket="Service=site.service", at="Service=site.service"),
+        Broken(names=("front.socket", "web.service"),
+               twin=Broken(names=("front.socket", "web.service"), socket="Service=web.service")),
+        Broken(socket="Service=site.service", at="Service=site.service",
+               instead="Service=web.service"),
     ],
     "SDA033": [
         Broken(service=f"Type=exec\nExecStart=\nExecStart={line}\nWatchdogSec=30",
-               at="WatchdogSec=30")
+               at="WatchdogSec=30", instead="WatchdogSec=0")
         for line in (
             "/srv/web/bin/gunicorn web.wsgi:application",
             "/srv/web/bin/uwsgi --ini /srv/web/uwsgi.ini",
@@ -255,13 +319,16 @@ OFFLINE: dict[str, list[Broken]] = {
         )
     ],
     "SDA034": [
-        Broken(service_unit="StartLimitBurst=3\nStartLimitIntervalSec=60", at="StartLimitBurst=3"),
-        Broken(service="StartLimitBurst=2\nStartLimitInterval=1min", at="StartLimitBurst=2"),
-        Broken(service_unit="StartLimitBurst=1", at="StartLimitBurst=1"),
+        Broken(service_unit="StartLimitBurst=3\nStartLimitIntervalSec=60", at="StartLimitBurst=3",
+               instead="StartLimitBurst=5"),
+        Broken(service="StartLimitBurst=2\nStartLimitInterval=1min", at="StartLimitBurst=2",
+               instead="StartLimitBurst=60"),
+        Broken(service_unit="StartLimitBurst=1", at="StartLimitBurst=1",
+               instead="StartLimitBurst=1\nStartLimitIntervalSec=0"),
     ],
     "SDA035": [
         Broken(service=f"ExecStart=\nExecStart={line}\nType=exec\nTimeoutStopSec=5",
-               at="TimeoutStopSec=5")
+               at="TimeoutStopSec=5", instead="TimeoutStopSec=70")
         for line in (
             "/srv/web/bin/gunicorn --graceful-timeout 30 web.wsgi:application",
             "/srv/web/bin/uvicorn --fd 3 --timeout-graceful-shutdown=6 web.asgi:application",
@@ -269,7 +336,8 @@ OFFLINE: dict[str, list[Broken]] = {
         )
     ] + [
         Broken(service=f"ExecStart=\nExecStart={_SERVE} --graceful-timeout 5min",
-               at=f"ExecStart={_SERVE} --graceful-timeout 5min")
+               at=f"ExecStart={_SERVE} --graceful-timeout 5min",
+               instead=f"ExecStart={_SERVE} --graceful-timeout 50")
     ],
     "SDA036": [
         Broken(service=line, at=line)
@@ -280,8 +348,15 @@ OFFLINE: dict[str, list[Broken]] = {
             "ExecStartPre=/srv/web/bin/python -m flask db upgrade",
         )
     ] + [
-        Broken(service=f"ExecStart=\nExecStart={line}", at=f"ExecStart={line}")
+        Broken(service=f"ExecStart=\nExecStart={line}", at=f"ExecStart={line}",
+               instead="ExecStart=/bin/bash -c 'exec gunicorn web.wsgi'")
         for line in ("/bin/bash -c 'python manage.py migrate && exec gunicorn web.wsgi'",)
+    ],
+    "SDA037": [
+        Broken(socket="SocketGroup=web", service="User=\nDynamicUser=yes", at="SocketGroup=web",
+               instead="SocketGroup=www-data"),
+        Broken(socket="SocketGroup=site", service="User=site\nDynamicUser=on",
+               at="SocketGroup=site"),
     ],
 }  # fmt: skip
 
@@ -410,6 +485,9 @@ FINE = [
     Broken(service="ExecStartPre=/srv/web/bin/python manage.py migrate --check"),
     Broken(service="ExecStartPre=/srv/web/bin/python manage.py check --deploy"),
     Broken(service="ExecStartPre=/usr/bin/test -d /srv/migrate"),
+    # SDA037: a fixed user, another group
+    Broken(socket="SocketGroup=web"),
+    Broken(service="User=\nDynamicUser=yes"),
     Broken(socket="Accept=no\nBacklog=1024\nFlushPending=no\nRemoveOnStop=no"),
     Broken(
         service="ExecStart=\nExecStart=/home/b/python x\nProtectHome=yes\nBindReadOnlyPaths=/home/b"
@@ -437,3 +515,18 @@ def units(broken: Broken) -> dict[str, str]:
         files["admin.socket"] = broken.extra
         files["web.service"] = files["web.service"].replace("Requires=", "Requires=admin.socket ")
     return files
+
+
+def twin(broken: Broken) -> dict[str, str]:
+    """The files of the setup that works: with another line for the one at fault, or with what the
+    broken one lacks."""
+    if broken.twin is not None:
+        return units(broken.twin)
+    if not broken.at:
+        return units(broken._replace(without=()))
+
+    def mended(text: str) -> str:
+        lines = text.splitlines()
+        return "\n".join(broken.instead if line == broken.at else line for line in lines) + "\n"
+
+    return {name: mended(text) for name, text in units(broken).items()}

@@ -6,6 +6,8 @@ who adds one reads in the standard what it may hold.
 
 from typing import Any
 
+import jsonschema
+
 _TEXT = {"type": "string"}
 # RFC 3986, appendix A, without what has to be escaped; no colon in a first segment but a scheme's
 _URI = {
@@ -71,3 +73,11 @@ _RUN = _object("tool", tool=_object("driver", driver=_DRIVER), results=_list(_RE
 SCHEMA: dict[str, Any] = _object(  # 3.13
     "version runs", **{"$schema": _URI}, version={"const": "2.1.0"}, runs=_list(_RUN)
 )
+
+# Checked once: to check the schema takes longer than to check a report
+_VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def validate(report: Any) -> None:
+    """Raise jsonschema.ValidationError where `report` is not SARIF as described here."""
+    _VALIDATOR.validate(report)

@@ -4,7 +4,6 @@ import html
 from itertools import permutations
 from pathlib import Path
 
-import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +15,9 @@ from sdactivate.doctor.html_page import page
 from sdactivate.doctor.rules import BY_ID, TABLE
 from sdactivate.doctor.units import Deployment
 from sdactivate.systemd.unitfile import Unit
-from tests.doctor.sarif import SCHEMA
+from tests.doctor import sarif
 from tests.doctor.test_html_page import Strict
+from tests.effort import examples
 
 SOCKET, SERVICE, FRONT = "web.socket", "web.service", "nginx.service"
 PATH = "/run/web.sock"
@@ -109,7 +109,7 @@ _FINDINGS = st.builds(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.lists(_FINDINGS, max_size=12))
 def test_any_findings_are_all_there_once_each_after_its_cause(findings: list[Finding]) -> None:
     order = arrange(findings)
@@ -121,7 +121,7 @@ def test_any_findings_are_all_there_once_each_after_its_cause(findings: list[Fin
         for cause in finding.because_of:
             assert cause in order
     report.as_text(order)
-    jsonschema.validate(report.as_sarif(order), SCHEMA)
+    sarif.validate(report.as_sarif(order))
 
 
 def test_text_shows_effects_beneath_their_cause() -> None:
@@ -141,9 +141,9 @@ def test_text_shows_effects_beneath_their_cause() -> None:
 
 
 def test_sarif_names_the_place_of_the_cause() -> None:
-    sarif = report.as_sarif(arrange(UNREADABLE[:2]))
-    jsonschema.validate(sarif, SCHEMA)
-    cause, effect = sarif["runs"][0]["results"]
+    said = report.as_sarif(arrange(UNREADABLE[:2]))
+    sarif.validate(said)
+    cause, effect = said["runs"][0]["results"]
     assert "relatedLocations" not in cause
     (related,) = effect["relatedLocations"]
     assert related["logicalLocations"] == [{"fullyQualifiedName": SERVICE}]

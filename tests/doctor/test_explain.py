@@ -1,3 +1,4 @@
+import gzip
 import json
 import re
 import shutil
@@ -8,7 +9,7 @@ import pytest
 
 from sdactivate import sandbox
 from sdactivate.cli import main
-from sdactivate.doctor import directives
+from sdactivate.doctor import directives, rarer_directives
 from sdactivate.doctor.explain import as_json, as_text, explain
 from sdactivate.systemd.unitfile import Unit, parse
 
@@ -33,9 +34,41 @@ def test_a_weaker_value_is_compared() -> None:
 def test_what_no_table_has_is_said_to_be_unknown() -> None:
     explained = explain(unit("[Service]\nX-Mine=1\n"))
     assert explained.lines[0].why == ""
-    assert "sdactivate knows nothing about this directive. systemd.directives(7)" in as_text(
-        explained
-    )
+    text = " ".join(as_text(explained).split())
+    assert "knows nothing about this directive: systemd has none of this name, or it is" in text
+    assert "newer than systemd 262. systemd.directives(7)" in text
+
+
+def test_what_is_new_says_since_when() -> None:
+    explained = explain(unit("[Service]\nPrivatePIDs=yes\nConditionVersion=>250\nUser=a\n"))
+    assert [line.since for line in explained.lines] == [257, 258, 0]
+    assert [it["since"] for it in as_json(explained)["lines"]] == [257, 258, None]
+    text = " ".join(as_text(explained).split())
+    assert "New in systemd 257; older ones pass over it with a warning. systemd.exec(5)" in text
+    assert text.count("New in systemd") == 2
+
+
+def test_every_directive_of_this_systemd_is_known() -> None:
+    """Those that its index of directives has, where the manual pages are installed."""
+    page = Path("/usr/share/man/man7/systemd.directives.7.gz")
+    if not page.exists():
+        pytest.skip("systemd's manual pages are not installed")
+    text = gzip.decompress(page.read_bytes()).decode()
+    units = re.split(r"^\.SH ", text, flags=re.MULTILINE)
+    (listed,) = (it for it in units if it.startswith('"UNIT DIRECTIVES"'))
+    names = set(re.findall(r"^\\fI([A-Z]\w+)=\\fR", listed, re.MULTILINE))
+    assert len(names) > 300
+    unknown = [it for it in sorted(names) if not explain(unit(f"[Service]\n{it}=1\n")).lines[0].why]
+    assert not unknown
+
+
+def test_no_directive_is_explained_twice() -> None:
+    rows = {row.name for row in sandbox.TABLE}
+    assert not set(rarer_directives.TABLE) & (set(directives.TABLE) | rows)
+    known = set(rarer_directives.TABLE) | set(directives.TABLE) | rows
+    assert set(rarer_directives.SINCE) <= known
+    for why, _ in rarer_directives.TABLE.values():
+        assert why.endswith(".")
 
 
 def test_what_is_not_there_is_told_the_costliest_first() -> None:
@@ -67,6 +100,7 @@ def test_json() -> None:
         "cost": 0.0,
         "better": None,
         "source": "systemd.exec(5)",
+        "since": None,
     }
 
 

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sdactivate.access.permissions import Acl, Node, Verdict
 from sdactivate.cli import main
@@ -15,9 +17,16 @@ from sdactivate.doctor.checks.common import is_ours
 from sdactivate.doctor.checks.live_fronts import allowing, allows_peers, fields_set, says
 from sdactivate.doctor.checks.live_services import _wanted, denials
 from sdactivate.doctor.checks.services import hidden_home
+from sdactivate.doctor.doors import Door
 from sdactivate.doctor.finding import Case, Command
-from sdactivate.doctor.host_state import HostState, InstalledFront, newest_lines, stamp
+from sdactivate.doctor.host_state import (
+    HostState,
+    InstalledFront,
+    is_started_again,
+    stamp,
+)
 from sdactivate.doctor.last_start import MOST_LINES, Line
+from sdactivate.doctor.unit_logs import newest_lines
 from sdactivate.fronts import FRONTS
 from sdactivate.systemd.unitfile import Unit, parse
 
@@ -230,6 +239,49 @@ def test_lines_of_many_entries_are_bounded() -> None:
     assert newest_lines(["{", entry("x")], 9) == [Line("x")]
 
 
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda it: st.lists(it, max_size=4)
+)
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(
+                ("MESSAGE", "UNIT", "INVOCATION_ID", "_SYSTEMD_UNIT", "_COMM", "_PID", "_UID")
+            ),
+            _ANYTHING | st.lists(st.integers(-1, 300)),
+        ).map(json.dumps)
+        | st.text()
+    )
+)
+def test_any_entries_of_the_journal_are_read(entries: list[str]) -> None:
+    """A field that comes twice is a list; what is no text, a list of bytes; too long, null."""
+    assert all(isinstance(it.text, str) for it in newest_lines(entries, 100))
+
+
+def test_a_message_that_is_no_text_is_read_as_far_as_it_is_some() -> None:
+    binary = json.dumps({"MESSAGE": list(b"a\xff\x1b[31m\0b\n"), "_COMM": ["x", "y"], "UNIT": "w"})
+    assert [it.text for it in newest_lines([binary], 9)] == ["a\ufffd\x1b[31m\0b"]
+
+
+FAILED, AGAIN = "a: Failed with result 'exit-code'.", "a: Scheduled restart job, restart counter"
+
+
+@pytest.mark.parametrize(
+    ("lines", "again"),
+    [
+        ([FAILED, AGAIN, "Stopped a.", "Started a."], True),
+        ([FAILED, "Started a."], False),  # by hand, while it waits
+        ([FAILED, AGAIN, "Stopped a.", "Started a.", FAILED, "Started a."], False),
+        ([FAILED, AGAIN, "Started a.", "Stopping a...", "Stopped a.", "Started a."], False),
+        (["Started a."], False),
+    ],
+)
+def test_who_has_started_it_again(lines: list[str], again: bool) -> None:
+    assert is_started_again(lines) is again
+
+
 APP = "[Service]\nUser=nobody\nWorkingDirectory={}\nExecStart=/bin/true {}\n"
 
 
@@ -263,7 +315,7 @@ def test_a_mask_is_raised_by_people(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     acl = Acl(((33, 7), (1000, 7)), 0, (), 4)
     node = Node("/srv/s.sock", "socket", 0, 0, 0o640, acl)
     front = InstalledFront(FRONTS["nginx"], FRONTS["nginx"].packaging["debian"], ())
-    refused = (live_fronts._Refusal("mask", "web.socket", node.path, front, Verdict(
+    refused = (live_fronts._Refusal("mask", Door("web.socket", node.path), front, Verdict(
         allowed=False, node=node, need=2, by="mask", has=4)),)  # fmt: skip
     monkeypatch.setattr(live_fronts, "_refusals", lambda case, kind: refused)
     unit = Unit("web.socket", [parse("[Socket]\n", "f")], ["f"])

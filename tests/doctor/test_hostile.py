@@ -27,10 +27,14 @@ from sdactivate.doctor.host_state import stamp, tail
 from sdactivate.errors import Error
 from sdactivate.fronts import FRONTS, Front
 from sdactivate.systemd.systemctl import listed, parse_show
-from tests.doctor.sarif import SCHEMA
+from tests.doctor import sarif
+from tests.effort import examples
 
+FINDINGS = jsonschema.Draft202012Validator(json.loads(report.JSON_SCHEMA.read_text()))
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which root only may")
-anything = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=150)
+anything = settings(
+    deadline=None, suppress_health_check=list(HealthCheck), max_examples=examples(150)
+)
 
 
 def reported(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,8 +48,8 @@ def reported(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text.encode()
     for case in cases:
         misnamed(case)
-    json.dumps(report.as_json(found))
-    jsonschema.validate(report.as_sarif(found), SCHEMA)
+    FINDINGS.validate(json.loads(json.dumps(report.as_json(found))))
+    sarif.validate(report.as_sarif(found))
 
 
 # Unit files

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdactivate.doctor.checks.failures import advised
+from sdactivate.doctor import advice
 from sdactivate.doctor.last_start import MOST_LINES, Cause, Line, cause, last_start
 from sdactivate.doctor.steps import STEPS
 from sdactivate.doctor.tracebacks import chains
+from tests.effort import examples
 
 WORDS = Path(__file__).parent / "last_words"
 _IMPORT = "ModuleNotFoundError: No module named 'nowhere_pkg' (/srv/web/bad1.py, line 1: import"
@@ -237,7 +238,7 @@ _LINES = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(_LINES, st.booleans())
 def test_any_lines_have_a_cause_or_none(lines: list[Line], is_restarting: bool) -> None:
     found = cause(last_start(lines, is_restarting=is_restarting))
@@ -271,5 +272,5 @@ def test_a_user_without_a_name_is_advised_of() -> None:
     argv = [sys.executable, "-c", "import pwd; pwd.getpwuid(61183)"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     found = said(done.stderr)
-    assert "libnss-systemd" in str(advised(found.said))
-    assert advised("KeyError: 'uid'") is None
+    assert "libnss-systemd" in str(advice.fix(found.said))
+    assert advice.fix("KeyError: 'uid'") is None

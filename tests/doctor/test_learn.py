@@ -558,14 +558,14 @@ def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--learn", "x"], "NAME stands in front of --learn"),
+        (["--learn", "x"], "NAME goes before --learn"),
         (["x", "--while", "true"], "--while goes with --learn"),
         (["x", "--apply"], "--apply goes with --learn"),
         (["x", "y", "--learn"], "--learn watches one site"),
         (["x", "--learn", "--while", ""], "--while '': name a command"),
         (["x", "--learn", "--while", "'"], "--while"),
         (["x", "--learn", "--fix"], "--learn goes with"),
-        (["x", "--learn", "0"], "more than no time"),
+        (["x", "--learn", "0"], "is not a time span of more than 0"),
     ],
 )
 def test_what_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from sdactivate.cli import main
-from tests.doctor.sarif import SCHEMA
+from tests.doctor import sarif
 from tests.doctor.test_rules import findings
 
 PACKAGED = Path("/usr/lib/systemd/system")
@@ -117,7 +116,7 @@ def test_a_service_for_each_connection_has_one_finding(tmp_path: Path) -> None:
 def test_every_unit_that_is_packaged_here_is_examined(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--offline", str(PACKAGED), "--format", "sarif"]) in (0, 1)
     said = capsys.readouterr()
-    jsonschema.validate(json.loads(said.out), SCHEMA)
+    sarif.validate(json.loads(said.out))
     assert said.err == ""
 
 

@@ -1,10 +1,11 @@
 """Each rule finds what it is about, on the line at fault, and nothing else does."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import unquote
 
 import jsonschema
@@ -16,7 +17,8 @@ from sdactivate.cli import main
 from sdactivate.doctor import report, units
 from sdactivate.doctor.checks.services import forking_wrapper
 from sdactivate.doctor.examine import examine
-from sdactivate.doctor.finding import Case, Finding
+from sdactivate.doctor.finding import Case, Finding, Lines, Severity
+from sdactivate.doctor.fix import drop_in
 from sdactivate.doctor.rules import BY_ID, TABLE
 from sdactivate.errors import UsageError
 from sdactivate.generate import units as generated
@@ -24,12 +26,14 @@ from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import Target
 from sdactivate.site import Site
 from sdactivate.systemd.unitfile import split
-from tests.doctor import broken
-from tests.doctor.sarif import SCHEMA
+from tests.doctor import broken, sarif
+from tests.effort import examples
 from tests.generate.strategies import sites
+from tests.machine import broken_sites
 from tests.systemd.test_unitfile import TEXT
 
 ROOT = Path(__file__).parents[2]
+FINDINGS = jsonschema.Draft202012Validator(json.loads(report.JSON_SCHEMA.read_text()))
 
 
 def write(directory: Path, files: dict[str, str]) -> list[Path]:
@@ -45,18 +49,39 @@ def findings(directory: Path, files: dict[str, str]) -> list[Finding]:
     return [finding for it in deployments for finding in examine(Case(it))]
 
 
-@pytest.mark.parametrize(
-    ("rule", "setup"), [(rule, setup) for rule, all_ in broken.OFFLINE.items() for setup in all_]
-)
-def test_a_broken_setup_is_found(rule: str, setup: broken.Broken, tmp_path: Path) -> None:
+PAIRS = [(rule, setup) for rule, all_ in broken.OFFLINE.items() for setup in all_]
+
+
+@pytest.mark.parametrize(("rule", "setup"), PAIRS)
+def test_a_broken_setup_is_found_and_its_twin_is_not(
+    rule: str, setup: broken.Broken, tmp_path: Path
+) -> None:
+    """And where the fix is lines of a unit, they silence the rule as a drop-in."""
     found = findings(tmp_path, broken.units(setup))
-    jsonschema.validate(report.as_sarif(found), SCHEMA)
+    sarif.validate(report.as_sarif(found))
+    FINDINGS.validate(report.as_json(found))
     assert {it.rule.id for it in found} == {rule}
     assert {it.text for it in found} == {setup.at}
     for it in found:
         if it.line:
             written = Path(it.file).read_text().splitlines()
             assert written[it.line - 1] == setup.at
+        if isinstance(it.fix, Lines):
+            path, _, new = drop_in(it.fix, tmp_path)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(new.replace("THE FRONT'S GROUP", "www-data"))
+    assert not [it for it in findings(tmp_path, {}) if isinstance(it.fix, Lines)]
+    (tmp_path / "twin").mkdir()
+    assert broken.twin(setup) != broken.units(setup)
+    assert findings(tmp_path / "twin", broken.twin(setup)) == []
+
+
+def test_every_rule_has_a_pair_and_a_source() -> None:
+    """The table is the setups of unit files, and the sites of tests/machine/broken_sites.py."""
+    live = [row.rule for row in broken_sites.LIVE]
+    assert len(PAIRS) + len(live) >= 80
+    assert {*broken.OFFLINE, *live, *broken_sites.SINGLE} == set(BY_ID)
+    assert all(rule.source for rule in TABLE)
 
 
 @pytest.mark.parametrize("setup", broken.FINE)
@@ -68,25 +93,7 @@ def test_every_offline_rule_has_a_broken_setup() -> None:
     assert set(broken.OFFLINE) == {rule.id for rule in TABLE if not rule.is_live}
 
 
-def test_every_fix_that_is_lines_fixes_its_finding(tmp_path: Path) -> None:
-    """The lines, written as a drop-in with a real group for the placeholder, silence the rule."""
-    from sdactivate.doctor.finding import Lines
-    from sdactivate.doctor.fix import drop_in
-
-    for number, (rule, setups) in enumerate(broken.OFFLINE.items()):
-        for setup in setups:
-            directory = tmp_path / f"{number}-{setups.index(setup)}"
-            directory.mkdir()
-            for finding in findings(directory, broken.units(setup)):
-                if isinstance(finding.fix, Lines):
-                    path, _, new = drop_in(finding.fix, directory)
-                    path.parent.mkdir(exist_ok=True)
-                    path.write_text(new.replace("THE FRONT'S GROUP", "www-data"))
-            left = findings(directory, {})
-            assert not [it for it in left if isinstance(it.fix, Lines)], (rule, left)
-
-
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=50)
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=examples(50))
 @given(site=sites(), own=st.booleans(), comments=st.booleans())
 def test_nothing_is_found_on_generated_units(
     site: Site, own: bool, comments: bool, tmp_path_factory: pytest.TempPathFactory
@@ -254,13 +261,43 @@ def test_sarif_has_a_place_for_every_finding(
     write(Path(), {name: "[Socket]\nListenStream=/run/a\n"})
     (found,) = examine(Case(units.offline([name])[0]))
     live = found._replace(subject="nginx.service", file="", line=0, text="", then="go on")
-    sarif = report.as_sarif([found, live])
-    jsonschema.validate(sarif, SCHEMA)
-    first, second = sarif["runs"][0]["results"]
+    said = report.as_sarif([found, live])
+    sarif.validate(said)
+    first, second = said["runs"][0]["results"]
     uri = first["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
     assert unquote(uri) == name
     assert second["locations"] == [{"logicalLocations": [{"fullyQualifiedName": "nginx.service"}]}]
     assert second["message"]["text"].endswith(", then: go on")
+
+
+def test_the_schema_of_the_findings_says_all_that_is_printed(tmp_path: Path) -> None:
+    """And what it refuses, so that it can be broken."""
+    text = (ROOT / "docs" / "doctor.md").read_text()
+    schema = json.loads(report.JSON_SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    one = schema["$defs"]["finding"]
+    found = findings(tmp_path, broken.units(broken.Broken(socket="SocketMode=0666")))
+    (printed,) = report.as_json(found)
+    assert list(printed) == list(one["properties"]) == one["required"]
+    assert all(f"`{name}`" in text for name in printed)
+    assert one["properties"]["severity"]["enum"] == list(get_args(Severity))
+    for name in printed:
+        with pytest.raises(jsonschema.ValidationError):
+            FINDINGS.validate([{key: it for key, it in printed.items() if key != name}])
+        with pytest.raises(jsonschema.ValidationError):
+            FINDINGS.validate([printed | {name: {}}])
+    FINDINGS.validate([printed | {"a name of a later version": 1}])
+
+
+@pytest.mark.by_hand
+@pytest.mark.skipif("SARIF_SCHEMA" not in os.environ, reason="OASIS's file isn't ours to bring")
+def test_sarif_is_what_the_standard_s_own_schema_says(tmp_path: Path) -> None:
+    """SARIF_SCHEMA=sarif-schema-2.1.0.json: of each broken setup, and with causes and effects."""
+    schema = json.loads(Path(os.environ["SARIF_SCHEMA"]).read_text())
+    for number, setup in enumerate(it for all_ in broken.OFFLINE.values() for it in all_):
+        found = findings(tmp_path / str(number), broken.units(setup))
+        effect = found[0]._replace(because_of=(found[0],), file="")
+        jsonschema.validate(report.as_sarif([*found, effect]), schema)
 
 
 def test_a_rule_s_row_is_complete_and_in_the_documentation() -> None:

@@ -19,7 +19,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files 
 
 
 def test_the_usual_socket_needs_no_directory(capsys: pytest.CaptureFixture[str]) -> None:
-    assert accounts.tmpfiles(Site("mysite"), TARGET) == ((), ())
+    assert accounts.tmpfiles(Site("mysite"), TARGET).files == ()
     assert main(["gen", "mysite", "--kind", "tmpfiles"]) == 0
     out, err = capsys.readouterr()
     assert (out, err) == ("", "sdactivate gen: warning: --kind tmpfiles: none is needed\n")

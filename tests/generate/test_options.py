@@ -33,7 +33,7 @@ def test_a_mistake_names_the_place_the_value_and_what_is_allowed() -> None:
     with pytest.raises(UsageError, match=r"^--mode '0999': a mode is octal"):
         mode.parse("0999", "--mode")
     (threads,) = (row for row in options.SITE if row.name == "threads")
-    with pytest.raises(UsageError, match=r"^--threads 'x': a whole number"):
+    with pytest.raises(UsageError, match=r"^--threads 'x' is not a whole number"):
         threads.parse("x", "--threads")
 
 

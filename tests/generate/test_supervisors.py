@@ -4,7 +4,6 @@ import configparser
 import json
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,10 +13,10 @@ from hypothesis import strategies as st
 
 from sdactivate.errors import UsageError
 from sdactivate.generate import supervisors
-from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import Output, Target
 from sdactivate.site import Site
 from sdactivate.values import parse_listen
+from tests.effort import examples
 
 TARGET = Target(252)
 SUPERVISORS = ("daemontools", "runit", "s6", "supervisord", "circus", "openrc")
@@ -58,7 +57,9 @@ def run(script: str) -> list[str]:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(value=VALUES)
 def test_a_shell_reads_the_words_as_they_are(program: Path, value: str) -> None:
@@ -68,7 +69,9 @@ def test_a_shell_reads_the_words_as_they_are(program: Path, value: str) -> None:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(value=VALUES)
 def test_openrc_reads_the_words_as_they_are(program: Path, value: str) -> None:
@@ -78,7 +81,7 @@ def test_openrc_reads_the_words_as_they_are(program: Path, value: str) -> None:
     assert run(text + '\neval "$command $command_args"') == words(given_)[1:]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(value=VALUES)
 def test_supervisord_reads_the_words_as_they_are_or_they_are_refused(value: str) -> None:
     given_ = site(env=(("A", value),))
@@ -132,23 +135,14 @@ def test_s6_is_told_of_readiness_by_the_runtime() -> None:
     assert "--on-demand" in file(waiting, "mysite/run")
 
 
-def test_a_server_that_is_a_program_of_its_own() -> None:
-    """It knows no notification-fd, is installed by its name, and may know no sd_notify(3)."""
+def test_a_server_that_is_a_program_of_its_own_has_no_notification_fd() -> None:
     gunicorn = site(settings={"server": "gunicorn"})
-    uvicorn = site(settings={"server": "uvicorn"}, app="mysite.asgi:application")
     output = supervisors.s6(gunicorn, TARGET)
     assert [each.name for each in output.files] == ["mysite/run", "mysite/log/run"]
     assert "NOTIFY" not in output.files[0].text
-    text = file(supervisors.dockerfile(gunicorn, TARGET), "Dockerfile")
-    assert "-r requirements.txt ./sdactivate-*.whl gunicorn\n" in text
-    waitress = site(settings={"server": "waitress"})
-    text = file(supervisors.dockerfile(waitress, TARGET), "Dockerfile")
-    assert "-r requirements.txt ./sdactivate-*.whl waitress\n" in text
-    assert "Notify=true" in file(supervisors.quadlet(gunicorn, TARGET), "mysite.container")
-    assert "Notify" not in file(supervisors.quadlet(uvicorn, TARGET), "mysite.container")
 
 
-@pytest.mark.parametrize("kind", [*SUPERVISORS, "dockerfile", "quadlet"])
+@pytest.mark.parametrize("kind", SUPERVISORS)
 def test_what_its_server_does_not_know_is_refused(kind: str) -> None:
     make = getattr(supervisors, kind)
     with pytest.raises(UsageError, match="gunicorn has no such setting"):
@@ -168,74 +162,3 @@ def test_what_circus_would_replace_is_refused(name: str, value: str) -> None:
 def test_circus_can_not_tell_the_figures_socket() -> None:
     with pytest.raises(UsageError, match="without their names"):
         supervisors.circus(site(settings={"metrics": "figures"}), TARGET)
-
-
-def test_the_quadlet_waits_for_each_socket_unit_and_quotes_the_application() -> None:
-    listen = tuple(map(parse_listen, ("/run/mysite.sock", "figures=/run/f.sock")))
-    asked = site(run_as="", listen=listen, app="/srv/it's\"$HOME/x.wsgi")
-    text = file(supervisors.quadlet(asked, TARGET), "mysite.container")
-    assert re.findall("^Requires=(.*)$", text, re.MULTILINE) == [
-        *("mysite.socket", "mysite-figures.socket")
-    ]
-    assert 'Exec=serve "/srv/it\'s\\"$$HOME/x.wsgi"' in text
-
-
-def test_the_image_is_not_roots_and_execs_json() -> None:
-    text = file(supervisors.dockerfile(site(env=(("A", 'a"$b\\'),)), TARGET), "Dockerfile")
-    assert "\nUSER 10001:10001\n" in text
-    assert '\nENV A="a\\"\\$b\\\\"\n' in text
-    (command,) = map(json.loads, re.findall("^CMD (.*)$", text, re.MULTILINE))
-    assert command[:4] == ["launch", "--listen", "0.0.0.0:8000", "--"]
-    assert command[-2:] == ["serve", "mysite.wsgi:application"]
-
-
-QUADLET = next(
-    (p for p in ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet") if Path(p).exists()), ""
-)
-CONTAINER_KEYS = {  # podman-systemd.unit(5), Container units [Container]
-    *("DropCapability", "Environment", "Exec", "Group", "Image", "Network", "NoNewPrivileges"),
-    *("Notify", "PodmanArgs", "ReadOnly", "User", "Volume"),
-}
-
-
-def test_the_quadlet_is_one(tmp_path: Path) -> None:
-    output = supervisors.quadlet(site(run_as="", env=(("A", "it's 100% $x"),)), TARGET)
-    text = file(output, "mysite.container")
-    section = text.partition("[Container]\n")[2].partition("\n[")[0]
-    keys = {
-        line.partition("=")[0] for line in section.splitlines() if "=" in line and line[0] != "#"
-    }
-    assert keys == CONTAINER_KEYS
-    assert 'Environment="A=it\'s 100%% $$x"' in text
-    if QUADLET:  # podman 4.4 and later bring it
-        (tmp_path / "mysite.container").write_text(text)
-        done = subprocess.run(
-            [QUADLET, "-dryrun"],
-            env={"QUADLET_UNIT_DIRS": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "--network none" in done.stdout.replace("=", " ")
-        assert "Type=notify" in done.stdout
-    if shutil.which("systemd-analyze"):
-        socket = tmp_path / "mysite.socket"
-        socket.write_text(file(output, "mysite.socket"))
-        (tmp_path / "mysite.service").write_text("[Service]\nExecStart=/bin/true\n")
-        subprocess.run(["systemd-analyze", "verify", socket], check=True, timeout=60)
-
-
-def test_image_names() -> None:
-    read = KINDS["quadlet"].options[0].read
-    assert read("registry.example/site@sha256:ab") == "registry.example/site@sha256:ab"
-    with pytest.raises(UsageError, match="an image is"):
-        read("a b")
-
-
-def test_the_image_takes_sdactivate_from_a_wheel() -> None:
-    """It is on no index: whoever registered the name would be installed."""
-    text = file(supervisors.dockerfile(site(), TARGET), "Dockerfile")
-    installs = [line.split() for line in text.splitlines() if "pip install" in line]
-    assert installs
-    assert not any("sdactivate" in words for words in installs)

@@ -9,6 +9,7 @@ from sdactivate.errors import UsageError
 from sdactivate.generate import schedule, timers
 from sdactivate.generate.output import Output, Target
 from sdactivate.site import Site
+from tests.effort import examples
 from tests.generate.strategies import HOSTILE
 from tests.generate.test_units import needs_systemd, verify
 
@@ -111,7 +112,9 @@ def test_systemd_is_asked_what_an_event_is() -> None:
 
 @needs_systemd
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(arguments=st.lists(HOSTILE, max_size=3), every=st.sampled_from(["daily", "15min", "*:0/5"]))
 def test_systemd_accepts_them(arguments: list[str], every: str, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from sdactivate.generate.kinds import KINDS
 from sdactivate.generate.output import File, Target
 from sdactivate.site import Site
 from sdactivate.values import parse_listen
+from tests.effort import examples
 from tests.generate.strategies import sites
 
 TARGET = Target(252)
@@ -318,7 +319,9 @@ def test_what_is_not_escaped_reaches_no_template() -> None:
 
 @needs_systemd
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(site=sites())
 def test_systemd_accepts_every_unit(site: Site, tmp_path: Path) -> None:

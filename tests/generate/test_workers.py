@@ -139,14 +139,17 @@ def test_a_file_has_a_table_for_each(tmp_path: Path) -> None:
     [
         ("[sites.a.worker.m]\ncount = 2\n", "1: sites.a.worker.m: command is missing"),
         ("[sites.a.worker.m]\ncomand = 'x'\n", "2: sites.a.worker.m.comand: there is no such key"),
-        ("[sites.a.worker.m]\ncommand='x'\ncount = 0\n", "3: sites.a.worker.m.count: '0': a whole"),
+        (
+            "[sites.a.worker.m]\ncommand='x'\ncount = 0\n",
+            "3: sites.a.worker.m.count: '0' is not a whole",
+        ),
         ("[sites.a.worker.m]\ncommand='x'\ncount = 100\n", "number from 1 to 99"),
         ("[sites.a.worker.m]\ncommand='x'\nstop-timeout = 'x'\n", "a time span such as"),
         ("[sites.a.worker.m]\ncommand='x'\nnetwork = 'x'\n", "say local for TCP"),
-        ("[sites.a.worker]\nm = 3\n", "2: sites.a.worker.m: a table is wanted"),
+        ("[sites.a.worker]\nm = 3\n", "2: sites.a.worker.m: this is not a table"),
         ("[sites.a.worker]\n'm x' = 'y'\n", "sites.a.worker.m x: NAME 'm x'"),
         ("[sites.a]\nworker = 'x'\n", "2: sites.a.worker: 'x': a background worker is NAME="),
-        ("[sites.a]\nworker = ['x=y', 3]\n", "2: sites.a.worker: a string is wanted"),
+        ("[sites.a]\nworker = ['x=y', 3]\n", "2: sites.a.worker: the value is not a string"),
     ],
 )
 def test_a_files_mistakes_have_their_line(table: str, said: str, tmp_path: Path) -> None:

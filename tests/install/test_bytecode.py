@@ -216,4 +216,4 @@ def test_the_verb(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{tree}/below/two.py: Not a directory" in capsys.readouterr().err
     assert main(["compile", str(tree / "nothing")]) == 1
     assert main(["compile", str(tree), "--python", "python3"]) == 2
-    assert "--python 'python3': an absolute path" in capsys.readouterr().err
+    assert "--python 'python3' is not an absolute path" in capsys.readouterr().err

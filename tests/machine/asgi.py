@@ -14,7 +14,7 @@ ALL_CASES = [
     *((front, server) for front in SETUP for server in SERVERS),
     ("nginx", "gunicorn"),  # which is a WSGI server as a rule
 ]
-"""What ASGI=all tries."""
+"""What is tried by hand."""
 CASES = [
     ("apache", "daphne"),
     ("lighttpd", "uvicorn"),

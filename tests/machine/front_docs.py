@@ -223,52 +223,6 @@ def lifetimes() -> str:
     )
 
 
-MEANINGS = {
-    "missing": (
-        "there is no socket at that path, or not where the front looks (PrivateTmp, chroot)",
-        "systemctl status mysite.socket",
-        "systemctl enable mysite.socket; systemctl restart mysite.socket",
-    ),
-    "forbidden": (
-        "the front may not connect: group, mode, a directory above, SELinux",
-        "sdactivate who mysite",
-        "sdactivate doctor mysite",
-    ),
-    "refused": (
-        "a socket file is there, and nobody listens behind it: it was left behind",
-        "ss -xl src {socket}",
-        "systemctl restart mysite.socket",
-    ),
-}
-
-
-def log_lines() -> str:
-    """What each front logs when it cannot connect, what that means, and what fixes it."""
-    rows = []
-    for front in FRONTS.values():
-        packaged = front.packaging.get("debian")
-        socket = packaged.default_socket("mysite") if packaged else "/run/mysite.sock"
-        by_line: dict[str, list[str]] = {}
-        for what in MEANINGS:
-            by_line.setdefault(getattr(front.failures, what), []).append(what)
-        for line, whats in by_line.items():
-            meanings = [[part.format(socket=socket) for part in MEANINGS[what]] for what in whats]
-            means, shows, fixes = (
-                list(dict.fromkeys(column)) for column in zip(*meanings, strict=True)
-            )
-            rows.append(
-                (
-                    front.title,
-                    str(front.failures.status),
-                    f"`{line.replace('SOCKET', socket).strip()}`",
-                    "; or ".join(means),
-                    "<br>".join(f"`{each}`" for each in shows),
-                    "<br>".join(f"`{each}`" for each in fixes),
-                )
-            )
-    return table(("front", "client sees", "log line", "means", "shown by", "fixed by"), rows)
-
-
 def logs() -> str:
     """Where each front logs, and what it does while the backlog is full."""
     return table(
@@ -313,7 +267,7 @@ TABLES = {
         *(protocols, versions, results, trusted, peers, hops, outage, lifetimes, files),
         *(packaging, traps),
     ),
-    "troubleshooting.md": (log_lines, logs),
+    "troubleshooting.md": (logs,),
 }
 
 

@@ -3,12 +3,11 @@
 As in test_fronts.py: the distribution's own packages, with what `sdactivate gen` prints and no
 more; `asgi_client.py` asks from inside. What differs from "ok" is a row of `asgi.DEVIATIONS`.
 
-ASGI=all script/test tests/machine/test_asgi.py: every server behind every front, and a WebSocket
-that is silent for longer than a request may be, which takes a quarter of a minute a front.
+By hand: every server behind every front, and a WebSocket that is silent for longer than a request
+may be, which takes a quarter of a minute a front.
 """
 
 import json
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,10 +24,13 @@ from tests.machine.machine import CHECKOUT, EXTRAS, Installation, Machine, asked
 from tests.machine.test_fronts import LOGIN, TLS, Outcomes
 from tests.machine.test_guide import Block, blocks
 
-EVERYTHING = os.environ.get("ASGI") == "all"
 APPLICATION = "probe.asgi:application"
 ROOT = ("--server-name", "a.test")
 IDLE = ("--timeout", "10s", "--websocket-timeout", "30s")
+PARAMS = [
+    pytest.param(case, id="-".join(case), marks=() if case in CASES else pytest.mark.by_hand)
+    for case in ALL_CASES
+]
 # They wait so long at a stop while a WebSocket is open
 GRACEFUL = dict.fromkeys(("gunicorn", "hypercorn"), ("--graceful-timeout", "2s"))
 
@@ -125,7 +127,7 @@ def test_the_page_is_followed_to_its_end(furnished: Machine) -> None:
     assert "data: 0\n\ndata: 1\n\ndata: 2\n\n" in said
 
 
-@pytest.mark.skipif(not EVERYTHING, reason="ASGI=all has the patience")
+@pytest.mark.by_hand
 @pytest.mark.parametrize("front", PROGRAM)
 def test_a_websocket_may_be_silent_for_longer_than_a_request(
     furnished: Machine, front: str
@@ -142,7 +144,7 @@ def test_a_websocket_may_be_silent_for_longer_than_a_request(
 # The last: their fixture stays to the end of the module, and holds the ports
 
 
-@pytest.fixture(scope="module", params=ALL_CASES if EVERYTHING else CASES, ids="-".join)
+@pytest.fixture(scope="module", params=PARAMS)
 def case(request: pytest.FixtureRequest) -> tuple[str, str]:
     """A front and a server."""
     front, server = request.param

@@ -114,7 +114,6 @@ def test_only_root_installs_and_is_told_so_at_once(machine: Machine) -> None:
     ("options", "said", "why"),
     [
         (["--app", "mysite.nothing:application"], "start the service once", "no module"),
-        (["--group", "no-such-group"], "enable and start", "Failed to resolve group"),
         (["--listen", "/run/systemd"], "enable and start", "Address already in use"),
         (["--credential", "key=/no/such/file"], "start the service once", "status=243"),
     ],
@@ -131,6 +130,23 @@ def test_what_cannot_run_is_taken_back(
     assert units(machine) == []
     assert records(machine) == ""
     assert "mysite" not in machine.run("systemctl", "--failed", "--plain").stdout
+
+
+@pytest.mark.parametrize("option", ["--group", "--user", "--run-as", "--join"])
+def test_an_account_that_is_missing_stops_it_before_anything_is_done(
+    option: str, machine: Machine
+) -> None:
+    failed = machine.run(*INSTALL, option, "no-such-name", check=False)
+    assert failed.returncode == 1
+    assert failed.stdout == ""
+    database = "user" if option in ("--user", "--run-as") else "group"
+    assert f"{option} no-such-name: this host has no such {database}" in failed.stderr
+    assert (
+        f"Nothing was changed. Correct the name, or create the account first: `{database}add"
+        in (failed.stderr)
+    )
+    assert "undone" not in failed.stderr
+    assert units(machine) == []
 
 
 def test_a_failed_services_last_words_steer_no_terminal(machine: Machine) -> None:
@@ -151,7 +167,7 @@ def test_a_failed_change_leaves_what_ran_before(machine: Machine) -> None:
     before = machine.read(f"{UNITS}/mysite.service"), machine.read(f"{UNITS}/mysite.socket")
     for options, said in (
         (["--app", "mysite.nothing:application"], "there is no module 'mysite.nothing'"),
-        (["--group", "no-such-group"], "`systemctl restart -- mysite.socket` failed"),
+        (["--listen", "/run/systemd"], "`systemctl restart -- mysite.socket` failed"),
     ):
         failed = machine.run(*INSTALL, *options, check=False)
         assert failed.returncode == 1
@@ -169,7 +185,7 @@ def test_a_start_limit_does_not_stand_in_the_way(machine: Machine) -> None:
     try:
         machine.run(*INSTALL)
         machine.run(*INSTALL, "--mode", "0666")
-        failed = machine.run(*INSTALL, "--group", "no-such-group", check=False)
+        failed = machine.run(*INSTALL, "--listen", "/run/systemd", check=False)
         assert failed.stderr.endswith("; what had been done was undone\n")
         assert machine.run("stat", "-c", "%a", "/run/mysite.sock").stdout == "666\n"
         assert fetch(machine) == 0
@@ -412,7 +428,7 @@ def check(**_):
 def test_status_tells_how_it_is_doing(machine: Machine) -> None:
     machine.run(*INSTALL, "--command", "clearsessions", "--memory-max", "512M")
     assert fetch(machine) == 0
-    machine.run("systemctl", "reload", "mysite.service")
+    machine.run("sdactivate", "reload", "mysite")
     told = ("sdactivate", "status", "mysite")
 
     def found() -> dict[str, Any]:

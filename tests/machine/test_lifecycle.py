@@ -213,8 +213,10 @@ def test_a_reload_that_fails_changes_nothing_and_says_why(site: Site) -> None:
     site.deploy()
     before = site.get("/pid")
     site.release("broken", more="import no_such_thing")
-    result = site.machine.run("systemctl", "reload", "life.service", check=False)
-    assert result.returncode != 0
+    machine = site.machine
+    result = machine.run(*machine.sdactivate, "reload", "life", check=False)
+    assert result.returncode == 1
+    assert "No module named 'no_such_thing'" in result.stderr
     assert site.get("/pid") == before
     assert site.get("/release") == "first"
     assert "reload failed (1)" in site.show("StatusText")
@@ -224,6 +226,17 @@ def test_a_reload_that_fails_changes_nothing_and_says_why(site: Site) -> None:
     site.release("mended")
     site.machine.run("systemctl", "reload", "life.service")
     assert site.get("/release") == "mended"
+
+
+def test_a_service_reloads_no_process_of_another(site: Site) -> None:
+    """$MAINPID may be another process's by now: a signal there is not the unit's to send."""
+    site.deploy()
+    before, machine = site.get("/pid"), site.machine
+    other = ("systemd-run", "--pipe", "--wait", "--quiet", "--unit=other.service")
+    result = machine.run(*other, *machine.sdactivate, "reload", before, check=False)
+    assert result.returncode == 1
+    assert f"process {before} is not of other.service, which asks, but of life" in result.stderr
+    assert site.get("/pid") == before
 
 
 def test_a_reload_to_code_that_is_not_healthy_changes_nothing(site: Site) -> None:

@@ -284,9 +284,9 @@ def test_templates_and_sites_of_the_generator(site: Machine) -> None:
     ("words", "code", "said"),
     [
         (("nothing", "--", "true"), 1, "nothing: systemd has no nothing.service (not-found)"),
-        (("many@", "--", "true"), 2, "NAME 'many@': a template; name one of its instances"),
+        (("many@", "--", "true"), 2, "NAME 'many@' is a template; name one of its instances"),
         (("mysite.socket", "--", "true"), 2, "name the site, 'mysite'"),
-        (("mysite", "--writable", "x", "--", "true"), 2, "--writable 'x': an absolute path"),
+        (("mysite", "--writable", "x", "--", "true"), 2, "--writable 'x' is not an absolute path"),
         (("mysite", "--writable", "/no", "--", "true"), 2, "owned by the site's user mysite"),
         (("mysite", "--"), 2, "COMMAND"),
         (("mysite", "true", "--flag"), 2, "--flag: there is no such option"),

@@ -309,7 +309,7 @@ def test_figures_on_tcp_are_for_trusted_peers(life: Lives, tmp_path: Path) -> No
         ({"ready_path": "ready"}, "such as /ready"),
         ({"metrics": "figures"}, "metrics=figures: no socket that is passed is called so"),
         ({"metrics": "unknown"}, "metrics=unknown: no other socket is passed"),
-        ({"metrics": "a:b"}, "the name of a socket is wanted"),
+        ({"metrics": "a:b"}, "is not the name of a socket"),
     ],
 )
 def test_what_can_not_be_meant(life: Lives, settings: dict[str, str], said: str) -> None:

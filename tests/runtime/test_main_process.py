@@ -141,9 +141,14 @@ def test_a_reload_signals_nothing_that_does_not_serve(capfd: pytest.CaptureFixtu
         assert f"process {other.pid} does not serve" in capfd.readouterr().err
         assert other.poll() is None
         other.kill()
-    for pid in ("0", "-1", "1x", "", "1" * 30):
+    for pid in ("0", "-1", "1" * 30):
         assert main(["reload", "--", pid]) == 2
-        assert f"PID {pid!r}: not the number of a process" in capfd.readouterr().err
+        assert f"{pid}: not the PID of a process, nor the name of a site" in capfd.readouterr().err
+    for name in ("", "a b", "a/b"):
+        assert main(["reload", "--", name]) == 2
+        assert f"NAME {name!r}" in capfd.readouterr().err
+    assert main(["reload", "mysite", "--timeout", "5"]) == 2
+    assert "--timeout: only with a PID" in capfd.readouterr().err
     assert main(["reload", str(2**22 + 1)]) == 1
     assert "there is no process" in capfd.readouterr().err
     for text in ("nan", "-1", "x"):
@@ -165,7 +170,7 @@ def test_root_is_told_that_another_users_process_can_not_answer(
         assert other.stdout is not None
         assert other.stdout.readline()
         assert main(["reload", str(other.pid)]) == 1
-        assert f"process {other.pid} is another user's" in capfd.readouterr().err
+        assert f"process {other.pid} belongs to another user" in capfd.readouterr().err
         assert other.poll() is None
         other.kill()
 

@@ -153,12 +153,15 @@ def page(port: int) -> str:
 
 
 def serving(python: str) -> list[int]:
-    """The processes of the image's user that serve the site."""
+    """The processes of the image's user that serve the site, and none of a container elsewhere."""
     found = []
+    network = os.readlink("/proc/self/ns/net")
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
+                if os.readlink(entry / "ns/net") != network:
+                    continue
                 if entry.stat().st_uid == IMAGE_USER and words[0] == python.encode():
                     found.append(int(entry.name))
             except OSError:

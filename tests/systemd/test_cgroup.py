@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sdactivate.access import processes
 from sdactivate.runtime.peers import units
 from sdactivate.systemd import cgroup
+from tests.effort import examples
 
 # The text of /proc/PID/cgroup, and the unit.
 TABLE = {
@@ -93,7 +94,7 @@ PARTS = st.sampled_from(
 )
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=examples(60))
 @given(paths=st.lists(st.lists(PARTS, min_size=1, max_size=4), max_size=5))
 @example(paths=[["_nginx.service"], ["docker", "system.slice", "nginx.service"]])
 def test_a_unit_is_found_at_exactly_the_places_that_are_called_its_own(

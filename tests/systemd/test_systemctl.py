@@ -70,3 +70,12 @@ def test_what_is_forgotten_is_so_under_every_name(asked: Path) -> None:
         for name in ("web.service", "alias.service", "web.socket"):
             known.show(name)
         assert len(asked.read_text()) - before == 2 * len("asked\n")
+
+
+def test_a_property_that_nobody_has_asked_for_is_no_empty_one(asked: Path) -> None:
+    known = Snapshot(("LoadState", "Result"))
+    known.prepare(["web.service"])
+    assert one(known.show("web.service"), "LoadState") == "loaded"
+    assert one(known.show("web.service"), "Id")
+    with pytest.raises(KeyError, match="ActiveState"):
+        one(known.show("web.service"), "ActiveState")

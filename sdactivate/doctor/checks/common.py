@@ -73,14 +73,23 @@ def resolve(value: str, unit: Unit) -> str:
 
     The directories are those of the system's manager. The others stay as they are.
     """
+    if "%" not in value:
+        return value
     stem = unit.name.rpartition(".")[0]
     known = {
         "t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "E": "/etc",
         "T": "/tmp", "V": "/var/tmp", "h": "/root",  # noqa: S108
         "n": unit.name, "N": stem, "p": unit.prefix, "i": stem.partition("@")[2] or "%i",
+        "I": _unescaped(stem.partition("@")[2]) or "%I",
         "%": "%",
     }  # fmt: skip
     return re.sub(r"%(.)", lambda found: known.get(found[1], found[0]), value)
+
+
+def _unescaped(name: str) -> str:
+    """An instance's name as the administrator means it: systemd-escape(1)."""
+    slashes = name.replace("-", "/")
+    return re.sub(r"\\x([0-9a-fA-F]{2})", lambda found: chr(int(found[1], 16)), slashes)
 
 
 def mode(socket: Unit) -> int:
@@ -155,6 +164,12 @@ def has_private_tmp(service: Unit) -> bool:
     """Whether it has a /tmp of its own; DynamicUser= implies it."""
     value = service.value("PrivateTmp")
     return value == "disconnected" or service.is_on("PrivateTmp") or is_dynamic(service)
+
+
+def runtime_directories(service: Unit) -> list[str]:
+    """Return the directories of RuntimeDirectory=, below /run."""
+    named = (resolve(it, service).partition(":")[0] for it in service.words("RuntimeDirectory"))
+    return [posixpath.normpath(f"/run/{it}") for it in named]
 
 
 def usual_path(unit: Unit) -> str:

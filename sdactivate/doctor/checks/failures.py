@@ -2,11 +2,10 @@
 
 import glob
 import os
-import re
 import time
 from collections.abc import Iterator
 
-from sdactivate.doctor import refusals
+from sdactivate.doctor import advice, refusals
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.bytecode import of_script
 from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit
@@ -30,28 +29,6 @@ _RESULTS = {
 }
 # How often, and after how many seconds each, a service that is being restarted is looked at
 _LOOKS, _BETWEEN_LOOKS = 40, 0.03
-_ADVICE: tuple[tuple[re.Pattern[str], str], ...] = (
-    (
-        re.compile(r"[Nn]o module (?:named )?|Could not import module|module not found"),
-        "install what has it for the Python of the service, as the owner of that environment; "
-        "where it is the site's own, correct its name or WorkingDirectory=",
-    ),
-    (
-        re.compile(r"has no attribute|Failed to find attribute|application not found"),
-        "correct the name of the application in ExecStart=: MODULE:NAME",
-    ),
-    (
-        re.compile(r"^KeyError: '[A-Z][A-Z0-9_]+'.*environ"),
-        "set the variable: Environment= or EnvironmentFile= in the service",
-    ),
-    (
-        # pwd, libpq, getpass
-        re.compile(r"uid not found|user with ID \d+ does not exist|No username set"),
-        "a dynamic user has a name only where libnss-systemd is installed: apt-get install "
-        "libnss-systemd, or User= with an account of its own",
-    ),
-)
-"""What to do about a reason, by its words."""
 ANOTHER_COMMAND = "another of its commands than ExecStart= failed (ExecStartPre=, ExecStartPost=)"
 _SAYS = "it says: "
 _NOTIFYING = ("notify", "notify-reload")
@@ -128,8 +105,8 @@ def _failed_commands() -> list[str]:
 def _failed(host: HostState, service: Unit, reason: str) -> Hit:
     cause = host.why(service.name)
     fix: Fix = Command(("journalctl", "--unit", service.name, "--lines=50"))
-    if cause is None:
-        return Hit(service.name, reason, fix)
+    if cause is None:  # it has said it to systemd, and not yet to the journal
+        return Hit(service.name, reason, advice.fix(reason, service) or fix)
     named = _named(service, cause)
     if cause.kind == "not-ready":
         said = f"; {common.server(service) or 'the program'} has not said that it is ready"
@@ -138,7 +115,8 @@ def _failed(host: HostState, service: Unit, reason: str) -> Hit:
     else:
         is_known = not cause.said or reason.startswith(_SAYS)
         said = "" if is_known else f"; its last words: {cause.said}"
-    fix = _fix(service, cause) or advised(cause.said) or advised(reason) or fix
+    known = advice.fix(cause.said, service) or advice.fix(reason, service)
+    fix = _fix(service, cause) or known or fix
     return Hit(service.name, reason + said, fix, path=cause.path)
 
 
@@ -194,11 +172,6 @@ def _fix(service: Unit, cause: Cause) -> Fix | None:
     return None
 
 
-def advised(reason: str) -> Fix | None:
-    """Return what to do about a reason, where its words are known."""
-    return next((Advice(told) for known, told in _ADVICE if known.search(reason)), None)
-
-
 def _failure(host: HostState, service: str) -> str:
     """What went wrong with a service the last time, "" for nothing: asked for by several rules."""
     return host.machine.once(("failure", service), lambda: _look_for_failure(host, service))
@@ -232,5 +205,11 @@ def _look_for_failure(host: HostState, service: str) -> str:
 
 
 def _is_restarting(host: HostState, service: str) -> bool:
-    restarts = host.property(service, "NRestarts")
-    return restarts not in ("0", "") and host.property(service, "ActiveState") == "activating"
+    """Whether systemd starts a service again, which it has done before in vain.
+
+    One that is ready as soon as it is started (Type=simple) is active meanwhile.
+    """
+    if host.property(service, "NRestarts") in ("0", ""):
+        return False
+    state = host.property(service, "ActiveState")
+    return state == "activating" or (state == "active" and host.keeps_failing(service))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
+from sdactivate.doctor import uwsgi_options
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Hit, Lines
 from sdactivate.external_servers import SERVERS
@@ -39,7 +40,8 @@ class _Binding(NamedTuple):
     """How a server that isn't told of an inherited socket binds: its options, and what follows.
 
     gunicorn and uWSGI are not here: where sockets are passed, they serve those and bind nothing,
-    whatever --bind and --socket say (measured).
+    whatever --bind and --socket say (measured). But uWSGI compares names letter by letter, so that
+    it takes /var/run/a.sock for another socket than /run/a.sock (`_names_it_otherwise`).
     """
 
     paths: tuple[str, ...]
@@ -72,6 +74,7 @@ def binds_itself(case: Case) -> Iterator[Hit]:
         if common.is_ours(service) or any(it.is_on("Accept") for it in case.sockets):
             continue
         paths = [address.text for socket in case.sockets for address in common.addresses(socket)]
+        yield from _names_it_otherwise(service, paths)
         for entry, words in commands_of(service, "ExecStart") if paths else ():
             server = common.server_in(words)
             if (binding := _BINDINGS.get(server)) and (address := bound(words, binding)):
@@ -82,6 +85,20 @@ def binds_itself(case: Case) -> Iterator[Hit]:
                     Advice(_INSTEAD.get(server) or _told(server, address)),
                     path=address if address in paths else "",
                 )
+
+
+def _names_it_otherwise(service: Unit, paths: list[str]) -> Iterator[Hit]:
+    for named in uwsgi_options.values(service, "socket", "uwsgi-socket", "http-socket"):
+        path = common.run_path(common.resolve(named, service))
+        if path in paths and common.resolve(named, service) not in paths:
+            lines = service.entries_of("ExecStart")
+            yield Hit(
+                next((it for it in lines if named in it.value), lines[-1]),
+                f"uWSGI takes {named} for another socket than the {path} that it inherits, and "
+                "fails to make it: bind(): Address already in use",
+                Advice(f"take {named} and its option out: uWSGI needs none"),
+                path=path,
+            )
 
 
 def bound(words: list[str], binding: _Binding) -> str:
@@ -208,6 +225,8 @@ def reload_ends_it(case: Case) -> Iterator[Hit]:
             continue
         if serves_in_process(service):
             continue  # it reloads
+        if server == "uwsgi" and _keeps_its_sockets(case, service):
+            continue
         for entry in service.entries_of("ExecReload"):
             if any(map(_sends_hup, commands(entry, service))):
                 yield Hit(
@@ -215,6 +234,13 @@ def reload_ends_it(case: Case) -> Iterator[Hit]:
                     f"{server} does not reload at HUP: it {doing}",
                     Lines(service.name, "Service", ("ExecReload=",), True),
                 )
+
+
+def _keeps_its_sockets(case: Case, service: Unit) -> bool:
+    """Whether uWSGI finds its sockets again when it executes itself: by their names (2.0.31)."""
+    inherited = [it.text for socket in case.sockets for it in common.addresses(socket)]
+    named = uwsgi_options.values(service, "socket", "uwsgi-socket", "http-socket")
+    return {common.resolve(it, service) for it in named} >= set(inherited)
 
 
 def _sends_hup(words: list[str]) -> bool:

@@ -10,54 +10,80 @@ from typing import NamedTuple
 
 from sdactivate import front_config
 from sdactivate.access import words
-from sdactivate.access.bypass import bypasses_front
-from sdactivate.access.permissions import SEARCH, Verdict, judge
-from sdactivate.doctor.checks import common
+from sdactivate.access.bypass import bypasses_front, is_another_service
+from sdactivate.access.permissions import SEARCH, WRITE, Verdict, judge, permission
+from sdactivate.access.processes import Process
+from sdactivate.doctor.checks import common, own_sockets
+from sdactivate.doctor.doors import Door, by_target, concerning, doors
+from sdactivate.doctor.doors import own_sockets as made_itself
 from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit, Lines, restart
 from sdactivate.doctor.host_state import HostState, InstalledFront, Machine
 from sdactivate.doctor.private import grant
+from sdactivate.front_config import Naming
+from sdactivate.front_upstreams import Upstream, groups, upstreams
 from sdactivate.peer_rules import PeerRule, kernel_version, needs
 from sdactivate.systemd.unitfile import Unit
 
 _ALLOW_PEER = re.compile(r"allow[-_]peer[=\s]+[\"']?\w", re.IGNORECASE)
 _WRITE_OF_GROUP = 0o020
-_NOT_TO_JOIN = ("root", "nogroup", "nobody")  # groups that no front should join
+_TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108
 
 
 class _Refusal(NamedTuple):
-    """A front that does not get through to a path of `unit`, and by which kind of reason.
+    """A front that does not get through to a door, and by which kind of reason.
 
     elsewhere: it sees other files; restart: its account may, but its processes are older than
     that; mask: an ACL's mask takes the grant away; refused: anything else.
     """
 
     kind: str
-    unit: str
-    path: str
+    door: Door
     installed: InstalledFront
     verdict: Verdict
+
+    @property
+    def unit(self) -> str:
+        """The unit whose socket it is."""
+        return self.door.unit
+
+    @property
+    def path(self) -> str:
+        """The socket's."""
+        return self.door.path
 
 
 def _refusals(case: Case, kind: str) -> Iterator[_Refusal]:
     """Yield the refusals of one kind, for each path that no front at all gets through to.
 
-    The running fronts are asked; where none runs, the accounts of those that are installed.
+    The running fronts are asked; where none runs, the accounts of those that are installed. Of a
+    service's own socket those are asked that it is meant for.
     """
+    yield from (it for it in _all_refusals(case) if it.kind == kind)
+
+
+def _all_refusals(case: Case) -> list[_Refusal]:
+    """Those of every kind: asked for by several rules."""
+    name = case.deployment.name
+    return case.running.machine.once(("refusals", name), lambda: list(_look(case)))
+
+
+def _look(case: Case) -> Iterator[_Refusal]:
     host = case.running
     running = [installed for installed in host.fronts if installed.workers]
     figures = common.setting(case.service, "metrics") if case.service else None
-    for unit, path in host.paths():
-        if host.way(path).error:
+    for door in doors(host):
+        if not door.own and host.way(door.path).error:
             continue  # there is no socket for anyone
-        if figures and host.property(unit, "FileDescriptorName") == figures:
+        if figures and not door.own and host.property(door.unit, "FileDescriptorName") == figures:
             continue  # who monitors reads it, and no front
+        asked = [it.installed for it in door.askers] if door.own else running or host.fronts
         found = [
-            _Refusal(_kind(host, path, installed, verdict), unit, path, installed, verdict)
-            for installed in running or host.fronts
-            if (verdict := _of_front(host, path, installed)) is not None
+            _Refusal(_kind(host, door, installed, verdict), door, installed, verdict)
+            for installed in asked
+            if (verdict := _of_front(host, door.path, installed)) is not None
         ]
-        if not any(it.verdict.allowed for it in found):
-            yield from (it for it in found if it.kind == kind)
+        if not any(it.verdict.allowed and it.kind != "elsewhere" for it in found):
+            yield from found
 
 
 def _of_front(host: HostState, path: str, installed: InstalledFront) -> Verdict | None:
@@ -69,8 +95,9 @@ def _of_front(host: HostState, path: str, installed: InstalledFront) -> Verdict 
     return judge(host.way(path), identity) if identity else None
 
 
-def _kind(host: HostState, path: str, installed: InstalledFront, verdict: Verdict) -> str:
-    if verdict.by == "error":
+def _kind(host: HostState, door: Door, installed: InstalledFront, verdict: Verdict) -> str:
+    path = door.path
+    if verdict.by == "error" or (door.own and _sees_another(host, door, installed)):
         return "elsewhere"
     identity = host.account(installed)
     if installed.workers and identity is not None and judge(host.way(path), identity).allowed:
@@ -78,13 +105,22 @@ def _kind(host: HostState, path: str, installed: InstalledFront, verdict: Verdic
     return "mask" if verdict.by == "mask" else "refused"
 
 
+def _sees_another(host: HostState, door: Door, installed: InstalledFront) -> bool:
+    """Whether the file that a front sees there is not the service's: an old one, or another's."""
+    if door.own is None or any(it.root != "/" for it in installed.workers):
+        return False
+    seen = host.listener(door.path)
+    return seen is None or seen.number != door.own.number
+
+
 def front_refused(case: Case) -> Iterator[Hit]:
-    for _, unit, path, installed, verdict in _refusals(case, "refused"):
+    for refusal in _refusals(case, "refused"):
+        unit, path, installed, verdict = refusal.unit, refusal.path, *refusal[2:]
         yield Hit(
             installed.packaging.unit,
             f"{installed.front.title} ({installed.user}) can't connect to {path}: "
             f"{_because(path, verdict)}",
-            (fix := _opens(unit, installed, verdict)),
+            (fix := _opens(case, refusal)),
             unit,
             _start_anew(fix, installed),
             verdict.node.path if verdict.node else "",
@@ -106,7 +142,10 @@ def _start_anew(fix: Fix, installed: InstalledFront) -> str:
     return str(restart(installed.packaging.unit)) if is_new_group else ""
 
 
-def _opens(unit: str, installed: InstalledFront, verdict: Verdict) -> Fix:
+def _opens(case: Case, refusal: _Refusal) -> Fix:
+    unit, installed, verdict = refusal.unit, refusal.installed, refusal.verdict
+    if refusal.door.own and case.service:
+        return own_sockets.opens(case.service, refusal.door, installed, verdict)
     node = verdict.node
     assert node is not None
     group = words.group(node.gid)
@@ -122,7 +161,7 @@ def _opens(unit: str, installed: InstalledFront, verdict: Verdict) -> Fix:
         return grant(give, node.path, f"{instead}; ListenStream={_usual(unit)} in {unit}")
     if verdict.by == "group" and not node.mode & _WRITE_OF_GROUP:
         return Lines(unit, "Socket", ("SocketMode=0660",))
-    if group in _NOT_TO_JOIN or installed.front.drops_groups:
+    if group in own_sockets.NOT_TO_JOIN or installed.front.drops_groups:
         return Lines(unit, "Socket", (f"SocketGroup={installed.group}", "SocketMode=0660"))
     if verdict.by == "others":
         return Command(("usermod", "-aG", group, installed.user))
@@ -134,8 +173,8 @@ def _usual(unit: str) -> str:
 
 
 def masked(case: Case) -> Iterator[Hit]:
-    for _, unit, path, installed, verdict in _refusals(case, "mask"):
-        node = verdict.node
+    for _, door, installed, verdict in _refusals(case, "mask"):
+        unit, path, node = door.unit, door.path, verdict.node
         assert node is not None
         assert node.acl is not None
         # What the mask leaves others already, it goes on leaving them.
@@ -155,7 +194,8 @@ def masked(case: Case) -> Iterator[Hit]:
 
 
 def group_after_start(case: Case) -> Iterator[Hit]:
-    for _, unit, path, installed, verdict in _refusals(case, "restart"):
+    for _, door, installed, verdict in _refusals(case, "restart"):
+        unit, path = door.unit, door.path
         group = words.group(verdict.node.gid) if verdict.node else ""
         yield Hit(
             installed.packaging.unit,
@@ -167,15 +207,30 @@ def group_after_start(case: Case) -> Iterator[Hit]:
 
 
 def front_elsewhere(case: Case) -> Iterator[Hit]:
-    for _, unit, path, installed, _ in _refusals(case, "elsewhere"):
-        chroot = installed.packaging.chroot
+    for _, door, installed, _ in _refusals(case, "elsewhere"):
+        unit, path, chroot = door.unit, door.path, installed.packaging.chroot
         place = f"{chroot}{path}" if chroot else f"/run/{case.deployment.name}.sock"
+        why = _why_elsewhere(installed)
+        fix: Fix = Advice(f"ListenStream={place} in the socket unit")
+        if door.own and case.service:
+            why, fix = _own_elsewhere(case.service, door, installed)
         yield Hit(
             installed.packaging.unit,
-            f"{installed.front.title}'s processes don't see {path}: {_why_elsewhere(installed)}",
-            Advice(f"ListenStream={place} in the socket unit"),
+            f"{installed.front.title}'s processes don't see {path}: {why}",
+            fix,
             unit,
         )
+
+
+def _own_elsewhere(service: Unit, door: Door, installed: InstalledFront) -> tuple[str, Fix]:
+    """Why a front doesn't see a service's own socket, and what to do."""
+    lies = Advice(own_sockets.elsewhere(service, door))
+    if common.has_private_tmp(service) and common.under(door.path, *_TEMPORARY):
+        return f"{service.name} has a /tmp of its own (PrivateTmp=)", lies
+    if all(it.root == "/" for it in installed.workers):
+        gone = f"the file that {service.name} has made is gone, or another one is in its place"
+        return gone, restart(service.name, safe=False)
+    return _why_elsewhere(installed), lies
 
 
 def _why_elsewhere(installed: InstalledFront) -> str:
@@ -186,7 +241,8 @@ def _why_elsewhere(installed: InstalledFront) -> str:
 
 def front_log(case: Case) -> Iterator[Hit]:
     host = case.running
-    for unit, path in host.paths():
+    for unit, path, own, _ in doors(host):
+        made = _made(path) if own else 0.0
         for installed in host.fronts:
             failures = installed.front.failures
             if failures.missing == failures.refused:
@@ -196,7 +252,8 @@ def front_log(case: Case) -> Iterator[Hit]:
                 (failures.forbidden, "it was not allowed to"),
                 (failures.refused, "nothing listened behind the file"),
             )
-            lines = host.front_log(installed, host.since(unit, installed.packaging.unit))
+            since = max(made, host.since(unit, installed.packaging.unit))
+            lines = host.front_log(installed, since, path)
             for template, meaning in kinds:
                 hits = [line for line in lines if says(line, template, path)]
                 if hits:
@@ -210,6 +267,17 @@ def front_log(case: Case) -> Iterator[Hit]:
                         unit,
                         path=path,
                     )
+
+
+def _made(path: str) -> float:
+    """When a server had made its socket: what failed before, failed because it was starting.
+
+    Fronts tell whole seconds.
+    """
+    try:
+        return os.lstat(path).st_mtime + 1
+    except OSError:
+        return 0.0
 
 
 _CONFIGURATION = {
@@ -236,7 +304,7 @@ def headers_not_believed(case: Case) -> Iterator[Hit]:
     believed = (common.setting(case.service, "trust_headers") or "").replace(",", " ").lower()
     for unit, path in case.running.paths():
         for installed in case.running.fronts:
-            for file, text in _setting_fields(case.running.machine, installed):
+            for file, text in _setting_fields(case.running.machine, installed, path):
                 said = [it for it in fields_set(text, path) if it.lower() not in believed.split()]
                 if said:
                     names = " ".join(dict.fromkeys([*believed.split(), *said]))
@@ -254,33 +322,83 @@ def headers_not_believed(case: Case) -> Iterator[Hit]:
 
 
 def default_server(case: Case) -> Iterator[Hit]:
-    for unit, path in case.running.paths():
-        for installed in case.running.fronts:
-            front, packaging = installed.front, installed.packaging
-            seen = packaging.path_inside(path)
-            if seen is None:
-                continue
-            own = partial(_passes_to, seen)
-            servers = case.running.machine.configuration(installed).servers
-            for rival in front_config.in_the_way(front, packaging, servers, own):
-                if rival.command:
-                    fix: Fix = Command(rival.command)
-                    then = str(Command(("systemctl", front.renew, packaging.unit)))
-                else:
-                    fix, then = Advice(rival.fix), ""
-                yield Hit(packaging.unit, rival.because, fix, unit, then)
+    for installed, unit, _, own in _own(case):
+        front, packaging = installed.front, installed.packaging
+        servers = case.running.machine.configuration(installed).servers
+        for rival in front_config.in_the_way(front, packaging, servers, own.__contains__):
+            if rival.command:
+                fix: Fix = Command(rival.command)
+                then = str(Command(("systemctl", front.renew, packaging.unit)))
+            else:
+                fix, then = Advice(rival.fix), ""
+            yield Hit(packaging.unit, rival.because, fix, unit, then)
 
 
-def _passes_to(path: str, server: front_config.Server) -> bool:
-    return front_config.names_socket(server.text, path)
+def own_servers(
+    case: Case,
+) -> Iterator[tuple[InstalledFront, front_config.Server, str, Upstream]]:
+    """Yield each server of a front that passes requests to the deployment, the unit, and where."""
+    for installed, unit, upstream, own in _own(case):
+        for server in sorted(own, key=lambda it: (it.file, it.line)):
+            yield installed, server, unit, upstream
 
 
-def _setting_fields(machine: Machine, installed: InstalledFront) -> list[tuple[Path, str]]:
-    """Return the files of a front's configuration that set such a field, and what they hold."""
+def _own(
+    case: Case,
+) -> Iterator[tuple[InstalledFront, str, Upstream, set[front_config.Server]]]:
+    """Yield each front, the unit of each socket, and the servers that pass requests to it."""
+    host = case.running
+    at = [(unit, path, 0) for unit, path in host.paths()]
+    if case.service:
+        at += [(case.service.name, it.path, it.port) for it in made_itself(host)]
+    for unit, path, port in at:
+        for installed in host.fronts:
+            seen = installed.packaging.path_inside(path)
+            if seen is not None:
+                upstream = Upstream("", 0, seen, port)
+                at_door = ("servers", installed.packaging.unit, upstream)
+                own = host.machine.once(at_door, partial(_servers, host, installed, upstream))
+                yield installed, unit, upstream, own
+
+
+def _servers(
+    host: HostState, installed: InstalledFront, upstream: Upstream
+) -> set[front_config.Server]:
+    """Return the servers that pass requests on to a socket, by nginx's group of it or not."""
+    machine, front = host.machine, installed.front.name
+    servers = machine.configuration(installed).servers
+    if upstream.path:
+        found = set(machine.servers_of(installed, upstream.path))
+    else:
+        found = {
+            server
+            for server in servers
+            if any(it.port == upstream.port for it in _upstreams(machine, front, server))
+        }
+    if front == "nginx":
+        passing = machine.once(
+            ("servers by target", installed.packaging.unit),
+            lambda: by_target(servers, lambda it: it.text),
+        )
+        for name in groups(concerning(host, installed, upstream), upstream):
+            found.update(passing.get(name, ()))
+    return found
+
+
+def _upstreams(machine: Machine, front: str, server: front_config.Server) -> list[Upstream]:
+    return machine.once(("upstreams", server), lambda: upstreams(front, {"": server.text}))
+
+
+def _setting_fields(
+    machine: Machine, installed: InstalledFront, path: str
+) -> list[tuple[Path, str]]:
+    """Return the files of a front's configuration that set such a field and name the socket."""
     top = _CONFIGURATION.get(installed.front.title, "")
-    return machine.once(
-        ("sets fields", top), lambda: [it for it in _configuration(top) if _SETS.search(it[1])]
+    index: Naming[tuple[Path, str]] = machine.once(
+        ("sets fields", top),
+        lambda: Naming((it, it[1]) for it in _configuration(top) if _SETS.search(it[1])),
     )
+    return index.of(path)
 
 
 def _configuration(top: str) -> Iterator[tuple[Path, str]]:
@@ -321,6 +439,27 @@ def _shortened(line: str, template: str, path: str) -> str:
     return line[:end].strip() + (" …" if line[end:].strip() else "")
 
 
+def _not_refused(host: HostState, path: str) -> list[Process]:
+    """Processes of services that are no fronts, and that the socket's file itself doesn't refuse.
+
+    It is the same file in whatever mount namespace it is seen: only those that it does not refuse
+    need a walk of their own.
+    """
+    machine = host.machine
+    services = machine.once(
+        "services' processes",
+        lambda: [it for it in host.processes if is_another_service(it.unit, it.identity)],
+    )
+    identities = machine.once(
+        "services' identities", lambda: {process.identity for process in services}
+    )
+    end = host.way(path).end if host.listener(path) else None
+    if end is None:
+        return []
+    granted = {it for it in identities if permission(end, WRITE, it).granted}
+    return [it for it in services if it.identity in granted] if granted else []
+
+
 def others_connect(case: Case) -> Iterator[Hit]:
     host = case.running
     if _checks_its_peers(case):
@@ -329,7 +468,7 @@ def others_connect(case: Case) -> Iterator[Hit]:
     running = [installed.packaging.unit for installed in host.fronts if installed.workers]
     for unit, path in host.paths():
         found: dict[str, list[str]] = {}
-        for process in host.processes if host.listener(path) else ():
+        for process in _not_refused(host, path):
             verdict = host.verdict(path, process)
             if verdict and bypasses_front(process.unit, process.identity, verdict, own):
                 how = f"{words.user(process.identity.uid)}: {_because(path, verdict)}"

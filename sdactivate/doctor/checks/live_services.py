@@ -14,6 +14,7 @@ from sdactivate.access.permissions import READ, SEARCH, Verdict
 from sdactivate.doctor.checks import common, reach
 from sdactivate.doctor.checks.bytecode import is_compiled
 from sdactivate.doctor.finding import Advice, Case, Fix, Hit, restart
+from sdactivate.doctor.host_state import HostState
 from sdactivate.doctor.private import grant
 from sdactivate.errors import UsageError
 from sdactivate.systemd import read_at_start
@@ -147,8 +148,7 @@ def _local(moment: float) -> str:
 
 def denied(case: Case) -> Iterator[Hit]:
     host = case.running
-    # journald gets them from the kernel's log, or straight from its auditing.
-    lines = host.journal("--since=-1h", "_TRANSPORT=kernel", "_TRANSPORT=audit")
+    lines = host.machine.once("denials", lambda: _denials(host))
     for unit, path in host.paths():
         if found := denials(lines, path):
             yield Hit(
@@ -160,6 +160,12 @@ def denied(case: Case) -> Iterator[Hit]:
                 ),
                 unit,
             )
+
+
+def _denials(host: HostState) -> list[str]:
+    # journald gets them from the kernel's log, or straight from its auditing.
+    lines = host.journal("--since=-1h", "_TRANSPORT=kernel", "_TRANSPORT=audit")
+    return [line for line in lines if any(mark in line for mark in _DENIED)]
 
 
 def denials(lines: list[str], path: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sdactivate.access import words
 from sdactivate.doctor.checks import common
-from sdactivate.doctor.finding import Advice, Case, Command, Hit, restart
+from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit, Lines, restart
 from sdactivate.doctor.host_state import HostState
 from sdactivate.doctor.units import service_of
 from sdactivate.systemd.systemctl import listed, since_epoch
@@ -114,17 +114,25 @@ def socket_failed(case: Case) -> Iterator[Hit]:
         said = host.complaint(socket.name)
         because = _REASONS.get(result, result) + (f"; its last words: {said}" if said else "")
         again = _restart(case, socket.name, safe=False)
-        made = _unknown_owner(host, socket.name)
+        made = _unknown_owner(case, socket.name)
         yield Hit(socket.name, because, made or again, then=str(again) if made else "")
 
 
-def _unknown_owner(host: HostState, socket: str) -> Command | None:
-    """Return what makes the group or the user that is to have the socket, where there is none."""
+def _unknown_owner(case: Case, socket: str) -> Fix | None:
+    """Return what makes the group or the user that is to have the socket, where there is none.
+
+    An account with the name of a dynamic user would keep that from starting (status=217/USER).
+    """
+    host = case.running
+    dynamic = [common.user(it) for it in common.services(case.service) if common.is_dynamic(it)]
     for key, (known, makes) in _ACCOUNTS.items():
         name = host.property(socket, key)
         try:
             known(name or "root")
         except KeyError:
+            if name in dynamic:
+                owner = common.front_group(case) if key == "SocketGroup" else "root"
+                return Lines(socket, "Socket", (f"{key}={owner}",))
             return None if name.isdigit() else Command((makes, "--system", name))
     return None
 

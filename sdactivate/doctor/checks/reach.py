@@ -6,13 +6,11 @@ namespace shows it directories that are closed to its user (/var/lib/private), a
 
 import posixpath
 
-from sdactivate.access.accounts import STRANGER, account
-from sdactivate.access.path_walk import walk
+from sdactivate.access.accounts import STRANGER
 from sdactivate.access.permissions import Verdict, judge
 from sdactivate.access.processes import Process
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.host_state import HostState
-from sdactivate.errors import Error
 from sdactivate.systemd.unitfile import Unit
 
 _OWN = {
@@ -31,31 +29,31 @@ def refusal(host: HostState, service: Unit, path: str, need: int) -> Verdict | N
     need: the permission on what the path leads to, of access.permissions.
     """
     if process := _main(host, service):
-        verdict = judge(walk(path, process.root, need), process.identity)
+        verdict = judge(host.way(path, process.root, need), process.identity)
         return None if verdict.allowed else verdict
     if common.under(path, *own_directories(service), *bound(service)):
         return None
-    name = common.user(service)
-    try:
-        identity = account(name)
-    except Error:
+    identity = host.machine.account(common.user(service))
+    if identity is None:
         # A dynamic user that doesn't exist while the service is down
         if not common.is_dynamic(service):
             return None
         identity = STRANGER
-    verdict = judge(walk(path, need=need), identity)
+    verdict = judge(host.way(path, need=need), identity)
     return None if verdict.allowed or identity.override else verdict
 
 
 def serves_from(host: HostState, service: Unit, path: str, need: int) -> bool:
     """Return whether the service runs, and its process reaches `path`."""
     process = _main(host, service)
-    return process is not None and judge(walk(path, process.root, need), process.identity).allowed
+    if process is None:
+        return False
+    return judge(host.way(path, process.root, need), process.identity).allowed
 
 
 def _main(host: HostState, service: Unit) -> Process | None:
     """The main process of a service that has started."""
-    its = {str(it.pid): it for it in host.processes if it.unit == service.name}
+    its = {str(it.pid): it for it in host.machine.processes_of(service.name)}
     if not its or host.property(service.name, "ActiveState") != "active":
         return None
     return its.get(host.property(service.name, "MainPID"))

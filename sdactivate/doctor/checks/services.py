@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 from sdactivate.access.permissions import SEARCH
+from sdactivate.doctor import uwsgi_options
 from sdactivate.doctor.checks import common, reach
 from sdactivate.doctor.checks.handling import commands, options
 from sdactivate.doctor.finding import Advice, Case, Hit, Lines
@@ -98,7 +99,7 @@ def _eaten(entry: Entry, service: Unit, path: str, made: str, kept: bool) -> Hit
         how,
         Advice(
             f"let the socket lie outside: ListenStream={common.usual_path(service)} in the "
-            "socket unit"
+            "socket unit, and the same path in the front's configuration"
         ),
         path=path,
     )
@@ -206,7 +207,13 @@ def _needs_root(service: Unit) -> bool:
     if any(re.fullmatch(odd, value) for value, odd in values):
         return True
     commands = [common.command(it, service) for it in service.entries_of("ExecStart")]
-    return any(_DROP_ROOT.fullmatch(posixpath.basename(argv[0])) for argv in commands if argv)
+    if any(_DROP_ROOT.fullmatch(posixpath.basename(argv[0])) for argv in commands if argv):
+        return True
+    # Servers of Python that change to a user of their own, or start others that do
+    if common.server(service) == "gunicorn":
+        words = {option for argv in commands for option, _ in options(argv)}
+        return bool(words & {"-u", "--user"})
+    return bool(uwsgi_options.values(service, "uid", "emperor"))
 
 
 def ip_lists(case: Case) -> Iterator[Hit]:

@@ -9,7 +9,7 @@ from sdactivate.systemd.unitfile import Entry
 _SECTIONS = ("Unit", "Install", "Socket", "Service")
 # What may hold any text. Arguments and ";" between commands are a command's own.
 _FREE = re.compile(
-    r"Description|Documentation|SetCredential.*|StandardInput.*|Log.*|Syslog.*|X-.*|ExecSearchPath"
+    r"Description|Documentation|(Set|Load)Credential.*|StandardInput.*|Log.*|Syslog.*|X-.*|ExecSearchPath"
 )
 _COMMAND = re.compile(r"Exec[A-Z].*")
 _BEHIND, _BEHIND_COMMAND = re.compile(r"\s([#;].*)"), re.compile(r"\s(#\s.*)")

@@ -1,26 +1,25 @@
 """Checks on the running system: the front asks for a socket that nobody listens at."""
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import SequenceMatcher
 from functools import partial
-from pathlib import Path
 
 from sdactivate.doctor.checks.live_fronts import says
+from sdactivate.doctor.doors import asked, listening_ports, naming, own_sockets
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.doctor.host_state import HostState, InstalledFront
-from sdactivate.front_config import names_socket
-from sdactivate.front_upstreams import Upstream, upstreams
+from sdactivate.front_upstreams import Upstream
 
 _ALIKE = 0.8
 _SUFFIX = re.compile(r"\.s\w{1,6}$")  # .sock, .socket, or how it was misspelt
-_LISTEN = "0A"  # TCP_LISTEN of /proc/net/tcp
 
 
 def nobody_listens(case: Case) -> Iterator[Hit]:
     host = case.running
     own = {name: host.addresses(name) for name in (it.name for it in case.sockets)}
+    if not any(own.values()) and case.service:  # it makes its socket itself
+        own = {case.service.name: [it.address for it in own_sockets(host)]}
     if not any(own.values()) or any("@." in name for name in own):
         return
     addresses = [address for held in own.values() for address in held]
@@ -29,22 +28,25 @@ def nobody_listens(case: Case) -> Iterator[Hit]:
         return  # what else is asked for is another's
     unit = next(name for name, held in own.items() if held)
     for installed in running:
-        asked = _asked(host, installed)
         for upstream, failures in astray(
-            asked,
+            asked(host, installed),
             [case.deployment.name, *(it.prefix for it in case.sockets)],
             partial(_is_there, host),
             partial(_failures, host, installed, unit),
         ):
             packaging, front = installed.packaging, installed.front
-            times = f"; it has failed {failures} times in the last hour" if failures else ""
+            number = "once" if failures == 1 else f"{failures} times"
+            times = f"; it has failed {number} in the last hour" if failures else ""
+            is_below = upstream.path and upstream.root
+            root = f" below its root, {upstream.root}" if is_below else ""
             yield Hit(
                 packaging.unit,
-                f"{front.title} asks for {upstream.name} ({upstream.file}, line {upstream.line}), "
-                f"where nothing listens{times}; {unit} listens at {', '.join(own[unit])}",
+                f"{front.title} asks for {upstream.name}{root} ({upstream.file}, line "
+                f"{upstream.line}), where nothing listens{times}; {unit} listens at "
+                f"{', '.join(own[unit])}",
                 Advice(
-                    f"in {upstream.file}, write {own[unit][0]} instead of {upstream.name}, then "
-                    f"`systemctl {front.renew} {packaging.unit}`"
+                    f"{_in_one_place(upstream, own[unit][0], unit)}, then `systemctl "
+                    f"{front.renew} {packaging.unit}`"
                 ),
                 unit,
                 path=upstream.path,
@@ -74,6 +76,19 @@ def astray(
             yield upstream, count
 
 
+def _in_one_place(upstream: Upstream, own: str, unit: str) -> str:
+    """What to change so that the front asks for the socket: its configuration, or the unit."""
+    if own.startswith("/") and upstream.root and not own.startswith(f"{upstream.root}/"):
+        # Outside of its root it sees nothing, whatever it is told to ask for.
+        place = upstream.path or f"{upstream.root}{own}"
+        listen = f"ListenStream={place} in {unit}, and `systemctl restart {unit}`"
+        if upstream.path:
+            return listen
+        return f"{listen}; in {upstream.file}, write {own} instead of {upstream.name}"
+    seen = own.removeprefix(upstream.root)
+    return f"in {upstream.file}, write {seen} instead of {upstream.name}"
+
+
 def is_like(path: str, name: str) -> bool:
     """Whether a socket's path may be meant for what is called `name`.
 
@@ -92,40 +107,21 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _asked(host: HostState, installed: InstalledFront) -> list[Upstream]:
-    files = host.machine.configuration(installed).files
-    return upstreams(installed.front.name, files)
-
-
 def _names(host: HostState, installed: InstalledFront, addresses: Sequence[str]) -> bool:
-    """Whether a front's configuration asks for one of the deployment's own sockets.
-
-    HAProxy's is one file, which `front_config` does not read.
-    """
-    texts = list(host.machine.configuration(installed).files.values())
-    if not texts:
-        texts = host.machine.once(
-            f"text of {installed.packaging.config}", lambda: _text(installed.packaging.config)
-        )
-    inside = [(installed.packaging.path_inside(it) or it) for it in addresses]
-    if any(names_socket(text, path) for text in texts for path in inside if path.startswith("/")):
-        return True
+    """Whether a front's configuration asks for one of the deployment's own sockets."""
+    known = asked(host, installed)
     ports = {int(it.rpartition(":")[2]) for it in addresses if it.rpartition(":")[2].isdecimal()}
-    return any(it.port in ports for it in _asked(host, installed))
-
-
-def _text(path: str) -> list[str]:
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            return [file.read(1 << 20).decode(errors="replace")]
-    except OSError:
-        return []
+    if any(it.path in addresses or it.port in ports for it in known):
+        return True
+    if any(it.root for it in known):
+        return False  # as it writes them, paths mean others
+    return any(naming(host, installed, it) for it in addresses if it.startswith("/"))
 
 
 def _is_there(host: HostState, upstream: Upstream) -> bool:
     """Whether something listens there, or a unit of that name says that it would."""
     if upstream.port:
-        return upstream.port in host.machine.once("ports", _listening_ports)
+        return upstream.port in host.machine.once("ports", listening_ports).values()
     if host.listener(upstream.path) is not None:
         return True
     stem = _SUFFIX.sub("", upstream.path.rpartition("/")[2])
@@ -135,23 +131,15 @@ def _is_there(host: HostState, upstream: Upstream) -> bool:
     return is_name and any(host.property(it, "LoadState") == "loaded" for it in units)
 
 
-def _listening_ports() -> frozenset[int]:
-    """The TCP ports that something listens at (proc_net_tcp)."""
-    found = set()
-    for name in ("tcp", "tcp6"):
-        try:
-            lines = Path("/proc/net", name).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for words in map(str.split, lines):
-            if words[3] == _LISTEN:
-                found.add(int(words[1].rpartition(":")[2], 16))
-    return frozenset(found)
-
-
 def _failures(host: HostState, installed: InstalledFront, unit: str, upstream: Upstream) -> int:
     """How often a front has logged lately that it could not connect there."""
-    lines = host.front_log(installed, host.since(unit, installed.packaging.unit))
+    since = host.since(unit, installed.packaging.unit)
+    if upstream.server:
+        # SC--: a request that could not connect; is DOWN: a check that could not
+        marks = (f" {upstream.server} ", f"Server {upstream.server} is DOWN")
+        lines = host.front_log(installed, since)
+        return sum((marks[0] in it and " SC--" in it) or marks[1] in it for it in lines)
+    lines = host.front_log(installed, since, upstream.path)
     if upstream.port:
         refused = re.compile(rf"(?:127\.0\.0\.1|::1\]?|localhost):{upstream.port}\b")
         return sum("refused" in it.lower() and refused.search(it) is not None for it in lines)

@@ -23,8 +23,8 @@ from sdactivate.site import Site
 from sdactivate.systemd.escape import Escaped
 
 WEBROOT = "/var/lib/letsencrypt"
-"""Where certbot puts the file: its own directory, where only root writes. Whoever can write there
-can get certificates for the names."""
+"""Where certbot puts the file: its own directory, where only root writes. Anyone who can write
+there can get certificates for the names."""
 
 STANDALONE = 880
 """The port on the loopback where certbot answers HAProxy. Below 1024: no other user can listen

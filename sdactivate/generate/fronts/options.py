@@ -10,7 +10,7 @@ import re
 from typing import Final, NamedTuple
 
 from sdactivate import settings
-from sdactivate.errors import UsageError
+from sdactivate.errors import UsageError, option_value
 from sdactivate.generate.options import DISTRIBUTION, Option
 from sdactivate.values import absolute_path
 
@@ -63,7 +63,7 @@ _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
 def host_name(text: str) -> str:
     """Return `text`, a host name (RFC 1123, section 2.1), in lower case; UsageError otherwise."""
     if not _HOST.fullmatch(text):
-        raise UsageError(f"{text!r}: a host name such as example.org is wanted")
+        raise UsageError(f"{text!r} is not a host name, such as example.org")
     return text.lower()
 
 
@@ -74,7 +74,7 @@ def url_path(text: str) -> str:
     what begins with a dot: a front would take it apart.
     """
     if not _URL.fullmatch(path := text.rstrip("/")):
-        raise UsageError(f"{text!r}: a URL path below the root is wanted, such as /app")
+        raise UsageError(f"{text!r} is not a URL path below the root, such as /app")
     return path
 
 
@@ -83,10 +83,7 @@ def stream_path(text: str) -> str:
 
     Raises UsageError, which names the option, as `url_path` does.
     """
-    try:
-        return url_path(text) if text.strip("/") else ""
-    except UsageError as error:
-        raise UsageError(f"--stream {error}") from None
+    return option_value("--stream", url_path, text) if text.strip("/") else ""
 
 
 def file_path(text: str) -> str:
@@ -95,9 +92,7 @@ def file_path(text: str) -> str:
     Raises UsageError for anything but letters, digits and . _ ~ + @ : = - between the slashes.
     """
     if not _PATH.fullmatch(text):
-        raise UsageError(
-            f"{text!r}: an absolute path of letters, digits and . _ ~ + @ : = - is wanted"
-        )
+        raise UsageError(f"{text!r} is not an absolute path of letters, digits and . _ ~ + @ : = -")
     return absolute_path(text)
 
 
@@ -111,7 +106,7 @@ def files(text: str) -> Files:
     """Return what "URL=DIR" means; UsageError where it means nothing."""
     url, equals, directory = text.partition("=")
     if not equals:
-        raise UsageError(f"{text!r}: URL=DIR is wanted, such as /static/=/srv/mysite/static")
+        raise UsageError(f"{text!r} is not URL=DIR, such as /static/=/srv/mysite/static")
     return Files(url_path(url) + "/", file_path(directory).rstrip("/") + "/")
 
 
@@ -121,7 +116,7 @@ def tls(text: str) -> Tls | str:
         return text
     certificate, comma, key = text.partition(",")
     if not comma:
-        raise UsageError(f"{text!r}: CERT,KEY is wanted, the paths of two PEM files, or 'auto'")
+        raise UsageError(f"{text!r} is not CERT,KEY, the paths of two PEM files, nor 'auto'")
     return Tls(file_path(certificate), file_path(key))
 
 
@@ -158,7 +153,7 @@ def hsts(text: str) -> int:
     try:
         return int(settings.seconds(text))
     except (ValueError, OverflowError):
-        raise UsageError(f"{text!r}: a time span such as 300, 1d or 365d is wanted") from None
+        raise UsageError(f"{text!r} is not a time span, such as 300, 1d or 365d") from None
 
 
 def body_size(text: str) -> int:
@@ -166,7 +161,7 @@ def body_size(text: str) -> int:
     try:
         return settings.size(text)
     except ValueError as error:
-        raise UsageError(f"{text!r}: {error}") from None
+        raise UsageError(f"{text!r} {error}") from None
 
 
 def timeout(text: str) -> float:
@@ -174,7 +169,7 @@ def timeout(text: str) -> float:
     try:
         seconds = settings.seconds(text)
     except ValueError as error:
-        raise UsageError(f"{text!r}: {error}") from None
+        raise UsageError(f"{text!r} {error}") from None
     if seconds < COLD_START:
         raise UsageError(
             f"{text!r}: an application may take {COLD_START:g} s to start, and a front that "
@@ -188,9 +183,9 @@ def websocket_timeout(text: str) -> float:
     try:
         seconds = settings.seconds(text)
     except ValueError as error:
-        raise UsageError(f"{text!r}: {error}") from None
+        raise UsageError(f"{text!r} {error}") from None
     if seconds < 1:
-        raise UsageError(f"{text!r}: a time span of at least 1s is wanted, such as 1h")
+        raise UsageError(f"{text!r} is not a time span of at least 1s, such as 1h")
     return seconds
 
 
@@ -203,16 +198,18 @@ FRONT: tuple[Option, ...] = (
         "front",
         many=True,
     ),
-    Option("mount", url_path, "where the application is, if not at the root", "/PATH", "front"),
+    Option("mount", url_path, "the URL path of the application, if not the root", "/PATH", "front"),
     Option(
         "static", files, "static files that the front serves itself", "URL=DIR", "front", many=True
     ),
-    Option("media", files, "users' files that it serves itself", "URL=DIR", "front", many=True),
+    Option(
+        "media", files, "users' uploads that the front serves itself", "URL=DIR", "front", many=True
+    ),
     Option(
         "protected",
         files,
-        "files that only the application lets out (X-Accel-Redirect, X-Sendfile); a client that "
-        "asks for the URL gets none",
+        "files that the front serves only where the application's response says so "
+        "(X-Accel-Redirect, X-Sendfile)",
         "URL=DIR",
         "front",
         many=True,
@@ -220,16 +217,16 @@ FRONT: tuple[Option, ...] = (
     Option(
         "tls",
         tls,
-        "HTTPS, and a redirect to it from HTTP; auto: a certificate by certbot (Caddy: by itself); "
-        "pending: HTTP until that is there",
+        "HTTPS, and a redirect to it from HTTP; auto: a certificate by certbot (or by Caddy "
+        "itself); pending: HTTP until the certificate is there",
         "CERT,KEY",
         "front",
     ),
     Option(
         "hsts",
         hsts,
-        "browsers come by HTTPS alone for this long after each visit (a year where no time is "
-        "given; 0: no longer)",
+        "tell browsers to use only HTTPS for this long after each visit (default a year; 0: undo "
+        "it)",
         "SECONDS",
         "front",
         types=(str, int),
@@ -238,9 +235,9 @@ FRONT: tuple[Option, ...] = (
     Option(
         "behind",
         behind,
-        "a balancer or CDN in front of the front: the client's address and scheme are taken from "
-        "its X-Forwarded-For and X-Forwarded-Proto and from nobody else's; unix: a peer on a unix "
-        "socket of the front's; proxy:ADDRESS: one that speaks the PROXY protocol",
+        "a balancer or CDN in front of the front, whose X-Forwarded-For and X-Forwarded-Proto are "
+        "believed, and nobody else's; unix: a peer on a unix socket of the front; proxy:ADDRESS: a "
+        "peer that speaks the PROXY protocol",
         "ADDRESS",
         "front",
         many=True,
@@ -269,14 +266,14 @@ FRONT: tuple[Option, ...] = (
     Option(
         "auth-file",
         file_path,
-        "everybody logs in: an htpasswd file; the user is REMOTE_USER",
+        "require a login from this htpasswd file; the user's name is REMOTE_USER",
         "PATH",
         "front",
     ),
     Option(
         "error-pages",
         file_path,
-        "a directory with 502.html, 503.html and 504.html: what the front says itself where the "
+        "a directory with 502.html, 503.html and 504.html, which the front shows where the "
         "application can't be reached or is silent for too long",
         "DIR",
         "front",
@@ -293,13 +290,15 @@ FRONT: tuple[Option, ...] = (
     Option(
         "front-log",
         file_path,
-        "an access log of the front's with the time of each request and, where the front knows it, "
-        "the application's (default NAME-access.log beside the front's own)",
+        "write an access log with the time of each request and, where the front knows it, the "
+        "application's (default NAME-access.log beside the front's own logs)",
         "FILE",
         "front",
         optional=True,
     ),
-    Option("php", file_path, "PHP beside the application: PHP-FPM's socket", "SOCKET", "front"),
+    Option(
+        "php", file_path, "the socket of PHP-FPM, for PHP beside the application", "SOCKET", "front"
+    ),
     Option(
         "php-root", file_path, "where the PHP files are (default /var/www/html)", "DIR", "front"
     ),

@@ -401,7 +401,7 @@ def warnings(asked: FrontRequest, settings: Mapping[str, str] = _NONE) -> list[s
     if asked.hop_socket:
         directory = asked.hop_socket.rpartition("/")[0]
         said.append(
-            f"--behind unix: whoever can enter {directory} speaks for all clients. Make it for the "
+            f"--behind unix: all who can enter {directory} speak for all clients. Make it for the "
             f"balancer's group, by a line in /etc/tmpfiles.d: d {directory} 0750 root GROUP"
         )
     if asked.distribution == "fedora":

@@ -29,7 +29,7 @@ from sdactivate import log
 from sdactivate.servers import forks
 from sdactivate.servers.native.accel import module
 from sdactivate.servers.native.forwarded import Trust
-from sdactivate.servers.native.held_bodies import Held, Upload
+from sdactivate.servers.native.held_bodies import BEHIND, Held, Upload
 from sdactivate.servers.native.loop import Loop
 from sdactivate.servers.native.pending_output import GRACE, FileRange, Output, Pace, Piece
 from sdactivate.servers.native.pool import Pool
@@ -151,6 +151,18 @@ class Connection:
         """Take bytes from the peer; serve what has become complete."""
         raise NotImplementedError
 
+    @property
+    def in_body(self) -> bool:
+        """Whether the next bytes are those of the body that is collected, as they are."""
+        return False
+
+    def filled(self, count: int, behind: bytes) -> None:
+        """Take note that so many bytes of a body have been read into `upload`, and go on.
+
+        behind: what has come after the end of the body.
+        """
+        raise NotImplementedError
+
     def head(self, status: str, fields: str, response: Response) -> bytes:
         """Return the head of a response: its status and fields, each with its line break."""
         return f"{self.status_line}{status}\r\n{fields}\r\n".encode("latin-1")
@@ -263,31 +275,41 @@ class Connection:
             return
         end = _TURN
         while True:
-            if data is None:
-                try:
+            upload, asked, behind = self.upload, CHUNK, b""
+            try:
+                if data is not None:
+                    count = len(data)
+                elif upload is not None and upload.room and self.in_body:
+                    asked = upload.room + BEHIND
+                    count, behind = upload.receive(self.fd)
+                else:
                     data = _read(self.fd, CHUNK)
-                except BlockingIOError:
-                    return
-                except OSError:
-                    self.close()
-                    return
-            if not data:
+                    count = len(data)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.close()
+                return
+            if not count:
                 self.ended()
                 return
             if self._lingered >= 0:
-                self._lingered += len(data)
+                self._lingered += count
                 if self._lingered > _LINGER_BYTES:
                     self.close()
                     return
+            elif data is None:
+                self.filled(count, behind)
+                count += len(behind)
             else:
                 self.received(data)
             # A short read has emptied the socket, but for an end that came in the same event;
             # what comes later is an event of its own
-            if self.fd < 0 or (len(data) < CHUNK and not self.half_closed):
+            if self.fd < 0 or (count < asked and not self.half_closed):
                 return
             if self.output is not None:
                 return  # nothing more is asked for until that is taken
-            end -= len(data)
+            end -= count
             if end <= 0:
                 self._take_turns()
                 return
@@ -581,7 +603,7 @@ class Connection:
     def send_now(self, data: bytes) -> None:
         """Send a few bytes that are not worth waiting for. Raises PeerGone if they can't go now.
 
-        For refusals: whoever looks after deadlines must not be held up.
+        For refusals: the thread that looks after deadlines must not wait.
         """
         if self.output is not None:
             raise PeerGone
@@ -662,18 +684,21 @@ class Connection:
                 "408 Request Timeout",
             )
 
-    def collect(self, data: bytes | bytearray, came: int) -> Upload:
-        """Keep a piece of a request's body until all of it has come. Raises Malformed.
+    def collect(self, pieces: Iterable[bytes | bytearray], came: int, length: int | None) -> Upload:
+        """Keep pieces of a request's body until all of it has come. Raises Malformed.
 
         came: bytes that the peer has sent for it, framing and what is not complete included.
+        length: bytes of the whole body, None: unknown.
         """
         upload = self.upload
         if upload is None:
             settings = self.server.settings
-            self.upload = upload = Upload(self.server.held, settings.body_buffer, monotonic())
+            self.upload = upload = Upload(
+                self.server.held, settings.body_buffer, monotonic(), length
+            )
         upload.came += came
-        if data:
-            upload.write(data)
+        for piece in pieces:
+            upload.write(piece)
         return upload
 
     def wait_for_more(self, upload: Upload) -> None:

@@ -57,7 +57,7 @@ class Trust:
     def believes(self, address: Any) -> bool:
         """Whether the peer at `address`, as accept(2) gave it, may speak for its clients."""
         if not isinstance(address, tuple) or not isinstance(address[0], str):
-            return not isinstance(address, tuple)  # unix: whoever could connect; vsock: nobody
+            return not isinstance(address, tuple)  # unix: every peer; vsock: none
         if not self._networks:
             return False
         try:

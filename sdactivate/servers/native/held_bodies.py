@@ -18,6 +18,10 @@ from typing import BinaryIO, cast
 
 from sdactivate.servers.native.wire import Malformed
 
+BEHIND = 4096
+# A peer has memory for so many times what it has sent
+_AHEAD = 16
+
 
 def spool_directory(environ: Mapping[str, str]) -> str:
     """Return the directory for temporary files of a process with this environment."""
@@ -109,16 +113,22 @@ class Held:
 class Upload:
     """A request's body that is still coming.
 
+    A body whose length is known has a place of that length as soon as a part of it has come. What
+    comes then can be read into that place (`receive`), and an application that reads the whole body
+    gets that very object: the bytes are copied once, by the kernel.
+
     held: what it counts against. most: bytes of it in memory, beyond that it goes to a file.
+    length: bytes of it by the request's header, None: unknown.
     began: on the monotonic clock. size: bytes of it so far. came: bytes on the wire so far.
+    room: bytes of the place that are free; 0: there is none.
     """
 
     __slots__ = (
-        *("_buffer", "_file", "_held", "_most", "_reader", "_reserved"),
-        *("began", "came", "size"),
+        *("_buffer", "_file", "_held", "_length", "_most", "_place", "_reader", "_reserved"),
+        *("began", "came", "room", "size"),
     )
 
-    def __init__(self, held: Held, most: int, began: float) -> None:
+    def __init__(self, held: Held, most: int, began: float, length: int | None = None) -> None:
         self.began = began
         self.size = 0
         self.came = 0
@@ -126,19 +136,45 @@ class Upload:
         self._most = most
         self._reserved = 0
         self._buffer = BytesIO()
+        self._length = length if length is not None and length <= most else None
+        self._place: memoryview | None = None
+        self.room = 0
         self._file: BinaryIO | None = None
         self._reader: BinaryIO | None = None
         held.count(uploads=1)
 
+    def receive(self, fd: int) -> tuple[int, bytes]:
+        """Read from a socket into the place, which has room.
+
+        Return how many bytes of the body have come, 0 at the end, and what has come behind it, at
+        most BEHIND bytes: a connection that is closed with bytes unread is reset (tcp(7), unix(7)).
+        Raises OSError.
+        """
+        assert self._place is not None
+        behind = bytearray(BEHIND)
+        came = os.readv(fd, (self._place[self.size :], behind))
+        count = min(came, self.room)
+        self.came += count
+        self.size += count
+        self.room -= count
+        return count, bytes(behind[: came - count])
+
     def write(self, data: bytes | bytearray) -> None:
         """Take the next bytes. Raises Malformed (503) where they can't be kept."""
         size = len(data)
+        if self._place is not None:
+            self._place[self.size : self.size + size] = data
+            self.size += size
+            self.room -= size
+            return
         self.size += size
         try:
             if self._file is None:
                 if self.size <= self._most and self._held.reserve(size):
                     self._reserved += size
                     self._buffer.write(data)
+                    if self._length is not None:
+                        self._make_place(self._length)
                     return
                 self._file = self._held.file()
                 _write_all(self._file, self._buffer.getbuffer())
@@ -150,8 +186,28 @@ class Upload:
                 "503 Service Unavailable",
             ) from error
 
+    def _make_place(self, length: int) -> None:
+        """Make the place if enough of the body has come, and there is memory for all of it."""
+        more = length - self.size
+        if more <= 0 or length > _AHEAD * self.size or not self._held.reserve(more):
+            return
+        self._reserved += more
+        whole = BytesIO(bytes(length))
+        self._place = whole.getbuffer()
+        self._place[: self.size] = self._buffer.getbuffer()
+        self._buffer = whole
+        self.room = more
+
+    def _let_place_go(self) -> None:
+        """Let the buffer be read and freed again."""
+        place, self._place = self._place, None
+        if place is not None:
+            place.release()
+        self.room = 0
+
     def reader(self) -> BinaryIO:
         """Return a file of the whole body, for wsgi.input; it ends with the upload."""
+        self._let_place_go()
         if self._file is None:
             self._buffer.seek(0)
             return self._buffer
@@ -161,6 +217,7 @@ class Upload:
 
     def close(self) -> None:
         """Let the memory and the file go."""
+        self._let_place_go()
         self._release()
         file = self._reader or self._file
         if file is not None:

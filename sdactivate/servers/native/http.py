@@ -127,6 +127,14 @@ class Http(KeepAlive):
     def idle(self) -> bool:
         return not self._head and self._parser.idle
 
+    @property
+    def in_body(self) -> bool:
+        return self._parser.in_body
+
+    def filled(self, count: int, behind: bytes) -> None:
+        self._parser.body_read(count)
+        KeepAlive.received(self, behind)
+
     def prepare(self, request: wire.Request) -> None:
         environ = request.environ
         if request.forwarded and self.trusted:

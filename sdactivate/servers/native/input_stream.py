@@ -19,8 +19,8 @@ from sdactivate.servers.native.wsgi import BodyError, PeerGone
 class Stream(io.RawIOBase):
     """The raw bytes that `pull` returns, piece by piece, up to the b"" that ends them.
 
-    Where `pull` raises (Malformed, PeerGone) there is no more to be read, and whoever tries is told
-    by a BodyError; the log is told once.
+    Where `pull` raises (Malformed, PeerGone) there is no more to be read, and a caller gets a
+    BodyError; the log is told once.
     """
 
     def __init__(self, pull: Callable[[], bytes], peer_name: Callable[[], str]) -> None:

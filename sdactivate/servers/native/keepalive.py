@@ -150,9 +150,9 @@ class KeepAlive(Connection):
             self.send_continue()
         if request.length is None:
             self.server.check_length(request.received)
-        body = b"".join(request.body)
+        upload = self.collect(request.body, came, request.length)
         request.body.clear()
-        return self.collect(body, came)
+        return upload
 
     def _drop_upload(self) -> None:
         upload, self.upload = self.upload, None
@@ -170,11 +170,13 @@ class KeepAlive(Connection):
             if request.received < request.length:
                 raise Malformed(f"{self.protocol}: the body is shorter than its CONTENT_LENGTH")
             self.server.check_length(request.length)  # if it shows at the end only
-            body = b"".join(request.body)
+            if self.upload is None:
+                environ["wsgi.input"] = BytesIO(b"".join(request.body))
+            else:
+                came = sum(map(len, request.body))
+                upload = self.collect(request.body, came, request.length)
+                environ["wsgi.input"] = upload.reader()
             request.body.clear()
-            environ["wsgi.input"] = (
-                BytesIO(body) if self.upload is None else self.collect(body, len(body)).reader()
-            )
             environ["CONTENT_LENGTH"] = str(request.length)
         else:
             self._streamed, self._waited = 0, 0.0

@@ -5,7 +5,7 @@ one thread. So a thread that is about to serve, perhaps for long, sees to it tha
 not forgotten meanwhile. Where others sleep it accepts once more: as a rule nothing is left, which
 it would have had to find out afterwards anyway, and otherwise it wakes one of them with the
 connection, which goes on likewise. Where nobody sleeps it notes that there may be `more`, and
-whoever becomes free looks there before it sleeps.
+a thread that becomes free looks there before it sleeps.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class Listener:
         for _ in range(most):
             try:
                 accepted = self._accept()
-            except OSError:  # nothing is left, or whoever comes next is to see to it
+            except OSError:  # nothing is left, or it is for the next thread
                 return
             self.server.loop.put_off(Accepted(self, accepted))
 

@@ -2,7 +2,7 @@
 
     thread: take an event -> accept or read -> call the application -> write -> next
 
-There is no thread that only accepts or only dispatches: whoever is free sleeps in epoll_wait,
+There is no thread that only accepts or only dispatches: a free thread sleeps in epoll_wait,
 and the kernel wakes the one that slept last, whose caches are warm. A small request is accepted,
 read, served, written and closed by one thread in five system calls. With several worker processes
 EPOLLEXCLUSIVE wakes one of them at a time.

@@ -96,9 +96,10 @@ class OneShot(Connection):
         """Keep a piece of the body; serve the request when it is the last."""
         if len(data) > self._left:
             data = data[: self._left]
+        length = self._left if self.upload is None else None
         self._left -= len(data)
         try:
-            upload = self.collect(data, len(data))
+            upload = self.collect((data,) if data else (), len(data), length)
             if self._left:
                 self.wait_for_more(upload)
                 return
@@ -107,6 +108,15 @@ class OneShot(Connection):
             self.refuse(error)
             return
         self._serve(environ)
+
+    @property
+    def in_body(self) -> bool:
+        return self._environ is not None and not self._served
+
+    def filled(self, count: int, behind: bytes) -> None:
+        assert self._environ is not None
+        self._left -= count
+        self._collect(self._environ, b"")
 
     def _appended(self, data: bytes | bytearray) -> bytearray:
         """Keep more behind what is kept; return all of it. A peer may send a byte at a time."""

@@ -1,8 +1,8 @@
 """Output that a slow peer has not taken yet, sent by the loop without a thread.
 
 An `Output` is the rest of a response whose body is at hand: bytes, or a range of a file. It needs
-no thread: whoever is told that the peer has taken something sends the next of it. A `Pace` says
-how a peer does, whether a thread waits for it or nobody.
+no thread of its own: one that is told that the peer has taken something sends the next part.
+A `Pace` says how a peer does, whether a thread waits for it or nobody.
 """
 
 from __future__ import annotations

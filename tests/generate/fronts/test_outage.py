@@ -56,8 +56,8 @@ def test_each_option_is_written_or_refused_with_a_reason(
             ["--error-pages", "/"],
             "--error-pages /: name a file, and with --error-pages a directory",
         ),
-        (["--front-log", "x.log"], "--front-log 'x.log': an absolute path"),
-        (["--maintenance", "/etc/a;b"], "--maintenance '/etc/a;b': an absolute path"),
+        (["--front-log", "x.log"], "--front-log 'x.log' is not an absolute path"),
+        (["--maintenance", "/etc/a;b"], "--maintenance '/etc/a;b' is not an absolute path"),
         (
             ["--media", "/m=/srv/media", "--maintenance", "/srv/media/off"],
             "--maintenance /srv/media/off: that is a directory of --media, which the site writes",

@@ -563,6 +563,54 @@ def test_an_object_counts_once_and_what_is_over_the_bound_goes_to_a_file(tmp_pat
     assert list(tmp_path.iterdir()) == [], "it has no name"
 
 
+def test_a_body_of_known_length_is_read_to_where_it_stays(tmp_path: Path) -> None:
+    held = Held(10_000, str(tmp_path))
+    upload = Upload(held, 8000, 0.0, 8000)
+    upload.write(b"1" * 499)
+    assert (upload.room, held.used) == (0, 499), "too little has come"
+    upload.write(b"2")
+    assert (upload.room, held.used) == (7500, 8000)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"3" * 7000)
+        while upload.size < 7500:
+            assert upload.receive(ours.fileno())[1] == b""
+        upload.write(b"4" * 400)
+        theirs.sendall(b"5" * 200 + b"the next request")
+        assert upload.receive(ours.fileno()) == (100, b"5" * 100 + b"the next request")
+    assert (upload.size, upload.room, upload.came) == (8000, 0, 7100)
+    reader = upload.reader()
+    whole = reader.read()
+    assert whole == b"1" * 499 + b"2" + b"3" * 7000 + b"4" * 400 + b"5" * 100
+    reader.seek(0)
+    assert reader.read() is whole, "the object itself, not a copy"
+    upload.close()
+    assert (held.used, held.uploads) == (0, 0)
+
+
+@pytest.mark.parametrize(("length", "most"), [(9000, 8000), (8000, 8000)])
+def test_there_is_no_place_for_what_may_not_be_in_memory(
+    tmp_path: Path, length: int, most: int
+) -> None:
+    held = Held(7000, str(tmp_path))
+    upload = Upload(held, most, 0.0, length)
+    for _ in range(length // 1000):
+        upload.write(b"x" * 1000)
+        assert upload.room == 0
+    assert held.used == 0, "it is in a file"
+    assert upload.reader().read() == b"x" * length
+    upload.close()
+
+
+def test_a_place_is_given_back_with_an_upload_that_does_not_end(tmp_path: Path) -> None:
+    held = Held(10_000, str(tmp_path))
+    upload = Upload(held, 8000, 0.0, 8000)
+    upload.write(b"x" * 1000)
+    assert held.used == 8000
+    upload.close()
+    assert (held.used, held.uploads) == (0, 0)
+
+
 def test_where_files_go() -> None:
     assert spool_directory({"CACHE_DIRECTORY": "/c:/d", "TMPDIR": "/t"}) == "/c"
     assert spool_directory({"TMPDIR": "/t"}) == "/t"

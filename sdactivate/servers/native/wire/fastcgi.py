@@ -189,8 +189,8 @@ class Parser:
     """
 
     __slots__ = (
-        *("_current", "_rest", "_wanted", "idle", "known", "limit", "plain", "replies"),
-        "requests",
+        *("_content", "_current", "_padding", "_rest", "_wanted"),
+        *("idle", "known", "limit", "plain", "replies", "requests"),
     )
 
     def __init__(self, limit: int, known: dict[str, str]) -> None:
@@ -200,7 +200,10 @@ class Parser:
         self.replies = bytearray()
         self.idle = True
         self.plain: Plain | None = None
-        self._rest = bytearray()  # the beginning of a record that is not complete
+        # What is still to come of a STDIN record. Bodies are large, so their records are not kept
+        # until they are complete
+        self._content = self._padding = 0
+        self._rest = bytearray()  # the beginning of another record that is not complete
         self._wanted = 0  # how long that is at least when something can be done with it
         self._current: Request | None = None
 
@@ -216,15 +219,21 @@ class Parser:
                 self.requests.append(request)
                 self.idle = False
                 return
+        current = self._current
         rest = self._rest
-        if rest:
+        at = 0
+        if self._content or self._padding:
+            at = self._go_on(data)
+            if at == len(data):
+                self.idle = current is None and not self._in_record
+                return
+        elif rest:
             rest += data
             if len(rest) < self._wanted:
                 return  # as before: a record may come a byte at a time
             data = bytes(rest)
         wanted = HEAD
-        at, end = 0, len(data)
-        current = self._current
+        end = len(data)
         while end - at >= HEAD:
             version, kind, request_id, length, padding = _unpack(data, at)
             if version != VERSION:
@@ -232,7 +241,11 @@ class Parser:
             start = at + HEAD
             stop = start + length
             if stop + padding > end:
-                wanted = stop + padding - at
+                if kind == STDIN and length and current is not None and request_id == current.id:
+                    self._content, self._padding = length, padding
+                    at = start + self._go_on(data[start:])
+                else:
+                    wanted = stop + padding - at
                 break
             at = stop + padding
             if current is not None and request_id == current.id:
@@ -249,6 +262,21 @@ class Parser:
             self._rest = bytearray(data[at:])
             self._wanted = wanted
         self.idle = current is None and at == end
+
+    @property
+    def _in_record(self) -> bool:
+        return bool(self._rest or self._content or self._padding)
+
+    def _go_on(self, data: bytes) -> int:
+        """Take what has come of the rest of a STDIN record; return how many bytes that is."""
+        size = min(self._content, len(data))
+        self._content -= size
+        current = self._current
+        if size and current is not None:  # or it has been answered, and this came behind its end
+            self._stdin(current, data[:size])
+        padding = min(self._padding, len(data) - size)
+        self._padding -= padding
+        return size + padding
 
     def _params(self, request: Request, content: bytes) -> None:
         if request.variables is not None:
@@ -318,4 +346,4 @@ class Parser:
         request.body.clear()
         if request.complete and self._current is request:
             self._current = None
-            self.idle = not self._rest
+            self.idle = not self._in_record

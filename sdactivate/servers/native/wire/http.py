@@ -312,6 +312,26 @@ class Parser:
                 f"HTTP: the request line has over {self.request_line} bytes", "414 URI Too Long"
             )
 
+    @property
+    def in_body(self) -> bool:
+        """Whether the next bytes are a body's, of a length that is known, and nothing else."""
+        request = self._request
+        return request is not None and request.length is not None and not self._raw
+
+    def body_read(self, count: int) -> None:
+        """Take note that the next `count` bytes, all of a body (`in_body`), need no parser.
+
+        At the body's end llhttp, which has not seen them, begins anew.
+        """
+        request = self._request
+        assert request is not None
+        request.received += count
+        if request.received == request.length:
+            self._http = httptools.HttpRequestParser(self)
+            self._feed = self._http.feed_data
+            self.on_message_complete()
+            self.idle = True
+
     def _feed_raw(self, data: bytes) -> None:
         request = self._request
         if request is not None and request.length is not None:

@@ -21,7 +21,7 @@ from sdactivate.servers.native import http as native_http
 from sdactivate.servers.native.server import BY_FIRST_BYTE, Server
 from sdactivate.servers.native.wire import http
 from sdactivate.settings import Settings
-from tests.conftest import SANITIZED
+from tests.effort import examples
 from tests.servers.native.accel.test_responses import without_twin
 
 pytestmark = pytest.mark.skipif(accel.module is None, reason=accel.why_not)
@@ -156,7 +156,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    max_examples=50 if SANITIZED else 300,
+    max_examples=examples(300),
 )
 @given(
     said=st.lists(st.sampled_from(SAID), min_size=1, max_size=5),

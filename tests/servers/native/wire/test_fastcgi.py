@@ -18,6 +18,7 @@ from sdactivate.servers.native.wire.fastcgi import (
     pairs,
     stream,
 )
+from tests.effort import examples
 from tests.servers.native.wire.cuts import cuts, pieces
 from tests.servers.peers import record
 
@@ -78,7 +79,7 @@ LONG = st.tuples(st.booleans(), st.booleans())
     st.lists(st.integers(0, 255), min_size=1, max_size=5),
     cuts(),
 )
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_what_was_written_is_read(
     given: dict[str, tuple[str, tuple[bool, bool]]],
     body: bytes,
@@ -151,8 +152,10 @@ def a_record(draw: st.DrawFn) -> bytes:
     ),
     cuts(),
 )
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @example([begin(), record(STDIN, b"x")], [])
+@example([request(b""), record(STDIN, b"x", 1, 1), request(b"")], [40])
+@example([request(b""), record(STDIN, b"x", 1, 1), request(b"")], [41])
 @example([begin(), record(PARAMS, pair(b"A", b"x")), record(PARAMS, b""), record(ABORT, b"")], [])
 def test_any_bytes_are_requests_or_one_refusal(data: list[bytes], cut: list[int]) -> None:
     TARGETS["fastcgi"](pieces(b"".join(data), cut))
@@ -238,6 +241,18 @@ def test_the_longest_record() -> None:
         parser.feed(data[24 + where :])
         (found,) = parser.requests
         assert b"".join(found.body) == body[:65535]
+
+
+def test_a_body_is_taken_before_its_record_is_complete() -> None:
+    parser = fed(begin(flags=1) + record(PARAMS, b""))
+    (found,) = parser.requests
+    for at, byte in enumerate(record(STDIN, b"a body", 1, 3)):
+        parser.feed(bytes((byte,)))
+        assert found.received == max(0, min(at + 1 - 8, 6)), "and not the padding"
+    parser.feed(record(STDIN, b"")[:7])
+    assert not found.complete
+    parser.feed(record(STDIN, b"")[7:])
+    assert (b"".join(found.body), found.complete) == (b"a body", True)
 
 
 @pytest.mark.parametrize("version", [0, 2, 255])

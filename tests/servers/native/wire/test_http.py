@@ -12,6 +12,7 @@ from fuzz.targets import TARGETS, compare, http_outcome, one_by_one
 from sdactivate.servers.native import wire
 from sdactivate.servers.native.wire import Malformed, http
 from sdactivate.servers.native.wire.http import FORWARDED, Parser
+from tests.effort import examples
 from tests.servers.native.wire.cuts import cuts, pieces
 
 HOST = b"Host: www.example.com\r\n"
@@ -113,7 +114,7 @@ def requests(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
 
 
 @given(st.lists(requests(), min_size=1, max_size=3), cuts())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_what_was_written_is_read(
     written: list[tuple[bytes, dict[str, Any]]], cut: list[int]
 ) -> None:
@@ -161,7 +162,7 @@ FRAGMENTS = st.one_of(
 
 
 @given(st.lists(FRAGMENTS, max_size=9), cuts())
-@settings(max_examples=250)
+@settings(max_examples=examples(250))
 @example([b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", b"GET"], [])
 def test_any_bytes_are_requests_or_one_refusal(data: list[bytes], cut: list[int]) -> None:
     TARGETS["http"](pieces(b"".join(data), cut))
@@ -736,7 +737,7 @@ def outcome(data: list[bytes], limit: int) -> tuple[list[tuple[Any, ...]], str, 
 
 
 @given(MESSAGES, st.integers(60, 200), cuts())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @example([get(b"Accept: aaaaaaaaaaaaaaaaaaaa\r\n" * 3), get(b"X: aaaaa\r\n")[:-3]], 100, [])
 @example([get(), b"\r\n\r\n", get(b"Cookie: a\r\n" * 2)[:-1]], 60, [])
 @example([post(b"Content-Length: 2\r\n", b"hi"), b"\r\n\r\n"], 100, [1])
@@ -786,3 +787,46 @@ def test_the_oracle_sees_requests() -> None:
         assert status == "501 Not Implemented"
     with pytest.raises(AssertionError):
         compare((found, ""), (found[:1], ""))
+
+
+# A body that is read without the parser
+
+
+@given(
+    st.binary(min_size=1, max_size=200),
+    st.integers(0, 199),
+    cuts(),
+    st.sampled_from((b"", b"Connection: close\r\n")),
+    st.sampled_from((b"", b"\r\n")),
+)
+def test_a_body_read_by_others_is_as_if_it_were_fed(
+    body: bytes, fed_bytes: int, cut: list[int], fields: bytes, between: bytes
+) -> None:
+    head = post(fields + b"Content-Length: %d\r\n" % len(body))
+    behind = between + get(target=b"/next")
+    fed_bytes = min(fed_bytes, len(body) - 1)
+    parser = fed(head + body[:fed_bytes])
+    (first,) = parser.requests
+    for piece in pieces(body[fed_bytes:], cut):
+        if piece:
+            assert parser.in_body
+            parser.body_read(len(piece))
+    assert not parser.in_body
+    whole = fed(head + body)
+    assert (first.complete, first.received, first.keep_alive, parser.idle) == (
+        *(True, len(body), whole.requests[0].keep_alive, whole.idle),
+    )
+    for each in (parser, whole):
+        each.feed(behind)
+    assert [r.environ for r in parser.requests] == [r.environ for r in whole.requests]
+    assert len(parser.requests) == (1 if fields else 2)
+    assert parser.idle == whole.idle
+
+
+def test_what_is_no_body_is_for_the_parser() -> None:
+    length = b"Content-Length: 5\r\n"
+    assert not fed(b"").in_body
+    assert not fed(post(length)[:-2]).in_body, "the header"
+    assert fed(post(length)).in_body
+    assert not fed(chunked(b"")).in_body, "its framing is to be read"
+    assert not fed(post(length + b"Connection: Upgrade\r\nUpgrade: x\r\n")).in_body

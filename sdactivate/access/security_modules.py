@@ -1,0 +1,52 @@
+"""Security modules that refuse what permissions grant: SELinux and AppArmor, if in force.
+
+What they refuse depends on a policy and on each process's label, which is not read here: `who` says
+that it has not asked them, and the doctor reads from the log what they have refused.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Module(NamedTuple):
+    """A security module, and the file below /sys that says whether it is in force."""
+
+    name: str
+    file: str
+    in_force: str
+    """What the file holds then. SELinux that is permissive refuses nothing."""
+
+
+TABLE = (
+    Module("AppArmor", "module/apparmor/parameters/enabled", "Y"),
+    Module("SELinux", "fs/selinux/enforce", "1"),
+)
+
+
+def in_force(sys: str = "/sys") -> tuple[str, ...]:
+    """Return the names of the security modules that may refuse something on this kernel.
+
+    sys: where sysfs is mounted (sysfs(5)).
+    """
+    return tuple(it.name for it in TABLE if _text(Path(sys, it.file)) == it.in_force)
+
+
+def sentence(names: Iterable[str]) -> str:
+    """Return what is to be said of them beside an answer that is yes; "" for none."""
+    listed = " and ".join(names)
+    if not listed:
+        return ""
+    plural = " and " in listed
+    return (
+        f"A yes is by owners, modes and ACLs: {listed}, which this kernel enforces, "
+        f"{'were' if plural else 'was'} not asked and may still refuse "
+        "(`sdactivate doctor` finds what has been refused: SDA115)."
+    )
+
+
+def _text(path: Path) -> str:
+    with suppress(OSError, ValueError):
+        return path.read_text(encoding="ascii").strip()
+    return ""

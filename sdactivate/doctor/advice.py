@@ -1,0 +1,140 @@
+"""What to do about a reason, by its words: what a deployment lacks that its application asks for.
+
+A row of `TABLE` has the words of an exception, or of a server, and the fix. What the unit's own
+lines refuse is in `refusals`, and is asked first.
+
+Pure functions of the text and the unit, but for the programs that are looked for.
+"""
+
+import glob
+import os
+import re
+import shutil
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.finding import Advice, Command, Fix, Lines
+from sdactivate.systemd.unitfile import Unit
+
+_USUAL = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_Make = Callable[[Unit | None, re.Match[str]], Fix | None]
+
+
+class Row(NamedTuple):
+    """Words, and what makes the fix of them; None where they are about something else."""
+
+    pattern: re.Pattern[str]
+    make: _Make
+
+
+def _say(text: str) -> _Make:
+    return lambda unit, found: Advice(
+        text.format(unit=unit.name if unit else "the service", **found.groupdict())
+    )
+
+
+def _program(unit: Unit | None, found: re.Match[str]) -> Fix | None:
+    """A program that is there, and not on the PATH that the unit sets."""
+    paths = [it for it in unit.words("Environment") if it.startswith("PATH=")] if unit else []
+    if unit is None or not paths or not shutil.which(found["name"], path=_USUAL):
+        return None
+    held = paths[-1].removeprefix("PATH=")
+    if shutil.which(found["name"], path=held):
+        return None
+    return Lines(unit.name, "Service", (f"Environment=PATH={held}:{_USUAL}",))
+
+
+def _module(unit: Unit | None, found: re.Match[str]) -> Fix:
+    """A module that is missing: with all others, where the environment is another Python's."""
+    for entry in unit.entries_of("ExecStart") if unit else ():
+        program = (common.command(entry, unit) or [""])[0] if unit else ""
+        top = os.path.dirname(os.path.dirname(program))
+        made = sorted(os.path.basename(it) for it in glob.glob(f"{glob.escape(top)}/lib/python3*"))
+        python = os.path.basename(os.path.realpath(f"{top}/bin/python3"))
+        if os.path.exists(f"{top}/pyvenv.cfg") and made and python not in made:
+            return Advice(
+                f"{top} was made by {', '.join(made)}, and its Python is {python} now: as its "
+                f"owner, {python} -m venv --clear {top}, and install what the site needs anew"
+            )
+    return Advice(
+        "install what has it for the Python of the service, as the owner of that environment; "
+        "where it is the site's own, correct its name or WorkingDirectory="
+    )
+
+
+def _pidfile(unit: Unit | None, found: re.Match[str]) -> Fix:
+    # The directory of a name alone is made by systemd at each start
+    name = found["path"].removeprefix("/run/").removeprefix("/var/run/")
+    if unit and name != found["path"] and re.fullmatch(r"[\w.-]+", name):
+        return Lines(unit.name, "Service", (f"RuntimeDirectory={name}",))
+    return Advice(f"make {found['path']} for the service's user, or take --pid out")
+
+
+def _denied(unit: Unit | None, found: re.Match[str]) -> Fix:
+    user = common.user(unit) if unit else "the service's user"
+    return Advice(
+        f"let {user} have {found['path']} (chown {user} {found['path']}), or let the application "
+        "write elsewhere: StateDirectory=, LogsDirectory=, or standard error for a log"
+    )
+
+
+def _row(pattern: str, make: _Make) -> Row:
+    return Row(re.compile(pattern), make)
+
+
+TABLE: tuple[Row, ...] = (
+    _row(r"[Nn]o module (?:named )?|Could not import module|module not found", _module),
+    _row(
+        r"has no attribute|Failed to find attribute|application not found",
+        _say("correct the name of the application in ExecStart=: MODULE:NAME"),
+    ),
+    _row(
+        r"^KeyError: '[A-Z][A-Z0-9_]+'.*environ",
+        _say("set the variable: Environment= or EnvironmentFile= in the service"),
+    ),
+    _row(
+        # pwd, libpq, getpass
+        r"uid not found|user with ID \d+ does not exist|No username set",
+        _say("a dynamic user has a name only where libnss-systemd is installed: apt-get install "
+             "libnss-systemd, or User= with an account of its own (SDA129)"),
+    ),
+    _row(
+        r"Listen queue size is greater than the system max net\.core\.somaxconn \((?P<most>\d+)\)",
+        _say("listen = {most} at most in uWSGI's configuration, or --listen in ExecStart= of "
+             "{unit}; or a larger net.core.somaxconn (sysctl.d(5))"),
+    ),
+    _row(
+        r"Already running on PID \d+ \(or pid file '(?P<path>/[^']+)' is stale\)",
+        lambda unit, found: Command(("rm", found["path"])),
+    ),
+    _row(
+        # Twisted's, beside a unix socket (daphne): it names a process by its number alone
+        r"Couldn't listen on any:b?'(?P<path>/[^']+)': Cannot acquire lock",
+        lambda unit, found: Command(("rm", f"{found['path']}.lock")),
+    ),
+    _row(r"(?P<path>/\S+) doesn't exist\. Can't create pidfile", _pidfile),
+    _row(
+        r"\[Errno 98\] Address already in use.*\((?P<file>/[^,]+), line (?P<line>\d+): ",
+        _say("the application starts a server of its own where it is imported: in {file}, line "
+             '{line}, let it do so under if __name__ == "__main__": only'),
+    ),
+    _row(
+        r"\[Errno 2\] No such file or directory: '(?P<name>[\w.+-]+)'",
+        _program,
+    ),
+    _row(r"PermissionError: \[Errno 13\] Permission denied: '(?P<path>/[^']+)'", _denied),
+)  # fmt: skip
+"""The first row that fits and makes a fix is the one."""
+
+
+def fix(reason: str, unit: Unit | None = None) -> Fix | None:
+    """Return what to do about a reason, where its words are known.
+
+    unit: the service that it is the reason of, for what its lines say.
+    """
+    for row in TABLE:
+        if (found := row.pattern.search(reason)) and (made := row.make(unit, found)):
+            return made
+    return None

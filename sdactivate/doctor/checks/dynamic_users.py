@@ -1,0 +1,150 @@
+"""Checks on dynamic users: their names, their groups, and what they are to write.
+
+DynamicUser= gives a service a user for as long as it runs (systemd.exec(5)). Its number is one of
+61184 to 65519, and another service may be given the same one later. So there is no such user or
+group before the service starts; it has a name only where NSS asks systemd for it (nss-systemd(8));
+and nothing is its own for good but the directories that systemd hands over to it at each start.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from sdactivate.access import words
+from sdactivate.access.permissions import SEARCH, WRITE
+from sdactivate.doctor.checks import common, reach
+from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit, Lines, restart
+from sdactivate.doctor.host_state import HostState
+from sdactivate.systemd.unitfile import Unit, split
+
+NUMBERS = range(61184, 65520)
+"""The numbers of dynamic users: UIDS.md of systemd, "Special Distributions UID ranges"."""
+_LIBRARIES = ("usr/lib*/libnss_systemd.so.2", "usr/lib*/*/libnss_systemd.so.2")
+# What is logged by what has no name: Python's pwd, coreutils, OpenSSH, libpq
+_NAMELESS = re.compile(
+    r"uid not found: (\d+)|cannot find name for user ID (\d+)|No user exists for uid (\d+)|"
+    r"local user with ID (\d+) does not exist"
+)
+_MOST_FILES = 200
+"""So many files below a directory are looked at: whether the service can write any of them."""
+
+
+def group_not_there(case: Case) -> Iterator[Hit]:
+    for service in common.services(case.service):
+        if not common.is_dynamic(service):
+            continue
+        user = common.user(service)
+        for socket in case.sockets:
+            entry = socket.entry("SocketGroup")
+            if entry is None or not common.paths(socket):
+                continue
+            if common.resolve(entry.value, socket) == user:
+                yield Hit(
+                    entry,
+                    f"{user} is the group of a dynamic user, which doesn't exist yet when the "
+                    f"socket is made; and with a group of that name {service.name} fails instead",
+                    Lines(socket.name, "Socket", (f"SocketGroup={common.front_group(case)}",)),
+                )
+
+
+def without_name(case: Case) -> Iterator[Hit]:
+    host = case.running
+    for service in common.services(case.service):
+        if not common.is_dynamic(service) or "@." in service.name:
+            continue
+        said = [line for line in host.said(service.name) if _number(line) in NUMBERS]
+        if said:
+            times = f"{len(said)} times" if len(said) > 1 else "once"
+            yield Hit(
+                service.name,
+                f"{service.name} runs as a dynamic user, which has no name on this host, and has "
+                f"asked for it {times} in the last hour. The last: {said[-1].strip()}",
+                named(),
+                then=str(restart(service.name)),
+            )
+
+
+def _number(line: str) -> int:
+    found = _NAMELESS.search(line)
+    return int(next(filter(None, found.groups()))) if found else -1
+
+
+def named(root: Path = Path("/")) -> Fix:
+    """Return what gives dynamic users a name on the system below `root`: nsswitch.conf(5)."""
+    if not any(found for pattern in _LIBRARIES for found in root.glob(pattern)):
+        return Command(("apt-get", "install", "libnss-systemd"))
+    try:
+        text = (root / "etc/nsswitch.conf").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    lines = re.findall(r"^(?:passwd|group):.*$", text, re.MULTILINE)
+    if len(lines) == 2 and not any("systemd" in line.split() for line in lines):
+        argv = ("sed", "-i", "-E", "s/^(passwd|group):.*/& systemd/", "/etc/nsswitch.conf")
+        return Command(argv)
+    return Advice(
+        "let /etc/nsswitch.conf have systemd in its lines of passwd: and group:, or give the "
+        "service a fixed user (User=, DynamicUser=no)"
+    )
+
+
+def writes_elsewhere(case: Case) -> Iterator[Hit]:
+    host = case.running
+    for service in common.services(case.service):
+        if not common.is_dynamic(service) or "@." in service.name:
+            continue
+        own = reach.own_directories(service)
+        for entry in service.entries_of("ReadWritePaths"):
+            for word in split(entry.value):
+                path = common.resolve(word.lstrip("-+"), service)
+                if common.under(path, *own) or not os.path.isdir(path):
+                    continue
+                if because := _not_its_own(host, service, path):
+                    yield Hit(entry, because, _elsewhere(service, path), path=path)
+
+
+def _not_its_own(host: HostState, service: Unit, path: str) -> str:
+    """Why a directory is not for a dynamic user to write; "" where it is, or nobody can tell."""
+    verdict = reach.refusal(host, service, path, WRITE | SEARCH)
+    try:
+        owner = os.stat(path).st_uid
+    except OSError:
+        return ""
+    if owner in NUMBERS:
+        if verdict is None and any(service.words("SupplementaryGroups")):
+            return ""  # by a group, whoever the owner was
+        return (
+            f"{path} belongs to a dynamic user ({owner}): {service.name} is given that number no "
+            "longer than it runs, and another service may be given it next"
+        )
+    if verdict is None or _main_is_unknown(host, service) or _writes_below(host, service, path):
+        return ""
+    return f"{common.user(service)} can't write to {path}: {words.because(verdict)}"
+
+
+def _main_is_unknown(host: HostState, service: Unit) -> bool:
+    """Whether its groups aren't known: those of a process are, and of one that has none."""
+    runs = host.property(service.name, "ActiveState") == "active"
+    return not runs and bool(service.words("SupplementaryGroups"))
+
+
+def _writes_below(host: HostState, service: Unit, path: str) -> bool:
+    """Whether something in a directory is the service's to write, as far as it is looked at."""
+    looked = 0
+    for directory, _, files in os.walk(path):
+        for place in (directory, *(os.path.join(directory, name) for name in files)):
+            looked += 1
+            if looked > _MOST_FILES:
+                return True  # nobody can tell
+            if place != path and reach.refusal(host, service, place, WRITE) is None:
+                return True
+    return False
+
+
+def _elsewhere(service: Unit, path: str) -> Fix:
+    name = service.prefix
+    return Advice(
+        f"move what is in {path} to the directory that systemd keeps for the service "
+        f"(StateDirectory={name} is /var/lib/{name}); or let a group write to it that the service "
+        "is in (chgrp, chmod g+ws, SupplementaryGroups=); or give the service a fixed user"
+    )

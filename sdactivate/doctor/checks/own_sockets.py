@@ -1,0 +1,84 @@
+"""What lets a front in to a socket that the service makes itself: the server's own options.
+
+systemd has no say in such a socket. Its mode comes from the server, or from the umask of the
+process; its group is that of the process; where it lies, the server's configuration says.
+"""
+
+from collections.abc import Mapping
+
+from sdactivate.access import words
+from sdactivate.access.permissions import SEARCH, Verdict
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.doors import Door
+from sdactivate.doctor.finding import Advice, Command, Fix, Lines
+from sdactivate.doctor.host_state import InstalledFront
+from sdactivate.doctor.private import grant
+from sdactivate.systemd.unitfile import Unit
+
+MODES: Mapping[str, str] = {
+    "gunicorn": "--umask 007 in ExecStart= of {}",
+    "uwsgi": "chmod-socket = 660 in its configuration, or --chmod-socket=660 in ExecStart= of {}",
+    "waitress": "--unix-socket-perms=660 in ExecStart= of {}",
+}
+"""Servers that set the mode of their socket, whatever the umask is, and how. Measured."""
+BINDS: Mapping[str, str] = {
+    "gunicorn": "--bind unix:{}",
+    "uwsgi": "socket = {}",
+    "uvicorn": "--uds {}",
+    "hypercorn": "--bind unix:{}",
+    "daphne": "-u {}",
+    "waitress": "--unix-socket={}",
+}
+NOT_TO_JOIN = ("root", "nogroup", "nobody")
+"""Groups that no front should join."""
+_WRITE_OF_GROUP = 0o020
+
+
+def opens(service: Unit, door: Door, installed: InstalledFront, verdict: Verdict) -> Fix:
+    """Return what lets a front in to a service's own socket, where `verdict` keeps it out."""
+    node = verdict.node
+    assert node is not None
+    if node.kind == "directory":
+        for made in common.runtime_directories(service):
+            if node.path == made:
+                return Lines(service.name, "Service", ("RuntimeDirectoryMode=0755",))
+        has = words.bits(verdict.has | SEARCH).replace("-", "")
+        by_class = {
+            "owner": ("chmod", "u+x"),
+            "user": ("setfacl", "-m", f"u:{installed.user}:{has}"),
+        }
+        give = by_class.get(verdict.by, ("setfacl", "-m", f"g:{installed.group}:x"))
+        return grant(give, node.path, f"{node.path} is private: {elsewhere(service, door)}")
+    group = words.group(node.gid)
+    if verdict.by == "others" and node.mode & _WRITE_OF_GROUP:
+        if group not in NOT_TO_JOIN and not installed.front.drops_groups:
+            return Command(("usermod", "-aG", group, installed.user))
+        return Lines(service.name, "Service", (f"Group={installed.group}",))
+    is_in = verdict.by == "group"
+    given = () if is_in else (f"Group={installed.group}",)
+    if option := MODES.get(common.server(service)):
+        more = "" if is_in else f", and Group={installed.group} in [Service]"
+        return Advice(f"{option.format(service.name)}{more}; then systemctl restart {service.name}")
+    return Lines(service.name, "Service", (*given, "UMask=0007"))
+
+
+def elsewhere(service: Unit, door: Door) -> str:
+    """Return where a service's own socket should lie instead, and what has to say so."""
+    asker = door.askers[0]
+    chroot = asker.installed.packaging.chroot
+    inside = f"/{service.prefix}/web.sock"
+    path = f"{chroot}{inside}" if chroot else f"/run/{service.prefix}/web.sock"
+    bind = BINDS.get(common.server(service), "the path {}").format(path)
+    made = (
+        f"install -d -o {common.user(service)} {chroot}/{service.prefix}, let {service.name} make "
+        f"its socket there ({bind})"
+        if chroot
+        else f"let {service.name} make its socket in a directory of its own "
+        f"(RuntimeDirectory={service.prefix} in [Service], and {bind})"
+    )
+    front, packaging = asker.installed.front, asker.installed.packaging
+    return (
+        f"{made}, write {inside if chroot else path} in {asker.upstream.file}, line "
+        f"{asker.upstream.line}, then systemctl restart {service.name} and "
+        f"systemctl {front.renew} {packaging.unit}"
+    )

@@ -1,0 +1,181 @@
+"""Checks on the running system: what a server says while it runs, and serves nothing or not all.
+
+systemd calls such a service active, and the front gets errors for answers. A row of `ROWS` knows
+what the server writes then. To add one: the words as the server writes them, what they mean, and
+what to do; a line in tests/doctor/test_served.py with the server's own words.
+"""
+
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from sdactivate.doctor import advice, refusals, uwsgi_options
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.checks.answers import errors
+from sdactivate.doctor.finding import Advice, Case, Fix, Hit
+from sdactivate.doctor.last_start import Line, cause
+from sdactivate.doctor.private import grant
+from sdactivate.systemd.unitfile import Unit
+
+_HTTP = ("21573", "21327", "16709", "21589", "17473")
+"""What the first bytes of GET, POST, HEAD, PUT and DELETE are as the length of a uwsgi packet."""
+
+
+class Row(NamedTuple):
+    """What is said, what it means with the groups of the pattern, and what fixes it."""
+
+    pattern: re.Pattern[str]
+    means: str
+    fix: Callable[[Unit, re.Match[str]], Fix]
+
+
+def _advice(text: str) -> Callable[[Unit, re.Match[str]], Fix]:
+    return lambda unit, found: Advice(text.format(unit=unit.name, **found.groupdict()))
+
+
+def _buffer(unit: Unit, found: re.Match[str]) -> Fix:
+    if found["size"] in _HTTP:
+        return Advice(
+            "let the front speak uwsgi (nginx: include uwsgi_params; uwsgi_pass), or let uWSGI "
+            f"speak HTTP there: http-socket = instead of socket =; then systemctl restart "
+            f"{unit.name}"
+        )
+    return Advice(
+        "buffer-size = 32768 in uWSGI's configuration, or --buffer-size=32768 in ExecStart= of "
+        f"{unit.name}; then systemctl restart {unit.name}"
+    )
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        re.compile(r"invalid request block size: (?P<size>\d+) \(max (?P<most>\d+)\)"),
+        "uWSGI reads at most {most} bytes of a request's header, and got {size}: it answers "
+        "nothing, and the front says 502",
+        _buffer,
+    ),
+    Row(
+        re.compile(r"uWSGI listen queue of socket .* full !!! \((?P<now>\d+)/(?P<most>\d+)\)"),
+        "{now} connections have waited at a queue of {most}: fronts answered 502",
+        _advice("more processes or threads; or listen = 1024 in uWSGI's configuration of {unit}"),
+    ),
+    Row(
+        re.compile(r"\[CRITICAL\] WORKER TIMEOUT \(pid:"),
+        "gunicorn has killed a worker whose request took longer than --timeout (30 s where it "
+        "isn't given): its client got 502",
+        _advice("see what the request waits for; or a longer --timeout in ExecStart= of {unit}"),
+    ),
+    Row(
+        re.compile(r"was sent SIGKILL! Perhaps out of memory\?"),
+        "a worker of gunicorn's was killed, by the kernel for want of memory perhaps",
+        _advice("journalctl -k shows whether it was; then fewer workers, or more memory"),
+    ),
+    Row(
+        re.compile(r"Invalid request from ip=\S*: (?P<what>(?:Request Line|Error: limit).*)"),
+        "gunicorn refuses requests: {what}",
+        _advice("--limit-request-line, --limit-request-field_size in ExecStart= of {unit}"),
+    ),
+)  # fmt: skip
+
+
+def turned_away(case: Case) -> Iterator[Hit]:
+    for service in _running(case):
+        lines = case.running.said(service.name)
+        for row in ROWS:
+            hits = [it for it in map(row.pattern.search, lines) if it]
+            if hits:
+                times = f"{len(hits)} times" if len(hits) > 1 else "once"
+                last = hits[-1]
+                yield Hit(
+                    service.name,
+                    f"{row.means.format(**last.groupdict())} ({times} in the last hour)",
+                    row.fix(service, last),
+                )
+
+
+# -- a server without its application --------------------------------------------------------------
+
+_NO_APPLICATION = re.compile(r"\*\*\* no app loaded\. going in full dynamic mode \*\*\*")
+# Its codes for a worker that could not start, or not load the application: then it ends itself, as
+# soon as its other workers let it
+_ENDING = re.compile(
+    r"\[ERROR\] (?:Shutting down: Master|Worker \(pid:\d+\) exited with code [34])"
+)
+_NOT_STARTED = re.compile(r"\[emperor-tyrant\] invalid permissions for vassal (?P<vassal>\S+)")
+_CURSED = re.compile(r"\[emperor\] curse the uwsgi instance (?P<vassal>\S+)")
+
+
+def without_application(case: Case) -> Iterator[Hit]:
+    for service in _running(case):
+        lines = case.running.said(service.name)
+        if any(map(_NO_APPLICATION.search, lines)):
+            yield _no_application(service, lines)
+        if any(map(_ENDING.search, lines)):
+            why = cause([Line(it) for it in lines])
+            said = why.said if why else ""
+            yield Hit(
+                service.name,
+                f"gunicorn is ending, since no worker of it could load the application: {said}",
+                advice.fix(said, service) or Advice("correct what it says, then start it again"),
+            )
+        yield from _vassals(service, lines)
+
+
+def _no_application(service: Unit, lines: list[str]) -> Hit:
+    why = cause([Line(it) for it in lines if not _NO_APPLICATION.search(it)])
+    said = why.said if why else ""
+    return Hit(
+        service.name,
+        "uWSGI has loaded no application, and runs all the same: every request is answered 500"
+        + (f"; the reason: {said}" if said else ""),
+        advice.fix(said, service)
+        or Advice(
+            f"correct what it says, then systemctl restart {service.name}; with need-app = true "
+            "the start fails instead"
+        ),
+    )
+
+
+def _vassals(service: Unit, lines: list[str]) -> Iterator[Hit]:
+    directory = uwsgi_options.emperor(service)
+    for vassal in dict.fromkeys(it["vassal"] for it in map(_NOT_STARTED.search, lines) if it):
+        path = posixpath.join(directory, vassal)
+        user = uwsgi_options.values_of(path, "uid") if directory else []
+        told = f"chown {path} to the user that its application is to run as"
+        yield Hit(
+            service.name,
+            f"in tyrant mode uWSGI's emperor starts no vassal whose file is root's, and takes the "
+            f"user from that file's owner: {path} is not started",
+            grant(("chown", f"{user[-1]}:"), path, told) if user else Advice(told),
+            then=f"systemctl restart {service.name}",
+        )
+    for vassal in dict.fromkeys(it["vassal"] for it in map(_CURSED.search, lines) if it):
+        why = cause([Line(it) for it in lines])
+        said = f": {why.said}" if why and why.kind else ""
+        yield Hit(
+            service.name,
+            f"uWSGI's emperor ends the vassal {vassal} again and again{said}",
+            (advice.fix(why.said, service) if why else None)
+            or Advice("correct what the vassal says, then touch its file"),
+        )
+
+
+# -- what requests fail of -------------------------------------------------------------------------
+
+
+def lacks(case: Case) -> Iterator[Hit]:
+    for service in _running(case):
+        found: dict[str, Fix] = {}
+        for error in errors(case.running.said(service.name)):
+            if not refusals.refusal(error, service) and (fix := advice.fix(error, service)):
+                found[error] = fix
+        for error, fix in found.items():
+            yield Hit(service.name, f"requests have failed in the last hour: {error}", fix)
+
+
+def _running(case: Case) -> Iterator[Unit]:
+    for service in common.services(case.service):
+        if "@." not in service.name and (
+            case.running.property(service.name, "ActiveState") == "active"
+        ):
+            yield service

@@ -1,0 +1,67 @@
+"""Checks on the running system: files that a front is to serve itself, and may not reach."""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from sdactivate.access import words
+from sdactivate.access.permissions import SEARCH, Verdict, judge
+from sdactivate.access.processes import Process
+from sdactivate.doctor.checks.live_fronts import own_servers
+from sdactivate.doctor.finding import Case, Hit
+from sdactivate.doctor.host_state import HostState, InstalledFront
+from sdactivate.doctor.private import grant
+from sdactivate.errors import Error
+
+_SERVES: Mapping[str, re.Pattern[str]] = {
+    "nginx": re.compile(r"(?:^|[;{])\s*(?:alias|root)\s+[\"']?(/[^;\"'$]+)", re.MULTILINE),
+    "apache": re.compile(r"^\s*(?:Alias\s+\S+|DocumentRoot)\s+\"?(/[^\s\"$]+)", re.MULTILINE),
+    "caddy": re.compile(r"^\s*root\s+(?:\*\s+)?(/[^\s{}]+)", re.MULTILINE),
+}
+"""How a server of each front names a directory of files."""
+
+
+def unreadable(case: Case) -> Iterator[Hit]:
+    for installed, server, unit, _ in own_servers(case):
+        pattern = _SERVES.get(installed.front.name)
+        told: set[str] = set()
+        for found in pattern.finditer(server.text) if pattern else ():
+            path = found[1].strip()
+            verdict = next(
+                filter(None, map(partial(_refusal, case.running, path), installed.workers)), None
+            )
+            if verdict is None or verdict.node is None or verdict.node.path in told:
+                continue
+            told.add(verdict.node.path)
+            line = server.line + server.text.count("\n", 0, found.start(1))
+            yield _unreadable(installed, path, verdict, server.file, line, unit)
+
+
+def _refusal(host: HostState, path: str, process: Process) -> Verdict | None:
+    try:
+        verdict = judge(host.way(path, process.root, SEARCH), process.identity)
+    except (Error, OSError):
+        return None
+    return None if verdict.allowed or verdict.by == "error" else verdict
+
+
+def _unreadable(
+    installed: InstalledFront, path: str, verdict: Verdict, file: str, line: int, unit: str
+) -> Hit:
+    front, packaging, node = installed.front, installed.packaging, verdict.node
+    assert node is not None
+    stands = f"{words.user(node.uid)}:{words.group(node.gid)} {words.mode(node)}"
+    return Hit(
+        packaging.unit,
+        f"{front.title} ({installed.user}) is to serve the files of {path} ({file}, line {line}) "
+        f"and can't reach them: {node.path}: {words.answer(verdict)} ({stands})",
+        grant(
+            ("setfacl", "-m", f"g:{installed.group}:x"),
+            node.path,
+            f"{node.path} is private: let them lie elsewhere, such as /var/www/"
+            f"{unit.rpartition('.')[0]} (Django: STATIC_ROOT, then collectstatic), write that "
+            f"directory in {file}, line {line}, then systemctl {front.renew} {packaging.unit}",
+        ),
+        unit,
+        path=node.path,
+    )

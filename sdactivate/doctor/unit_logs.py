@@ -1,0 +1,177 @@
+"""What units have logged: asked of journalctl(1), for many units in one pass.
+
+A call of journalctl costs some 30 ms, however little it finds, so for hundreds of units one call
+reads what all processes have logged, and the lines are sorted here. It doesn't name the units: the
+journal is then looked through once for each name (500 names: eight times as long). Nor the slices
+that they run in, which journald can't tell of a process that has ended before it looks.
+
+One pass is bounded (`MOST_ENTRIES`), since whoever logs the most decides how long it is. A unit
+that it has told too little of is asked for by itself, as one of a few units is from the start.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from threading import Timer
+from typing import Any
+
+from sdactivate.doctor.last_start import MOST_LINES, Line
+from sdactivate.systemd.journal import matters
+
+MOST_ENTRIES = 100_000
+"""How many entries of the journal one pass looks at: some three seconds."""
+FEW = 8
+"""So many units are asked for one by one."""
+_MOST = 2 * MOST_LINES
+_SECONDS = 30
+_OF_PROCESSES = tuple(f"_TRANSPORT={it}" for it in ("stdout", "journal", "syslog"))
+_FIELDS = "MESSAGE,UNIT,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,_SYSTEMD_UNIT,_PID,_UID,_COMM"
+
+
+def journalctl(*options: str) -> list[str]:
+    """Return the lines that journalctl prints; none where there is no journal, or no answer."""
+    argv = ["journalctl", *options]
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.decode(errors="replace").splitlines()
+
+
+def of_unit(unit: str, since: float = 0) -> list[Line]:
+    """Return the newest lines of one unit, in the order of time.
+
+    since: seconds of the epoch; 0 for all that there is.
+    """
+    # Not by --unit: journald can't tell the unit of a child that has ended before it looks.
+    which = (f"_SYSTEMD_UNIT={unit}", "+", f"UNIT={unit}", "_UID=0")
+    # With --since, --lines are the first ones, unless the order is reversed.
+    return newest_lines(journalctl(*_options(since), f"--lines={_MOST}", *which), _MOST)
+
+
+def of_units(since: Mapping[str, float]) -> dict[str, list[Line]]:
+    """Return the newest lines of many units, in the order of time.
+
+    since: for each unit from when on, in seconds of the epoch. A unit of which not all could be
+    looked at is left out.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {unit: [] for unit in since}
+    options = _options(min(since.values(), default=0))
+    left = MOST_ENTRIES
+    oldest = float("inf")
+    for entry in map(_parsed, _entries(*options, f"--lines={left}", *_OF_PROCESSES)):
+        left -= 1
+        oldest = _when(entry) or oldest
+        for unit in _units(entry):
+            if unit in found and len(found[unit]) < _MOST and oldest >= since[unit]:
+                found[unit].append(entry)
+    whole = left > 0
+    return {
+        unit: _newest(entries, _MOST)
+        for unit, entries in found.items()
+        if whole or len(entries) >= _MOST or oldest < since[unit]
+    }
+
+
+def _options(since: float) -> tuple[str, ...]:
+    begin = (f"--since=@{since:.6f}",) if since else ()
+    return (
+        "--no-pager",
+        "--quiet",
+        "--output=json",
+        f"--output-fields={_FIELDS}",
+        "--reverse",
+        *begin,
+    )
+
+
+def _entries(*options: str) -> Iterator[str]:
+    """The lines that journalctl prints, as they come."""
+    argv = ["journalctl", *options]
+    try:
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # noqa: S603
+    except OSError:
+        return
+    timer = Timer(_SECONDS, process.kill)
+    timer.start()
+    with process:
+        try:
+            assert process.stdout
+            for line in process.stdout:
+                yield line.decode(errors="replace")
+        finally:
+            timer.cancel()
+            process.kill()
+
+
+def _units(entry: Mapping[str, Any]) -> set[str]:
+    """The units that an entry is of: whose process has logged it, or of whom root says it."""
+    named = {entry.get("_SYSTEMD_UNIT")}
+    if entry.get("_UID") == "0":
+        named.add(entry.get("UNIT"))
+    return {it for it in named if isinstance(it, str)}
+
+
+def _when(entry: Mapping[str, Any]) -> float:
+    """When an entry was written, in seconds of the epoch; 0 where it doesn't say."""
+    with suppress(TypeError, ValueError):
+        return int(entry.get("__REALTIME_TIMESTAMP", 0)) / 1e6
+    return 0
+
+
+def newest_lines(entries: Iterable[str], most: int) -> list[Line]:
+    """Return the lines of the journal's entries, which come newest first, in the order of time.
+
+    Where there are more than `most`, the older ones are left out.
+    """
+    return _newest(map(_parsed, entries), most)
+
+
+def _newest(entries: Iterable[Mapping[str, Any]], most: int) -> list[Line]:
+    found: list[Line] = []
+    for entry in entries:
+        found += reversed(_lines(entry))
+        if len(found) >= most:
+            break
+    return found[:most][::-1]
+
+
+def _parsed(written: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(written)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def _is_systemds(entry: Mapping[str, Any]) -> bool:
+    """Whether systemd has logged an entry: PID 1, or its child before it becomes the program.
+
+    UNIT alone says nothing: whoever writes to the journal may send it. The child, which says what
+    failed at which step, has the user and the control group of the service by then. It is known by
+    its name, which systemd puts in parentheses; only a process that gives itself such a name on
+    purpose is taken for it.
+    """
+    if "UNIT" not in entry:
+        return False
+    name = entry.get("_COMM", "()")  # journald can't tell it of one that has ended by then
+    is_child = isinstance(name, str) and name.startswith("(") and name.endswith(")")
+    return entry.get("_PID") == "1" or is_child
+
+
+def _lines(entry: Mapping[str, Any]) -> list[Line]:
+    """The last lines of one entry of the journal (systemd.journal-fields(7)), MOST_LINES at most.
+
+    A message that is no text comes as a list of bytes, one that is too long as nothing.
+    """
+    message = entry.get("MESSAGE")
+    if isinstance(message, list):
+        is_bytes = all(isinstance(it, int) and 0 <= it < 256 for it in message)
+        message = bytes(message).decode(errors="replace") if is_bytes else None
+    start = entry.get("INVOCATION_ID") or entry.get("_SYSTEMD_INVOCATION_ID") or ""
+    if not isinstance(message, str) or not isinstance(start, str):
+        return []
+    by_systemd = _is_systemds(entry)
+    texts = message.splitlines()[-MOST_LINES:]
+    return [Line(it, by_systemd, start) for it in texts if not by_systemd or matters(it)]

@@ -1,0 +1,94 @@
+"""The options that a uWSGI service runs with: those of its command line and of its ini file.
+
+Only what stands there: no placeholders (%n), no includes, no files of another kind.
+"""
+
+import os
+import posixpath
+from collections.abc import Iterator
+
+from sdactivate.doctor.checks import common
+from sdactivate.systemd.unitfile import Unit
+
+_LONG = {"-s": "socket", "-l": "listen", "-p": "processes", "-w": "module"}
+_MOST = 1 << 18  # bytes of a configuration that are read
+
+
+def options(service: Unit) -> list[tuple[str, str]]:
+    """Return each option with its value, in their order; a file's stand where it is named."""
+    found: list[tuple[str, str]] = []
+    for entry in service.entries_of("ExecStart"):
+        words = common.command(entry, service)
+        if common.server_in(words) == "uwsgi":
+            found += _of_words(words[1:])
+    return found
+
+
+def values(service: Unit, *names: str) -> list[str]:
+    """Return the values of the options called so."""
+    return [value for name, value in options(service) if name in names]
+
+
+def values_of(path: str, *names: str) -> list[str]:
+    """Return the values of the options called so in an ini file."""
+    return [value for name, value in of_file(path) if name in names]
+
+
+def _of_words(words: list[str]) -> Iterator[tuple[str, str]]:
+    place = 0
+    while place < len(words):
+        word, after = words[place], (words[place + 1 :] or [""])[0]
+        name, equals, value = word.partition("=")
+        place += 1
+        if not word.startswith("-"):
+            if word.endswith(".ini"):
+                yield from of_file(word)
+            continue
+        name = _LONG.get(name, name.lstrip("-"))
+        if not equals and not after.startswith("-"):
+            value = after
+            place += 1
+        if name == "ini":
+            yield from of_file(value)
+        yield name, value
+
+
+def of_file(path: str) -> Iterator[tuple[str, str]]:
+    """Yield the options of an ini file's section [uwsgi]; none where it can't be read."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            text = file.read(_MOST).decode(errors="replace")
+    except (OSError, ValueError):
+        return
+    section = ""
+    for line in text.splitlines():
+        bare = line.strip()
+        if bare.startswith("["):
+            section = bare.strip("[]")
+        elif section == "uwsgi" and "=" in bare and not bare.startswith(("#", ";")):
+            name, _, value = bare.partition("=")
+            yield name.strip().replace("_", "-"), value.strip()
+
+
+def protocols(service: Unit) -> tuple[str, ...]:
+    """Return what it speaks, by its options: http, uwsgi, fastcgi, scgi; () where they don't say.
+
+    uwsgi where nothing else is said: of `socket`, and of a socket that it inherits.
+    """
+    found: dict[str, None] = {}
+    for name, value in options(service):
+        if name in ("http", "http-socket"):
+            found["http"] = None
+        elif name in ("fastcgi-socket", "scgi-socket", "uwsgi-socket"):
+            found[name.removesuffix("-socket")] = None
+        elif name == "protocol":
+            return (value,)
+        elif name == "socket":
+            found["uwsgi"] = None
+    return tuple(found) or ("uwsgi",)
+
+
+def emperor(service: Unit) -> str:
+    """Return the directory in which its emperor looks for vassals, "" where it is none."""
+    found = values(service, "emperor")
+    return posixpath.normpath(found[-1]) if found and found[-1].startswith("/") else ""

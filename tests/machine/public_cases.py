@@ -1,0 +1,1956 @@
+"""Deployments that others wrote, in our own words: docs/public-cases.md has their sources.
+
+A case is files and shell. Its files are written, SETUP and `setup` are run, and a client asks.
+BIN stands for the directory of the servers, UNITS for that of units. Lines of units are as long as they are.
+"""
+
+# ruff: noqa: E501
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+BIN = "/opt/sdactivate/bin"
+UNITS = "/etc/systemd/system"
+
+EACH_TIME = (
+    *("B05", "B08", "B09", "B10", "B17", "B18", "B24"),
+    *("W04", "W12", "W19", "W27"),
+)
+"""Those that the tests run each time: one of each rule that is not broken elsewhere, one of a
+service's own socket, and what is nearest to them and works."""
+
+WSGI = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"served\\n"]
+"""
+ASGI = """
+async def application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    headers = [(b"content-type", b"text/plain")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"served\\n"})
+"""
+
+
+class Case(NamedTuple):
+    """A deployment: what the doctor is asked about, what is written, and what is run."""
+
+    id: str
+    name: str
+    files: Mapping[str, str]
+    setup: str = ""
+    """Run with the files in place: accounts, owners; then what starts it all."""
+    front: str = "nginx"
+    """The unit of the front without its suffix."""
+    url: str = "http://localhost/"
+    headers: tuple[str, ...] = ()
+    answer: str = "200"
+    """The status that a client gets, or "000" where there is no answer within five seconds."""
+    until: str = ""
+    """Shell that ends with 0 once all is as broken as it gets; a service that fails has failed."""
+    finds: str = ""
+    """The rule of the first finding, "" where it depends on the moment."""
+    says: str = ""
+    """A part of what it says."""
+    fix: str = ""
+    """A part of the fix that it gives."""
+    done: str = ""
+    """Shell that does what the fix says, where it is not a command or lines for a unit."""
+
+
+def nginx(passes: str, more: str = "", at: str = "/etc/nginx/sites-enabled/site") -> dict[str, str]:
+    """nginx's part: one server, which passes everything on."""
+    text = f"""
+server {{
+    listen 80;
+    server_name localhost;
+    {more}
+    location / {{
+        {passes}
+    }}
+}}
+"""
+    return {at: text}
+
+
+def proxy(path: str, more: str = "", name: str = "site") -> dict[str, str]:
+    """nginx's part for a server that speaks HTTP, with Debian's own parameters."""
+    passes = f"include proxy_params;\n        proxy_pass http://{path};"
+    return nginx(passes, more, f"/etc/nginx/sites-enabled/{name}")
+
+
+def unit(name: str, text: str) -> dict[str, str]:
+    """A unit, with a description and a place in the boot."""
+    kind = "sockets" if name.endswith(".socket") else "multi-user"
+    install = f"[Install]\nWantedBy={kind}.target\n"
+    return {f"{UNITS}/{name}": f"[Unit]\nDescription={name}\n{text.strip()}\n\n{install}"}
+
+
+BROKEN: tuple[Case, ...] = (
+    Case(
+        "B01",
+        "shelf",
+        unit("shelf.socket", "[Socket]\nListenStream=/run/shelf/web.sock")
+        | unit(
+            "shelf.service",
+            f"""
+Requires=shelf.socket
+After=network.target
+[Service]
+PIDFile=/run/shelf/pid
+User=shelf
+Group=shelf
+RuntimeDirectory=shelf
+WorkingDirectory=/srv/shelf
+ExecStart={BIN}/gunicorn --pid /run/shelf/pid --bind unix:/run/shelf/web.sock web
+ExecReload=/bin/kill -s HUP $MAINPID
+PrivateTmp=true
+""",
+        )
+        | {"/srv/shelf/web.py": WSGI}
+        | proxy("unix:/run/shelf/web.sock"),
+        """
+useradd --system shelf
+systemctl start shelf.socket nginx
+curl -s --retry 5 http://localhost/ >/dev/null
+systemctl restart shelf.service
+""",
+        answer="502",
+        finds="SDA009",
+        says="removes /run/shelf when the service stops",
+        fix="ListenStream=/run/shelf.sock",
+        done=f"""
+sed -i s,/run/shelf/web.sock,/run/shelf.sock, {UNITS}/shelf.* /etc/nginx/sites-enabled/site
+systemctl daemon-reload
+systemctl stop shelf.service
+systemctl restart shelf.socket
+systemctl reload nginx
+curl -s http://localhost/ >/dev/null
+systemctl restart shelf.service
+""",
+    ),
+    Case(
+        "B02",
+        "quay",
+        unit("quay.socket", "[Socket]\nListenStream=/run/quay.sock")
+        | unit(
+            "quay.service",
+            f"""
+[Service]
+Type=forking
+PIDFile=/srv/quay/run/pid
+User=quay
+WorkingDirectory=/srv/quay
+ExecStart={BIN}/gunicorn --daemon -p /srv/quay/run/pid web
+""",
+        )
+        | {"/srv/quay/web.py": WSGI}
+        | proxy("unix:/run/quay.sock"),
+        """
+useradd --system quay
+install -d -o quay /srv/quay/run
+systemctl start quay.socket nginx
+""",
+        answer="000",
+        finds="SDA019",
+        says="--daemon lets the server fork",
+        fix="take --daemon out",
+        done=f"""
+sed -i 's/--daemon//; s/Type=forking/Type=notify/; /PIDFile/d' {UNITS}/quay.service
+systemctl daemon-reload
+systemctl stop quay.socket quay.service
+systemctl start quay.socket
+""",
+    ),
+    Case(
+        "B03",
+        "uwsgi-app@wiki",
+        {
+            f"{UNITS}/uwsgi-app@.socket": """[Unit]
+Description=Socket for uWSGI app %i
+
+[Socket]
+ListenStream=/run/uwsgi/%i.socket
+SocketGroup=www-data
+SocketMode=0660
+
+[Install]
+WantedBy=sockets.target
+""",
+            f"{UNITS}/uwsgi-app@.service": f"""[Unit]
+Description=%i uWSGI app
+
+[Service]
+ExecStart={BIN}/uwsgi --ini /etc/uwsgi/apps-available/%i.ini --socket /var/run/uwsgi/%i.socket
+User=%i
+Group=www-data
+KillSignal=SIGQUIT
+Type=notify
+NotifyAccess=all
+""",
+            "/etc/uwsgi/apps-available/wiki.ini": """[uwsgi]
+chdir = /srv/wiki
+module = web
+master = true
+processes = 2
+""",
+            "/srv/wiki/web.py": WSGI,
+        }
+        | nginx("include uwsgi_params; uwsgi_pass unix:/run/uwsgi/wiki.socket;"),
+        "useradd --system wiki; systemctl start uwsgi-app@wiki.socket nginx",
+        answer="502",
+        finds="SDA027",
+        says="takes /var/run/uwsgi/wiki.socket for another socket",
+        fix="take /var/run/uwsgi/wiki.socket and its option out",
+        done=f"""
+sed -i 's,--socket /var/run/uwsgi/%i.socket,,' {UNITS}/uwsgi-app@.service
+systemctl daemon-reload
+systemctl reset-failed
+systemctl restart uwsgi-app@wiki.socket
+""",
+    ),
+    Case(
+        "B04",
+        "lists",
+        unit(
+            "lists.service",
+            f"""
+[Service]
+User=lists
+Group=lists
+ExecStart={BIN}/uwsgi --ini /etc/lists.ini
+KillSignal=SIGQUIT
+Type=notify
+""",
+        )
+        | {
+            "/etc/lists.ini": """[uwsgi]
+chdir = /srv/lists
+module = web
+master = true
+socket = /tmp/lists.sock
+chmod-socket = 666
+vacuum = true
+""",
+            "/srv/lists/web.py": WSGI,
+            "/etc/apache2/sites-enabled/lists.conf": """
+<VirtualHost *:80>
+    ServerName localhost
+    ProxyPass / unix:/tmp/lists.sock|uwsgi://lists/
+</VirtualHost>
+""",
+        },
+        """
+useradd --system lists
+a2enmod -q proxy proxy_uwsgi >/dev/null
+rm -f /etc/apache2/sites-enabled/000-default.conf
+systemctl start lists apache2
+""",
+        front="apache2",
+        answer="503",
+        finds="SDA106",
+        says="they have a file system of their own (PrivateTmp=",
+        fix="RuntimeDirectory=lists in [Service], and socket = /run/lists/web.sock",
+        done=f"""
+sed -i '/^User=/i RuntimeDirectory=lists' {UNITS}/lists.service
+sed -i s,/tmp/lists.sock,/run/lists/web.sock, /etc/lists.ini /etc/apache2/sites-enabled/lists.conf
+systemctl daemon-reload
+systemctl restart lists.service
+systemctl reload apache2.service
+""",
+    ),
+    Case(
+        "B05",
+        "mirror",
+        unit(
+            "mirror.service",
+            f"""
+[Service]
+User=mirror
+RuntimeDirectory=mirror
+WorkingDirectory=/srv/mirror
+ExecStart={BIN}/waitress-serve --unix-socket=/run/mirror/web.sock web:application
+Restart=on-failure
+""",
+        )
+        | {"/srv/mirror/web.py": WSGI}
+        | proxy("unix:/run/mirror/web.sock"),
+        "useradd --system mirror; systemctl start mirror nginx",
+        answer="502",
+        finds="SDA102",
+        says="others have ---, needs w (mirror:mirror rw-------)",
+        fix="--unix-socket-perms=660 in ExecStart= of mirror.service, and Group=www-data",
+        done=f"""
+sed -i 's/--unix-socket=/--unix-socket-perms=660 &/; /^User=/a Group=www-data' {UNITS}/mirror.service
+systemctl daemon-reload
+systemctl restart mirror.service
+""",
+    ),
+    Case(
+        "B06",
+        "paste",
+        unit(
+            "paste.service",
+            f"""
+After=network.target
+[Service]
+User=paste
+Group=paste
+WorkingDirectory=/home/paste
+ExecStart={BIN}/gunicorn --workers 2 --bind unix:/home/paste/gunicorn.sock web
+""",
+        )
+        | {"/home/paste/web.py": WSGI}
+        | proxy("unix:/home/paste/gunicorn.sock"),
+        """
+useradd --home-dir /home/paste paste
+chown -R paste: /home/paste
+chmod 750 /home/paste
+systemctl start paste nginx
+""",
+        answer="502",
+        finds="SDA102",
+        says="/home/paste: others have ---, needs x",
+        fix="let paste.service make its socket in a directory of its own",
+        done=f"""
+sed -i 's,unix:/home/paste/gunicorn.sock,unix:/run/paste/web.sock,' {UNITS}/paste.service /etc/nginx/sites-enabled/site
+sed -i '/^User=/i RuntimeDirectory=paste' {UNITS}/paste.service
+systemctl daemon-reload
+systemctl restart paste.service
+systemctl reload nginx.service
+""",
+    ),
+    Case(
+        "B07",
+        "ticker",
+        unit(
+            "ticker.service",
+            f"""
+[Service]
+User=ticker
+WorkingDirectory=/srv/ticker
+ExecStart={BIN}/gunicorn --bind unix:/tmp/ticker.sock web
+""",
+        )
+        | {
+            "/srv/ticker/web.py": WSGI,
+            "/etc/haproxy/haproxy.cfg": """
+global
+    log /dev/log local0
+    chroot /var/lib/haproxy
+    user haproxy
+    group haproxy
+    daemon
+
+defaults
+    mode http
+    log global
+    option httplog
+    timeout connect 3s
+    timeout client 30s
+    timeout server 30s
+
+frontend web
+    bind *:80
+    default_backend ticker
+
+backend ticker
+    server ticker1 unix@/tmp/ticker.sock
+""",
+        },
+        "useradd --system ticker; systemctl start ticker haproxy",
+        front="haproxy",
+        answer="503",
+        finds="SDA106",
+        says="their root is /var/lib/haproxy",
+        fix="install -d -o ticker /var/lib/haproxy/ticker, let ticker.service make its socket there",
+        done=f"""
+install -d -o ticker /var/lib/haproxy/ticker
+sed -i s,unix:/tmp/ticker.sock,unix:/var/lib/haproxy/ticker/web.sock, {UNITS}/ticker.service
+sed -i s,unix@/tmp/ticker.sock,unix@/ticker/web.sock, /etc/haproxy/haproxy.cfg
+systemctl daemon-reload
+systemctl restart ticker.service
+systemctl reload haproxy.service
+""",
+    ),
+    Case(
+        "B08",
+        "board",
+        unit(
+            "board.service",
+            f"""
+[Service]
+User=board
+Group=www-data
+RuntimeDirectory=board
+WorkingDirectory=/srv/board
+ExecStart={BIN}/daphne -u /run/board/daphne.sock web:application
+Restart=always
+""",
+        )
+        | {"/srv/board/web.py": ASGI}
+        | nginx("include uwsgi_params; uwsgi_pass unix:/run/board/daphne.sock;"),
+        "useradd --system board; systemctl start board nginx",
+        answer="502",
+        until="ss -xl state listening | grep -q /run/board/daphne.sock",
+        finds="SDA140",
+        says="nginx speaks uwsgi to /run/board/daphne.sock",
+        fix="write proxy_pass http://unix:/run/board/daphne.sock",
+        done="""
+sed -i 's,include uwsgi_params; uwsgi_pass ,include proxy_params; proxy_pass http://,' /etc/nginx/sites-enabled/site
+systemctl reload nginx.service
+""",
+    ),
+    Case(
+        "B09",
+        "jobs",
+        unit(
+            "jobs.service",
+            f"""
+[Service]
+User=jobs
+Group=www-data
+RuntimeDirectory=jobs
+ExecStart={BIN}/uwsgi --ini /srv/jobs/server.ini
+Type=notify
+KillSignal=SIGQUIT
+""",
+        )
+        | {
+            "/srv/jobs/server.ini": """[uwsgi]
+chdir = /srv/jobs
+module = web
+master = true
+processes = 2
+socket = /run/jobs/web.sock
+chmod-socket = 660
+""",
+            "/srv/jobs/web.py": WSGI,
+        }
+        | nginx("include uwsgi_params; uwsgi_pass unix:/run/jobs/web.sock;"),
+        "useradd --system jobs; systemctl start jobs nginx",
+        headers=("Cookie: session=" + 6000 * "x",),
+        answer="502",
+        finds="SDA142",
+        says="at most 4096 bytes of a request's header",
+        fix="buffer-size = 32768",
+        done="""
+echo buffer-size = 32768 >>/srv/jobs/server.ini
+systemctl restart jobs.service
+""",
+    ),
+    Case(
+        "B10",
+        "wall",
+        unit(
+            "wall.service",
+            f"""
+[Service]
+User=wall
+Group=www-data
+RuntimeDirectory=wall
+ExecStart={BIN}/uwsgi --ini /srv/wall/wall.ini
+KillSignal=SIGQUIT
+Restart=always
+""",
+        )
+        | {
+            "/srv/wall/wall.ini": """[uwsgi]
+chdir = /srv/wall
+wsgi-file = web.py
+master = true
+processes = 2
+socket = /run/wall/web.sock
+chmod-socket = 660
+""",
+            "/srv/wall/web.py": f"log = open('/var/log/wall.log', 'a')\n{WSGI}",
+        }
+        | nginx("include uwsgi_params; uwsgi_pass unix:/run/wall/web.sock;"),
+        """
+useradd --system wall
+touch /var/log/wall.log
+systemctl start wall nginx
+""",
+        answer="500",
+        finds="SDA141",
+        says="Permission denied: '/var/log/wall.log'",
+        fix="chown wall /var/log/wall.log",
+        done="""
+chown wall /var/log/wall.log
+systemctl restart wall.service
+""",
+    ),
+    Case(
+        "B11",
+        "hello",
+        unit(
+            "hello.service",
+            f"""
+[Service]
+User=hello
+Group=www-data
+RuntimeDirectory=hello
+WorkingDirectory=/srv/hello
+ExecStart={BIN}/gunicorn --workers 3 --bind unix:/run/hello/web.sock -m 007 wsgi:application
+""",
+        )
+        | {
+            "/srv/hello/wsgi.py": "from project import application\n",
+            "/srv/hello/project.py": f"""from wsgiref.simple_server import make_server
+
+{WSGI}
+
+make_server("127.0.0.1", 5000, application).serve_forever()
+""",
+        }
+        | proxy("unix:/run/hello/web.sock"),
+        "useradd --system hello; systemctl start hello nginx",
+        answer="502",
+        until="journalctl -u hello | grep -q 'exited with code 3'",
+        # SDA141 while gunicorn ends, SDA110 once it has
+        says="Address already in use (/srv/hello/project.py, line 9",
+        fix='under if __name__ == "__main__"',
+        done="""
+sed -i 's/^make_server/if __name__ == "__main__": &/' /srv/hello/project.py
+systemctl restart hello.service
+""",
+    ),
+    Case(
+        "B12",
+        "bench",
+        unit(
+            "bench.service",
+            f"""
+[Service]
+User=bench
+ExecStart={BIN}/uwsgi --master --listen 20000 -s 127.0.0.1:8080 --chdir /srv/bench -w web
+""",
+        )
+        | {"/srv/bench/web.py": WSGI}
+        | nginx("include uwsgi_params; uwsgi_pass 127.0.0.1:8080;"),
+        "useradd --system bench; systemctl start bench nginx",
+        answer="502",
+        finds="SDA110",
+        says="Listen queue size is greater than the system max",
+        fix="listen = 4096 at most",
+        done=f"""
+sed -i 's/--listen 20000/--listen 4096/' {UNITS}/bench.service
+systemctl daemon-reload
+systemctl restart bench.service
+""",
+    ),
+    Case(
+        "B13",
+        "ledger",
+        unit(
+            "ledger.service",
+            f"""
+[Service]
+User=ledger
+Group=www-data
+RuntimeDirectory=ledger
+WorkingDirectory=/srv/ledger
+ExecStart={BIN}/gunicorn --pid /srv/ledger/run/ledger.pid --bind unix:/run/ledger/web.sock web
+""",
+        )
+        | {"/srv/ledger/web.py": WSGI, "/srv/ledger/run/ledger.pid": "1\n"}
+        | proxy("unix:/run/ledger/web.sock"),
+        """
+useradd --system ledger
+chown -R ledger: /srv/ledger/run
+systemctl start ledger nginx
+""",
+        answer="502",
+        finds="SDA110",
+        says="pid file '/srv/ledger/run/ledger.pid' is stale",
+        fix="rm /srv/ledger/run/ledger.pid",
+        done="""
+rm /srv/ledger/run/ledger.pid
+systemctl restart ledger.service
+""",
+    ),
+    Case(
+        "B14",
+        "radio",
+        unit(
+            "radio.service",
+            """
+[Service]
+User=radio
+Group=www-data
+WorkingDirectory=/srv/radio
+ExecStart=gunicorn --bind 127.0.0.1:8000 web:application
+""",
+        )
+        | {"/srv/radio/web.py": WSGI}
+        | proxy("127.0.0.1:8000"),
+        f"""
+useradd --system radio
+mkdir /srv/radio/venv && ln -s {BIN} /srv/radio/venv/bin
+systemctl start radio || true
+systemctl start nginx
+""",
+        answer="502",
+        finds="SDA110",
+        says="gunicorn: No such file or directory (ExecStart=gunicorn",
+        fix="correct the path",
+        done=f"""
+sed -i s,=gunicorn,=/srv/radio/venv/bin/gunicorn, {UNITS}/radio.service
+systemctl daemon-reload
+systemctl restart radio.service
+""",
+    ),
+    Case(
+        "B15",
+        "panel-web",
+        unit(
+            "panel-web.service",
+            f"""
+[Service]
+Type=simple
+User=panel
+Group=panel
+WorkingDirectory=/opt/panel
+ExecStart={BIN}/gunicorn --bind 127.0.0.1:8000 web -w 3 --timeout=120 --log-level=error
+Restart=on-failure
+RestartSec=5
+""",
+        )
+        | {"/opt/panel/web.py": WSGI}
+        | proxy("127.0.0.1:8000"),
+        "systemctl start panel-web nginx || true",
+        answer="502",
+        until="journalctl -u panel-web | grep -q 'Failed with result'",
+        finds="SDA110",
+        says="User= names none",
+        fix="make the user (useradd --system NAME)",
+        done="""
+useradd --system panel
+systemctl restart panel-web.service
+""",
+    ),
+    Case(
+        "B16",
+        "course",
+        unit(
+            "course.service",
+            """
+[Service]
+User=course
+Group=course
+WorkingDirectory=/srv/course/code
+ExecStart=/srv/course/start
+""",
+        )
+        | {
+            "/srv/course/start": f"""#!/bin/bash
+cd /srv/course/code
+export DJANGO_SETTINGS_MODULE=settings
+exec {BIN}/gunicorn wsgi:application --bind=unix:/srv/course/run/course.sock --log-level=error
+""",
+            "/srv/course/code/settings.py": """import os
+
+SECRET_KEY = os.environ["COURSE_SECRET"]
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "urls"
+""",
+            "/srv/course/code/urls.py": """from django.http import HttpResponse
+from django.urls import path
+
+urlpatterns = [path("", lambda request: HttpResponse("served"))]
+""",
+            "/srv/course/code/wsgi.py": """from django.core.wsgi import get_wsgi_application
+
+application = get_wsgi_application()
+""",
+            "/srv/course/env": "COURSE_SECRET=not-so-secret\n",
+        }
+        | proxy("unix:/srv/course/run/course.sock"),
+        """
+useradd --system course
+chmod 755 /srv/course/start
+install -d -o course /srv/course/run
+systemctl start course nginx
+""",
+        answer="502",
+        finds="SDA110",
+        says="KeyError: 'COURSE_SECRET' (/srv/course/code/settings.py",
+        fix="EnvironmentFile= in the service",
+        done=f"""
+sed -i '/^User=/i EnvironmentFile=/srv/course/env' {UNITS}/course.service
+systemctl daemon-reload
+systemctl restart course.service
+""",
+    ),
+    Case(
+        "B17",
+        "shop",
+        unit(
+            "shop.service",
+            f"""
+[Service]
+User=shop
+Group=www-data
+RuntimeDirectory=shop
+WorkingDirectory=/srv/shop
+Environment=DJANGO_SETTINGS_MODULE=settings
+ExecStart={BIN}/gunicorn --bind unix:/run/shop/web.sock -m 007 wsgi:application
+""",
+        )
+        | {
+            "/srv/shop/settings.py": """SECRET_KEY = "not-so-secret"
+ALLOWED_HOSTS = ["localhost"]
+ROOT_URLCONF = "urls"
+MIDDLEWARE = ["django.middleware.security.SecurityMiddleware"]
+SECURE_SSL_REDIRECT = True
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+""",
+            "/srv/shop/urls.py": """from django.http import HttpResponse
+from django.urls import path
+
+urlpatterns = [path("", lambda request: HttpResponse("served"))]
+""",
+            "/srv/shop/wsgi.py": """from django.core.wsgi import get_wsgi_application
+
+application = get_wsgi_application()
+""",
+            "/etc/nginx/sites-enabled/shop": """
+upstream app {
+    server unix:/run/shop/web.sock;
+}
+server {
+    listen 80;
+    server_name localhost;
+    return 301 https://$host$request_uri;
+}
+server {
+    listen 443 ssl;
+    server_name localhost;
+    ssl_certificate /etc/ssl/shop.pem;
+    ssl_certificate_key /etc/ssl/shop.key;
+
+    location / {
+        try_files $uri @proxy_to_app;
+    }
+    location @proxy_to_app {
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header Host $http_host;
+        proxy_redirect off;
+        proxy_pass http://app;
+    }
+}
+""",
+        },
+        """
+useradd --system shop
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \\
+    -keyout /etc/ssl/shop.key -out /etc/ssl/shop.pem 2>/dev/null
+systemctl start shop nginx
+""",
+        url="https://localhost/",
+        answer="301",
+        finds="SDA144",
+        says="does not tell the application so",
+        fix="proxy_set_header X-Forwarded-Proto $scheme;",
+        done="""
+sed -i 's/proxy_redirect off;/& proxy_set_header X-Forwarded-Proto $scheme;/' /etc/nginx/sites-enabled/shop
+systemctl reload nginx.service
+""",
+    ),
+    Case(
+        "B18",
+        "reel",
+        unit(
+            "reel.socket",
+            "[Socket]\nListenStream=/run/reel.sock\nSocketGroup=www-data\nSocketMode=0660",
+        )
+        | unit(
+            "reel.service",
+            f"""
+Requires=reel.socket
+[Service]
+User=reel
+WorkingDirectory=/home/reel/app
+ExecStart={BIN}/gunicorn web
+""",
+        )
+        | {"/home/reel/app/web.py": WSGI, "/home/reel/app/staticfiles/site.css": "body {}\n"}
+        | proxy("unix:/run/reel.sock", "location /static/ { alias /home/reel/app/staticfiles/; }"),
+        """
+useradd --home-dir /home/reel reel
+chown -R reel: /home/reel
+chmod 750 /home/reel
+systemctl start reel.socket nginx
+""",
+        url="http://localhost/static/site.css",
+        answer="403",
+        finds="SDA143",
+        says="/home/reel: others have ---, needs x",
+        fix="let them lie elsewhere, such as /var/www/reel",
+        done="""
+install -d /var/www/reel
+cp -r /home/reel/app/staticfiles/. /var/www/reel
+sed -i s,/home/reel/app/staticfiles/,/var/www/reel/, /etc/nginx/sites-enabled/site
+systemctl reload nginx.service
+""",
+    ),
+    Case(
+        "B19",
+        "uwsgi-emperor",
+        unit(
+            "uwsgi-emperor.service",
+            f"""
+[Service]
+ExecStartPre=/usr/bin/install -d -m 1777 /run/uwsgi
+ExecStart={BIN}/uwsgi --emperor /etc/uwsgi.d --emperor-tyrant
+KillSignal=SIGQUIT
+Restart=always
+Type=notify
+NotifyAccess=all
+""",
+        )
+        | {
+            "/etc/uwsgi.d/search.ini": """[uwsgi]
+uid = search
+gid = search
+chdir = /srv/search
+module = web
+master = true
+socket = /run/uwsgi/search.sock
+chmod-socket = 666
+""",
+            "/srv/search/web.py": WSGI,
+        }
+        | nginx("include uwsgi_params; uwsgi_pass unix:/run/uwsgi/search.sock;"),
+        """
+useradd --system search
+systemctl start uwsgi-emperor nginx
+""",
+        answer="502",
+        finds="SDA141",
+        says="starts no vassal whose file is root's",
+        fix="chown search: /etc/uwsgi.d/search.ini",
+    ),
+    Case(
+        "B20",
+        "meta",
+        unit(
+            "meta.service",
+            f"""
+[Service]
+User=meta
+Group=www-data
+RuntimeDirectory=uwsgi/app/meta
+ExecStart={BIN}/uwsgi --ini /etc/uwsgi/apps-available/meta.ini
+KillSignal=SIGQUIT
+Type=notify
+""",
+        )
+        | {
+            "/etc/uwsgi/apps-available/meta.ini": """[uwsgi]
+chdir = /usr/local/meta
+module = web
+master = true
+socket = /run/uwsgi/app/meta/socket
+chmod-socket = 660
+""",
+            "/usr/local/meta/web.py": WSGI,
+        }
+        | nginx("include uwsgi_params; uwsgi_pass unix:///usr/local/meta/run/socket;"),
+        "useradd --system meta; systemctl start meta nginx",
+        answer="502",
+        finds="SDA126",
+        says="where nothing listens; meta.service listens at /run/uwsgi/app/meta/socket",
+        fix="write /run/uwsgi/app/meta/socket instead",
+        done="""
+sed -i s,unix:///usr/local/meta/run/socket,unix:/run/uwsgi/app/meta/socket, /etc/nginx/sites-enabled/site
+systemctl reload nginx.service
+""",
+    ),
+    Case(
+        "B21",
+        "music",
+        unit(
+            "music.service",
+            f"""
+[Service]
+User=music
+ExecStart={BIN}/python /srv/music/music.fcgi
+""",
+        )
+        | {
+            "/srv/music/music.fcgi": f"""from flup.server.fcgi import WSGIServer
+{WSGI}
+WSGIServer(application, bindAddress="/tmp/music-fcgi.sock").run()
+""",
+        }
+        | nginx("""include fastcgi_params;
+        fastcgi_param PATH_INFO $fastcgi_script_name;
+        fastcgi_param SCRIPT_NAME "";
+        fastcgi_pass unix:/tmp/music-fcgi.sock;"""),
+        "useradd --system music; systemctl start music nginx",
+        answer="502",
+        finds="SDA102",
+        says="others have r-x, needs w",
+        fix="in [Service] of music.service: Group=www-data, UMask=0007",
+    ),
+    Case(
+        "B22",
+        "zine",
+        unit(
+            "zine.service",
+            f"""
+[Service]
+User=zine
+Group=zine
+WorkingDirectory=/srv/zine
+ExecStart={BIN}/gunicorn --pid /run/zine/zine.pid --bind 127.0.0.1:8001 web
+Restart=on-failure
+""",
+        )
+        | {"/srv/zine/web.py": WSGI}
+        | proxy("127.0.0.1:8001"),
+        "useradd --system zine; systemctl start zine nginx",
+        answer="502",
+        until="journalctl -u zine | grep -q 'create pidfile'",
+        finds="SDA110",
+        says="/run/zine doesn't exist. Can't create pidfile.",
+        fix="in [Service] of zine.service: RuntimeDirectory=zine",
+    ),
+    Case(
+        "B23",
+        "party",
+        unit(
+            "party.service",
+            f"""
+[Service]
+User=party
+WorkingDirectory=/srv/party
+ExecStart={BIN}/gunicorn --umask 007 --bind unix:/dev/shm/party.sock web
+""",
+        )
+        | {
+            "/srv/party/web.py": WSGI,
+            "/etc/caddy/Caddyfile": "http://localhost {\n\treverse_proxy unix//dev/shm/party.sock\n}\n",
+        },
+        "useradd --system --user-group party; systemctl start party caddy",
+        front="caddy",
+        answer="502",
+        finds="SDA102",
+        says="others have ---, needs w (party:party rwxrwx---)",
+        fix="usermod -aG party caddy",
+    ),
+    Case(
+        "B24",
+        "zones",
+        unit(
+            "zones.service",
+            """
+[Service]
+User=zones
+Group=www-data
+RuntimeDirectory=zones
+WorkingDirectory=/srv/zones
+Environment=PATH=/srv/zones/venv/bin
+ExecStart=/srv/zones/venv/bin/gunicorn --bind unix:/run/zones/web.sock -m 007 web
+""",
+        )
+        | {
+            "/srv/zones/web.py": """import subprocess
+import traceback
+
+
+def application(environ, start_response):
+    status = "200 OK"
+    try:
+        subprocess.run(["git", "--version"], check=True)
+    except Exception:
+        traceback.print_exc()
+        status = "500 Internal Server Error"
+    start_response(status, [("Content-Type", "text/plain")])
+    return [status.encode()]
+""",
+        }
+        | proxy("unix:/run/zones/web.sock"),
+        f"""
+useradd --system zones
+mkdir /srv/zones/venv /srv/zones/venv/bin
+for name in python python3 gunicorn; do ln -s {BIN}/$name /srv/zones/venv/bin; done
+systemctl start zones nginx
+""",
+        url="http://localhost/version",
+        answer="500",
+        finds="SDA145",
+        says="No such file or directory: 'git'",
+        fix="Environment=PATH=/srv/zones/venv/bin:",
+    ),
+)
+
+
+def service(name: str, command: str, user: str = "", more: str = "") -> dict[str, str]:
+    """A service: its command, its user (its own name where none is given), further lines."""
+    lines = f"User={user or name}\n{more.strip()}\nExecStart={command}"
+    return unit(f"{name}.service", f"After=network.target\n[Service]\n{lines}")
+
+
+def user(*names: str) -> str:
+    """Shell that makes the users."""
+    return "\n".join(f"useradd --system --user-group {name}" for name in names) + "\n"
+
+
+def apache(*lines: str) -> dict[str, str]:
+    """Apache's part: one virtual host of these lines."""
+    text = "\n    ".join(("ServerName localhost", "ProxyPreserveHost On", *lines))
+    return {
+        "/etc/apache2/sites-enabled/site.conf": f"<VirtualHost *:80>\n    {text}\n</VirtualHost>\n"
+    }
+
+
+APACHE = """
+a2enmod -q proxy proxy_http proxy_uwsgi headers >/dev/null
+rm -f /etc/apache2/sites-enabled/000-default.conf
+echo ServerName localhost >/etc/apache2/conf-enabled/name.conf
+"""
+UWSGI = "include uwsgi_params; uwsgi_pass {};"
+CERTIFICATE = """
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \\
+    -keyout /etc/ssl/site.key -out /etc/ssl/site.pem 2>/dev/null
+"""
+DJANGO = {
+    "settings.py": 'SECRET_KEY = "not-so-secret"\nALLOWED_HOSTS = ["localhost"]\nROOT_URLCONF = "urls"\n',
+    "urls.py": """from django.http import HttpResponse
+from django.urls import path
+
+urlpatterns = [path("", lambda request: HttpResponse("served"))]
+""",
+    "wsgi.py": """import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+application = get_wsgi_application()
+""",
+    "asgi.py": """import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+application = get_asgi_application()
+""",
+}
+
+
+def django(directory: str) -> dict[str, str]:
+    """A site of Django's in a directory."""
+    return {f"{directory}/{name}": text for name, text in DJANGO.items()}
+
+
+def instance(name: str, socket: str, command: str, more: str) -> dict[str, str]:
+    """A template of a socket and a service, as uWSGI's documentation has them."""
+    return {
+        f"{UNITS}/{name}@.socket": f"""[Unit]
+Description=Socket for uWSGI app %i
+
+[Socket]
+{socket}
+
+[Install]
+WantedBy=sockets.target
+""",
+        f"{UNITS}/{name}@.service": f"""[Unit]
+Description=%i uWSGI app
+After=syslog.target
+Requires={name}@%i.socket
+
+[Service]
+{more.strip()}
+ExecStart={command}
+""",
+    }
+
+
+NOTIFY = "Type=notify\nNotifyAccess=all\nKillSignal=SIGQUIT\n"
+
+WORKING: tuple[Case, ...] = (
+    Case(
+        "W01",
+        "bindery",
+        unit(
+            "bindery.socket",
+            "[Socket]\nListenStream=/run/bindery.sock\nSocketUser=www-data\n"
+            "SocketGroup=www-data\nSocketMode=0660",
+        )
+        | unit(
+            "bindery.service",
+            f"""
+Requires=bindery.socket
+After=network.target
+[Service]
+Type=notify
+NotifyAccess=main
+User=bindery
+Group=bindery
+RuntimeDirectory=bindery
+WorkingDirectory=/srv/bindery
+ExecStart={BIN}/gunicorn web
+ExecReload=/bin/kill -s HUP $MAINPID
+KillMode=mixed
+TimeoutStopSec=60
+PrivateTmp=true
+""",
+        )
+        | {"/srv/bindery/web.py": WSGI}
+        | proxy("unix:/run/bindery.sock"),
+        user("bindery") + "systemctl enable -q --now bindery.socket; systemctl start nginx",
+    ),
+    Case(
+        "W02",
+        "gunicorn",
+        unit("gunicorn.socket", "[Socket]\nListenStream=/run/gunicorn.sock")
+        | unit(
+            "gunicorn.service",
+            f"""
+Requires=gunicorn.socket
+After=network.target
+[Service]
+User=sam
+Group=www-data
+WorkingDirectory=/home/sam/projectdir
+ExecStart={BIN}/gunicorn --access-logfile - --workers 3 --bind unix:/run/gunicorn.sock wsgi:application
+""",
+        )
+        | django("/home/sam/projectdir")
+        | proxy("unix:/run/gunicorn.sock", "location /static/ { root /home/sam/projectdir; }"),
+        """
+useradd --home-dir /home/sam sam
+chown -R sam: /home/sam
+chmod 755 /home/sam
+systemctl enable -q --now gunicorn.socket
+systemctl start nginx
+""",
+        finds="SDA001",
+        says="SocketMode= is not set, so it is 0666: every user of this host can connect",
+    ),
+    Case(
+        "W03",
+        "flaskapp",
+        service(
+            "flaskapp",
+            f"{BIN}/gunicorn --workers 3 --bind unix:flaskapp.sock -m 007 web:application",
+            "sam",
+            "Group=www-data\nWorkingDirectory=/home/sam/flaskapp\nEnvironment=PATH=/opt/sdactivate/bin",
+        )
+        | {"/home/sam/flaskapp/web.py": WSGI}
+        | proxy("unix:/home/sam/flaskapp/flaskapp.sock"),
+        """
+useradd --home-dir /home/sam sam
+chown -R sam: /home/sam
+chmod 755 /home/sam
+systemctl start flaskapp nginx
+""",
+    ),
+    Case(
+        "W04",
+        "flaskuw",
+        service(
+            "flaskuw",
+            f"{BIN}/uwsgi --ini flaskuw.ini",
+            "sam",
+            "Group=www-data\nWorkingDirectory=/home/sam/flaskuw\nEnvironment=PATH=/opt/sdactivate/bin",
+        )
+        | {
+            "/home/sam/flaskuw/web.py": WSGI,
+            "/home/sam/flaskuw/flaskuw.ini": """[uwsgi]
+module = web:application
+
+master = true
+processes = 5
+
+socket = flaskuw.sock
+chmod-socket = 660
+vacuum = true
+
+die-on-term = true
+""",
+        }
+        | nginx(UWSGI.format("unix:/home/sam/flaskuw/flaskuw.sock")),
+        """
+useradd --home-dir /home/sam sam
+chown -R sam: /home/sam
+chmod 755 /home/sam
+systemctl start flaskuw nginx
+""",
+    ),
+    Case(
+        "W05",
+        "uwsgi",
+        unit(
+            "uwsgi.service",
+            f"""
+[Service]
+ExecStartPre=/bin/bash -c 'mkdir -p /run/uwsgi; chown sam:www-data /run/uwsgi'
+ExecStart={BIN}/uwsgi --emperor /etc/uwsgi/sites
+Restart=always
+KillSignal=SIGQUIT
+Type=notify
+NotifyAccess=all
+""",
+        )
+        | {
+            "/etc/uwsgi/sites/first.ini": """[uwsgi]
+uid = sam
+chdir = /home/sam/first
+module = wsgi:application
+
+master = true
+processes = 2
+
+socket = /run/uwsgi/first.sock
+chown-socket = sam:www-data
+chmod-socket = 660
+vacuum = true
+""",
+        }
+        | django("/home/sam/first")
+        | nginx(UWSGI.format("unix:/run/uwsgi/first.sock")),
+        """
+useradd --home-dir /home/sam sam
+chown -R sam: /home/sam
+systemctl start uwsgi nginx
+""",
+    ),
+    Case(
+        "W06",
+        "emperor.uwsgi",
+        unit(
+            "emperor.uwsgi.service",
+            f"""
+After=syslog.target
+[Service]
+ExecStart={BIN}/uwsgi --ini /etc/uwsgi/emperor.ini
+RuntimeDirectory=uwsgi
+Restart=always
+KillSignal=SIGQUIT
+Type=notify
+StandardError=journal
+NotifyAccess=all
+""",
+        )
+        | {
+            "/etc/uwsgi/emperor.ini": """[uwsgi]
+emperor = /etc/uwsgi/vassals
+uid = www-data
+gid = www-data
+""",
+            "/etc/uwsgi/vassals/app.ini": """[uwsgi]
+chdir = /srv/app
+module = web
+master = true
+socket = /run/uwsgi/app.sock
+""",
+            "/srv/app/web.py": WSGI,
+        }
+        | nginx(UWSGI.format("unix:/run/uwsgi/app.sock")),
+        """
+install -d -o www-data -g www-data /run/uwsgi
+sed -i '/RuntimeDirectory/d' /etc/systemd/system/emperor.uwsgi.service
+systemctl daemon-reload
+systemctl start emperor.uwsgi nginx
+""",
+    ),
+    Case(
+        "W07",
+        "uwsgi-app@notes",
+        instance(
+            "uwsgi-app",
+            "ListenStream=/run/uwsgi/%i.socket\nSocketUser=root\nSocketGroup=www-data\nSocketMode=0660",
+            f"{BIN}/uwsgi --ini /etc/uwsgi/apps-available/%i.ini",
+            "User=%i\nGroup=www-data\nSuccessExitStatus=15 17 29 30\n" + NOTIFY,
+        )
+        | {
+            "/etc/uwsgi/apps-available/notes.ini": "[uwsgi]\nchdir = /srv/notes\nmodule = web\nmaster = true\n",
+            "/srv/notes/web.py": WSGI,
+        }
+        | nginx(UWSGI.format("unix:/run/uwsgi/notes.socket")),
+        user("notes") + "systemctl enable -q --now uwsgi-app@notes.socket; systemctl start nginx",
+    ),
+    Case(
+        "W08",
+        "tutorial",
+        service(
+            "tutorial",
+            f"{BIN}/uwsgi --ini /srv/tutorial/tutorial_uwsgi.ini",
+            more="Group=www-data\n" + NOTIFY,
+        )
+        | {
+            "/srv/tutorial/tutorial_uwsgi.ini": """# tutorial_uwsgi.ini file
+[uwsgi]
+chdir           = /srv/tutorial
+module          = wsgi
+master          = true
+processes       = 2
+socket          = /srv/tutorial/run/tutorial.sock
+chmod-socket    = 664
+vacuum          = true
+""",
+            "/etc/nginx/sites-enabled/tutorial.conf": """
+upstream django {
+    server unix:///srv/tutorial/run/tutorial.sock;
+}
+server {
+    listen      80;
+    server_name localhost;
+    charset     utf-8;
+    client_max_body_size 75M;
+
+    location /static {
+        alias /srv/tutorial/static;
+    }
+    location / {
+        uwsgi_pass  django;
+        include     /etc/nginx/uwsgi_params;
+    }
+}
+""",
+        }
+        | django("/srv/tutorial"),
+        user("tutorial")
+        + """
+install -d /srv/tutorial/static
+install -d -o tutorial /srv/tutorial/run
+systemctl start tutorial nginx
+""",
+    ),
+    Case(
+        "W09",
+        "polls",
+        service("polls", f"{BIN}/gunicorn wsgi", more="WorkingDirectory=/srv/polls\nGroup=polls")
+        | django("/srv/polls")
+        | proxy("127.0.0.1:8000"),
+        user("polls") + "systemctl start polls nginx",
+    ),
+    Case(
+        "W10",
+        "pollsuw",
+        service(
+            "pollsuw",
+            f"{BIN}/uwsgi --chdir=/srv/pollsuw --module=wsgi:application "
+            "--env DJANGO_SETTINGS_MODULE=settings --master --pidfile=/tmp/project-master.pid "
+            "--socket=127.0.0.1:49152 --processes=2 --harakiri=20 --max-requests=5000 --vacuum",
+            more="KillSignal=SIGQUIT",
+        )
+        | django("/srv/pollsuw")
+        | nginx(UWSGI.format("127.0.0.1:49152")),
+        user("pollsuw") + "systemctl start pollsuw nginx",
+    ),
+    Case(
+        "W11",
+        "chat",
+        service(
+            "chat",
+            f"{BIN}/daphne -b 127.0.0.1 -p 8001 asgi:application",
+            more="WorkingDirectory=/srv/chat\nRestart=on-failure",
+        )
+        | django("/srv/chat")
+        | proxy("127.0.0.1:8001"),
+        user("chat") + "systemctl start chat nginx",
+    ),
+    Case(
+        "W12",
+        "rocket",
+        service(
+            "rocket",
+            f"{BIN}/uvicorn --uds /tmp/rocket.sock web:application",
+            more="WorkingDirectory=/srv/rocket",
+        )
+        | {
+            "/srv/rocket/web.py": ASGI,
+            "/etc/nginx/sites-enabled/rocket": """
+map $http_upgrade $connection_upgrade {
+  default upgrade;
+  '' close;
+}
+server {
+  listen 80;
+  client_max_body_size 4G;
+  server_name localhost;
+  location / {
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_set_header Upgrade $http_upgrade;
+    proxy_set_header Connection $connection_upgrade;
+    proxy_redirect off;
+    proxy_buffering off;
+    proxy_pass http://uvicorn;
+  }
+}
+upstream uvicorn {
+  server unix:/tmp/rocket.sock;
+}
+""",
+        },
+        user("rocket") + "systemctl start rocket nginx",
+    ),
+    Case(
+        "W13",
+        "quasar",
+        service(
+            "quasar",
+            f"{BIN}/hypercorn --bind 127.0.0.1:8000 asgi:application",
+            more="WorkingDirectory=/srv/quasar",
+        )
+        | django("/srv/quasar")
+        | proxy("127.0.0.1:8000"),
+        user("quasar") + "systemctl start quasar nginx",
+    ),
+    Case(
+        "W14",
+        "hellof",
+        service(
+            "hellof", f"{BIN}/gunicorn -w 4 web:application", more="WorkingDirectory=/srv/hellof"
+        )
+        | {"/srv/hellof/web.py": WSGI}
+        | apache(
+            "ProxyPass / http://127.0.0.1:8000/",
+            "RequestHeader set X-Forwarded-Proto http",
+            "RequestHeader set X-Forwarded-Prefix /",
+        ),
+        user("hellof") + APACHE + "systemctl start hellof apache2",
+        front="apache2",
+    ),
+    Case(
+        "W15",
+        "hellow",
+        service(
+            "hellow",
+            f"{BIN}/waitress-serve --host 127.0.0.1 web:application",
+            more="WorkingDirectory=/srv/hellow",
+        )
+        | {"/srv/hellow/web.py": WSGI}
+        | nginx("""proxy_pass http://127.0.0.1:8080/;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_set_header X-Forwarded-Host $host;
+        proxy_set_header X-Forwarded-Prefix /;"""),
+        user("hellow") + "systemctl start hellow nginx",
+    ),
+    Case(
+        "W16",
+        "hellou",
+        service(
+            "hellou",
+            f"{BIN}/uwsgi --http 127.0.0.1:8000 --master -p 4 -w web:application",
+            more="WorkingDirectory=/srv/hellou\nKillSignal=SIGQUIT",
+        )
+        | {"/srv/hellou/web.py": WSGI}
+        | proxy("127.0.0.1:8000/"),
+        user("hellou") + "systemctl start hellou nginx",
+    ),
+    Case(
+        "W17",
+        "fcgilight",
+        service(
+            "fcgilight",
+            f"{BIN}/python /srv/fcgilight/app.fcgi",
+            more="Group=www-data\nUMask=0007\nRuntimeDirectory=fcgilight",
+        )
+        | {
+            "/srv/fcgilight/app.fcgi": f"""from flup.server.fcgi import WSGIServer
+{WSGI}
+WSGIServer(application, bindAddress="/run/fcgilight/fcgi.sock").run()
+""",
+            "/etc/lighttpd/conf-enabled/90-app.conf": """server.modules += ( "mod_fastcgi" )
+fastcgi.server = ("/" =>
+    ((
+        "socket" => "/run/fcgilight/fcgi.sock",
+        "check-local" => "disable",
+        "fix-root-scriptname" => "enable",
+        "max-procs" => 1
+    ))
+)
+""",
+        },
+        user("fcgilight") + "systemctl start fcgilight; sleep 1; systemctl start lighttpd",
+        front="lighttpd",
+    ),
+    Case(
+        "W18",
+        "fcginginx",
+        service(
+            "fcginginx",
+            f"{BIN}/python /srv/fcginginx/app.fcgi",
+            "www-data",
+            "RuntimeDirectory=fcginginx",
+        )
+        | {
+            "/srv/fcginginx/app.fcgi": f"""from flup.server.fcgi import WSGIServer
+{WSGI}
+WSGIServer(application, bindAddress="/run/fcginginx/fcgi.sock").run()
+""",
+        }
+        | nginx("""include fastcgi_params;
+        fastcgi_param PATH_INFO $fastcgi_script_name;
+        fastcgi_param SCRIPT_NAME "";
+        fastcgi_pass unix:/run/fcginginx/fcgi.sock;"""),
+        "systemctl start fcginginx nginx",
+    ),
+    Case(
+        "W19",
+        "racks",
+        service(
+            "racks",
+            f"{BIN}/gunicorn --pid /var/tmp/racks.pid --pythonpath /opt/racks --config /opt/racks/gunicorn.py wsgi",
+            more="Type=simple\nGroup=racks\nPIDFile=/var/tmp/racks.pid\nWorkingDirectory=/opt/racks\n"
+            "Restart=on-failure\nRestartSec=30\nPrivateTmp=true",
+        )
+        | {
+            "/opt/racks/gunicorn.py": "bind = '127.0.0.1:8001'\nworkers = 2\nthreads = 3\ntimeout = 120\n"
+        }
+        | django("/opt/racks")
+        | {
+            "/opt/racks/static/site.css": "body {}\n",
+            "/etc/nginx/sites-enabled/racks": """
+server {
+    listen [::]:443 ssl ipv6only=off;
+    server_name localhost;
+
+    ssl_certificate /etc/ssl/site.pem;
+    ssl_certificate_key /etc/ssl/site.key;
+
+    client_max_body_size 25m;
+
+    location /static/ {
+        alias /opt/racks/static/;
+    }
+
+    location / {
+        proxy_pass http://127.0.0.1:8001;
+        proxy_set_header X-Forwarded-Host $http_host;
+        proxy_set_header Host $http_host;
+        proxy_set_header X-Real-IP $remote_addr;
+        proxy_set_header X-Forwarded-Proto $scheme;
+    }
+}
+
+server {
+    listen [::]:80 ipv6only=off;
+    server_name _;
+    return 301 https://$host$request_uri;
+}
+""",
+        },
+        user("racks") + CERTIFICATE + "systemctl start racks nginx",
+        url="https://localhost/",
+    ),
+    Case(
+        "W20",
+        "racksap",
+        service(
+            "racksap",
+            f"{BIN}/gunicorn --bind 127.0.0.1:8001 --workers 2 wsgi",
+            more="WorkingDirectory=/opt/racksap",
+        )
+        | django("/opt/racksap")
+        | {"/opt/racksap/static/site.css": "body {}\n"}
+        | apache(
+            "Alias /static /opt/racksap/static",
+            "<Directory /opt/racksap/static>\n    Require all granted\n    </Directory>",
+            "<Location /static>\n    ProxyPass !\n    </Location>",
+            'RequestHeader set "X-Forwarded-Proto" expr=%{REQUEST_SCHEME}',
+            "ProxyPass / http://127.0.0.1:8001/",
+            "ProxyPassReverse / http://127.0.0.1:8001/",
+        ),
+        user("racksap") + APACHE + "systemctl start racksap apache2",
+        front="apache2",
+    ),
+    Case(
+        "W21",
+        "uwsgi@metasearch",
+        {
+            f"{UNITS}/uwsgi@.service": f"""[Unit]
+Description=uWSGI service unit
+After=syslog.target
+
+[Service]
+ExecStart={BIN}/uwsgi --ini /etc/uwsgi/%I.ini
+ExecReload=/bin/kill -HUP $MAINPID
+ExecStop=/bin/kill -INT $MAINPID
+Restart=always
+Type=notify
+StandardError=journal
+NotifyAccess=all
+KillSignal=SIGQUIT
+
+[Install]
+WantedBy=multi-user.target
+""",
+            "/etc/uwsgi/metasearch.ini": """[uwsgi]
+uid = metasearch
+gid = metasearch
+env = LANG=C.UTF-8
+chdir = /usr/local/metasearch/src
+disable-logging = true
+chmod-socket = 666
+single-interpreter = true
+master = true
+lazy-apps = true
+workers = 2
+threads = 4
+module = web
+socket = /usr/local/metasearch/run/socket
+buffer-size = 8192
+""",
+            "/usr/local/metasearch/src/web.py": WSGI,
+        }
+        | nginx(UWSGI.format("unix:///usr/local/metasearch/run/socket")),
+        user("metasearch")
+        + """
+install -d -o metasearch /usr/local/metasearch/run
+systemctl start uwsgi@metasearch nginx
+""",
+    ),
+    Case(
+        "W22",
+        "listsweb",
+        service(
+            "listsweb",
+            f"{BIN}/gunicorn --workers 2 --bind 127.0.0.1:8005 wsgi:application",
+            more="Group=listsweb\nWorkingDirectory=/opt/listsweb\nKillMode=mixed",
+        )
+        | django("/opt/listsweb")
+        | proxy("127.0.0.1:8005", "location /static/ { alias /opt/listsweb/web/static/; }"),
+        user("listsweb") + "install -d /opt/listsweb/web/static; systemctl start listsweb nginx",
+    ),
+    Case(
+        "W23",
+        "booksite",
+        service(
+            "booksite",
+            f"{BIN}/gunicorn --workers=4 --log-file=/var/log/booksite/gunicorn.log --bind=127.0.0.1:8000 wsgi:application",
+            more="Group=booksite\nEnvironment=PYTHONPATH=/etc/opt/booksite:/opt/booksite\n"
+            "Environment=DJANGO_SETTINGS_MODULE=settings\nWorkingDirectory=/var/opt/booksite",
+        )
+        | django("/opt/booksite")
+        | proxy("127.0.0.1:8000"),
+        user("booksite")
+        + """
+install -d -o booksite /var/log/booksite /var/opt/booksite
+systemctl start booksite nginx
+""",
+    ),
+    Case(
+        "W24",
+        "radar",
+        service(
+            "radar",
+            f"{BIN}/gunicorn web:application -w 4 -b localhost:5555",
+            more="WorkingDirectory=/srv/radar\nRestart=always",
+        )
+        | {
+            "/srv/radar/web.py": WSGI,
+            "/etc/caddy/Caddyfile": "http://localhost {\n\treverse_proxy localhost:5555\n}\n",
+        },
+        user("radar") + "systemctl start radar caddy",
+        front="caddy",
+    ),
+    Case(
+        "W25",
+        "ledgerapi",
+        service(
+            "ledgerapi",
+            f"{BIN}/gunicorn --workers=2 --bind unix:/run/ledgerapi/app.sock -m 007 web:application",
+            more="Group=ledgerapi\nRuntimeDirectory=ledgerapi\nWorkingDirectory=/srv/ledgerapi",
+        )
+        | {
+            "/srv/ledgerapi/web.py": WSGI,
+            "/etc/caddy/Caddyfile": "http://localhost {\n\treverse_proxy unix//run/ledgerapi/app.sock\n}\n",
+        },
+        user("ledgerapi") + "usermod -aG ledgerapi caddy; systemctl start ledgerapi caddy",
+        front="caddy",
+    ),
+    Case(
+        "W26",
+        "uwsgi@arch",
+        instance(
+            "uwsgi",
+            "ListenStream=/run/uwsgi/%I.sock\nSocketUser=root\nSocketGroup=www-data\nSocketMode=0660",
+            f"{BIN}/uwsgi --ini /etc/uwsgi/%I.ini",
+            "DynamicUser=yes\nSupplementaryGroups=www-data\n" + NOTIFY,
+        )
+        | {
+            "/etc/uwsgi/arch.ini": "[uwsgi]\nchdir = /srv/http/arch\nmodule = web\nmaster = true\nstrict = true\n",
+            "/srv/http/arch/web.py": WSGI,
+        }
+        | nginx(UWSGI.format("unix:/run/uwsgi/arch.sock")),
+        "systemctl enable -q --now uwsgi@arch.socket; systemctl start nginx",
+    ),
+    Case(
+        "W27",
+        "uwsgi",
+        unit(
+            "uwsgi.service",
+            f"""
+After=syslog.target
+[Service]
+EnvironmentFile=-/etc/sysconfig/uwsgi
+ExecStartPre=/bin/mkdir -p /run/uwsgi
+ExecStart={BIN}/uwsgi --ini /etc/uwsgi.ini
+ExecReload=/bin/kill -HUP $MAINPID
+KillSignal=SIGINT
+Restart=always
+Type=notify
+NotifyAccess=all
+""",
+        )
+        | {
+            "/etc/uwsgi.ini": """[uwsgi]
+emperor = /etc/uwsgi.d
+emperor-tyrant = true
+cap = setgid,setuid
+""",
+            "/etc/uwsgi.d/fedora.ini": """[uwsgi]
+uid = fedora
+gid = fedora
+chdir = /srv/fedora
+module = web
+master = true
+socket = /srv/fedora/run/fedora.sock
+chmod-socket = 666
+""",
+            "/srv/fedora/web.py": WSGI,
+        }
+        | nginx(UWSGI.format("unix:/srv/fedora/run/fedora.sock")),
+        user("fedora")
+        + """
+chown fedora: /etc/uwsgi.d/fedora.ini
+install -d -o fedora /srv/fedora/run
+systemctl start uwsgi nginx
+""",
+    ),
+    Case(
+        "W28",
+        "echo",
+        service(
+            "echo",
+            f"{BIN}/gunicorn --bind 127.0.0.1:8080 web:application",
+            more="WorkingDirectory=/srv/echo",
+        )
+        | {
+            "/srv/echo/web.py": WSGI,
+            "/etc/haproxy/haproxy.cfg": """
+global
+    chroot /var/lib/haproxy
+    user haproxy
+    group haproxy
+
+defaults
+    mode http
+    timeout connect 10s
+    timeout client 30s
+    timeout server 30s
+
+frontend web
+    bind *:80
+    default_backend echo
+
+backend echo
+    balance leastconn
+    server echo-test_0 127.0.0.1:8080
+""",
+        },
+        user("echo") + "systemctl start echo haproxy",
+        front="haproxy",
+    ),
+    Case(
+        "W29",
+        "translate",
+        service(
+            "translate",
+            f"{BIN}/uwsgi --ini /etc/uwsgi/apps-enabled/translate.ini",
+            more="Group=www-data\nRuntimeDirectory=uwsgi/app/translate\n" + NOTIFY,
+        )
+        | {
+            "/etc/uwsgi/apps-enabled/translate.ini": """[uwsgi]
+plugins       =
+master        = true
+protocol      = uwsgi
+socket        = /run/uwsgi/app/translate/socket
+chmod-socket  = 660
+wsgi-file     = /srv/translate/wsgi.py
+python-path   = /srv/translate
+buffer-size   = 8192
+reload-on-rss = 250
+workers       = 4
+enable-threads = true
+close-on-exec = true
+umask = 0022
+""",
+        }
+        | django("/srv/translate")
+        | apache("ProxyPass / unix:/run/uwsgi/app/translate/socket|uwsgi://localhost/"),
+        user("translate") + APACHE + "systemctl start translate apache2",
+        front="apache2",
+    ),
+    Case(
+        "W30",
+        "tickets-web",
+        service(
+            "tickets-web",
+            f"{BIN}/gunicorn wsgi --name tickets --workers 2 --max-requests 1200 --max-requests-jitter 50 --log-level=info --bind=127.0.0.1:8345",
+            "tickets",
+            "Group=tickets\nWorkingDirectory=/srv/tickets\nRestart=on-failure\nRestartSec=3",
+        )
+        | django("/srv/tickets")
+        | {
+            "/etc/nginx/sites-enabled/tickets": """
+server {
+    listen 443 ssl default_server;
+    listen [::]:443 ipv6only=on ssl default_server;
+    server_name localhost;
+
+    ssl_certificate /etc/ssl/site.pem;
+    ssl_certificate_key /etc/ssl/site.key;
+
+    add_header X-Content-Type-Options nosniff;
+
+    location / {
+        proxy_pass http://localhost:8345;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto https;
+        proxy_set_header Host $http_host;
+    }
+
+    location /media/ {
+        alias /var/tickets/data/media/;
+        expires 7d;
+        access_log off;
+    }
+}
+""",
+        },
+        user("tickets")
+        + CERTIFICATE
+        + """
+install -d -o tickets /var/tickets /var/tickets/data /var/tickets/data/media
+systemctl start tickets-web nginx
+""",
+        url="https://localhost/",
+    ),
+)
+HELD_OUT: tuple[Case, ...] = (
+    Case(
+        "H01",
+        "mailadmin",
+        service(
+            "mailadmin",
+            f"{BIN}/uwsgi --ini /etc/uwsgi/apps-enabled/mailadmin.ini",
+            more="Group=mailadmin\nRuntimeDirectory=uwsgi/app/mailadmin\n" + NOTIFY,
+        )
+        | {
+            "/etc/uwsgi/apps-enabled/mailadmin.ini": """[uwsgi]
+uid = %n
+gid = %n
+chdir = /srv/mailadmin
+module = web
+master = true
+socket = /run/uwsgi/app/%n/socket
+chmod-socket = 660
+""",
+            "/srv/mailadmin/web.py": WSGI,
+        }
+        | nginx(UWSGI.format("unix:/run/uwsgi/app/mailadmin/socket")),
+        user("mailadmin") + "systemctl start mailadmin nginx",
+        answer="502",
+        finds="SDA102",
+        says="others have ---, needs w (mailadmin:mailadmin rw-rw----)",
+        fix="usermod -aG mailadmin www-data",
+    ),
+    Case(
+        "H02",
+        "hyper",
+        service(
+            "hyper",
+            f"{BIN}/hypercorn -b unix:/tmp/hyper.sock -w 2 web:application",
+            more="WorkingDirectory=/srv/hyper",
+        )
+        | {"/srv/hyper/web.py": ASGI}
+        | proxy("unix:/tmp/hyper.sock"),
+        user("hyper") + "systemctl start hyper nginx",
+        answer="502",
+        until="journalctl -u hyper | grep -q 'Running on'",
+        finds="SDA102",
+        says="others have r-x, needs w (hyper:hyper rwxr-xr-x)",
+        fix="UMask=0007",
+    ),
+    Case(
+        "H03",
+        "nature",
+        service(
+            "nature",
+            "/home/geo/nature/venv/bin/gunicorn web:application --bind 127.0.0.1:8000",
+            "geo",
+            "WorkingDirectory=/home/geo/nature",
+        )
+        | {
+            "/home/geo/nature/web.py": WSGI,
+            "/home/geo/nature/venv/pyvenv.cfg": "home = /usr/bin\nversion = 3.7.3\n",
+            "/home/geo/nature/venv/bin/gunicorn": """#!/home/geo/nature/venv/bin/python3
+import sys
+from gunicorn.app.wsgiapp import run
+
+sys.exit(run())
+""",
+            "/home/geo/nature/venv/lib/python3.7/site-packages/gunicorn/__init__.py": "",
+        },
+        """
+useradd --home-dir /home/geo geo
+ln -s /usr/bin/python3 /home/geo/nature/venv/bin/python3
+chmod 755 /home/geo /home/geo/nature/venv/bin/gunicorn
+systemctl start nature
+""",
+        url="http://localhost:8000/",
+        answer="000",
+        finds="SDA110",
+        says="No module named 'gunicorn'",
+        fix="/home/geo/nature/venv was made by python3.7",
+        done=f"""
+python3 -m venv --clear /home/geo/nature/venv
+cp -r {BIN}/../lib/python3.*/site-packages/. /home/geo/nature/venv/lib/python3.*/site-packages/
+sed 's,^#!.*,#!/home/geo/nature/venv/bin/python3,' {BIN}/gunicorn >/home/geo/nature/venv/bin/gunicorn
+chmod 755 /home/geo/nature/venv/bin/gunicorn
+systemctl restart nature
+""",
+    ),
+    Case(
+        "H04",
+        "learn",
+        service(
+            "learn",
+            f"{BIN}/daphne -u /srv/learn/run/daphne.sock web:application",
+            more="WorkingDirectory=/srv/learn\nGroup=www-data",
+        )
+        | {"/srv/learn/web.py": ASGI}
+        | proxy("unix:/srv/learn/run/daphne.sock"),
+        user("learn")
+        + """
+install -d -o learn /srv/learn/run
+systemd-run -q --unit=other --uid=learn sleep 600
+ln -s "$(systemctl show --value -p MainPID other)" /srv/learn/run/daphne.sock.lock
+systemctl start learn nginx
+""",
+        answer="502",
+        finds="SDA110",
+        says="Couldn't listen on any:b'/srv/learn/run/daphne.sock': Cannot acquire lock",
+        fix="rm /srv/learn/run/daphne.sock.lock",
+        done="""
+rm /srv/learn/run/daphne.sock.lock
+systemctl restart learn
+""",
+    ),
+)

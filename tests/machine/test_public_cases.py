@@ -1,0 +1,155 @@
+"""Deployments that others wrote: what is broken is named and fixed, of what works nothing is said.
+
+docs/public-cases.md has their sources. Each has a machine of its own. A few of each kind are run
+every time, all of them by hand:
+
+    script/test -m by_hand -rP tests/machine/test_public_cases.py
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdactivate.doctor import symptoms
+from tests.machine.machine import EXTRAS, Installation, Machine, asked_for, install
+from tests.machine.public_cases import BROKEN, EACH_TIME, HELD_OUT, UNITS, WORKING, Case
+
+LOGGED = {"SDA141", "SDA142", "SDA143"}
+"""Rules whose symptoms are looked for here; that of SDA140 is the answer, 502."""
+SEEN = "journalctl -b -o cat --no-pager; cat /var/log/nginx/error.log"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def rows(cases: tuple[Case, ...]) -> list[Any]:
+    """The cases as parameters: those that are not run each time are run by hand."""
+    return [
+        pytest.param(it, id=it.id, marks=() if it.id in EACH_TIME else pytest.mark.by_hand)
+        for it in cases
+    ]
+
+
+@pytest.fixture(scope="module")
+def installation(fitting_wheel: Path) -> Installation:
+    """With all the servers, as test_servers.py has it."""
+    return install(fitting_wheel, asked_for(), (*EXTRAS, "servers"))
+
+
+@contextmanager
+def deployed(case: Case, installation: Installation) -> Iterator[Machine]:
+    """The case on a machine of its own."""
+    with Machine(installation) as machine:
+        machine.run("rm", "-f", "/etc/nginx/conf.d/mysite.conf")
+        for path, text in case.files.items():
+            machine.write(path, text)
+        machine.run("sh", "-c", f"systemctl daemon-reload\n{case.setup}")
+        yield machine
+
+
+def ask(machine: Machine, case: Case) -> str:
+    """The status that a client gets, as curl has it: 000 where there is no answer."""
+    headers = [word for it in case.headers for word in ("-H", it)]
+    argv = ("curl", "-sk", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", *headers, case.url)
+    return machine.run(*argv, check=False).stdout
+
+
+def sockets(case: Case) -> set[str]:
+    """The unix sockets that the front asks for."""
+    named = re.compile(r"unix:(/[^\s;:|\"']+)")
+    fronts = [text for path, text in case.files.items() if not path.startswith(UNITS)]
+    return {path for text in fronts for path in named.findall(text)}
+
+
+def settles(machine: Machine, case: Case, answer: str) -> bool:
+    """Whether a client gets that answer, once all has started: within some seconds."""
+    deadline = time.monotonic() + 20
+    while (found := ask(machine, case)) != answer and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found == answer
+
+
+def doctor(machine: Machine, case: Case) -> list[dict[str, Any]]:
+    """What the doctor finds, in its order."""
+    argv = (*machine.sdactivate, "doctor", case.name, "--format", "json")
+    done = machine.run(*argv, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def as_told(finding: dict[str, Any]) -> str:
+    """The shell commands for a fix that is a command, or lines for a unit."""
+    done = finding["fix"]
+    if found := re.fullmatch(r"in \[(\w+)\] of (\S+): (.+)", done):
+        section, unit, lines = found.groups()
+        text = "\\n".join([f"[{section}]", *lines.split(", ")])
+        done = f"mkdir -p {UNITS}/{unit}.d; printf '{text}\\n' >{UNITS}/{unit}.d/zz.conf"
+    return f"{done}\n{finding['then'] or ''}"
+
+
+@pytest.mark.parametrize("case", rows((*BROKEN, *HELD_OUT)))
+def test_the_first_finding_is_the_cause(case: Case, installation: Installation) -> None:
+    with deployed(case, installation) as machine:
+        assert settles(machine, case, case.answer)
+        until = case.until or (f"systemctl is-failed {case.name}" if case.finds == "SDA110" else "")
+        if until:
+            machine.wait(partial(machine.succeeds, "sh", "-c", until), until)
+            ask(machine, case)
+        time.sleep(0.5)  # what is said of the failure
+        found = doctor(machine, case)
+        assert found, "nothing found"
+        first = found[0]
+        if words := [it.words for it in symptoms.TABLE[case.finds or first["rule"]]]:
+            seen = machine.run("sh", "-c", SEEN).stdout
+            assert first["rule"] not in LOGGED or any(it in seen for it in words), seen[-2000:]
+        print(f"{case.id} {first['rule']}: {first['because']}\n    {first['fix']}")
+        assert first["rule"] == case.finds or not case.finds
+        assert case.says in first["because"]
+        assert case.fix in first["fix"]
+        machine.run("sh", "-ec", case.done or as_told(first))
+        assert settles(machine, case, "200")
+
+
+def test_each_service_has_its_own_findings(installation: Installation) -> None:
+    """Two without a socket unit, asked about together: neither is told of the other's socket."""
+    (case,) = (it for it in BROKEN if it.id == "B05")
+    with deployed(case, installation) as machine:
+        assert settles(machine, case, case.answer)
+        for path, text in case.files.items():
+            machine.write(
+                path.replace("mirror", "second").replace("enabled/site", "enabled/second"),
+                text.replace("mirror", "second").replace("listen 80", "listen 81"),
+            )
+        machine.run("sh", "-ec", "useradd --system second; systemctl daemon-reload")
+        machine.run("systemctl", "start", "second.service")
+        machine.run("systemctl", "reload", "nginx.service")
+        machine.wait(partial(machine.succeeds, "test", "-S", "/run/second/web.sock"), "its socket")
+        argv = (*machine.sdactivate, "doctor", "mirror", "second", "--format", "json")
+        found = json.loads(machine.run(*argv, check=False).stdout)
+        refused = [it["because"] for it in found if it["rule"] == "SDA102"]
+        assert len(refused) == 2
+        for name, because in zip(("mirror", "second"), refused, strict=True):
+            assert f"can't connect to /run/{name}/web.sock" in because
+
+
+@pytest.mark.parametrize("case", rows(WORKING))
+def test_of_what_works_nothing_is_said(case: Case, installation: Installation) -> None:
+    with deployed(case, installation) as machine:
+        for path in sockets(case):  # a request before there is one is an error of the front's
+            machine.wait(partial(machine.succeeds, "test", "-S", path), path)
+        assert settles(machine, case, "200")
+        assert [(it["rule"], it["because"]) for it in doctor(machine, case)] == [
+            *([(case.finds, case.says)] if case.finds else [])
+        ]
+
+
+def test_every_case_has_a_source() -> None:
+    page = (ROOT / "docs" / "public-cases.md").read_text()
+    written = re.findall(r"^\| ([BHW]\d\d) \| https?://\S+ \|", page, re.MULTILINE)
+    assert written == [it.id for it in (*BROKEN, *HELD_OUT, *WORKING)]
