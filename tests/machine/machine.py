@@ -261,11 +261,6 @@ class Machine:
         command = self.command(*argv, user=user)
         return execute(command, timeout, check=check, input=input, env={**ENVIRON, **(env or {})})
 
-    @property
-    def pid(self) -> int:
-        """Its systemd, as this system numbers it: whose namespaces are the machine's."""
-        return self._pid
-
     def succeeds(self, *argv: str) -> bool:
         """Whether a command inside ends with 0."""
         return not self.run(*argv, check=False).returncode
