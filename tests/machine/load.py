@@ -2,7 +2,8 @@
 
     python load.py PROTOCOL ADDRESS CLIENTS SECONDS PAUSE
 
-PROTOCOL is scgi, fastcgi, uwsgi or http; ADDRESS the socket's path, or a TCP port on 127.0.0.1.
+PROTOCOL is scgi, fastcgi, uwsgi or http; ADDRESS the socket's path, HOST:PORT, or a port on
+127.0.0.1.
 Runs inside the machine, with nothing but the standard library, until SECONDS have passed or its
 standard input ends. Each client pauses up to PAUSE seconds after a request. Prints one JSON object:
 requests, failed, longest (seconds), wrong (examples).
@@ -86,8 +87,9 @@ class Client(threading.Thread):
             time.sleep(random.uniform(0, self.pause))
 
     def connect(self) -> socket.socket:
-        if self.address.isdigit():
-            return socket.create_connection(("127.0.0.1", int(self.address)), timeout=60)
+        host, _, port = self.address.rpartition(":")
+        if port.isdigit():
+            return socket.create_connection((host or "127.0.0.1", int(port)), timeout=60)
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(60)
         connection.connect(self.address)

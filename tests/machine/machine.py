@@ -74,14 +74,14 @@ def install(wheel: Path, root: Path, extras: Sequence[str] = EXTRAS) -> Installa
     def make_base(directory: Path) -> None:
         command = '/opt/sdactivate/bin/python -m pip install --quiet --use-pep517 "$@"'
         if base:
-            _run(["cp", "-al", f"{base}/.", str(directory)], timeout=60)
+            execute(["cp", "-al", f"{base}/.", str(directory)], timeout=60)
         else:
             command = f"/usr/bin/python3 -m venv /opt/sdactivate && {command}"
         _install_step(root, directory, "sh", "-ec", command, "sh", *requires)
 
     def make(directory: Path) -> None:
         # Hard links: installing the wheel only adds files.
-        _run(["cp", "-al", f"{base}/.", str(directory)], timeout=60)
+        execute(["cp", "-al", f"{base}/.", str(directory)], timeout=60)
         example_site.copy(directory / "mysite")
         shutil.copy(wheel, directory / "prefix")
         command = """
@@ -113,7 +113,7 @@ def wheels(installation: Installation, wheel: Path, *requirements: str) -> Path:
     """
 
     def make(directory: Path) -> None:
-        _run(["cp", "-al", str(installation.prefix), str(directory)], timeout=60)
+        execute(["cp", "-al", str(installation.prefix), str(directory)], timeout=60)
         (directory / "mysite").mkdir()
         shutil.copy(wheel, directory / "mysite")
         pip = "/opt/sdactivate/bin/python -m pip wheel --quiet --use-pep517 --wheel-dir /srv/mysite"
@@ -134,7 +134,7 @@ def debian(suite: str, packages: Sequence[str]) -> Path:
         argv = ["mmdebstrap", "--variant=minbase", f"--include={words}", suite, str(directory)]
         if suite in ("sid", "unstable"):  # a mirror that is behind has lists that are out of date
             argv.insert(1, '--aptopt=Acquire::Check-Valid-Until "false"')
-        _run(argv, timeout=900, env={**os.environ, **ENVIRON})
+        execute(argv, timeout=900, env={**os.environ, **ENVIRON})
 
     with _lock():
         return _kept(f"root-{_key(suite, words)}", make)
@@ -203,7 +203,7 @@ def _install_step(root: Path, directory: Path, *command: str) -> None:
     for_pip = {name: text for name, text in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
     with tempfile.TemporaryDirectory(prefix="sdactivate-install-") as work:
         script = ["sh", str(SCRIPT), "install", work, str(root), str(prefix), str(site)]
-        _run([*script, *command], timeout=900, env={**ENVIRON, **for_pip})
+        execute([*script, *command], timeout=900, env={**ENVIRON, **for_pip})
 
 
 # -- a machine -----------------------------------------------------------------------------------
@@ -238,6 +238,11 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         self._end.close()
 
+    @property
+    def pid(self) -> int:
+        """The PID of its systemd, by whose namespaces it is entered, and joined to others."""
+        return self._pid
+
     def run(
         self,
         *argv: str,
@@ -254,12 +259,7 @@ class Machine:
         false, and subprocess.TimeoutExpired after `timeout` seconds, when the command is killed.
         """
         command = self.command(*argv, user=user)
-        return _run(command, timeout, check=check, input=input, env={**ENVIRON, **(env or {})})
-
-    @property
-    def pid(self) -> int:
-        """Its systemd, as this system numbers it: whose namespaces are the machine's."""
-        return self._pid
+        return execute(command, timeout, check=check, input=input, env={**ENVIRON, **(env or {})})
 
     def succeeds(self, *argv: str) -> bool:
         """Whether a command inside ends with 0."""
@@ -372,7 +372,7 @@ class Machine:
 # -- small parts ---------------------------------------------------------------------------------
 
 
-def _run(
+def execute(
     argv: list[str],
     timeout: float,
     check: bool = True,
