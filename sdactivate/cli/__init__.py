@@ -120,22 +120,31 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Prints the version, and which form of the native server's hot path is in use here."""
+    """Prints the version; with --verbose, what else a bug report needs (`sdactivate.cli.about`)."""
 
     def __call__(self, parser: argparse.ArgumentParser, *ignored: Any) -> None:
-        from sdactivate import __version__
-        from sdactivate.servers.native import accel
+        from sdactivate.cli import about
 
-        why = f": {accel.why_not}" if accel.why_not else ""
-        print(f"sdactivate {__version__} (native server: {accel.in_use}{why})")
+        assert isinstance(parser, _Parser)
+        for line in about.lines() if "--verbose" in parser.words else (about.version(),):
+            print(line)
         parser.exit()
+
+
+class _Verbose(argparse.Action):
+    """--verbose, which --version has read by then if it is there."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *ignored: Any) -> None:
+        assert isinstance(parser, _Parser)
+        if "--version" not in parser.words:
+            parser.error("--verbose: only with --version")
 
 
 def parser(verbs: Sequence[str] = VERBS) -> "_Parser":
     """Return the command's parser, with the options of `verbs` only (default: all)."""
     top = _Parser(
         prog="sdactivate",
-        usage="sdactivate [-h] [--version] VERB ...",
+        usage="sdactivate [-h] [--version [--verbose]] VERB ...",
         add_help=False,
         description="systemd socket activation for Python web applications.",
         epilog="`sdactivate VERB --help` shows a verb's options and examples.",
@@ -145,6 +154,7 @@ def parser(verbs: Sequence[str] = VERBS) -> "_Parser":
     hidden = argparse.SUPPRESS
     top.add_argument("-h", "--help", action="help", help=hidden)
     top.add_argument("--version", action=_Version, nargs=0, help=hidden)
+    top.add_argument("--verbose", action=_Verbose, nargs=0, help=hidden)
     subparsers = top.add_subparsers(prog="sdactivate", dest="verb", metavar="VERB", required=True)
     top.verbs = subparsers.choices
     for name in verbs:

@@ -1,0 +1,82 @@
+"""What a bug report needs to know of a host: `sdactivate --version --verbose`.
+
+Versions only: no host name, no path, no account, no site.
+"""
+
+import platform
+import re
+import subprocess
+from collections.abc import Iterator
+from importlib import metadata
+
+from sdactivate import __version__
+from sdactivate.servers.native import accel
+
+NONE = "none"
+_LIBRARIES = ("systemd-python", "Jinja2", "flup", "httptools", "Django")
+
+_PROGRAMS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
+    ("nginx", (("nginx", "-v"),)),
+    ("Apache", (("apache2", "-v"), ("httpd", "-v"))),
+    ("lighttpd", (("lighttpd", "-v"),)),
+    ("Caddy", (("caddy", "version"),)),
+    ("HAProxy", (("haproxy", "-v"),)),
+    ("Cherokee", (("cherokee", "--version"),)),
+)
+"""Each front, and the commands that print its version: the first that exists is run."""
+
+_VERSION = re.compile(r"\d+(?:\.\d+)+")
+_DEADLINE_S = 5
+
+
+def version() -> str:
+    """Return one line: the version, and which form of the native server's hot path is in use."""
+    why = f": {accel.why_not}" if accel.why_not else ""
+    return f"sdactivate {__version__} (native server: {accel.in_use}{why})"
+
+
+def lines() -> Iterator[str]:
+    """Return the lines of `--version --verbose`, one after another as they become known."""
+    yield version()
+    yield f"Python: {platform.python_version()} ({platform.python_implementation()})"
+    yield f"systemd: {_answer(('systemctl', '--version'), r'^systemd (.*)')}"
+    kernel = platform.uname()
+    yield f"kernel: {kernel.system} {kernel.release} {kernel.machine}"
+    yield f"distribution: {_distribution()}"
+    for library in _LIBRARIES:
+        yield f"{library}: {_installed(library)}"
+    for front, commands in _PROGRAMS:
+        answers = (_answer(command, _VERSION.pattern) for command in commands)
+        yield f"{front}: {next((it for it in answers if it != NONE), NONE)}"
+
+
+def _distribution() -> str:
+    """The distribution, in its own words: os-release(5)."""
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", NONE)
+    except OSError:
+        return NONE
+
+
+def _installed(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return NONE
+
+
+def _answer(command: tuple[str, ...], pattern: str) -> str:
+    """Return what `pattern` finds in what a command prints: its last group, or all of it."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command, found as the shell finds it
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_DEADLINE_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return NONE
+    found = re.search(pattern, done.stdout.decode(errors="replace"), re.MULTILINE)
+    return found[found.re.groups] if found else NONE
