@@ -31,11 +31,11 @@ def pytest_report_header() -> str:
     return f"servers: {accel.in_use}{both}"
 
 
-def build_wheel(directory: Path, **environ: str) -> tuple[Path, str]:
-    """Build the wheel of this checkout; return it and what was said."""
+def build_wheel(directory: Path, source: Path = CHECKOUT, **environ: str) -> tuple[Path, str]:
+    """Build the wheel of a checkout; return it and what was said."""
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(directory)]
     said = subprocess.run(
-        [*build, str(CHECKOUT)],
+        [*build, str(source)],
         env={**os.environ, **environ},
         check=True,
         timeout=300,
