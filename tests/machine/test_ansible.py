@@ -304,7 +304,8 @@ class Clients:
 def mixed(installation: Installation, pure_wheel: Path) -> Iterator[Site]:
     """Three machines, two of Debian 12 and one of 13, and a balancer."""
     newer = install(
-        pure_wheel, debian("trixie", (*PACKAGES, "openssh-server", "python3-packaging"))
+        pure_wheel,
+        debian("trixie", (*PACKAGES, "openssh-server", "python3-apt", "python3-packaging")),
     )
     with Fleet() as fleet:
         for name, made in (
