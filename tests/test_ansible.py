@@ -4,42 +4,29 @@ tests/machine/test_ansible.py runs it.
 """
 
 import json
-import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from sdactivate.trust import FORGEABLE
+from tests import ansible_home
+from tests.ansible_home import BIN, MISSING
 from tests.conftest import CHECKOUT
 
 COLLECTION = CHECKOUT / "ansible"
-BIN = Path(sys.executable).parent
 ROLES = ("balancer", "front", "kit", "site")
 
-pytestmark = pytest.mark.skipif(
-    not (BIN / "ansible-lint").exists(), reason="pip install '.[ansible]'"
-)
+pytestmark = MISSING
 
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What Ansible's commands run with: the checkout's collection, and nothing of this user's."""
+    """An environment that has the checkout's collection."""
     home = tmp_path_factory.mktemp("ansible")
-    (home / "ansible.cfg").touch()
     place = home / "collections" / "ansible_collections" / "sdactivate"
     place.mkdir(parents=True)
     (place / "kit").symlink_to(COLLECTION)
-    return {
-        "HOME": str(home),
-        "LANG": "C.UTF-8",
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "ANSIBLE_HOME": str(home),
-        "ANSIBLE_CONFIG": str(home / "ansible.cfg"),
-        "ANSIBLE_COLLECTIONS_PATH": str(home / "collections"),
-        "ANSIBLE_NOCOLOR": "1",
-    }
+    return ansible_home.environ(home)
 
 
 def run(environ: dict[str, str], *argv: str) -> str:

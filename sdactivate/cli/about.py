@@ -10,22 +10,23 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from sdactivate import __version__
+from sdactivate.fronts import FRONTS
 from sdactivate.servers.native import accel
 
 NONE = "none"
 _LIBRARIES = ("systemd-python", "Jinja2", "flup", "httptools", "Django")
 
-_PROGRAMS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
-    ("nginx", (("nginx", "-v"),)),
-    ("Apache", (("apache2", "-v"), ("httpd", "-v"))),
-    ("lighttpd", (("lighttpd", "-v"),)),
-    ("Caddy", (("caddy", "version"),)),
-    ("HAProxy", (("haproxy", "-v"),)),
-    ("Cherokee", (("cherokee", "--version"),)),
-)
-"""Each front, and the commands that print its version: the first that exists is run."""
+_PROGRAMS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "nginx": (("nginx", "-v"),),
+    "apache": (("apache2", "-v"), ("httpd", "-v")),
+    "lighttpd": (("lighttpd", "-v"),),
+    "caddy": (("caddy", "version"),),
+    "haproxy": (("haproxy", "-v"),),
+    "cherokee": (("cherokee", "--version"),),
+}
+"""The commands that print each front's version: the first that answers counts."""
 
-_VERSION = re.compile(r"\d+(?:\.\d+)+")
+_VERSION = r"\d+(?:\.\d+)+"
 _DEADLINE_S = 5
 
 
@@ -39,15 +40,15 @@ def lines() -> Iterator[str]:
     """Return the lines of `--version --verbose`, one after another as they become known."""
     yield version()
     yield f"Python: {platform.python_version()} ({platform.python_implementation()})"
-    yield f"systemd: {_answer(('systemctl', '--version'), r'^systemd (.*)')}"
+    yield f"systemd: {_answer(('systemctl', '--version'), r'(?<=^systemd ).*')}"
     kernel = platform.uname()
     yield f"kernel: {kernel.system} {kernel.release} {kernel.machine}"
     yield f"distribution: {_distribution()}"
     for library in _LIBRARIES:
         yield f"{library}: {_installed(library)}"
-    for front, commands in _PROGRAMS:
-        answers = (_answer(command, _VERSION.pattern) for command in commands)
-        yield f"{front}: {next((it for it in answers if it != NONE), NONE)}"
+    for name, front in FRONTS.items():
+        answers = (_answer(command, _VERSION) for command in _PROGRAMS[name])
+        yield f"{front.title}: {next((it for it in answers if it != NONE), NONE)}"
 
 
 def _distribution() -> str:
@@ -66,7 +67,7 @@ def _installed(library: str) -> str:
 
 
 def _answer(command: tuple[str, ...], pattern: str) -> str:
-    """Return what `pattern` finds in what a command prints: its last group, or all of it."""
+    """Return what `pattern` finds in what a command prints."""
     try:
         done = subprocess.run(  # noqa: S603 - a fixed command, found as the shell finds it
             command,
@@ -79,4 +80,4 @@ def _answer(command: tuple[str, ...], pattern: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return NONE
     found = re.search(pattern, done.stdout.decode(errors="replace"), re.MULTILINE)
-    return found[found.re.groups] if found else NONE
+    return found[0] if found else NONE

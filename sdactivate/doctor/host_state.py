@@ -402,9 +402,10 @@ class HostState:
 
 
 def is_started_again(lines: Iterable[str]) -> bool:
-    """Return whether a start is systemd's own, after a failure: by what it has logged of a unit.
+    """Return whether systemd itself has started a unit again after a failure.
 
-    Whoever restarts a unit by hand stops it first, or comes before systemd has scheduled its start.
+    lines: what systemd has logged of the unit, oldest first. A restart by hand logs a stop, or no
+    "Scheduled restart job" after the failure.
     """
     again = False
     for line in lines:

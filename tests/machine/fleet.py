@@ -10,21 +10,27 @@ checkout's Ansible, and comes to the machines by ssh as users' do. The collectio
 users install it, from what `ansible-galaxy collection build` makes.
 """
 
-import contextlib
 import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.machine.machine import CHECKOUT, ENVIRON, Installation, Machine, execute
+from tests import ansible_home
+from tests.ansible_home import BIN
+from tests.machine.machine import CHECKOUT, ENVIRON, Held, Installation, Machine, execute
 
 NETWORK = "10.77.0"
 CONTROL = f"{NETWORK}.1"
-BIN = Path(sys.executable).parent
+SSH = {
+    "ANSIBLE_PIPELINING": "1",
+    "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=15s "
+    "-o ServerAliveInterval=5 -o ServerAliveCountMax=2 -o ConnectTimeout=10",
+    "ANSIBLE_FORKS": "4",
+}
+"""What Ansible is told of the machines."""
 # What this system's root has in its shell's files is run at each connection: a hundred processes
 SSHD = """
 rm -f /root/.bashrc /root/.bash_profile /root/.profile
@@ -56,40 +62,32 @@ class Played(subprocess.CompletedProcess[str]):
         return sum(counts["changed"] for counts in self.recap.values())
 
 
-class Fleet:
+class Fleet(Held):
     """A context manager; the machines end with it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.machines: dict[str, Machine] = {}
         self.addresses: dict[str, str] = {}
-        self._end = contextlib.ExitStack()
 
-    def __enter__(self) -> "Fleet":
+    def _begin(self) -> None:
         directory = tempfile.TemporaryDirectory(prefix="fleet-")
         self.directory = Path(self._end.enter_context(directory))
-        try:
-            hold = ["setpriv", "--pdeathsig=KILL", "unshare", "--net", "sleep", "infinity"]
-            self._wire = subprocess.Popen(hold, stdin=subprocess.DEVNULL)
-            self._end.callback(self._wire.wait)
-            self._end.callback(self._wire.kill)
-            own = os.readlink("/proc/self/ns/net")
-            while os.readlink(f"/proc/{self._wire.pid}/ns/net") == own:
-                assert self._wire.poll() is None
-            self.run("ip", "link", "set", "lo", "up")
-            self.run("ip", "link", "add", "wire", "type", "bridge")
-            self.run("ip", "address", "add", f"{CONTROL}/24", "dev", "wire")
-            self.run("ip", "link", "set", "wire", "up")
-            key = str(self.directory / "key")
-            self.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
-            (self.directory / "ansible.cfg").touch()
-            self._collection()
-        except BaseException:
-            self._end.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.close()
+        self._environ = {**ansible_home.environ(self.directory), **SSH}
+        hold = ["setpriv", "--pdeathsig=KILL", "unshare", "--net", "sleep", "infinity"]
+        self._wire = subprocess.Popen(hold, stdin=subprocess.DEVNULL)
+        self._end.callback(self._wire.wait)
+        self._end.callback(self._wire.kill)
+        own = os.readlink("/proc/self/ns/net")
+        while os.readlink(f"/proc/{self._wire.pid}/ns/net") == own:
+            assert self._wire.poll() is None
+        self.run("ip", "link", "set", "lo", "up")
+        self.run("ip", "link", "add", "wire", "type", "bridge")
+        self.run("ip", "address", "add", f"{CONTROL}/24", "dev", "wire")
+        self.run("ip", "link", "set", "wire", "up")
+        key = str(self.directory / "key")
+        self.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+        self._collection()
 
     def add(self, name: str, installation: Installation) -> Machine:
         """Boot a machine with an address on the wire and an sshd; return it."""
@@ -154,31 +152,13 @@ class Fleet:
     def ansible(self, *argv: str, check: bool = True, timeout: float = 600) -> Played:
         """Run a command of Ansible's on the control node."""
         return self.run(
-            str(BIN / argv[0]), *argv[1:], check=check, env=self.environ, timeout=timeout
+            str(BIN / argv[0]), *argv[1:], check=check, env=self._environ, timeout=timeout
         )
 
     def play(self, name: str, inventory: Path, *options: str, **how: Any) -> Played:
         """Run a playbook of the collection."""
         book = f"sdactivate.kit.{name}"
         return self.ansible("ansible-playbook", "-i", str(inventory), book, *options, **how)
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """What Ansible runs with: nothing of this user's."""
-        home = self.directory / "home"
-        return {
-            "HOME": str(home),
-            "LANG": "C.UTF-8",
-            "PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin",
-            "ANSIBLE_HOME": str(home),
-            "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(self.directory / "collections"),
-            "ANSIBLE_PIPELINING": "1",
-            "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=15s "
-            "-o ServerAliveInterval=5 -o ServerAliveCountMax=2 -o ConnectTimeout=10",
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_FORKS": "4",
-        }
 
     def _collection(self) -> None:
         build = ("ansible-galaxy", "collection", "build", "--output-path", str(self.directory))

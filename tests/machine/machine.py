@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from email.parser import Parser
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tests import example_site
 
@@ -209,7 +209,31 @@ def _install_step(root: Path, directory: Path, *command: str) -> None:
 # -- a machine -----------------------------------------------------------------------------------
 
 
-class Machine:
+_H = TypeVar("_H", bound="Held")
+
+
+class Held:
+    """A context manager: what `_begin` puts on `_end` ends with it, or when it fails half-way."""
+
+    def __init__(self) -> None:
+        self._end = contextlib.ExitStack()
+
+    def _begin(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self: _H) -> _H:
+        try:
+            self._begin()
+        except BaseException:
+            self._end.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.close()
+
+
+class Machine(Held):
     """A booted machine: systemd is PID 1, the installation is in /opt/sdactivate and /srv/mysite.
 
     A context manager. `sdactivate` is on the PATH. nginx is there with the distribution's own
@@ -222,21 +246,13 @@ class Machine:
     sdactivate: tuple[str, ...] = ("/opt/sdactivate/bin/sdactivate",)
 
     def __init__(self, installation: Installation) -> None:
+        super().__init__()
         self.installation = installation
-        self._end = contextlib.ExitStack()
         self._pid = 0
 
-    def __enter__(self) -> "Machine":
-        try:
-            self._boot()
-            self._furnish()
-        except BaseException:
-            self._end.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.close()
+    def _begin(self) -> None:
+        self._boot()
+        self._furnish()
 
     @property
     def pid(self) -> int:

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from tests.machine.fleet import BIN, Fleet, Played
+from tests.ansible_home import MISSING
+from tests.machine.fleet import Fleet, Played
 from tests.machine.machine import Installation, debian, install, wheels
 from tests.machine.test_newer_systemd import PACKAGES
 
 pytestmark = [
-    pytest.mark.skipif(not (BIN / "ansible-playbook").exists(), reason="pip install '.[ansible]'"),
+    MISSING,
     pytest.mark.skipif(not shutil.which("ssh"), reason="openssh-client is not installed"),
 ]
 

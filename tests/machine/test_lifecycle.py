@@ -1,22 +1,19 @@
 """Nothing is lost at start, reload, idle exit, crash or stop: under a real systemd, under load."""
 
-import contextlib
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.machine.clients import asking
 from tests.machine.machine import Machine
 
 SOCKET = "/run/life.sock"
 PROTOCOLS = ("scgi", "fastcgi", "uwsgi", "http")
 # Seconds between two requests of a client: so that restarts, and not clients, have the CPU
-PAUSE = 0.01
 # Of each transition under load, for one worker and for two: `bench leaving` does hundreds
 TIMES = 15
 APPLICATION = """
@@ -90,7 +87,6 @@ class Site:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        machine.write("/srv/load.py", Path(__file__).with_name("load.py").read_text())
         machine.write("/etc/front.conf", FRONT.format(socket=SOCKET))
         machine.run("nginx", "-c", "/etc/front.conf")
         self._cursor = ""
@@ -129,26 +125,6 @@ class Site:
     def show(self, name: str) -> str:
         return self.machine.show("life.service", name)
 
-    @contextlib.contextmanager
-    def load(self, *addresses: tuple[str, str], clients: int = 4) -> Iterator[dict[str, Any]]:
-        """Keep every address busy; at the end the figures are in what was yielded."""
-        found: dict[str, Any] = {}
-        running = {
-            f"{protocol} {address}": self.machine.popen(
-                *(self.machine.python, "/srv/load.py", protocol, address, str(clients), "300"),
-                str(PAUSE),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            for protocol, address in addresses
-        }
-        try:
-            yield found
-        finally:
-            for name, process in running.items():
-                out, _ = process.communicate(timeout=90)
-                found[name] = json.loads(out)
-
 
 @pytest.fixture(scope="module")
 def site(machine: Machine) -> Site:
@@ -167,7 +143,7 @@ def failures(found: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_restarts_lose_no_request(site: Site, workers: int) -> None:
     site.deploy("--workers", str(workers))
-    with site.load(*DIRECT, *THROUGH_NGINX) as found:
+    with asking(site.machine, *DIRECT, *THROUGH_NGINX) as found:
         for _ in range(TIMES):
             site.machine.run("systemctl", "restart", "life.service")
     assert failures(found) == {}
@@ -182,7 +158,7 @@ def has_release(site: Site, name: str) -> bool:
 def test_reloads_lose_no_request(site: Site, workers: int) -> None:
     site.deploy("--workers", str(workers))
     site.get("/")
-    with site.load(*DIRECT, *THROUGH_NGINX) as found:
+    with asking(site.machine, *DIRECT, *THROUGH_NGINX) as found:
         for number in range(TIMES):
             site.release(f"number {number}")
             site.machine.run("systemctl", "reload", "life.service")
@@ -450,7 +426,7 @@ def test_an_application_that_cannot_be_imported(site: Site) -> None:
 def test_a_worker_that_crashes_is_replaced(site: Site) -> None:
     site.deploy("--workers", "2")
     site.get("/")
-    with site.load(("http", SOCKET), clients=2) as found:
+    with asking(site.machine, ("http", SOCKET), clients=2) as found:
         site.machine.run(
             "curl", "-s", "--unix-socket", SOCKET, "http://localhost/crash", check=False
         )
@@ -491,7 +467,7 @@ def test_workers_that_cannot_live_fail_the_service(site: Site) -> None:
 def test_processes_are_replaced_after_so_many_requests(site: Site, workers: int) -> None:
     site.deploy("--workers", str(workers), "--max-requests", "200")
     first = site.get("/pid")
-    with site.load(("scgi", SOCKET), ("http", SOCKET), clients=2) as found:
+    with asking(site.machine, ("scgi", SOCKET), ("http", SOCKET), clients=2) as found:
         site.machine.wait(
             lambda: (
                 "max_requests" in site.journal()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import build_wheel
+from tests.machine.clients import asking
 from tests.machine.machine import CHECKOUT, Installation, Machine, wheels
 
 OLD = "4a3be16f2dae6eb8b2db3c452d3efc9adf8f3301"
@@ -65,7 +66,6 @@ def upgraded(
     """A machine with a site that 0.1.0 has installed and serves."""
     _send(machine, "/root/new", *wheels(installation, fitting_wheel).iterdir())
     _send(machine, "/root/old", old_wheel)
-    machine.write("/srv/load.py", Path(__file__).with_name("load.py").read_text())
     machine.write("/srv/quick/app.py", APPLICATION)
     machine.run("/usr/bin/python3", "-m", "venv", KIT)
     _pip(machine, f"/root/old/{old_wheel.name}")
@@ -76,20 +76,18 @@ def upgraded(
 def test_brought_forward_under_load(upgraded: Machine, fitting_wheel: Path) -> None:
     machine = upgraded
     written = machine.read("/etc/systemd/system/quick.service")
-    load = ("/usr/bin/python3", "/srv/load.py", "http", "/run/quick.sock", "8", "300", "0.02")
-    clients = machine.popen(*load, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    _pip(machine, "--force-reinstall", f"/root/new/{fitting_wheel.name}")
-    # The old process serves on, and starts again with the new code and the units as they were
-    machine.run("systemctl", "restart", "quick.service")
-    assert machine.run("systemctl", "is-active", "quick.service").stdout == "active\n"
-    shown = machine.run(*INSTALL, "--dry-run").stdout
-    assert "--- /etc/systemd/system/quick.service" in shown
-    assert machine.read("/etc/systemd/system/quick.service") == written
-    machine.run(*INSTALL)
-    assert machine.read("/etc/systemd/system/quick.service") != written
-    assert machine.run(*INSTALL, "--dry-run").stdout == ""
-    said, _ = clients.communicate(timeout=60)
-    found = json.loads(said)
+    with asking(machine, ("http", "/run/quick.sock"), clients=8, pause=0.02) as asked:
+        _pip(machine, "--force-reinstall", f"/root/new/{fitting_wheel.name}")
+        # The old process serves on, and starts again with the new code and the units as they were
+        machine.run("systemctl", "restart", "quick.service")
+        assert machine.run("systemctl", "is-active", "quick.service").stdout == "active\n"
+        shown = machine.run(*INSTALL, "--dry-run").stdout
+        assert "--- /etc/systemd/system/quick.service" in shown
+        assert machine.read("/etc/systemd/system/quick.service") == written
+        machine.run(*INSTALL)
+        assert machine.read("/etc/systemd/system/quick.service") != written
+        assert machine.run(*INSTALL, "--dry-run").stdout == ""
+    (found,) = asked.values()
     assert found["requests"] > 100
     assert found["failed"] == 0, found
     findings = machine.run(SDACTIVATE, "doctor", "quick", "--format", "json", check=False).stdout

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sdactivate.doctor import advice, refusals, uwsgi_options
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.answers import errors
-from sdactivate.doctor.finding import Advice, Case, Fix, Hit
+from sdactivate.doctor.finding import Advice, Case, Fix, Hit, restart
 from sdactivate.doctor.last_start import Line, cause
 from sdactivate.doctor.private import grant
 from sdactivate.systemd.unitfile import Unit
@@ -147,7 +147,7 @@ def _vassals(service: Unit, lines: list[str]) -> Iterator[Hit]:
             f"in tyrant mode uWSGI's emperor starts no vassal whose file is root's, and takes the "
             f"user from that file's owner: {path} is not started",
             grant(("chown", f"{user[-1]}:"), path, told) if user else Advice(told),
-            then=f"systemctl restart {service.name}",
+            then=str(restart(service.name)),
         )
     for vassal in dict.fromkeys(it["vassal"] for it in map(_CURSED.search, lines) if it):
         why = cause([Line(it) for it in lines])
