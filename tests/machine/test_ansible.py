@@ -357,7 +357,8 @@ def test_rolled_and_killed_under_load(mixed: Site, installation: Installation) -
     assert lost.returncode != 0
     assert lost.changed == 0
     assert site.states()["web3"] == "DOWN"
-    site.release("r99", "--limit", "!web3")
+    left = site.release("r99", "--limit", "!web3")
+    assert "web3: left out by --limit" in left.stdout
     fleet.add("web3", installation).run("rm", "/usr/local/bin/sdactivate")
     site.setup("r99")
     assert site.served() == dict.fromkeys(everywhere, "r99")
