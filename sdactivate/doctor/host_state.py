@@ -27,10 +27,11 @@ T = TypeVar("T")
 _LOG_TAIL = 256 * 1024  # bytes of a front's log that are looked at
 _RECENT = 3600  # seconds
 _BEGAN = "InactiveExitTimestampMonotonic"  # when systemd began to start a unit
+_ACTIVE, _MAIN_STARTED = "ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic"
 _MOMENTS = 15  # seconds: a server that fails at its start does so within them
 PROPERTIES = (
-    *("ActiveEnterTimestampMonotonic", "ActiveState", "Backlog", "ConsistsOf", "DropInPaths"),
-    *("ExecMainStartTimestampMonotonic", "ExecMainStatus", "FileDescriptorName", "FragmentPath"),
+    *(_ACTIVE, "ActiveState", "Backlog", "ConsistsOf", "DropInPaths"),
+    *(_MAIN_STARTED, "ExecMainStatus", "FileDescriptorName", "FragmentPath"),
     *("Listen", "LoadState", "MainPID", "NRestarts", "NeedDaemonReload", "RequiredBy", "Requires"),
     *("Result", "SocketGroup", "SocketMode", "SocketUser", "StatusErrno", "StatusText"),
     *("TriggeredBy", "Triggers", "Type", "UnitFileState", _BEGAN),
@@ -346,8 +347,12 @@ class HostState:
 
     def since(self, *units: str) -> float:
         """Return when what is logged begins to matter: an hour ago, or the last start of a unit."""
-        starts = [self.property(unit, "ActiveEnterTimestampMonotonic") for unit in units]
-        return max(time.time() - _RECENT, *map(since_epoch, starts))
+        return max(time.time() - _RECENT, *map(self._logs_since, units))
+
+    def _logs_since(self, unit: str) -> float:
+        # A service logs from the start of its main process on, maybe long before it is active.
+        main = self.property(unit, _MAIN_STARTED)
+        return since_epoch(main if main not in ("", "0") else self.property(unit, _ACTIVE))
 
     def began(self, unit: str) -> float:
         """Return when systemd began to start a unit that runs, in seconds of the epoch."""

@@ -1078,7 +1078,8 @@ def test_haproxy_asks_for_a_socket_that_nobody_listens_at(
     drop_in(site, "mysite.socket", own)
     text = _HAPROXY.replace("unix@/mysite.sock", f"{asked} check")
     site.write("/etc/haproxy/haproxy.cfg", text)
-    site.run("systemctl", "restart", "haproxy.service")
+    # Its first check fails before systemd calls it started
+    drop_in(site, "haproxy.service", "[Service]\nExecStartPost=/bin/sleep 1\n")
     curl = ("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "http://localhost:82/environ")
     try:
         site.wait(lambda: "DOWN" in site.journal("haproxy.service"), "a check that fails")
