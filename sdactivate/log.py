@@ -132,26 +132,6 @@ def has_raised(error: BaseException) -> None:
         on_exception(error)
 
 
-def say_stack(message: str, frame: object) -> None:
-    """Write `message` and the Python stack of a running thread."""
-    import traceback
-
-    text = "".join(traceback.format_stack(frame)).rstrip("\n")  # type: ignore[arg-type]
-    say(ERROR, f"{escape(message)}\n{text}")
-
-
-def install_excepthook() -> None:
-    """Let an exception that ends a thread be said like everything else."""
-    import threading
-
-    def hook(args: threading.ExceptHookArgs) -> None:
-        if args.exc_value is not None:
-            name = args.thread.name if args.thread else "?"
-            say_exception(f"the thread {name} has ended", args.exc_value)
-
-    threading.excepthook = hook
-
-
 def dump_stacks_on_crash() -> None:
     """Let a crash in C, and SIGABRT, leave the Python stacks on standard error."""
     import faulthandler
