@@ -315,7 +315,10 @@ class TestTooManyConnections:
 
             # (Who is told lingers, and counts: the next in the queue may drive out one more)
             eventually(
-                lambda: len(refused()) == len(crowded.log.splitlines()) and len(peers) - len(answers) <= 8,
+                lambda: (
+                    len(refused()) == len(crowded.log.splitlines())
+                    and len(peers) - len(answers) <= 8
+                ),
                 "the rest to be told, and a line for each",
             )
             assert {(answer.status, answer.whole) for answer in refused()} == {(503, True)}
