@@ -11,13 +11,16 @@ _Value = TypeVar("_Value")
 
 
 class Error(Exception):
-    """Something is wrong or failed; the command exits 1."""
+    """Something is wrong or failed: the base of the kit's errors.
+
+    `exit_code` is the exit code of a command that it ends: 1, or 2 of a UsageError.
+    """
 
     exit_code = 1
 
 
 class UsageError(Error, ValueError):
-    """A usage error: an option or a value that is not understood; the command exits 2."""
+    """An option, a setting or a value is not understood. It is a ValueError, too."""
 
     exit_code = 2
 

@@ -22,10 +22,27 @@ from sdactivate.suggest import meant
 
 PREFIX = "SDACTIVATE_"
 
-NOT_SETTINGS: dict[str, tuple[str, ...]] = {"SDACTIVATE_ACCEL": ("0", "1"), VARIABLE: ()}
-"""Variables with the prefix that are no settings, and what each may be; (): any text. Whether the
-native server's compiled hot path is used, if there is one, which is read before there are any
-settings; and what the application is told of its front (`protected`), whatever serves it."""
+
+class Variable(NamedTuple):
+    """A variable with the prefix that is no setting: what it may be, (): any text; what it does."""
+
+    choices: tuple[str, ...]
+    help: str
+
+
+NOT_SETTINGS: dict[str, Variable] = {
+    "SDACTIVATE_ACCEL": Variable(
+        ("0", "1"),
+        "0: the native server runs in pure Python; 1, or not set: with its compiled hot path "
+        "where there is one",
+    ),
+    VARIABLE: Variable(
+        (),
+        "what `sdactivate.django.protected` is told of the front, whatever server runs: gen "
+        "writes it for --protected",
+    ),
+}
+"""By name."""
 
 
 class Settings(NamedTuple):
@@ -150,7 +167,7 @@ def _amount(word: str) -> tuple[float, str]:
 
 
 def seconds(value: str) -> float:
-    """A span of time as systemd.time(7) writes it: 90, 1.5, 500ms, 10min, "1h 30min"."""
+    """A span of time, zero or more, as systemd.time(7) writes it: 90, 1.5, 500ms, "1h 30min"."""
     try:
         parts = [_amount(word) for word in value.split()]
         if not parts:
@@ -161,7 +178,7 @@ def seconds(value: str) -> float:
 
 
 def size(value: str) -> int:
-    """A number of bytes, with K, M or G for powers of 1024."""
+    """A number of bytes, zero or more, with K, M or G for powers of 1024: 65536, 64K, 10M."""
     try:
         number, unit = _amount(value)
         return int(number * _BYTES[unit.upper().removesuffix("B").removesuffix("I")])
@@ -170,7 +187,7 @@ def size(value: str) -> int:
 
 
 def yes_or_no(value: str) -> bool:
-    """A boolean as systemd.syntax(7) writes it."""
+    """yes or no; also true, false, on, off, 1 and 0: systemd.syntax(7)."""
     if value.lower() in ("1", "yes", "true", "on", "y", "t"):
         return True
     if value.lower() in ("0", "no", "false", "off", "n", "f"):
@@ -184,17 +201,17 @@ def words(value: str) -> tuple[str, ...]:
 
 
 def peers(value: str) -> tuple[str, ...]:
-    """Rules of `peer_rules`, separated by commas or spaces."""
+    """Rules unit:NAME, user:NAME or group:NAME, separated by commas or spaces."""
     return tuple(str(parse_rule(rule)) for rule in words(value))
 
 
 def header_names(value: str) -> tuple[str, ...]:
-    """Header fields of `trust`, separated by commas or spaces."""
+    """Names of header fields, separated by commas or spaces."""
     return tuple(dict.fromkeys(map(trust.header_name, words(value))))
 
 
 def url_paths(value: str) -> tuple[str, ...]:
-    """Paths of URLs, separated by commas or spaces."""
+    """Paths of URLs, each from the first slash on, separated by commas or spaces."""
     for word in (found := words(value)):
         if word[0] != "/":
             raise UsageError(f"{word!r} is not the path of a URL, such as /upload")
@@ -210,7 +227,7 @@ _PROBE = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
 
 
 def health_url(value: str) -> str:
-    """A path, or the whole URL of a page; nothing: none."""
+    """The path or the whole URL of a page; nothing: none."""
     if value and not _HEALTH.fullmatch(value):
         raise ValueError(
             "is not the path or the URL of a page, such as /up or https://example.org/up; write "
@@ -220,7 +237,7 @@ def health_url(value: str) -> str:
 
 
 def probe_path(value: str) -> str:
-    """The path of a URL, of characters that need no encoding; nothing: none."""
+    """The path of a URL: letters, digits and . _ ~ - between slashes; nothing: none."""
     if value and not _PROBE.fullmatch(value):
         raise ValueError(
             "is not a path of letters, digits and . _ ~ - between slashes, such as /ready"
@@ -459,9 +476,8 @@ def resolve(
     for variable, text in environ.items():
         if variable.startswith(PREFIX):
             if variable in NOT_SETTINGS:
-                if (values_of := NOT_SETTINGS[variable]) and text not in values_of:
-                    allowed = " or ".join(values_of)
-                    raise UsageError(f"{variable}: {text!r} is not {allowed}")
+                if (choices := NOT_SETTINGS[variable].choices) and text not in choices:
+                    raise UsageError(f"{variable}: {text!r} is not {' or '.join(choices)}")
                 continue
             name = variable[len(PREFIX) :].lower()
             if name not in BY_NAME:

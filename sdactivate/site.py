@@ -26,18 +26,28 @@ _DYNAMIC = re.compile("[A-Za-z_][A-Za-z0-9_-]{0,30}")
 
 @dataclass(frozen=True)
 class Site:
-    """One deployed application, valid as it stands.
+    """The description of one deployed application, checked when it is made.
 
-    Only `name` is always needed. A value that is not valid raises UsageError, which names the
-    field, the value and what is allowed; so does a combination that can't work.
+    It can't be changed afterwards. Only `name` is required:
+
+        from sdactivate import Site
+
+        site = Site("mysite", group="www-data", settings={"threads": "4"})
+        print(site.path)            # /run/mysite.sock
+        print(site.service_user)    # mysite
+        print(f"{site.mode:04o}")   # 0660
+
+    Raises UsageError, which names the field, the value and what is allowed, for a value that is not
+    valid and for a combination that can't work.
     """
 
     name: str
-    """What its units, descriptor and directories are called; see `names.unit_name`."""
+    """What its units, descriptor and directories are called: letters, digits, "-", "_" and "."."""
 
     # the socket
     listen: tuple[ListenAddress, ...] = ()
-    """Where it is reached; nothing: /run/NAME.sock, whose parent is root's and never goes away."""
+    """Where it is reached, as `sdactivate.values.parse_listen` makes it of text; nothing:
+    /run/NAME.sock."""
     user: str = "root"
     """The owner of the sockets in the file system."""
     group: str = "root"
@@ -47,7 +57,7 @@ class Site:
 
     # the service
     app: str = ""
-    """The application, in the longest form of its name: see `app_name`."""
+    """The application, as "mysite.wsgi:application"."""
     chdir: str = ""
     """The working directory, from which the application is imported."""
     python: str = ""
@@ -55,13 +65,13 @@ class Site:
     run_as: str = ""
     """The user it runs as; nothing: a dynamic one, which exists only while it runs."""
     join: tuple[str, ...] = ()
-    """Groups that it is in as well: those of the sockets that it connects to."""
+    """Further groups of that user: those of the sockets that it connects to."""
     env: tuple[tuple[str, str], ...] = ()
-    """Variables of its environment."""
+    """Variables of its environment: pairs of name and value."""
     env_file: tuple[str, ...] = ()
     """Files of variables, read by systemd as root."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """The runtime's settings (`sdactivate.settings`), by name, as text. Only these are written."""
+    """Settings of the server, by name, as text: {"threads": "4"}. Others keep their defaults."""
 
     # what it needs beyond its socket and its own directories: `sdactivate.sandbox`
     network: bool | str = False
@@ -69,15 +79,15 @@ class Site:
     jit: bool = False
     """Memory that is both writable and executable: JIT compilers, some ctypes callbacks."""
     home: bool = False
-    """To read what lies under /home, /root or /run/user."""
+    """Reading below /home, /root and /run/user."""
     proc: bool = False
-    """What /proc says of the machine: /proc/meminfo, /proc/cpuinfo, /proc/stat."""
+    """Reading what /proc says of the machine: /proc/meminfo, /proc/cpuinfo, /proc/stat."""
     writable: tuple[str, ...] = ()
     """Paths that it may write to besides its state and cache directories."""
     uploads: tuple[str, ...] = ()
     """Directories of what its users send, and its front reads: it may write there, too."""
     protected: Protected | None = None
-    """What its front lets out when the application says so."""
+    """Files that its front sends only when the application says so: `sdactivate.protected`."""
     device: tuple[str, ...] = ()
     """Device nodes that it may use."""
     control_sockets: bool = False
@@ -87,15 +97,15 @@ class Site:
 
     # what it is given
     credential: tuple[tuple[str, str], ...] = ()
-    """Name and path of secrets, which it finds under $CREDENTIALS_DIRECTORY."""
+    """Secrets: pairs of name and path. It finds them as $CREDENTIALS_DIRECTORY/NAME."""
     encrypted_credential: tuple[tuple[str, str], ...] = ()
     """The same, of files that systemd-creds(1) has encrypted."""
     memory_max: str = ""
-    """Bytes, with K, M, G or T, or a percentage: more than that, and the kernel kills it."""
+    """The most memory, in bytes, with K, M, G or T, or as a percentage; above it, it is killed."""
     cpu_quota: str = ""
-    """A percentage of one processor; 200% is two."""
+    """The most processor time, as a percentage of one processor: "200%" is two."""
     tasks_max: str = ""
-    """Processes and threads."""
+    """The most processes and threads, together."""
 
     def __post_init__(self) -> None:
         for name, read in READ.items():
