@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 
-from sdactivate import __version__
+from sdactivate import __version__, bundled
 from sdactivate.fronts import FRONTS
 from sdactivate.servers.native import accel
 
@@ -38,6 +38,7 @@ def version() -> str:
 
 def lines() -> Iterator[str]:
     """Yield the lines of `--version --verbose`, each as soon as it is known."""
+    bundled.prefer()
     yield version()
     yield f"Python: {platform.python_version()} ({platform.python_implementation()})"
     yield f"systemd: {_answer(('systemctl', '--version'), r'(?<=^systemd ).*')}"

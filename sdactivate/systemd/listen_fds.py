@@ -21,9 +21,8 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from systemd import daemon
-
 from sdactivate.systemd.descriptors import ActivationError, listening_socket
+from sdactivate.systemd.sd_daemon import daemon
 
 VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 

@@ -9,9 +9,8 @@ import socket
 import time
 from collections.abc import Mapping
 
-from systemd import daemon
-
 from sdactivate.errors import UsageError
+from sdactivate.systemd.sd_daemon import daemon
 from sdactivate.terminal import escape
 
 # What changes how the supervisor sees the service is worth waiting for, so many seconds at most;
