@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("errors", "terminal", "trust", "sandbox", "suggest", "stdio", "status_record"),
         *("unix_socket", "protected", "bundled"),
     ),
-    ("app_name", "backends", "fronts", "peer_rules", "log", "systemd"),
+    ("app_name", "backends", "fronts", "mounts", "peer_rules", "log", "systemd"),
     ("settings", "front_includes"),
     ("front_config", "front_upstreams"),
     ("values", "external_servers"),

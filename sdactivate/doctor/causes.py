@@ -167,9 +167,12 @@ TABLE: tuple[Row, ...] = (
     Row("SDA126", ("SDA111",), same_socket),
     Row("SDA141", ("SDA125", "SDA145"), same_unit),
     Row("SDA141", ("SDA106", "SDA111"), same_site),
+    # A file system that does not answer: what lies there seems to be gone
+    Row("SDA146", ("SDA110", "SDA112", "SDA113", "SDA126", "SDA128", "SDA143"), same_site),
 )  # fmt: skip
 
 OUTAGE = (
+    "SDA146",  # whatever is on its way there waits
     *("SDA032", "SDA122", "SDA116", "SDA109", "SDA101", "SDA117"),  # nothing listens
     *("SDA004", "SDA037"),
     *("SDA019", "SDA025", "SDA027", "SDA029", "SDA113", "SDA110", "SDA141"),  # nothing answers

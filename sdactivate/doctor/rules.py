@@ -10,6 +10,7 @@ from sdactivate.doctor.checks import (
     earlier_versions,
     failures,
     handling,
+    hung_mounts,
     lifetime,
     live_fronts,
     live_services,
@@ -288,6 +289,10 @@ TABLE: tuple[Rule, ...] = (
     Rule("SDA145", "warning", "Requests fail for want of something outside the application",
          "A variable, a program, a permission: the application works where it has them.",
          EXEC, "what the finding says", served.lacks),
+    Rule("SDA146", "error", "A mount that the site needs does not answer",
+         "A program that looks there waits, often beyond the reach of a signal; a stop waits too.",
+         "mount(8), nfs(5), fuse(8)", "its server, or a lazy unmount and a new mount",
+         hung_mounts.silent),
 )
 # fmt: on
 

@@ -242,5 +242,6 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
     "SDA143": (Symptom("nginx", "failed (13: Permission denied), client: "),),
     "SDA144": (),
     "SDA145": (),
+    "SDA146": (Symptom("kernel", "not responding, still trying"),),
 }
 # fmt: on

@@ -293,6 +293,8 @@ SINGLE: dict[str, Single] = {
                      "test_a_dynamic_user_without_a_name_is_found_and_given_one"),
     "SDA130": Single("ReadWritePaths= names a directory of root's, or of an earlier dynamic user's",
                      "test_what_a_dynamic_user_is_to_write_elsewhere"),
+    "SDA146": Single("a directory that the unit names is FUSE's, whose program is stopped",
+                     "test_a_mount_that_does_not_answer"),
     "SDA127": Single("mysite-migrate.service has failed", "test_a_command_that_has_failed"),
     "SDA128": Single("EnvironmentFile= names a file that is not there",
                      "test_a_file_that_is_missing_before_the_start"),
