@@ -30,7 +30,7 @@ def test_every_option_of_launch_is_in_its_page_and_no_other() -> None:
 
 def test_every_variable_that_root_passes_on_is_in_its_page_and_no_other() -> None:
     page = (DOCS / "launch.md").read_text()
-    section = page.partition("## What stays root's")[2].partition("\n## ")[0]
+    section = page.partition("## What the command does not get from root")[2].partition("\n## ")[0]
     rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("  | `")]
     documented = {
         name: why.strip() for names, why in rows for name in re.findall(r"`([A-Z_*]+)`", names)
