@@ -1,11 +1,13 @@
 """docs/stability.md: what it promises is there, and nothing goes without a word."""
 
 import io
+import re
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
+import sdactivate
 from sdactivate import cli
 from tests.stable_names import HERE, names
 
@@ -46,3 +48,15 @@ def test_exit_codes(code: int, argv: list[str], tmp_path: Path) -> None:
         assert cli.main([word.format(unit=unit) for word in argv]) == code
     assert bool(output.getvalue()) is (code != 2)
     assert bool(talk.getvalue()) is (code == 2)
+
+
+def test_the_changelog_is_in_the_form_of_keep_a_changelog() -> None:
+    text = (HERE.parent.parent / "CHANGELOG.md").read_text()
+    versions = re.findall(r"^## (.*)", text, re.MULTILINE)
+    assert versions[0] == "Unreleased"
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", one) for one in versions[1:])
+    assert versions[1].startswith(f"{sdactivate.__version__} - ")
+    order = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        kinds = re.findall(r"^### (.*)", section, re.MULTILINE)
+        assert kinds == [kind for kind in order if kind in kinds]

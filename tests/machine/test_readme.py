@@ -30,6 +30,8 @@ echo 'alice ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/alice
 rm -rf /root/.config /root/.pip /etc/xdg/pip /etc/environment
 printf '[global]\\nno-index = true\\nfind-links = /srv/index\\n' >/etc/pip.conf
 """
+# What of a checkout they need.
+SOURCE = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "sdactivate", "examples")
 # What building the wheel takes, besides what it requires.
 BUILD = ("hatchling", "setuptools", "shtab")
 
@@ -173,7 +175,14 @@ def followed(installation: Installation, fitting_wheel: Path) -> Iterator[Follow
         machine.run("sh", "-ec", BARE)
         bring(machine, wheels(installation, fitting_wheel, "Django", *BUILD), "/srv/index", ".")
         machine.run("sh", "-ec", "rm /srv/index/sdactivate-*")  # no index has it
-        source = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "sdactivate")
+        source = (
+            "pyproject.toml",
+            "hatch_build.py",
+            "README.md",
+            "LICENSE",
+            "sdactivate",
+            "examples",
+        )
         bring(machine, CHECKOUT, f"{HOME}/sdactivate", *source)
         machine.run("chown", "-R", "alice:alice", HOME)
         reader = Followed(machine)
@@ -222,3 +231,28 @@ def test_the_kit_and_the_site_have_an_environment_each(followed: Followed) -> No
     kit = followed.machine.run("/opt/sdactivate/bin/pip", "list").stdout
     assert "sdactivate" in kit
     assert "Django" not in kit
+
+
+EXAMPLE = """\
+sed -E 's/mysite(\\.test|])/guestbook\\1/; s|/srv/mysite|/srv/guestbook|' \\
+    /etc/sdactivate/sites.toml | sudo tee /etc/sdactivate/guestbook.toml >/dev/null
+cp -r ~/sdactivate/examples/mysite ~/guestbook
+cd ~/guestbook
+git init --quiet
+git add .
+git commit --quiet --message "The example"
+git archive HEAD | sudo sdactivate release guestbook - --find-links /srv/wheels
+sudo sdactivate install guestbook --from /etc/sdactivate/guestbook.toml
+sudo sdactivate run guestbook -- python manage.py migrate
+sudo sdactivate doctor guestbook
+"""
+
+
+def test_the_example_is_such_a_project(followed: Followed) -> None:
+    """It needs nothing that the README does not say, in its settings neither."""
+    assert "\nnothing found\n" in followed.type(EXAMPLE, HOME)
+    page = followed.curl("/", "--fail", "--header", "Host: guestbook.test")
+    assert "<h1>Guestbook</h1>" in page
+    style = re.search(r'href="(/static/[^"]+\.css)"', page)
+    assert style
+    assert "body {" in followed.curl(style[1], "--fail", "--header", "Host: guestbook.test")
