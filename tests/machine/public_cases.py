@@ -49,6 +49,10 @@ class Case(NamedTuple):
     """The unit of the front without its suffix."""
     url: str = "http://localhost/"
     headers: tuple[str, ...] = ()
+    body: int = 0
+    """So many bytes are sent with each request."""
+    works: str = "200"
+    """The status that a client gets where all is well."""
     answer: str = "200"
     """The status that a client gets, or "000" where there is no answer within five seconds."""
     until: str = ""
@@ -1954,3 +1958,169 @@ systemctl restart learn
 """,
     ),
 )
+
+# -- one of each rule that no case above breaks ----------------------------------------------------
+
+PLAIN = """
+def application(environ, start_response):
+    host = environ["HTTP_HOST"]
+    status = "200 OK" if host in ("localhost", "wiki.test") else "400 Bad Request"
+    start_response(status, [("Content-Type", "text/plain")])
+    return [host.encode()]
+"""
+VARIABLE = (
+    """
+import os
+TITLE = os.environ["WIKI_TITLE"]
+"""
+    + WSGI
+)
+DJANGO = {
+    "/srv/wiki/wiki/__init__.py": "",
+    "/srv/wiki/wiki/settings.py": """
+SECRET_KEY = "not a secret"
+DEBUG = False
+ALLOWED_HOSTS = ["localhost"]
+ROOT_URLCONF = "wiki.urls"
+""",
+    "/srv/wiki/wiki/urls.py": """
+from django.http import HttpResponse
+from django.urls import path
+
+urlpatterns = [path("", lambda request: HttpResponse(request.get_host()))]
+""",
+    "/srv/wiki/wiki/wsgi.py": """
+import os
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wiki.settings")
+application = get_wsgi_application()
+""",
+}
+_GUNICORN = "gunicorn --bind unix:/run/wiki/web.sock"
+
+
+def _wiki(command: str = f"{BIN}/{_GUNICORN} web", more: str = "") -> dict[str, str]:
+    """A service of gunicorn's that makes its own socket, open to nginx's group."""
+    return unit(
+        "wiki.service",
+        f"""
+[Service]
+User=wiki
+Group=www-data
+RuntimeDirectory=wiki
+WorkingDirectory=/srv/wiki
+{more}
+ExecStart={command}
+""",
+    )
+
+
+_START = "useradd --system wiki; systemctl start nginx; systemctl start wiki"
+_HTTP_ONLY = "proxy_pass http://unix:/run/wiki/web.sock;"
+OF_RULES: tuple[Case, ...] = (
+    Case(
+        "K01",
+        "wiki",
+        _wiki(more="EnvironmentFiles=/etc/wiki.env")
+        | {"/etc/wiki.env": "WIKI_TITLE=shop\n", "/srv/wiki/web.py": VARIABLE}
+        | proxy("unix:/run/wiki/web.sock"),
+        _START,
+        answer="502",
+        until="systemctl is-failed wiki",
+        finds="SDA038",
+        says="[Service] has no setting EnvironmentFiles=; did you mean EnvironmentFile?",
+        fix="write EnvironmentFile=/etc/wiki.env",
+        done=f"sed -i s/^EnvironmentFiles/EnvironmentFile/ {UNITS}/wiki.service; "
+        "systemctl daemon-reload; systemctl restart wiki",
+    ),
+    Case(
+        "K02",
+        "wiki",
+        _wiki(f"venv/bin/{_GUNICORN} web")
+        | {"/srv/wiki/web.py": WSGI}
+        | proxy("unix:/run/wiki/web.sock"),
+        f"{_START} || true",
+        answer="502",
+        finds="SDA147",
+        says="Neither a valid executable name nor an absolute path: venv/bin/gunicorn",
+        fix=f"correct {UNITS}/wiki.service, line ",
+        done=f"sed -i s,=venv/bin,={BIN}, {UNITS}/wiki.service; "
+        "systemctl daemon-reload; systemctl restart wiki",
+    ),
+    Case(
+        "K03",
+        "wiki",
+        _wiki() | {"/srv/wiki/web.py": WSGI} | proxy("unix:/run/wiki/web.sock"),
+        _START,
+        answer="413",
+        body=2_000_000,
+        finds="SDA148",
+        says="the longest had 2000000 bytes, and client_max_body_size is 1m, where nothing is said",
+        fix="client_max_body_size 10m; in the server of /etc/nginx/sites-enabled/site, line 2",
+        done="sed -i '2a client_max_body_size 10m;' /etc/nginx/sites-enabled/site; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "K04",
+        "wiki",
+        _wiki()
+        | {"/srv/wiki/web.py": PLAIN}
+        | nginx("proxy_pass http://wiki_server;")
+        | {
+            "/etc/nginx/conf.d/wiki.conf": "upstream wiki_server { server unix:/run/wiki/web.sock; }"
+        },
+        _START,
+        answer="400",
+        finds="SDA149",
+        says="the application is asked for 'wiki_server'",
+        fix="proxy_set_header Host $host; at /etc/nginx/sites-enabled/site, line 7",
+        done="sed -i '7i proxy_set_header Host $host;' /etc/nginx/sites-enabled/site; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "K05",
+        "wiki",
+        _wiki(f"{BIN}/{_GUNICORN} wiki.wsgi")
+        | DJANGO
+        | {
+            path: text.replace("server_name localhost", "server_name www.wiki.test")
+            for path, text in proxy("unix:/run/wiki/web.sock").items()
+        },
+        f"{_START}; rm -f /etc/nginx/sites-enabled/default; systemctl reload nginx",
+        headers=("Host: www.wiki.test",),
+        answer="400",
+        finds="SDA150",
+        says="the front asks for 'www.wiki.test'",
+        fix="add 'www.wiki.test' to ALLOWED_HOSTS in /srv/wiki/wiki/settings.py, line 4",
+        done='sed -i \'s/\\["localhost"/&, "www.wiki.test"/\' /srv/wiki/wiki/settings.py; '
+        "systemctl restart wiki",
+    ),
+    Case(
+        "K06",
+        "wiki",
+        {path: text.partition("[Install]")[0] for path, text in _wiki().items()}
+        | {"/srv/wiki/web.py": WSGI}
+        | proxy("unix:/run/wiki/web.sock"),
+        "useradd --system wiki; systemctl start nginx",
+        answer="502",
+        finds="SDA151",
+        says="has no [Install]",
+        fix="in [Install] of wiki.service: WantedBy=multi-user.target",
+    ),
+    Case(
+        "K07",
+        "wiki",
+        _wiki(f"cd /srv/wiki && {BIN}/{_GUNICORN} web")
+        | {"/srv/wiki/web.py": WSGI}
+        | proxy("unix:/run/wiki/web.sock"),
+        _START,
+        answer="502",
+        finds="SDA039",
+        says="no shell reads ExecStart=: cd is a shell's own, and no program",
+        fix="with the absolute path of the program",
+        done=f"sed -i 's,^ExecStart=cd /srv/wiki && ,ExecStart=,' {UNITS}/wiki.service; "
+        "systemctl daemon-reload; systemctl restart wiki",
+    ),
+)
+"""Broken by us, one of each rule: found first, and nothing is found once it is fixed."""
