@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from sdactivate.front_includes import UNREADABLE, At, Includes
+from sdactivate.front_scopes import TOKENS
 from sdactivate.fronts import Front, Packaging
 
 T = TypeVar("T")
@@ -263,12 +264,6 @@ _INCLUDES = {
 
 # -- the fronts' grammars ------------------------------------------------------------------------
 
-_NGINX = re.compile(
-    r"""\#[^\n]*
-    | (?P<end>[;{}])
-    | (?P<word>"(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | (?:\\.|\$\{\w+\}|[^\s;{}\\])+)""",
-    re.VERBOSE | re.DOTALL,
-)
 _EVERYWHERE = re.compile(r"(?:\*:|0\.0\.0\.0:|\[::\]:)?([0-9]{1,5})|(\*|0\.0\.0\.0|\[::\])")
 
 
@@ -284,7 +279,7 @@ def _nginx(text: str) -> Iterator[_Include | _Found]:
     begin = start = depth = 0
     listen: list[list[str]] = []
     names: list[str] = []
-    for match in _NGINX.finditer(text):
+    for match in TOKENS.finditer(text):
         if match["word"]:
             begin = begin if words else match.start()
             words.append(match["word"].strip("\"'"))

@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("unix_socket", "protected", "bundled"),
     ),
     ("app_name", "backends", "fronts", "mounts", "peer_rules", "log", "systemd"),
-    ("settings", "front_includes"),
+    ("settings", "front_includes", "front_scopes"),
     ("front_config", "front_upstreams"),
     ("values", "external_servers"),
     ("site",),
