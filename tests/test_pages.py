@@ -1,8 +1,11 @@
 """Every link of the repository's Markdown leads somewhere, and its words are spelt as usual."""
 
+import re
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -132,3 +135,49 @@ def test_words_are_spelt_as_usual() -> None:
         timeout=120,
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+class Built(HTMLParser):
+    """The ids of a page of the site, and what it loads or leads to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.targets: list[str] = []
+        self.loads: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = {key: value or "" for key, value in attrs}
+        self.ids.update(named[key] for key in ("id",) if key in named)
+        if tag == "a" and "href" in named:
+            self.targets.append(named["href"])
+        if tag in ("img", "script", "iframe") and "src" in named:
+            self.loads.append(named["src"])
+        if tag == "link" and named.get("rel") == "stylesheet":
+            self.loads.append(named["href"])
+
+
+@pytest.mark.by_hand
+def test_the_site_has_every_page_and_loads_nothing_from_elsewhere() -> None:
+    subprocess.run([pages.CHECKOUT / "script" / "build-site"], check=True, timeout=900)
+    site = pages.CHECKOUT / "build" / "site"
+    built = {path: Built(path) for path in site.rglob("*.html")}
+    for page in set(PAGES) - {pages.FIRST_PAGE}:
+        assert site / page.replace(".md", ".html") in built
+    dead = []
+    for path, it in built.items():
+        for target in [*it.targets, *it.loads]:
+            if re.match("[a-z]+:|//", target):
+                assert target not in it.loads, f"{path} loads {target}"
+                continue
+            file, _, anchor = unquote(target).partition("#")
+            there = (path.parent / file.partition("?")[0]).resolve() if file else path
+            is_there = there.exists() and (
+                not anchor or there not in built or anchor in built[there].ids
+            )
+            dead += [] if is_there else [f"{path.relative_to(site)}: {target}"]
+    assert dead == []
+    assert "SocketMode" in (site / "docs" / "doctor.html").read_text(encoding="utf-8")
+    assert "502" in (site / "searchindex.js").read_text(encoding="utf-8")
+    assert built[site / "repository" / "tests" / "test_house.py.html"].ids
