@@ -164,11 +164,9 @@ def digest(text: str) -> str:
 
 
 def test() -> None:
-    environ = {**os.environ, "PYTHONPATH": str(LIBRARY)}
-
     def answer(*argv: str) -> str:
         return subprocess.run(
-            [sys.executable, "-B", *argv], env=environ, check=True, capture_output=True, text=True
+            [sys.executable, "-B", *argv], cwd=LIBRARY, check=True, stdout=subprocess.PIPE, text=True
         ).stdout
 
     said = answer("-m", "sdactivate", "--version", "--verbose")
