@@ -166,7 +166,11 @@ def digest(text: str) -> str:
 def test() -> None:
     def answer(*argv: str) -> str:
         return subprocess.run(
-            [sys.executable, "-B", *argv], cwd=LIBRARY, check=True, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-B", *argv],
+            cwd=LIBRARY,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
         ).stdout
 
     said = answer("-m", "sdactivate", "--version", "--verbose")

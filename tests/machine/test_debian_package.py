@@ -36,7 +36,9 @@ WANTED = (
     *("python3-jinja2", "python3-systemd", "python3-django", "python3-venv", "python3-sqlparse"),
     *("nginx", "curl", "man-db"),
 )
-DOWNLOAD = f'chroot "$1" apt-get install --yes --download-only --no-install-recommends {" ".join(WANTED)}'
+DOWNLOAD = (
+    f'chroot "$1" apt-get install --yes --download-only --no-install-recommends {" ".join(WANTED)}'
+)
 
 # The first page, besides the download
 SECONDS = 60
@@ -55,7 +57,9 @@ class Bare(Machine):
     sdactivate = ("/usr/bin/sdactivate",)
 
     def _furnish(self) -> None:
-        self.run("rmdir", "/opt/sdactivate", check=False)  # a mount point: what can be seen is empty
+        self.run(
+            "rmdir", "/opt/sdactivate", check=False
+        )  # a mount point: what can be seen is empty
 
     def apt(self, *words: str) -> str:
         """Run apt-get install without asking, from what was downloaded."""
@@ -162,7 +166,9 @@ def test_the_package_s_own_test(machine: Bare) -> None:
 def test_a_virtual_environment_uses_the_packaged_runtime(machine: Bare) -> None:
     machine.apt("python3-venv")
     machine.write("/srv/own/app.py", HELLO)
-    shown = machine.run("sh", "-ec", f"cd /srv/own\n{block('A virtual environment of the site')}").stdout
+    shown = machine.run(
+        "sh", "-ec", f"cd /srv/own\n{block('A virtual environment of the site')}"
+    ).stdout
     assert "Hello, world!" in shown
     python = "/srv/own/venv/bin/python"
     program = """
