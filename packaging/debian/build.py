@@ -1,7 +1,7 @@
 """Build, test and install what the package has in it: called by debian/rules, in the source's top.
 
-build       compile the extensions; write the completions, the manual pages and the wheel for virtual
-            environments, all into build/debian
+build       compile the extensions; write the completions, the manual pages and the wheel for
+            virtual environments, all into build/debian
 test        run the command on what was built
 install DIR copy everything into the package's directory
 """

@@ -1,7 +1,7 @@
 """The Debian package, built in clean roots and installed into bare machines of Debian 12 and 13.
 
-The tests of a release are one story and run in its order. script/build-deb builds the package, unless
-dist/ has it of this commit.
+The tests of a release are one story and run in its order. script/build-deb builds the package,
+unless dist/ has it of this commit.
 """
 
 import shutil
