@@ -69,11 +69,9 @@ class Bare(Machine):
 
     def files(self) -> set[str]:
         """Every file that packages or programs may have left, without apt's and dpkg's own."""
-        script = (
-            "find / -xdev ( -path /srv -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache"
-            " -o -path /var/log -o -path /tmp -o -path /root ) -prune -o -print"
-        )
-        return set(self.run(*script.split()).stdout.splitlines())
+        others = ["/srv", "/root", "/tmp", "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log"]
+        words = [word for path in others for word in ("-path", path, "-prune", "-o")]
+        return set(self.run("find", "/", "-xdev", *words, "-print").stdout.splitlines())
 
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie"])
