@@ -18,7 +18,10 @@ DOCS = "tests/machine/test_docs.py"
 RUN_BY: dict[str, str] = {
     "docs/asgi.md": "tests/machine/test_asgi.py",
     "docs/guide.md": "tests/machine/test_guide.py",
-    "docs/servers.md#granian, by a proxy": "tests/machine/test_socket_proxy.py",
+    "docs/index.md#Begin": "tests/test_demo.py",
+    "docs/packages.md": "tests/machine/test_debian_package.py",
+    "docs/servers.md#granian behind a proxy": "tests/machine/test_socket_proxy.py",
+    "docs/stability.md": "tests/machine/test_readme.py",
     "docs/static-files.md": "tests/machine/test_static_files.py",
     **dict.fromkeys(
         (
@@ -40,10 +43,10 @@ tests/machine/test_docs.py runs every block that has no mark; of the others' pag
 
 README = {
     "console": "tests/machine/test_readme.py",
-    "sh": "not run: it installs from the network, or shows one command for each purpose; "
-    "tests/test_house.py holds that the commands are understood",
+    "sh#Put a site up": "tests/machine/test_readme.py",
+    "sh": "not run: tests/test_demo.py runs script/demo, and script/test is all the tests",
 }
-"""The same for README.md, by a block's language: the test, or why there is none."""
+"""The same for README.md, by LANGUAGE#HEADING or a language: the test, or why there is none."""
 
 COMMANDS = frozenset(
     (
@@ -89,7 +92,8 @@ class Block(NamedTuple):
         if self.mark:
             return f"not run: {self.mark}"
         if self.page == "README.md":
-            return README.get(self.language, "")
+            kinds = (f"{self.language}#{self.heading}", self.language)
+            return next((README[kind] for kind in kinds if kind in README), "")
         if test := RUN_BY.get(f"{self.page}#{self.heading}"):
             return test
         test = RUN_BY.get(self.page, "")

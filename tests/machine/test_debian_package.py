@@ -14,7 +14,7 @@ import pytest
 
 from tests.machine.clients import asking
 from tests.machine.machine import CHECKOUT, Installation, Machine, debian
-from tests.machine.test_readme import blocks_of
+from tests.machine.test_readme import blocks
 
 pytestmark = [
     pytest.mark.by_hand,
@@ -69,7 +69,15 @@ class Bare(Machine):
 
     def files(self) -> set[str]:
         """Every file that packages or programs may have left, without apt's and dpkg's own."""
-        others = ["/srv", "/root", "/tmp", "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log"]
+        others = [
+            "/srv",
+            "/root",
+            "/tmp",
+            "/var/cache",
+            "/var/lib/apt",
+            "/var/lib/dpkg",
+            "/var/log",
+        ]
         words = [word for path in others for word in ("-path", path, "-prune", "-o")]
         return set(self.run("find", "/", "-xdev", *words, "-print").stdout.splitlines())
 
@@ -121,8 +129,7 @@ def _newer(package: Path, target: Path, work: Path) -> None:
 
 def block(heading: str) -> str:
     """The commands below a heading of docs/packages.md."""
-    (section,) = (part for part in PAGE.split("\n## ") if part.startswith(f"{heading}\n"))
-    return "".join(blocks_of(section, "console"))
+    return "".join(blocks(heading, "console", PAGE))
 
 
 def test_from_a_bare_machine_to_a_first_page(machine: Bare, suite: str) -> None:
