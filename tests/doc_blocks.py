@@ -19,6 +19,7 @@ RUN_BY: dict[str, str] = {
     "docs/asgi.md": "tests/machine/test_asgi.py",
     "docs/guide.md": "tests/machine/test_guide.py",
     "docs/servers.md#granian, by a proxy": "tests/machine/test_socket_proxy.py",
+    "docs/stability.md": "tests/machine/test_readme.py",
     "docs/static-files.md": "tests/machine/test_static_files.py",
     **dict.fromkeys(
         (

@@ -69,7 +69,15 @@ class Bare(Machine):
 
     def files(self) -> set[str]:
         """Every file that packages or programs may have left, without apt's and dpkg's own."""
-        others = ["/srv", "/root", "/tmp", "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log"]
+        others = [
+            "/srv",
+            "/root",
+            "/tmp",
+            "/var/cache",
+            "/var/lib/apt",
+            "/var/lib/dpkg",
+            "/var/log",
+        ]
         words = [word for path in others for word in ("-path", path, "-prune", "-o")]
         return set(self.run("find", "/", "-xdev", *words, "-print").stdout.splitlines())
 
