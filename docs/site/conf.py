@@ -11,7 +11,7 @@ project = "sdactivate"
 version = release = __version__
 project_copyright = "The sdactivate maintainers"
 language = "en"
-extensions = ["myst_parser", "repository", "accessible"]
+extensions = ["myst_parser", "repository", "accessible", "search_numbers"]
 
 # The Markdown is GitHub's: what MyST adds to it would turn words of a page into something else.
 # Fences are left, for the navigation.
