@@ -9,6 +9,7 @@ import os
 import stat
 import struct
 
+from sdactivate import mounts
 from sdactivate.access.permissions import READ, SEARCH, WRITE, Acl, Node, Step, Way
 from sdactivate.errors import Error
 
@@ -90,7 +91,8 @@ def walk(path: str, root: str = "/", need: int | None = WRITE) -> Way:
 
     A walk that ends early (nothing there, a loop of links) is a Way with that error and the
     steps up to it. Raises Error if `path` is not absolute, or if a directory on the way can't be
-    searched by ourselves, or its file system fails: then nothing certain can be said.
+    searched by ourselves, or its file system fails or does not answer (`mounts`): then nothing
+    certain can be said.
     FileNotFoundError or ProcessLookupError: there is no `root`.
     """
     if not path.startswith("/"):
@@ -123,6 +125,7 @@ def _hint(error: OSError) -> str:
 class _Walk:
     def __init__(self, root: str) -> None:
         self.root = root
+        self.mounts = mounts.seen_from(root or "/")
         self.protected = _protected_symlinks()
         self.steps: list[Step] = []
 
@@ -170,6 +173,8 @@ class _Walk:
 
     def _node(self, names: list[str]) -> Node:
         shown = "/" + "/".join(names)
+        if (mount := self.mounts.get(shown)) and not mounts.answers(mount, self.root):
+            raise TimeoutError(errno.ETIMEDOUT, f"the mount does not answer ({mount.kind})", shown)
         return read_node(self.root + shown if names else (self.root or "/") + "/.", shown)
 
     def _never_followed(self, directory: list[str]) -> bool:

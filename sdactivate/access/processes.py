@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from sdactivate import mounts
 from sdactivate.access.permissions import Identity, Range
 from sdactivate.systemd.cgroup import unit_of
 
@@ -59,7 +60,8 @@ def parse_ranges(text: str) -> tuple[Range, ...] | None:
 
 def running(proc: str = "/proc") -> Iterator[Process]:
     """Yield every process but the kernel's own threads. Those that leave meanwhile are left out."""
-    ours = _view(f"{proc}/self")
+    known: dict[tuple[str, str], bool] = {}
+    ours = _view(f"{proc}/self", known)
     for entry in sorted(filter(str.isdigit, os.listdir(proc)), key=int):
         directory = f"{proc}/{entry}"
         try:
@@ -74,17 +76,29 @@ def running(proc: str = "/proc") -> Iterator[Process]:
             )
         except (OSError, ValueError):  # it has left, or may not be looked at (proc(5), hidepid)
             continue
-        view = _view(directory)
+        view = _view(directory, known)
         root = "/" if view == ours else f"{directory}/root"
         yield Process(int(entry), name, unit, identity, root, view)
 
 
-def _view(directory: str) -> tuple[object, ...] | None:
+def _view(directory: str, known: dict[tuple[str, str], bool]) -> tuple[object, ...] | None:
+    """Return what tells the root of a process from others; None where it can't be looked at.
+
+    known: whether a root answers, by mount namespace and by its path there.
+    """
     try:
-        root = os.stat(f"{directory}/root/.")
-        return (os.readlink(f"{directory}/ns/mnt"), root.st_dev, root.st_ino)
+        namespace, path = mounts.namespace(directory), os.readlink(f"{directory}/root")
+        if (namespace, path) not in known:
+            known[namespace, path] = _answers(f"{directory}/root")
+        root = os.stat(f"{directory}/root/.") if known[namespace, path] else None
+        return (namespace, root.st_dev, root.st_ino) if root else None
     except OSError:
         return None
+
+
+def _answers(root: str) -> bool:
+    mount = mounts.seen_from(root).get("/")
+    return mount is None or mounts.answers(mount, root)
 
 
 def _read(path: str) -> str:

@@ -91,13 +91,14 @@ def report(
     reach what is in it. `own` is the service that serves it. With `proving` each identity really
     connects once (or reads, or enters). Raises Error where the walk or the proof needs root.
     """
-    listener = behind(address) if address[:1] in ("/", "@") else None
     if not address.startswith("/"):
+        listener = behind(address) if address.startswith("@") else None
         everyone = Answer(None, _NO_FILE["@" if address.startswith("@") else "tcp"])
         open_to = tuple((person, everyone) for person in people)
         return Report(address, None, listener, open_to, (), not_asked=in_force())
     asker = _Asker(address, proving)
-    way = asker.way("/")
+    way = asker.way("/")  # before anything else looks there: an Error where a mount does not answer
+    listener = behind(address)
     asked = tuple((person, asker.ask(person.identity)) for person in people)
     rows = tuple(_by_unit(processes, asker))
     return Report(address, way, listener, asked, rows, own, in_force())
@@ -149,7 +150,8 @@ def _by_unit(processes: Sequence[Process], asker: _Asker) -> Iterable[UnitProces
     for process in processes:
         try:
             if process.view is None:
-                raise Error("its root can't be looked at: run as root")
+                why = "it does not answer" if os.geteuid() == 0 else "run as root"
+                raise Error(f"its root can't be looked at: {why}")
             answer = asker.ask(process.identity, process.root, process.view)
         except Error as error:
             answer = Answer(None, str(error))

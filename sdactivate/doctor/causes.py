@@ -24,6 +24,7 @@ to `OUTAGE` where clients get errors while it is found. Its hits need `path` whe
 file, and `unit` where they are about a socket unit but found at something else (the front).
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -78,6 +79,26 @@ def by_name(cause: Finding, effect: Finding) -> bool:
 def by_its_file(cause: Finding, effect: Finding) -> bool:
     """What failed named a file in the directory of the cause."""
     return bool(cause.path) and f"'{cause.path.rstrip('/')}/" in effect.because
+
+
+_MATTERS = (
+    *("Environment", "EnvironmentFile", "ExecStartPre", "Group", "PassEnvironment", "PIDFile"),
+    *("RuntimeDirectory", "StateDirectory", "Type", "User", "WorkingDirectory"),
+)
+
+
+def by_ignored_line(cause: Finding, effect: Finding) -> bool:
+    """The service lacks what a line was to give it: variables, a directory, a user."""
+    key = cause.text.partition("=")[0]
+    return same_unit(cause, effect) and (
+        key in _MATTERS or any(f"write {it}=" in str(cause.fix) for it in _MATTERS)
+    )
+
+
+def by_sent_name(cause: Finding, effect: Finding) -> bool:
+    """The name that is refused is the one that the front sends instead of the client's."""
+    sent = re.search(r"is asked for ('[^']+')", cause.because)
+    return sent is not None and f"asks for {sent[1]}" in effect.because
 
 
 def by_start_limit(cause: Finding, effect: Finding) -> bool:
@@ -167,13 +188,26 @@ TABLE: tuple[Row, ...] = (
     Row("SDA126", ("SDA111",), same_socket),
     Row("SDA141", ("SDA125", "SDA145"), same_unit),
     Row("SDA141", ("SDA106", "SDA111"), same_site),
+    # What systemd does not read, or does not start
+    Row("SDA031", ("SDA147",), same_unit),
+    Row("SDA038", ("SDA147",), same_unit),
+    Row("SDA038", ("SDA110", "SDA113", "SDA145"), by_ignored_line),
+    Row("SDA039", ("SDA147", "SDA110"), same_unit),
+    Row("SDA147", ("SDA109", "SDA110", "SDA111", "SDA116", "SDA122", "SDA126"), same_site),
+    Row("SDA151", ("SDA102", "SDA106", "SDA111", "SDA126"), same_site),
+    Row("SDA149", ("SDA150",), by_sent_name),
+    # A file system that does not answer: what lies there seems to be gone
+    Row("SDA146", ("SDA110", "SDA112", "SDA113", "SDA126", "SDA128", "SDA143"), same_site),
 )  # fmt: skip
 
 OUTAGE = (
+    "SDA146",  # whatever is on its way there waits
+    *("SDA147", "SDA151"),  # nothing is started
     *("SDA032", "SDA122", "SDA116", "SDA109", "SDA101", "SDA117"),  # nothing listens
     *("SDA004", "SDA037"),
     *("SDA019", "SDA025", "SDA027", "SDA029", "SDA113", "SDA110", "SDA141"),  # nothing answers
     *("SDA106", "SDA126", "SDA104", "SDA103", "SDA102", "SDA140", "SDA121"),  # the front's way
+    *("SDA150", "SDA148"),  # refused on the way
     *("SDA120", "SDA124", "SDA145", "SDA125", "SDA142", "SDA143", "SDA144", "SDA111"),
 )
 """Rules that are broken while clients get errors, or another answer than the site's: the surest

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
-from sdactivate import front_config
+from sdactivate import front_config, mounts
 from sdactivate.access import accounts, processes, sock_diag, words
 from sdactivate.access.path_walk import walk
 from sdactivate.access.permissions import WRITE, Identity, Verdict, Way, judge
@@ -71,7 +71,10 @@ class InstalledFront(NamedTuple):
 class Machine:
     """What holds for every deployment of this system. Each fact is read once.
 
-    Raises Error where this process isn't root's: it could not see enough to say anything.
+    Mounts that don't answer are taken out of what this process sees from now on.
+
+    Raises Error where this process isn't root's: it could not see enough to say anything; also
+    where a mount does not answer, and can't be left out.
     """
 
     def __init__(self) -> None:
@@ -80,6 +83,9 @@ class Machine:
                 "the running system is examined as root: logs, directories and processes of "
                 "other users must be read. Use sudo, or --offline for the unit files alone"
             )
+        self.silent = mounts.silent()
+        """The mounts that don't answer: `leave_out` keeps all that is done here away from them."""
+        mounts.leave_out(self.silent)
         self.units = Snapshot(PROPERTIES)
         self.services: dict[str, None] = {}
         """The services of the deployments that are examined: what is asked of all in one pass."""

@@ -162,6 +162,16 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
         Symptom("systemd", "mysite.socket: Control process exited, code=exited, status=216/GROUP"),
         *_FORBIDDEN,
     ),
+    "SDA038": (
+        Symptom("systemd", "Unknown key name '"),
+        Symptom("systemd", "Unknown section '"),
+        Symptom("systemd", "Assignment outside of section. Ignoring."),
+        Symptom("systemd", "Invalid environment assignment, ignoring: "),
+    ),
+    "SDA039": (
+        Symptom("systemd", "Neither a valid executable name nor an absolute path: "),
+        Symptom("systemd", "mysite.service: Main process exited, code=exited, status=203/EXEC"),
+    ),
     "SDA101": (*_MISSING, *_REFUSED),
     "SDA102": _FORBIDDEN,
     "SDA103": _FORBIDDEN,
@@ -242,5 +252,24 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
     "SDA143": (Symptom("nginx", "failed (13: Permission denied), client: "),),
     "SDA144": (),
     "SDA145": (),
+    "SDA147": (
+        Symptom("systemctl", "Loaded: bad-setting (Reason: Unit mysite.service has a bad unit "
+                             "file setting.)"),
+        Symptom("shell", "has a bad unit file setting."),
+    ),
+    "SDA148": (
+        Symptom("client", "413 Request Entity Too Large"),
+        Symptom("nginx", "client intended to send too large body: "),
+    ),
+    "SDA149": (
+        Symptom("client", "400 Bad Request"),
+        Symptom("site", "Invalid HTTP_HOST header: "),
+    ),
+    "SDA150": (
+        Symptom("client", "400 Bad Request"),
+        Symptom("site", "You may need to add 'www.example.com' to ALLOWED_HOSTS."),
+    ),
+    "SDA151": (Symptom("systemctl", "Active: inactive (dead)"),),
+    "SDA146": (Symptom("kernel", "not responding, still trying"),),
 }
 # fmt: on

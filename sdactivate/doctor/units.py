@@ -18,6 +18,8 @@ from sdactivate.systemd.unitfile import Unit
 
 _KINDS = (".socket", ".service")
 _RELATED = ("Triggers", "TriggeredBy", "ConsistsOf", "RequiredBy")
+UNUSABLE = ("bad-setting", "error")
+"""The LoadState= of a unit whose file is there, and which systemd will not start."""
 _LINKS = (".wants", ".requires", ".upholds")
 
 
@@ -144,7 +146,10 @@ def live(name: str, troubles: list[str] | None = None, known: Snapshot | None = 
     known = known or Snapshot()
 
     def is_loaded(unit: str) -> bool:
-        return bool(unit) and one(known.show(unit), "LoadState") == "loaded"
+        if not unit:
+            return False
+        state, file = (one(known.show(unit), it) for it in ("LoadState", "FragmentPath"))
+        return state == "loaded" or (state in UNUSABLE and os.path.isfile(file))
 
     candidates = names_of(name)
     found = next((it for it in candidates if is_loaded(it)), None)

@@ -23,13 +23,14 @@ _ESCAPES = {
 _BOOLEAN = re.compile("1|yes|true|on|y|t|0|no|false|off|n|f", re.IGNORECASE)
 _OCTAL = re.compile("0*[0-7]{1,4}")
 _NUMBER = re.compile("0|[1-9][0-9]{0,9}")
-_READABLE = {
+READABLE = {
     **dict.fromkeys(("Accept", "FlushPending", "RemoveOnStop", "DynamicUser"), _BOOLEAN),
     **dict.fromkeys(("SocketMode", "DirectoryMode"), _OCTAL),
     **dict.fromkeys(
         ("Backlog", "MaxConnections", "MaxConnectionsPerSource", "TriggerLimitBurst"), _NUMBER
     ),
 }
+"""What systemd can read of these; another value leaves what was before."""
 _NUMBERED = re.compile(r"x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})")
 
 
@@ -205,7 +206,7 @@ class Unit:
         systemd couldn't read doesn't count.
         """
         entries = self._all(key, section)
-        if readable := _READABLE.get(key):
+        if readable := READABLE.get(key):
             entries = [entry for entry in entries if readable.fullmatch(entry.value)]
         return entries[-1] if entries and entries[-1].value else None
 

@@ -358,6 +358,37 @@ OFFLINE: dict[str, list[Broken]] = {
         Broken(socket="SocketGroup=site", service="User=site\nDynamicUser=on",
                at="SocketGroup=site"),
     ],
+    "SDA038": [
+        # another name, another case, another section, no section, a value, words without quotes
+        Broken(service="EnvironmentFiles=/etc/web.env", at="EnvironmentFiles=/etc/web.env",
+               instead="EnvironmentFile=/etc/web.env"),
+        Broken(service="restart=always", at="restart=always", instead="Restart=always"),
+        Broken(service="After=network.target", at="After=network.target"),
+        Broken(service_unit="Restart=always", at="Restart=always"),
+        Broken(service="[install]\nWantedBy=multi-user.target", at="WantedBy=multi-user.target",
+               twin=Broken(service="[Install]\nWantedBy=multi-user.target")),
+        Broken(service="Restart=yes", at="Restart=yes", instead="Restart=always"),
+        Broken(service="RestartSec=5 seconds please", at="RestartSec=5 seconds please",
+               instead="RestartSec=5 seconds"),
+        Broken(service="EnvironmentFile=web.env", at="EnvironmentFile=web.env",
+               instead="EnvironmentFile=/etc/web.env"),
+        Broken(service="Environment=TITLE=our shop", at="Environment=TITLE=our shop",
+               instead='Environment="TITLE=our shop"'),
+        Broken(socket="Backlog=many", at="Backlog=many", instead="Backlog=4096"),
+        Broken(socket="PartOf=web.target", at="PartOf=web.target"),
+    ],
+    "SDA039": [
+        Broken(service=f"ExecStart=\nExecStart=cd /srv/web && {_SERVE}",
+               at=f"ExecStart=cd /srv/web && {_SERVE}", instead=f"ExecStart={_SERVE}"),
+        Broken(service=f"ExecStart=\nExecStart=PORT=80 {_SERVE}",
+               at=f"ExecStart=PORT=80 {_SERVE}",
+               instead=f"ExecStart={_SERVE}\nEnvironment=PORT=80"),
+        Broken(service="ExecStartPre=~/bin/ready", at="ExecStartPre=~/bin/ready",
+               instead="ExecStartPre=/srv/web/bin/ready"),
+        Broken(service="ExecStartPre=/usr/bin/printf a > /run/web/a",
+               at="ExecStartPre=/usr/bin/printf a > /run/web/a",
+               instead="ExecStartPre=/bin/sh -c 'printf a > /run/web/a'"),
+    ],
 }  # fmt: skip
 
 # Near misses: each looks like a rule's business and isn't.
@@ -412,7 +443,6 @@ FINE = [
     ),
     Broken(socket_unit="PartOf=web.target other-web.service\nConflicts=shutdown.target"),
     Broken(socket_unit="Before=web.service\nWants=web.service\nPropagatesStopTo=web.service"),
-    Broken(socket="PartOf=web.service"),  # in [Socket]: systemd passes over it
     Broken(service="ExecStartPost=/bin/systemctl reload nginx.service"),
     Broken(service="ExecStartPost=+/bin/systemctl stop web-old.socket"),
     # SDA027: measured to serve what they inherit, whatever they are told to bind
@@ -485,6 +515,17 @@ FINE = [
     Broken(service="ExecStartPre=/srv/web/bin/python manage.py migrate --check"),
     Broken(service="ExecStartPre=/srv/web/bin/python manage.py check --deploy"),
     Broken(service="ExecStartPre=/usr/bin/test -d /srv/migrate"),
+    # SDA038: sections and settings of somebody else's, older names, specifiers, what is allowed
+    Broken(service="X-Owner=shop\n[X-Shop]\nAnything=at all"),
+    Broken(service="StartLimitInterval=10\nPermissionsStartOnly=yes\nMemoryLimit=1G"),
+    Broken(service="WorkingDirectory=~\nEnvironmentFile=-/etc/web.env\nEnvironmentFile=%E/web.env"),
+    Broken(service="RestartSec=1min 30s\nTimeoutStopSec=infinity\nTimeoutStartSec=1.5"),
+    Broken(service="Environment=A=1 \"B=two words\" 'C=3' D= \\\n  E=5"),
+    Broken(socket="FreeBind=on\nNoDelay=TRUE"),
+    # SDA039: ; is systemd's own, and what a program is passed may look like a shell's
+    Broken(service="ExecStartPre=/bin/true ; /bin/echo a"),
+    Broken(service="ExecStartPre=/bin/bash -c 'source /etc/web.env && exec true > /dev/null'"),
+    Broken(service="ExecStartPre=-+/usr/bin/test a=b"),
     # SDA037: a fixed user, another group
     Broken(socket="SocketGroup=web"),
     Broken(service="User=\nDynamicUser=yes"),

@@ -339,7 +339,10 @@ def test_what_systemd_can_t_read_leaves_what_was_before(tmp_path: Path) -> None:
     """It passes over it with a warning; an empty value is no value of a mode or a number."""
     wrong = "SocketMode=\nSocketMode=rw\nBacklog=64\nBacklog=many\nFlushPending=maybe"
     found = findings(tmp_path, broken.units(broken.Broken(socket=wrong)))
-    assert [(it.rule.id, it.text) for it in found] == [("SDA015", "Backlog=64")]
+    assert [(it.rule.id, it.text) for it in found] == [
+        ("SDA015", "Backlog=64"),
+        *(("SDA038", it) for it in ("SocketMode=rw", "Backlog=many", "FlushPending=maybe")),
+    ]
 
 
 @settings(suppress_health_check=list(HealthCheck), deadline=None)

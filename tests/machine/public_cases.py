@@ -49,6 +49,10 @@ class Case(NamedTuple):
     """The unit of the front without its suffix."""
     url: str = "http://localhost/"
     headers: tuple[str, ...] = ()
+    body: int = 0
+    """So many bytes are sent with each request."""
+    works: str = "200"
+    """The status that a client gets where all is well."""
     answer: str = "200"
     """The status that a client gets, or "000" where there is no answer within five seconds."""
     until: str = ""
@@ -1954,3 +1958,469 @@ systemctl restart learn
 """,
     ),
 )
+
+# -- the second collection -------------------------------------------------------------------------
+
+SLOW = """
+import time
+
+def application(environ, start_response):
+    time.sleep(2.5)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"served\n"]
+"""
+COOKIES = """
+def application(environ, start_response):
+    token = ("Set-Cookie", "token=" + "x" * 3000)
+    start_response("200 OK", [("Content-Type", "text/plain"), token, token, token])
+    return [b"served\n"]
+"""
+COUNTS = """
+import sqlite3
+
+def application(environ, start_response):
+    with sqlite3.connect("/srv/registry/data/hits.db") as database:
+        database.execute("insert into hits values (1)")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"served\n"]
+"""
+LOGIN = (
+    """
+import os
+
+USER, PASSWORD = os.environ["PANEL_USER"], os.environ["PANEL_PASSWORD"]
+"""
+    + WSGI
+)
+SOCKETS = """
+async def application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+    elif scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+    else:
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b"not here\n"})
+"""
+MONEY = {
+    "/srv/money/money/__init__.py": "",
+    "/srv/money/money/settings.py": """
+import os
+
+SECRET_KEY = "not a secret"
+DEBUG = False
+ALLOWED_HOSTS = os.environ.get("DJANGO_ALLOWED_HOSTS", "localhost 127.0.0.1").split()
+ROOT_URLCONF = "money.urls"
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+}
+""",
+    "/srv/money/money/urls.py": """
+from django.http import HttpResponse
+from django.urls import path
+
+urlpatterns = [path("", lambda request: HttpResponse(request.get_host()))]
+""",
+    "/srv/money/money/wsgi.py": """
+import os
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "money.settings")
+application = get_wsgi_application()
+""",
+}
+
+
+def _service(name: str, lines: str) -> dict[str, str]:
+    """A service that runs as a user of its own, from /srv/NAME."""
+    start = f"User={name}\nGroup={name}\n"
+    if "WorkingDirectory=" not in lines:
+        start += f"WorkingDirectory=/srv/{name}\n"
+    return unit(f"{name}.service", f"After=network.target\n[Service]\n{start}{lines.strip()}\n")
+
+
+def _server(name: str, passes: str, more: str = "") -> dict[str, str]:
+    return nginx(passes, more, f"/etc/nginx/sites-enabled/{name}")
+
+
+def _ready(name: str, more: str = "") -> str:
+    return f"useradd --system {name}\n{more}\nsystemctl start nginx {name}\n"
+
+
+_TCP = f"ExecStart={BIN}/gunicorn --bind 127.0.0.1:8000 web"
+_TO_TCP = "include proxy_params;\n        proxy_pass http://127.0.0.1:8000;"
+SECOND: tuple[Case, ...] = (
+    Case(
+        "N01",
+        "plugs",
+        _service("plugs", f"WorkingDirectory=/srv/plugs/site-package\n{_TCP}\nRestart=on-failure")
+        | {"/srv/plugs/site-packages/web.py": WSGI}
+        | _server("plugs", _TO_TCP),
+        _ready("plugs"),
+        answer="502",
+        until="systemctl show -p NRestarts plugs | grep -qv =0",
+        done=f"sed -i s,site-package$,site-packages, {UNITS}/plugs.service; "
+        "systemctl daemon-reload; systemctl restart plugs",
+    ),
+    Case(
+        "N02",
+        "games",
+        _service(
+            "games",
+            "WorkingDirectory=/root/games  # where games.py lies\n"
+            'Environment="PATH=/opt/sdactivate/bin"\n'
+            f"ExecStart={BIN}/gunicorn -w 4 -b 127.0.0.1:8000 games:application",
+        )
+        | {"/root/games/games.py": WSGI}
+        | _server("games", _TO_TCP),
+        "useradd --system gamers; chmod 700 /root\n"
+        f"sed -i 's/^User=.*/User=gamers/; s/^Group=.*/Group=gamers/' {UNITS}/games.service\n"
+        "systemctl daemon-reload; systemctl start nginx games",
+        answer="502",
+        until="systemctl is-failed games",
+        done="mv /root/games /srv/games; "
+        f"sed -i 's,^WorkingDirectory=.*,WorkingDirectory=/srv/games,' {UNITS}/games.service; "
+        "systemctl daemon-reload; systemctl restart games",
+    ),
+    Case(
+        "N03",
+        "photos",
+        _service("photos", _TCP) | {"/srv/photos/web.py": WSGI} | _server("photos", _TO_TCP),
+        _ready("photos"),
+        answer="413",
+        body=2_000_000,
+        done="sed -i '/proxy_params/i client_max_body_size 20M;' /etc/nginx/sites-enabled/photos; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "N04",
+        "money",
+        {
+            path: text.replace("localhost 127.0.0.1", "localhost www.papers.test")
+            for path, text in MONEY.items()
+        }
+        | _service("money", f"ExecStart={BIN}/gunicorn --bind 127.0.0.1:8000 money.wsgi")
+        | {
+            "/etc/nginx/sites-enabled/money": """
+upstream papers_container {
+    server 127.0.0.1:8000;
+}
+server {
+    listen 80;
+    server_name localhost;
+    location / {
+        proxy_pass http://papers_container;
+    }
+}
+"""
+        },
+        _ready("money"),
+        answer="400",
+        done="sed -i '/proxy_pass/i proxy_set_header Host $host;' /etc/nginx/sites-enabled/money; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "N05",
+        "money",
+        MONEY
+        | _service("money", f"ExecStart={BIN}/gunicorn --bind 127.0.0.1:8000 money.wsgi")
+        | {
+            path: text.replace("server_name localhost", "server_name money.test")
+            for path, text in _server("money", _TO_TCP).items()
+        },
+        _ready("money", "rm -f /etc/nginx/sites-enabled/default"),
+        headers=("Host: money.test",),
+        answer="400",
+        done=f"mkdir -p {UNITS}/money.service.d; printf "
+        "'[Service]\\nEnvironment=DJANGO_ALLOWED_HOSTS=money.test\\n' "
+        f">{UNITS}/money.service.d/hosts.conf; systemctl daemon-reload; systemctl restart money",
+    ),
+    Case(
+        "N06",
+        "chat",
+        _service("chat", f"ExecStart={BIN}/uvicorn --port 8000 web:application")
+        | {"/srv/chat/web.py": SOCKETS}
+        | _server("chat", _TO_TCP),
+        _ready("chat"),
+        headers=(
+            *("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        ),
+        answer="404",
+        works="101",
+        done="sed -i '/proxy_params/a proxy_http_version 1.1; proxy_set_header Upgrade "
+        "$http_upgrade; proxy_set_header Connection upgrade;' /etc/nginx/sites-enabled/chat; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "N07",
+        "login",
+        _service("login", _TCP) | {"/srv/login/web.py": COOKIES} | _server("login", _TO_TCP),
+        _ready("login"),
+        answer="502",
+        done="sed -i '/proxy_params/a proxy_buffer_size 128k; proxy_buffers 4 256k;' "
+        "/etc/nginx/sites-enabled/login; systemctl reload nginx",
+    ),
+    Case(
+        "N08",
+        "shares",
+        _service("shares", f"{_TCP} --timeout 120")
+        | {"/srv/shares/web.py": SLOW}
+        | _server("shares", _TO_TCP, "proxy_read_timeout 1s;"),
+        _ready("shares"),
+        answer="504",
+        done="sed -i 's/proxy_read_timeout 1s/proxy_read_timeout 120s/' "
+        "/etc/nginx/sites-enabled/shares; systemctl reload nginx",
+    ),
+    Case(
+        "N09",
+        "registry",
+        _service("registry", _TCP)
+        | {"/srv/registry/web.py": COUNTS, "/srv/registry/data/README": "the database\n"}
+        | _server("registry", _TO_TCP),
+        _ready(
+            "registry",
+            'python3 -c \'import sqlite3; sqlite3.connect("/srv/registry/data/hits.db")'
+            '.execute("create table hits (n)")\'\n'
+            "chown registry /srv/registry/data/hits.db",
+        ),
+        answer="500",
+        done="chown registry /srv/registry/data",
+    ),
+    Case(
+        "N10",
+        "panel",
+        _service("panel", f'Environment="PANEL_USER=root PANEL_PASSWORD=secret"\n{_TCP}')
+        | {"/srv/panel/web.py": LOGIN}
+        | _server("panel", _TO_TCP),
+        _ready("panel"),
+        answer="502",
+        until="systemctl is-failed panel",
+        done="sed -i 's/root PANEL_PASSWORD/root\" \"PANEL_PASSWORD/' "
+        f"{UNITS}/panel.service; systemctl daemon-reload; systemctl restart panel",
+    ),
+    Case(
+        "N11",
+        "sight",
+        _service("sight", f"{_TCP} &") | {"/srv/sight/web.py": WSGI} | _server("sight", _TO_TCP),
+        _ready("sight"),
+        answer="502",
+        until="systemctl is-failed sight",
+        done=f"sed -i 's/ &$//' {UNITS}/sight.service; systemctl daemon-reload; "
+        "systemctl restart sight",
+    ),
+    Case(
+        "N12",
+        "lake",
+        _service("lake", "ExecStart=/usr/bin/env gunicorn --bind 127.0.0.1:8000 web")
+        | {"/srv/lake/web.py": WSGI}
+        | _server("lake", _TO_TCP),
+        _ready("lake"),
+        answer="502",
+        until="systemctl is-failed lake",
+        done=f"sed -i s,/usr/bin/env.gunicorn,{BIN}/gunicorn, {UNITS}/lake.service; "
+        "systemctl daemon-reload; systemctl restart lake",
+    ),
+    Case(
+        "N13",
+        "weather",
+        _service("weather", _TCP)
+        | {"/srv/weather/web.py": WSGI}
+        | _server("weather", _TO_TCP.replace("8000", "5000")),
+        _ready("weather"),
+        answer="502",
+        done="sed -i s/5000/8000/ /etc/nginx/sites-enabled/weather; systemctl reload nginx",
+    ),
+    Case(
+        "N14",
+        "diary",
+        {
+            path: text.replace("[Service]", "Requires=database.service\n[Service]")
+            for path, text in _service("diary", f"{_TCP}\nRestart=always").items()
+        }
+        | {
+            "/srv/diary/web.py": WSGI,
+            f"{UNITS}/database.service": "[Service]\nExecStart=/bin/sleep infinity\n",
+        }
+        | _server("diary", _TO_TCP),
+        _ready("diary", "systemctl enable -q diary")
+        + "systemctl stop database; systemctl start database\n",
+        answer="502",
+        done=f"sed -i s/Requires=database/Wants=database/ {UNITS}/diary.service; "
+        "systemctl daemon-reload; systemctl start diary",
+    ),
+)
+"""Collected on 29 November 2026, with their causes, before the doctor was run on any of them."""
+
+# -- one of each rule that no case above breaks ----------------------------------------------------
+
+PLAIN = """
+def application(environ, start_response):
+    host = environ["HTTP_HOST"]
+    status = "200 OK" if host in ("localhost", "wiki.test") else "400 Bad Request"
+    start_response(status, [("Content-Type", "text/plain")])
+    return [host.encode()]
+"""
+VARIABLE = (
+    """
+import os
+TITLE = os.environ["WIKI_TITLE"]
+"""
+    + WSGI
+)
+DJANGO = {
+    "/srv/wiki/wiki/__init__.py": "",
+    "/srv/wiki/wiki/settings.py": """
+SECRET_KEY = "not a secret"
+DEBUG = False
+ALLOWED_HOSTS = ["localhost"]
+ROOT_URLCONF = "wiki.urls"
+""",
+    "/srv/wiki/wiki/urls.py": """
+from django.http import HttpResponse
+from django.urls import path
+
+urlpatterns = [path("", lambda request: HttpResponse(request.get_host()))]
+""",
+    "/srv/wiki/wiki/wsgi.py": """
+import os
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wiki.settings")
+application = get_wsgi_application()
+""",
+}
+_GUNICORN = "gunicorn --bind unix:/run/wiki/web.sock"
+
+
+def _wiki(command: str = f"{BIN}/{_GUNICORN} web", more: str = "") -> dict[str, str]:
+    """A service of gunicorn's that makes its own socket, open to nginx's group."""
+    return unit(
+        "wiki.service",
+        f"""
+[Service]
+User=wiki
+Group=www-data
+RuntimeDirectory=wiki
+WorkingDirectory=/srv/wiki
+{more}
+ExecStart={command}
+""",
+    )
+
+
+_START = "useradd --system wiki; systemctl start nginx; systemctl start wiki"
+_HTTP_ONLY = "proxy_pass http://unix:/run/wiki/web.sock;"
+OF_RULES: tuple[Case, ...] = (
+    Case(
+        "K01",
+        "wiki",
+        _wiki(more="EnvironmentFiles=/etc/wiki.env")
+        | {"/etc/wiki.env": "WIKI_TITLE=shop\n", "/srv/wiki/web.py": VARIABLE}
+        | proxy("unix:/run/wiki/web.sock"),
+        _START,
+        answer="502",
+        until="systemctl is-failed wiki",
+        finds="SDA038",
+        says="[Service] has no setting EnvironmentFiles=; did you mean EnvironmentFile?",
+        fix="write EnvironmentFile=/etc/wiki.env",
+        done=f"sed -i s/^EnvironmentFiles/EnvironmentFile/ {UNITS}/wiki.service; "
+        "systemctl daemon-reload; systemctl restart wiki",
+    ),
+    Case(
+        "K02",
+        "wiki",
+        _wiki(f"venv/bin/{_GUNICORN} web")
+        | {"/srv/wiki/web.py": WSGI}
+        | proxy("unix:/run/wiki/web.sock"),
+        f"{_START} || true",
+        answer="502",
+        finds="SDA147",
+        says="Neither a valid executable name nor an absolute path: venv/bin/gunicorn",
+        fix=f"correct {UNITS}/wiki.service, line ",
+        done=f"sed -i s,=venv/bin,={BIN}, {UNITS}/wiki.service; "
+        "systemctl daemon-reload; systemctl restart wiki",
+    ),
+    Case(
+        "K03",
+        "wiki",
+        _wiki() | {"/srv/wiki/web.py": WSGI} | proxy("unix:/run/wiki/web.sock"),
+        _START,
+        answer="413",
+        body=2_000_000,
+        finds="SDA148",
+        says="the longest had 2000000 bytes, and client_max_body_size is 1m, where nothing is said",
+        fix="client_max_body_size 10m; in the server of /etc/nginx/sites-enabled/site, line 2",
+        done="sed -i '2a client_max_body_size 10m;' /etc/nginx/sites-enabled/site; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "K04",
+        "wiki",
+        _wiki()
+        | {"/srv/wiki/web.py": PLAIN}
+        | nginx("proxy_pass http://wiki_server;")
+        | {
+            "/etc/nginx/conf.d/wiki.conf": "upstream wiki_server { server unix:/run/wiki/web.sock; }"
+        },
+        _START,
+        answer="400",
+        finds="SDA149",
+        says="the application is asked for 'wiki_server'",
+        fix="proxy_set_header Host $host; at /etc/nginx/sites-enabled/site, line 7",
+        done="sed -i '7i proxy_set_header Host $host;' /etc/nginx/sites-enabled/site; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "K05",
+        "wiki",
+        _wiki(f"{BIN}/{_GUNICORN} wiki.wsgi")
+        | DJANGO
+        | {
+            path: text.replace("server_name localhost", "server_name www.wiki.test")
+            for path, text in proxy("unix:/run/wiki/web.sock").items()
+        },
+        f"{_START}; rm -f /etc/nginx/sites-enabled/default; systemctl reload nginx",
+        headers=("Host: www.wiki.test",),
+        answer="400",
+        finds="SDA150",
+        says="the front asks for 'www.wiki.test'",
+        fix="add 'www.wiki.test' to ALLOWED_HOSTS in /srv/wiki/wiki/settings.py, line 4",
+        done='sed -i \'s/\\["localhost"/&, "www.wiki.test"/\' /srv/wiki/wiki/settings.py; '
+        "systemctl restart wiki",
+    ),
+    Case(
+        "K06",
+        "wiki",
+        {path: text.partition("[Install]")[0] for path, text in _wiki().items()}
+        | {"/srv/wiki/web.py": WSGI}
+        | proxy("unix:/run/wiki/web.sock"),
+        "useradd --system wiki; systemctl start nginx",
+        answer="502",
+        finds="SDA151",
+        says="has no [Install]",
+        fix="in [Install] of wiki.service: WantedBy=multi-user.target",
+    ),
+    Case(
+        "K07",
+        "wiki",
+        _wiki(f"cd /srv/wiki && {BIN}/{_GUNICORN} web")
+        | {"/srv/wiki/web.py": WSGI}
+        | proxy("unix:/run/wiki/web.sock"),
+        _START,
+        answer="502",
+        finds="SDA039",
+        says="no shell reads ExecStart=: cd is a shell's own, and no program",
+        fix="with the absolute path of the program",
+        done=f"sed -i 's,^ExecStart=cd /srv/wiki && ,ExecStart=,' {UNITS}/wiki.service; "
+        "systemctl daemon-reload; systemctl restart wiki",
+    ),
+)
+"""Broken by us, one of each rule: found first, and nothing is found once it is fixed."""

@@ -15,6 +15,7 @@ from sdactivate.doctor import symptoms
 from sdactivate.doctor.rules import TABLE
 from sdactivate.fronts import FRONTS
 from sdactivate.systemd.unitfile import Unit, parse, split
+from tests import refused
 from tests.doctor.test_html_page import CHROMIUM, Strict, measure
 from tests.machine import php
 from tests.machine.broken_sites import (
@@ -390,6 +391,42 @@ def test_a_file_that_is_missing_before_the_start(site: Machine) -> None:
         assert {*doctor(site)} & {"SDA110", "SDA128"} == {"SDA110"}  # told once
     finally:
         site.run("rm", "-f", "/srv/none.env", "/srv/none.key")
+
+
+def test_a_mount_that_does_not_answer(site: Machine) -> None:
+    """The doctor and `who` end, name it first, and find nothing once it is gone."""
+    place = "/srv/closed/media"
+    site.write(
+        f"{UNITS}/mysite.service.d/override.conf", "[Service]\nEnvironment=MEDIA=/srv/media\n"
+    )
+    script = f"""
+        mkdir -p {place}
+        ln -sfn {place} /srv/media
+        test -e /dev/fuse || mknod /var/tmp/fuse c 10 229
+        systemctl daemon-reload
+        systemd-run --quiet --unit=hangs --property=DevicePolicy=auto \
+            {site.python} -c "$0" $(ls /dev/fuse /var/tmp/fuse 2>/dev/null) {place}
+    """
+    program = Path(refused.__file__).read_text().replace("sys.stdin.read()", "time.sleep(600)")
+    site.run("sh", "-ec", script, program.replace("import sys", "import sys, time"))
+    try:
+        site.wait(lambda: site.succeeds("grep", "-q", place, "/proc/mounts"), "the mount")
+        begun = time.monotonic()
+        argv = (*site.sdactivate, "doctor", "mysite", "--format", "json")
+        found = json.loads(site.run(*argv, check=False).stdout)
+        said = site.run(*site.sdactivate, "who", "/srv/media/web.sock", check=False).stderr
+        assert time.monotonic() - begun < 30
+        assert [it["rule"] for it in found] == ["SDA146"]
+        assert f"the file system at {place} (fuse, bad) does not answer" in found[0]["because"]
+        assert "/srv/media lies there (Environment=)" in found[0]["because"]
+        assert f"umount --lazy {place}" in found[0]["fix"]
+        assert f"{place}: the mount does not answer (fuse)" in said
+        assert site.succeeds("grep", "-q", place, "/proc/mounts")  # others see it as before
+        site.run("umount", "--lazy", place)
+        assert doctor(site) == {}
+    finally:
+        site.run("systemctl", "stop", "hangs.service", check=False)
+        site.run("rm", "-f", "/srv/media", "/var/tmp/fuse")
 
 
 def test_a_command_that_has_failed(site: Machine) -> None:

@@ -12,14 +12,14 @@ from sdactivate.doctor.finding import Advice, Case, Hit, Lines
 from sdactivate.external_servers import SERVERS
 from sdactivate.systemd.unitfile import Entry, Unit, split
 
-_SHELLS = ("sh", "bash", "dash", "ash", "zsh")
+SHELLS = ("sh", "bash", "dash", "ash", "zsh")
 _COMMANDS_END = re.compile(r"&&|\|\||[;&|\n]")
 
 
 def commands(entry: Entry, service: Unit) -> list[list[str]]:
     """Return the commands of a line such as ExecStart=, a shell's `-c` script taken apart."""
     words = common.command(entry, service)
-    if not words or posixpath.basename(words[0]) not in _SHELLS:
+    if not words or posixpath.basename(words[0]) not in SHELLS:
         return [words]
     flags = [i for i, word in enumerate(words) if re.fullmatch(r"-[a-z]*c", word)]
     script = words[flags[0] + 1] if flags and len(words) > flags[0] + 1 else ""

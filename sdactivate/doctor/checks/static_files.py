@@ -21,20 +21,29 @@ _SERVES: Mapping[str, re.Pattern[str]] = {
 """How a server of each front names a directory of files."""
 
 
-def unreadable(case: Case) -> Iterator[Hit]:
+def served_by_fronts(case: Case) -> Iterator[tuple[InstalledFront, str, str, int, str]]:
+    """Yield each directory of files that a front serves itself beside the deployment.
+
+    The front, the directory, the file and the line that say so, and the deployment's unit.
+    """
     for installed, server, unit, _ in own_servers(case):
         pattern = _SERVES.get(installed.front.name)
-        told: set[str] = set()
         for found in pattern.finditer(server.text) if pattern else ():
-            path = found[1].strip()
-            verdict = next(
-                filter(None, map(partial(_refusal, case.running, path), installed.workers)), None
-            )
-            if verdict is None or verdict.node is None or verdict.node.path in told:
-                continue
-            told.add(verdict.node.path)
             line = server.line + server.text.count("\n", 0, found.start(1))
-            yield _unreadable(installed, path, verdict, server.file, line, unit)
+            yield installed, found[1].strip(), server.file, line, unit
+
+
+def unreadable(case: Case) -> Iterator[Hit]:
+    told: set[tuple[str, str]] = set()
+    for installed, path, file, line, unit in served_by_fronts(case):
+        verdict = next(
+            filter(None, map(partial(_refusal, case.running, path), installed.workers)), None
+        )
+        if verdict is None or verdict.node is None:
+            continue
+        if (place := (installed.packaging.unit, verdict.node.path)) not in told:
+            told.add(place)
+            yield _unreadable(installed, path, verdict, file, line, unit)
 
 
 def _refusal(host: HostState, path: str, process: Process) -> Verdict | None:

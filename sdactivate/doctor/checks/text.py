@@ -1,10 +1,15 @@
 """Checks on how any line of a unit is written."""
 
+import posixpath
 import re
 from collections.abc import Iterator
 
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.checks.handling import SHELLS
 from sdactivate.doctor.finding import Advice, Case, Hit
-from sdactivate.systemd.unitfile import Entry
+from sdactivate.doctor.settings_of_units import VALUES, sections, unread_variables
+from sdactivate.suggest import meant
+from sdactivate.systemd.unitfile import Entry, Unit, split
 
 _SECTIONS = ("Unit", "Install", "Socket", "Service")
 # What may hold any text. Arguments and ";" between commands are a command's own.
@@ -40,3 +45,123 @@ def behind(entry: Entry) -> str:
     bare = _QUOTED.sub(lambda found: '"' * len(found[0]), entry.value)
     found = pattern.search(bare)
     return entry.value[found.start(1) :] if found else ""
+
+
+def not_read(case: Case) -> Iterator[Hit]:
+    """Lines that systemd passes over: no such setting, in another section, or no such value."""
+    for unit in case.deployment.units:
+        told: set[str] = set()
+        for entry in unit.entries:
+            if entry.section.startswith("X-") or entry.key.startswith("X-") or behind(entry):
+                continue
+            if entry.section not in ("Unit", "Install", unit.section):
+                if entry.section not in told:
+                    told.add(entry.section)
+                    yield _section(unit, entry)
+            elif entry.section not in (places := sections().get(entry.key, frozenset())):
+                yield _key(unit, entry, places)
+            elif entry.value and (hit := _value(entry)):
+                yield hit
+
+
+def _section(unit: Unit, entry: Entry) -> Hit:
+    near = meant(entry.section, ("Unit", "Install", unit.section), f"[{unit.section}]")
+    right = near.removeprefix("did you mean ").rstrip("?").strip("[]")
+    return Hit(
+        entry,
+        f"{unit.name} has no section [{entry.section}] for systemd: it ignores all lines of it",
+        Advice(f"write [{right}] instead of [{entry.section}] in {unit.name}"),
+    )
+
+
+def _key(unit: Unit, entry: Entry, places: frozenset[str]) -> Hit:
+    if right := sorted(places & {"Unit", "Install", unit.section}):
+        return Hit(
+            entry,
+            f"systemd ignores {entry.key}= in [{entry.section}]: it belongs into [{right[0]}]",
+            Advice(f"move the line to [{right[0]}]: {entry}"),
+        )
+    known = sections()
+    here = [name for name, held in known.items() if entry.section in held]
+    near = meant(entry.key, here, " ")
+    if near == " ":
+        folded = {name.lower(): name for name in here}
+        near = f"did you mean {folded[entry.key.lower()]}?" if entry.key.lower() in folded else ""
+    right_key = near.removeprefix("did you mean ").rstrip("?")
+    return Hit(
+        entry,
+        f"systemd ignores this line: [{entry.section}] has no setting {entry.key}="
+        + (f"; {near}" if near else ""),
+        Advice(
+            f"write {right_key}={entry.value}" if right_key else "take the line out, or correct it"
+        ),
+    )
+
+
+def _value(entry: Entry) -> Hit | None:
+    if entry.key == "Environment":
+        if unread := unread_variables(split(entry.value)):
+            return Hit(
+                entry,
+                f"systemd ignores {', '.join(map(repr, unread))}: words of Environment= are "
+                "assignments, and a value with a space needs quotes around the whole assignment",
+                Advice('Environment="NAME=a value" "OTHER=another"'),
+            )
+        return None
+    values = VALUES.get(entry.key)
+    if values is None or "%" in entry.value or values.reads(entry.value):
+        return None
+    what = (
+        "systemd does not start the unit" if entry.key == "WorkingDirectory"
+        else "systemd ignores the line"
+    )  # fmt: skip
+    return Hit(
+        entry,
+        f"{what}: {entry.value!r} is not a value of {entry.key}=",
+        Advice(f"{entry.key}= takes {values.allowed}"),
+    )
+
+
+_SHELLS_OWN = ("&&", "||", "|", ">", ">>", "<", "2>", "2>&1", "&>", "&")
+_BUILT_IN = ("source", ".", "cd", "export", "exec", "if", "set", "ulimit", "umask")
+
+
+def shell_syntax(case: Case) -> Iterator[Hit]:
+    """Commands in a shell's language: systemd starts a program, and no shell reads the line."""
+    for service in common.services(case.service):
+        for entry in (it for key in _COMMANDS for it in service.entries_of(key)):
+            words = common.command(entry, service)
+            if not words or posixpath.basename(words[0]) in SHELLS:
+                continue
+            if words[0] in _BUILT_IN:
+                what = f"{words[0]} is a shell's own, and no program"
+            elif words[0].startswith("~") or ("$" in words[0] and "/" in words[0]):
+                what = f"{words[0]} is no path for systemd"
+            elif "=" in words[0].partition("/")[0]:
+                what = f"{words[0]} sets no variable here: it is taken for the program"
+            elif used := [it for it in words[1:] if it in _SHELLS_OWN]:
+                what = f"{used[0]} is passed to the program as an argument"
+            else:
+                continue
+            yield Hit(
+                entry,
+                f"no shell reads {entry.key}=: {what}",
+                Advice(_without_shell(words, entry.key)),
+            )
+
+
+_COMMANDS = ("ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop")
+
+
+def _without_shell(words: list[str], key: str) -> str:
+    if "=" in words[0].partition("/")[0]:
+        return f"Environment={words[0]} on a line of its own, and {key}= with the program's path"
+    if words[0] in ("source", ".", "cd"):
+        return (
+            f"{key}= with the absolute path of the program (of a virtual environment: "
+            "/…/venv/bin/PROGRAM, with no activate), and WorkingDirectory= for cd"
+        )
+    return (
+        f"{key}= with the absolute path of one program and its arguments; or "
+        f"{key}=/bin/sh -c 'exec …', where a shell is needed"
+    )

@@ -1,0 +1,235 @@
+"""Checks on the running system: what a front refuses by itself, and the host name it passes on."""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+from sdactivate import front_scopes
+from sdactivate.doctor import django_settings
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.checks.live_fronts import own_servers
+from sdactivate.doctor.doors import concerning
+from sdactivate.doctor.finding import Advice, Case, Hit, restart
+from sdactivate.doctor.host_state import InstalledFront
+from sdactivate.front_config import Server
+from sdactivate.front_scopes import Block
+from sdactivate.front_upstreams import by_nginx, groups
+from sdactivate.systemd.unitfile import Unit
+
+_COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
+_MOST = 1 << 16  # bytes of an included file
+
+
+class Passing(NamedTuple):
+    """A place where nginx passes requests to the deployment, and the blocks around it."""
+
+    installed: InstalledFront
+    server: Server
+    unit: str
+    protocol: str
+    start: int
+    target: str
+    blocks: list[Block]
+
+    @property
+    def place(self) -> str:
+        """The file and the line, for people."""
+        return f"{self.server.file}, line {self.line}"
+
+    @property
+    def line(self) -> int:
+        """The line of the directive that passes requests on."""
+        return self.server.line + self.server.text.count("\n", 0, self.start)
+
+    @property
+    def then(self) -> str:
+        """The command with which a change takes effect."""
+        return f"systemctl {self.installed.front.renew} {self.installed.packaging.unit}"
+
+
+def _passing(case: Case) -> list[Passing]:
+    return case.running.machine.once(
+        ("passing", case.deployment.name), lambda: list(_look_for_passing(case))
+    )
+
+
+def _look_for_passing(case: Case) -> Iterator[Passing]:
+    for installed, server, unit, upstream in own_servers(case):
+        if installed.front.name != "nginx":
+            continue
+        top = posixpath.dirname(installed.packaging.main)
+        text = _COMMENT.sub(lambda it: " " * len(it[0]), server.text)
+        named = groups(concerning(case.running, installed, upstream), upstream)
+        for start, protocol, word in by_nginx(text, named, upstream):
+            blocks = front_scopes.at(text, start, partial(_included, top))
+            target = text[start + len(word) :].partition(";")[0].strip().strip("\"'")
+            everywhere = _everywhere(case, installed)
+            yield Passing(installed, server, unit, protocol, start, target, [everywhere, *blocks])
+
+
+def _included(top: str, name: str) -> str:
+    """The text of an included file: of one that is named, as proxy_params is."""
+    try:
+        path = os.path.join(top, name)
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return file.read(_MOST).decode(errors="replace")
+    except (OSError, ValueError):
+        return ""
+
+
+def _everywhere(case: Case, installed: InstalledFront) -> Block:
+    """What nginx's configuration says outside of its servers: for all of them."""
+    machine = case.running.machine
+
+    def look() -> Block:
+        configuration = machine.configuration(installed)
+        found = Block((), [])
+        for file, text in configuration.files.items():
+            for server in configuration.servers:
+                text = text.replace(server.text, "") if server.file == file else text
+            # In the main file they stand in http {}; in files that it includes, outside of all
+            inside = text.find("http {")
+            for block in front_scopes.at(text, inside + 6 if inside >= 0 else 0):
+                found.directives.extend(block.directives)
+        return found
+
+    return machine.once(("everywhere", installed.packaging.unit), look)
+
+
+# -- bodies that are too long ----------------------------------------------------------------------
+
+_TOO_LONG = re.compile(
+    r"client intended to send too large body: (?P<bytes>\d+) bytes.*?, server: (?P<server>[^,]*)"
+)
+_NAMES = re.compile(r"^\s*server_name\s+[\"']?([^\s;\"']*)", re.MULTILINE)
+_SIZE = re.compile(r"(\d+)([kKmMgG]?)")
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_USUAL = "1m"
+
+
+def body_refused(case: Case) -> Iterator[Hit]:
+    """Requests that nginx has answered 413, since their bodies are longer than it lets through."""
+    told: set[Server] = set()
+    for passing in _passing(case):
+        installed, server = passing.installed, passing.server
+        if server in told:
+            continue
+        since = case.running.since(installed.packaging.unit)
+        lines = case.running.front_log(installed, since)
+        name = (_NAMES.search(server.text) or ("", ""))[1]
+        hits = [it for it in map(_TOO_LONG.search, lines) if it and it["server"] == name]
+        longest = max((int(it["bytes"]) for it in hits), default=0)
+        held = front_scopes.innermost(passing.blocks, "client_max_body_size")
+        limit = held[-1].words[1] if held and len(held[-1].words) > 1 else _USUAL
+        if longest <= _bytes(limit):
+            continue
+        told.add(server)
+        times = f"{len(hits)} times" if len(hits) > 1 else "once"
+        says = f"client_max_body_size is {limit}" + ("" if held else ", where nothing is said")
+        yield Hit(
+            installed.packaging.unit,
+            f"{installed.front.title} has refused a request's body {times} in the last hour, with "
+            f"413: the longest had {longest} bytes, and {says}",
+            Advice(
+                f"client_max_body_size {_enough(longest)}; in the server of {server.file}, line "
+                f"{server.line}" + (" (the line that it has is the one to change)" if held else "")
+            ),
+            passing.unit,
+            then=passing.then,
+        )
+
+
+def _bytes(size: str) -> float:
+    found = _SIZE.fullmatch(size)
+    number = int(found[1]) * _UNITS[found[2].lower()] if found else 0
+    return number or float("inf")  # 0: no limit
+
+
+def _enough(length: int) -> str:
+    """A size for nginx that has room for a body of that length, and some more."""
+    megabytes = max(2 * length >> 20, 10)
+    return f"{megabytes}m"
+
+
+# -- the host name that the application sees -------------------------------------------------------
+
+
+def _sent(passing: Passing) -> str:
+    """What nginx sends as Host; "" for the one of the client's request, or of the server's name."""
+    held = front_scopes.innermost(passing.blocks, "proxy_set_header")
+    fields = {it.words[1].lower(): it.words[2] for it in held if len(it.words) > 2}
+    if "x-forwarded-host" in fields:
+        return ""
+    value = fields.get("host", "$proxy_host")
+    if value in ("$proxy_host", "$proxy_host:$proxy_port"):
+        host = passing.target.partition("://")[2]
+        return "localhost" if host.startswith("unix:") else host.partition("/")[0]
+    return "" if "$" in value else value
+
+
+def host_not_passed(case: Case) -> Iterator[Hit]:
+    """nginx sends the name of its upstream as Host, as it does where nothing else is said."""
+    told: set[Server] = set()
+    for passing in _passing(case):
+        if passing.protocol != "http" or passing.server in told:
+            continue
+        if (sent := _sent(passing)) and sent not in passing.server.names:
+            told.add(passing.server)
+            own = any(it.words[0] == "proxy_set_header" for it in passing.blocks[-1].directives)
+            beside = " beside the others there" if own else ""
+            yield Hit(
+                passing.installed.packaging.unit,
+                f"{passing.installed.front.title} does not pass the client's Host on "
+                f"({passing.place}): the application is asked for '{sent}', builds addresses and "
+                "redirects with that name, and may refuse it (Django: 400, DisallowedHost)",
+                Advice(f"proxy_set_header Host $host; at {passing.place}{beside}"),
+                passing.unit,
+                then=passing.then,
+            )
+
+
+_REFUSED = re.compile(r"Invalid HTTP_HOST header: '(?P<host>[^'\s]{1,255})'\.")
+
+
+def host_not_allowed(case: Case) -> Iterator[Hit]:
+    """Names that the front serves the site by, and that Django's ALLOWED_HOSTS has not."""
+    for service in common.services(case.service):
+        asked = _asked(case)
+        if not asked:
+            continue
+        allowed = django_settings.allowed_hosts(service)
+        logged = {it["host"] for line in _logged(case, service) if (it := _REFUSED.search(line))}
+        for host, place in asked.items():
+            if allowed and not allowed.has(host):
+                where = f"in {allowed.file}, line {allowed.line}"
+                yield _not_allowed(service, host, place, where)
+            elif allowed is None and host in logged:
+                yield _not_allowed(service, host, place, "in the site's settings")
+
+
+def _logged(case: Case, service: Unit) -> list[str]:
+    return case.running.said(service.name) if "@." not in service.name else []
+
+
+def _asked(case: Case) -> dict[str, str]:
+    """The host names that the application is asked for, and where the front says so."""
+    found: dict[str, str] = {}
+    for passing in _passing(case):
+        sent = _sent(passing) if passing.protocol == "http" else ""
+        for name in [sent] if sent else passing.server.names:
+            if not re.search(r"[*~^$]", name):
+                found.setdefault(name, passing.place)
+    return found
+
+
+def _not_allowed(service: Unit, host: str, place: str, where: str) -> Hit:
+    return Hit(
+        service.name,
+        f"the front asks for '{host}' ({place}), and ALLOWED_HOSTS {where} does not have it: "
+        "Django answers 400 (DisallowedHost)",
+        Advice(f"add '{host}' to ALLOWED_HOSTS {where}"),
+        then=str(restart(service.name)),
+    )

@@ -1,0 +1,96 @@
+"""Checks on the running system: units that systemd refuses, and services that nothing starts."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit, Lines
+from sdactivate.doctor.units import UNUSABLE
+from sdactivate.systemd.unitfile import Unit
+
+_SECONDS = 20
+_AT = re.compile(r"(?P<file>/[^:]+):(?P<line>\d+): (?P<said>.+)")
+# What only says that it is refused, and what is passed over
+_NO_REASON = re.compile(r"bad unit file setting|fatal error, unit will not|failed to load properly")
+_PASSED_OVER = re.compile(r"[Ii]gnoring\.?$|, ignoring: ")
+_QUOTES = "Unbalanced quoting"
+
+
+def refused(case: Case) -> Iterator[Hit]:
+    """Units whose file is there, and that systemd does not start, whatever asks for them."""
+    host = case.running
+    for unit in case.deployment.units:
+        if host.property(unit.name, "LoadState") not in UNUSABLE:
+            continue
+        reason, fix = _reason(unit)
+        started = case.sockets[0].name if case.sockets else unit.name
+        yield Hit(
+            unit,
+            f"systemd refuses {unit.name}: {reason}",
+            fix,
+            then=f"systemctl daemon-reload && systemctl restart {started}",
+        )
+
+
+def _reason(unit: Unit) -> tuple[str, Fix]:
+    lines = _verified(unit.name)
+    placed = [it for it in map(_AT.match, lines) if it and it["file"] in unit.files]
+    refusals = [it for it in placed if _QUOTES in it["said"] or not _PASSED_OVER.search(it["said"])]
+    if refusals:
+        last = refusals[-1]
+        where = f"{last['file']}, line {last['line']}"
+        return f"{last['said']} ({where})", Advice(f"correct {where}")
+    own = [it.partition(": ")[2] for it in lines if it.startswith(f"{unit.name}: ")]
+    said = [it.removesuffix(" Refusing.") for it in own if not _NO_REASON.search(it)]
+    passed = "; ".join(f"{it['said']} (line {it['line']})" for it in placed)
+    if said:
+        more = f"; and it has passed over: {passed}" if passed else ""
+        what = f"correct it in {unit.files[0] if unit.files else unit.name}"
+        return said[-1] + more, Advice(what)
+    command = ("systemd-analyze", "verify", unit.name)
+    return passed or "it can't be read", Command(command)
+
+
+def _verified(name: str) -> list[str]:
+    """What `systemd-analyze verify` says of a unit; nothing where it isn't there."""
+    argv = ["systemd-analyze", "verify", "--man=no", name]
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stderr.decode(errors="replace").splitlines()
+
+
+def not_running(case: Case) -> Iterator[Hit]:
+    """A service without a socket unit that was never started, or was stopped."""
+    host = case.running
+    for service in common.services(case.service):
+        name = service.name
+        if case.sockets or "@." in name or service.value("Type") == "oneshot":
+            continue
+        state, result = (host.property(name, it) for it in ("ActiveState", "Result"))
+        if state != "inactive" or result not in ("success", "") or not common.server(service):
+            continue
+        if host.property(name, "LoadState") in UNUSABLE:
+            continue
+        yield _stopped(case, service)
+
+
+def _stopped(case: Case, service: Unit) -> Hit:
+    name, state = service.name, case.running.property(service.name, "UnitFileState")
+    if state == "static":
+        return Hit(
+            service,
+            "it does not run, and has no [Install]: systemctl enable can't let it start at boot",
+            Lines(name, "Install", ("WantedBy=multi-user.target",)),
+            then=f"systemctl daemon-reload && systemctl enable --now {name}",
+        )
+    if state == "disabled":
+        because = "it does not run, and is not enabled: nothing starts it at boot"
+        return Hit(service, because, Command(("systemctl", "enable", "--now", name), True))
+    return Hit(
+        service,
+        "it does not run: it was stopped, or has ended by itself",
+        Command(("systemctl", "start", name), True),
+    )

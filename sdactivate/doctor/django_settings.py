@@ -1,0 +1,138 @@
+"""Read what a Django site's settings say, without running them: names bound to literals alone.
+
+The settings are found by DJANGO_SETTINGS_MODULE, in the unit's Environment= or in the module of the
+application. What is computed (from the environment, from another module) is not known.
+"""
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sdactivate.doctor import uwsgi_options
+from sdactivate.doctor.checks import common
+from sdactivate.systemd.unitfile import Unit
+
+_MOST = 1 << 18  # bytes of a module that are read
+_NAMES_IT = re.compile(r"""DJANGO_SETTINGS_MODULE["']\s*[\],]\s*=?\s*["']([\w.]+)["']""")
+_APPLICATION = re.compile(r"((?:\w+\.)*\w+)(?::\w+(?:\(\))?)?")
+_ROOTS = ("--chdir", "--pythonpath", "--app-dir")
+_OF_DEBUG = (".localhost", "127.0.0.1", "[::1]")
+"""What DEBUG = True allows where ALLOWED_HOSTS is empty."""
+
+
+class Allowed(NamedTuple):
+    """The hosts that a site answers for, and where that is written."""
+
+    hosts: tuple[str, ...]
+    file: str
+    line: int
+
+    def has(self, host: str) -> bool:
+        """Whether requests for `host` are answered: a leading dot stands for all below it."""
+        name = _without_port(host).lower().rstrip(".")
+        return any(
+            pattern == "*"
+            or pattern.lower() == name
+            or (pattern[:1] == "." and f".{name}".endswith(pattern.lower()))
+            for pattern in self.hosts
+        )
+
+
+def _without_port(host: str) -> str:
+    return re.sub(r":\d*$", "", host)
+
+
+def allowed_hosts(service: Unit) -> Allowed | None:
+    """Return ALLOWED_HOSTS of the site that a service runs; None where it isn't written there."""
+    roots = list(_roots(service))
+    for module in _settings(service, roots):
+        for root in roots:
+            stem = os.path.join(root, *module.split("."))
+            for path in (f"{stem}.py", f"{stem}/__init__.py"):
+                text = _read(path)
+                if text is not None:
+                    return _bound(text, path)
+    return None
+
+
+def _roots(service: Unit) -> Iterator[str]:
+    words = [
+        it for entry in service.entries_of("ExecStart") for it in common.command(entry, service)
+    ]
+    named = [common.resolve(service.value("WorkingDirectory").lstrip("-"), service)]
+    for place, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option in _ROOTS:
+            named.append(value if equals else (words[place + 1 :] or [""])[0])
+    for word in service.words("Environment"):
+        if word.startswith("PYTHONPATH="):
+            named += word.partition("=")[2].split(":")
+    if common.server(service) == "uwsgi":
+        named += uwsgi_options.values(service, "chdir", "pythonpath", "pp", "python-path")
+    yield from dict.fromkeys(it for it in named if it.startswith("/"))
+
+
+def _settings(service: Unit, roots: list[str]) -> Iterator[str]:
+    for word in reversed(service.words("Environment")):
+        if word.startswith("DJANGO_SETTINGS_MODULE="):
+            yield word.partition("=")[2]
+            return
+    if common.server(service) == "uwsgi":
+        for name, value in uwsgi_options.options(service):
+            if name == "env" and value.startswith("DJANGO_SETTINGS_MODULE="):
+                yield value.partition("=")[2]
+                return
+        named = uwsgi_options.values(service, "module", "wsgi", "wsgi-file")
+    else:
+        named = [it for entry in service.entries_of("ExecStart")
+                 for it in common.command(entry, service)[1:]]  # fmt: skip
+    for word in named:
+        if found := _APPLICATION.fullmatch(word.removesuffix(".py").replace("/", ".")):
+            for root in roots:
+                text = _read(os.path.join(root, *found[1].split(".")) + ".py")
+                if text and (says := _NAMES_IT.search(text)):
+                    yield says[1]
+
+
+def _bound(text: str, path: str) -> Allowed | None:
+    """What a module binds ALLOWED_HOSTS to; None where it does so by more than one literal."""
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    held: dict[str, list[ast.stmt]] = {"ALLOWED_HOSTS": [], "DEBUG": []}
+    for statement in body:
+        named = {it.id for it in ast.walk(statement) if isinstance(it, ast.Name)}
+        for name in held.keys() & named:
+            held[name].append(statement)
+    if len(held["ALLOWED_HOSTS"]) != 1 or len(held["DEBUG"]) > 1:
+        return None
+    hosts = _literal(held["ALLOWED_HOSTS"][0], "ALLOWED_HOSTS")
+    debug = _literal(held["DEBUG"][0], "DEBUG") if held["DEBUG"] else False
+    if not isinstance(hosts, list | tuple) or not all(isinstance(it, str) for it in hosts):
+        return None
+    if not hosts and debug is not False:
+        hosts = _OF_DEBUG
+    return Allowed(tuple(hosts), path, held["ALLOWED_HOSTS"][0].lineno)
+
+
+def _literal(statement: ast.stmt, name: str) -> object:
+    if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+        return None
+    if len(statement.targets) != 1 or statement.targets[0].id != name:
+        return None
+    try:
+        found: object = ast.literal_eval(statement.value)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None
+    return found
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return file.read(_MOST).decode(errors="replace")
+    except (OSError, ValueError):
+        return None
