@@ -18,7 +18,7 @@ DOCS = "tests/machine/test_docs.py"
 RUN_BY: dict[str, str] = {
     "docs/asgi.md": "tests/machine/test_asgi.py",
     "docs/guide.md": "tests/machine/test_guide.py",
-    "docs/servers.md#granian, by a proxy": "tests/machine/test_socket_proxy.py",
+    "docs/servers.md#granian behind a proxy": "tests/machine/test_socket_proxy.py",
     "docs/static-files.md": "tests/machine/test_static_files.py",
     **dict.fromkeys(
         (
