@@ -86,6 +86,28 @@ def _denied(unit: Unit | None, found: re.Match[str]) -> Fix:
     )
 
 
+def _database(unit: Unit | None, found: re.Match[str]) -> Fix:
+    user = common.user(unit) if unit else "the service's user"
+    if unit and common.is_dynamic(unit):
+        return Advice(
+            f"let the database lie in the directory that systemd keeps for {unit.name} "
+            f"(StateDirectory={unit.prefix} is /var/lib/{unit.prefix})"
+        )
+    return Advice(
+        f"let {user} write the database's file and the directory that it lies in, where SQLite "
+        f"makes files beside it: chown {user} DIRECTORY DIRECTORY/FILE"
+    )
+
+
+def _by_env(unit: Unit | None, found: re.Match[str]) -> Fix:
+    name = found["name"]
+    return Advice(
+        f"/usr/bin/env looks on the service's PATH, which is not your shell's: write the absolute "
+        f"path of {name} in ExecStart= instead of /usr/bin/env {name} (command -v {name} in the "
+        "shell where it works shows it)"
+    )
+
+
 def _row(pattern: str, make: _Make) -> Row:
     return Row(re.compile(pattern), make)
 
@@ -131,6 +153,11 @@ TABLE: tuple[Row, ...] = (
         _program,
     ),
     _row(r"PermissionError: \[Errno 13\] Permission denied: '(?P<path>/[^']+)'", _denied),
+    _row(
+        r"OperationalError: (attempt to write a readonly database|unable to open database file)",
+        _database,
+    ),
+    _row(r"^(?:/usr)?/bin/env: \W?(?P<name>[\w.+-]+)\W?: No such file or directory", _by_env),
 )  # fmt: skip
 """The first row that fits and makes a fix is the one."""
 

@@ -40,6 +40,17 @@ class Allowed(NamedTuple):
         )
 
 
+def application(service: Unit) -> tuple[str, str] | None:
+    """Return the path and the text of the module that a service's command names as application."""
+    for word in _named(service):
+        if found := _APPLICATION.fullmatch(word.removesuffix(".py").replace("/", ".")):
+            for root in _roots(service):
+                path = os.path.join(root, *found[1].split(".")) + ".py"
+                if (text := _read(path)) is not None:
+                    return path, text
+    return None
+
+
 def _without_port(host: str) -> str:
     return re.sub(r":\d*$", "", host)
 
@@ -84,16 +95,20 @@ def _settings(service: Unit, roots: list[str]) -> Iterator[str]:
             if name == "env" and value.startswith("DJANGO_SETTINGS_MODULE="):
                 yield value.partition("=")[2]
                 return
-        named = uwsgi_options.values(service, "module", "wsgi", "wsgi-file")
-    else:
-        named = [it for entry in service.entries_of("ExecStart")
-                 for it in common.command(entry, service)[1:]]  # fmt: skip
-    for word in named:
+    for word in _named(service):
         if found := _APPLICATION.fullmatch(word.removesuffix(".py").replace("/", ".")):
             for root in roots:
                 text = _read(os.path.join(root, *found[1].split(".")) + ".py")
                 if text and (says := _NAMES_IT.search(text)):
                     yield says[1]
+
+
+def _named(service: Unit) -> list[str]:
+    """What a service's command may name its application by."""
+    if common.server(service) == "uwsgi":
+        return uwsgi_options.values(service, "module", "wsgi", "wsgi-file")
+    return [it for entry in service.entries_of("ExecStart")
+            for it in common.command(entry, service)[1:]]  # fmt: skip
 
 
 def _bound(text: str, path: str) -> Allowed | None:

@@ -34,6 +34,7 @@ PROPERTIES = (
     *(_MAIN_STARTED, "ExecMainStatus", "FileDescriptorName", "FragmentPath"),
     *("Listen", "LoadState", "MainPID", "NRestarts", "NeedDaemonReload", "RequiredBy", "Requires"),
     *("Result", "SocketGroup", "SocketMode", "SocketUser", "StatusErrno", "StatusText"),
+    "InactiveEnterTimestampMonotonic",
     *("TriggeredBy", "Triggers", "Type", "UnitFileState", _BEGAN),
 )
 """What systemd is asked of each unit: a tenth of what it has to say, for hundreds of them."""

@@ -122,6 +122,7 @@ TABLE: tuple[Row, ...] = (
          "{path}: {why}"),
     _row("interpreter", Rank.CAUSE, r"^Fatal Python error: (?P<what>.+)"),
     _row("library", Rank.CAUSE, r"error while loading shared libraries: (?P<what>.+)"),
+    _row("env", Rank.CAUSE, r"^(?:/usr)?/bin/env: \W?[\w.+-]+\W?: No such file or directory"),
     _row("shell", Rank.CAUSE,
          r"^(?P<shell>\S*sh): (?:\d+: |line \d+: )?(?P<what>.+): (command )?not found$",
          "{shell} finds no command {what}"),

@@ -320,6 +320,14 @@ TABLE: tuple[Rule, ...] = (
     Rule("SDA151", "error", "The service does not run",
          "No socket unit starts it: it was never started, not enabled, or stopped.",
          "systemctl(1)", "systemctl enable --now NAME.service", loading.not_running),
+    Rule("SDA152", "warning", "The front does not pass WebSockets on",
+         "nginx passes Upgrade and Connection on only where it is told to.",
+         "nginx.org: WebSocket proxying", "proxy_set_header Upgrade and Connection",
+         front_requests.websockets_not_passed),
+    Rule("SDA153", "warning", "The front gives up on an answer",
+         "It has taken too long, or its header was too large: 504, 502.",
+         "nginx.org: proxy_read_timeout, proxy_buffer_size", "what the finding says",
+         front_requests.answer_given_up),
 )
 # fmt: on
 

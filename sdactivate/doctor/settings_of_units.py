@@ -138,3 +138,20 @@ def unread_variables(words: Iterable[str]) -> list[str]:
     """Return those words of Environment= that are no assignment: systemd passes over them."""
     return [word for word in words if "%" not in word.partition("=")[0]
             and not _ASSIGNMENT.match(word)]  # fmt: skip
+
+
+_ANOTHER = re.compile(r"(?:^|\s)(?P<before>\S+)\s+(?P<name>[A-Z][A-Z0-9_]*)=")
+
+
+def swallowed_variables(words: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the assignments inside the value of another: the variable, and the one that has it.
+
+    As in Environment="A=1 B=2", where A is "1 B=2". What follows an option is the option's.
+    """
+    found = []
+    for word in words:
+        name, _, value = word.partition("=")
+        another = _ANOTHER.search(value)
+        if another and not another["before"].startswith("-") and "=" not in another["before"]:
+            found.append((another["name"], name))
+    return found

@@ -270,6 +270,14 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
         Symptom("site", "You may need to add 'www.example.com' to ALLOWED_HOSTS."),
     ),
     "SDA151": (Symptom("systemctl", "Active: inactive (dead)"),),
+    "SDA152": (Symptom("client", "404 Not Found"), Symptom("client", "400 Bad Request")),
+    "SDA153": (
+        Symptom("client", "504 Gateway Time-out"),
+        Symptom("nginx", "upstream timed out (110: Connection timed out) while reading response "
+                         "header from upstream"),
+        Symptom("nginx", "upstream sent too big header while reading response header from "
+                         "upstream"),
+    ),
     "SDA146": (Symptom("kernel", "not responding, still trying"),),
 }
 # fmt: on

@@ -374,6 +374,8 @@ OFFLINE: dict[str, list[Broken]] = {
                instead="EnvironmentFile=/etc/web.env"),
         Broken(service="Environment=TITLE=our shop", at="Environment=TITLE=our shop",
                instead='Environment="TITLE=our shop"'),
+        Broken(service='Environment="A=1 B_2=3"', at='Environment="A=1 B_2=3"',
+               instead='Environment="A=1" "B_2=3"'),
         Broken(socket="Backlog=many", at="Backlog=many", instead="Backlog=4096"),
         Broken(socket="PartOf=web.target", at="PartOf=web.target"),
     ],
@@ -522,6 +524,7 @@ FINE = [
     Broken(service="RestartSec=1min 30s\nTimeoutStopSec=infinity\nTimeoutStartSec=1.5"),
     Broken(service="Environment=A=1 \"B=two words\" 'C=3' D= \\\n  E=5"),
     Broken(socket="FreeBind=on\nNoDelay=TRUE"),
+    Broken(service='Environment="OPTIONS=--env A=1 -e B=2" "TITLE=a b=c"'),
     # SDA039: ; is systemd's own, and what a program is passed may look like a shell's
     Broken(service="ExecStartPre=/bin/true ; /bin/echo a"),
     Broken(service="ExecStartPre=/bin/bash -c 'source /etc/web.env && exec true > /dev/null'"),

@@ -37,7 +37,15 @@ def test_systemd_reads_the_same_settings_in_the_same_sections() -> None:
     assert unknown == {}
 
 
-@pytest.mark.parametrize("setup", broken.OFFLINE["SDA038"], ids=lambda it: it.at.partition("=")[0])
+# What systemd takes as it is written, and is hardly meant: it says nothing of it
+SILENT = 'Environment="A=1 B_2=3"'
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [it for it in broken.OFFLINE["SDA038"] if it.at != SILENT],
+    ids=lambda it: it.at.partition("=")[0],
+)
 def test_systemd_says_so_of_each_broken_setup(setup: broken.Broken, tmp_path: Path) -> None:
     """And not of its working twin."""
     said = {}

@@ -13,7 +13,7 @@ BIN = "/opt/sdactivate/bin"
 UNITS = "/etc/systemd/system"
 
 EACH_TIME = (
-    *("B05", "B08", "B09", "B10", "B17", "B18", "B24"),
+    *("B05", "B08", "B09", "B10", "B17", "B18", "B24", "N06", "N07", "N08"),
     *("W04", "W12", "W19", "W27"),
 )
 """Those that the tests run each time: one of each rule that is not broken elsewhere, one of a
@@ -1967,13 +1967,13 @@ import time
 def application(environ, start_response):
     time.sleep(2.5)
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [b"served\n"]
+    return [b"served\\n"]
 """
 COOKIES = """
 def application(environ, start_response):
     token = ("Set-Cookie", "token=" + "x" * 3000)
     start_response("200 OK", [("Content-Type", "text/plain"), token, token, token])
-    return [b"served\n"]
+    return [b"served\\n"]
 """
 COUNTS = """
 import sqlite3
@@ -1982,7 +1982,7 @@ def application(environ, start_response):
     with sqlite3.connect("/srv/registry/data/hits.db") as database:
         database.execute("insert into hits values (1)")
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [b"served\n"]
+    return [b"served\\n"]
 """
 LOGIN = (
     """
@@ -2004,7 +2004,7 @@ async def application(scope, receive, send):
         await receive()
     else:
         await send({"type": "http.response.start", "status": 404, "headers": []})
-        await send({"type": "http.response.body", "body": b"not here\n"})
+        await send({"type": "http.response.body", "body": b"not here\\n"})
 """
 MONEY = {
     "/srv/money/money/__init__.py": "",
@@ -2066,6 +2066,9 @@ SECOND: tuple[Case, ...] = (
         _ready("plugs"),
         answer="502",
         until="systemctl show -p NRestarts plugs | grep -qv =0",
+        finds="SDA113",
+        says="plugs can't enter /srv/plugs/site-package",
+        fix="did you mean /srv/plugs/site-packages?",
         done=f"sed -i s,site-package$,site-packages, {UNITS}/plugs.service; "
         "systemctl daemon-reload; systemctl restart plugs",
     ),
@@ -2085,6 +2088,9 @@ SECOND: tuple[Case, ...] = (
         "systemctl daemon-reload; systemctl start nginx games",
         answer="502",
         until="systemctl is-failed games",
+        finds="SDA022",
+        says="/root/games: gamers can't search /root",
+        fix="move the application and its virtual environment to /srv/games",
         done="mv /root/games /srv/games; "
         f"sed -i 's,^WorkingDirectory=.*,WorkingDirectory=/srv/games,' {UNITS}/games.service; "
         "systemctl daemon-reload; systemctl restart games",
@@ -2096,6 +2102,9 @@ SECOND: tuple[Case, ...] = (
         _ready("photos"),
         answer="413",
         body=2_000_000,
+        finds="SDA148",
+        says="the longest had 2000000 bytes",
+        fix="client_max_body_size 10m; in the server of /etc/nginx/sites-enabled/photos",
         done="sed -i '/proxy_params/i client_max_body_size 20M;' /etc/nginx/sites-enabled/photos; "
         "systemctl reload nginx",
     ),
@@ -2123,6 +2132,9 @@ server {
         },
         _ready("money"),
         answer="400",
+        finds="SDA149",
+        says="the application is asked for 'papers_container'",
+        fix="proxy_set_header Host $host;",
         done="sed -i '/proxy_pass/i proxy_set_header Host $host;' /etc/nginx/sites-enabled/money; "
         "systemctl reload nginx",
     ),
@@ -2138,6 +2150,9 @@ server {
         _ready("money", "rm -f /etc/nginx/sites-enabled/default"),
         headers=("Host: money.test",),
         answer="400",
+        finds="SDA150",
+        says="the front asks for 'money.test'",
+        fix="add 'money.test' to ALLOWED_HOSTS",
         done=f"mkdir -p {UNITS}/money.service.d; printf "
         "'[Service]\\nEnvironment=DJANGO_ALLOWED_HOSTS=money.test\\n' "
         f">{UNITS}/money.service.d/hosts.conf; systemctl daemon-reload; systemctl restart money",
@@ -2155,6 +2170,9 @@ server {
         ),
         answer="404",
         works="101",
+        finds="SDA152",
+        says="does not pass Upgrade on (/etc/nginx/sites-enabled/chat, line 8)",
+        fix="proxy_set_header Upgrade $http_upgrade;",
         done="sed -i '/proxy_params/a proxy_http_version 1.1; proxy_set_header Upgrade "
         "$http_upgrade; proxy_set_header Connection upgrade;' /etc/nginx/sites-enabled/chat; "
         "systemctl reload nginx",
@@ -2165,6 +2183,10 @@ server {
         _service("login", _TCP) | {"/srv/login/web.py": COOKIES} | _server("login", _TO_TCP),
         _ready("login"),
         answer="502",
+        until="ss -tln | grep -q :8000",
+        finds="SDA153",
+        says="an answer's header, cookies mostly, was larger than its buffer",
+        fix="proxy_buffer_size 128k;",
         done="sed -i '/proxy_params/a proxy_buffer_size 128k; proxy_buffers 4 256k;' "
         "/etc/nginx/sites-enabled/login; systemctl reload nginx",
     ),
@@ -2176,6 +2198,9 @@ server {
         | _server("shares", _TO_TCP, "proxy_read_timeout 1s;"),
         _ready("shares"),
         answer="504",
+        finds="SDA153",
+        says="an answer took longer than it waits (proxy_read_timeout is 1s)",
+        fix="a longer proxy_read_timeout",
         done="sed -i 's/proxy_read_timeout 1s/proxy_read_timeout 120s/' "
         "/etc/nginx/sites-enabled/shares; systemctl reload nginx",
     ),
@@ -2192,6 +2217,9 @@ server {
             "chown registry /srv/registry/data/hits.db",
         ),
         answer="500",
+        finds="SDA145",
+        says="OperationalError: ",
+        fix="chown registry DIRECTORY",
         done="chown registry /srv/registry/data",
     ),
     Case(
@@ -2203,16 +2231,24 @@ server {
         _ready("panel"),
         answer="502",
         until="systemctl is-failed panel",
+        finds="SDA038",
+        says="PANEL_PASSWORD is not set",
+        fix="quotes around each",
         done="sed -i 's/root PANEL_PASSWORD/root\" \"PANEL_PASSWORD/' "
         f"{UNITS}/panel.service; systemctl daemon-reload; systemctl restart panel",
     ),
     Case(
         "N11",
         "sight",
-        _service("sight", f"{_TCP} &") | {"/srv/sight/web.py": WSGI} | _server("sight", _TO_TCP),
+        _service("sight", f"ExecStart={BIN}/uvicorn --port 8000 web:application &")
+        | {"/srv/sight/web.py": ASGI}
+        | _server("sight", _TO_TCP),
         _ready("sight"),
         answer="502",
         until="systemctl is-failed sight",
+        finds="SDA039",
+        says="& is passed to the program as an argument",
+        fix="one program and its arguments",
         done=f"sed -i 's/ &$//' {UNITS}/sight.service; systemctl daemon-reload; "
         "systemctl restart sight",
     ),
@@ -2225,6 +2261,9 @@ server {
         _ready("lake"),
         answer="502",
         until="systemctl is-failed lake",
+        finds="SDA110",
+        says="env: ",
+        fix="write the absolute path of gunicorn in ExecStart=",
         done=f"sed -i s,/usr/bin/env.gunicorn,{BIN}/gunicorn, {UNITS}/lake.service; "
         "systemctl daemon-reload; systemctl restart lake",
     ),
@@ -2236,6 +2275,9 @@ server {
         | _server("weather", _TO_TCP.replace("8000", "5000")),
         _ready("weather"),
         answer="502",
+        finds="SDA126",
+        says="nginx asks for port 5000",
+        fix="write 127.0.0.1:8000 instead of port 5000",
         done="sed -i s/5000/8000/ /etc/nginx/sites-enabled/weather; systemctl reload nginx",
     ),
     Case(
@@ -2253,6 +2295,9 @@ server {
         _ready("diary", "systemctl enable -q diary")
         + "systemctl stop database; systemctl start database\n",
         answer="502",
+        finds="SDA151",
+        says="Requires=database.service stops it together with that unit",
+        fix="write Wants= instead of Requires=",
         done=f"sed -i s/Requires=database/Wants=database/ {UNITS}/diary.service; "
         "systemctl daemon-reload; systemctl start diary",
     ),

@@ -97,3 +97,5 @@ test_the_readme_shows = test_readme.test_what_it_shows_is_what_they_see
 test_the_readmes_files = test_readme.test_nginx_serves_static_files_and_uploads
 test_the_readmes_log = test_readme.test_errors_are_in_the_journal
 test_the_readmes_environments = test_readme.test_the_kit_and_the_site_have_an_environment_each
+test_the_example = test_readme.test_the_example_is_such_a_project
+test_an_upgrade = test_readme.test_the_kit_is_upgraded

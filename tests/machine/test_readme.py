@@ -11,6 +11,7 @@ from tests.machine.machine import CHECKOUT, Installation, Machine, wheels
 from tests.machine.terminal import Terminal
 
 README = (CHECKOUT / "README.md").read_text()
+STABILITY = (CHECKOUT / "docs" / "stability.md").read_text()
 HOME = "/home/alice"
 ENVIRON = {
     "HOME": HOME,
@@ -61,9 +62,9 @@ urlpatterns += [path("upload", upload), path("broken", broken)]
 """
 
 
-def blocks(heading: str, language: str) -> list[str]:
+def blocks(heading: str, language: str, page: str = README) -> list[str]:
     """The fenced blocks of one language below one heading."""
-    (section,) = re.findall(rf"^## {heading}\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
+    (section,) = re.findall(rf"^## {heading}\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)
     return re.findall(rf"^```{language}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
 
 
@@ -108,7 +109,7 @@ class Followed:
     def type(self, script: str, directory: str) -> str:
         """Do as alice what a block says, and return what it prints."""
         argv = ("sh", "-ec", f"cd {directory}\n{script}")
-        done = self.machine.run(*argv, user="alice", env=ENVIRON, timeout=300)
+        done = self.machine.run(*argv, user="alice", env=ENVIRON, timeout=600)
         return done.stdout + done.stderr
 
     def follow(self) -> None:
@@ -256,3 +257,20 @@ def test_the_example_is_such_a_project(followed: Followed) -> None:
     style = re.search(r'href="(/static/[^"]+\.css)"', page)
     assert style
     assert "body {" in followed.curl(style[1], "--fail", "--header", "Host: guestbook.test")
+
+
+NEW = "0.1.1"
+
+
+def test_the_kit_is_upgraded(followed: Followed) -> None:
+    """As docs/stability.md says, to a version that differs in its number alone."""
+    build, bring_forward = blocks("Upgrade", "console", STABILITY)
+    number = f"sed -i 's/^__version__ = .*/__version__ = \"{NEW}\"/' sdactivate/__init__.py\n"
+    assert f"sdactivate {NEW}" in followed.type(number + build, f"{HOME}/sdactivate")
+    write = f"sed -i 's/^sdactivate==.*/sdactivate=={NEW}/' requirements.txt\ngit commit -qam new\n"
+    said = followed.type(write + bring_forward, f"{HOME}/mysite")
+    assert "build its environment from requirements.txt" in said
+    assert "\nnothing found\n" in said
+    serving = followed.machine.run("/srv/mysite/current/.venv/bin/sdactivate", "--version").stdout
+    assert NEW in serving
+    assert "csrfmiddlewaretoken" in followed.curl("/admin/login/", "--fail")

@@ -1,5 +1,6 @@
 """Checks on the running system: what a front refuses by itself, and the host name it passes on."""
 
+import contextlib
 import os
 import posixpath
 import re
@@ -16,7 +17,7 @@ from sdactivate.doctor.finding import Advice, Case, Hit, restart
 from sdactivate.doctor.host_state import InstalledFront
 from sdactivate.front_config import Server
 from sdactivate.front_scopes import Block
-from sdactivate.front_upstreams import by_nginx, groups
+from sdactivate.front_upstreams import Upstream, by_nginx, groups
 from sdactivate.systemd.unitfile import Unit
 
 _COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
@@ -29,6 +30,7 @@ class Passing(NamedTuple):
     installed: InstalledFront
     server: Server
     unit: str
+    upstream: Upstream
     protocol: str
     start: int
     target: str
@@ -67,7 +69,9 @@ def _look_for_passing(case: Case) -> Iterator[Passing]:
             blocks = front_scopes.at(text, start, partial(_included, top))
             target = text[start + len(word) :].partition(";")[0].strip().strip("\"'")
             everywhere = _everywhere(case, installed)
-            yield Passing(installed, server, unit, protocol, start, target, [everywhere, *blocks])
+            yield Passing(
+                installed, server, unit, upstream, protocol, start, target, [everywhere, *blocks]
+            )
 
 
 def _included(top: str, name: str) -> str:
@@ -152,6 +156,146 @@ def _enough(length: int) -> str:
     """A size for nginx that has room for a body of that length, and some more."""
     megabytes = max(2 * length >> 20, 10)
     return f"{megabytes}m"
+
+
+# -- answers that the front gives up on -----------------------------------------------------------
+
+
+class GivenUp(NamedTuple):
+    """What nginx logs where it gives up on an answer, what its client gets, and what fixes it."""
+
+    words: str
+    means: str
+    status: int
+    setting: str
+    usual: str
+    fix: str
+
+
+GIVEN_UP: tuple[GivenUp, ...] = (
+    GivenUp(
+        "upstream sent too big header while reading response header from upstream",
+        "an answer's header, cookies mostly, was larger than its buffer",
+        502,
+        "proxy_buffer_size",
+        "4k or 8k",
+        "proxy_buffer_size 128k; and proxy_buffers 4 256k;",
+    ),
+    GivenUp(
+        "upstream timed out (110: Connection timed out) while reading response header from "
+        "upstream",
+        "an answer took longer than it waits",
+        504,
+        "proxy_read_timeout",
+        "60s",
+        "a longer proxy_read_timeout (and a time limit of the server's that is as long, gunicorn: "
+        "--timeout); or see what the request waits for:",
+    ),
+)
+
+
+def answer_given_up(case: Case) -> Iterator[Hit]:
+    """Answers that nginx has not waited for, or not had the room for."""
+    told: set[tuple[Server, str]] = set()
+    for passing in _passing(case):
+        lines = _logged_since_change(case, passing)
+        for row in GIVEN_UP:
+            hits = [it for it in lines if row.words in it and _is_of(passing, it)]
+            if not hits or (passing.server, row.words) in told:
+                continue
+            told.add((passing.server, row.words))
+            setting = row.setting.replace("proxy_", f"{_MODULES[passing.protocol]}_")
+            held = front_scopes.innermost(passing.blocks, setting)
+            now = held[-1].words[1] if held and len(held[-1].words) > 1 else row.usual
+            times = f"{len(hits)} times" if len(hits) > 1 else "once"
+            yield Hit(
+                passing.installed.packaging.unit,
+                f"{passing.installed.front.title} has given up on an answer {times} in the last "
+                f"hour, and its client got {row.status}: {row.means} ({setting} is {now})",
+                Advice(
+                    f"{row.fix.replace('proxy_', setting.partition('_')[0] + '_')} "
+                    f"{'at ' if row.status == 502 else 'it is to be written at '}{passing.place}"
+                ),
+                passing.unit,
+                then=passing.then,
+            )
+
+
+_MODULES = {"http": "proxy", "uwsgi": "uwsgi", "fastcgi": "fastcgi", "scgi": "scgi"}
+_UPSTREAM = re.compile(r'upstream: "\w+://(?P<at>unix:[^":]+|[^"/]+)')
+
+
+def _is_of(passing: Passing, line: str) -> bool:
+    """Whether a line of nginx's log is about an answer of the deployment."""
+    found = _UPSTREAM.search(line)
+    if found is None:
+        return False
+    at = found["at"]
+    path = at.removeprefix("unix:")
+    if at.startswith("unix:"):
+        return path == passing.upstream.path
+    return bool(passing.upstream.port) and at.endswith(f":{passing.upstream.port}")
+
+
+def _logged_since_change(case: Case, passing: Passing) -> list[str]:
+    """What nginx has logged since its configuration was changed: what is older may be fixed."""
+    machine, installed = case.running.machine, passing.installed
+
+    def newest() -> float:
+        times = [0.0]
+        for file in machine.configuration(installed).files:
+            with contextlib.suppress(OSError):
+                times.append(os.stat(file).st_mtime)
+        return max(times)
+
+    changed = machine.once(("configured", installed.packaging.unit), newest)
+    since = max(case.running.since(installed.packaging.unit), changed)
+    return case.running.front_log(installed, since)
+
+
+# -- WebSockets ------------------------------------------------------------------------------------
+
+_ASGI = ("uvicorn", "hypercorn", "daphne")
+
+
+def websockets_not_passed(case: Case) -> Iterator[Hit]:
+    """An application with WebSockets, behind an nginx that does not pass Upgrade on."""
+    for service in common.services(case.service):
+        passes = [it for it in _passing(case) if it.protocol == "http"]
+        if not passes or not any(it in _ASGI for it in _servers(service)):
+            continue
+        if any(_passes_upgrade(it) for it in passes):
+            continue
+        module = django_settings.application(service)
+        if module is None or not re.search(r"websocket", module[1], re.IGNORECASE):
+            continue
+        first = passes[0]
+        yield Hit(
+            first.installed.packaging.unit,
+            f"{first.installed.front.title} does not pass Upgrade on ({first.place}), and the "
+            f"application of {service.name} has WebSockets ({module[0]}): they get 404 or 400",
+            Advice(
+                "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; and "
+                f'proxy_set_header Connection "upgrade"; at {first.place} (in a location of the '
+                "WebSockets' paths, where the site has other pages: docs/asgi.md)"
+            ),
+            first.unit,
+            then=first.then,
+        )
+
+
+def _servers(service: Unit) -> set[str]:
+    named = {common.server(service)}
+    for entry in service.entries_of("ExecStart"):
+        for word in common.command(entry, service):
+            if "uvicorn" in word.lower():  # gunicorn -k uvicorn.workers.UvicornWorker
+                named.add("uvicorn")
+    return named
+
+
+def _passes_upgrade(passing: Passing) -> bool:
+    held = front_scopes.innermost(passing.blocks, "proxy_set_header")
+    return any(len(it.words) > 1 and it.words[1].lower() == "upgrade" for it in held)
 
 
 # -- the host name that the application sees -------------------------------------------------------

@@ -40,7 +40,7 @@ def program_unreadable(case: Case) -> Iterator[Hit]:
                 wanted.entry,
                 f"{common.user(service)} can't {wanted.what.format(wanted.path)}: "
                 f"{words.because(verdict)}",
-                _reach(verdict),
+                _reach(verdict, wanted.path),
                 path=place,
             )
 
@@ -104,9 +104,23 @@ def _application(directory: str, word: str) -> _Application | None:
     return _Application(found, not named.file) if found else None
 
 
-def _reach(verdict: Verdict) -> Fix:
+def _near(path: str) -> str:
+    """A path that is there and spelt much like one that isn't; "" for none."""
+    from difflib import get_close_matches
+
+    above, name = os.path.split(path.rstrip("/"))
+    try:
+        found = get_close_matches(name, os.listdir(above), 1, 0.8)
+    except OSError:
+        return ""
+    return os.path.join(above, found[0]) if found else ""
+
+
+def _reach(verdict: Verdict, path: str) -> Fix:
     if verdict.node is None or verdict.error in (errno.ENOENT, errno.ENOTDIR):
-        return Advice("the path is wrong, or the program isn't installed there")
+        near = _near(path)
+        meant = f": did you mean {near}?" if near else ""
+        return Advice(f"the path is wrong, or the program isn't installed there{meant}")
     letters = words.bits(verdict.need).replace("-", "")
     return grant(
         ("chmod", f"o+{letters}"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit, Lines
 from sdactivate.doctor.units import UNUSABLE
-from sdactivate.systemd.unitfile import Unit
+from sdactivate.systemd.unitfile import Entry, Unit, split
 
 _SECONDS = 20
 _AT = re.compile(r"(?P<file>/[^:]+):(?P<line>\d+): (?P<said>.+)")
@@ -77,7 +77,34 @@ def not_running(case: Case) -> Iterator[Hit]:
         yield _stopped(case, service)
 
 
+_TOGETHER = 15  # seconds between the stops of units that stop together: TimeoutStopSec= and all
+_STOPS_WITH = ("Requires", "BindsTo", "PartOf")
+
+
+def _taken_along(case: Case, service: Unit) -> Entry | None:
+    """The line by which another unit has stopped a service, and nothing has started it since."""
+    host, stopped = case.running, "InactiveEnterTimestampMonotonic"
+    at = int(host.property(service.name, stopped) or 0)
+    for entry in (it for key in _STOPS_WITH for it in service.entries_of(key, "Unit")):
+        for other in split(entry.value.replace("\\", "\\\\")):
+            when = int(host.property(other, stopped) or 0) if "%" not in other else 0
+            if at and when and abs(when - at) <= _TOGETHER * 1_000_000:
+                return entry
+    return None
+
+
 def _stopped(case: Case, service: Unit) -> Hit:
+    if line := _taken_along(case, service):
+        return Hit(
+            line,
+            f"it does not run: {line} stops it together with that unit, and nothing has started "
+            "it again since",
+            Advice(
+                f"write Wants= instead of {line.key}= ({line.file}, line {line.line}), so that it "
+                "outlives that unit's restarts"
+            ),
+            then=f"systemctl daemon-reload && systemctl start {service.name}",
+        )
     name, state = service.name, case.running.property(service.name, "UnitFileState")
     if state == "static":
         return Hit(

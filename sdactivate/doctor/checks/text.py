@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.handling import SHELLS
 from sdactivate.doctor.finding import Advice, Case, Hit
-from sdactivate.doctor.settings_of_units import VALUES, sections, unread_variables
+from sdactivate.doctor.settings_of_units import (
+    VALUES,
+    sections,
+    swallowed_variables,
+    unread_variables,
+)
 from sdactivate.suggest import meant
 from sdactivate.systemd.unitfile import Entry, Unit, split
 
@@ -106,6 +111,14 @@ def _value(entry: Entry) -> Hit | None:
                 f"systemd ignores {', '.join(map(repr, unread))}: words of Environment= are "
                 "assignments, and a value with a space needs quotes around the whole assignment",
                 Advice('Environment="NAME=a value" "OTHER=another"'),
+            )
+        if swallowed := swallowed_variables(split(entry.value)):
+            inner, outer = swallowed[0]
+            return Hit(
+                entry,
+                f"{inner} is not set: the quotes stand around both, and {inner}= is part of the "
+                f"value of {outer}",
+                Advice(f'quotes around each: "{outer}=…" "{inner}=…", or a line for each'),
             )
         return None
     values = VALUES.get(entry.key)
