@@ -120,9 +120,9 @@ def _newer(package: Path, target: Path, work: Path) -> None:
 
 
 def block(heading: str) -> str:
-    """The commands below a heading of docs/packages.md."""
+    """The first commands below a heading of docs/packages.md."""
     (section,) = (part for part in PAGE.split("\n## ") if part.startswith(f"{heading}\n"))
-    return "".join(blocks_of(section, "console"))
+    return blocks_of(section, "console")[0]
 
 
 def test_from_a_bare_machine_to_a_first_page(machine: Bare, suite: str) -> None:
@@ -180,6 +180,19 @@ print(http.httptools.__file__, *map(importlib.util.find_spec, ("jinja2", "django
     assert "sdactivate" in machine.run(python, "-m", "pip", "list").stdout
     main = machine.show("own.service", "MainPID")
     assert machine.read(f"/proc/{main}/cmdline").startswith(f"{python}\0")
+
+
+def test_a_release_uses_the_packaged_runtime(machine: Bare) -> None:
+    machine.write("/root/site/app.py", HELLO)
+    machine.write("/root/site/requirements.txt", "sdactivate\n")
+    release = ("sdactivate", "release", "site", "/root/site", "--no-index")
+    machine.run(*release, "--find-links", "/usr/share/sdactivate/wheels", timeout=300)
+    python = "/srv/site/current/.venv/bin/python"
+    install = ("sdactivate", "install", "site", "--group", "www-data", "--app", "app:application")
+    machine.run(*install, "--chdir", "/srv/site/current", "--python", python)
+    asked = ("curl", "-sSf", "--unix-socket", "/run/site.sock", "http://localhost/")
+    assert machine.run(*asked).stdout == "Hello, world!"
+    machine.run("sdactivate", "uninstall", "site")
 
 
 def test_the_generator_is_installed(machine: Bare) -> None:
