@@ -49,7 +49,7 @@ def test_what_is_no_file_is_not_written_through(force: bool, tmp_path: Path) -> 
             assert write(tmp_path, [file], force) == [file]
             assert (tmp_path / name).read_text() == file.text
             continue
-        with pytest.raises(Error, match=f"{name} is there and is no regular file"):
+        with pytest.raises(Error, match=f"{name} exists and is not a regular file"):
             write(tmp_path, [file])
     assert (tmp_path / "elsewhere").read_text() == OURS.text
     assert not (tmp_path / "nowhere").exists()

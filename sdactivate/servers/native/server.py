@@ -1,16 +1,17 @@
-"""The native server: listeners, limits, deadlines, figures, the protocol of each first byte.
+"""The native server: listeners, limits, deadlines, figures, and protocol detection.
 
-Its threads and what they wait for are the loop's (`loop.py`); what is accepted is a `Connection`
-of one protocol or another, which calls back for a response.
+`loop.py` has its threads and their events. An accepted connection is a `Connection` of its
+protocol, which calls the server for a response.
 
-Nothing is accepted unless a thread is free to serve it: the kernel's backlog is the only queue.
-A connection that is accepted and has not said enough yet costs a descriptor and no thread.
+Nothing is accepted unless a thread is free to serve it: the kernel's backlog is the only queue. An
+accepted connection without a complete request costs a descriptor but no thread.
 
 On a unix socket the first byte of a connection tells its protocol: a digit begins an SCGI
 netstring, 1 is FastCGI's version, 0 (or 100, a ping) uwsgi's modifier, and what a token may consist
 of begins an HTTP method. PROXY protocol headers, which begin with the letters PROXY or with a line
-break, belong to HTTP. On TCP and vsock anybody may connect, and what the others say of a client is
-for a front to say: there it is HTTP unless the socket is pinned (`sdactivate.trust`).
+break, belong to HTTP. On TCP and vsock anyone may connect, and the other protocols carry facts
+about a client that only a front may set: there the protocol is HTTP unless the socket is pinned to
+another (`sdactivate.trust`).
 """
 
 from __future__ import annotations
@@ -210,7 +211,7 @@ class Server:
             )
 
     def announce(self) -> None:
-        """Be ready no more, for those who ask; serve on."""
+        """Report not ready to health checks; go on serving."""
         if self.probes is not None:
             self.probes.announced = True
 
@@ -245,7 +246,7 @@ class Server:
         return self.pool.join(monotonic() + seconds)
 
     def cut(self) -> None:
-        """Close what is left, whatever it is doing."""
+        """Close all remaining connections."""
         connections = list(self.loop.connections.values())
         begun: set[object] = {connection for connection in connections if connection.has_begun}
         begun.update(
@@ -354,21 +355,21 @@ class Server:
         self._told = now
         log.say(
             log.NOTICE,
-            f"slow peers: {held.responses} take a response and {held.uploads} send a body without "
-            f"a thread, of connections={settings.connections}; {lent} hold a thread, of "
-            f"lent_threads={settings.lent_threads}; {held.used >> 10} KiB are held for them, of "
-            f"held_bytes={held.limit >> 10}K",
+            f"slow peers: {held.responses} read a response and {held.uploads} send a body without "
+            f"a thread, of connections={settings.connections}; {lent} occupy a thread, of "
+            f"lent_threads={settings.lent_threads}; {held.used >> 10} KiB are buffered for them, "
+            f"of held_bytes={held.limit >> 10}K",
         )
 
     # What threads ask for
 
     def fault(self, error: Exception) -> None:
-        """Say that this server itself has failed: it costs a connection, and no thread."""
+        """Log a fault of the server itself, which costs one connection but no thread."""
         self.errors += 1
-        log.say_exception("a fault in sdactivate itself; please report it", error)
+        log.say_exception("internal error in sdactivate; please report it", error)
 
     def respond(self, response: Any) -> None:
-        """Let the application answer."""
+        """Call the application and send its response."""
         pool = self.pool
         worker = pool.workers[get_ident()]
         began = worker.since = monotonic()

@@ -70,7 +70,7 @@ def service(
     sockets = [listener(directory, family, name) for name in names]
     with serving(directory, APPLICATION, listeners=sockets, names=names, **settings) as started:
         yield started
-        assert "a fault in sdactivate" not in started.log
+        assert "internal error in sdactivate" not in started.log
         assert started.stop() == 0
 
 

@@ -1,10 +1,9 @@
 """Parse HTTP/1.1 requests with llhttp, chunked bodies included (RFC 9112).
 
-llhttp, which speaks for itself about hostile input, finds the messages; this module says what
-they mean to a WSGI application, and what is refused on top: headers over the limits, targets
-that are no path (RFC 9112, section 3.2), several Host fields, names that a CGI variable can't
-tell apart (X_Forwarded_For and X-Forwarded-For are one variable, and only one of them may
-have been checked by the front).
+llhttp parses the messages and is hardened against hostile input. This module builds the WSGI
+variables, and refuses more: headers over the limits, targets that are not a path (RFC 9112, section
+3.2), several Host fields, and names that give the same CGI variable (X_Forwarded_For and
+X-Forwarded-For do, and the front may have checked only one of them).
 """
 
 import re
