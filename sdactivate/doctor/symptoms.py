@@ -244,6 +244,8 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
     "SDA141": (
         Symptom("site", "*** no app loaded. going in full dynamic mode ***"),
         Symptom("site", "[ERROR] Shutting down: Master"),
+        Symptom("site", "exited with code 3."),
+        Symptom("site", "[emperor-tyrant] invalid permissions for vassal "),
     ),
     "SDA142": (
         Symptom("site", "invalid request block size: "),
