@@ -13,7 +13,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = CHECKOUT / "sdactivate"
 DOCUMENT = CHECKOUT / "docs" / "architecture.md"
-BEGIN, END = "## The map\n", "## A request's way\n"
+BEGIN, END = "## The map\n", "## The path of a request\n"
 
 
 def summary(path: Path) -> str:

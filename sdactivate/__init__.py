@@ -1,7 +1,7 @@
 """systemd socket activation for Python web applications, Django first.
 
-The names below are the whole public interface; each is imported from its room the
-first time it is used, so that `import sdactivate` in a wsgi.py costs nothing.
+The names below are the whole public interface. Each is imported from its module when it is first
+used, so that `import sdactivate` in a wsgi.py is cheap.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""python -m sdactivate: the same command, by the interpreter of one's choice."""
+"""python -m sdactivate: the same command, run by an interpreter of your choice."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Read the name of an application: MODULE:NAME, MODULE:FACTORY(), or a file such as mod_wsgi's."""
+"""Parse the name of an application: MODULE:NAME, MODULE:FACTORY(), or a file as for mod_wsgi."""
 
 import re
 from typing import NamedTuple
@@ -6,18 +6,19 @@ from typing import NamedTuple
 from sdactivate.errors import UsageError
 
 DEFAULT = "application"
-"""What PEP 3333's own examples, Django and mod_wsgi call it."""
+"""The attribute's usual name, in PEP 3333's examples, Django and mod_wsgi."""
 
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
-# A name without a slash would be a module's: mysite.wsgi
+# Without a slash it would be a module: mysite.wsgi
 _FILE = re.compile(r"(?=[^:]*/)[^:\0-\x20\x7f]+\.(?:wsgi|py)")
 
 
 class AppName(NamedTuple):
-    """Where an application is.
+    """Where an application is found.
 
-    module: dotted; "" where it is in a file. file: its path; "" where it is in a module. attribute:
-    dotted, what it is called there. is_factory: whether that returns it when it is called.
+    module: the dotted module name; "" if it is in a file. file: the path; "" if it is in a module.
+    attribute: the dotted name in there. is_factory: whether calling the attribute returns the
+    application.
     """
 
     module: str
@@ -26,18 +27,18 @@ class AppName(NamedTuple):
     is_factory: bool
 
     def __str__(self) -> str:
-        """Return it in its longest form, with the attribute."""
+        """Return the name in its full form, with the attribute."""
         return f"{self.module or self.file}:{self.attribute}{'()' if self.is_factory else ''}"
 
 
 def parse(text: str) -> AppName:
-    """Return what `text` names.
+    """Return the application that `text` names.
 
     "mysite.wsgi:application"; "mysite.wsgi" for the same; "mysite:create_app()" for what a function
-    returns when it is called without arguments; "/srv/mysite/mysite.wsgi", a file with a slash in
-    its path, with or without a name behind a colon.
+    returns when called without arguments; "/srv/mysite/mysite.wsgi", a file with a slash in its
+    path, with or without :NAME at the end.
 
-    Raises UsageError for anything else.
+    Raises UsageError for any other form.
     """
     where, _, attribute = text.partition(":")
     name = attribute.removesuffix("()")
@@ -48,9 +49,9 @@ def parse(text: str) -> AppName:
         or (text[len(where) :] and not name)
     ):
         raise UsageError(
-            f"{text!r} names no application; write MODULE:NAME, such as mysite.wsgi:application, "
-            "MODULE:FACTORY(), such as mysite:create_app(), or a file, such as "
-            "/srv/mysite/mysite.wsgi"
+            f"{text!r} is not the name of an application; write MODULE:NAME, such as "
+            "mysite.wsgi:application, MODULE:FACTORY(), such as mysite:create_app(), or a file, "
+            "such as /srv/mysite/mysite.wsgi"
         )
     module, file = (where, "") if is_module else ("", where)
     return AppName(module, file, name or DEFAULT, attribute != name)

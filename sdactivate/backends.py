@@ -1,8 +1,8 @@
-"""The table of servers that can serve a site: interfaces, front protocols, how each is installed.
+"""The table of servers that can serve a site: interfaces, protocols, and packages to install.
 
-The names are the values of the setting `server`. Common ground: the settings know the names, a
-serving process checks what it is to serve, the generator points fronts at it. What this process
-becomes instead, where the site asks for another program, is in `external_servers`.
+The names are the values of the setting `server`. The settings read the names, a serving process
+checks that its server fits the application, and the generator configures fronts for it. The command
+lines of servers that are programs of their own are in `external_servers`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,23 +19,23 @@ class Backend(NamedTuple):
 
     name: str
     interfaces: tuple[str, ...]
-    """What an application may be to it: WSGI, ASGI."""
+    """The interfaces that it serves: WSGI, ASGI."""
     protocols: tuple[str, ...]
-    """What fronts may speak to it. One that is not ours is told a single one: the first, where
-    nothing is said."""
+    """The protocols that fronts can speak to it. A server that is not part of sdactivate gets a
+    single one: by default, the first."""
     package: str = ""
-    """What pip installs; "": it comes with sdactivate."""
+    """The package to install with pip; "": it is part of sdactivate."""
     in_process: bool = False
-    """Whether it runs in this project's own process, with all of its lifecycle."""
+    """Whether it runs inside the process of `sdactivate serve`, with its whole lifecycle."""
 
     def interface(self, app: str) -> str:
-        """Return what it takes the application `app` (MODULE:NAME) for: WSGI or ASGI.
+        """Return the interface of the application `app` (MODULE:NAME): WSGI or ASGI.
 
-        Django and most others call the module of an ASGI application asgi, that of a WSGI one
-        wsgi. Any other name is taken for what the server speaks, and for WSGI where it speaks
-        both.
+        Django and most other frameworks name the module of an ASGI application asgi and that of a
+        WSGI application wsgi. For any other name it is the interface that the server speaks, or
+        WSGI if it speaks both.
 
-        Raises UsageError where the server does not speak what the name says.
+        Raises UsageError if the server does not speak the interface that the name says.
         """
         said = app.partition(":")[0].rpartition(".")[2]
         if said not in (WSGI, ASGI):
@@ -50,14 +50,14 @@ class Backend(NamedTuple):
         return said
 
     def takes_websockets(self, app: str) -> bool:
-        """Return whether WebSockets may come to it with the application `app`; "": not known yet.
+        """Return whether it can get WebSockets for the application `app`; "": not known yet.
 
         Raises UsageError as `interface` does.
         """
         return (self.interface(app) if app else self.interfaces[0]) == ASGI
 
     def check_protocol(self, protocol: str) -> None:
-        """Raise UsageError where it does not speak `protocol`, which may be auto."""
+        """Raise UsageError if it does not speak `protocol`, which may be auto."""
         if protocol not in ("auto", *self.protocols):
             raise UsageError(
                 f"--protocol {protocol}: {self.name} speaks {', '.join(self.protocols)} only; "
@@ -65,11 +65,11 @@ class Backend(NamedTuple):
             )
 
     def front_protocol(self, asked: str, offered: Sequence[str]) -> str:
-        """Return what a front is to speak to it.
+        """Return the protocol that a front should speak to it.
 
-        asked: the setting `protocol`. offered: what the front speaks, best first.
+        asked: the setting `protocol`. offered: the protocols that the front speaks, best first.
 
-        Raises UsageError where the server does not speak what is asked.
+        Raises UsageError if the server does not speak the protocol asked for.
         """
         self.check_protocol(asked)
         if asked != "auto":
@@ -97,20 +97,20 @@ BACKENDS: Mapping[str, Backend] = {
 }
 
 REFUSED: Mapping[str, str] = {
-    "granian": "granian (seen: 2.8) has no option to inherit a socket: it always makes its own, "
-    "with an owner and a mode of its own. Take uvicorn or hypercorn for ASGI, and the native "
-    "server for WSGI",
+    "granian": "granian (seen: 2.8) has no option to inherit a socket: it always creates its "
+    "own socket, with its own owner and mode. Use uvicorn or hypercorn for ASGI, "
+    "and the native server for WSGI",
 }
-"""Servers that can't serve a socket of somebody else's, and why."""
+"""Servers that can't inherit a socket, and why."""
 
 NAMES = (*BACKENDS, *REFUSED)
-"""What the setting `server` may be."""
+"""The values that the setting `server` can have."""
 
 
 def find(name: str) -> Backend:
     """Return the row of the server `name`, one of `NAMES`.
 
-    Raises UsageError for a server that can't inherit a socket, with the reason.
+    Raises UsageError, with the reason, for a server that can't inherit a socket.
     """
     if name in REFUSED:
         raise UsageError(f"--server {name}: {REFUSED[name]}")

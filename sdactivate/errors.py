@@ -1,7 +1,7 @@
 """The exceptions that the kit raises. Every message says what to do next.
 
-The command prints it on standard error, without a traceback, and exits with the
-error's code: 1 where something was found wrong or failed, 2 for a usage error.
+The command prints the message on standard error, without a traceback, and exits with the error's
+code: 1 if something failed or was found wrong, 2 for a usage error.
 """
 
 from collections.abc import Callable
@@ -11,19 +11,22 @@ _Value = TypeVar("_Value")
 
 
 class Error(Exception):
-    """Something is wrong or failed; the command exits 1."""
+    """Something is wrong or failed: the base of the kit's errors.
+
+    `exit_code` is the exit code of a command that it ends: 1, or 2 of a UsageError.
+    """
 
     exit_code = 1
 
 
 class UsageError(Error, ValueError):
-    """A usage error: an option or a value that is not understood; the command exits 2."""
+    """An option, a setting or a value is not understood. It is a ValueError, too."""
 
     exit_code = 2
 
 
 def said(error: Error | OSError) -> str:
-    """Return what an error says, for a person: of the system's own, the file and the reason."""
+    """Return an error's message; for an OSError, the file and the reason."""
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         return f"{error.filename}: {reason}" if error.filename else reason
@@ -31,9 +34,9 @@ def said(error: Error | OSError) -> str:
 
 
 def option_value(option: str, read: Callable[[str], _Value], text: str) -> _Value:
-    """Return what `text` means to `read`, the value of `option` as the user typed it: --listen.
+    """Return the value that `read` makes of `text`, which was typed for `option`, such as --listen.
 
-    Raises UsageError, which names the option, where `read` raises one.
+    Raises UsageError, which names the option, if `read` raises it.
     """
     try:
         return read(text)

@@ -1,11 +1,11 @@
 """Command lines of other servers (gunicorn, uWSGI, uvicorn …) on the inherited socket.
 
 `gen --server gunicorn` writes that command line into a unit, `sdactivate serve --server gunicorn`
-executes it, and docs/servers.md lists it. A server keeps its own ways of working: of the settings
-it is told those that it has an option for, and no others can be given. What it speaks is in
-`backends`, beside the servers that run inside this project's own process and are not here.
+executes it, and docs/servers.md lists it. A setting can be given only if the server has an option
+for it. The protocols that each server speaks are in `backends`, which also has the servers that run
+inside the process of `sdactivate serve`; those are not here.
 
-Every row was tried on sockets of systemd's; what a comment says of a server was seen.
+Every row was tried with sockets from systemd, and what the comments say was observed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sdactivate.settings import TABLE, Settings
 Words = list[str]
 
 
-# How a setting's value becomes words of the command line
+# How a setting's value becomes arguments
 
 
 def _value(flag: str) -> Callable[[Any], Words]:
@@ -31,12 +31,12 @@ def _value(flag: str) -> Callable[[Any], Words]:
 
 
 def _whole(flag: str) -> Callable[[Any], Words]:
-    """Seconds, which the server wants whole; 0 stays what it means to it."""
+    """Seconds, rounded up, for an option that takes whole numbers; 0 is passed on as it is."""
     return lambda value: [flag, str(math.ceil(value))]
 
 
 def _limit(flag: str, unit: int = 1) -> Callable[[Any], Words]:
-    """A limit, which is off where it is not mentioned."""
+    """A limit, which is off if it is not given."""
     return lambda value: [flag, str(math.ceil(value / unit))] if value else []
 
 
@@ -49,46 +49,46 @@ class ExternalServer(NamedTuple):
 
     backend: Backend
     program: str
-    """The module for `python -m`, or the "bin/NAME" that is beside the interpreter."""
+    """The module for `python -m`, or "bin/NAME" for a program beside the interpreter."""
     fixed: tuple[str, ...]
-    """What it must always be told."""
+    """Arguments that it always gets."""
     socket: tuple[str, ...]
-    """What it is told of each descriptor, with {fd}, {index} and {domain}; (): it looks itself."""
+    """Arguments for each descriptor, with {fd}, {index} and {domain}; (): it finds them itself."""
     application: Mapping[str, tuple[str, ...]]
-    """How it is told an application of each interface that it speaks, with {app}."""
+    """Arguments that name the application, by interface, with {app}."""
     options: Mapping[str, Callable[[Any], Words]]
-    """The settings that it has, and how it is told them."""
+    """The settings that it has an option for, and the arguments for each."""
     several: bool = True
-    """Whether it serves more than one socket."""
+    """Whether it can serve more than one socket."""
     notifies: bool = False
-    """Whether it tells systemd when it is ready: Type=notify."""
+    """Whether it notifies systemd when it is ready: Type=notify."""
     reload: str = ""
-    """The signal that brings new code in and loses nothing; "": only a restart does."""
+    """The signal that loads new code without losing requests; "": only a restart does that."""
     why: tuple[str, ...] = ()
-    """Comments for the unit: what was learnt the hard way."""
+    """Comments for the unit, about this server's pitfalls."""
     finishes: bool = True
-    """Whether a stop lets the requests under way come to their end."""
+    """Whether a stop lets the requests in progress finish."""
     factory: tuple[str, ...] | None = ()
-    """What it is told of an application that a function returns, besides the function's name: ():
-    nothing, for it knows MODULE:FACTORY(); None: it can't be told."""
+    """Arguments for an application that a factory returns, in addition to the factory's name. ():
+    none, since it understands MODULE:FACTORY(); None: it calls no factories."""
     prefix: str = ""
-    """The option that names the virtual environment, for a program that is no Python."""
+    """The option that names the virtual environment, for a program that is not run by Python."""
 
     @property
     def name(self) -> str:
-        """What it is called; so are its package's program and module."""
+        """Its name, which is also the name of its program and module."""
         return self.backend.name
 
     @property
     def is_program(self) -> bool:
-        """Whether it is no module, but a program beside the interpreter."""
+        """Whether it is a program beside the interpreter instead of a module."""
         return self.program.startswith("bin/")
 
 
 GUNICORN = ExternalServer(
     BACKENDS["gunicorn"],
     "gunicorn",
-    # It would open a second socket for gunicornc
+    # It would open a second socket, for gunicornc
     fixed=("--no-control-socket",),
     socket=(),
     application={WSGI: ("{app}",), ASGI: ("--worker-class", "asgi", "{app}")},
@@ -106,15 +106,16 @@ GUNICORN = ExternalServer(
     notifies=True,
     reload="HUP",
     why=(
-        "gunicorn finds the sockets by LISTEN_FDS. Never -b fd://3: that deletes the socket's file",
-        "at a stop; and no USR2: the new process finds its descriptors closed.",
+        "gunicorn finds the sockets by LISTEN_FDS. Never use -b fd://3: it deletes the socket's "
+        "file",
+        "at a stop. Never send USR2: the new process finds its descriptors closed.",
     ),
 )
 
 UWSGI = ExternalServer(
     BACKENDS["uwsgi"],
     "bin/uwsgi",
-    # TERM means a brutal reload to it, with --die-on-term a stop that cuts requests off
+    # To uWSGI, TERM is a forced reload, and with --die-on-term a stop that cuts requests off
     fixed=(
         *("--master", "--need-app", "--enable-threads", "--pythonpath", "."),
         *("--hook-master-start", "unix_signal:15 gracefully_kill_them_all"),
@@ -135,8 +136,8 @@ UWSGI = ExternalServer(
     },
     notifies=True,
     why=(
-        "uWSGI finds the sockets by LISTEN_FDS, and by no --socket option. Its own reload (HUP)",
-        "executes it again without them, so that there is none: restart the service instead.",
+        "uWSGI finds the sockets by LISTEN_FDS, without a --socket option. Its own reload (HUP)",
+        "executes it again without them, so the service has no reload: restart it instead.",
     ),
     prefix="--virtualenv",
 )
@@ -159,7 +160,9 @@ UVICORN = ExternalServer(
     },
     several=False,
     factory=("--factory",),
-    why=("uvicorn serves one descriptor, and believes no X-Forwarded-* unless it is told whose.",),
+    why=(
+        "uvicorn serves one descriptor, and trusts X-Forwarded-* only from the peers it is told.",
+    ),
 )
 
 HYPERCORN = ExternalServer(
@@ -180,10 +183,11 @@ HYPERCORN = ExternalServer(
 
 DAPHNE = ExternalServer(
     BACKENDS["daphne"],
-    # Twisted would open the socket's file to the world and delete it: see there
+    # Twisted would make the socket's file accessible to everyone and delete it: see
+    # `servers.daphne`
     "sdactivate.servers.daphne",
     fixed=("--proxy-headers", "--no-server-name"),
-    # Not --fd: it takes every descriptor for TCP, and a unix socket's connections are then reset
+    # Not --fd, which treats every descriptor as TCP, so that connections of a unix socket are reset
     socket=("-e", "systemd:domain={domain}:index={index}"),
     application={ASGI: ("{app}",)},
     options={"access_log": _switch(on=("--access-log", "-"))},
@@ -191,7 +195,8 @@ DAPHNE = ExternalServer(
     factory=None,
     why=(
         "daphne's --fd resets the connections of a unix socket; its systemd endpoint serves them,",
-        "and sdactivate.servers.daphne keeps that from opening the socket's file to everybody.",
+        "and sdactivate.servers.daphne keeps that from making the socket's file accessible to "
+        "everyone.",
     ),
 )
 
@@ -199,8 +204,8 @@ SERVERS: dict[str, ExternalServer] = {
     server.name: server for server in (GUNICORN, UWSGI, UVICORN, HYPERCORN, DAPHNE)
 }
 
-# Settings of what this project does itself, no matter which server. `stream` tells the front, too,
-# and these servers stream every body.
+# Settings that do not concern the server. `stream` also configures the front, and these servers
+# stream every request body.
 _OURS = frozenset({"server", "fd", "protocol", "stream"})
 
 
@@ -209,22 +214,23 @@ def command(
 ) -> list[str]:
     """Return the command line by which `server` serves `app` on the sockets it inherits.
 
-    python: the interpreter that it is installed for. settings: what the site asks. families: of
-    each socket, in the order of their descriptors (3, 4, …): "unix", "inet", "inet6", "vsock".
+    python: the interpreter that it is installed for. settings: those that the site sets, as text.
+    families: the address family of each socket, in the order of the descriptors (3, 4, …): "unix",
+    "inet", "inet6", "vsock".
 
-    Raises UsageError for a setting that the server does not have, a protocol that it does not
-    speak, more sockets than it serves, and an application that is not its kind.
+    Raises UsageError for a setting that the server does not have, a protocol or interface that it
+    does not speak, and more sockets than it serves.
     """
     check_settings(server, settings)
     if len(families) > 1 and not server.several:
         raise UsageError(
-            f"--server {server.name} serves one socket, and {len(families)} are passed: clients of "
-            "the others would wait for ever. Give the service one, or choose another server"
+            f"--server {server.name} serves one socket, and {len(families)} are passed: clients "
+            "of the others would wait for ever. Pass one socket, or choose another server"
         )
     if len(set(families)) > 1 and any("{domain}" in word for word in server.socket):
         raise UsageError(
             f"--server {server.name} must be told each descriptor's family, and their order is "
-            "undefined: give the service sockets of one family, or choose another server"
+            "undefined: use sockets of one family, or choose another server"
         )
     argv = [program(server, python)] if server.is_program else [python, "-m", server.program]
     argv += server.fixed
@@ -236,9 +242,9 @@ def command(
     unix = all(family in ("unix", "abstract") for family in families)
     values = settings
     if unix and "trust" in server.options and not settings.trust:
-        values = values._replace(trust=("*",))  # every peer that may connect is a front
+        values = values._replace(trust=("*",))  # every peer that may connect counts as a front
     if not unix and settings.protocol == "auto":
-        # Anybody may connect, and what the other protocols say of a client is for a front to say
+        # Anyone may connect, and the other protocols carry data that only a front may set
         values = values._replace(protocol=trust.OTHER.protocol)
     for name, words in server.options.items():
         argv += words(getattr(values, name))
@@ -246,17 +252,20 @@ def command(
 
 
 def _application(server: ExternalServer, app: str) -> Words:
-    """Return the words by which `server` is told its application.
+    """Return the arguments that name the application for `server`.
 
-    Raises UsageError for a file, and for a factory where it calls none.
+    Raises UsageError for a file, and for a factory if the server calls none.
     """
     name = app_name.parse(app)
     if name.file:
-        raise UsageError(f"{app}: {server.name} serves no file; name a module, or --server native")
+        raise UsageError(
+            f"{app}: {server.name} can't load an application from a file; name a module, or use "
+            "--server native"
+        )
     if name.is_factory and server.factory is None:
         raise UsageError(
-            f"{app}: {server.name} calls no factory; name the application that it returns in a "
-            "module of your own, such as mysite.asgi:application"
+            f"{app}: {server.name} calls no factory; call it in a module of your own and name the "
+            "result, such as mysite.asgi:application"
         )
     words = list(server.application[server.backend.interface(app)])
     if name.is_factory and server.factory:
@@ -269,17 +278,15 @@ _NO_PREFIX = ("/", "/usr", "/usr/local")
 
 
 def program(server: ExternalServer, python: str) -> str:
-    """Return the path of the program that is installed with `server` beside the interpreter."""
+    """Return the path of the server's program, beside the interpreter."""
     return posixpath.join(posixpath.dirname(python), server.name)
 
 
 def check_settings(server: ExternalServer, settings: Settings) -> None:
-    """Raise UsageError for a setting that `server` has no option for, or can't do."""
+    """Raise UsageError for a setting that `server` has no option for or can't satisfy."""
     for setting in TABLE:
         given = getattr(settings, setting.name) != setting.default
         if given and setting.name not in server.options and setting.name not in _OURS:
             known = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in server.options))
-            raise UsageError(
-                f"{setting.option}: {server.name} has no such setting; it can be told {known}"
-            )
+            raise UsageError(f"{setting.option}: {server.name} has no such setting; it has {known}")
     server.backend.check_protocol(settings.protocol)

@@ -1,8 +1,8 @@
-"""Read a front's own configuration: the files it includes, and which server answers for a host.
+"""Read a front's own configuration: the included files, and which server answers for a host.
 
-As far as that decides who answers, and no further: the includes in their order, and of each server
-(nginx), virtual host (Apache) or site (Caddy) its ports and names. lighttpd merges all that fits a
-request, and HAProxy has no server until somebody writes one: of these only the files are read.
+It reads only what decides which server answers: the includes in their order, and the ports and
+names of each server (nginx), virtual host (Apache) or site (Caddy). lighttpd merges every block
+that matches a request, and HAProxy has no predefined server: of these two only the files are read.
 
     nginx   https://nginx.org/en/docs/http/request_processing.html
     Apache  https://httpd.apache.org/docs/2.4/vhosts/details.html
@@ -22,21 +22,22 @@ from sdactivate.fronts import Front, Packaging
 T = TypeVar("T")
 _NOTHING: Mapping[str, str] = {}
 _MOST_FILES, _MOST_BYTES, _LONGEST = 2000, 16 << 20, 4096
-"""What is read of one configuration: so many files, bytes in all, characters of one value."""
+"""Limits for one configuration: number of files, bytes in total, characters of one value."""
 
 
 class Server(NamedTuple):
     """One server of a front's configuration."""
 
     file: str
-    """The file that it is written in, by the name that the front includes it by."""
+    """The file that defines it, by the path that the front includes it by."""
     line: int
     ports: frozenset[int]
-    """On every address of the host; a server for one address only has none."""
+    """The ports on which it listens on every address of the host; empty for a server on one address
+    only."""
     names: tuple[str, ...]
-    """The host names that it answers for; (): no particular ones."""
+    """The host names that it answers for; (): it has none."""
     is_default: bool
-    """Whether it says itself that it answers where no name fits."""
+    """Whether it is declared as the default server."""
     text: str
 
 
@@ -45,7 +46,7 @@ class _Include(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A server, as its file has it."""
+    """A server as its file defines it."""
 
     start: int
     end: int
@@ -58,22 +59,22 @@ _Reader = Callable[[str], Iterator[_Include | _Found]]
 
 
 class Configuration(NamedTuple):
-    """What was read."""
+    """The configuration that was read."""
 
     files: Mapping[str, str]
-    """Their texts by path, in the order in which the front reads them, the main one first."""
+    """The files' texts by path, in the order in which the front reads them, the main file first."""
     servers: tuple[Server, ...]
-    """In that order, too."""
+    """The servers, in the same order."""
     missed: tuple[str, ...] = ()
-    """Planned files that nothing includes. They are read all the same, as the last."""
+    """Planned files that nothing includes. They are read anyway, after all others."""
 
     def naming(self, socket: str) -> list[str]:
-        """Return the files that name the socket at this path; longer paths are others."""
+        """Return the files that name the socket at exactly this path."""
         return [path for path, text in self.files.items() if names_socket(text, socket)]
 
 
 def names_socket(text: str, path: str) -> bool:
-    """Whether a front's configuration names the socket at `path`, and not only a longer path."""
+    """Whether a front's configuration names the socket at exactly this `path`."""
     at = text.find(path)
     while at >= 0:
         if not _GOES_ON.match(text, at + len(path)):
@@ -88,14 +89,14 @@ _PLAIN = re.compile(r"[\w.-]*[\w-]")
 
 
 class Naming(Generic[T]):
-    """Which of many texts name a socket, without a look at each of them for each socket.
+    """An index of many texts by the sockets that they name.
 
-    They are known by the last parts of all paths in them: where a text names a path, what follows
-    its last slash is the path's last part, or that and dots (`names_socket`).
+    The keys are the last components of all paths in the texts: if a text names a path, the part
+    after its last slash is the path's last component, perhaps followed by dots (`names_socket`).
     """
 
     def __init__(self, texts: Iterable[tuple[T, str]]) -> None:
-        """texts: things, and the text by which each is known."""
+        """texts: pairs of any object and the text to index it by."""
         self._texts = list(texts)
         self._places: dict[str, list[int]] = {}
         for place, (_, text) in enumerate(self._texts):
@@ -103,7 +104,7 @@ class Naming(Generic[T]):
                 self._places.setdefault(last, []).append(place)
 
     def of(self, path: str) -> list[T]:
-        """Return the things whose texts name the socket at `path`, in their order."""
+        """Return the objects whose texts name the socket at `path`, in their order."""
         last = path.rpartition("/")[2]
         is_plain = "/" in path and _PLAIN.fullmatch(last)
         places = self._places.get(last, ()) if is_plain else range(len(self._texts))
@@ -114,9 +115,9 @@ class Naming(Generic[T]):
 def read(
     front: Front, packaging: Packaging, at: At = Path, planned: Mapping[str, str] = _NOTHING
 ) -> Configuration:
-    """Return what `front` reads, packaged like this; nothing where its main file is not there.
+    """Return the configuration of `front`, packaged like this; empty if its main file is missing.
 
-    planned: files that are to be there, by path, with their text. What can't be read is left out.
+    planned: files that will be written, by path, with their text. Unreadable files are left out.
     """
     files: dict[str, str] = {}
     servers: list[Server] = []
@@ -149,7 +150,7 @@ def read(
     if packaging.main:
         walk(packaging.main)
     if front.name == "haproxy" and files and "NAME" in packaging.config:
-        # It includes nothing: its unit names this directory beside the main file.
+        # HAProxy includes nothing: its unit names this directory and the main file.
         for path in includes.files(packaging.config.replace("NAME", "*")):
             walk(path)
     missed = tuple(path for path in planned if files and path not in files)
@@ -172,10 +173,10 @@ def _text(path: str, at: At, most: int) -> str | None:
 def answers_instead(
     front: Front, servers: tuple[Server, ...], own: Callable[[Server], bool]
 ) -> Iterator[tuple[str, Server]]:
-    """Yield each host name that a server which is not the site's own answers instead, with it.
+    """Yield each host name that another server answers instead of the site's own, and that server.
 
-    "" stands for the hosts that no server has the name of, where the site takes any. Caddy refuses
-    two sites of one address: there the other one is yielded, whatever their order.
+    "" stands for all hosts that no server names, if the site serves any host. Caddy refuses two
+    sites with one address: then the other one is yielded, whatever their order.
     """
     for mine in filter(own, servers):
         for port in sorted(mine.ports):
@@ -196,25 +197,26 @@ def answers_instead(
 
 PACKAGED: dict[str, tuple[str, ...]] = {
     "/etc/nginx/sites-enabled/default": ("rm", "/etc/nginx/sites-enabled/default"),
-    # nginx.org's own packages
+    # packages of nginx.org
     "/etc/nginx/conf.d/default.conf": (
         *("mv", "/etc/nginx/conf.d/default.conf"),
         "/etc/nginx/conf.d/default.conf.off",
     ),
     "/etc/apache2/sites-enabled/000-default.conf": ("a2dissite", "000-default"),
 }
-"""Default servers that packages bring in files of their own: the command that takes each away."""
+"""Default servers that packages install in files of their own, with the command that disables
+each."""
 
 
 class InTheWay(NamedTuple):
     """A server that answers instead of the site's own."""
 
     because: str
-    """A sentence, without a full stop."""
+    """The finding: a sentence without a full stop."""
     command: tuple[str, ...]
-    """What takes it away; () where a file has to be edited."""
+    """The command that disables that server; () if a file must be edited."""
     fix: str
-    """The same in words, with what makes the front read it."""
+    """The fix in words, with the command that reloads the front."""
 
 
 def in_the_way(
@@ -223,7 +225,7 @@ def in_the_way(
     servers: tuple[Server, ...],
     own: Callable[[Server], bool],
 ) -> list[InTheWay]:
-    """Return the servers that answer instead of the site's own, each once, and what to do."""
+    """Return the servers that answer instead of the site's own, each once, with the fix."""
     hosts: dict[Server, list[str]] = {}
     for name, server in answers_instead(front, servers, own):
         if name not in hosts.setdefault(server, []):
@@ -232,22 +234,22 @@ def in_the_way(
     found = []
     for server, names in hosts.items():
         where = f"{server.file}, line {server.line},"
-        what = ", ".join(filter(None, names)) or "hosts that no server is named for"
+        what = ", ".join(filter(None, names)) or "all hosts that no server names"
         because = f"{front.title}'s server in {where} answers {what} instead of the site"
         if front.name == "caddy":
-            because = f"Caddy refuses the site beside the one in {where} which has its address too"
+            because = f"Caddy refuses the site, because the one in {where} has the same address"
         command = PACKAGED.get(server.file, ())
         if command:
             fix = f"`{' '.join(command)}`, then `{renewed}`"
         else:
-            fix = f"take that server out of {server.file}, then `{renewed}`"
+            fix = f"remove that server from {server.file}, then `{renewed}`"
         found.append(InTheWay(because, command, fix))
     return found
 
 
 def include_line(front: Front, packaging: Packaging, name: str) -> str:
     """Return the line that makes the front's main file include the file of the site `name`."""
-    # Not all of Arch's conf/extra: the examples of Apache's manual are there as well.
+    # Not all of Arch's conf/extra, which also has the examples of Apache's manual.
     pattern = packaging.config.replace("NAME", name if front.name == "apache" else "*")
     return _INCLUDES[front.name].format(pattern)
 
@@ -266,7 +268,7 @@ _EVERYWHERE = re.compile(r"(?:\*:|0\.0\.0\.0:|\[::\]:)?([0-9]{1,5})|(\*|0\.0\.0\
 
 
 def _ports(addresses: list[str]) -> frozenset[int]:
-    """The ports of those addresses that are the host's every one."""
+    """The ports of the addresses that stand for every address of the host."""
     found = filter(None, map(_EVERYWHERE.fullmatch, addresses))
     return frozenset(int(it[1] or 80) for it in found)
 
@@ -352,7 +354,7 @@ def _caddy(text: str) -> Iterator[_Include | _Found]:
                 yield _Include(words.split()[1])
                 heading = ""
             elif not words.endswith((",", "{")):
-                heading = ""  # a site without braces is alone in its file
+                heading = ""  # a site without braces is the only one in its file
         position += len(line)
         depth += words.endswith("{")
         depth -= words == "}"

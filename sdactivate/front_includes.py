@@ -1,6 +1,7 @@
-"""Which files an include of a front's configuration means.
+"""Find the files that an include directive of a front's configuration matches.
 
-glob(7) in any part of the path, and with Apache the files of a directory as well:
+Wildcards (glob(7)) are allowed in any component of the path. For Apache, a directory stands for its
+files:
 
     nginx     https://nginx.org/en/docs/ngx_core_module.html#include
     Apache    https://httpd.apache.org/docs/2.4/mod/core.html#include
@@ -18,24 +19,24 @@ from pathlib import Path
 from sdactivate.errors import Error
 
 At = Callable[[str], Path]
-"""Where an absolute path of the front's system is from here: `Path` on this host."""
+"""Maps an absolute path of the front's system to a path here: `Path` on this host."""
 
 UNREADABLE = (OSError, ValueError, Error)
-"""What there is to catch of a path that somebody has written: a NUL in it, a loop of links."""
+"""Exceptions to catch for an arbitrary path: a NUL character in it, a loop of links."""
 
 _WILD = re.compile(r"[*?[]")
 _LONGEST_PATH, _LONGEST_NAME = 4096, 255
 _MOST_LEVELS = 20
-"""Directories below an included one: Apache's own limit, AP_MAX_INCLUDE_DIR_DEPTH."""
+"""How deep directories below an included one are read: Apache's AP_MAX_INCLUDE_DIR_DEPTH."""
 _MOST_NAMES = 20_000
-"""Includes and names that are looked at for one configuration: whatever it says, that ends."""
+"""Limits for one configuration, on includes and on file names examined."""
 
 
 class Includes:
-    """The files that includes of one configuration mean.
+    """Finds the files that the includes of one configuration match.
 
-    planned: files that are to be there, by path.
-    with_directories: whether a directory stands for all files in it (Apache).
+    planned: files that will be written, by path. with_directories: whether a directory stands for
+    all files in it (Apache).
     """
 
     def __init__(self, at: At, planned: Iterable[str], with_directories: bool) -> None:
@@ -45,9 +46,9 @@ class Includes:
         self._known: dict[str, list[str]] = {}
 
     def files(self, pattern: str) -> list[str]:
-        """Return the paths that an absolute `pattern` means, in the order in which they are read.
+        """Return the paths that an absolute `pattern` matches, in the order in which they are read.
 
-        A path without wildcards is returned whether there is such a file or not.
+        A path without wildcards is returned whether or not the file exists.
         """
         self._left -= 1
         if self._left <= 0 or len(pattern) > _LONGEST_PATH:
@@ -61,7 +62,7 @@ class Includes:
         return [path for each in found for path in self._all_of(each, _MOST_LEVELS)]
 
     def _fit(self, folder: str, pattern: str) -> list[str]:
-        """The names in a directory that fit a pattern: one with a dot only where it begins so."""
+        """The names in a directory that match a pattern; a leading dot only matches a dot."""
         if len(pattern) > _LONGEST_NAME:
             return []
         try:
@@ -75,7 +76,7 @@ class Includes:
         ]
 
     def _all_of(self, path: str, levels: int) -> Iterator[str]:
-        """A file itself; where that counts, all files of a directory."""
+        """A file itself, or if `with_directories` is set, all files of a directory."""
         if self._with_directories and levels and self._is_directory(path):
             for name in self._names(path):
                 yield from self._all_of(os.path.join(path, name), levels - 1)
@@ -94,7 +95,7 @@ class Includes:
             return False
 
     def _names(self, folder: str) -> Iterator[str]:
-        """The names in a directory, in order, as long as any may be looked at."""
+        """The names in a directory, sorted, until the limit is reached."""
         prefix = folder.rstrip("/") + "/"
         if folder not in self._known:
             self._left -= 1

@@ -1,7 +1,7 @@
-"""Read what a front's configuration passes requests on to: unix sockets and ports of this host.
+"""Read where a front's configuration passes requests on to: unix sockets and ports of this host.
 
-In the words that administrators write as well as in those of the generator. What is put together
-from variables, or lies on another machine, is left out.
+It understands what administrators usually write as well as the generator's output. Addresses made
+of variables and addresses of other machines are left out.
 
     nginx     proxy_pass http://unix:/run/a.sock, server unix:/run/a.sock
     Apache    ProxyPass / unix:/run/a.sock|http://a, SetHandler "proxy:fcgi://127.0.0.1:9000"
@@ -9,7 +9,7 @@ from variables, or lies on another machine, is left out.
     Caddy     reverse_proxy unix//run/a.sock localhost:8000
     HAProxy   server a unix@/a.sock, server a /a.sock, server a 127.0.0.1:8000
 
-HAProxy's paths begin at the directory of its `chroot`, which is put before them here.
+HAProxy's paths are relative to its `chroot`, which is put in front of them here.
 """
 
 import re
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 
 class Upstream(NamedTuple):
-    """A socket that a front connects to, and where its configuration says so."""
+    """A socket that a front connects to, and the place in its configuration."""
 
     file: str
     line: int
@@ -27,13 +27,13 @@ class Upstream(NamedTuple):
     port: int = 0
     """A TCP port of this host; 0 for a path."""
     root: str = ""
-    """The directory that the front has made its root, at which its paths begin; "" for /."""
+    """The front's root directory, to which its paths are relative; "" for /."""
     server: str = ""
-    """What HAProxy's log calls it: BACKEND/SERVER."""
+    """Its name in HAProxy's log: BACKEND/SERVER."""
 
     @property
     def name(self) -> str:
-        """What to call it, in the front's own words: its path, or port 8000."""
+        """Its name for messages: its path as the front has it, or port 8000."""
         return self.path.removeprefix(self.root) or f"port {self.port}"
 
 
@@ -70,17 +70,17 @@ _COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 
 
 def upstreams(front: str, files: Mapping[str, str]) -> list[Upstream]:
-    """Return what `front`, such as nginx, connects to, each once, in the order of the text.
+    """Return the sockets that `front`, such as nginx, connects to, each once, in the text's order.
 
-    files: its configuration by path, as `front_config.read` has it. Empty for a front whose
-    configuration isn't known.
+    files: its configuration by path, as `front_config.read` returns it. The result is empty for a
+    front whose configuration syntax isn't known.
     """
     found: dict[tuple[str, int], Upstream] = {}
     if front == "haproxy":
         for upstream in _haproxy(files):
             found.setdefault((upstream.path, upstream.port), upstream)
     for file, text in files.items():
-        # Comments are blanked out, and keep their lines.
+        # Comments are replaced by blank lines, so that line numbers stay right.
         bare = _COMMENT.sub("", text)
         hits = [it for pattern in _UPSTREAMS.get(front, ()) for it in pattern.finditer(bare)]
         for hit in sorted(hits, key=lambda it: it.start()):
@@ -129,13 +129,13 @@ class Spoken(NamedTuple):
     file: str
     line: int
     word: str
-    """The directive or the scheme that says so."""
+    """The directive or scheme that sets it."""
 
 
 def spoken(front: str, files: Mapping[str, str], upstream: Upstream) -> list[Spoken]:
-    """Return how a front speaks to `upstream`, where its configuration says it: nginx and Apache.
+    """Return the protocol that a front speaks to `upstream`, if its configuration says it.
 
-    files: its configuration by path.
+    Only nginx's and Apache's do. files: the configuration by path.
     """
     found = []
     named = groups(files, upstream) if front == "nginx" else []
@@ -151,19 +151,19 @@ def spoken(front: str, files: Mapping[str, str], upstream: Upstream) -> list[Spo
 
 
 def groups(files: Mapping[str, str], upstream: Upstream) -> list[str]:
-    """Return the names of nginx's upstream groups that have this one in them."""
+    """Return the names of nginx's upstream groups that contain this upstream."""
     bare = [_COMMENT.sub("", text) for text in files.values()]
     return [it["name"] for text in bare for it in _GROUP.finditer(text) if _is_at(it[0], upstream)]
 
 
 def _is_at(text: str, upstream: Upstream) -> bool:
-    """Whether a part of nginx's configuration connects to this one."""
+    """Whether a part of nginx's configuration connects to this upstream."""
     same = (upstream.path, upstream.port)
     return any((it.path, it.port) == same for it in upstreams("nginx", {"": text}))
 
 
 def targets(text: str) -> set[str]:
-    """Return what a part of nginx's configuration passes requests to: groups, hosts."""
+    """Return the groups and hosts that a part of nginx's configuration passes requests to."""
     return {_target(hit) for hit in _PASS.finditer(_COMMENT.sub("", text))}
 
 
@@ -176,7 +176,8 @@ def by_nginx(
 ) -> Iterator[tuple[int, str, str]]:
     """Yield each place where a part of nginx's configuration passes requests to `upstream`.
 
-    With the protocol and the directive that says so. Comments are to be gone. named: its `groups`.
+    Each comes with the protocol and the directive that sets it. The text must be free of comments.
+    named: the upstream's `groups`.
     """
     for hit in _PASS.finditer(text):
         if _target(hit) in named or _is_at(hit[0], upstream):

@@ -1,12 +1,13 @@
 """The table of web servers: users and groups by distribution, protocols, log messages.
 
-The generator picks users, groups, protocols and paths from it and warns of traps, the doctor
-finds a front's processes and explains its log lines with it, the documentation lists it. Common
-ground: it imports no wing.
+The generator takes users, groups, protocols and paths from it and warns of pitfalls, the doctor
+finds a front's processes and explains its log lines with it, and the documentation lists it. It
+imports neither generator nor doctor.
 
-Debian's rows, the protocols and the log lines were measured on Debian 12 (nginx 1.22, Apache
-2.4, lighttpd 1.4.69, Caddy 2.6, HAProxy 2.6) and the tests measure them again; Cherokee 1.2.104
-once, by hand, since no distribution packages it. Fedora's and Arch's rows are from their packages.
+Debian's rows, the protocols and the log lines were verified on Debian 12 (nginx 1.22, Apache 2.4,
+lighttpd 1.4.69, Caddy 2.6, HAProxy 2.6), and the tests verify them again. Cherokee 1.2.104 was
+tried once, by hand, since no distribution packages it. Fedora's and Arch's rows were read from
+their packages.
 """
 
 import os
@@ -17,46 +18,47 @@ from typing import NamedTuple
 from sdactivate.errors import UsageError
 
 DISTRIBUTIONS: dict[str, str] = {"debian": "Debian", "fedora": "Fedora", "arch": "Arch Linux"}
-"""The families that packages differ by, and their titles. Ubuntu is debian, RHEL is fedora."""
+"""The distribution families whose packages differ, with their titles. Ubuntu is debian, RHEL is
+fedora."""
 
 
 class Packaging(NamedTuple):
     """How one distribution runs a front, as packaged."""
 
     unit: str
-    """The service, such as nginx.service."""
+    """The service's unit, such as nginx.service."""
     user: str
-    """Whom the processes that connect to the socket run as."""
+    """The user of the processes that connect to the socket."""
     group: str
     """Their primary group: what SocketGroup= should be."""
     process: str
-    """What /proc/PID/comm says of them."""
+    """Their name in /proc/PID/comm."""
     config: str
-    """Where the generated file goes; NAME stands for the site's name. Without NAME in it: the one
-    file of this front, which is the administrator's."""
+    """The path of the generated file; NAME stands for the site's name. A path without NAME is the
+    front's only file, which belongs to the administrator."""
     log: str
     """The error log: a file, or "" for the unit's journal."""
     private_tmp: bool = False
-    """Whether the unit has PrivateTmp=: the front then has a /tmp and /var/tmp of its own."""
+    """Whether the unit has PrivateTmp=, so that the front has a /tmp and /var/tmp of its own."""
     chroot: str = ""
-    """The directory that the front's configuration makes its root, if any."""
+    """The root directory that the front's configuration sets (chroot), if any."""
     link: str = ""
-    """The link that switches the file on, if there has to be one."""
+    """The symbolic link that enables the file, if one is needed."""
     main: str = ""
-    """The file that the front begins to read at, and that has to include the generated one, unless
-    the unit names the directory of that (HAProxy)."""
+    """The front's main file, which must include the generated one, unless the unit names that
+    file's directory (HAProxy)."""
     tested: str = ""
-    """The front's own checker, where it is not that of `Front.check`."""
+    """The command that checks the configuration, if it differs from `Front.check`."""
 
     def path_inside(self, path: str) -> str | None:
-        """Return the absolute `path` as the front sees it; None where it can't see it."""
+        """Return the absolute `path` as the front sees it; None if it can't see it."""
         if not self.chroot:
             return path
         inside = path.removeprefix(self.chroot)
         return inside if inside != path and inside.startswith("/") else None
 
     def default_socket(self, name: str) -> str:
-        """Return where the socket of the site `name` lies if nobody says where."""
+        """Return the default path of the socket of the site `name`."""
         return f"{self.chroot or '/run'}/{name}.sock"
 
     @property
@@ -71,10 +73,10 @@ class Packaging(NamedTuple):
 
 
 class Failures(NamedTuple):
-    """What a front says when it cannot connect; SOCKET stands for the socket's path."""
+    """What a front logs when it cannot connect; SOCKET stands for the socket's path."""
 
     status: int
-    """What the client sees."""
+    """The HTTP status that the client gets."""
     missing: str
     """Part of the log line on ENOENT: there is no socket at that path."""
     forbidden: str
@@ -91,54 +93,60 @@ class Front(NamedTuple):
     name: str
     title: str
     packaging: Mapping[str, Packaging]
-    """By distribution; empty where none packages it."""
+    """How each distribution runs it; empty if none packages it."""
     protocols: Mapping[str, str]
-    """Those that it speaks correctly to a unix socket, the recommended one first: what to know."""
+    """The protocols that it speaks correctly to a unix socket, the recommended one first, each with
+    a remark."""
     refused: Mapping[str, str]
-    """Those that it does not: why. The generator refuses them with this reason."""
+    """The protocols that it does not speak correctly, each with the reason for which the generator
+    refuses it."""
     check: str
-    """The front's own checker of its configuration."""
+    """The front's own command to check its configuration."""
     failures: Failures
     traps: tuple[str, ...] = ()
     not_behind: Mapping[str, str] = {}
-    """The forms of --behind (see `HOPS`) that it cannot do: why. The generator refuses them."""
+    """The forms of --behind (see `HOPS`) that it does not support, each with the reason for which
+    the generator refuses it."""
     not_outage: Mapping[str, str] = {}
-    """Which of --error-pages, --maintenance and --front-log it cannot do: why. The same."""
+    """The same for --error-pages, --maintenance and --front-log."""
     pages_at_start: bool = False
-    """Whether it reads the pages of --error-pages at its start, and does not start without one."""
+    """Whether it reads the pages of --error-pages at its start, and fails to start if one is
+    missing."""
     static: bool = True
-    """Whether it can serve files, and PHP through FastCGI, itself."""
+    """Whether it can serve files itself, and PHP through FastCGI."""
     reads_htpasswd: bool = True
     """Whether it reads an htpasswd file itself; otherwise its lines are copied."""
     lets_out: str = ""
-    """How an application lets a file of --protected out: a key of `protected.WAYS`; "": not."""
+    """How an application has it send a file of --protected: a key of `protected.WAYS`; "": it
+    can't."""
     not_let_out: Mapping[str, str] = {}
-    """The protocols over which it does not: why. The generator refuses --protected there."""
+    """The protocols over which that does not work, each with the reason for which the generator
+    refuses --protected."""
     drops_groups: bool = False
     """Whether its processes keep only their primary group."""
     renew: str = "reload"
-    """What systemctl(1) does to it for a changed configuration."""
+    """The systemctl(1) verb that applies a changed configuration."""
     checks_as_itself: bool = False
-    """Whether its checker is to run as its own user: as root it may leave files of root's, such as
-    logs, which the front then can't write."""
+    """Whether its check must run as the front's own user. As root it may create files, such as
+    logs, that the front then can't write."""
     gets_certificates: bool = False
     """Whether it gets and renews certificates itself (RFC 8555); otherwise certbot does."""
 
     @property
     def recommended(self) -> str:
-        """The protocol to use where nobody says anything."""
+        """The default protocol."""
         return next(iter(self.protocols))
 
 
 HOPS: dict[str, str] = {
     "http": "an HTTP proxy at an address: X-Forwarded-For and X-Forwarded-Proto",
-    "unix": "an HTTP proxy on the front's own unix socket: the same",
+    "unix": "an HTTP proxy on the front's own unix socket: the same header fields",
     "proxy": "a TCP proxy at an address: the PROXY protocol",
 }
-"""What can be in front of a front, and how it says who its client is."""
+"""What can be in front of a front, and how it tells the client's address."""
 
 _NO_TRANSPORT = "{} has no {} transport"
-_STOP_INSTEAD = "stop the site's socket and service instead, and it answers 503"
+_STOP_INSTEAD = "stop the site's socket and service instead; then it answers 503"
 
 NGINX = Front(
     "nginx",
@@ -175,8 +183,8 @@ NGINX = Front(
         ),
     },
     {
-        "fastcgi": "streams uploads where --stream asks for it, chunked ones too",
-        "scgi": "the cheapest; an upload is always buffered by nginx until it is complete",
+        "fastcgi": "streams uploads below the paths of --stream, chunked ones too",
+        "scgi": "the least overhead; nginx always buffers an upload until it is complete",
         "uwsgi": "streams uploads where --stream asks for it",
         "http": "streams uploads where --stream asks for it",
     },
@@ -191,9 +199,9 @@ NGINX = Front(
     ),
     (
         "The stock scgi_params, fastcgi_params and uwsgi_params lose the port of Host, let the "
-        "client's Proxy header through as HTTP_PROXY and pass a user name that nobody verified.",
-        "One proxy_set_header in a location cancels all those of the server around it: what is "
-        "added there for WebSockets lets the client's X-Forwarded-* through.",
+        "client's Proxy header through as HTTP_PROXY and pass a user name that was not verified.",
+        "A proxy_set_header in a location cancels all those of the enclosing server: adding one "
+        "for WebSockets lets the client's X-Forwarded-* through.",
         "scgi_request_buffering off loses data: an upload arrives with CONTENT_LENGTH=0.",
         "proxy_pass with a path after the socket (unix:/run/site.sock:/) decodes %2F, merges "
         "slashes and sends Host: localhost.",
@@ -238,13 +246,13 @@ APACHE = Front(
         ),
     },
     {
-        "fastcgi": "right paths, streams uploads, chunked ones too",
-        "scgi": "right paths; a chunked upload is answered 411",
-        "http": "header names must be filtered by the server, which ours does",
+        "fastcgi": "correct paths, streams uploads, chunked ones too",
+        "scgi": "correct paths; answers 411 to a chunked upload",
+        "http": "the server must filter header names, as the native server does",
     },
     {
-        "uwsgi": "Apache's mod_proxy_uwsgi cuts SCRIPT_NAME short where the path behind the "
-        "mount has an encoded character",
+        "uwsgi": "Apache's mod_proxy_uwsgi truncates SCRIPT_NAME if the path after the mount "
+        "point has an encoded character",
     },
     "apachectl configtest",
     Failures(
@@ -255,21 +263,22 @@ APACHE = Front(
         "waits",
     ),
     (
-        "Two sockets behind one host name in proxy:unix:SOCKET|scgi://HOST share a worker: "
-        "requests go to the wrong application. Each socket needs a host name of its own.",
+        "Two sockets behind one host name in proxy:unix:SOCKET|scgi://HOST share a proxy worker: "
+        "requests go to the wrong application. Give each socket a host name of its own.",
         "ProxyPass with scgi gives an encoded PATH_INFO and a broken SCRIPT_NAME, with fcgi no "
         "PATH_INFO at all; Alias and SetHandler give the right ones.",
     ),
     {
-        "unix": "Apache listens on no unix socket",
-        "proxy": "Apache (RemoteIPProxyProtocol) believes a PROXY header of every peer; let the "
-        "balancer speak HTTP and name its address",
+        "unix": "Apache can't listen on a unix socket",
+        "proxy": "Apache (RemoteIPProxyProtocol) trusts a PROXY header from every peer; let "
+        "the balancer speak HTTP and give its address",
     },
     lets_out="redirect",
     not_let_out=dict.fromkeys(
         ("fastcgi", "http"),
-        "Apache lets a file out by a local redirect, which it knows over SCGI alone (mod_xsendfile "
-        "behind a proxy sends any file, whatever XSendFilePath says); use --protocol scgi",
+        "Apache sends a protected file by a local redirect, which it supports only over SCGI "
+        "(mod_xsendfile behind a proxy sends any file, whatever XSendFilePath says); use "
+        "--protocol scgi",
     ),
 )
 
@@ -307,10 +316,10 @@ LIGHTTPD = Front(
         ),
     },
     {
-        "scgi": "an upload is buffered by lighttpd until it is complete",
+        "scgi": "lighttpd buffers an upload until it is complete",
         "fastcgi": "as scgi",
         "uwsgi": "as scgi",
-        "http": "paths are normalised, and REMOTE_USER is lost",
+        "http": "normalises paths and loses REMOTE_USER",
     },
     {},
     "lighttpd -tt -f /etc/lighttpd/lighttpd.conf",
@@ -322,15 +331,16 @@ LIGHTTPD = Front(
         "answers 500 at once",
     ),
     (
-        'A bare prefix such as "/app" also matches /apple.',
-        "server.stream-request-body = 1 streams uploads, but then a chunked one is answered 411.",
-        "After it failed to connect, lighttpd does not try again for a second.",
-        "A reload (USR1) reads the configuration as lighttpd's user, who can bind no new port "
-        "below 1024 and read no key of root's: restart it.",
+        'A prefix without a slash at its end, such as "/app", also matches /apple.',
+        "server.stream-request-body = 1 streams uploads, but then lighttpd answers 411 to a "
+        "chunked one.",
+        "After a failed connection, lighttpd does not try again for a second.",
+        "A reload (USR1) reads the configuration as lighttpd's user, which can't bind a new port "
+        "below 1024 or read root's keys: restart it instead.",
     ),
     not_outage={
-        "maintenance": "lighttpd looks for a file at each request only by a Lua script of "
-        f"mod_magnet, a package of its own; {_STOP_INSTEAD}",
+        "maintenance": "lighttpd can look for a file at each request only by a Lua script "
+        f"for mod_magnet, a separate package; {_STOP_INSTEAD}",
     },
     lets_out="sendfile",
     renew="restart",
@@ -372,9 +382,9 @@ CADDY = Front(
         ),
     },
     {
-        "http": "the cheapest there; streams uploads",
-        "fastcgi": "a chunked upload arrives with CONTENT_LENGTH=-1, which our server understands; "
-        "from Caddy 2.9 on one over 4 KiB is answered 411",
+        "http": "the least overhead; streams uploads",
+        "fastcgi": "a chunked upload arrives with CONTENT_LENGTH=-1, which the native server "
+        "understands; Caddy 2.9 and later answers 411 to one over 4 KiB",
     },
     {
         "scgi": _NO_TRANSPORT.format("Caddy", "scgi"),
@@ -389,17 +399,18 @@ CADDY = Front(
         "answers 502 at once",
     ),
     (
-        "It passes every Upgrade on: by h2c a client can talk to a server that speaks it "
-        "(hypercorn) past Caddy.",
+        "It passes every Upgrade header on: with a server that speaks h2c (hypercorn), a client "
+        "can bypass Caddy.",
         "Debian's Caddyfile imports nothing by itself: `import /etc/caddy/*.caddyfile` in it does.",
-        "Caddy's own gzip between it and the application is undone for clients that want none; "
-        "`compression off` leaves the choice to them.",
+        "Caddy asks the application for gzip and unpacks it for clients that do not accept it; "
+        "`compression off` leaves the choice to the client.",
     ),
     {
-        "unix": "Caddy 2.6 makes a unix socket for its own user alone; let the balancer "
-        "connect to an address, and name its own",
-        "proxy": "Caddy reads a PROXY header only from 2.7 on and by a global option, which no "
-        "site's file can hold; let the balancer speak HTTP and name its address",
+        "unix": "Caddy 2.6 creates a unix socket that only its own user can use; let the "
+        "balancer connect to an address, and give the balancer's",
+        "proxy": "Caddy reads a PROXY header only from 2.7 on and only by a global option, "
+        "which a site's file can't have; let the balancer speak HTTP and give its "
+        "address",
     },
     lets_out="accel-raw",
     reads_htpasswd=False,
@@ -445,7 +456,7 @@ HAPROXY = Front(
     },
     {
         "http": "streams uploads, chunked ones too",
-        "fastcgi": "a chunked upload over 16 kB is answered 400",
+        "fastcgi": "answers 400 to a chunked upload over 16 kB",
     },
     {
         "scgi": _NO_TRANSPORT.format("HAProxy", "scgi"),
@@ -454,17 +465,17 @@ HAPROXY = Front(
     "haproxy -c -f /etc/haproxy/haproxy.cfg",
     Failures(503, " SC-- ", " SC-- ", " SC-- ", "answers 503 at once"),
     (
-        "It changes its root directory: the socket must lie inside, and its path is written as "
-        "seen from there. An absolute path outside gives 503.",
-        "It passes every Upgrade on: by h2c a client can talk to a server that speaks it "
-        "(hypercorn) past HAProxy.",
-        "It keeps only its primary group: SocketGroup= must be that one.",
-        "Its fcgi-app fills REMOTE_USER from the client's Authorization header, unverified, "
-        "unless told otherwise.",
+        "It changes its root directory (chroot): the socket must be inside, and its path is "
+        "relative to that directory. A path outside gives 503.",
+        "It passes every Upgrade header on: with a server that speaks h2c (hypercorn), a client "
+        "can bypass HAProxy.",
+        "It keeps only its primary group: SocketGroup= must name that one.",
+        "Its fcgi-app sets REMOTE_USER from the client's Authorization header, unverified, "
+        "unless it is configured not to.",
     ),
     not_outage={
-        "maintenance": f"HAProxy looks at no file while it runs; {_STOP_INSTEAD}",
-        "front-log": "HAProxy writes no file; its line in the system's log has the times already",
+        "maintenance": f"HAProxy can't look for a file while it runs; {_STOP_INSTEAD}",
+        "front-log": "HAProxy writes no log file; its line in the system log already has the times",
     },
     pages_at_start=True,
     static=False,
@@ -477,7 +488,7 @@ CHEROKEE = Front(
     "Cherokee",
     {},
     {
-        "scgi": "a small chunked upload loses its body without a word",
+        "scgi": "the body of a small chunked upload is lost silently",
         "fastcgi": "as scgi",
         "uwsgi": "as scgi",
     },
@@ -491,13 +502,13 @@ CHEROKEE = Front(
         "waits",
     ),
     (
-        "No distribution packages it any more, so its configuration is not run in our tests.",
-        "It sends HTTPS=off and decodes REQUEST_URI; our server knows both.",
+        "No distribution packages it any more, so the tests do not run its configuration.",
+        "It sends HTTPS=off and decodes REQUEST_URI; the native server handles both.",
     ),
     dict.fromkeys(HOPS, "Cherokee takes the client's address from a balancer, but not the scheme"),
     dict.fromkeys(
         ("error-pages", "maintenance", "front-log"),
-        "for Cherokee it is not written: no test of ours runs it",
+        "it is not generated for Cherokee, which the tests don't run",
     ),
 )
 
@@ -506,44 +517,44 @@ FRONTS: dict[str, Front] = {
 }
 
 PHP_USER: dict[str, str] = {"debian": "www-data", "fedora": "apache", "arch": "http"}
-"""Whom PHP-FPM's packaged pool runs as, by distribution."""
+"""The user of PHP-FPM's packaged pool, by distribution."""
 
 REFUSED: dict[str, str] = {
     "h2o": "it forwards the client's Proxy and X-Forwarded-* headers unchanged",
 }
-"""Web servers that no configuration is generated for, and why."""
+"""Web servers for which no configuration is generated, and why."""
 
 
 def find(name: str) -> Front:
-    """Return the front called `name`; UsageError where there is none, or why it is refused."""
+    """Return the front called `name`; raise UsageError if it is unknown or refused."""
     try:
         return FRONTS[name]
     except KeyError:
-        why = f"{REFUSED[name]}; use" if name in REFUSED else "there is no such front; there are"
+        why = f"{REFUSED[name]}; use" if name in REFUSED else "there is no such front; choose from"
         raise UsageError(f"{name}: {why} {', '.join(FRONTS)}") from None
 
 
 def file_name(site: str) -> str:
-    """Return what stands for NAME of a front's file: the site's name, less what is not a name."""
+    """Return the site's name for use in a front's paths, with unsuitable characters replaced."""
     return re.sub("[^A-Za-z0-9._-]", "-", site)
 
 
 def packaging(front: Front, distribution: str) -> Packaging:
-    """Return how `distribution` runs `front`; UsageError where it does not package it."""
+    """Return how `distribution` runs `front`; raise UsageError if it does not package it."""
     try:
         return front.packaging[distribution]
     except KeyError:
         raise UsageError(
-            f"--front {front.name}: {DISTRIBUTIONS[distribution]} does not package it, so whom it "
-            "runs as is not known: name its group with --group"
+            f"--front {front.name}: {DISTRIBUTIONS[distribution]} does not package it, so its "
+            "user and group are unknown: give the group with --group"
         ) from None
 
 
 def distribution(os_release: str | None = None) -> str:
     """Return the family of the running system: a key of `DISTRIBUTIONS`.
 
-    `os_release` is the text of os-release(5); without it the system's own is read. ID= and
-    ID_LIKE= are looked at, as that page advises; a family that is not known is debian.
+    `os_release` is the text of os-release(5); by default this system's file is read. ID= and then
+    ID_LIKE= decide, as that page advises; an unknown family counts as debian.
     """
     if os_release is None:
         from pathlib import Path

@@ -1,9 +1,9 @@
 """Log lines of a serving process: standard error with priorities, or the journal with fields.
 
 Where standard error is connected to the journal ($JOURNAL_STREAM, systemd.exec(5)), each line
-begins with its priority in the form of sd-daemon(3), `<3>`, which the journal takes off. What
-peers and applications send is shown escaped: nobody can forge a line or steer a terminal. Nothing
-here waits for the reader of the log: see `stdio`.
+begins with its priority in the form of sd-daemon(3), `<3>`, which the journal removes. Text from
+peers and applications is escaped, so that it can't forge a line or control a terminal. Nothing here
+waits for the reader of the log: see `stdio`.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 _NAMES = {ERROR: "error", WARNING: "warning", NOTICE: "notice", INFO: "info"}
 
-# The journal's socket for entries of several fields (https://systemd.io/JOURNAL_NATIVE_PROTOCOL)
+# The journal's socket for structured entries (https://systemd.io/JOURNAL_NATIVE_PROTOCOL)
 _JOURNAL = "/run/systemd/journal/socket"
 
 on_exception: Callable[[BaseException], None] | None = None
-"""Called with each exception that is logged, where somebody wants to know."""
+"""Called with each exception that is logged, if it is set."""
 
 _is_journal: bool | None = None
 _journal: socket.socket | None = None
 
 
 def start() -> None:
-    """Prepare to log; to be called before the application is imported, which may change much.
+    """Prepare to log. Call it before the application is imported, which may replace streams.
 
-    From then on sys.stdout and sys.stderr do not wait for their readers either.
+    From then on sys.stdout and sys.stderr don't wait for their readers either.
     """
     is_journal()
     stdio.take_over(_out, _err)
 
 
 def is_journal() -> bool:
-    """Whether standard error leads to the journal."""
+    """Whether standard error is connected to the journal."""
     global _is_journal
     if _is_journal is None:
         try:
@@ -59,8 +59,8 @@ def say(level: int, message: str) -> None:
     prefix = f"<{level}>" if is_journal() else f"sdactivate: {_NAMES[level]}: "
     lines = escape_lines(message).split("\n")
     text = "".join(f"{prefix}{line}\n" for line in lines)
-    # One write, so that the lines of several threads and processes don't mix; and straight
-    # to the descriptor, for sys.stderr may be the application's to replace.
+    # One write, so that the lines of several threads and processes don't mix; and directly to the
+    # descriptor, since the application may replace sys.stderr.
     _err.write(text.encode("utf-8", "backslashreplace"))
 
 
@@ -74,14 +74,14 @@ _out, _err = stdio.Outlet(1, _notice), stdio.Outlet(2, _notice)
 
 
 def catch_up() -> bool:
-    """Say how much has been dropped, if something has; whether all is said."""
+    """Report how many entries were dropped, if any; return whether that is done."""
     return _err.catch_up()
 
 
 def record(message: str, fields: Mapping[str, object]) -> None:
     """Write `message` at INFO; the journal gets `fields` beside it (systemd.journal-fields(7)).
 
-    Elsewhere the message is a line like any other. What is in the fields is escaped as it is.
+    Elsewhere the message is an ordinary line. The fields are escaped like the message.
     """
     if is_journal():
         own = {"MESSAGE": message, "PRIORITY": INFO, "SYSLOG_IDENTIFIER": "sdactivate"}
@@ -93,12 +93,12 @@ def record(message: str, fields: Mapping[str, object]) -> None:
             _err.dropped += 1
             return
         except OSError:
-            pass  # its socket is out of reach, or this is too long; standard error is not
+            pass  # no journal socket here, or the entry is too long for it
     say(INFO, escape(message))
 
 
 def _send_to_journal(entry: bytes) -> None:
-    """Send an entry; unlike sd_journal_sendv(3), without waiting. Raises OSError."""
+    """Send an entry without waiting, unlike sd_journal_sendv(3). Raises OSError."""
     global _journal
     if _journal is None:
         _journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -106,9 +106,9 @@ def _send_to_journal(entry: bytes) -> None:
 
 
 def is_silent(since: float) -> bool:
-    """Whether this thread is known to have written nothing to standard error since then.
+    """Whether this thread is known to have written nothing to standard error since `since`.
 
-    since: on the monotonic clock. False where that is not known: where standard error is a file or
+    since: seconds on the monotonic clock. False if it is not known: if standard error is a file or
     a terminal, Python writes to it directly.
     """
     return stdio.is_taken_over() and _err.written.get(get_ident(), 0.0) < since
@@ -120,43 +120,23 @@ def say_exception(message: str, error: BaseException) -> None:
         import traceback
 
         text = "".join(traceback.format_exception(error)).rstrip("\n")
-    except (ImportError, OSError):  # no descriptor is left for the import
+    except (ImportError, OSError):  # no file descriptor is left for the import
         text = f"{type(error).__name__}: {error}"
     say(ERROR, f"{escape(message)}\n{text}")
     has_raised(error)
 
 
 def has_raised(error: BaseException) -> None:
-    """Tell `on_exception` of an exception that has been logged, or is about to be."""
+    """Call `on_exception` with an exception that has been logged, or is about to be."""
     if on_exception is not None:
         on_exception(error)
 
 
-def say_stack(message: str, frame: object) -> None:
-    """Write `message` and the Python stack of a running thread."""
-    import traceback
-
-    text = "".join(traceback.format_stack(frame)).rstrip("\n")  # type: ignore[arg-type]
-    say(ERROR, f"{escape(message)}\n{text}")
-
-
-def install_excepthook() -> None:
-    """Let an exception that ends a thread be said like everything else."""
-    import threading
-
-    def hook(args: threading.ExceptHookArgs) -> None:
-        if args.exc_value is not None:
-            name = args.thread.name if args.thread else "?"
-            say_exception(f"the thread {name} has ended", args.exc_value)
-
-    threading.excepthook = hook
-
-
 def dump_stacks_on_crash() -> None:
-    """Let a crash in C, and SIGABRT, leave the Python stacks on standard error."""
+    """Have a crash in C code, and SIGABRT, write the Python stacks to standard error."""
     import faulthandler
 
     try:
         faulthandler.enable(all_threads=True)
     except (OSError, ValueError, RuntimeError):
-        pass  # there is none
+        pass  # there is no standard error

@@ -1,8 +1,7 @@
-"""The grammar of --allow-peer (unit:, user:, group:), and what each rule needs of the sandbox.
+"""The grammar of --allow-peer (unit:, user:, group:), and the sandbox needs of each rule.
 
-Common ground: the runtime enforces them, the generator relaxes the one directive that a rule
-can't be checked without, the doctor explains both. What each needs was tried on Linux 6.18 and
-systemd 252.
+The runtime enforces the rules, the generator relaxes the one directive that would prevent a check,
+and the doctor explains both. The needs were verified on Linux 6.18 and systemd 252.
 """
 
 import re
@@ -12,15 +11,16 @@ from typing import NamedTuple
 from sdactivate.errors import UsageError
 
 KERNEL_KNOWS_UNITS = (6, 13)
-"""The first Linux that tells a peer's control group itself: SO_PEERPIDFD and PIDFD_GET_INFO."""
+"""The first Linux that reports a peer's control group: SO_PEERPIDFD and PIDFD_GET_INFO."""
 
-# Compiled when there is a rule to be read: a serving process without any imports this, too
+# Compiled only when there is a rule to parse: serving processes without rules import this module
+# too
 _UNIT = r"[A-Za-z0-9:_.\\@-]+\.(service|scope)"
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?"
 
 
 class PeerRule(NamedTuple):
-    """One rule: a peer is served if its `kind` (unit, user or group) is `name`."""
+    """One rule: serve a peer whose `kind` (unit, user or group) is `name`."""
 
     kind: str
     name: str
@@ -30,7 +30,7 @@ class PeerRule(NamedTuple):
 
 
 def parse_rule(text: str) -> PeerRule:
-    """Return the rule that `text` means; UsageError where it means none.
+    """Return the rule in `text`; raise UsageError if it is not valid.
 
     unit:NAME takes a unit's full name (systemd.unit(5)), user:NAME and group:NAME an account's
     name or number.
@@ -43,16 +43,16 @@ def parse_rule(text: str) -> PeerRule:
         )
     if not re.fullmatch(good, name, re.ASCII):
         hint = ", with its suffix: unit:nginx.service" if kind == "unit" else ""
-        raise UsageError(f"{text!r}: {name!r} is no name of a {kind}{hint}")
+        raise UsageError(f"{text!r}: {name!r} is not the name of a {kind}{hint}")
     return PeerRule(kind, name)
 
 
 def needs(rules: Iterable[PeerRule], kernel: tuple[int, int]) -> tuple[str, ...]:
-    """Return the needs of `directives.NEEDS` that checking `rules` on Linux `kernel` has.
+    """Return the keys of `sandbox.NEEDS` that checking `rules` on Linux `kernel` requires.
 
-    peer-ids: with a user namespace of its own (PrivateUsers=) a service sees every foreign user
-    and group as nobody. peer-proc: where the kernel doesn't tell a peer's unit itself, it is
-    read from /proc/PID/cgroup, which ProtectProc= hides.
+    peer-ids: in a user namespace of its own (PrivateUsers=) a service sees every other user and
+    group as nobody. peer-proc: if the kernel doesn't report a peer's unit, it is read from
+    /proc/PID/cgroup, which ProtectProc= hides.
     """
     kinds = {rule.kind for rule in rules}
     found = []
@@ -64,6 +64,6 @@ def needs(rules: Iterable[PeerRule], kernel: tuple[int, int]) -> tuple[str, ...]
 
 
 def kernel_version(release: str) -> tuple[int, int]:
-    """Return (6, 13) of 6.13.0-rc1-foo: what uname -r says; (0, 0) where it can't be read."""
+    """Return (6, 13) for 6.13.0-rc1-foo, the form of uname -r; (0, 0) if it can't be parsed."""
     found = re.match(r"(\d{1,4})\.(\d{1,4})", release, re.ASCII)
     return (int(found[1]), int(found[2])) if found else (0, 0)

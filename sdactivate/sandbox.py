@@ -1,9 +1,9 @@
-"""The table of hardening lines: each with its reason, its cost in exposure and what relaxes it.
+"""The table of hardening lines: each with its reason, its exposure points and what relaxes it.
 
-A service that only needs an inherited socket can do without nearly everything else, and each
-row takes one thing away: what, with which line, why, since which systemd, where it is
-documented, and which *need* of a site gives it back. With all of them `systemd-analyze security`
-says 0.2. Common ground: it imports no wing.
+A service that only needs an inherited socket can do without nearly everything else, and each row
+removes one thing. It names the line of the unit, the reason, the first version of systemd that
+knows it, and the *need* of a site that relaxes it. With all rows `systemd-analyze security` reports
+0.2.
 """
 
 import os
@@ -18,31 +18,32 @@ NEEDS: Mapping[str, str] = MappingProxyType(
         "jit": "memory that is both writable and executable, and programs that it has written",
         "home": "code or data under /home, /root or /run/user",
         "device": "device nodes",
-        "control": "the system bus, and the sockets that command systemd or a container engine",
-        "proc": "what /proc says of the machine: memory, processors, load",
-        "peer-ids": "users and groups of the peers (SO_PEERCRED)",
+        "control": "the system bus, and the sockets that control systemd or a container engine",
+        "proc": "what /proc shows of the machine: memory, processors, load",
+        "peer-ids": "the peers' users and groups (SO_PEERCRED)",
         "peer-proc": "the peers' entries in /proc",
     }
 )
-"""What a site may need beyond its socket and its own directories. Each relaxes only its lines."""
+"""What a site may need beyond its socket and its own directories. Each need relaxes only the lines
+that prevent it."""
 
 TOPICS: Mapping[str, str] = MappingProxyType(
     {
-        "identity": "A user of its own, without any privilege and no way to get one.",
-        "files": "It writes to its own directories only, and what it writes is its own.",
-        "control": "Sockets that command the machine are out of reach.",
-        "network": "No network: the socket it inherits is not affected by any of these.",
-        "kernel": "Nothing of the kernel's or of other processes is in sight.",
-        "calls": "The system calls that a service needs, and none that manage the machine.",
+        "identity": "A user of its own, without privileges or a way to get any.",
+        "files": "It can write only to its own directories, and others can't read what it writes.",
+        "control": "It can't reach sockets that control the machine.",
+        "network": "No network. None of these lines affects the inherited socket.",
+        "kernel": "It can't see the kernel's settings or other processes.",
+        "calls": "Only the system calls that a service needs, none that manage the machine.",
     }
 )
 """The groups of lines, in their order in the unit, each with its comment."""
 
 
 BEYOND_NEEDS = ("run-as", "own", "listens")
-"""What relaxes lines besides a site's needs: a user of the administrator's choice; a user's own
-manager, which makes no user; a service that makes listening sockets itself, such as another server
-or a command of manage.py."""
+"""What relaxes lines besides a site's needs: a user that the administrator chose; a user's own
+service manager, which can't create users; a service that creates listening sockets itself, such as
+another server or a command of manage.py."""
 
 
 class Directive(NamedTuple):
@@ -51,17 +52,17 @@ class Directive(NamedTuple):
     topic: str
     name: str
     value: str
-    """As written; "" empties a list."""
+    """The value as written in the unit; "" empties a list."""
     why: str
-    """What it takes away, in one sentence."""
+    """What the line removes, in one sentence."""
     since: int
-    """The first systemd that knows it with this value."""
+    """The first version of systemd that knows the directive with this value."""
     source: str
     relaxed: Mapping[str, str | None] = MappingProxyType({})
-    """Need: the value it has then; None: the line is left out."""
+    """For each need, the relaxed value; None: the line is left out."""
     cost: float = 0.0
-    """Points of exposure, of 10, that leaving this directive out of the whole sandbox adds, as
-    `systemd-analyze security` of 252 rounds them; on the first of several rows of one name."""
+    """Exposure points, of 10, that `systemd-analyze security` of systemd 252 adds, rounded, if only
+    this directive is left out. Of several rows with one name, the first one has them."""
 
     @property
     def line(self) -> str:
@@ -81,14 +82,14 @@ ENGINES = " ".join(
         "/var/snap/lxd/common/lxd/unix.socket",
     )
 )
-"""The system bus, and what starts containers and machines; "-": where it is there."""
+"""The system bus, and the sockets that start containers and machines; "-": if it exists."""
 
 TABLE: tuple[Directive, ...] = (
     Directive(
         "identity",
         "DynamicUser",
         "yes",
-        "The user exists only while the service runs and owns nothing else on the machine.",
+        "The user exists only while the service runs, and owns nothing else on the machine.",
         235,
         EXEC,
         {"run-as": None, "own": None},
@@ -97,7 +98,8 @@ TABLE: tuple[Directive, ...] = (
         "identity",
         "NoNewPrivileges",
         "yes",
-        "No program it starts gains privileges: setuid bits and file capabilities are ignored.",
+        "Programs that it starts gain no privileges: setuid bits and file capabilities are "
+        "ignored.",
         187,
         EXEC,
     ),
@@ -105,7 +107,7 @@ TABLE: tuple[Directive, ...] = (
         "identity",
         "CapabilityBoundingSet",
         "",
-        "No capability can ever be had, not even by root inside.",
+        "No process in it can get a capability, not even as root.",
         21,
         EXEC,
         cost=1.7,
@@ -114,7 +116,7 @@ TABLE: tuple[Directive, ...] = (
         "identity",
         "AmbientCapabilities",
         "",
-        "No capability is handed to the process at its start.",
+        "The process starts without capabilities.",
         229,
         EXEC,
     ),
@@ -132,7 +134,7 @@ TABLE: tuple[Directive, ...] = (
         "identity",
         "RestrictSUIDSGID",
         "yes",
-        "It can make no setuid or setgid file.",
+        "It can't create setuid or setgid files.",
         242,
         EXEC,
     ),
@@ -157,7 +159,7 @@ TABLE: tuple[Directive, ...] = (
         "files",
         "UMask",
         "0077",
-        "What it writes, nobody else reads.",
+        "Other users can't read the files that it creates.",
         21,
         EXEC,
     ),
@@ -165,7 +167,7 @@ TABLE: tuple[Directive, ...] = (
         "files",
         "ProtectSystem",
         "strict",
-        "The whole file system is read-only but for its own directories.",
+        "The whole file system is read-only, except its own directories.",
         232,
         EXEC,
     ),
@@ -183,7 +185,7 @@ TABLE: tuple[Directive, ...] = (
         "files",
         "PrivateTmp",
         "yes",
-        "/tmp and /var/tmp are its own and vanish with it.",  # noqa: S108 - a sentence
+        "/tmp and /var/tmp are private, and removed when it stops.",  # noqa: S108 - a sentence
         21,
         EXEC,
     ),
@@ -191,7 +193,7 @@ TABLE: tuple[Directive, ...] = (
         "files",
         "PrivateDevices",
         "yes",
-        "/dev holds pseudo devices only: null, zero, full, random, urandom, tty.",
+        "/dev has only pseudo devices: null, zero, full, random, urandom, tty.",
         209,
         EXEC,
         {"device": None},
@@ -201,7 +203,7 @@ TABLE: tuple[Directive, ...] = (
         "files",
         "DevicePolicy",
         "closed",
-        "The kernel lets it open no device but the pseudo ones.",
+        "The kernel refuses to open any device except the pseudo devices.",
         208,
         RESOURCES,
     ),
@@ -209,7 +211,7 @@ TABLE: tuple[Directive, ...] = (
         "files",
         "PrivateMounts",
         "yes",
-        "Mounts made inside are not seen outside.",
+        "Mounts made inside are not visible outside.",
         239,
         EXEC,
         cost=0.2,
@@ -218,7 +220,7 @@ TABLE: tuple[Directive, ...] = (
         "files",
         "NoExecPaths",
         "-/tmp -/var/tmp -/dev/shm",
-        "Nothing that it has written can be executed.",
+        "Files that it has written can't be executed.",
         248,
         EXEC,
         {"jit": None},
@@ -227,7 +229,8 @@ TABLE: tuple[Directive, ...] = (
         "control",
         "InaccessiblePaths",
         ENGINES,
-        "The system bus and container engines can't be reached: they act for others.",
+        "The system bus and container engines can't be reached: they run things as root for "
+        "callers.",
         231,
         EXEC,
         {"control": None, "own": f"{ENGINES} -%t/bus -%t/systemd/private"},
@@ -236,7 +239,7 @@ TABLE: tuple[Directive, ...] = (
         "control",
         "TemporaryFileSystem",
         "/run/systemd:ro /run/systemd/system:ro",
-        "Of systemd's own sockets and files none is there ...",
+        "systemd's own sockets and files are hidden ...",
         238,
         EXEC,
         {"control": None},
@@ -245,7 +248,7 @@ TABLE: tuple[Directive, ...] = (
         "control",
         "BindReadOnlyPaths",
         "-/run/systemd/notify -/run/systemd/journal -/run/systemd/userdb",
-        "... but those that tell of readiness, log, and name users.",
+        "... except those for readiness, logging and user names.",
         233,
         EXEC,
         {
@@ -258,7 +261,7 @@ TABLE: tuple[Directive, ...] = (
         "network",
         "PrivateNetwork",
         "yes",
-        "It has a loopback interface of its own and no other.",
+        "It has only a loopback interface, and one of its own.",
         33,
         EXEC,
         {"network": None, "network-local": None},
@@ -268,7 +271,7 @@ TABLE: tuple[Directive, ...] = (
         "network",
         "RestrictAddressFamilies",
         "AF_UNIX",
-        "It can make unix sockets only: databases and mail are reached by theirs.",
+        "It can create only unix sockets: connect to databases and mail servers by these.",
         211,
         EXEC,
         {
@@ -281,7 +284,7 @@ TABLE: tuple[Directive, ...] = (
         "network",
         "IPAddressDeny",
         "any",
-        "The kernel drops every IP packet of its own sockets.",
+        "The kernel drops every IP packet of the sockets that it creates.",
         235,
         RESOURCES,
         {"network": None},
@@ -291,7 +294,7 @@ TABLE: tuple[Directive, ...] = (
         "network",
         "SocketBindDeny",
         "any",
-        "It can open no port, where systemd is built with BPF: the socket unit has done that.",
+        "It can't listen on a port (if systemd is built with BPF): the socket unit does that.",
         249,
         RESOURCES,
     ),
@@ -299,7 +302,7 @@ TABLE: tuple[Directive, ...] = (
         "network",
         "PrivateIPC",
         "yes",
-        "System V and POSIX message queues are its own.",
+        "System V IPC and POSIX message queues are private.",
         248,
         EXEC,
     ),
@@ -316,7 +319,7 @@ TABLE: tuple[Directive, ...] = (
         "kernel",
         "ProtectHostname",
         "yes",
-        "It can't rename the machine.",
+        "It can't change the host name.",
         242,
         EXEC,
     ),
@@ -324,7 +327,7 @@ TABLE: tuple[Directive, ...] = (
         "kernel",
         "ProtectKernelLogs",
         "yes",
-        "It reads no kernel log, whose addresses help an attacker.",
+        "It can't read the kernel log, whose addresses help an attacker.",
         244,
         EXEC,
         cost=0.2,
@@ -333,7 +336,7 @@ TABLE: tuple[Directive, ...] = (
         "kernel",
         "ProtectKernelModules",
         "yes",
-        "It can load no kernel module.",
+        "It can't load kernel modules.",
         232,
         EXEC,
         cost=0.2,
@@ -360,7 +363,7 @@ TABLE: tuple[Directive, ...] = (
         "kernel",
         "ProtectProc",
         "invisible",
-        "Other users' processes are not listed in /proc.",
+        "Other users' processes are hidden in /proc.",
         247,
         EXEC,
         {"peer-proc": None},
@@ -370,7 +373,7 @@ TABLE: tuple[Directive, ...] = (
         "kernel",
         "ProcSubset",
         "pid",
-        "/proc holds processes only, nothing about the machine.",
+        "/proc shows only processes, nothing about the machine.",
         247,
         EXEC,
         {"proc": None},
@@ -379,7 +382,7 @@ TABLE: tuple[Directive, ...] = (
         "calls",
         "SystemCallArchitectures",
         "native",
-        "Calls of other architectures, a way round the filter, are refused.",
+        "System calls of other architectures, which could bypass the filter, are refused.",
         209,
         EXEC,
         cost=0.2,
@@ -388,7 +391,7 @@ TABLE: tuple[Directive, ...] = (
         "calls",
         "SystemCallFilter",
         "@system-service",
-        "Only what services usually call is allowed ...",
+        "Only the system calls that services usually make are allowed ...",
         239,
         EXEC,
         cost=1.6,
@@ -397,7 +400,7 @@ TABLE: tuple[Directive, ...] = (
         "calls",
         "SystemCallFilter",
         "~@privileged @resources",
-        "... and of that nothing that changes privileges, priorities or limits.",
+        "... except those that change privileges, priorities or limits.",
         239,
         EXEC,
     ),
@@ -405,7 +408,7 @@ TABLE: tuple[Directive, ...] = (
         "calls",
         "SystemCallFilter",
         "~listen @keyring",
-        "It can't change the backlog of the socket it inherits, and has no use for keys.",
+        "It can't change the backlog of the inherited socket, or use kernel keyrings.",
         239,
         EXEC,
         {"listens": "~@keyring"},
@@ -414,7 +417,8 @@ TABLE: tuple[Directive, ...] = (
         "calls",
         "SystemCallErrorNumber",
         "EPERM",
-        "A refused call fails with an error that a program can handle; it does not kill.",
+        "A refused system call fails with an error that the program can handle, instead of "
+        "killing it.",
         209,
         EXEC,
     ),
@@ -422,7 +426,7 @@ TABLE: tuple[Directive, ...] = (
         "calls",
         "RestrictNamespaces",
         "yes",
-        "It can make no namespace, the usual first step out of a sandbox.",
+        "It can't create namespaces, the usual first step out of a sandbox.",
         233,
         EXEC,
         cost=0.7,
@@ -431,7 +435,7 @@ TABLE: tuple[Directive, ...] = (
         "calls",
         "RestrictRealtime",
         "yes",
-        "It can't take the processor for itself.",
+        "It can't get realtime scheduling, which could take the whole processor.",
         231,
         EXEC,
         cost=0.1,
@@ -440,7 +444,7 @@ TABLE: tuple[Directive, ...] = (
         "calls",
         "LockPersonality",
         "yes",
-        "The kernel's behaviour towards it can't be changed to an older, weaker one.",
+        "It can't switch the kernel to an older, weaker execution domain.",
         235,
         EXEC,
     ),
@@ -448,7 +452,7 @@ TABLE: tuple[Directive, ...] = (
         "calls",
         "MemoryDenyWriteExecute",
         "yes",
-        "No memory is both writable and executable, which injected code would need.",
+        "Memory can't be both writable and executable, which injected code would need.",
         231,
         EXEC,
         {"jit": None},
@@ -459,8 +463,8 @@ TABLE: tuple[Directive, ...] = (
 def lines(needs: Iterable[str], version: int) -> list[Directive]:
     """Return the rows for a service with `needs`, on systemd `version`, relaxed where needed.
 
-    Each need is a key of NEEDS or one of BEYOND_NEEDS. (A user's own manager can do the rest
-    because of PrivateUsers=.) Where two relax the same line, the first in its row decides.
+    Each need is a key of NEEDS or one of BEYOND_NEEDS. (A user's own manager can apply the rest
+    because of PrivateUsers=.) If two needs relax the same line, the first one in its row decides.
     """
     rows = []
     wanted = set(needs)
@@ -475,14 +479,14 @@ def lines(needs: Iterable[str], version: int) -> list[Directive]:
 
 
 def named(name: str) -> list[Directive]:
-    """Return the rows for the directive `name`: none, one, or several for SystemCallFilter."""
+    """Return the rows for the directive `name`: none, one, or for SystemCallFilter several."""
     return [row for row in TABLE if row.name == name]
 
 
 def relaxed(need: str) -> list[str]:
-    """Return the lines that relax a whole sandbox for one `need`, to stand after its own.
+    """Return the lines that relax a complete sandbox for one `need`, to be appended to it.
 
-    need: a key of NEEDS. A list whose lines would be left out is emptied, a switch turned off.
+    need: a key of NEEDS. Instead of leaving lines out, they empty a list or turn a switch off.
     """
     made = []
     for row in TABLE:
@@ -494,30 +498,30 @@ def relaxed(need: str) -> list[str]:
 
 
 _OFF = {"ProcSubset": "all", "ProtectProc": "default"}
-"""What turns off a directive that is no switch and no list."""
+"""The values that turn off a directive that is neither a switch nor a list."""
 
 
 class Option(NamedTuple):
-    """An option of a site that relaxes the sandbox: how it is written, and what it does."""
+    """An option of a site that relaxes the sandbox: its form, and its effect."""
 
     key: str
-    """In a file of sites; with -- in front on the command line."""
+    """Its key in a sites file; on the command line with -- in front."""
     need: str = ""
-    """Of NEEDS, whose lines it relaxes."""
+    """The key of NEEDS whose lines it relaxes."""
     value: str = ""
-    """The word that it always has: local."""
+    """Its fixed value, such as local."""
     many: bool = False
-    """It takes a value and may be given several times."""
+    """Whether it takes a value and may be given several times."""
     line: str = ""
-    """The line of the unit that it writes; {} is its value."""
+    """The line that it adds to the unit; {} stands for its value."""
     gives: str = ""
-    """What a service can do with it, and so an intruder in it."""
+    """What the service can do with it, and so an attacker who controls the service."""
 
 
 OPTIONS: Mapping[str, Option] = MappingProxyType(
     {
         "network": Option(
-            "network", "network", gives="it can connect to any machine, and send data there"
+            "network", "network", gives="it can connect to every machine, and send data there"
         ),
         "network-local": Option(
             *("network", "network-local", "local"),
@@ -525,14 +529,16 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         ),
         "jit": Option(
             *("jit", "jit"),
-            gives="code that an attacker has it write to memory or to a file can be executed",
+            gives="an attacker can have it execute code that it has written to memory or to a file",
         ),
-        "home": Option("home", "home", gives="it can read what its user may under /home and /root"),
+        "home": Option(
+            "home", "home", gives="it can read all that its user may read under /home and /root"
+        ),
         "control": Option(
             *("control-sockets", "control"),
-            gives="it can ask the bus, systemd and container engines to act for it, as root",
+            gives="it can have the bus, systemd and container engines act for it as root",
         ),
-        "proc": Option("proc", "proc", gives="it can read what /proc says of the machine"),
+        "proc": Option("proc", "proc", gives="it can read what /proc shows of the machine"),
         "device": Option(
             *("device", "device"),
             many=True,
@@ -543,19 +549,19 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             *("writable", ""),
             many=True,
             line="ReadWritePaths={}",
-            gives="it can change what is there, and what reads it must not trust it",
+            gives="it can change files there, so programs that read them must not trust them",
         ),
         "allow-syscall": Option(
             *("allow-syscall", ""),
             many=True,
             line="SystemCallFilter={}",
-            gives="the kernel's code behind the call can be reached",
+            gives="it can reach the kernel code behind the system call",
         ),
         "join": Option(
             *("join", ""),
             many=True,
             line="SupplementaryGroups={}",
-            gives="it can use all that the group may, not this one socket alone",
+            gives="it can use everything that the group may use, not only this socket",
         ),
         "memory-max": Option(
             "memory-max", line="MemoryMax={}", gives="it can take more of the machine's memory"
@@ -565,18 +571,18 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         ),
     }
 )
-"""What relaxes a sandbox, by a name of its own: the options of gen that say so."""
+"""The options of gen that relax the sandbox, each with a name for reference."""
 
 
 HOMES = ("/home", "/root", "/run/user")
-"""What ProtectHome= hides."""
+"""The directories that ProtectHome= hides."""
 
 
 def below_home(path: str) -> str:
-    """Return the name below HOMES that `path` has, itself or where its links on this host lead.
+    """Return the path below HOMES that `path` is, or that it resolves to on this host.
 
-    "" where there is none. A virtual environment's interpreter is a link to the one that has made
-    it, which pyenv and uv keep in their user's home.
+    "" if neither is below HOMES. A virtual environment's interpreter is a link to the one that
+    created it, which pyenv and uv keep in the user's home directory.
     """
     for name in (path, os.path.realpath(path)):
         if any(f"{name}/".startswith(f"{home}/") for home in HOMES):

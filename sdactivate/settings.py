@@ -1,13 +1,13 @@
 """The table of server settings: names, defaults, help; read from code, options and environment.
 
-A setting has one name and is given in three places, the later winning:
+A setting has one name and can be given in three places. The later ones override the earlier:
 
-1. `serve(application, threads=4)` in the code: the application's own default;
-2. `sdactivate serve --threads 4` on the command line;
-3. `SDACTIVATE_THREADS=4` in the environment: the operator's word. Operators edit units, not code.
+1. `serve(application, threads=4)` in the code: the application's own default; 2. `sdactivate serve
+--threads 4` on the command line; 3. `SDACTIVATE_THREADS=4` in the environment, since operators edit
+units, not code.
 
-Common ground: the runtime reads the values, the generator writes them into units, and the
-command line and the documentation list them. It imports neither.
+The runtime reads the values, the generator writes them into units, and the command line and the
+documentation list them. This module imports none of these.
 """
 
 import re
@@ -22,10 +22,27 @@ from sdactivate.suggest import meant
 
 PREFIX = "SDACTIVATE_"
 
-NOT_SETTINGS: dict[str, tuple[str, ...]] = {"SDACTIVATE_ACCEL": ("0", "1"), VARIABLE: ()}
-"""Variables with the prefix that are no settings, and what each may be; (): any text. Whether the
-native server's compiled hot path is used, if there is one, which is read before there are any
-settings; and what the application is told of its front (`protected`), whatever serves it."""
+
+class Variable(NamedTuple):
+    """A variable with the prefix that is no setting: what it may be, (): any text; what it does."""
+
+    choices: tuple[str, ...]
+    help: str
+
+
+NOT_SETTINGS: dict[str, Variable] = {
+    "SDACTIVATE_ACCEL": Variable(
+        ("0", "1"),
+        "0: the native server runs in pure Python; 1, or not set: with its compiled hot path "
+        "where there is one",
+    ),
+    VARIABLE: Variable(
+        (),
+        "what `sdactivate.django.protected` is told of the front, whatever server runs: gen "
+        "writes it for --protected",
+    ),
+}
+"""By name."""
 
 
 class Settings(NamedTuple):
@@ -74,7 +91,7 @@ class Settings(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One row: how a value is read, its unit where it has one, and what it is for."""
+    """One row: how a value is read, its unit if it has one, and its purpose."""
 
     name: str
     read: Callable[[str], Any]
@@ -94,18 +111,18 @@ class Setting(NamedTuple):
 
     @property
     def default(self) -> Any:
-        """The value where nobody says anything."""
+        """The default value."""
         return getattr(DEFAULTS, self.name)
 
     def parse(self, text: str, where: str) -> Any:
-        """Return the value that `text` means.
+        """Return the value of `text`.
 
-        `where` names the place it came from, for the message of the UsageError that is
-        raised when it means nothing.
+        `where` names the place that the text came from, such as --threads, for the message of the
+        UsageError that is raised if it is not valid.
         """
         try:
             value = self.read(text.strip())
-        except UsageError as error:  # it names the word
+        except UsageError as error:  # the message already quotes the word
             raise UsageError(f"{where}={text!r}: {error}") from None
         except ValueError as error:
             raise UsageError(f"{where}={text!r} {error}") from None
@@ -150,7 +167,7 @@ def _amount(word: str) -> tuple[float, str]:
 
 
 def seconds(value: str) -> float:
-    """A span of time as systemd.time(7) writes it: 90, 1.5, 500ms, 10min, "1h 30min"."""
+    """A span of time, zero or more, as systemd.time(7) writes it: 90, 1.5, 500ms, "1h 30min"."""
     try:
         parts = [_amount(word) for word in value.split()]
         if not parts:
@@ -161,7 +178,7 @@ def seconds(value: str) -> float:
 
 
 def size(value: str) -> int:
-    """A number of bytes, with K, M or G for powers of 1024."""
+    """A number of bytes, zero or more, with K, M or G for powers of 1024: 65536, 64K, 10M."""
     try:
         number, unit = _amount(value)
         return int(number * _BYTES[unit.upper().removesuffix("B").removesuffix("I")])
@@ -170,7 +187,7 @@ def size(value: str) -> int:
 
 
 def yes_or_no(value: str) -> bool:
-    """A boolean as systemd.syntax(7) writes it."""
+    """yes or no; also true, false, on, off, 1 and 0: systemd.syntax(7)."""
     if value.lower() in ("1", "yes", "true", "on", "y", "t"):
         return True
     if value.lower() in ("0", "no", "false", "off", "n", "f"):
@@ -184,17 +201,17 @@ def words(value: str) -> tuple[str, ...]:
 
 
 def peers(value: str) -> tuple[str, ...]:
-    """Rules of `peer_rules`, separated by commas or spaces."""
+    """Rules unit:NAME, user:NAME or group:NAME, separated by commas or spaces."""
     return tuple(str(parse_rule(rule)) for rule in words(value))
 
 
 def header_names(value: str) -> tuple[str, ...]:
-    """Header fields of `trust`, separated by commas or spaces."""
+    """Names of header fields, separated by commas or spaces."""
     return tuple(dict.fromkeys(map(trust.header_name, words(value))))
 
 
 def url_paths(value: str) -> tuple[str, ...]:
-    """Paths of URLs, separated by commas or spaces."""
+    """Paths of URLs, each from the first slash on, separated by commas or spaces."""
     for word in (found := words(value)):
         if word[0] != "/":
             raise UsageError(f"{word!r} is not the path of a URL, such as /upload")
@@ -210,17 +227,17 @@ _PROBE = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
 
 
 def health_url(value: str) -> str:
-    """A path, or the whole URL of a page; nothing: none."""
+    """The path or the full URL of a page; empty: none."""
     if value and not _HEALTH.fullmatch(value):
         raise ValueError(
-            "is not the path or the URL of a page, such as /up or https://example.org/up; write "
-            "spaces and other characters than ASCII as %20 and the like, and leave out any #"
+            "is not the path or the URL of a page, such as /up or https://example.org/up; "
+            "percent-encode spaces and non-ASCII characters (%20), and leave out any #fragment"
         )
     return value
 
 
 def probe_path(value: str) -> str:
-    """The path of a URL, of characters that need no encoding; nothing: none."""
+    """The path of a URL: letters, digits and . _ ~ - between slashes; empty: none."""
     if value and not _PROBE.fullmatch(value):
         raise ValueError(
             "is not a path of letters, digits and . _ ~ - between slashes, such as /ready"
@@ -229,14 +246,14 @@ def probe_path(value: str) -> str:
 
 
 def descriptor_name(value: str) -> str:
-    """The name of a descriptor, as FileDescriptorName= has it; nothing: none."""
+    """The name of a file descriptor, as in FileDescriptorName=; empty: none."""
     if not all(" " < character < "\x7f" and character != ":" for character in value):
         raise ValueError("is not the name of a socket, such as metrics")
     return value
 
 
 def paths(value: str) -> tuple[str, ...]:
-    """Absolute paths, separated by spaces; quoted as for a shell where they have some."""
+    """Absolute paths, separated by spaces; those with spaces are quoted as for a shell."""
     import shlex
 
     try:
@@ -250,26 +267,26 @@ def paths(value: str) -> tuple[str, ...]:
 
 
 def descriptors(value: str) -> tuple[int, ...]:
-    """Numbers of descriptors, separated by commas or spaces."""
+    """Numbers of file descriptors, separated by commas or spaces."""
     return tuple(count(word) for word in words(value))
 
 
 DEFAULTS = Settings()
 
 TABLE: tuple[Setting, ...] = (
-    Setting("server", text, "", "what serves the socket; see docs/servers.md", backends.NAMES),
+    Setting("server", text, "", "the server; see docs/servers.md", backends.NAMES),
     Setting(
         "protocol",
         text,
         "",
-        "what the front speaks; auto: on a unix socket each connection's first byte tells, on TCP "
-        "and vsock it is http",
+        "the protocol that the front speaks; auto: on a unix socket the first byte of each "
+        "connection decides, on TCP and vsock it is http",
         ("auto", "scgi", "fastcgi", "uwsgi", "http"),
     ),
-    Setting("threads", positive, "", "the most requests that one worker serves at a time"),
-    Setting("workers", positive, "", "processes that share the socket"),
+    Setting("threads", positive, "", "the most requests that one worker process serves at a time"),
+    Setting("workers", positive, "", "worker processes, which share the socket"),
     Setting("preload", yes_or_no, "", "import the application once, before the workers fork"),
-    Setting("connections", positive, "", "the most open connections of one worker"),
+    Setting("connections", positive, "", "the most open connections of one worker process"),
     Setting("header_bytes", size, "bytes", "the longest header of a request"),
     Setting("header_count", positive, "", "the most header fields of an HTTP request"),
     Setting("request_line", size, "bytes", "the longest request line of an HTTP request"),
@@ -277,131 +294,153 @@ TABLE: tuple[Setting, ...] = (
         "body_bytes",
         size,
         "bytes",
-        "the largest request body, whatever the front lets through; 0: no limit",
+        "the largest request body, whatever limit the front has; 0: no limit",
     ),
     Setting(
         "body_buffer",
         size,
         "bytes",
-        "a request body up to this size is kept in memory while it arrives; a larger one in a "
-        "file in $CACHE_DIRECTORY, else $TMPDIR, else /var/tmp",
+        "the size up to which an arriving request body is kept in memory; a larger one goes to a "
+        "file in $CACHE_DIRECTORY, or without that in $TMPDIR or /var/tmp",
     ),
     Setting(
         "held_bytes",
         size,
         "bytes",
-        "the memory of one worker for the bodies of slow peers, in both directions; what exceeds "
-        "it goes to files as well",
+        "memory of one worker process for the bodies of requests and responses of slow peers; "
+        "beyond it they go to files as well",
     ),
     Setting(
         "stream",
         url_paths,
         "",
-        "URL paths below which nothing is buffered, nor in the generated front: a request body "
-        "over body_buffer is streamed to the application as it arrives, and holds a thread. "
-        "Elsewhere a request takes a thread when its body is complete",
+        "URL paths below which neither the server nor the generated front buffers: a request "
+        "body over body_buffer is streamed to the application as it arrives, and occupies a "
+        "thread meanwhile. Elsewhere a request gets a thread when its body is complete",
     ),
     Setting(
         "lent_threads",
         count,
         "",
-        "extra threads of one worker that may wait for slow peers of responses that are generated "
-        "piece by piece; beyond them the slowest peer is cut off",
+        "extra threads of one worker process that may wait for slow peers while a response is "
+        "generated piece by piece; beyond them the slowest peer is disconnected",
     ),
-    Setting("header_timeout", seconds, "seconds", "from the first byte to a complete header"),
-    Setting("body_timeout", seconds, "seconds", "the longest silence in a request's body"),
-    Setting("write_timeout", seconds, "seconds", "how long a peer may take no byte of a response"),
+    Setting(
+        "header_timeout",
+        seconds,
+        "seconds",
+        "the longest time from the first byte of a request to its complete header",
+    ),
+    Setting("body_timeout", seconds, "seconds", "the longest pause within a request's body"),
+    Setting(
+        "write_timeout",
+        seconds,
+        "seconds",
+        "the longest time in which a peer may accept no byte of a response",
+    ),
     Setting(
         "body_rate",
         size,
         "bytes",
-        "the least rate at which a peer must send a request body, per second, on average, after "
-        "the first 20 seconds; 0: none",
+        "the lowest average rate, in bytes per second, at which a peer may send a request body, "
+        "after the first 20 seconds; 0: no limit",
     ),
     Setting(
         "write_rate",
         size,
         "bytes",
-        "the least rate at which a peer must take a response, per second, on average, after the "
-        "first 20 seconds and 64 KiB; 0: none",
+        "the lowest average rate, in bytes per second, at which a peer may accept a response, "
+        "after the first 20 seconds and 64 KiB; 0: no limit",
     ),
-    Setting("keepalive_timeout", seconds, "seconds", "how long an idle connection is kept"),
+    Setting("keepalive_timeout", seconds, "seconds", "how long an idle connection is kept open"),
     Setting(
-        "graceful_timeout", seconds, "seconds", "how long accepted requests may take at a stop"
+        "graceful_timeout", seconds, "seconds", "how long accepted requests may take during a stop"
     ),
     Setting(
         "start_timeout",
         seconds,
         "seconds",
-        "how long workers, or the successor at a reload, may take to become ready",
+        "how long worker processes, or the new process at a reload, may take to become ready",
     ),
     Setting(
         "health",
         health_url,
         "",
         "a page that must answer 2xx or 3xx before this process serves, at a start and at a "
-        "reload: /up, or https://example.org/up where the application checks the host or HTTPS",
+        "reload: /up, or https://example.org/up if the application checks the host or HTTPS",
     ),
     Setting(
         "ready_path",
         probe_path,
         "",
-        "on TCP sockets, a path that the server itself answers to the peers in `trust`: 200, or "
-        "503 once a stop is announced (drain_delay). For a balancer's health check",
+        "a path that the server itself answers on TCP sockets, to the peers in `trust`: 200, or "
+        "503 once a stop is announced (drain_delay). For a load balancer's health check",
     ),
     Setting(
         "live_path",
         probe_path,
         "",
-        "the same, but 200 for as long as the process runs. For an orchestrator's liveness probe",
+        "like ready_path, but always 200 while the process runs. For an orchestrator's liveness "
+        "probe",
     ),
     Setting(
         "drain_delay",
         seconds,
         "seconds",
-        "how long the process goes on serving after it is told to stop, while ready_path is 503: "
-        "as long as the balancer takes to notice",
+        "how long the process goes on serving after it is told to stop, while ready_path answers "
+        "503: as long as the load balancer takes to notice",
     ),
     Setting(
         "metrics",
         descriptor_name,
         "",
-        "the name of the socket that answers /metrics, in OpenMetrics: FileDescriptorName=, or "
-        "--listen metrics=/run/mysite-metrics.sock. On TCP it answers the peers in `trust`",
+        "the name of the socket that serves /metrics in OpenMetrics format: FileDescriptorName=, "
+        "or --listen metrics=/run/mysite-metrics.sock. On TCP only the peers in `trust` may read "
+        "it",
     ),
     Setting("idle_timeout", seconds, "seconds", "exit after this long without a request; 0: never"),
     Setting(
         "worker_timeout",
         seconds,
         "seconds",
-        "replace a worker with a request older than this; 0: never",
+        "replace a worker process in which a request takes longer than this; 0: never",
     ),
-    Setting("max_requests", count, "", "replace a worker after this many requests; 0: never"),
-    Setting("max_requests_jitter", count, "", "up to this many requests more, at random"),
     Setting(
-        "max_memory", size, "bytes", "replace a worker whose memory has grown to this; 0: never"
+        "max_requests", count, "", "replace a worker process after this many requests; 0: never"
+    ),
+    Setting(
+        "max_requests_jitter",
+        count,
+        "",
+        "add a random number of requests, up to this, to max_requests",
+    ),
+    Setting(
+        "max_memory",
+        size,
+        "bytes",
+        "replace a worker process whose memory has grown to this; 0: never",
     ),
     Setting(
         "trust",
         words,
         "",
-        "TCP peers that may speak for their clients: addresses or networks. Over HTTP their "
-        f"{' and '.join(trust.BY_DEFAULT)} are believed; over SCGI, FastCGI and uwsgi every "
-        "variable. On a unix socket every peer that may connect is trusted",
+        "TCP peers that may speak for their clients, as addresses or networks. Over HTTP their "
+        f"{' and '.join(trust.BY_DEFAULT)} are trusted, over SCGI, FastCGI and uwsgi all "
+        "variables. On a unix socket every peer that may connect is trusted",
     ),
     Setting(
         "trust_headers",
         header_names,
         "",
-        f"header fields that are believed besides {' and '.join(trust.BY_DEFAULT)}, only where the "
-        f"front sets them itself: {', '.join(trust.SELECTABLE)}",
+        f"header fields to trust in addition to {' and '.join(trust.BY_DEFAULT)}; name only "
+        f"fields that the front sets itself: {', '.join(trust.SELECTABLE)}",
     ),
     Setting(
         "remote_user",
         yes_or_no,
         "",
-        "over HTTP, take REMOTE_USER from the front's Remote-User: only where the front sets it. "
-        "The other protocols have a variable for it that no client can set",
+        "over HTTP, take REMOTE_USER from the front's Remote-User header: only for a front that "
+        "sets it. The other protocols have a variable for it that clients can't set",
     ),
     Setting(
         "allow_peer",
@@ -413,27 +452,27 @@ TABLE: tuple[Setting, ...] = (
         "access_log",
         yes_or_no,
         "",
-        "log every request: to the journal with fields of its own, elsewhere as a line",
+        "log every request: in the journal with structured fields, elsewhere as a line",
     ),
     Setting(
         "read_at_start",
         paths,
         "",
-        "files that systemd reads at a start and not at a reload (EnvironmentFile=, "
-        "LoadCredential=): a reload names those that have changed since. gen writes it",
+        "files that systemd reads at a start but not at a reload (EnvironmentFile=, "
+        "LoadCredential=); a reload reports those that have changed. `gen` writes this setting",
     ),
     Setting(
         "fd",
         descriptors,
         "",
-        "descriptors that are listening sockets, where the supervisor passes some and announces "
-        "none: circus and s6-fdholder",
+        "file descriptors that are listening sockets, for a supervisor that passes them without "
+        "announcing them: circus and s6-fdholder",
     ),
     Setting(
         "notify_fd",
         count,
         "",
-        "a descriptor to write a line to when ready: s6's notification-fd; 0: none",
+        "a file descriptor to write a line to when ready: s6's notification-fd; 0: none",
     ),
 )
 
@@ -445,8 +484,8 @@ def resolve(
 ) -> Settings:
     """Return the settings of a process: `code`, overridden by `options`, by `environ`.
 
-    Raises UsageError for a name that is no setting (a misspelt SDACTIVATE_ variable
-    included: silently ignored, it would be found out in production) or an unreadable value.
+    Raises UsageError for a name that is not a setting and for a value that is not valid. That
+    includes a misspelt SDACTIVATE_ variable: ignoring it would hide the mistake until production.
     """
     values: dict[str, Any] = {}
     for source in (code, options):
@@ -459,9 +498,8 @@ def resolve(
     for variable, text in environ.items():
         if variable.startswith(PREFIX):
             if variable in NOT_SETTINGS:
-                if (values_of := NOT_SETTINGS[variable]) and text not in values_of:
-                    allowed = " or ".join(values_of)
-                    raise UsageError(f"{variable}: {text!r} is not {allowed}")
+                if (choices := NOT_SETTINGS[variable].choices) and text not in choices:
+                    raise UsageError(f"{variable}: {text!r} is not {' or '.join(choices)}")
                 continue
             name = variable[len(PREFIX) :].lower()
             if name not in BY_NAME:

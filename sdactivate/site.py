@@ -1,8 +1,8 @@
-"""Site: the validated description of one deployed application, which all parts share.
+"""Site: the validated description of one deployed application, shared by all parts.
 
-The generator writes it as units, the launcher opens its sockets, the fronts point at them, the
-doctor compares it with what runs. How each value is written is in `values`; what can't go
-together is refused here.
+The generator turns it into units, the launcher opens its sockets, the fronts connect to them, and
+the doctor compares it with what runs. `values` parses each value; conflicting values are refused
+here.
 """
 
 import re
@@ -20,82 +20,92 @@ from sdactivate.protected import Protected
 from sdactivate.systemd import escape, names
 from sdactivate.values import ListenAddress, parse_listen
 
-# Narrower than the grammar of accounts: systemd makes no dynamic user of another name.
+# Narrower than the grammar of accounts: systemd creates dynamic users only with such names.
 _DYNAMIC = re.compile("[A-Za-z_][A-Za-z0-9_-]{0,30}")
 
 
 @dataclass(frozen=True)
 class Site:
-    """One deployed application, valid as it stands.
+    """The description of one deployed application, checked when it is made.
 
-    Only `name` is always needed. A value that is not valid raises UsageError, which names the
-    field, the value and what is allowed; so does a combination that can't work.
+    It can't be changed afterwards. Only `name` is required:
+
+        from sdactivate import Site
+
+        site = Site("mysite", group="www-data", settings={"threads": "4"})
+        print(site.path)            # /run/mysite.sock
+        print(site.service_user)    # mysite
+        print(f"{site.mode:04o}")   # 0660
+
+    Raises UsageError, which names the field, the value and what is allowed, for a value that is not
+    valid and for a combination that can't work.
     """
 
     name: str
-    """What its units, descriptor and directories are called; see `names.unit_name`."""
+    """What its units, descriptor and directories are called: letters, digits, "-", "_" and "."."""
 
     # the socket
     listen: tuple[ListenAddress, ...] = ()
-    """Where it is reached; nothing: /run/NAME.sock, whose parent is root's and never goes away."""
+    """Where it is reached, as `sdactivate.values.parse_listen` makes it of text; empty:
+    /run/NAME.sock."""
     user: str = "root"
     """The owner of the sockets in the file system."""
     group: str = "root"
-    """Their group: its members may connect."""
+    """The group of the sockets, whose members may connect."""
     mode: int = 0o660
-    """Their permission bits. connect() needs write permission: unix(7)."""
+    """The permission bits of the sockets. connect() needs write permission: unix(7)."""
 
     # the service
     app: str = ""
-    """The application, in the longest form of its name: see `app_name`."""
+    """The application, as "mysite.wsgi:application"."""
     chdir: str = ""
     """The working directory, from which the application is imported."""
     python: str = ""
-    """The interpreter, by its absolute path; that of a virtual environment as a rule."""
+    """The interpreter's absolute path, usually in a virtual environment."""
     run_as: str = ""
-    """The user it runs as; nothing: a dynamic one, which exists only while it runs."""
+    """The user that it runs as; empty: a dynamic user, which exists only while it runs."""
     join: tuple[str, ...] = ()
-    """Groups that it is in as well: those of the sockets that it connects to."""
+    """Further groups of that user: those of the sockets that it connects to."""
     env: tuple[tuple[str, str], ...] = ()
-    """Variables of its environment."""
+    """Variables of its environment: pairs of name and value."""
     env_file: tuple[str, ...] = ()
-    """Files of variables, read by systemd as root."""
+    """Files of environment variables, read by systemd as root."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """The runtime's settings (`sdactivate.settings`), by name, as text. Only these are written."""
+    """Settings of the server, by name, as text: {"threads": "4"}. Others keep their defaults."""
 
     # what it needs beyond its socket and its own directories: `sdactivate.sandbox`
     network: bool | str = False
-    """Connections to other machines; "local": by TCP to this host alone."""
+    """Connections to other machines; "local": only TCP to this host."""
     jit: bool = False
     """Memory that is both writable and executable: JIT compilers, some ctypes callbacks."""
     home: bool = False
-    """To read what lies under /home, /root or /run/user."""
+    """Reading below /home, /root and /run/user."""
     proc: bool = False
-    """What /proc says of the machine: /proc/meminfo, /proc/cpuinfo, /proc/stat."""
+    """Reading what /proc says of the machine: /proc/meminfo, /proc/cpuinfo, /proc/stat."""
     writable: tuple[str, ...] = ()
-    """Paths that it may write to besides its state and cache directories."""
+    """Paths that it may write to, in addition to its state and cache directories."""
     uploads: tuple[str, ...] = ()
-    """Directories of what its users send, and its front reads: it may write there, too."""
+    """Directories of users' uploads, which it may write to and its front reads."""
     protected: Protected | None = None
-    """What its front lets out when the application says so."""
+    """Files that its front sends only when the application says so: `sdactivate.protected`."""
     device: tuple[str, ...] = ()
     """Device nodes that it may use."""
     control_sockets: bool = False
-    """The system bus, and the sockets that command systemd or a container engine."""
+    """The system bus, and the sockets that control systemd or a container engine."""
     allow_syscall: tuple[str, ...] = ()
-    """System calls, or groups of them (@keyring), that the sandbox would refuse."""
+    """System calls, or groups of them (@keyring), that the sandbox would otherwise refuse."""
 
-    # what it is given
+    # what the service manager gives it
     credential: tuple[tuple[str, str], ...] = ()
-    """Name and path of secrets, which it finds under $CREDENTIALS_DIRECTORY."""
+    """Secrets: pairs of name and path. It finds them as $CREDENTIALS_DIRECTORY/NAME."""
     encrypted_credential: tuple[tuple[str, str], ...] = ()
-    """The same, of files that systemd-creds(1) has encrypted."""
+    """The same, for files that systemd-creds(1) has encrypted."""
     memory_max: str = ""
-    """Bytes, with K, M, G or T, or a percentage: more than that, and the kernel kills it."""
+    """The most memory, in bytes, with K, M, G or T, or as a percentage; above it, it is killed."""
     cpu_quota: str = ""
-    """A percentage of one processor; 200% is two."""
+    """The most processor time, as a percentage of one processor: "200%" is two."""
     tasks_max: str = ""
-    """Processes and threads."""
+    """The most processes and threads, together."""
 
     def __post_init__(self) -> None:
         for name, read in READ.items():
@@ -110,8 +120,8 @@ class Site:
             _checked("network", values.network, self.network)
         if self.run_as in ("root", "0"):
             raise UsageError(
-                "run_as='root': root can change every socket; name a user without privileges, "
-                "or none for a dynamic one"
+                "run_as='root': root can change every socket; name an unprivileged user, or "
+                "leave it out for a dynamic one"
             )
         for name, text in self.settings.items():
             if name not in runtime.BY_NAME:
@@ -131,7 +141,7 @@ class Site:
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
 
     def _check_protocols(self) -> None:
-        """Raise UsageError for a socket on which its server would have nothing to say."""
+        """Raise UsageError for a socket whose protocol the server does not speak."""
         backend = backends.BACKENDS.get(self.settings.get("server", ""))
         if backend is None or "http" in backend.protocols:
             return
@@ -141,22 +151,22 @@ class Site:
             if address.family in ("unix", "abstract") or address.name in backend.protocols:
                 continue
             raise UsageError(
-                f"--listen {address}: on TCP and vsock HTTP is served unless --protocol says "
-                f"otherwise, and {backend.name} speaks no HTTP: choose --protocol "
+                f"--listen {address}: on TCP and vsock the default protocol is http, and "
+                f"{backend.name} does not speak it: choose --protocol "
                 f"{' or '.join(backend.protocols)}"
             )
 
     @cached_property
     def addresses(self) -> tuple[ListenAddress, ...]:
-        """Where the site is reached: what was asked for, or else /run/NAME.sock."""
+        """The site's addresses: those given, or else /run/NAME.sock."""
         return self.listen or (parse_listen(f"/run/{self.name}.sock"),)
 
     @property
     def socket_units(self) -> dict[str, list[ListenAddress]]:
-        """The socket units, by name without the suffix, with the addresses of each.
+        """The socket units, by their names without the suffix, with the addresses of each.
 
-        A unit's descriptors all have one name (FileDescriptorName=), so that an address with a
-        name of its own gets a unit of its own: admin=/run/x.sock is in NAME-admin.socket.
+        All descriptors of a unit have one name (FileDescriptorName=), so an address with a name of
+        its own gets a unit of its own: admin=/run/x.sock is in NAME-admin.socket.
         """
         units: dict[str, list[ListenAddress]] = {}
         for address in self.addresses:
@@ -168,10 +178,10 @@ class Site:
 
     @property
     def service_user(self) -> str:
-        """The user that the service runs as: run_as, or the name of the dynamic one.
+        """The user that the service runs as: run_as, or the dynamic user's name.
 
-        A dynamic user needs a name that no group has (systemd refuses to make it otherwise), so
-        that a site whose sockets belong to a group of the site's own name has NAME-app.
+        systemd refuses a dynamic user with the name of an existing group, so a site whose sockets'
+        group has the site's name runs as NAME-app.
         """
         if self.run_as:
             return self.run_as
@@ -184,19 +194,19 @@ class Site:
 
     @property
     def backend(self) -> Backend:
-        """What serves it. Raises UsageError for a server that can't inherit a socket."""
+        """The server's row. Raises UsageError for a server that can't inherit a socket."""
         return backends.find(self.settings.get("server", runtime.Settings().server))
 
     @property
     def path(self) -> str:
-        """The path of its first unix socket in the file system; empty if it has none."""
+        """The path of its first unix socket that is a file; empty if it has none."""
         return next((address.path for address in self.addresses if address.path), "")
 
 
 def _check_address(address: ListenAddress) -> None:
     text = _WRITE["listen"](address)
     if parse_listen(text) != address:
-        raise UsageError(f"{text!r}: this address is not what parse_listen would make of it")
+        raise UsageError(f"{text!r}: this address is not in the form that parse_listen returns")
     if address.path.startswith("/var/run/"):
         raise UsageError(
             f"{text!r}: /var/run is a symbolic link that systemd replaces; write {text[4:]}"
@@ -228,15 +238,15 @@ READ: Mapping[str, Callable[[str], Any]] = MappingProxyType(
         "tasks_max": values.tasks,
     }
 )
-"""How each field, or each item of one, is read from text: for the options, and for a Site itself,
-which reads again what it is given. Settings are read by the rows of `sdactivate.settings`."""
+"""The parser of each field, or of each item of a field. The options use it, and so does Site
+itself, which parses its values again. Settings are parsed by the rows of `sdactivate.settings`."""
 
 _WRITE: Mapping[str, Callable[[Any], str]] = {
     "listen": lambda address: f"{address.name}={address}" if address.name else str(address),
     "mode": lambda mode: f"{mode:04o}",
     **dict.fromkeys(("env", "credential", "encrypted_credential"), "=".join),
 }
-"""How a value is written that is not text."""
+"""The text form of values that are not strings."""
 
 
 def _checked(name: str, check: Callable[[Any], Any], value: object) -> None:

@@ -1,9 +1,9 @@
-"""The record of fixed size that a serving process publishes, for `sdactivate status` to read.
+"""The fixed-size record that a serving process publishes and `sdactivate status` reads.
 
-It lies in a file in memory (memfd_create(2)) that the process keeps open: it needs no directory and
-no permission, works in every sandbox, and is gone with the process. Root reads it by way of
-/proc/PID/fd. The application has the same process and may write what it likes there, so that a
-reader takes nothing for granted but the size.
+It is in a memory file (memfd_create(2)) that the process keeps open: it needs no directory or
+permission, works in every sandbox, and disappears with the process. Root reads it through
+/proc/PID/fd. The application shares the process and can write anything there, so a reader trusts
+nothing except the size.
 """
 
 import math
@@ -14,22 +14,22 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 NAME = "sdactivate-status"
-"""What the file is called: /proc/PID/fd shows it as /memfd:NAME (deleted)."""
+"""The file's name: /proc/PID/fd shows it as /memfd:NAME (deleted)."""
 
 _MAGIC = b"sdstat01"
 SLOTS = 60
 BUCKETS = 96
 _REASON = 200
-# A sequence number stands at both ends: where they differ, the record was being written
+# A sequence number is at both ends: if they differ, the record was being written
 _RECORD = struct.Struct(f"<8sQ 3d 2Q 5I i {SLOTS}I Q {SLOTS}I Q {BUCKETS}I H{_REASON}s Q")
 SIZE = _RECORD.size
 _MOST = 1 << 62
 
 
 class Ring:
-    """Counts by number (of a second, of a minute), each kept until SLOTS newer numbers have come.
+    """Counts by a number (of a second, of a minute), for the latest SLOTS numbers.
 
-    last: the newest number. slots: each count, at its number modulo SLOTS.
+    last: the newest number. slots: the counts, each at its number modulo SLOTS.
     """
 
     def __init__(self, last: int = 0, slots: tuple[int, ...] = (0,) * SLOTS) -> None:
@@ -37,26 +37,26 @@ class Ring:
         self.slots = list(slots)
 
     def add(self, number: int) -> None:
-        """Count one more at `number`; one that is older than the newest counts there."""
+        """Add one at `number`, or at the newest number if `number` is older."""
         for missed in range(max(self.last, number - SLOTS) + 1, number + 1):
             self.slots[missed % SLOTS] = 0
         self.last = max(self.last, number)
         self.slots[self.last % SLOTS] += 1
 
     def since(self, number: int) -> int:
-        """Return how many there have been at `number` and later."""
+        """Return the sum of the counts from `number` on."""
         oldest = max(number, self.last - SLOTS + 1)
         return sum(self.slots[each % SLOTS] for each in range(oldest, self.last + 1))
 
 
 class Record(NamedTuple):
-    """What one process says of itself.
+    """The state of one process.
 
-    since, reloaded: when the service began and when this process took it over, in seconds of the
-    epoch; 0: it has not. oldest: seconds that the request under way for longest has taken. backlog:
-    None where it is not known. failed_reloads, reason: how many have failed, and why the last one.
-    seconds, minutes: when responses were 5xx, by the monotonic clock. durations: how many of the
-    latest requests took how long, as `histogram` says.
+    since, reloaded: when the service started and when this process took over, in seconds since the
+    epoch; 0: it has not. oldest: age in seconds of the oldest request in progress. backlog: None if
+    unknown. failed_reloads, reason: the number of failed reloads, and the reason of the last one.
+    seconds, minutes: counts of 5xx responses, by the monotonic clock. durations: a histogram of the
+    durations of the latest requests, see `histogram`.
     """
 
     since: float = 0.0
@@ -76,7 +76,7 @@ class Record(NamedTuple):
     reason: str = ""
 
     def pack(self, sequence: int) -> bytes:
-        """Return the record as it is written. `sequence` grows with each write."""
+        """Return the record's bytes. `sequence` must increase with each write."""
         reason = self.reason.encode("utf-8", "replace")[:_REASON]
         return _RECORD.pack(
             *(_MAGIC, sequence, self.since, self.reloaded, self.oldest),
@@ -93,9 +93,9 @@ class Record(NamedTuple):
 
 
 def unpack(data: bytes) -> Record | None:
-    """Return the record in `data`; None where it is none, or is being written.
+    """Return the record in `data`; None if it is not valid or is being written.
 
-    Every number is within bounds; the reason is not escaped.
+    All numbers are within bounds; the reason is not escaped.
     """
     if len(data) != SIZE:
         return None
@@ -129,25 +129,25 @@ def unpack(data: bytes) -> Record | None:
 
 
 def utc(moment: float) -> str:
-    """Return a time in seconds of the epoch as people are shown it: 2026-11-28 10:15:30 UTC.
+    """Format a time in seconds since the epoch: 2026-11-28 10:15:30 UTC.
 
-    What is local is the application's to say: Django sets the process's zone to its TIME_ZONE.
+    UTC, because the local time zone of the process is the application's: Django sets TIME_ZONE.
     """
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
 
 
 def _within(moment: float) -> float:
-    """Return a time that can be shown: until the year 2286."""
+    """Limit a time to what can be formatted: until the year 2286."""
     return min(max(moment, 0.0), 1e10) if math.isfinite(moment) else 0.0
 
 
-# A bucket is a quarter wider than the one before: from a microsecond to half an hour
+# Each bucket is a quarter wider than the one before: from a microsecond to half an hour
 _WIDTH = 1.25
 _BOUNDS = [1e-6 * math.pow(_WIDTH, number) for number in range(1, BUCKETS)]
 
 
 def histogram(durations: Iterable[float]) -> tuple[int, ...]:
-    """Return how many of `durations`, in seconds, each bucket has; 0.0 is none."""
+    """Return the count of `durations`, in seconds, in each bucket; 0.0 is not counted."""
     counts = [0] * BUCKETS
     for seconds in durations:
         if seconds:
@@ -156,9 +156,9 @@ def histogram(durations: Iterable[float]) -> tuple[int, ...]:
 
 
 def percentile(durations: tuple[int, ...], part: float) -> float | None:
-    """Return what `part` of the durations, 0 to 1, do not exceed, in seconds; None: there are none.
+    """Return the quantile `part`, 0 to 1, of the durations in seconds; None if there are none.
 
-    Within an eighth: it is the middle of a bucket.
+    The result is the middle of a bucket, accurate to an eighth.
     """
     left = math.ceil(sum(durations) * part)
     if not left:

@@ -1,12 +1,13 @@
-"""Write to standard output and error without ever blocking; what cannot be written is counted.
+"""Write to standard output and error without blocking, and count what had to be dropped.
 
-A journal that has stopped, or a pipe that nobody reads, fills up; a thread that writes to it then
-waits, and its request with it. Here nobody waits: what can't be written is dropped and counted, and
-the count is written when there is room again. The descriptors are shared with other processes, and
-O_NONBLOCK belongs to what is shared: so sockets are asked for each call (MSG_DONTWAIT, send(2)),
-and pipes and terminals are opened again, for this process alone (/proc/self/fd, proc(5)).
+If the journal has stopped or nobody reads a pipe, its buffer fills up, and a thread that writes to
+it would wait, and its request too. Here text that can't be written at once is dropped and counted,
+and the count is written when there is room again. The file descriptors are shared with other
+processes, and O_NONBLOCK would affect them too. So for sockets each call asks not to wait
+(MSG_DONTWAIT, send(2)), and pipes and terminals are opened again for this process only
+(/proc/self/fd, proc(5)).
 
-The application may close or replace the streams and the descriptors; nothing here relies on them.
+The application may close or replace the streams and the descriptors; this module copes with that.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from threading import RLock, get_ident
 from time import monotonic
 from typing import Any
 
-# As much as a pipe takes at once, or not at all (pipe(7), PIPE_BUF)
+# The most that a pipe takes atomically (pipe(7), PIPE_BUF)
 _ATOMIC = 4096
 
 
 class Outlet:
     """Descriptor 1 or 2.
 
-    notice: returns the text that says that so many writes were dropped.
-    dropped: how many have been, and nobody has been told. written: when each thread, by its
-    identity, last wrote something, on the monotonic clock.
+    notice: returns the text that reports a number of dropped writes. dropped: the number of dropped
+    writes that have not been reported yet. written: when each thread, by its identity, last wrote
+    something, on the monotonic clock.
     """
 
     def __init__(self, fd: int, notice: Callable[[int], bytes]) -> None:
@@ -39,16 +40,16 @@ class Outlet:
         self.dropped = 0
         self.written: dict[int, float] = {}
         self._notice = notice
-        self._lock = RLock()  # a destructor that runs meanwhile may have something to say, too
-        self._rest = b""  # of what has been written in part
-        self._is: tuple[int, int] | None = None  # what the descriptor was when last looked at
+        self._lock = RLock()  # reentrant: a destructor that runs meanwhile may write, too
+        self._rest = b""  # the rest of a text that was written in part
+        self._is: tuple[int, int] | None = None  # what the descriptor was when last checked
         self._send: Callable[[bytes], int] = self._write
-        self._own: list[object] = []  # what `_send` needs, and is closed with
+        self._own: list[object] = []  # the object that `_send` uses, which closes with it
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
         self._lock = RLock()
-        self._rest = b""  # the parent's affair
+        self._rest = b""  # the parent reports those
         self.dropped = 0
 
     def write(self, data: bytes) -> None:
@@ -59,7 +60,7 @@ class Outlet:
                 self.dropped += 1
 
     def catch_up(self) -> bool:
-        """Say how much has been dropped, if something has; whether there is room for more."""
+        """Report how many writes were dropped, if any; return whether there is room for more."""
         with self._lock:
             if self.dropped:
                 if not self._put(self._notice(self.dropped)):
@@ -68,7 +69,7 @@ class Outlet:
             return True
 
     def _put(self, data: bytes) -> bool:
-        """Write `data`, or begin to; whether it need not be dropped."""
+        """Write `data` in full or in part; return False if it must be dropped."""
         begun = False
         try:
             self._look()
@@ -79,14 +80,14 @@ class Outlet:
                 begun = True
         except BlockingIOError:
             if begun:
-                self._rest = data  # a line that has begun is to have its end
+                self._rest = data  # finish a line that was begun
             return begun
         except OSError:
-            self._rest = b""  # nobody can be told that nobody can be told
+            self._rest = b""  # a failure to report can't be reported
         return True
 
     def _look(self) -> None:
-        """Choose how to write, if the descriptor is not what it was."""
+        """Choose how to write, if the descriptor has changed."""
         found = os.fstat(self.fd)
         if (found.st_dev, found.st_ino) == self._is:
             return
@@ -101,7 +102,7 @@ class Outlet:
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
             try:
                 own = io.FileIO(os.open(f"/proc/self/fd/{self.fd}", flags), "wb")
-            except OSError:  # another user's
+            except OSError:  # it belongs to another user
                 self._send = self._write_if_ready
             else:
                 self._own.append(own)
@@ -118,7 +119,7 @@ class Outlet:
         return os.write(self.fd, data)
 
     def _write_if_ready(self, data: bytes) -> int:
-        """Write as much as fits for certain, unless another process is quicker to fill it."""
+        """Write as much as fits, unless another process fills the pipe first."""
         poll = select.poll()
         poll.register(self.fd, select.POLLOUT)
         if not poll.poll(0):
@@ -127,7 +128,7 @@ class Outlet:
 
 
 class _Raw(io.RawIOBase):
-    """An outlet as what lies under a text stream. Closing it leaves the descriptor open."""
+    """The raw layer of a text stream over an outlet. Closing it leaves the descriptor open."""
 
     def __init__(self, outlet: Outlet, name: str) -> None:
         self._outlet = outlet
@@ -146,9 +147,9 @@ class _Raw(io.RawIOBase):
 
 
 def take_over(out: Outlet, err: Outlet) -> None:
-    """Let sys.stdout and sys.stderr be written by outlets, where they lead to a process.
+    """Let outlets write sys.stdout and sys.stderr, if these are connected to a process.
 
-    A file and a terminal are left as they are, and so is what the application has put there.
+    Files and terminals are left as they are, and so are the application's own stream objects.
     """
     if sys.stdout is sys.__stdout__ and _leads_to_a_process(out.fd):
         flush()
@@ -159,13 +160,13 @@ def take_over(out: Outlet, err: Outlet) -> None:
 
 
 def is_taken_over() -> bool:
-    """Whether what Python code writes to sys.stderr goes through an outlet."""
+    """Whether sys.stderr writes through an outlet."""
     raw = getattr(getattr(sys.stderr, "buffer", None), "raw", getattr(sys.stderr, "buffer", None))
     return isinstance(raw, _Raw)
 
 
 def _like(stream: Any, raw: Any, lines: bool) -> Any:
-    """Return a stream over `raw` like the interpreter's own, which may be missing."""
+    """Return a stream over `raw` like `stream`, the interpreter's own, which may be None."""
     if stream is None:
         return None
     lines = lines or stream.line_buffering
@@ -181,7 +182,7 @@ def _leads_to_a_process(fd: int) -> bool:
 
 
 def flush() -> None:
-    """Write out what the streams hold back, as far as they are there and can be written."""
+    """Flush the streams, if they exist and can be written."""
     for stream in (sys.stdout, sys.stderr):
         _flushed(stream)
 
@@ -189,23 +190,25 @@ def flush() -> None:
 def _flushed(stream: Any) -> bool:
     try:
         stream.flush()
-    except Exception:  # None, closed, or an object of the application's
+    except Exception:  # None, closed, or an object of the application
         return False
     return True
 
 
 def restore() -> None:
-    """Give up streams that can't be flushed, for an exit that is not to fail by them."""
+    """Drop streams that can't be flushed, so that the exit doesn't fail because of them."""
     for name in ("stdout", "stderr"):
         if not _flushed(getattr(sys, name, None)):
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
 
 
 def keep_numbers() -> None:
-    """See that descriptors 0 to 2 are open, so that no connection gets one of these numbers."""
+    """Make sure that descriptors 0 to 2 are open, so that no connection gets these numbers."""
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            null = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            null = os.open(
+                os.devnull, os.O_RDWR
+            )  # open(2) returns the lowest free number: this one
             os.set_inheritable(null, True)

@@ -1,16 +1,16 @@
-"""Escape text that others wrote before it is shown: control characters, bidi marks, line breaks.
+"""Escape untrusted text before it is shown: control characters, bidi marks, line breaks.
 
-File names, process names, log lines, request targets and exceptions come from people whom the
-reader may not trust. A control character in them could steer the reader's terminal or forge a
-line; a bidirectional control could show a line in another order than it is in; an invisible
-character could make two names look the same. All of them are shown as escapes: \\x1b, \\u202e.
+File names, process names, log lines, request targets and exceptions may come from untrusted
+sources. A control character in them could control the reader's terminal or forge a line. A
+bidirectional control could change the displayed order of a line. An invisible character could make
+two names look the same. All of these are shown as escapes: \\x1b, \\u202e.
 """
 
 import re
 import sys
 
 _UNSAFE = (
-    "\x00-\x1f\x7f-\x9f"  # C0, DEL, C1: they steer terminals, and end lines
+    "\x00-\x1f\x7f-\x9f"  # C0, DEL, C1: they control terminals and end lines
     "\xad\u061c\u180e\u200b\u200e\u200f"  # soft hyphen, zero-width space, directional marks
     "\u2028-\u202e\u2060-\u206f"  # line and paragraph separator, embeddings, isolates, joiners
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # byte order mark, annotations, tags
@@ -35,7 +35,7 @@ def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     if code == 0x0A:
         return "\\n"
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode keeps it
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode represents it
         code -= 0xDC00
     if code < 0x100:
         return f"\\x{code:02x}"
@@ -43,7 +43,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def show(text: str, end: str = "\n") -> None:
-    """Print `text` to standard output; letters that its encoding lacks are escaped."""
+    """Print `text` to standard output; characters that its encoding lacks are escaped."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), end=end)
 

@@ -1,12 +1,11 @@
-"""The table of what is believed of a request: which headers and variables, from which peers.
+"""The table of trusted request data: which headers and variables, from which peers.
 
-A front says things of its client that the client must not say itself: its address, the scheme,
-the user who logged in. A CGI-like protocol (SCGI, FastCGI, uwsgi) has variables for them, which no
-header field can set. HTTP has header fields, which a client can send as well.
+A front passes on facts about its client that the client must not set itself: its address, the
+scheme, the user who logged in. A CGI-like protocol (SCGI, FastCGI, uwsgi) has variables for them,
+which no header field can set. HTTP has header fields, which a client can send as well.
 
-Everything that depends on it is made of this table: what the servers obey, the header fields that
-the generated fronts drop, the help of the settings, docs/server.md and the tests. Common ground:
-it imports no wing.
+Everything that depends on this is made from this table: what the servers accept, the header fields
+that the generated fronts drop, the help of the settings, docs/server.md and the tests.
 """
 
 from collections.abc import Iterable
@@ -19,15 +18,15 @@ def variable(field: str) -> str:
 
 
 class Claim(NamedTuple):
-    """One thing that a front may say of its client."""
+    """One fact that a front may pass on about its client."""
 
     what: str
     variables: tuple[str, ...]
-    """Where a CGI-like protocol says it."""
+    """The variable that carries it in a CGI-like protocol."""
     field: str
-    """The HTTP header field that says it."""
+    """The HTTP header field that carries it."""
     setting: str = ""
-    """The setting that makes a server believe the field; "": it is believed without one."""
+    """The setting that makes a server trust the field; "": it is trusted by default."""
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -43,19 +42,19 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("the mount", ("SCRIPT_NAME",), "X-Script-Name", "trust_headers"),
     Claim("the user", ("REMOTE_USER", "AUTH_TYPE"), "Remote-User", "remote_user"),
 )
-"""What a front may say, and where. Any other variable that is not the client's own request is the
-front's too."""
+"""The facts that a front may pass on. Every other variable that is not part of the client's own
+request also comes from the front."""
 
 
 class Peer(NamedTuple):
-    """One kind of peer: who has connected."""
+    """One kind of peer."""
 
     name: str
     who: str
     believed: bool
-    """Whether it may speak for its client; otherwise only what a client may say itself counts."""
+    """Whether it may speak for its client. If not, only what any client may send is accepted."""
     protocol: str
-    """What is spoken where nothing is pinned, by --protocol or by the socket's name."""
+    """The protocol if neither --protocol nor the socket's name sets one."""
 
 
 UNIX = Peer("unix", "on a unix socket: every peer that may connect", True, "auto")
@@ -69,7 +68,7 @@ CLIENT_VARIABLES: frozenset[str] = frozenset(
         *("SERVER_PROTOCOL", "CONTENT_TYPE", "CONTENT_LENGTH"),
     }
 )
-"""What a client says itself, besides HTTP_…: all that is taken from a peer that is not believed."""
+"""The variables, besides HTTP_…, that are accepted from a peer that is not trusted."""
 
 _NEVER_BELIEVED = (
     "Proxy",
@@ -83,21 +82,21 @@ _NEVER_BELIEVED = (
     "X-Real-IP",
     "X-Remote-User",
 )
-# Other servers and applications believe these
+# Other servers and applications trust these
 
 FORGEABLE: tuple[str, ...] = tuple(sorted({*_NEVER_BELIEVED, *(claim.field for claim in CLAIMS)}))
-"""Header fields that only a front may set: no client's ever reaches the application."""
+"""Header fields that only a front may set: the application never gets a client's."""
 
 FORGEABLE_VARIABLES: frozenset[str] = frozenset(map(variable, FORGEABLE))
 
 BY_DEFAULT: tuple[str, ...] = tuple(claim.field for claim in CLAIMS if not claim.setting)
-"""Fields that are believed of a peer that may speak for its client."""
+"""Fields that are trusted from a peer that may speak for its client."""
 
 SELECTABLE: tuple[str, ...] = tuple(
     claim.field for claim in CLAIMS if claim.setting == "trust_headers"
 )
-"""Fields that the setting `trust_headers` adds. A front that does not set one itself passes the
-client's on, and then the client would choose the host, the port or the mount."""
+"""Fields that the setting `trust_headers` adds. A front that does not set such a field passes the
+client's on, and then the client would choose the host, the port or the mount point."""
 
 _CANONICAL = {field.lower(): field for field in (*BY_DEFAULT, *SELECTABLE)}
 
@@ -105,7 +104,7 @@ _CANONICAL = {field.lower(): field for field in (*BY_DEFAULT, *SELECTABLE)}
 def header_name(text: str) -> str:
     """Return the field of `SELECTABLE` or `BY_DEFAULT` that `text` names, in its usual spelling.
 
-    Raises ValueError, with what is allowed, for any other.
+    Raises ValueError, with the allowed fields, for any other.
     """
     try:
         return _CANONICAL[text.lower()]
@@ -119,7 +118,7 @@ def header_name(text: str) -> str:
 
 
 def believed(trust_headers: Iterable[str], remote_user: bool) -> frozenset[str]:
-    """Return the variables of the fields that are believed, with these settings."""
+    """Return the variables of the fields that are trusted with these settings."""
     fields = {*BY_DEFAULT, *trust_headers}
     fields.update(claim.field for claim in CLAIMS if claim.setting == "remote_user" and remote_user)
     return frozenset(map(variable, fields))

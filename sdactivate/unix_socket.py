@@ -1,4 +1,4 @@
-"""Ask the kernel whether the file of a unix socket still has its socket: unix(7)."""
+"""Ask the kernel whether a unix socket's file still has a bound socket: unix(7)."""
 
 import errno
 import os
@@ -8,11 +8,12 @@ import socket
 def is_bound(path: str) -> bool:
     """Return whether a process has the socket whose file is at `path` bound.
 
-    A datagram socket asks, and the kernel tells it that a stream socket is of another type: so
-    nobody is woken, and a socket that is bound but does not listen yet is seen as well.
+    It connects a datagram socket, which the kernel refuses with an error that says the bound socket
+    has another type. So no process is woken, and a socket that is bound but not listening yet is
+    found, too.
 
-    What is not a socket counts as not bound, as connect(2) has it: look at its type first. Raises
-    OSError where the kernel does not tell.
+    A file that is not a socket counts as not bound, as for connect(2): check its type first. Raises
+    OSError if the kernel's answer does not tell.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         code = probe.connect_ex(path)

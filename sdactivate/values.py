@@ -1,8 +1,8 @@
-"""Read values from text: modes, listen addresses, paths, variables, memory and CPU limits.
+"""Parse values: modes, listen addresses, paths, variables, memory and CPU limits.
 
-The generator's options, the launcher's and a `Site` are read by the same functions. Each takes
-what was written, returns what it means, and raises UsageError with the value and what is allowed.
-The names that are systemd's to judge are in `systemd`.
+The generator's options, the launcher's options and the fields of a `Site` are parsed by the same
+functions. Each takes text, returns its value, and raises UsageError, which quotes the text and says
+what is allowed. Names whose grammar systemd defines are in `systemd`.
 """
 
 import re
@@ -27,8 +27,8 @@ _BITS = {"r": 4, "w": 2, "x": 1}
 def parse_mode(text: str) -> int:
     """Return the permission bits that `text` names: "0660", "660" or "u=rw,g=rw,o=".
 
-    The symbolic form is chmod(1)'s with "=" only: a socket that is yet to be made has no bits
-    to add to or to take from. A class that it does not name gets nothing.
+    The symbolic form is chmod(1)'s, with "=" only, since a new socket has no bits to change. A
+    class that is not named gets no bits.
 
     Raises UsageError for setuid, setgid and sticky bits (they mean nothing on a socket), for
     "+" and "-", and for anything unreadable.
@@ -42,8 +42,8 @@ def parse_mode(text: str) -> int:
         who = found[1].replace("a", "ugo") if found else ""
         if not found or any(seen.count(one) + who.count(one) > 1 for one in who):
             raise UsageError(
-                f"{text!r}: a mode is octal such as 0660, or u=rw,g=rw,o= ; "
-                f"setuid, setgid and sticky bits, '+' and '-' mean nothing on a socket"
+                f"{text!r}: a mode is octal, such as 0660, or symbolic, such as u=rw,g=rw,o= ; "
+                "setuid, setgid and sticky bits, '+' and '-' can't be used for a socket"
             )
         seen += who
         for one in who:
@@ -57,12 +57,12 @@ Family = Literal["unix", "abstract", "inet", "inet6", "vsock"]
 
 
 class ListenAddress(NamedTuple):
-    """Where a site is reached. `str()` of it is how ListenStream= takes it: systemd.socket(5)."""
+    """A listen address. `str()` returns the form of ListenStream=: systemd.socket(5)."""
 
     family: Family
     host: str
-    """The path of a unix socket; the name of an abstract one, without "@"; the IP address; the
-    CID, which may be empty for any."""
+    """The path of a unix socket, the name of an abstract one without "@", the IP address, or the
+    CID, which is empty for any."""
     port: int = 0
     """The port of inet, inet6 and vsock; 0 otherwise."""
     name: str = ""
@@ -83,7 +83,7 @@ class ListenAddress(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The path of a unix socket in the file system; empty for every other address."""
+        """The path of a unix socket that is a file; empty for every other address."""
         return self.host if self.family == "unix" else ""
 
 
@@ -93,11 +93,11 @@ _VSOCK = re.compile(r"vsock:(?P<cid>\d*):(?P<port>\d+)", re.ASCII)
 
 
 def parse_listen(text: str) -> ListenAddress:
-    """Return the address that `text` names.
+    """Return the listen address in `text`.
 
     It is an absolute path (at most 107 bytes), "@abstract", "192.0.2.1:8000", "[::1]:8000" or
     "vsock:CID:PORT" (an empty CID: any). "localhost" is 127.0.0.1; other host names are not
-    looked up, as systemd looks up none. In front of it may stand the name of the descriptor:
+    resolved, as in systemd. The name of the descriptor may come first:
     "admin=/run/mysite-admin.sock".
 
     Raises UsageError for anything else, and for a path with "." or ".." in it.
@@ -127,7 +127,9 @@ def _parse_inet(found: re.Match[str]) -> ListenAddress | None:
         if found["v6"] is None:
             host = "127.0.0.1" if found["v4"] == "localhost" else found["v4"]
             return ListenAddress("inet", str(IPv4Address(host)), port)
-        if "%" not in found["v6"]:  # a zone: fe80::1%eth0 would need the interface at boot
+        if (
+            "%" not in found["v6"]
+        ):  # a zone such as fe80::1%eth0 would need the interface to exist at boot
             return ListenAddress("inet6", str(IPv6Address(found["v6"])), port)
     except AddressValueError:
         pass
@@ -140,10 +142,10 @@ def _parse_unix(text: str) -> ListenAddress:
         raise UsageError(f"{text!r}: a unix socket's address has at most {PATH_MAX} bytes: unix(7)")
     if text.startswith("@"):
         if text == "@":
-            raise UsageError("'@': an abstract socket has a name, such as @mysite")
+            raise UsageError("'@': an abstract socket needs a name, such as @mysite")
         return ListenAddress("abstract", text[1:])
     if text.endswith("/"):
-        raise UsageError(f"{text!r}: this is a directory; a socket's path ends with its name")
+        raise UsageError(f"{text!r}: this names a directory; end it with the socket's file name")
     return ListenAddress("unix", absolute_path(text))
 
 
@@ -151,7 +153,7 @@ _DESCRIPTOR = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
 def descriptor_name(text: str) -> str:
-    """Return `text` if it can name a descriptor and a part of a socket unit's name.
+    """Return `text` if it can name a file descriptor and be a part of a socket unit's name.
 
     Raises UsageError otherwise.
     """
@@ -168,9 +170,9 @@ def descriptor_name(text: str) -> str:
 def absolute_path(text: str) -> str:
     """Return `text`, an absolute path, without doubled or trailing slashes.
 
-    Raises UsageError for a relative path, for "." and ".." (a unit's directories are compared
-    by their names), for a component over 255 bytes or a path over 4095, and for what no line of
-    a unit can hold.
+    Raises UsageError for a relative path, for "." and ".." (paths in units are compared as text),
+    for a component over 255 bytes or a path over 4095, and for characters that a unit file can't
+    contain.
     """
     escape.one_line(text)
     parts = [part for part in text.split("/") if part]
@@ -178,7 +180,9 @@ def absolute_path(text: str) -> str:
         raise UsageError(f"{text!r} is not an absolute path without '.' and '..'")
     path = "/" + "/".join(parts)
     if len(path.encode()) > 4095 or any(len(part.encode()) > 255 for part in parts):
-        raise UsageError(f"{text!r}: the kernel takes no path as long as this")
+        raise UsageError(
+            f"{text!r}: the path is too long for the kernel: at most 255 bytes a name, 4095 in all"
+        )
     return escape.one_line(path)
 
 
@@ -188,14 +192,14 @@ def device_node(text: str) -> str:
     Raises UsageError for any other path.
     """
     if not (path := absolute_path(text)).startswith("/dev/"):
-        raise UsageError(f"{text!r}: a device is named by its path under /dev")
+        raise UsageError(f"{text!r}: not a path under /dev")
     return path
 
 
 def system_call(text: str) -> str:
-    """Return `text`, a system call or a group of them: systemd.exec(5), SystemCallFilter=.
+    """Return `text`, a system call or a group (@NAME): systemd.exec(5), SystemCallFilter=.
 
-    Raises UsageError for what can't be the name of one.
+    Raises UsageError if it can't be such a name.
     """
     if not re.fullmatch("@?[a-z0-9_-]{1,64}", text):
         raise UsageError(
@@ -227,9 +231,9 @@ _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 def variable(text: str) -> tuple[str, str]:
     """Return the name and the value of `text`, "NAME=VALUE", for the environment.
 
-    Raises UsageError for a name that is no variable's, for a name that begins with SDACTIVATE_
-    (the option is the one way), for LISTEN_… and NOTIFY_SOCKET (systemd's to set), and for
-    control characters in the value.
+    Raises UsageError for an invalid name, for a name that begins with SDACTIVATE_ (use the option
+    instead), for LISTEN_… and NOTIFY_SOCKET (systemd sets them), and for control characters in the
+    value.
     """
     name, equals, value = text.partition("=")
     if not (equals and _VARIABLE.fullmatch(name)):
@@ -238,7 +242,7 @@ def variable(text: str) -> tuple[str, str]:
         option = "--" + name[len(PREFIX) :].lower().replace("_", "-")
         raise UsageError(f"{text!r}: the runtime's settings are options; did you mean {option}?")
     if name.startswith("LISTEN_") or name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
-        raise UsageError(f"{text!r}: {name} is systemd's to set")
+        raise UsageError(f"{text!r}: systemd sets {name} itself; leave it out")
     escape.word(value)
     return name, value
 
@@ -249,7 +253,7 @@ _CREDENTIAL = re.compile("[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}")
 def credential(text: str) -> tuple[str, str]:
     """Return the name and the path of `text`, "NAME=PATH": systemd.exec(5), LoadCredential=.
 
-    Raises UsageError for a name that no file could have and for a path that is not absolute.
+    Raises UsageError for a name that can't be a file name and for a path that is not absolute.
     """
     name, equals, path = text.partition("=")
     if not (equals and _CREDENTIAL.fullmatch(name)):
@@ -260,9 +264,9 @@ def credential(text: str) -> tuple[str, str]:
 
 
 def shell_words(text: str) -> tuple[str, ...]:
-    """Return the words of `text`. Quotes mean what they mean to a shell; nothing else of its does.
+    """Split `text` into words. Quotes work as in a shell; nothing else of the shell's syntax does.
 
-    Raises UsageError for quotes that have no end.
+    Raises UsageError for an unclosed quote.
     """
     import shlex  # takes longer to import than most commands run
 
@@ -276,18 +280,18 @@ _MEMORY = re.compile("[1-9][0-9]{0,15}[KMGT]?|(?:[1-9][0-9]?|100)%")
 
 
 LOCAL = "local"
-"""What --network says where TCP to this host is meant, and to no other."""
+"""The value of --network that allows TCP to this host only."""
 
 
 def network(text: str) -> str:
-    """Return `text`, what --network may say: "local", TCP to this host alone.
+    """Return `text`, the value of --network: "local", TCP to this host only.
 
-    Raises UsageError for anything else. Nothing stands for any other machine.
+    Raises UsageError for anything else. Without a value, --network allows every machine.
     """
     if text != LOCAL:
         raise UsageError(
-            f"{text!r}: say {LOCAL} for TCP to this host alone, or nothing for every machine (in a "
-            "file: true); NAME goes before the options"
+            f"{text!r}: give {LOCAL} for TCP to this host only, or no value for every machine (in "
+            "a file: true); put NAME before the options"
         )
     return text
 
@@ -295,12 +299,10 @@ def network(text: str) -> str:
 def joined(text: str) -> str:
     """Return `text` if it names a group that a site may be in: systemd.exec(5).
 
-    Raises UsageError for root's, whose members could write what is root's to write.
+    Raises UsageError for root's group, whose members could write files of root.
     """
     if text in ("root", "0"):
-        raise UsageError(
-            f"{text!r}: what is for root's group is not for a site; name another group"
-        )
+        raise UsageError(f"{text!r}: a site must not be in root's group; name another group")
     return names.account(text)
 
 
@@ -310,7 +312,7 @@ def memory(text: str) -> str:
     Raises UsageError for anything else.
     """
     if not _MEMORY.fullmatch(text):
-        raise UsageError(f"{text!r}: an amount of memory is bytes such as 512M or 2G, or 25%")
+        raise UsageError(f"{text!r}: not an amount of memory, such as 512M, 2G or 25%")
     return text
 
 
@@ -320,7 +322,9 @@ def cpu_quota(text: str) -> str:
     Raises UsageError for anything else.
     """
     if not re.fullmatch("[1-9][0-9]{0,5}%", text):
-        raise UsageError(f"{text!r}: processor time is a percentage such as 50%; 200% is two")
+        raise UsageError(
+            f"{text!r}: not a percentage of processor time, such as 50%; 200% is two processors"
+        )
     return text
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 EXAMPLE = Path(__file__).parent.parent / "examples" / "mysite"
 PROBE = Path(__file__).with_name("probe")
 
-# What a checkout's own runs leave beside the code, and no copy is to begin with
-_LEFT = shutil.ignore_patterns("__pycache__", "*.sqlite3*", "secret_key*")
+# What a checkout's own runs leave beside the code, and no copy is to begin with; and what its
+# environment is made of, since the tests' sites run in one that is there.
+_LEFT = shutil.ignore_patterns("__pycache__", "*.sqlite3*", "secret_key*", "requirements.txt")
 
 
 def sources() -> list[Path]:

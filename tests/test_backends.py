@@ -60,7 +60,7 @@ def test_the_document_has_every_server_and_what_it_speaks(backend: Backend) -> N
     row = next(line for line in DOCUMENT.splitlines() if line.startswith(f"| `{backend.name}` |"))
     _, _, speaks, fronts, *_ = map(str.strip, row.split("|"))
     assert speaks == interfaces
-    spoken = fronts.lower().replace("one of ", "").replace(" (if nothing is said)", "")
+    spoken = fronts.lower().replace("one of ", "").replace(" (default)", "")
     assert spoken.split(", ") == list(backend.protocols)
 
 

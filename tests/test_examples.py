@@ -1,10 +1,13 @@
-"""The example site by itself: its own tests, and what Django's checks say of it."""
+"""The example site by itself: its own tests, what Django's checks say of it, what docs say."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import sdactivate
 
 MYSITE = Path(__file__).parent.parent / "examples" / "mysite"
 
@@ -51,3 +54,16 @@ def secret_key(**environ: Path) -> str:
         stdout=subprocess.PIPE,
         text=True,
     ).stdout
+
+
+def test_its_environment_has_this_kit() -> None:
+    words = (MYSITE / "requirements.txt").read_text().split()
+    assert f"sdactivate=={sdactivate.__version__}" in words
+    readme = (MYSITE.parent.parent / "README.md").read_text()
+    assert "\n".join(words) in readme
+
+
+def test_its_logging_is_what_the_documentation_shows() -> None:
+    page = (MYSITE.parent.parent / "docs" / "troubleshooting.md").read_text()
+    (shown,) = re.findall(r"^```python\n(LOGGING = .*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert shown in (MYSITE / "mysite" / "settings.py").read_text()

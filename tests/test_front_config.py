@@ -59,16 +59,16 @@ def look(
 
 IN_THE_WAY = {
     ("nginx", "debian"): ("rm /etc/nginx/sites-enabled/default", "systemctl reload nginx.service"),
-    ("nginx", "rhel"): ("take that server out of /etc/nginx/nginx.conf",),
+    ("nginx", "rhel"): ("remove that server from /etc/nginx/nginx.conf",),
     ("nginx", "nginx.org"): (
         "mv /etc/nginx/conf.d/default.conf /etc/nginx/conf.d/default.conf.off",
     ),
-    ("nginx", "arch"): ("take that server out of /etc/nginx/nginx.conf",),
-    ("nginx", "arch with conf.d"): ("take that server out of /etc/nginx/nginx.conf",),
+    ("nginx", "arch"): ("remove that server from /etc/nginx/nginx.conf",),
+    ("nginx", "arch with conf.d"): ("remove that server from /etc/nginx/nginx.conf",),
     ("apache", "debian"): ("a2dissite 000-default", "systemctl reload apache2.service"),
-    ("caddy", "debian"): ("take that server out of /etc/caddy/Caddyfile",),
-    ("caddy", "fedora"): ("take that server out of /etc/caddy/Caddyfile",),
-    ("caddy", "arch"): ("take that server out of /etc/caddy/Caddyfile",),
+    ("caddy", "debian"): ("remove that server from /etc/caddy/Caddyfile",),
+    ("caddy", "fedora"): ("remove that server from /etc/caddy/Caddyfile",),
+    ("caddy", "arch"): ("remove that server from /etc/caddy/Caddyfile",),
 }
 """Where a site of no particular name would not be answered, and what is said."""
 

@@ -30,7 +30,7 @@ def test_a_rule_is_written_as_it_is_read(text: str) -> None:
     ],
 )
 def test_what_means_nothing_is_misuse_and_the_message_shows_it(text: str) -> None:
-    with pytest.raises(UsageError, match=r"is not a rule|is no name"):
+    with pytest.raises(UsageError, match=r"is not a rule|is not the name"):
         parse_rule(text)
 
 

@@ -38,7 +38,7 @@ def test_what_no_generator_writes_is_refused(text: str) -> None:
     ],
 )
 def test_nothing_outside_is_let_out(way: str, path: str) -> None:
-    with pytest.raises(ValueError, match="is in none of the protected directories"):
+    with pytest.raises(ValueError, match="is not in a protected directory"):
         Protected(way, DIRECTORIES).value(path)
 
 

@@ -34,7 +34,7 @@ def test_the_nearest_or_all() -> None:
         ),
         (["gen", "a", "--schedule", "daily"], "gen NAME", "there is no such option; see --help"),
         (["gen", "a", "--qqqqqqqq"], "gen NAME", "there is no such option; see --help"),
-        (["uninstall", "a", "b"], "uninstall", "'b': one word too many"),
+        (["uninstall", "a", "b"], "uninstall", "'b': unexpected argument"),
         (["instal", "a"], "[-h]", "'instal' is not one of its values; did you mean install?"),
     ],
 )

@@ -64,7 +64,7 @@ def test_modes(text: str, mode: int) -> None:
     ],
 )
 def test_what_is_no_mode(text: str) -> None:
-    with pytest.raises(UsageError, match="a mode is octal such as 0660"):
+    with pytest.raises(UsageError, match="a mode is octal, such as 0660"):
         parse_mode(text)
 
 
@@ -175,7 +175,7 @@ def test_what_is_no_path(text: str) -> None:
 
 def test_a_path_too_long_for_the_kernel_is_refused() -> None:
     for text in ("/" + "a" * 256, "/" + "a/" * 2100):
-        with pytest.raises(UsageError, match="no path as long"):
+        with pytest.raises(UsageError, match="too long for the kernel"):
             absolute_path(text)
 
 
@@ -193,8 +193,8 @@ def test_variables() -> None:
         ("A B=x", "NAME=VALUE"),
         ("A=x\ny", "can't stand"),
         ("SDACTIVATE_THREADS=3", "did you mean --threads"),
-        ("LISTEN_FDS=1", "systemd's to set"),
-        ("NOTIFY_SOCKET=/x", "systemd's to set"),
+        ("LISTEN_FDS=1", "systemd sets"),
+        ("NOTIFY_SOCKET=/x", "systemd sets"),
     ],
 )
 def test_what_is_no_variable(text: str, reason: str) -> None:

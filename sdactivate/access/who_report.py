@@ -169,6 +169,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "groups": sorted(row.identity.groups),
                 **_answer(row.answer, done),
                 "bypasses_front": bypasses_front(report, row),
+                "goes_round": bypasses_front(report, row),  # 0.1.0's name, deprecated
             }
             for row in report.processes
         ],

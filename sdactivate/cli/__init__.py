@@ -1,17 +1,17 @@
 """The command `sdactivate`: its verbs, usage errors and exit codes.
 
-A verb's module offers
+Each verb is a module with
 
     SUMMARY: str                         one line for `sdactivate --help`
     EXAMPLES: str                        shown under the verb's own help
-    USAGE: str                           where there are too many options to name each in it
-    BRIEF: dict[str, str]                where they fill more than a screen: those that `--help`
-                                         shows, and a line for each (`sdactivate.cli.help`)
-    add_arguments(parser) -> None        its options
-    run(args) -> int                     does the job, returns the exit code
+    USAGE: str                           its usage line, if it has too many options to list each
+    BRIEF: dict[str, str]                if they fill more than a screen: the options that `--help`
+                                         shows, with a line for each (`sdactivate.cli.help`)
+    add_arguments(parser) -> None        adds its options
+    run(args) -> int                     does the work and returns the exit code
 
-and raises `sdactivate.Error` for whatever the user must be told. Standard output is the
-product, standard error is the talk. Exit codes: 0 done, 1 found wrong or failed, 2 misuse.
+A verb raises `sdactivate.Error` with the message for the user. Results go to standard output,
+messages to standard error. Exit codes: 0 done; 1 failed, or found something wrong; 2 usage error.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from sdactivate.errors import Error, said
 from sdactivate.suggest import meant
 from sdactivate.terminal import tell
 
-# The order is the order of `sdactivate --help`: before, during, every day, after.
+# In the order of `sdactivate --help`: install, serve, day-to-day work, diagnosis.
 VERBS = (
     "gen",
     "install",
@@ -45,7 +45,7 @@ VERBS = (
     "explain",
     "who",
     "doctor",
-    # One a line, so that two who add one each do not meet.
+    # One per line, so that two branches that each add a verb merge without a conflict.
 )
 
 
@@ -54,24 +54,23 @@ def _verb(name: str) -> Any:
 
 
 class _Compact(argparse.HelpFormatter):
-    """A verb and its summary on one line: the whole fits a screen."""
+    """Prints each verb and its summary on one line, so that the help fits a screen."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=15, width=79)
-        self._action_max_length = 13  # argparse forgets that verbs are indented twice
+        self._action_max_length = 13  # argparse doesn't count the verbs' second indent
 
 
 class _Parser(argparse.ArgumentParser):
-    """Knows that --option=-- has a value, and a command a -- of its own: argparse threw them away
-    until Python 3.13.
+    """An argument parser with the verb's usage and the nearest known word in its error messages.
 
-    And that help which can't be printed is an error: newer ones pass over it. What it does not
-    know it answers with the usage of the verb, and the nearest word that it does know.
+    It keeps the value of --option=-- and a -- inside a command, both of which argparse drops before
+    Python 3.13. Help that can't be printed is an error, which newer versions of argparse ignore.
     """
 
     verbs: "dict[str, _Parser]"
     words: list[str]
-    """What is parsed."""
+    """The arguments that are being parsed."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self.words = list(args or ())
@@ -92,7 +91,7 @@ class _Parser(argparse.ArgumentParser):
                 verb.error(
                     f"{word}: there is no such option; {meant(word, options, f'see {full}')}"
                 )
-            verb.error(f"{word!r}: one word too many")
+            verb.error(f"{word!r}: unexpected argument; see --help")
         return found
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -112,8 +111,8 @@ class _Parser(argparse.ArgumentParser):
         if arg_strings == ["--"] and action.option_strings and action.nargs is None:
             return self._get_value(action, "--")
         if action.nargs == "+" and "--" in arg_strings[1:]:
-            # Only one in front ends the options; another is a word of the command's. (argparse
-            # takes the first that it finds, and the one in front may have gone with NAME.)
+            # Only a leading -- ends the options; any other belongs to the command. (argparse
+            # removes the first one it finds, and the leading one may have been taken with NAME.)
             words = arg_strings[arg_strings[0] == "--" :]
             return [self._get_value(action, word) for word in words]
         return super()._get_values(action, arg_strings)
@@ -132,12 +131,12 @@ class _Version(argparse.Action):
 
 
 class _Verbose(argparse.Action):
-    """--verbose, which --version has read by then if it is there."""
+    """--verbose: an error unless --version came with it, which has printed and exited by then."""
 
     def __call__(self, parser: argparse.ArgumentParser, *ignored: Any) -> None:
         assert isinstance(parser, _Parser)
         if "--version" not in parser.words:
-            parser.error("--verbose: only with --version")
+            parser.error("--verbose goes with --version only")
 
 
 def parser(verbs: Sequence[str] = VERBS) -> "_Parser":
@@ -150,7 +149,7 @@ def parser(verbs: Sequence[str] = VERBS) -> "_Parser":
         epilog="`sdactivate VERB --help` shows a verb's options and examples.",
         formatter_class=_Compact,
     )
-    # The usage has both; with a line for each, the verbs would not fit a screen.
+    # The usage line names these options; listed too, the verbs would not fit a screen.
     hidden = argparse.SUPPRESS
     top.add_argument("-h", "--help", action="help", help=hidden)
     top.add_argument("--version", action=_Version, nargs=0, help=hidden)
@@ -177,7 +176,7 @@ def parser(verbs: Sequence[str] = VERBS) -> "_Parser":
 
 
 def _drop_output() -> None:
-    """Let what can't be written go nowhere: at exit it would fail once more, and say so."""
+    """Redirect unwritten output to /dev/null, or Python reports the same error again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -190,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = argv[0] if argv and argv[0] in VERBS else ""
     name = f"sdactivate {verb}".rstrip()
     for stream in ("stdout", "stderr"):
-        # Closed (>&-), Python has none: print would take the other one for it.
+        # A stream that was closed (>&-) is None in Python; print would then use another one.
         if getattr(sys, stream) is None:
             setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
     try:
@@ -199,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parser().print_help(sys.stderr)
                 return 2
             args = parser([verb] if verb else VERBS).parse_args(argv)
-        except SystemExit as leaving:  # argparse has printed help (0) or the mistake (2)
+        except SystemExit as leaving:  # argparse has printed the help (0) or the error (2)
             sys.stdout.flush()
             return leaving.code if isinstance(leaving.code, int) else 2
         code: int = args.run(args)
@@ -209,22 +208,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell(f"{name}: {error}")
         return error.exit_code
     except BrokenPipeError:
-        # The reader of our output has left: nothing more to say, and nothing to say it to.
+        # The reader of our output has closed it: there is nobody to print a message to.
         _drop_output()
         return 1
     except OSError as error:
         tell(f"{name}: {said(error)}")
-        _drop_output()  # if it is the output that can't be written
+        _drop_output()  # in case it was the output that can't be written
         return 1
     except KeyboardInterrupt:
         return 130
 
 
 def entry(argv: Sequence[str] | None = None) -> int:
-    """Be the command, in a process that ends with it: `main`, and a quick end."""
+    """Run `main` in a process of its own that ends with it, and make that end quick."""
     argv = sys.argv[1:] if argv is None else argv
     code = main(argv)
-    if argv[:1] != ["serve"]:  # the application's last things are its own
-        # Python ends with a search of all that was imported for garbage: a fifth of `gen`'s time.
+    if argv[:1] != ["serve"]:  # the application may rely on garbage collection at exit
+        # At exit Python searches all imported objects for garbage: a fifth of `gen`'s time.
         gc.freeze()
     return code

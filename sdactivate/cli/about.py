@@ -1,6 +1,6 @@
-"""What a bug report needs to know of a host: `sdactivate --version --verbose`.
+"""The versions that a bug report needs: `sdactivate --version --verbose`.
 
-Versions only: no host name, no path, no account, no site.
+It prints versions only: no host names, paths, accounts or sites.
 """
 
 import platform
@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 
-from sdactivate import __version__
+from sdactivate import __version__, bundled
 from sdactivate.fronts import FRONTS
 from sdactivate.servers.native import accel
 
@@ -24,20 +24,21 @@ _PROGRAMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "haproxy": (("haproxy", "-v"),),
     "cherokee": (("cherokee", "--version"),),
 }
-"""The commands that print each front's version: the first that answers counts."""
+"""The commands that print each front's version. The first one that answers is used."""
 
 _VERSION = r"\d+(?:\.\d+)+"
 _DEADLINE_S = 5
 
 
 def version() -> str:
-    """Return one line: the version, and which form of the native server's hot path is in use."""
+    """Return one line: the version, and whether the native server's compiled hot path is in use."""
     why = f": {accel.why_not}" if accel.why_not else ""
     return f"sdactivate {__version__} (native server: {accel.in_use}{why})"
 
 
 def lines() -> Iterator[str]:
-    """Return the lines of `--version --verbose`, one after another as they become known."""
+    """Yield the lines of `--version --verbose`, each as soon as it is known."""
+    bundled.prefer()
     yield version()
     yield f"Python: {platform.python_version()} ({platform.python_implementation()})"
     yield f"systemd: {_answer(('systemctl', '--version'), r'(?<=^systemd ).*')}"
@@ -52,7 +53,7 @@ def lines() -> Iterator[str]:
 
 
 def _distribution() -> str:
-    """The distribution, in its own words: os-release(5)."""
+    """The distribution's name from os-release(5)."""
     try:
         return platform.freedesktop_os_release().get("PRETTY_NAME", NONE)
     except OSError:
@@ -67,7 +68,7 @@ def _installed(library: str) -> str:
 
 
 def _answer(command: tuple[str, ...], pattern: str) -> str:
-    """Return what `pattern` finds in what a command prints."""
+    """Return what `pattern` finds in the output of a command."""
     try:
         done = subprocess.run(  # noqa: S603 - a fixed command, found as the shell finds it
             command,

@@ -18,17 +18,17 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sdactivate compile`."""
-    parser.add_argument("directory", metavar="DIR", type=Path, help="where the code is")
+    parser.add_argument("directory", metavar="DIR", type=Path, help="directory of the code")
     parser.add_argument(
         "--python",
         metavar="PATH",
         default=sys.executable,
-        help="the interpreter that will run it (default: the one that runs this)",
+        help="the interpreter that will run the code (default: the one that runs this command)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compile what has no .pyc file or an old one; 1 if a file could not be written."""
+    """Compile sources whose .pyc file is missing or outdated. Return 1 if one can't be written."""
     from sdactivate.install.bytecode import compile_tree
     from sdactivate.values import absolute_path
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     directory = args.directory.absolute()
     result = compile_tree(directory, str(directory), python)
     for source in result.invalid:
-        tell(f"{escape(source)}: not valid in this Python, left out")
+        tell(f"{escape(source)}: skipped: not valid in this version of Python")
     for source, why in result.failed.items():
         tell(f"{escape(source)}: {why}")
     return 1 if result.failed else 0

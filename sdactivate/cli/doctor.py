@@ -14,17 +14,17 @@ examples:
   sudo sdactivate doctor mysite                       the running system
   sudo sdactivate doctor mysite --fix                 fix what is safe to, asking each time
   sudo sdactivate doctor gunicorn.socket --html a.html
-  sdactivate doctor --offline units/                  unit files alone, for CI
+  sdactivate doctor --offline units/                  examine unit files only, for CI
   sdactivate doctor --offline web.socket web.service --format sarif
   sdactivate doctor --offline web.socket --ignore SDA006
-  sdactivate doctor --explain SDA102                  what a rule finds, and what is seen of it
+  sdactivate doctor --explain SDA102                  what a rule finds, and its symptoms
   sudo sdactivate doctor mysite --learn --while 'python manage.py test'
-                                                      what the sandbox refuses this command
+                                                      show what the sandbox refuses this command
   sudo sdactivate doctor mysite --learn --while 'python manage.py thumbnails' --apply
-                                                      then allow it, asking each time
-  sudo sdactivate doctor mysite --learn 30            the running site, which it slows for 30 s
+                                                      and allow it, asking each time
+  sudo sdactivate doctor mysite --learn 30            watch the running site for 30 s; this slows it
 
-A comment in a unit silences a rule there:
+A comment in a unit turns a rule off for that unit:
   # sdactivate: ignore=SDA006 only PHP of our own runs on this host
 """
 
@@ -32,10 +32,13 @@ A comment in a unit silences a rule there:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sdactivate doctor`."""
     parser.add_argument(
-        "targets", metavar="NAME|FILE", nargs="*", help="units of this system; files with --offline"
+        "targets",
+        metavar="NAME|FILE",
+        nargs="*",
+        help="units of this system; with --offline: unit files",
     )
     parser.add_argument(
-        "--offline", action="store_true", help="read unit files, drop-ins beside them included"
+        "--offline", action="store_true", help="read unit files, with the drop-ins beside them"
     )
     parser.add_argument("--format", choices=("text", "json", "sarif"), default="text")
     parser.add_argument(
@@ -43,14 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RULE",
         action="append",
         default=[],
-        help="leave this rule out: SDA006 (repeat, or separate by commas)",
+        help="do not report this rule: SDA006 (repeat, or separate by commas)",
     )
     parser.add_argument(
-        "--explain", metavar="RULE", help="print what a rule finds and what is seen of it: SDA102"
+        "--explain", metavar="RULE", help="print what a rule finds and its symptoms: SDA102"
     )
     parser.add_argument("--fix", action="store_true", help="fix what is safe to, asking each time")
     parser.add_argument("--yes", action="store_true", help="with --fix, --learn: don't ask")
-    parser.add_argument("--html", metavar="FILE", help="write a page that draws a request's path")
+    parser.add_argument(
+        "--html", metavar="FILE", help="write an HTML page with a drawing of a request's path"
+    )
     learning = parser.add_argument_group("learn what the sandbox refuses the site: docs/learn.md")
     learning.add_argument(
         "--learn",
@@ -67,13 +72,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="watch this command instead, as the site's user in the site's sandbox",
     )
     learning.add_argument(
-        "--apply", action="store_true", help="change the site so that it is allowed, asking first"
+        "--apply",
+        action="store_true",
+        help="change the site so that these are allowed, asking first",
     )
     learning.add_argument(
         "--from",
         dest="sites",
         metavar="FILE",
-        help="the file of sites that --apply changes (default: the one in /etc/sdactivate)",
+        help="the sites file that --apply changes (default: the one in /etc/sdactivate)",
     )
 
 
@@ -91,7 +98,7 @@ def _seconds(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what is wrong. 0: nothing found, 1: something, or not all could be examined."""
+    """Print the findings. Return 0 for none, 1 for some or if not all could be examined."""
     from sdactivate.doctor import report
     from sdactivate.doctor.examine import check_ids, misnamed
     from sdactivate.errors import Error, UsageError
@@ -111,14 +118,16 @@ def run(args: argparse.Namespace) -> int:
     for name in ("command", "apply", "sites"):
         if getattr(args, name):
             option = {"command": "--while", "sites": "--from"}.get(name, f"--{name}")
-            raise UsageError(f"{option} goes with --learn, which isn't given")
+            raise UsageError(f"{option} needs --learn")
     ignored = {rule for text in args.ignore for rule in text.replace(",", " ").split()}
     check_ids(ignored)
     if args.offline and args.fix:
-        raise UsageError("--fix changes the running system, and --offline doesn't look at it")
+        raise UsageError(
+            "--fix changes the running system, which --offline doesn't examine: leave one out"
+        )
     if args.yes and not args.fix:
-        raise UsageError("--yes answers for --fix, which isn't given")
-    troubles: list[str] = []  # what could not be examined, which keeps nothing else from it
+        raise UsageError("--yes needs --fix or --learn --apply")
+    troubles: list[str] = []  # What could not be examined; the rest is examined all the same
     examined = _examined(args, ignored, troubles)
     cases = [case for case, _ in examined]
     unseen = [line for case in cases if case.host for line in case.host.unseen.values()]
@@ -145,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
             unexamined: list[str] = []
             again = _examined(args, ignored, unexamined)
             if new := [it for it in unexamined if it not in troubles]:
-                raise Error(f"what is gone can't be told: {'; '.join(new)}")
+                raise Error(f"can't say which findings are fixed: {'; '.join(new)}")
             return [finding for _, found in again for finding in found]
 
         gone = apply(findings, asker(yes=args.yes), look)
@@ -156,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
 def _examined(
     args: argparse.Namespace, ignored: "set[str]", troubles: list[str]
 ) -> "list[tuple[Case, list[Finding]]]":
-    """Each deployment that is asked for, with what is found in it as it is now."""
+    """Each requested deployment, with its current findings."""
     from sdactivate.doctor import units
     from sdactivate.doctor.examine import examine
     from sdactivate.doctor.finding import Case
@@ -173,8 +182,8 @@ def _examined(
             with tolerated(troubles):
                 found[units.live(name, troubles, machine.units)] = None
         cases = [Case(deployment, HostState(deployment, machine)) for deployment in found]
-    # What is read is kept to the end: to look through it for garbage again and again takes a
-    # sixth of the time of hundreds of sites, and finds none.
+    # All data read is kept until the end, so garbage collection finds nothing; with hundreds of
+    # sites it takes a sixth of the time.
     gc.disable()
     try:
         return [(case, examine(case, ignored, troubles)) for case in cases]

@@ -1,4 +1,4 @@
-"""sdactivate doctor --learn: watch a site, say what was refused and why, and change the site."""
+"""sdactivate doctor --learn: watch a site, report what its sandbox refused, and allow it."""
 
 import argparse
 import json
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 SECONDS = 60
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_MOST_LINES = 5000  # of the journal, which a site can fill
+_MOST_LINES = 5000  # of the journal: a site can fill it
 _GENERATED = "/run/systemd/generator"
 _SITES = Path("/etc/sdactivate")
 
 COST = """\
 --learn attaches strace to the running processes of {unit}: every system call of theirs
 stops twice meanwhile, and requests take several times as long (docs/learn.md has figures). Nothing
-of the unit is changed. strace lets go at the end, at ^C, and if this command dies."""
+of the unit is changed. strace detaches at the end, at ^C, and if this command dies."""
 
 
 def learn(args: argparse.Namespace) -> int:
-    """Watch, and print the lessons. 0: nothing is needed; 1: something is."""
+    """Watch, and print what the site needs. Return 0 if it needs nothing, 1 otherwise."""
     from sdactivate.doctor.fix import asker
     from sdactivate.doctor.learn import facts, lessons, limits, relief, report, tracebacks
     from sdactivate.operate import run as operate
@@ -45,10 +45,10 @@ def learn(args: argparse.Namespace) -> int:
     from sdactivate.systemd.systemctl import show as shown
 
     if len(args.targets) != 1:
-        raise UsageError("--learn watches one site: name one")
+        raise UsageError("--learn watches one site: give one NAME")
     if args.offline or args.fix or args.html or args.format == "sarif":
         raise UsageError(
-            "--learn goes with --while, --apply, --yes, --from and --format json alone"
+            "--learn can be combined only with --while, --apply, --yes, --from and --format json"
         )
     command = _words(args.command)
     operate.require_systemd()
@@ -61,7 +61,7 @@ def learn(args: argparse.Namespace) -> int:
         logged = tracebacks.read(())
         killed = limits.told(_logged(name, began))
         watched = f"{shlex.join(command)}, as {unit.name} would run it"
-        tell(f"sdactivate doctor: {shlex.join(command)} has ended with exit code {code}")
+        tell(f"sdactivate doctor: {shlex.join(command)} exited with code {code}")
     else:
         tell(COST.format(unit=unit.name))
         if not asker(yes=args.yes)("watch it?"):
@@ -87,7 +87,7 @@ def learn(args: argparse.Namespace) -> int:
     else:
         show(report.as_text(found, costs, watched, by_requests=not command), end="")
     if watch.dropped:
-        tell(f"sdactivate doctor: {watch.dropped} further kinds of refusals were not kept")
+        tell(f"sdactivate doctor: {watch.dropped} more kinds of refusals were not recorded")
     if args.apply:
         _apply(args, unit, found, by_requests=not command)
     needed = (it.answer for it in found if it.is_needed)
@@ -110,34 +110,34 @@ def _words(command: str | None) -> list[str]:
 
 
 def _watched_service(unit: "Unit", properties: Mapping[str, str], seconds: float) -> "Watch":
-    """Watch the running processes of `unit` for so long, or until a signal ends it."""
+    """Watch the running processes of `unit` for `seconds`, or until a signal arrives."""
     from sdactivate.doctor.learn.watch import Watch
 
     pids = _processes(properties.get("ControlGroup", ""))
     if not pids:
         raise Error(
-            f"{unit.name} does not run: ask it for a page first, or name a command that shows what "
-            "it needs: --while 'python manage.py test'"
+            f"{unit.name} is not running: request a page first, or give a command that uses what "
+            "the site needs: --while 'python manage.py test'"
         )
     cwd = properties.get("WorkingDirectory", "").lstrip("!-")
     with Watch(cwd) as watch, _until_signal() as told:
         watch.attach(pids)
-        tell(f"sdactivate doctor: watching {len(pids)} processes for {seconds:g} s; ^C ends it")
+        tell(f"sdactivate doctor: watching {len(pids)} processes for {seconds:g} s; stop with ^C")
         end = time.monotonic() + seconds
         while time.monotonic() < end and watch.is_on and not told:
             time.sleep(0.1)
         if not watch.is_on:
-            why = "strace was killed" if watch.was_killed else f"{unit.name} has ended"
-            tell(f"sdactivate doctor: {why}: what follows is what was seen until then")
+            why = "strace was killed" if watch.was_killed else f"{unit.name} stopped"
+            tell(f"sdactivate doctor: {why}: these are the results until then")
     return watch
 
 
 def _watched_command(
     unit: "Unit", command: Sequence[str], sandbox: "Sandbox"
 ) -> "tuple[Watch, int, str]":
-    """Run `command` in the surroundings of `unit`, as its user, and watch it alone.
+    """Run `command` as the user and in the sandbox of `unit`, and watch only that process.
 
-    Returns its exit code and the name of its own unit, too.
+    Returns the watch, the command's exit code and the name of the unit it ran in.
     """
     from sdactivate.doctor.learn import hook_directory
     from sdactivate.doctor.learn.watch import Watch
@@ -155,11 +155,11 @@ def _watched_command(
             if pid := _waiting(_processes(group)):
                 return watch.attach([pid])
             time.sleep(0.05)
-        raise Error(f"{name}: systemd has not started it within 30 seconds")
+        raise Error(f"{name}: systemd did not start it within 30 seconds")
 
     with (
-        # Around the whole: while the command runs, signals are passed on to it, but not before
-        # and after, and the directory is to go then as well
+        # Around all of this: signals are passed on to the command only while it runs, and the
+        # directory must be removed whenever one arrives
         _until_signal() as told,
         hook_directory.made() as directory,
         Watch(sandbox.value("WorkingDirectory").lstrip("!-")) as watch,
@@ -180,10 +180,10 @@ def _watched_command(
 
 
 def _seen_addresses(sandbox: "Sandbox") -> list[str]:
-    """Return the properties by which an address shows that the command wants to connect to.
+    """Return the unit properties that make the addresses the command connects to visible.
 
-    Its network is one of its own, without a way out: there an internet socket may be made, so that
-    it is connect(2) that fails, and not socket(2), which names no address.
+    The command gets a network of its own without a route out. Internet sockets can be made there,
+    so connect(2) fails, which names the address, and not socket(2), which names none.
     """
     if not sandbox.is_on("PrivateNetwork"):
         return []
@@ -191,7 +191,7 @@ def _seen_addresses(sandbox: "Sandbox") -> list[str]:
 
 
 def _processes(group: str) -> list[int]:
-    """Return the processes of a control group, those in the groups below it included."""
+    """Return the processes of a control group and of the groups below it."""
     from sdactivate.systemd import cgroup
 
     found: list[int] = []
@@ -200,13 +200,13 @@ def _processes(group: str) -> list[int]:
     for directory, _, _ in os.walk(cgroup.root() + group):
         try:
             found += map(int, Path(directory, "cgroup.procs").read_text().split())
-        except OSError:  # it has gone meanwhile
+        except OSError:  # the group has been removed meanwhile
             continue
     return found
 
 
 def _waiting(pids: Sequence[int]) -> int:
-    """Return the one of `pids` that waits until it is traced; 0 for none."""
+    """Return the one of `pids` that waits to be traced; 0 for none."""
     from sdactivate.operate import transient
 
     wanted = "\0".join(transient.UNTIL_TRACED).encode() + b"\0"
@@ -216,15 +216,15 @@ def _waiting(pids: Sequence[int]) -> int:
             if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(wanted):
                 status = Path(f"/proc/{pid}/status").read_text(errors="replace")
                 parents[pid] = int(status.partition("\nPPid:\t")[2].partition("\n")[0])
-        except (OSError, ValueError):  # it has ended meanwhile
+        except (OSError, ValueError):  # the process has exited meanwhile
             continue
-    # What the shell forks to sleep has its command line for a moment
+    # The child that the shell forks for sleep has the shell's command line for a moment
     return next((pid for pid, parent in parents.items() if parent not in parents), 0)
 
 
 @contextmanager
 def _until_signal() -> Iterator[list[int]]:
-    """Give a list that has the number of each signal that would have ended this process."""
+    """Yield a list that collects the signals that would have ended this process."""
     told: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -239,7 +239,7 @@ def _until_signal() -> Iterator[list[int]]:
 
 
 def _logged(unit: str, since: float) -> list[str]:
-    """Return the lines that the service has logged since then, in seconds of the epoch."""
+    """Return the lines that the service has logged since `began`, in seconds since the epoch."""
     from sdactivate.systemd.systemctl import ask
 
     try:
@@ -264,7 +264,7 @@ def _logged(unit: str, since: float) -> list[str]:
 def _apply(
     args: argparse.Namespace, unit: "Unit", found: "Sequence[Lesson]", by_requests: bool
 ) -> None:
-    """Ask what is to be allowed, show the change, ask again, and write it."""
+    """Ask what to allow, show the change, ask again, and write it."""
     from sdactivate.doctor.fix import asker
     from sdactivate.doctor.learn.lessons import reliefs
 
@@ -274,8 +274,8 @@ def _apply(
         return
     if by_requests and args.yes:
         raise Error(
-            "--yes does not allow what requests have provoked: answer at a terminal, or show what "
-            "the site needs by a command of yours (--while)"
+            "--yes does not allow what clients' requests may have triggered: answer at a "
+            "terminal, or watch a command of your own (--while)"
         )
     ask = asker(yes=args.yes)
     chosen = [it for it in asked if ask(f"allow {it}?")]
@@ -300,9 +300,9 @@ def _write(
         try:
             only_root.refuse_unfit(Path(args.sites))
         except Error as error:
-            # Root neither reads nor writes it: what is there may be a link of the site's user
+            # Root neither reads nor writes this file: the site's user may have put a link there
             tell(f"sdactivate doctor: {error}")
-            tell(f"nothing is written. In the table of {name} it would be:")
+            tell(f"nothing was written. Add this to the table of {name}:")
             for line in lines_of(options):
                 tell(f"    {escape(line)}")
             return
@@ -313,27 +313,27 @@ def _write(
                 then = f"systemctl daemon-reload && {restart}"
             else:
                 then = f"sdactivate install {name} --from {path}"
-            tell(f"{path} has changed; it takes effect with: {then}")
+            tell(f"{path} has changed; to apply it, run: {then}")
         return
     words = " ".join(map(str, chosen))
-    tell(f"no file of sites has {name}: a drop-in is written. Give {words} at the next install.")
+    tell(f"no sites file has {name}: wrote a drop-in. Give {words} at the next install.")
     added = [line for it in chosen for line in relief.lines(it, host_version())]
     path, old, new = fix.drop_in(Lines(unit.name, "Service", tuple(added)))
     if ask_to_write(path, old, new, ask):
         fix.run(("systemctl", "daemon-reload"))
-        tell(f"{unit.name} has changed; it takes effect with: {restart}")
+        tell(f"{unit.name} has changed; to apply it, run: {restart}")
 
 
 def ask_to_write(path: Path, old: str, new: str, ask: Callable[[str], bool]) -> bool:
-    """Show the change of a file, and write it where `ask` says yes; return whether it was.
+    """Show the change to a file and write it if `ask` says yes; return whether it was written.
 
-    Raises Error where others than root can change the file or the way to it: see `rewrite`.
+    Raises Error if other users than root can change the file or its path: see `rewrite`.
     """
     from sdactivate.doctor import fix
     from sdactivate.install.rewrite import rewrite
 
     if old == new:
-        tell(f"{path} has it already")
+        tell(f"{path} already allows it")
         return False
     tell(fix.diff(path, old, new))
     if not ask("write it?"):
@@ -344,14 +344,14 @@ def ask_to_write(path: Path, old: str, new: str, ask: Callable[[str], bool]) -> 
 
 
 def _file_of(given: str | None, name: str) -> Path | None:
-    """Return the file that describes the site: that of --from, or one of /etc/sdactivate."""
+    """Return the file that describes the site: the one of --from, or one in /etc/sdactivate."""
     from sdactivate.access.only_root import refuse_unfit
     from sdactivate.generate.sites_toml import Tables
 
     if given:
         path = Path(given)
         if name not in Tables(path).names:
-            raise UsageError(f"--from {given}: it has no site {name}")
+            raise UsageError(f"--from {given}: the file has no site {name}")
         return path
     for path in sorted(_SITES.glob("[!.]*.toml")):
         try:
@@ -364,7 +364,7 @@ def _file_of(given: str | None, name: str) -> Path | None:
 
 
 def _options(chosen: "Sequence[Relax]") -> "dict[str, Value]":
-    """Return the keys of a file of sites that allow what is chosen."""
+    """Return the keys of a sites file that allow what was chosen."""
     from sdactivate.sandbox import OPTIONS
 
     options: dict[str, Value] = {}
@@ -380,9 +380,9 @@ def _options(chosen: "Sequence[Relax]") -> "dict[str, Value]":
 
 
 def _in_file(path: Path, name: str, options: "Mapping[str, Value]") -> tuple[Path, str, str]:
-    """Return the file that `path` leads to, its text, and its text with `options`.
+    """Return the file that `path` resolves to, its text, and its text with `options` added.
 
-    Raises Error where others than root can change it, before it is read.
+    Raises Error, before it is read, if other users than root can change it.
     """
     from sdactivate.access.only_root import refuse_unfit
     from sdactivate.generate.sites_toml_edit import with_options
@@ -390,5 +390,5 @@ def _in_file(path: Path, name: str, options: "Mapping[str, Value]") -> tuple[Pat
     refuse_unfit(path)
     path = path.resolve()
     at = ("tool", "sdactivate", "sites", name) if path.name == "pyproject.toml" else ("sites", name)
-    old = path.read_bytes().decode()  # with the ends of its lines
+    old = path.read_bytes().decode()  # keep its line ends
     return path, old, with_options(old, at, options)

@@ -1,4 +1,4 @@
-"""sdactivate explain: say of each line of a unit why it is there."""
+"""sdactivate explain: explain each line of a unit."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from sdactivate.errors import Error
 if TYPE_CHECKING:
     from sdactivate.systemd.unitfile import Unit
 
-SUMMARY = "each line of a unit: why it is there, what it costs to leave out"
+SUMMARY = "what each line of a unit is for, and what leaving it out costs"
 
 EXAMPLES = """\
 examples:
@@ -25,7 +25,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sdactivate explain`."""
     parser.add_argument(
-        "unit", metavar="UNIT", help="a unit's name, a site's name, or the path of a unit's file"
+        "unit", metavar="UNIT", help="a unit's name, a site's name, or the path of a unit file"
     )
     parser.add_argument("--format", choices=("text", "json"), default="text")
 
@@ -47,9 +47,10 @@ _TYPES = (".service", ".socket", ".timer", ".target", ".path", ".mount", ".slice
 
 
 def _units(asked: str) -> Iterable["Unit"]:
-    """Return what is meant: the unit in a file, a unit that is loaded, or a site's units.
+    """Return the units that `name` stands for: a unit file, a loaded unit, or a site's units.
 
-    Raises Error where there is none of them. A file's name without a slash is a unit's name first.
+    A name without a slash is looked up as a unit's name first. Raises Error if there is no such
+    unit, file or site.
     """
     from sdactivate.doctor import units
     from sdactivate.systemd.loaded import loaded
@@ -73,6 +74,6 @@ def _file(path: Path) -> "Unit":
     unit = read(path.name, [path, *sorted(Path(f"{path}.d").glob("*.conf"))])
     if not unit.entries:
         raise Error(
-            f"{path}: not a unit file: there is no section such as [Service] with a line in it"
+            f"{path}: not a unit file: it has no section such as [Service] with a line in it"
         )
     return unit

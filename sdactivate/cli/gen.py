@@ -1,4 +1,4 @@
-"""sdactivate gen: print or write the text that a site needs."""
+"""sdactivate gen: print or write a site's units and other files."""
 
 import argparse
 import sys
@@ -17,7 +17,7 @@ from sdactivate.terminal import tell
 if TYPE_CHECKING:
     from sdactivate.generate.sites_toml import Tables
 
-SUMMARY = "print the units of a site"
+SUMMARY = "print a site's units, or write them to files"
 
 USAGE = """\
 sdactivate gen NAME [--kind KIND] [options of a site] [--out DIR [--force]]
@@ -29,35 +29,35 @@ examples:
   sdactivate gen mysite --group www-data > mysite.socket
   sdactivate gen mysite --kind all --out units --front nginx --server-name example.org \\
       --app mysite.wsgi:application --chdir /srv/mysite
-  sdactivate gen --kind nginx --help                      what nginx's part reads
+  sdactivate gen --kind nginx --help                      the options for nginx
   sdactivate gen --from sites.toml --out /etc/systemd/system
 """
 
 SITE = {
-    "front": "nginx, apache, lighttpd, caddy or haproxy in front",
+    "front": "the web server: nginx, apache, lighttpd, caddy, haproxy",
     "group": "group that may connect (default: the front's)",
-    "listen": "where the socket is (default /run/NAME.sock)",
+    "listen": "the socket's address (default /run/NAME.sock)",
     "app": "the application: mysite.wsgi:application",
-    "chdir": "directory to run in and import from",
+    "chdir": "working directory, and where the code is imported from",
     "python": "interpreter of the site's virtual environment",
     "env_file": "a file of environment variables",
     "credential": "a secret, as a file in $CREDENTIALS_DIRECTORY",
-    "network": "allow connections to other machines, or to this one",
+    "network": "allow TCP to all machines, or to this host only",
     "writable": "a path that the site may write to",
     "workers": "worker processes (default 1)",
-    "threads": "requests at a time, of one worker (default 8)",
-    "health": "a page that must answer before a release serves: /up",
+    "threads": "concurrent requests of one worker (default 8)",
+    "health": "a page that must answer before new code serves: /up",
     "server_name": "a host name of the site",
     "static": "static files that the front serves itself",
-    "tls": "HTTPS; auto: a certificate by certbot, or by Caddy",
+    "tls": "HTTPS; auto: get a certificate by certbot or Caddy",
     "by_hand": "a command of manage.py to run by hand: migrate",
     "worker": "a background worker: mail='celery -A mysite worker'",
 }
-"""The options that describe most sites, with the line that the short help has for each."""
+"""The options that most sites need, each with its line in the short help."""
 
 BRIEF = {
-    "name": "what the site's units are called",
-    "kind": "socket (default), service, nginx, all; see --help-all",
+    "name": "the site's name, which its units are named after",
+    "kind": "what to write: socket (default), service, nginx, all; see --help-all",
     "sites": "read sites from a TOML file, such as sites.toml",
     "out": "write files into DIR instead of printing them",
     **SITE,
@@ -65,25 +65,27 @@ BRIEF = {
 }
 
 OWN = frozenset({"name", "sites", "out", "force", "systemd", "user_manager", "comments"})
-"""The options of the verb itself, whatever kind it writes."""
+"""The options of the verb itself, which every kind has."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every kind: those of a site, and the kinds' own."""
-    parser.add_argument("name", metavar="NAME", nargs="?", help="what the site's units are called")
+    """Add the options of all kinds: those of a site and those that single kinds have."""
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", help="the site's name, which its units are named after"
+    )
     kinds = "; ".join(f"{kind.name}: {kind.summary}" for kind in KINDS.values())
     parser.add_argument(
         "--kind",
         choices=[*KINDS, ALL],
         metavar="KIND",
-        help="what to write (default socket; with --from what the file says, or all). "
-        f"{kinds}; all: every file that the options call for",
+        help=f"what to write (default socket; with --from: the file's kind, else all). {kinds}; "
+        "all: every file that the options call for",
     )
     parser.add_argument(
         "--from",
         dest="sites",
         metavar="FILE",
-        help="read sites from a file of TOML or JSON, such as sites.toml or pyproject.toml",
+        help="read sites from a TOML or JSON file, such as sites.toml or pyproject.toml",
     )
     parser.add_argument("--out", metavar="DIR", help="write files into DIR")
     parser.add_argument(
@@ -94,19 +96,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what the text is written for."""
+    """Add the options that describe the system the files are for."""
     parser.add_argument(
         "--systemd",
         metavar="VERSION",
-        help=f"the systemd that will read it (default: this host's, else {version.USUAL})",
+        help="the version of systemd that will read the units (default: this host's, else "
+        f"{version.USUAL})",
     )
     parser.add_argument(
         "--user-manager",
         action="store_true",
-        help="for the calling user's own manager (systemctl --user), the socket in %%t",
+        help="write for the calling user's service manager (systemctl --user), with the socket in "
+        "%%t",
     )
     parser.add_argument(
-        "--no-comments", dest="comments", action="store_false", help="leave the comments out"
+        "--no-comments", dest="comments", action="store_false", help="write no comments"
     )
 
 
@@ -132,9 +136,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def values(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what the options on the command line mean, by field: only those that were given.
+    """Return the values of the options that were given on the command line, by field.
 
-    Raises UsageError, which names the option, for a value that means nothing.
+    Raises UsageError, which names the option, for a value that is not valid.
     """
     given: dict[str, Any] = {}
     for field, option in known_options().items():
@@ -154,7 +158,7 @@ def values(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def narrowed(words: Sequence[str]) -> Narrowed | None:
-    """Return what the kind that `words` name reads, None where they name none."""
+    """Return the options of the kind that `words` name with --kind; None if they name none."""
     for at, word in enumerate(words):
         option, _, value = word.partition("=")
         if option == "--kind" and (value := value or "".join(words[at + 1 : at + 2])) in KINDS:
@@ -167,9 +171,9 @@ def narrowed(words: Sequence[str]) -> Narrowed | None:
 
 
 def target(args: argparse.Namespace) -> Target:
-    """Return what the text is written for.
+    """Return the target system of the text.
 
-    Raises UsageError for a version that is none.
+    Raises UsageError for a version that is not valid.
     """
     if not args.systemd:
         return Target(comments=args.comments, own=args.user_manager)
@@ -178,15 +182,15 @@ def target(args: argparse.Namespace) -> Target:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the kind's text, whole or not at all, and its warnings on standard error."""
+    """Write the files of the kind, all or none, and print warnings on standard error."""
     wanted, claims = target(args), Claims()
     outputs = [_made(asked, wanted, claims) for asked in sites(args)]
-    # Several kinds of one site warn of the same things: once is enough.
+    # Several kinds of one site can give the same warning: print it once.
     for warning in dict.fromkeys(warning for output in outputs for warning in output.warnings):
         tell(f"sdactivate gen: warning: {warning}")
     files = [file for output in outputs for file in output.files]
     if not files:
-        tell(f"sdactivate gen: warning: --kind {args.kind}: none is needed")
+        tell(f"sdactivate gen: warning: --kind {args.kind}: this site needs no such file")
     if args.out is None:
         sys.stdout.write(printed(files))
     else:
@@ -200,7 +204,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Asked(NamedTuple):
-    """One site that is asked for."""
+    """One site to write."""
 
     name: str
     kinds: tuple[str, ...]
@@ -210,12 +214,12 @@ class Asked(NamedTuple):
 
 
 def checked_name(text: str) -> str:
-    """Return NAME, as it was typed. Raises UsageError where no site can be called so."""
+    """Return NAME as it was typed. Raises UsageError if it can't name a site."""
     return option_value("NAME", names.unit_name, text)
 
 
 def sites(args: argparse.Namespace) -> Iterator[Asked]:
-    """Yield what is asked for; what is said on the command line outranks the file.
+    """Yield the sites to write. The command line overrides the file.
 
     Raises UsageError for an option that is not valid.
     """
@@ -223,7 +227,7 @@ def sites(args: argparse.Namespace) -> Iterator[Asked]:
     given = values(args)
     if args.sites is None:
         if args.name is None:
-            raise UsageError("NAME is missing: what the site's units are called")
+            raise UsageError("NAME is missing: give the site's name, such as mysite")
         yield Asked(checked_name(args.name), kinds or ("socket",), given)
         return
     from pathlib import Path
@@ -233,10 +237,12 @@ def sites(args: argparse.Namespace) -> Iterator[Asked]:
     tables = Tables(Path(args.sites))
     if not tables.names:
         raise UsageError(
-            f"{tables.path}: there is no site in it, such as [{tables.header('mysite')}]"
+            f"{tables.path}: the file has no site; add a table such as [{tables.header('mysite')}]"
         )
     if args.name is None and args.out is None and len(tables.names) > 1:
-        raise UsageError("--from without NAME: the files of several sites need a directory, --out")
+        raise UsageError(
+            "--from without NAME: several sites need --out DIR; or give the NAME of one"
+        )
     for name in tables.names if args.name is None else [args.name]:
         entry = tables.entry(name)
         merged = {**entry.given, **given}
@@ -255,7 +261,7 @@ def _made(asked: Asked, wanted: Target, claims: Claims) -> Output:
 
 
 def printed(files: list[File]) -> str:
-    """Return the text of one file as it is, of several with their names above them."""
+    """Return the text of one file as it is; of several files, with each name above its text."""
     if len(files) == 1:
         return files[0].text
     return "\n".join(f"# --- {file.name}\n{file.text}" for file in files)

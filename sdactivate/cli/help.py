@@ -1,8 +1,8 @@
-"""The help of a verb with more options than a screen: `--help` shows some, `--help-all` the rest.
+"""Help for verbs with many options: `--help` shows the usual ones, `--help-all` all.
 
-A verb's module says which in BRIEF, a line for each, in that order. Where what is typed narrows
-them down (`gen --kind nginx --help`), `--help` shows all that are left, by topic, as `--help-all`
-does; the module's `narrowed` says which those are.
+BRIEF in the verb's module lists the options that `--help` shows, with a line for each, in that
+order. If the command line narrows the options down (`gen --kind nginx --help`), `--help` shows all
+that remain, by topic, as `--help-all` does; the module's `narrowed` returns them.
 """
 
 import argparse
@@ -14,22 +14,22 @@ ALL = "--help-all"
 
 
 class Narrowed(NamedTuple):
-    """What the words on the command line leave of a verb's options."""
+    """The options of a verb that apply to what is typed on the command line."""
 
     title: str
-    """What they are the options of: "nginx's configuration"."""
+    """What the options are for, such as "nginx's configuration"."""
     names: Collection[str]
     """The options, by the name of their value: "server_name" for --server-name."""
 
 
 def add(parser: argparse.ArgumentParser, module: Any) -> None:
-    """Add -h, --help and --help-all to `parser`, for the verb of `module`, which has BRIEF."""
+    """Add -h, --help and --help-all to `parser`; `module` is the verb's and has BRIEF."""
     parser.add_argument("-h", "--help", action=_Help, module=module, help="show this help")
     parser.add_argument(ALL, action="help", help="show all options, by topic")
 
 
 class _Help(argparse.Action):
-    """Prints the short help, or that of the options which the words leave."""
+    """Prints the short help, or the help of the options that apply to what is typed."""
 
     def __init__(self, module: Any, **settings: Any) -> None:
         super().__init__(nargs=0, **settings)
@@ -45,7 +45,7 @@ class _Help(argparse.Action):
 
 
 def _brief(parser: argparse.ArgumentParser, lines: Mapping[str, str]) -> str:
-    """Return the short help: those options that `lines` has, with its line for each."""
+    """Return the short help: the options in `lines`, each with its line."""
     known = {action.dest: action for action in parser._actions if action.dest in lines}
     for name, line in lines.items():
         known[name].help = line
@@ -60,7 +60,7 @@ def _brief(parser: argparse.ArgumentParser, lines: Mapping[str, str]) -> str:
 
 
 def _narrowed(parser: argparse.ArgumentParser, wanted: Narrowed) -> str:
-    """Return the help of the options that are left, by topic."""
+    """Return the help of the options that apply, by topic."""
     text = _formatter(parser)
     text.add_usage(parser.usage, parser._actions, [])
     text.add_text(wanted.title)

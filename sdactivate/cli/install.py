@@ -1,4 +1,4 @@
-"""sdactivate install: put units in place, start them, and prove who can connect."""
+"""sdactivate install: write a site's units, start them, and test who can connect."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from sdactivate.cli import gen
 from sdactivate.errors import Error, UsageError
 from sdactivate.terminal import show, tell
 
-SUMMARY = "install a site's units, start them, prove who can connect"
+SUMMARY = "install a site's units, start them, test who can connect"
 
 USAGE = """\
 sdactivate install NAME [options of a site] [--from FILE] [--dry-run]
@@ -22,16 +22,16 @@ examples:
   sudo sdactivate install mysite --group www-data --app mysite.wsgi:application \\
       --chdir /srv/mysite
   sudo sdactivate install mysite --front nginx --server-name example.org \\
-      --app mysite.wsgi:application --chdir /srv/mysite         nginx serves it, too
+      --app mysite.wsgi:application --chdir /srv/mysite         behind nginx
   sudo sdactivate install mysite --from sites.toml --dry-run    what would change
   sdactivate install mysite --from sites.toml --root image      into an image
 """
 
 BRIEF = {
-    "name": "what the site's units are called",
+    "name": "the site's name, which its units are named after",
     "sites": "read the site from a TOML file, such as sites.toml",
-    "dry_run": "show what would change as a diff, change nothing",
-    "force": "overwrite files that others have written or changed",
+    "dry_run": "print what would change as a diff; change nothing",
+    "force": "overwrite files changed or not written by sdactivate",
     "units_only": "leave the front's configuration as it is",
     **gen.SITE,
     "help_all": "show all options, by topic",
@@ -40,42 +40,44 @@ BRIEF = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sdactivate install`: its own and those of a site."""
-    parser.add_argument("name", metavar="NAME", help="what the site's units are called")
     parser.add_argument(
-        "--from", dest="sites", metavar="FILE", help="read the site from a file of TOML or JSON"
+        "name", metavar="NAME", help="the site's name, which its units are named after"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="show what would change as a diff, change nothing"
+        "--from", dest="sites", metavar="FILE", help="read the site from a TOML or JSON file"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would change as a diff; change nothing"
     )
     parser.add_argument(
         "--force",
         action="store_true",
-        help="overwrite files that sdactivate did not write or that were changed",
+        help="overwrite files that were changed, or that sdactivate did not write",
     )
     parser.add_argument(
         "--units-only",
         action="store_true",
-        help="with --front: leave the front's configuration as it is; you keep it yourself",
+        help="with --front: leave the front's configuration as it is; you maintain it yourself",
     )
     parser.add_argument(
         "--no-start",
         dest="start",
         action="store_false",
-        help="leave a service that does not run to its first connection: its database, say, is "
-        "migrated before",
+        help="do not start a stopped service: its first connection does, for example after you "
+        "have migrated its database",
     )
-    add_root(parser, "an image's root: write and enable below it, start nothing")
+    add_root(parser, "root directory of an image: write and enable the units in it, start nothing")
     gen.add_target(parser)
     gen.add_options(parser)
 
 
 def add_root(parser: argparse.ArgumentParser, help: str) -> None:
-    """Add the option that says below which root."""
+    """Add --root, the root directory of an image."""
     parser.add_argument("--root", metavar="DIR", type=Path, default=Path("/"), help=help)
 
 
 def say(message: str) -> None:
-    """Tell what is done, on standard error."""
+    """Print what is being done, on standard error."""
     tell(f"sdactivate: {message}")
 
 
@@ -83,9 +85,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def interrupt(number: int, frame: object) -> None:
-    """Raise KeyboardInterrupt: what has been done is undone. A second signal does not stop that.
+    """Raise KeyboardInterrupt, so that the finished steps are undone.
 
-    Nor does it end the commands that undo it: they are started with it ignored.
+    A second signal interrupts neither that nor the commands it runs, which inherit the ignored
+    signal.
     """
     for one in SIGNALS:
         signal.signal(one, signal.SIG_IGN)
@@ -93,7 +96,7 @@ def interrupt(number: int, frame: object) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do it all, or nothing."""
+    """Install the site; if a step fails, undo the steps before it."""
     from sdactivate.generate import options
     from sdactivate.generate.build import ALL, chosen, make
     from sdactivate.install.image import refuse_missing
@@ -104,14 +107,18 @@ def run(args: argparse.Namespace) -> int:
     args.kind = None if args.sites else "all"
     (asked,) = gen.sites(args)
     if "app" not in asked.given:
-        raise UsageError("--app is missing, such as --app mysite.wsgi:application")
+        raise UsageError(
+            "--app is missing: name the application, such as --app mysite.wsgi:application"
+        )
     given: dict[str, Any] = {"python": sys.executable, **asked.given}
     site = options.site(asked.name, given)
     kinds = chosen(asked.kinds or (ALL,), given)
     installed = [row for row in kinds if row.units or (row.folder and not args.user_manager)]
     if not any(row.units for row in installed):
         named = ", ".join(row.name for row in kinds)
-        raise UsageError(f"kind {named}: there is no unit in it to install; gen writes the rest")
+        raise UsageError(
+            f"kind {named}: it has no units to install; `sdactivate gen` writes its files"
+        )
     refuse_missing(args.root)
     manager = Manager(args.root.resolve(), args.user_manager)
     target = gen.target(args)
@@ -146,19 +153,19 @@ def run(args: argparse.Namespace) -> int:
         if manager.runs and not manager.own and started and has_manage(site):
             name = "manage.py check, as the site and in its sandbox"
             steps.append(Step(name, lambda: check(site.name), lambda: None))
-        # To be somebody else takes root; and a template has no socket of its own.
+        # Testing as other users needs root, and a template has no socket of its own.
         made = any(kind.name == "socket" for kind in installed)
         if manager.runs and site.path and not manager.own and made:
-            name = "prove who can connect"
+            name = "test who can connect"
             steps.append(Step(name, lambda: table.append(prove(site)), lambda: None))
-        # The last: what the front is to pass on is answered by now.
+        # The front comes last: by now the site answers what it passes on.
         carry_out([*steps, *installation.front_steps()], say)
     show("".join(table), end="")
     return 0
 
 
 def refuse_missing_accounts(warnings: list[str]) -> None:
-    """Raise Error where `warnings` say that the units can't start for want of a user or group."""
+    """Raise Error if `warnings` name a user or group without which the units can't start."""
     from sdactivate.generate.output import MissingAccount
 
     missing = [warning for warning in warnings if isinstance(warning, MissingAccount)]
@@ -170,15 +177,15 @@ def refuse_missing_accounts(warnings: list[str]) -> None:
 
 
 def front_of(kinds: Any, given: dict[str, Any]) -> Any:
-    """Return the kind that writes the configuration of the front of --front; None without one."""
+    """Return the kind that configures the front of --front; None without that option."""
     named = given["front"].name if "front" in given else ""
     return next((kind for kind in kinds if kind.name == named), None)
 
 
 def place(name: str, given: dict[str, Any]) -> Any:
-    """Return where the file of the site `name` belongs, for the front that is `given`.
+    """Return where the front in `given` reads the file of the site `name`.
 
-    Raises UsageError where no distribution packages it.
+    Raises UsageError if no distribution packages that front.
     """
     from sdactivate import fronts
     from sdactivate.install.front import Place
@@ -186,9 +193,9 @@ def place(name: str, given: dict[str, Any]) -> Any:
     front = given["front"]
     if not front.packaging:
         raise UsageError(
-            f"--front {front.name}: no distribution packages {front.title}, so where its file goes "
-            f"is not known: give --units-only, and use what `sdactivate gen {name} --kind "
-            f"{front.name}` prints"
+            f"--front {front.name}: no distribution packages {front.title}, so the directory for "
+            "its file is unknown: give --units-only, and put the output of `sdactivate gen "
+            f"{name} --kind {front.name}` in place yourself"
         )
     return Place(front, given.get("distribution") or fronts.distribution(), fronts.file_name(name))
 
@@ -199,9 +206,9 @@ def has_manage(site: Any) -> bool:
 
 
 def check(name: str) -> None:
-    """Run `manage.py check` with the user and the sandbox of the site's service.
+    """Run `manage.py check` as the user and in the sandbox of the site's service.
 
-    What it warns of is told. Raises Error where it fails, with its last words.
+    Prints its warnings. Raises Error, with the end of its output, if it fails.
     """
     from sdactivate.operate import step_unit, transient
 
@@ -217,9 +224,9 @@ def check(name: str) -> None:
 
 
 def prove(site: Any) -> str:
-    """Connect as a member of the group and as a stranger; return the table of it.
+    """Connect as a member of the group and as an unrelated user; return the results as a table.
 
-    Raises Error where the member can't, or the stranger can though the mode says no.
+    Raises Error if the member can't connect, or if the other user can although the mode forbids it.
     """
     from sdactivate.access import who, who_report
     from sdactivate.access.accounts import asked

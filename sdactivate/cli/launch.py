@@ -15,8 +15,8 @@ examples:
   sdactivate launch --on-demand --listen /run/mysite.sock --group www-data --run-as mysite \\
       --chdir /srv/mysite -- sdactivate serve --idle-timeout 10min mysite.wsgi:application
 
-  # Any server that understands LISTEN_FDS, on a port of root's:
-  sdactivate launch --listen 127.0.0.1:80 --run-as mysite -- gunicorn mysite.wsgi
+  # Any server that understands LISTEN_FDS, on a port below 1024: sdactivate launch --listen
+  127.0.0.1:80 --run-as mysite -- gunicorn mysite.wsgi
 """
 
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="ADDRESS",
         help="/path, 127.0.0.1:80, [::1]:80, vsock:CID:PORT or @abstract, with NAME= in front if "
-        "the descriptor is to have a name; may be given several times: descriptors 3, 4, …",
+        "the descriptor needs a name; repeat it for descriptors 3, 4, …",
     )
     sockets.add_argument("--user", help="owner of unix sockets (default: root)")
     sockets.add_argument("--group", help="group of unix sockets (default: root's)")
@@ -42,23 +42,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="connections that may wait to be accepted (default: 4096)",
     )
-    process.add_argument("--run-as", metavar="USER[:GROUP]", help="who the command runs as")
-    process.add_argument("--chroot", metavar="DIR", help="its root directory")
-    process.add_argument("--chdir", metavar="DIR", help="its working directory")
-    process.add_argument("--umask", metavar="MODE", help="its umask, octal")
+    process.add_argument("--run-as", metavar="USER[:GROUP]", help="user that the command runs as")
+    process.add_argument("--chroot", metavar="DIR", help="root directory of the command: chroot(2)")
+    process.add_argument("--chdir", metavar="DIR", help="working directory of the command")
+    process.add_argument("--umask", metavar="MODE", help="umask of the command, in octal")
     process.add_argument(
         "--limit",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a resource limit, such as nofile=4096 or nofile=1024:4096",
+        help="a resource limit of the command, such as nofile=4096 or nofile=1024:4096",
     )
     process.add_argument(
         "--env",
         action="append",
         default=[],
         metavar="NAME[=VALUE]",
-        help="a variable for it; NAME alone passes on the launcher's own",
+        help="an environment variable of the command; NAME alone passes on the launcher's value",
     )
     environment = process.add_mutually_exclusive_group()
     environment.add_argument(
@@ -68,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the locale, TZ, TERM, the service manager's variables and SDACTIVATE_*)",
     )
     environment.add_argument(
-        "--clear-env", action="store_true", help="of the environment keep only PATH and LANG"
+        "--clear-env",
+        action="store_true",
+        help="of the launcher's environment, keep only PATH and LANG",
     )
     process.add_argument(
         "--keep-fd",
@@ -76,12 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=int,
         metavar="N",
-        help="a descriptor that stays open, such as s6's notification-fd; all others are closed",
+        help="a file descriptor to keep open, such as s6's notification-fd; all others are closed",
     )
     add(
         "--on-demand",
         action="store_true",
-        help="stay, without root, and start the command at the first connection",
+        help="drop root, wait, and start the command at the first connection",
     )
     add("command", nargs="+", metavar="COMMAND", help="the command to execute, with its arguments")
 
@@ -92,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     from sdactivate.values import parse_listen, parse_mode
 
     for option in ("user", "group", "run_as", "chroot", "chdir"):
-        if getattr(args, option) == "":  # as a script's unset variable makes it
+        if getattr(args, option) == "":  # An unset variable in a script does this
             raise UsageError(f"--{option.replace('_', '-')} has an empty value; leave it out")
     if not 0 < args.backlog < 1 << 31:
         raise UsageError(f"--backlog {args.backlog} is not a whole number of at least 1")

@@ -1,4 +1,4 @@
-"""sdactivate release: build a release, let it prove itself, and switch the site to it."""
+"""sdactivate release: build a release, check that it works, and switch the site to it."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sdactivate.errors import Error, UsageError, option_value
 
-SUMMARY = "build a release of a site, prove that it works, and serve it"
+SUMMARY = "build a release of a site, check that it works, and serve it"
 
 USAGE = """\
 sdactivate release NAME SOURCE [--ref TEXT] [--before COMMAND] [--after COMMAND]
@@ -23,11 +23,11 @@ examples:
   sudo sdactivate release mysite mysite-1.4.tar.gz --find-links /srv/wheels --no-index
   sudo sdactivate release mysite . --before 'npm run build' --network
 
-The release is built in /srv/NAME/releases by a user of its own, and belongs to root then. It is
-imported, checked and migrated in the site's sandbox, before the link /srv/NAME/current and the
-running service are switched to it. If anything fails, the release that was served goes on serving.
+A build user of its own builds the release in /srv/NAME/releases; then root owns it. It is imported,
+checked and migrated in the site's sandbox, before the link /srv/NAME/current and the running
+service are switched to it. If a step fails, the current release goes on serving.
 
-The site's unit runs in that link:
+The site's unit uses that link:
   sudo sdactivate install mysite --group www-data --app mysite.wsgi:application \\
       --chdir /srv/mysite/current --python /srv/mysite/current/.venv/bin/python
 """
@@ -35,29 +35,31 @@ The site's unit runs in that link:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sdactivate release`."""
-    parser.add_argument("name", metavar="NAME", help="what the site's units are called")
     parser.add_argument(
-        "source", metavar="SOURCE", help="a directory, a tar, or - for a tar on standard input"
+        "name", metavar="NAME", help="the site's name, which its units are named after"
+    )
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a directory, a tar file, or - for a tar on standard input"
     )
     parser.add_argument(
         "--ref",
         default="",
         metavar="TEXT",
-        help="what the release was made of (default: the commit that `git archive` has noted)",
+        help="name of the revision, to show (default: the commit that `git archive` recorded)",
     )
     parser.add_argument(
         "--before",
         action="append",
         default=[],
         metavar="COMMAND",
-        help="a line of shell for the build, before static files are collected; repeatable",
+        help="a shell command for the build, before static files are collected; repeatable",
     )
     parser.add_argument(
         "--after",
         action="append",
         default=[],
         metavar="COMMAND",
-        help="a line of shell in the site's sandbox, after the migrations; repeatable",
+        help="a shell command in the site's sandbox, after the migrations; repeatable",
     )
     parser.add_argument(
         "--network",
@@ -69,29 +71,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a variable for the build, besides those of the unit; repeatable",
+        help="an environment variable for the build, in addition to the unit's; repeatable",
     )
     parser.add_argument(
         "--find-links",
         default="",
         metavar="DIR",
-        help="look for packages in DIR, too",
+        help="also look for packages in DIR",
     )
     parser.add_argument(
         "--no-index",
         action="store_true",
-        help="fetch no package: --find-links has them all",
+        help="download no packages: take all from --find-links",
     )
     parser.add_argument(
         "--python",
         default=os.path.realpath(sys.executable),
         metavar="PATH",
-        help="the interpreter for the environments (default: this command's)",
+        help="the interpreter to make the virtual environments with (default: this command's)",
     )
     parser.add_argument(
         "--rebuild",
         action="store_true",
-        help="build the environment even if its requirements have not changed",
+        help="build the virtual environment even if the requirements have not changed",
     )
     parser.add_argument(
         "--no-migrate", dest="migrate", action="store_false", help="run no migrations"
@@ -100,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_keep(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says how many releases are kept."""
+    """Add --keep, the number of releases to keep."""
     parser.add_argument(
         "--keep",
         default="5",
@@ -110,23 +112,23 @@ def add_keep(parser: argparse.ArgumentParser) -> None:
 
 
 def site_name(text: str) -> str:
-    """Return a site's name, as typed. Raises UsageError for what can't be one."""
+    """Return a site's name as typed. Raises UsageError if it can't be one."""
     from sdactivate.systemd.names import unit_name
 
     name = option_value("NAME", unit_name, text)
     if "\\" in name:
-        raise UsageError(f"NAME {name!r}: a site that has releases has no '\\' in its name")
+        raise UsageError(f"NAME {name!r}: a site with releases can't have '\\' in its name")
     return name
 
 
 def require_root(what: str) -> None:
-    """Raise Error for another user: releases are root's."""
+    """Raise Error unless root calls: only root can change releases."""
     if os.geteuid():
-        raise Error(f"{what} takes root, whose the releases are: use sudo")
+        raise Error(f"{what} needs root: use sudo")
 
 
 def alone_with_signals() -> None:
-    """Undo what was done where SIGINT, SIGTERM or SIGHUP comes."""
+    """Undo the work done so far when SIGINT, SIGTERM or SIGHUP arrives."""
     from sdactivate.cli.install import SIGNALS, interrupt
 
     for number in SIGNALS:
@@ -140,7 +142,7 @@ def _path(option: str, text: str) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make a release and switch to it, or leave everything as it was."""
+    """Build a release and switch to it, or leave everything unchanged."""
     from sdactivate.operate.environment import find_uv
     from sdactivate.operate.release import Asked, release
     from sdactivate.values import variable
@@ -158,16 +160,19 @@ def run(args: argparse.Namespace) -> int:
         if not re.fullmatch("[^:\\s\\\\\"']+", wheels):
             raise UsageError(f"--find-links {wheels!r}: remove ':', quotes or spaces from the path")
     elif args.no_index:
-        raise UsageError("--no-index: say by --find-links DIR where the packages are")
+        raise UsageError("--no-index needs --find-links DIR, where the packages are")
     source = None
     if args.source != "-":
         source = Path(os.path.abspath(args.source))
         if not source.exists():
             raise UsageError(
-                f"SOURCE {args.source!r}: not there; a directory, a tar, or - for standard input"
+                f"SOURCE {args.source!r}: no such file or directory; give a directory, a tar "
+                "file, or - for standard input"
             )
     elif sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("SOURCE -: standard input is a terminal; pipe a tar: git archive HEAD |")
+        raise UsageError(
+            "SOURCE -: standard input is a terminal; pipe a tar into it: git archive HEAD |"
+        )
     if len(args.ref) > 200 or not args.ref.isprintable():
         raise UsageError(f"--ref {args.ref[:80]!r} is not at most 200 printable characters")
     require_root("a release")

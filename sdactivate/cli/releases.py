@@ -5,7 +5,7 @@ import json
 
 from sdactivate.cli.release import site_name
 
-SUMMARY = "list a site's releases: when, by whom, of what, which one serves"
+SUMMARY = "list a site's releases: date, author, revision, which one serves"
 
 EXAMPLES = """\
 examples:
@@ -16,9 +16,11 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sdactivate releases`."""
-    parser.add_argument("name", metavar="NAME", help="what the site's units are called")
     parser.add_argument(
-        "--format", choices=("text", "json"), default="text", help="how to print (default: text)"
+        "name", metavar="NAME", help="the site's name, which its units are named after"
+    )
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="output format (default: text)"
     )
 
 

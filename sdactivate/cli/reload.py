@@ -1,11 +1,11 @@
-"""sdactivate reload: bring new code into a site, and say whether it serves."""
+"""sdactivate reload: load new code into a site, and say whether it serves."""
 
 import argparse
 import re
 
 from sdactivate.errors import Error, UsageError, option_value
 
-SUMMARY = "bring new code into a site that serves, and say whether it works"
+SUMMARY = "load new code into a running site, and say whether it works"
 
 EXAMPLES = """\
 examples:
@@ -16,9 +16,9 @@ examples:
   writes, and the run scripts of other supervisors, give the PID of the main process instead:
     sdactivate reload 4711          ($MAINPID)
 
-A successor of the serving process imports the application. When it serves, the old process
-finishes the requests that it has accepted and exits. If the application can't be imported, the old
-code serves on and the reload fails, with the reason.
+A new process imports the application. When it is ready and serves, the old process finishes the
+requests that it has accepted and exits. If the application can't be imported, the old code goes on
+serving, and the reload fails and prints the reason.
 """
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        help="with a PID: stop waiting after this long (default: 80); the reload itself goes on",
+        help="with a PID: stop waiting after this long (default: 80 s); the reload itself goes on",
     )
 
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if re.fullmatch("-?[0-9]+", args.site, re.ASCII):
         _process(args.site, args.timeout or "80")
     elif args.timeout is not None:
-        raise UsageError("--timeout: only with a PID; a unit's own is TimeoutStartSec=")
+        raise UsageError("--timeout is only for a PID; for a site set TimeoutStartSec= in its unit")
     else:
         _site(args.site)
     return 0
@@ -55,9 +55,9 @@ def _process(number: str, timeout: str) -> None:
     from sdactivate.runtime.reload_result import ask
     from sdactivate.settings import seconds
 
-    # kill(2) takes 0 and negative numbers for groups of processes, or for all
+    # To kill(2), 0 and negative numbers mean process groups or all processes
     if not re.fullmatch("0*[1-9][0-9]{0,8}", number):
-        raise UsageError(f"{number}: not the PID of a process, nor the name of a site")
+        raise UsageError(f"{number}: not a process's PID or a site's name")
     pid = int(number)
     try:
         patience = seconds(timeout)
@@ -66,16 +66,19 @@ def _process(number: str, timeout: str) -> None:
     try:
         succeeded = ask(pid, patience)
     except ProcessLookupError:
-        raise Error(f"there is no process {pid} (any more)") from None
+        raise Error(f"there is no process {pid}, or it has exited") from None
     except PermissionError:
         raise Error(
-            f"process {pid} belongs to another user: use `sdactivate reload NAME` as root. Without "
-            f"systemd, `kill -HUP {pid}` reloads it, and its log says how that went"
+            f"process {pid} belongs to another user: use `sdactivate reload NAME` as root. "
+            f"Without systemd, reload it by `kill -HUP {pid}` and read the result in its log"
         ) from None
     if succeeded is None:
         raise Error(
-            f"process {pid} has not answered within {patience:g} s; the reload may still "
-            "succeed: see `systemctl status`"
+            f"process {pid} did not answer within {patience:g} s; the reload may still succeed: "
+            "see `systemctl status`"
         )
     if not succeeded:
-        raise Error("the new code does not serve, the old code does; systemctl status tells why")
+        raise Error(
+            "the new code failed, and the old code still serves; see `systemctl status` for the "
+            "reason"
+        )

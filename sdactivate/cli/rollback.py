@@ -8,24 +8,26 @@ SUMMARY = "serve an earlier release of a site again"
 
 EXAMPLES = """\
 examples:
-  sudo sdactivate rollback mysite                     to the release before
-  sudo sdactivate rollback mysite 20261128-101530     to another, of `sdactivate releases mysite`
+  sudo sdactivate rollback mysite                     to the previous release
+  sudo sdactivate rollback mysite 20261128-101530     to one that `sdactivate releases mysite` lists
 
-The service has to answer with it, as with a new release; if it can't, nothing changes. The database
-keeps the migrations of later releases.
+As with a new release, the service must answer with it; otherwise nothing changes. Migrations of
+later releases stay in the database.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sdactivate rollback`."""
-    parser.add_argument("name", metavar="NAME", help="what the site's units are called")
     parser.add_argument(
-        "id", metavar="ID", nargs="?", default="", help="a release (default: the one before)"
+        "name", metavar="NAME", help="the site's name, which its units are named after"
+    )
+    parser.add_argument(
+        "id", metavar="ID", nargs="?", default="", help="a release (default: the previous one)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Switch to an earlier release, or leave everything as it was."""
+    """Switch to an earlier release, or leave everything unchanged."""
     from sdactivate.operate.progress import note
     from sdactivate.operate.rollback import rollback
 

@@ -1,4 +1,4 @@
-"""sdactivate run: a command with a site's user, sandbox, environment and working directory."""
+"""sdactivate run: run a command with a site's user, sandbox, environment and working directory."""
 
 import argparse
 
@@ -18,9 +18,9 @@ examples:
   sudo sdactivate run mysite --network -- python manage.py fetch_rates
   sudo sdactivate run mysite --writable /srv/export -- python manage.py export
 
-`python` is the interpreter that the service runs with, and a program that is installed beside it
-(django-admin, celery) is found by its name. For pipes and variables inside COMMAND run
-`sh -c '...'`. The exit code is the command's; 128 + N where signal N ended it.
+`python` is the interpreter that the service runs with. A program that is installed beside it
+(django-admin, celery) is found by its name. For pipes and variables inside COMMAND, use `sh -c
+'...'`. The exit code is the command's, or 128 + N if signal N ended it.
 """
 
 
@@ -32,14 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network",
         action="store_true",
-        help="allow connections to other machines, which the site may not make",
+        help="allow connections to other machines, even if the site's sandbox does not",
     )
     parser.add_argument(
         "--writable",
         metavar="PATH",
         action="append",
         default=[],
-        help="a path it may write to besides the site's own (repeat for several)",
+        help="a path that the command may write to, in addition to the site's own (repeat for "
+        "several)",
     )
     parser.add_argument(
         "command", nargs="+", metavar="COMMAND", help="the command to run, with its arguments"
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     writable = [option_value("--writable", absolute_path, path) for path in args.writable]
     if not args.command[0]:
-        raise UsageError("COMMAND '': name a program, such as `python`")
+        raise UsageError("COMMAND '' is empty: name a program, such as `python`")
     run.require_systemd()
     return run.run(
         transient.service_of(args.name),

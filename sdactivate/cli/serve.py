@@ -4,7 +4,7 @@ import argparse
 
 from sdactivate.settings import TABLE
 
-SUMMARY = "serve a WSGI application on the inherited sockets"
+SUMMARY = "serve an application on the inherited sockets"
 
 USAGE = "sdactivate serve [--SETTING VALUE]... application"
 
@@ -18,22 +18,22 @@ examples:
         sdactivate serve mysite.wsgi:application --threads 4
     curl --unix-socket /tmp/mysite.sock http://localhost/
 
-Every option can be given in the environment as well, and there it outranks the command
-line: SDACTIVATE_THREADS=4.
+Every option can also be given as an environment variable, which overrides the command line:
+SDACTIVATE_THREADS=4.
 """
 
 BRIEF = {
     "application": "mysite.wsgi:application, or a file",
     "server": "native (default), waitress, gunicorn, uwsgi, ...",
-    "protocol": "what the front speaks (default: auto)",
+    "protocol": "protocol that the front speaks (default: auto)",
     "workers": "processes that share the socket (default: 1)",
-    "threads": "requests at a time, of one worker (default: 8)",
+    "threads": "concurrent requests of one worker (default: 8)",
     "preload": "import before the workers fork: yes, no",
     "health": "a page that must answer before it serves: /up",
-    "graceful_timeout": "how long accepted requests may take at a stop",
+    "graceful_timeout": "how long accepted requests may take during a stop",
     "idle_timeout": "exit after this long without a request; 0: never",
     "body_bytes": "the largest request body (default: 100 MiB)",
-    "trust": "TCP peers that may speak for their clients",
+    "trust": "TCP peers whose X-Forwarded-* headers are trusted",
     "allow_peer": "the only peers to serve: unit:nginx.service",
     "access_log": "log every request",
     "help_all": "show all options, by topic",
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             setting.option,
             metavar=setting.unit.upper() or "VALUE",
-            # Values that are lists add up, as in `gen`
+            # Repeated list options are joined, as in `gen`
             action="append" if isinstance(value, tuple) else "store",
             help=f"{setting.help} (default: {shown if shown != '' else 'none'})",
         )

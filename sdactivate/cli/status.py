@@ -1,33 +1,37 @@
-"""sdactivate status: say how a site is doing, or all sites in a line each."""
+"""sdactivate status: print the state of a site, or of all sites, a line each."""
 
 import argparse
 import json
 
-SUMMARY = "how a site is doing: release, requests, 5xx, durations, memory"
+SUMMARY = "the state of a site: release, requests, 5xx, durations, memory"
 
 EXAMPLES = """\
 examples:
   sudo sdactivate status                          a line for each site
-  sudo sdactivate status mysite                   all that is known of one
+  sudo sdactivate status mysite                   all details of one site
   sudo sdactivate status mysite --format json     for programs
 
-Without root only what systemd tells anyone is shown. The site's processes are not asked: they
-publish the figures about once a second while they have work to do.
+Without root, it shows only what systemd tells every user. It does not query the site's processes:
+they publish the figures about once a second while they handle requests.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sdactivate status`."""
     parser.add_argument(
-        "name", metavar="NAME", nargs="?", default="", help="what the site's units are called"
+        "name",
+        metavar="NAME",
+        nargs="?",
+        default="",
+        help="the site's name, which its units are named after",
     )
     parser.add_argument(
-        "--format", choices=("text", "json"), default="text", help="how to print (default: text)"
+        "--format", choices=("text", "json"), default="text", help="output format (default: text)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it. Raises Error for a site that systemd does not know."""
+    """Print the state. Raises Error for a site that systemd does not know."""
     from sdactivate.operate import status
     from sdactivate.terminal import escape, show
 
@@ -45,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     table = list(status.rows(sites))
     if not table:
-        show("no site is loaded; `sdactivate install` makes one")
+        show("no site is loaded; install one with `sdactivate install`")
         return 0
     lines = [[name.upper() for name in table[0]]]
     lines += [[escape(cell) or "-" for cell in row.values()] for row in table]

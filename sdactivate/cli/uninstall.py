@@ -5,7 +5,7 @@ import argparse
 from sdactivate.cli.gen import checked_name
 from sdactivate.cli.install import add_root
 
-SUMMARY = "remove what install wrote, and nothing else"
+SUMMARY = "remove the files that install wrote, and nothing else"
 
 EXAMPLES = """\
 examples:
@@ -16,16 +16,20 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sdactivate uninstall`."""
-    parser.add_argument("name", metavar="NAME", help="what the site's units are called")
-    parser.add_argument("--force", action="store_true", help="remove changed files, too")
     parser.add_argument(
-        "--user-manager", action="store_true", help="from the calling user's own manager"
+        "name", metavar="NAME", help="the site's name, which its units are named after"
     )
-    add_root(parser, "an image's root, as it was given to install")
+    parser.add_argument("--force", action="store_true", help="also remove files that were changed")
+    parser.add_argument(
+        "--user-manager",
+        action="store_true",
+        help="uninstall from the calling user's service manager",
+    )
+    add_root(parser, "the root directory of the image that was given to install")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Stop, disable, remove; print what was removed."""
+    """Stop and disable the units, remove the files, and print what was removed."""
     from sdactivate.cli.install import say
     from sdactivate.install.image import refuse_missing
     from sdactivate.install.install import uninstall

@@ -1,17 +1,17 @@
-"""sdactivate who: say who can connect to a socket, and what decides."""
+"""sdactivate who: say who can connect to a socket, and why."""
 
 import argparse
 import json
 from os.path import abspath
 
-SUMMARY = "who can connect to a socket, or read a file, and why not"
+SUMMARY = "who can connect to a socket or read a file, and who can't"
 EXAMPLES = """\
 examples:
-  sdactivate who /run/mysite.sock                      everyone of interest on this host
+  sdactivate who /run/mysite.sock                      the accounts that matter on this host
   sdactivate who mysite                                the sockets of mysite.socket
-  sdactivate who /run/mysite.sock --as www-data        one account; exit 1 if it can't
-  sdactivate who /run/mysite.sock --as :web            anyone who is only in group web
-  sudo sdactivate who /run/mysite.sock --prove         really connect as each of them
+  sdactivate who /run/mysite.sock --as www-data        one account; exit code 1 if it can't
+  sdactivate who /run/mysite.sock --as :web            a user whose only group is web
+  sudo sdactivate who /run/mysite.sock --prove         test by connecting as each of them
   sdactivate who /srv/mysite/static/a.css              who can read a file that a front serves
 """
 
@@ -28,13 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ask about this account only: USER, USER:GROUP,… or :GROUP (repeat for several)",
     )
     parser.add_argument(
-        "--prove", action="store_true", help="really connect as each of them, in a child process"
+        "--prove",
+        action="store_true",
+        help="test by connecting as each of them, in a child process",
     )
     parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print who can connect. 1: one of --as can't, or a proof contradicts its verdict."""
+    """Print who can connect. Return 1 if one of --as can't, or a test contradicts a verdict."""
     from sdactivate.access import who, who_report
     from sdactivate.access.accounts import asked, of_interest
     from sdactivate.access.processes import running
@@ -57,19 +59,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _addresses(target: str) -> tuple[list[str], str, str]:
-    """The addresses that are meant, and the service behind them and its user, where known."""
+    """The addresses that the target names, and the service behind them and its user, if known."""
     from sdactivate.errors import Error, UsageError
     from sdactivate.systemd.systemctl import listed, listening, one, show
 
     if target[:1] in ("/", "@"):
         return [target], "", ""
     if "/" in target:
-        raise UsageError(f"{target}: a socket is named by its absolute path: {abspath(target)}")
+        raise UsageError(f"{target}: give the socket's absolute path: {abspath(target)}")
     if target.endswith(".service"):
-        raise UsageError(f"{target}: name a socket unit: a service may have several")
+        raise UsageError(
+            f"{target}: give the name of a socket unit, since a service may have several"
+        )
     unit = target if target.endswith(".socket") else f"{target}.socket"
     if not (addresses := list(listening(unit))):
-        raise Error(f"{unit}: it takes no connections: datagrams, FIFOs or special files only")
+        raise Error(f"{unit}: it accepts no connections, only datagrams, FIFOs or special files")
     triggers = listed(one(show(unit, "Triggers"), "Triggers"))
     service = triggers[0] if triggers else ""
     return addresses, service, one(show(service, "User"), "User") if service else ""

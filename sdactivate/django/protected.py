@@ -1,12 +1,4 @@
-"""protected_file(): answer with a file that only the application lets out (--protected).
-
-    def invoice(request, number):
-        invoice = get_object_or_404(Invoice, number=number, owner=request.user)
-        return protected_file(request, invoice.file.path, as_attachment=True)
-
-The front sends the file, with ETag, Last-Modified and ranges: the application only says which.
-Where no front was named to the service, as with `manage.py runserver`, Django sends it itself.
-"""
+"""protected_file(): answer with a file that only the application lets out (--protected)."""
 
 import io
 import os
@@ -26,14 +18,28 @@ def protected_file(
     filename: str = "",
     content_type: str | None = None,
 ) -> HttpResponseBase:
-    """Return the response that lets the client of `request` have the file at `path`.
+    """Return the response that sends the file at `path` to the client of `request`.
 
+    The view decides who gets it; the front sends it, with ETag, Last-Modified and ranges:
+
+        from django.contrib.auth.decorators import login_required
+        from sdactivate.django.protected import protected_file
+
+        @login_required
+        def invoice(request, number):
+            path = f"/srv/mysite-protected/{request.user.pk}/{number:d}.pdf"
+            return protected_file(request, path, as_attachment=True)
+
+    request: the request that the view was called with.
     path: an absolute path, such as that of a FieldFile, in a directory of --protected.
-    as_attachment, filename, content_type: as Django's FileResponse has them. Unless the view says
-    otherwise, no shared cache keeps the file, and a browser asks again each time.
+    as_attachment, filename, content_type: as those of Django's FileResponse.
 
-    Raises Http404 where there is no such file, SuspiciousFileOperation (a 400) for one that is in
-    no protected directory, and ValueError for a path that is not absolute.
+    Where no front was named to the service, as with `manage.py runserver`, Django sends the file
+    itself. The response says that no shared cache keeps the file, and that a browser asks again
+    each time; the view may change these header fields.
+
+    Raises Http404 where there is no such file, SuspiciousFileOperation (a 400) for a file that is
+    in no protected directory, and ValueError for a path that is not absolute.
     """
     file = Path(path)
     if not file.is_absolute():

@@ -114,7 +114,7 @@ BASE_IMAGE = Option(
 REPLICAS = Option(
     "replicas",
     _replicas,
-    "how many containers serve the site (default 2)",
+    f"how many containers serve the site, 1 to {MOST_REPLICAS} (default 2)",
     "NUMBER",
     "containers",
     types=(str, int),

@@ -297,12 +297,24 @@ WORKER = Option(
     "timer",
     many=True,
     rows=(
-        Option("command", background.command, "what it runs"),
-        Option("count", _number, "how many of it run", types=(str, int)),
+        Option("command", background.command, "what it runs", "COMMAND"),
+        Option(
+            "count",
+            _number,
+            f"how many of it run, 1 to {background.MOST} (default 1)",
+            "NUMBER",
+            types=(str, int),
+        ),
         _NETWORK,
-        _field("memory-max", "memory at most", "BYTES"),
+        _field("memory-max", "the most memory of each: 512M, 2G (default: the site's)", "BYTES"),
         _field("env", "a variable of its environment", "NAME=VALUE", many=True),
-        Option("stop-timeout", _span, "how long a task may take to finish", types=(str, int)),
+        Option(
+            "stop-timeout",
+            _span,
+            f"how long a task may take to finish at a stop (default {background.STOP_TIMEOUT})",
+            "SECONDS",
+            types=(str, int),
+        ),
     ),
     make=background.from_table,
 )

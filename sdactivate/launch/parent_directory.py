@@ -25,7 +25,7 @@ _LINKS = 40  # as many as the kernel follows: path_resolution(7)
 
 
 class UnsafeDirectory(Error):
-    """A directory on the way to a socket is in the hands of others."""
+    """`sdactivate launch`: another user could replace a directory on the way to the socket."""
 
 
 @contextmanager

@@ -28,7 +28,7 @@ _NONE = 0xFFFFFFFF  # (uid_t)-1: setresuid(2), chown(2) leave what is
 
 
 class PrivilegesRemain(Error):
-    """Privileges could not be dropped, or were found after they should have gone."""
+    """`sdactivate launch`: root's privileges could not be dropped, or some were left afterwards."""
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,11 @@ _TURN = 5.0  # seconds to wait for another launcher at the same path
 
 
 class SocketInUse(Error):
-    """Somebody listens at the address already."""
+    """`sdactivate launch`: another process listens at the address already."""
 
 
 class PathTaken(Error):
-    """Something that is not a dead socket is at the path."""
+    """`sdactivate launch`: the path has a file that is not a socket left behind."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ LINES = 25
 
 
 class StepFailed(Error):
-    """A step's command failed. The message has its last words, and how to run it again."""
+    """`sdactivate release`: a step's command failed.
+
+    The message has the end of its output, and how to run it again.
+    """
 
     def __init__(self, message: str, output: str) -> None:
         super().__init__(message)

@@ -31,7 +31,7 @@ _FAMILIES = {
 
 
 class NotInstalled(Error):
-    """The server is not installed for this interpreter."""
+    """`serve`: the server of the setting `server` is not installed for this interpreter."""
 
 
 def become(server: ExternalServer, application: Any, settings: Settings) -> NoReturn:

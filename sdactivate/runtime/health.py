@@ -37,7 +37,10 @@ _TO_TELL = 0.1
 
 
 class Unhealthy(Error):
-    """The application does not answer as it must before it serves."""
+    """`serve`: before it serves, the application failed its check.
+
+    Django's URLconf can't be loaded, or the page of the setting `health` did not answer 2xx or 3xx.
+    """
 
 
 def check(server: Server, settings: Settings, began: float, is_stopped: Callable[[], bool]) -> None:

@@ -26,7 +26,7 @@ _ORIGINALS: dict[ModuleType, dict[str, Any]] = {module: dict(vars(module)) for m
 
 
 class Patched(Error):
-    """The application has replaced the standard library's threads."""
+    """`serve`: the application has replaced the standard library's threads: gevent, eventlet."""
 
 
 def check(name: str) -> None:

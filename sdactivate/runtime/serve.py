@@ -54,19 +54,34 @@ _ANOTHER_PYTHON = (
 
 
 class ImportFailed(Error):
-    """The application could not be imported."""
+    """`serve`: the application could not be imported, or its factory failed.
+
+    The message ends with the traceback; `__cause__` is what was raised.
+    """
 
 
 def serve(application: Application | str, **settings: Any) -> None:
-    """Serve `application` until the supervisor says stop; then leave the process.
+    """Serve `application` on the inherited sockets until the supervisor says stop, then exit.
 
-    application: a WSGI callable, or where it is found: "mysite.wsgi:application".
-    settings: those of `sdactivate.settings.TABLE`, as the application's own defaults. The
-        environment overrides them: SDACTIVATE_THREADS=4.
+    The end of a module that a service starts as `python -m MODULE`:
 
-    Ends with SystemExit: 0 after an orderly stop, 1 where the application or its sockets are
-    not to be had, 2 for settings that are not valid; the reason goes to standard error. It
-    never returns, so that nothing of an entry point runs behind a server that has stopped.
+        import sdactivate
+
+        def application(environ, start_response):
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"hello\\n"]
+
+        if __name__ == "__main__":
+            sdactivate.serve(application, threads=4, header_timeout="10s")
+
+    application: a WSGI callable (PEP 3333), or where it is found: "mysite.wsgi:application".
+    settings: defaults of the application's own, by the names in docs/settings.md. A value is a
+        number, a string as on the command line, a bool, or a list. The environment overrides
+        it: SDACTIVATE_THREADS=4.
+
+    Raises SystemExit, always: it never returns. The code is 0 after an orderly stop, 1 where the
+    application can't be imported or its sockets can't be served, and 2 for a setting that is not
+    valid. The reason is written to standard error.
     """
     try:
         code = run(application, settings, {})

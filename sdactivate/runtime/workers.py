@@ -40,7 +40,7 @@ _SILENT = 2.0
 
 
 class WorkersFailed(Error):
-    """The workers could not be started, or do not stay alive."""
+    """`serve`: the worker processes could not be started, or exit as soon as they are."""
 
 
 class Worker:

@@ -21,7 +21,17 @@ FAMILIES = {
 
 
 class ActivationError(Error):
-    """The supervisor passed no socket that can be served."""
+    """No socket was passed that can be served: the base of the errors of `inherited_sockets`.
+
+    A program of your own, which can't go on without its sockets:
+
+        import sdactivate
+
+        try:
+            sockets = sdactivate.inherited_sockets()
+        except sdactivate.ActivationError as error:
+            raise SystemExit(f"mysite: {error}") from None
+    """
 
 
 class BadDescriptor(ActivationError):
@@ -29,7 +39,7 @@ class BadDescriptor(ActivationError):
 
 
 class NotASocket(ActivationError):
-    """A descriptor is a file, a pipe, a terminal."""
+    """A descriptor is not a socket, but a file, a pipe or a terminal."""
 
 
 class NotAStream(ActivationError):
@@ -45,7 +55,7 @@ class ShutDown(ActivationError):
 
 
 class WrongFamily(ActivationError):
-    """A socket of an address family that can't carry web requests."""
+    """A socket is of another family than AF_UNIX, AF_INET, AF_INET6 and AF_VSOCK."""
 
 
 def listening_socket(fd: int, name: str) -> socket.socket:

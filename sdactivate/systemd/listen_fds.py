@@ -21,15 +21,14 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from systemd import daemon
-
 from sdactivate.systemd.descriptors import ActivationError, listening_socket
+from sdactivate.systemd.sd_daemon import daemon
 
 VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
 
 class NoSockets(ActivationError):
-    """No socket was passed at all."""
+    """No socket was passed, or they were taken already."""
 
 
 class WrongProcess(ActivationError):
@@ -37,22 +36,21 @@ class WrongProcess(ActivationError):
 
 
 class MalformedEnvironment(ActivationError):
-    """A LISTEN_ variable is not what sd_listen_fds(3) says."""
+    """A variable that announces sockets can't be read, such as LISTEN_FDS=x."""
 
 
 class InheritedSocket(NamedTuple):
-    """A listening stream socket and the name the supervisor gave it.
-
-    `name` is the FileDescriptorName= of the socket unit (systemd.socket(5)); by default the
-    unit's own name, `mysite.socket`, and "unknown" where the supervisor gives none.
-    """
+    """A listening stream socket, and the name that the supervisor gave it."""
 
     name: str
+    """FileDescriptorName= of the socket unit (systemd.socket(5)); by default the unit's own name,
+    mysite.socket. "unknown" where the supervisor gives none."""
     sock: socket.socket
+    """The socket. Nothing about it was changed but that children do not inherit it."""
 
 
 class Ambiguous(ActivationError):
-    """Two supervisors at once seem to have passed sockets."""
+    """Sockets were passed in more than one way: two supervisors, or one's leftover variables."""
 
 
 class Source(NamedTuple):
@@ -66,21 +64,28 @@ class Source(NamedTuple):
 
 
 def inherited_sockets(fd: Sequence[int] = ()) -> list[InheritedSocket]:
-    """Take the sockets that were passed to this process, in the order of their descriptors.
+    """Return the listening sockets that were passed to this process, in the order of descriptors.
 
-    The order is undefined where several socket units feed one service: use the names. Call
-    it once, early, before threads or children are started: it removes the variables of
-    `SOURCES`, and puts /dev/null in the place of a socket that came as standard input.
+    `serve` calls it; a server of your own calls it once, before it starts threads or children:
 
-    fd: descriptors that were passed without an announcement (the setting `fd`).
+        import sdactivate
+
+        for name, sock in sdactivate.inherited_sockets():
+            print(name, sock.getsockname())
+
+    It removes the variables that announce sockets (LISTEN_FDS and the like), and puts /dev/null in
+    the place of a socket that came as standard input. Where several socket units feed one service,
+    the order is undefined: use the names.
+
+    fd: numbers of descriptors that were passed without an announcement (the setting `fd`).
 
     Raises (all are ActivationError, and say what to change):
         NoSockets: nothing was passed, or it was taken already.
         WrongProcess: the sockets were announced to another process.
         MalformedEnvironment: a variable can't be read.
-        Ambiguous: more than one of `SOURCES` has something.
-        BadDescriptor, NotASocket, NotAStream, NotListening, WrongFamily: a descriptor can't
-            be served; every descriptor that was passed is left as it is.
+        Ambiguous: sockets were passed in more than one way.
+        BadDescriptor, NotASocket, NotAStream, NotListening, ShutDown, WrongFamily: a descriptor
+            can't be served; every descriptor that was passed is left as it is.
 
     Follows sd_listen_fds(3).
     """

@@ -9,9 +9,8 @@ import socket
 import time
 from collections.abc import Mapping
 
-from systemd import daemon
-
 from sdactivate.errors import UsageError
+from sdactivate.systemd.sd_daemon import daemon
 from sdactivate.terminal import escape
 
 # What changes how the supervisor sees the service is worth waiting for, so many seconds at most;
@@ -93,11 +92,23 @@ def _say_ready() -> None:
 
 
 def notify(**fields: object) -> bool:
-    """Send one message to the supervisor, for example `notify(READY=1, STATUS="serving")`.
+    """Send one message to the supervisor; return whether there is one (NOTIFY_SOCKET is set).
 
-    Each field is one assignment of sd_notify(3); a line break in a value would begin another
-    assignment and is sent as a space, other control characters as escapes. Returns whether there
-    is a supervisor that listens (NOTIFY_SOCKET is set); raises OSError where it is set and can't
-    be reached.
+    `serve` sends READY=1 and the rest itself. A program of your own, under Type=notify:
+
+        import sdactivate
+
+        if not sdactivate.notify(READY=1, STATUS="3 jobs are waiting"):
+            print("started by hand: no supervisor listens")
+
+    fields: the assignments of sd_notify(3), such as READY=1, STATUS="...", WATCHDOG=1. A line break
+    in a value would begin another assignment: it is sent as a space, other control characters are
+    sent as escapes.
+
+    READY, RELOADING, STOPPING and MAINPID wait up to 5 seconds for a supervisor that does not read;
+    other fields do not wait.
+
+    Raises OSError where NOTIFY_SOCKET is set and can't be reached, or is not read (TimeoutError
+    after the 5 seconds, BlockingIOError for what does not wait).
     """
     return Supervisor(os.environ).tell(**fields)

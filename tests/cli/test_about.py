@@ -47,6 +47,6 @@ def test_what_is_not_there_is_none(tmp_path: Path) -> None:
 
 def test_verbose_belongs_to_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--verbose", "gen", "mysite"]) == 2
-    assert "--verbose: only with --version" in capsys.readouterr().err
+    assert "--verbose goes with --version only" in capsys.readouterr().err
     assert main(["--verbose", "--version"]) == 0
     assert "\nPython: " in capsys.readouterr().out

@@ -142,7 +142,7 @@ def test_what_has_no_unit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     (tmp_path / "sites.toml").write_text('[sites.mysite]\nkind = "nginx"\napp = "a:b"\n')
     argv = ["install", "mysite", "--from", f"{tmp_path}/sites.toml", f"--root={tmp_path}/root"]
     assert main(argv) == 2
-    assert "kind nginx: there is no unit in it to install" in capsys.readouterr().err
+    assert "kind nginx: it has no units to install" in capsys.readouterr().err
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:

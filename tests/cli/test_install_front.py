@@ -118,7 +118,7 @@ def test_the_default_server_of_the_image_is_told_of(
     debian: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert install(debian, "nginx", "debian") == 0
-    assert "sites-enabled/default, line 2, answers hosts" in capsys.readouterr().err
+    assert "sites-enabled/default, line 2, answers all hosts" in capsys.readouterr().err
     assert install(debian, "nginx", "debian", *NAMED) == 0
     assert "answers" not in capsys.readouterr().err
 

@@ -34,7 +34,7 @@ def test_an_option_after_the_command_needs_two_dashes(capsys: pytest.CaptureFixt
     ("words", "said"),
     [
         (["x", "--writable", "a", "--", "true"], "--writable 'a' is not an absolute path"),
-        (["x", "--", ""], "COMMAND '': name a program"),
+        (["x", "--", ""], "COMMAND '' is empty: name a program"),
     ],
 )
 def test_what_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,6 @@ def test_a_name_that_is_none_is_misuse_with_what_is_meant(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["who", "./s"]) == 2
-    assert f"by its absolute path: {tmp_path}/s" in capsys.readouterr().err
+    assert f"the socket's absolute path: {tmp_path}/s" in capsys.readouterr().err
     assert main(["who", "mysite.service"]) == 2
-    assert "name a socket unit" in capsys.readouterr().err
+    assert "give the name of a socket unit" in capsys.readouterr().err

@@ -240,6 +240,18 @@ def measure(page: Path, profile: str, width: int) -> dict[str, str]:
     return {key: str(value) for key, value in json.loads(html.unescape(found[1])).items()}
 
 
+@needs_chromium
+def test_a_long_path_is_broken_where_a_screen_is_narrow(
+    made: Callable[[broken.Broken], Path],
+) -> None:
+    path = f"/srv/{'long_' * 18}"
+    page = made(broken.Broken(service=f"WorkingDirectory={path}"))
+    with tempfile.TemporaryDirectory() as profile:
+        shown = measure(page, profile, 500)
+    assert path in page.read_text()
+    assert (shown["scrolls"], shown["hidden"]) == ("no", "0")
+
+
 def test_gaps_are_sorted_and_odd_answers_are_none() -> None:
     rows = '[{"name": "A=", "description": "a", "exposure": "0.1"}, '
     rows += '{"name": "B=", "description": "b", "exposure": "0.3"}, '

@@ -22,7 +22,10 @@ def test_the_usual_socket_needs_no_directory(capsys: pytest.CaptureFixture[str])
     assert accounts.tmpfiles(Site("mysite"), TARGET).files == ()
     assert main(["gen", "mysite", "--kind", "tmpfiles"]) == 0
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "sdactivate gen: warning: --kind tmpfiles: none is needed\n")
+    assert (out, err) == (
+        "",
+        "sdactivate gen: warning: --kind tmpfiles: this site needs no such file\n",
+    )
 
 
 @root_only

@@ -107,7 +107,7 @@ def test_the_same_in_a_pyproject(tmp_path: Path) -> None:
         ),
         ("[sites.a]\nthreads = 0\n", "2: sites.a.threads: '0' is not a whole number of at least 1"),
         ("[sites.a]\nthreads = 1.5\n", "2: sites.a.threads: the value is not a string or a number"),
-        ("[sites.a]\nnetwork = 'yes'\n", "2: sites.a.network: 'yes': say local"),
+        ("[sites.a]\nnetwork = 'yes'\n", "2: sites.a.network: 'yes': give local"),
         (
             "[sites.a]\nlisten = 8000\n",
             "2: sites.a.listen: the value is not a string, nor a list of them",
@@ -261,13 +261,13 @@ def test_a_site_that_cannot_be_leaves_nothing_written(
     assert "sites.toml:20: sites.bad: --kind service needs --app" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert main(argv[:3]) == 2
-    assert "need a directory, --out" in capsys.readouterr().err
+    assert "need --out DIR" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "there is no site in it, such as [sites.mysite]"),
+        ("", "the file has no site; add a table such as [sites.mysite]"),
         (
             '[sites.a]\nlisten = "/run/x"\n[sites.b]\nlisten = "/run/x"\n',
             ":3: sites.b: --listen /run/x: the site a has it already",

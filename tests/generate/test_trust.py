@@ -102,7 +102,9 @@ def test_an_image_that_listens_by_itself_is_told_whom_to_believe(
 def test_flup_is_not_asked_for_http(capsys: pytest.CaptureFixture[str]) -> None:
     for argv in (["--listen", "127.0.0.1:80"], ["--kind", "dockerfile", *APP]):
         assert main(["gen", "mysite", "--server", "flup", *argv]) == 2
-        assert "flup speaks no HTTP: choose --protocol scgi or fastcgi" in capsys.readouterr().err
+        assert (
+            "flup does not speak it: choose --protocol scgi or fastcgi" in capsys.readouterr().err
+        )
         assert main(["gen", "mysite", "--server", "flup", *argv, "--protocol", "scgi"]) == 0
         capsys.readouterr()
 

@@ -141,7 +141,7 @@ def test_groups_and_the_network_of_this_host() -> None:
     assert "PrivateNetwork=yes" not in told
     with pytest.raises(UsageError, match="root's group"):
         Site("mysite", join=("root",))
-    with pytest.raises(UsageError, match="say local"):
+    with pytest.raises(UsageError, match="give local"):
         Site("mysite", network="no")
     with pytest.raises(UsageError, match="--join redis: a user's own manager"):
         lines("service", Site("mysite", app=APP, join=("redis",)), Target(252, own=True))

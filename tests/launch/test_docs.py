@@ -30,7 +30,7 @@ def test_every_option_of_launch_is_in_its_page_and_no_other() -> None:
 
 def test_every_variable_that_root_passes_on_is_in_its_page_and_no_other() -> None:
     page = (DOCS / "launch.md").read_text()
-    section = page.partition("## What stays root's")[2].partition("\n## ")[0]
+    section = page.partition("## What the command does not get from root")[2].partition("\n## ")[0]
     rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("  | `")]
     documented = {
         name: why.strip() for names, why in rows for name in re.findall(r"`([A-Z_*]+)`", names)
@@ -48,7 +48,14 @@ def test_every_supervisor_and_source_is_in_the_page() -> None:
             assert variable in page
 
 
-def test_every_word_of_runfcgi_and_every_check_is_in_the_page() -> None:
+def test_every_word_of_runfcgi_is_in_the_page() -> None:
     page = (DOCS / "from-runfcgi.md").read_text()
     assert [word for word in OPTIONS if f"{word}=" not in page] == []
-    assert re.findall(r"sdactivate\.W\d+", page) == [check.id for check in CHECKS]
+
+
+def test_every_check_of_django_is_in_the_page_and_when_it_runs() -> None:
+    page = (DOCS / "django.md").read_text()
+    rows = re.findall(r"^\| (sdactivate\.W\d+) \| .* \| ([^|]*) \|$", page, re.MULTILINE)
+    assert [(name, runs == "with `--deploy`") for name, runs in rows] == [
+        (check.id, check.deploy) for check in CHECKS
+    ]

@@ -119,7 +119,7 @@ def results() -> str:
 def packaging() -> str:
     """Whom each front runs as, and where things are, by distribution."""
     return table(
-        ("front", "distribution", "unit", "user:group", "configuration", "a /tmp of its own"),
+        ("front", "distribution", "unit", "user:group", "configuration", "private /tmp"),
         (
             (
                 front.title,

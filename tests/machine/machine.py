@@ -126,18 +126,22 @@ def wheels(installation: Installation, wheel: Path, *requirements: str) -> Path:
         return _kept(f"wheels-{key}", make) / "mysite"
 
 
-def debian(suite: str, packages: Sequence[str]) -> Path:
-    """Return a root file system of another Debian release, with these packages: another systemd."""
+def debian(suite: str, packages: Sequence[str], options: Sequence[str] = ()) -> Path:
+    """Return a root file system of another Debian release, with these packages: another systemd.
+
+    `options`: further ones of mmdebstrap(1).
+    """
     words = ",".join(packages)
 
     def make(directory: Path) -> None:
-        argv = ["mmdebstrap", "--variant=minbase", f"--include={words}", suite, str(directory)]
+        argv = ["mmdebstrap", "--variant=minbase", f"--include={words}", *options]
+        argv += [suite, str(directory)]
         if suite in ("sid", "unstable"):  # a mirror that is behind has lists that are out of date
             argv.insert(1, '--aptopt=Acquire::Check-Valid-Until "false"')
         execute(argv, timeout=900, env={**os.environ, **ENVIRON})
 
     with _lock():
-        return _kept(f"root-{_key(suite, words)}", make)
+        return _kept(f"root-{_key(suite, words, *options)}", make)
 
 
 def asked_for() -> Path:

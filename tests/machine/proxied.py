@@ -16,7 +16,7 @@ def units() -> dict[str, str]:
 
 def commands() -> str:
     """Return the commands that come before them."""
-    (section,) = re.findall(r"(?ms)^## granian, by a proxy\n(.*?)^```ini", PAGE.read_text())
+    (section,) = re.findall(r"(?ms)^## granian behind a proxy\n(.*?)^```ini", PAGE.read_text())
     return "\n".join(re.findall(r"(?m)^    (.+)", section))
 
 

@@ -140,7 +140,7 @@ def test_what_caddy_refuses_is_taken_back(host: Machine) -> None:
     as_packaged(host, "caddy")
     host.run("sh", "-c", "echo 'import /etc/caddy/*.caddyfile' >>/etc/caddy/Caddyfile")
     said = install(host, "caddy", check=False)
-    assert "Caddy refuses the site beside the one in /etc/caddy/Caddyfile, line 11," in said
+    assert "Caddy refuses the site, because the one in /etc/caddy/Caddyfile, line 11," in said
     assert "ambiguous site definition: :80" in said
     assert said.endswith("what had been done was undone\n")
     assert left(host) == ""

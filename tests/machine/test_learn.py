@@ -117,7 +117,7 @@ def test_the_change_is_shown_and_written_and_enough(shop: Machine) -> None:
     done = learn(shop, *command, "--yes")
     assert '+writable = ["/srv/uploads"]' in done.stderr
     assert "exposure 0.2 -> 0.2" in done.stdout
-    then = re.search(r"takes effect with: (sdactivate install .*)", done.stderr)
+    then = re.search(r"to apply it, run: (sdactivate install .*)", done.stderr)
     assert then
     shop.run("sh", "-ec", then[1])
     assert learn(shop, "--while", f"python {file_of('upload')}").returncode == 0
@@ -182,7 +182,7 @@ def test_what_requests_provoked_is_not_granted_by_yes(shop: Machine) -> None:
     assert ask(shop, "/memory") == "500"
     shop.run("pkill", "-INT", "-f", "doctor shop --learn 500")
     said = watching.communicate(timeout=60)[0]
-    assert "--yes does not allow what requests have provoked" in said
+    assert "--yes does not allow what clients' requests may have triggered" in said
     assert "proc" not in shop.read("/etc/sdactivate/sites.toml")
 
 
@@ -190,7 +190,7 @@ def test_the_command_s_user_is_the_site_s(shop: Machine) -> None:
     done = learn(shop, "--while", "sh -c 'id -un; id -u; exit 3'")
     assert done.stderr.splitlines()[0] == "shop"
     assert int(done.stderr.splitlines()[1]) >= 61184
-    assert "has ended with exit code 3" in done.stderr
+    assert "exited with code 3" in done.stderr
 
 
 def test_without_strace_its_package_is_named(shop: Machine) -> None:

@@ -1,7 +1,7 @@
 """What comes from systemd itself, on a newer one than this system's: of the current Debian.
 
 A handful of the tests of the lifecycle, and what somebody new does first: install, the sandbox, the
-README with its front and the doctor's verdict. MACHINE_ROOT=trixie runs all tests there.
+README from its first command to its last. MACHINE_ROOT=trixie runs all tests there.
 """
 
 import shutil
@@ -26,18 +26,25 @@ pytestmark = pytest.mark.skipif(
 PACKAGES = (
     *("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev", "pkg-config", "libsystemd-dev"),
     *("systemd", "systemd-sysv", "libnss-systemd", "dbus", "util-linux", "iproute2", "procps"),
-    *("nginx-light", "curl"),
+    *("nginx", "curl", "git", "sudo"),
 )
 
 
 @pytest.fixture(scope="session")
-def installation(pure_wheel: Path) -> Installation:
-    """The wheel for any Python, over Debian 13: systemd 257, Python 3.13."""
-    return install(pure_wheel, debian("trixie", PACKAGES))
+def fitting_wheel(pure_wheel: Path) -> Path:
+    """The wheel for any Python."""
+    return pure_wheel
+
+
+@pytest.fixture(scope="session")
+def installation(fitting_wheel: Path) -> Installation:
+    """It, over Debian 13: systemd 257, Python 3.13."""
+    return install(fitting_wheel, debian("trixie", PACKAGES))
 
 
 site = test_lifecycle.site
 outside = test_sandbox.outside
+followed = test_readme.followed
 
 
 def test_it_is_newer(machine: Machine) -> None:
@@ -84,4 +91,11 @@ def test_an_installation(machine: Machine) -> None:
 
 
 test_django_6 = test_django_tasks.test_a_task_under_way_at_a_release
-test_the_readme = test_readme.test_its_console_blocks
+test_the_readmes_first_commands = test_readme.test_the_commands_it_was_made_for
+test_the_readmes_site_is_up = test_readme.test_the_site_is_up_and_the_admin_user_logs_in
+test_the_readme_shows = test_readme.test_what_it_shows_is_what_they_see
+test_the_readmes_files = test_readme.test_nginx_serves_static_files_and_uploads
+test_the_readmes_log = test_readme.test_errors_are_in_the_journal
+test_the_readmes_environments = test_readme.test_the_kit_and_the_site_have_an_environment_each
+test_the_example = test_readme.test_the_example_is_such_a_project
+test_an_upgrade = test_readme.test_the_kit_is_upgraded

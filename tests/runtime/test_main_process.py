@@ -130,7 +130,7 @@ def test_who_asks_for_a_reload_where_nobody_listens_is_answered(life: Lives, wor
     service.release("import no_such_thing")
     failed = subprocess.run(reload, timeout=60, capture_output=True, text=True)
     assert failed.returncode == 1
-    assert "the new code does not serve" in failed.stderr
+    assert "the new code failed, and the old code still serves" in failed.stderr
     assert service.process.wait(60) == 1
 
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from flup.server import fcgi_base as flup
-
+from sdactivate import bundled
 from sdactivate.servers.native.wire import Malformed, Message, TooLarge, Variables, joined
 from sdactivate.servers.native.wire.fastcgi import refusal
+
+flup = bundled.load("flup.server.fcgi_base")
 
 # flup writes no record longer than this (content, a multiple of eight: no padding)
 _LONGEST = 65528
@@ -46,7 +47,7 @@ class _Wire:
         return data
 
 
-class Request(flup.Request, Message):  # type: ignore[misc]
+class Request(flup.Request, Message):  # type: ignore[misc, name-defined]
     """flup's request, with what the native server asks of one: see `servers.native.wire`."""
 
     def __init__(self, connection: Parser, stream_class: Any, timeout: int) -> None:
@@ -64,7 +65,7 @@ class Request(flup.Request, Message):  # type: ignore[misc]
         return number
 
 
-class Parser(flup.Connection):  # type: ignore[misc]
+class Parser(flup.Connection):  # type: ignore[misc, name-defined]
     """The requests of one connection: see `servers.native.wire.fastcgi.Parser`."""
 
     # What flup asks its server for; the parser is both

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 
-from flup.server.scgi_base import ProtocolError, readNetstring
-
+from sdactivate import bundled
 from sdactivate.servers.native.wire import Malformed, TooLarge, Variables, joined
+
+_flup = bundled.load("flup.server.scgi_base")
 
 # D. J. Bernstein's netstrings: decimal digits without leading zeros, a colon
 _LENGTH = re.compile(rb"([1-9][0-9]{0,8}):")
@@ -43,8 +44,8 @@ def parse(data: bytes | bytearray, limit: int) -> tuple[Variables, int] | None:
     if len(data) < end:
         return None
     try:
-        header: bytes = readNetstring(_Received(data[:end]))
-    except ProtocolError as error:
+        header: bytes = _flup.readNetstring(_Received(data[:end]))
+    except _flup.ProtocolError as error:
         raise Malformed(f"SCGI: {error}") from None
     if header[-1]:
         raise Malformed("SCGI: the header does not end with NUL")

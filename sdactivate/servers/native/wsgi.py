@@ -154,13 +154,16 @@ def _keeps_length(value: str, first: int | None, status: str) -> bool:
 
 
 class PeerGone(Exception):
-    """The peer takes no more of the response: nothing is wrong here, and nobody is left to tell."""
+    """The `write` of start_response: the peer takes no more of the response.
+
+    The server expects it: an application need not catch it.
+    """
 
 
 class BodyError(OSError):
-    """wsgi.input can't be read on: the peer left, fell silent, or broke its protocol.
+    """Reading wsgi.input: the peer closed, was silent too long, or broke its protocol.
 
-    status: the answer it is due where the application does not catch this.
+    status: the status line that the peer gets where the application does not catch this.
     """
 
     def __init__(self, reason: str, status: str) -> None:

@@ -64,10 +64,13 @@ from sdactivate.site import Site
         (["haproxy", "--static", "/s=/srv"], "--static: HAProxy serves no files"),
         (["haproxy", "--protected", "/s=/srv"], "--protected: HAProxy serves no files"),
         (["cherokee", "--protected", "/s=/srv"], "--protected: Cherokee would let the application"),
-        (["apache", "--protected", "/s=/srv"], "--protected: Apache lets a file out by a local"),
+        (
+            ["apache", "--protected", "/s=/srv"],
+            "--protected: Apache sends a protected file by a local",
+        ),
         (
             ["apache", "--server", "uvicorn", "--protected", "/s=/srv"],
-            "which it knows over SCGI alone",
+            "which it supports only over SCGI",
         ),
         (
             ["nginx", "--media", "/m=/srv/m", "--protected", "/p=/srv/m/private"],
@@ -115,9 +118,9 @@ from sdactivate.site import Site
             ["nginx", "--behind", "proxy:10.0.0.1", "--behind", "10.0.0.2"],
             "--behind 10.0.0.2: a front either reads PROXY headers or is told by HTTP",
         ),
-        (["apache", "--behind", "unix"], "--behind unix: Apache listens on no unix socket"),
+        (["apache", "--behind", "unix"], "--behind unix: Apache can't listen on a unix socket"),
         (["apache", "--behind", "proxy:::1"], "--behind proxy:::1: Apache (RemoteIPProxyProtocol)"),
-        (["caddy", "--behind", "unix"], "--behind unix: Caddy 2.6 makes a unix socket"),
+        (["caddy", "--behind", "unix"], "--behind unix: Caddy 2.6 creates a unix socket"),
         (["caddy", "--behind", "proxy:10.0.0.1"], "--behind proxy:10.0.0.1: Caddy reads a PROXY"),
         (["cherokee", "--behind", "10.0.0.1"], "--behind 10.0.0.1: Cherokee takes the client's"),
         (

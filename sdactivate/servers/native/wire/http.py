@@ -11,8 +11,7 @@ import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-import httptools
-
+from sdactivate import bundled
 from sdactivate.servers.native.wire import (
     HOSTS,
     Malformed,
@@ -23,6 +22,8 @@ from sdactivate.servers.native.wire import (
     is_host,
 )
 from sdactivate.trust import FORGEABLE_VARIABLES
+
+httptools = bundled.load("httptools")
 
 # What a request begins with: a method, which is a token (RFC 9110, section 5.6.2), or an empty
 # line, which old clients send behind a body (RFC 9112, section 2.2)

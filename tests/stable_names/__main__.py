@@ -1,0 +1,3 @@
+from tests.stable_names import names
+
+print("\n".join(names()))
