@@ -7,7 +7,7 @@ application. What is computed (from the environment, from another module) is not
 import ast
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from sdactivate.doctor import uwsgi_options
@@ -40,13 +40,26 @@ class Allowed(NamedTuple):
         )
 
 
-def application(service: Unit) -> tuple[str, str] | None:
+def read_module(path: str) -> str | None:
+    """Return the text of a module; None where it can't be read."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return file.read(_MOST).decode(errors="replace")
+    except (OSError, ValueError):
+        return None
+
+
+Read = Callable[[str], str | None]
+"""How a module is read: its text by its path, None where it isn't there."""
+
+
+def application(service: Unit, read: Read = read_module) -> tuple[str, str] | None:
     """Return the path and the text of the module that a service's command names as application."""
     for word in _named(service):
         if found := _APPLICATION.fullmatch(word.removesuffix(".py").replace("/", ".")):
             for root in _roots(service):
                 path = os.path.join(root, *found[1].split(".")) + ".py"
-                if (text := _read(path)) is not None:
+                if (text := read(path)) is not None:
                     return path, text
     return None
 
@@ -55,14 +68,14 @@ def _without_port(host: str) -> str:
     return re.sub(r":\d*$", "", host)
 
 
-def allowed_hosts(service: Unit) -> Allowed | None:
+def allowed_hosts(service: Unit, read: Read = read_module) -> Allowed | None:
     """Return ALLOWED_HOSTS of the site that a service runs; None where it isn't written there."""
     roots = list(_roots(service))
-    for module in _settings(service, roots):
+    for module in _settings(service, roots, read):
         for root in roots:
             stem = os.path.join(root, *module.split("."))
             for path in (f"{stem}.py", f"{stem}/__init__.py"):
-                text = _read(path)
+                text = read(path)
                 if text is not None:
                     return _bound(text, path)
     return None
@@ -85,7 +98,7 @@ def _roots(service: Unit) -> Iterator[str]:
     yield from dict.fromkeys(it for it in named if it.startswith("/"))
 
 
-def _settings(service: Unit, roots: list[str]) -> Iterator[str]:
+def _settings(service: Unit, roots: list[str], read: Read) -> Iterator[str]:
     for word in reversed(service.words("Environment")):
         if word.startswith("DJANGO_SETTINGS_MODULE="):
             yield word.partition("=")[2]
@@ -98,7 +111,7 @@ def _settings(service: Unit, roots: list[str]) -> Iterator[str]:
     for word in _named(service):
         if found := _APPLICATION.fullmatch(word.removesuffix(".py").replace("/", ".")):
             for root in roots:
-                text = _read(os.path.join(root, *found[1].split(".")) + ".py")
+                text = read(os.path.join(root, *found[1].split(".")) + ".py")
                 if text and (says := _NAMES_IT.search(text)):
                     yield says[1]
 
@@ -143,11 +156,3 @@ def _literal(statement: ast.stmt, name: str) -> object:
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None
     return found
-
-
-def _read(path: str) -> str | None:
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            return file.read(_MOST).decode(errors="replace")
-    except (OSError, ValueError):
-        return None

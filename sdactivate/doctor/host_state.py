@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -143,6 +144,11 @@ class Machine:
     def listener(self, path: str) -> sock_diag.Listener | None:
         """Return the socket behind the file at `path`."""
         return self.once(("listener", path), lambda: sock_diag.behind(path, self.listeners))
+
+    @cached_property
+    def accounts(self) -> frozenset[str]:
+        """The names of all accounts that the host can list: dynamic ones, while they are there."""
+        return frozenset(it.pw_name for it in pwd.getpwall())
 
     def account(self, name: str, *, alone: bool = False) -> Identity | None:
         """Return the identity that a process of an account gets, None where there is no account.

@@ -163,9 +163,8 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
         *_FORBIDDEN,
     ),
     "SDA038": (
-        Symptom("systemd", "Unknown key name '"),
+        Symptom("systemd", "Unknown key '"),
         Symptom("systemd", "Unknown section '"),
-        Symptom("systemd", "Assignment outside of section. Ignoring."),
         Symptom("systemd", "Invalid environment assignment, ignoring: "),
     ),
     "SDA039": (
@@ -244,6 +243,8 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
     "SDA141": (
         Symptom("site", "*** no app loaded. going in full dynamic mode ***"),
         Symptom("site", "[ERROR] Shutting down: Master"),
+        Symptom("site", "exited with code 3."),
+        Symptom("site", "[emperor-tyrant] invalid permissions for vassal "),
     ),
     "SDA142": (
         Symptom("site", "invalid request block size: "),
@@ -252,6 +253,7 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
     "SDA143": (Symptom("nginx", "failed (13: Permission denied), client: "),),
     "SDA144": (),
     "SDA145": (),
+    "SDA146": (Symptom("kernel", "not responding, still trying"),),
     "SDA147": (
         Symptom("systemctl", "Loaded: bad-setting (Reason: Unit mysite.service has a bad unit "
                              "file setting.)"),
@@ -278,6 +280,5 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
         Symptom("nginx", "upstream sent too big header while reading response header from "
                          "upstream"),
     ),
-    "SDA146": (Symptom("kernel", "not responding, still trying"),),
 }
 # fmt: on

@@ -6,6 +6,7 @@ each with its file and line, and passes over what systemd would pass over with a
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 _IGNORE = re.compile(r"sdactivate:\s*ignore=([^\s,]+(?:\s*,\s*[^\s,]+)*)(?:\s+(.*))?$")
@@ -89,7 +90,8 @@ def _logical(text: str, file: str, ignores: list[Ignore]) -> Iterator[tuple[int,
     """
     pending, start = "", 0
     # A byte order mark is taken off the first line that begins with one, wherever that is.
-    text = _MARK.sub("", text, count=1)
+    if "\ufeff" in text:
+        text = _MARK.sub("", text, count=1)
     for number, raw in _physical(text):
         line = raw.lstrip(_SPACE)
         if line[:1] in ("#", ";"):
@@ -111,6 +113,9 @@ def _logical(text: str, file: str, ignores: list[Ignore]) -> Iterator[tuple[int,
 
 def _physical(text: str) -> Iterator[tuple[int, str]]:
     """Yield lines, numbered as editors do. A lone CR or NUL ends one too, for systemd."""
+    if "\r" not in text and "\0" not in text:
+        yield from enumerate(text.split("\n"), 1)
+        return
     for number, line in enumerate(text.split("\n"), 1):
         line = line.strip("\r\0")
         for piece in re.split("[\r\0]", line) if "\r" in line or "\0" in line else (line,):
@@ -119,7 +124,7 @@ def _physical(text: str) -> Iterator[tuple[int, str]]:
 
 def _is_continued(line: str) -> bool:
     """An odd number of backslashes at the end: the last is none that another escapes."""
-    return (len(line) - len(line.rstrip("\\"))) % 2 == 1
+    return line.endswith("\\") and (len(line) - len(line.rstrip("\\"))) % 2 == 1
 
 
 def _ignores(line: str, file: str, number: int) -> Iterator[Ignore]:
@@ -133,8 +138,13 @@ def split(value: str) -> list[str]:
 
     An unfinished quote ends with the value; an unknown escape stays as it is written.
     """
+    return list(_split(value))
+
+
+@lru_cache(maxsize=8192)  # hundreds of sites have the same lines
+def _split(value: str) -> tuple[str, ...]:
     if not _QUOTES.search(value):
-        return [word for word in _SPACES.split(value) if word]
+        return tuple(word for word in _SPACES.split(value) if word)
     words: list[str] = []
     word: list[str] = []
     quote, inside, index = "", False, 0
@@ -159,7 +169,7 @@ def split(value: str) -> list[str]:
         else:
             word.append(letter)
             inside = True
-    return [*words, "".join(word)] if inside else words
+    return (*words, "".join(word)) if inside else tuple(words)
 
 
 def _escape(rest: str) -> tuple[str, int]:
@@ -183,21 +193,15 @@ class Unit:
         for entry in self.entries:
             self._by_key.setdefault((entry.section, entry.key), []).append(entry)
         self.is_generated = any(part.is_generated for part in parts)
-
-    @property
-    def kind(self) -> str:
+        self.kind = name.rpartition(".")[2]
         """socket, service …"""
-        return self.name.rpartition(".")[2]
+        self.section = self.kind.capitalize()
+        """The section of its kind: Socket, Service."""
 
     @property
     def prefix(self) -> str:
         """The name without suffix and instance: web for web@1.service."""
         return self.name.rpartition(".")[0].partition("@")[0]
-
-    @property
-    def section(self) -> str:
-        """The section of its kind: Socket, Service."""
-        return self.kind.capitalize()
 
     def entry(self, key: str, section: str = "") -> Entry | None:
         """Return the assignment that holds for a directive with one value: the last.

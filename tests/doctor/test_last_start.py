@@ -28,7 +28,7 @@ _CHAINED = (
 SAID = {
     "celery-broker": "it can't connect to amqp://guest:**@127.0.0.1:1//: [Errno 111] Connection",
     "celery-module": "The module nowhere was not found.",
-    "env-program": "/usr/bin/env: ‘nosuchprogram’: No such file or directory",
+    "env-program": "/usr/bin/env: \N{LEFT SINGLE QUOTATION MARK}nosuchprogram",
     "daphne-database": "OperationalError: unable to open database file (/srv/web/bad3.py, line 2",
     "gunicorn-attribute": "Failed to find attribute 'nothing' in 'app'.",
     "gunicorn-bind": "connection to /proc/x failed: [Errno 2] No such file or directory",

@@ -155,7 +155,7 @@ def never_compiled_beside_a_template(machine: Machine) -> None:
 
 def not_reloaded(machine: Machine) -> None:
     # systemd notices a changed file, but no new directory of drop-ins
-    machine.run("sh", "-c", f"echo Backlog=3000 >>{UNITS}/mysite.socket")
+    machine.run("sed", "-i", "/^.Socket/a Backlog=3000", f"{UNITS}/mysite.socket")
 
 
 def service_not_reloaded(machine: Machine) -> None:

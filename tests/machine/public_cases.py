@@ -370,8 +370,8 @@ backend ticker
         "useradd --system ticker; systemctl start ticker haproxy",
         front="haproxy",
         answer="503",
-        finds="SDA106",
-        says="their root is /var/lib/haproxy",
+        finds="SDA126",
+        says="asks for /tmp/ticker.sock below its root, /var/lib/haproxy",
         fix="install -d -o ticker /var/lib/haproxy/ticker, let ticker.service make its socket there",
         done=f"""
 install -d -o ticker /var/lib/haproxy/ticker

@@ -30,9 +30,11 @@ from tests.machine.public_cases import (
     Case,
 )
 
-LOGGED = {"SDA141", "SDA142", "SDA143"}
+LOGGED = {"SDA141", "SDA142", "SDA143", "SDA147", "SDA148", "SDA151", "SDA153"}
 """Rules whose symptoms are looked for here; that of SDA140 is the answer, 502."""
-SEEN = "journalctl -b -o cat --no-pager; cat /var/log/nginx/error.log"
+SEEN = """journalctl -b -o cat --no-pager; cat /var/log/nginx/error.log
+systemctl status --no-pager --full --lines=0 "$0"
+"""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -131,7 +133,7 @@ def is_found_and_fixed(machine: Machine, case: Case) -> None:
     assert found, "nothing found"
     first = found[0]
     if words := [it.words for it in symptoms.TABLE[case.finds or first["rule"]]]:
-        seen = machine.run("sh", "-c", SEEN).stdout
+        seen = machine.run("sh", "-c", SEEN, case.name, check=False).stdout
         assert first["rule"] not in LOGGED or any(it in seen for it in words), seen[-2000:]
     print(f"{case.id} {first['rule']}: {first['because']}\n    {first['fix']}")
     assert first["rule"] == case.finds or not case.finds

@@ -3,6 +3,7 @@
 import posixpath
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -110,6 +111,7 @@ def is_ours(service: Unit) -> bool:
     return any(_OURS.search(entry.value) for entry in service.entries_of("ExecStart"))
 
 
+@lru_cache(maxsize=4096)  # units don't change once they are read
 def server(service: Unit) -> str:
     """Return the name of the server that a service runs (backends.BACKENDS), "" for another.
 
@@ -127,6 +129,7 @@ def server_in(words: list[str]) -> str:
     return next((name for name in names if name in BACKENDS), "")
 
 
+@lru_cache(maxsize=4096)
 def setting(service: Unit, name: str) -> str | None:
     """Return the value that a service of ours gives the setting `name` (trust_headers), or None.
 

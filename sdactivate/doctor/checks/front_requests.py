@@ -4,8 +4,8 @@ import contextlib
 import os
 import posixpath
 import re
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import NamedTuple
 
 from sdactivate import front_scopes
@@ -34,7 +34,12 @@ class Passing(NamedTuple):
     protocol: str
     start: int
     target: str
-    blocks: list[Block]
+    look: Callable[[], list[Block]]
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks around it, the outermost first."""
+        return self.look()
 
     @property
     def place(self) -> str:
@@ -66,12 +71,13 @@ def _look_for_passing(case: Case) -> Iterator[Passing]:
         text = _COMMENT.sub(lambda it: " " * len(it[0]), server.text)
         named = groups(concerning(case.running, installed, upstream), upstream)
         for start, protocol, word in by_nginx(text, named, upstream):
-            blocks = front_scopes.at(text, start, partial(_included, top))
             target = text[start + len(word) :].partition(";")[0].strip().strip("\"'")
-            everywhere = _everywhere(case, installed)
-            yield Passing(
-                installed, server, unit, upstream, protocol, start, target, [everywhere, *blocks]
-            )
+            look = cache(partial(_blocks, case, installed, text, start, top))
+            yield Passing(installed, server, unit, upstream, protocol, start, target, look)
+
+
+def _blocks(case: Case, installed: InstalledFront, text: str, start: int, top: str) -> list[Block]:
+    return [_everywhere(case, installed), *front_scopes.at(text, start, partial(_included, top))]
 
 
 def _included(top: str, name: str) -> str:
@@ -121,11 +127,12 @@ def body_refused(case: Case) -> Iterator[Hit]:
         installed, server = passing.installed, passing.server
         if server in told:
             continue
-        since = case.running.since(installed.packaging.unit)
-        lines = case.running.front_log(installed, since)
+        lines = _too_long(case, installed)
         name = (_NAMES.search(server.text) or ("", ""))[1]
-        hits = [it for it in map(_TOO_LONG.search, lines) if it and it["server"] == name]
-        longest = max((int(it["bytes"]) for it in hits), default=0)
+        hits = [it for it in lines if it["server"] == name]
+        if not hits:
+            continue
+        longest = max(int(it["bytes"]) for it in hits)
         held = front_scopes.innermost(passing.blocks, "client_max_body_size")
         limit = held[-1].words[1] if held and len(held[-1].words) > 1 else _USUAL
         if longest <= _bytes(limit):
@@ -144,6 +151,16 @@ def body_refused(case: Case) -> Iterator[Hit]:
             passing.unit,
             then=passing.then,
         )
+
+
+def _too_long(case: Case, installed: InstalledFront) -> list[re.Match[str]]:
+    host = case.running
+
+    def look() -> list[re.Match[str]]:
+        lines = host.front_log(installed, host.since(installed.packaging.unit))
+        return [it for it in map(_TOO_LONG.search, lines) if it]
+
+    return host.machine.once(("too long", installed.packaging.unit), look)
 
 
 def _bytes(size: str) -> float:
@@ -249,8 +266,13 @@ def _logged_since_change(case: Case, passing: Passing) -> list[str]:
         return max(times)
 
     changed = machine.once(("configured", installed.packaging.unit), newest)
-    since = max(case.running.since(installed.packaging.unit), changed)
-    return case.running.front_log(installed, since)
+
+    def look() -> list[str]:
+        since = max(case.running.since(installed.packaging.unit), changed)
+        lines = case.running.front_log(installed, since)
+        return [line for line in lines if any(row.words in line for row in GIVEN_UP)]
+
+    return machine.once(("given up", installed.packaging.unit), look)
 
 
 # -- WebSockets ------------------------------------------------------------------------------------
@@ -266,7 +288,7 @@ def websockets_not_passed(case: Case) -> Iterator[Hit]:
             continue
         if any(_passes_upgrade(it) for it in passes):
             continue
-        module = django_settings.application(service)
+        module = django_settings.application(service, partial(_module, case))
         if module is None or not re.search(r"websocket", module[1], re.IGNORECASE):
             continue
         first = passes[0]
@@ -335,6 +357,12 @@ def host_not_passed(case: Case) -> Iterator[Hit]:
             )
 
 
+def _module(case: Case, path: str) -> str | None:
+    """The text of a module: many sites may have one."""
+    look = partial(django_settings.read_module, path)
+    return case.running.machine.once(("module", path), look)
+
+
 _REFUSED = re.compile(r"Invalid HTTP_HOST header: '(?P<host>[^'\s]{1,255})'\.")
 
 
@@ -344,7 +372,7 @@ def host_not_allowed(case: Case) -> Iterator[Hit]:
         asked = _asked(case)
         if not asked:
             continue
-        allowed = django_settings.allowed_hosts(service)
+        allowed = django_settings.allowed_hosts(service, partial(_module, case))
         logged = {it["host"] for line in _logged(case, service) if (it := _REFUSED.search(line))}
         for host, place in asked.items():
             if allowed and not allowed.has(host):

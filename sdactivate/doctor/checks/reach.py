@@ -7,7 +7,7 @@ namespace shows it directories that are closed to its user (/var/lib/private), a
 import posixpath
 
 from sdactivate.access.accounts import STRANGER
-from sdactivate.access.permissions import Verdict, judge
+from sdactivate.access.permissions import Identity, Verdict, judge
 from sdactivate.access.processes import Process
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.host_state import HostState
@@ -33,12 +33,15 @@ def refusal(host: HostState, service: Unit, path: str, need: int) -> Verdict | N
         return None if verdict.allowed else verdict
     if common.under(path, *own_directories(service), *bound(service)):
         return None
-    identity = host.machine.account(common.user(service))
+    user = common.user(service)
+    # A dynamic user doesn't exist while the service is down: to ask for each by its name is a
+    # question to systemd each time
+    if common.is_dynamic(service) and user not in host.machine.accounts:
+        identity: Identity | None = STRANGER
+    else:
+        identity = host.machine.account(user)
     if identity is None:
-        # A dynamic user that doesn't exist while the service is down
-        if not common.is_dynamic(service):
-            return None
-        identity = STRANGER
+        return None
     verdict = judge(host.way(path, need=need), identity)
     return None if verdict.allowed or identity.override else verdict
 

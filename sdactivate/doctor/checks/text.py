@@ -43,6 +43,8 @@ def comment_behind_value(case: Case) -> Iterator[Hit]:
 
 def behind(entry: Entry) -> str:
     """Return what is meant as a comment at the end of a line, "" for nothing."""
+    if "#" not in entry.value and ";" not in entry.value:
+        return ""
     if entry.section not in _SECTIONS or _FREE.fullmatch(entry.key):
         return ""
     pattern = _BEHIND_COMMAND if _COMMAND.fullmatch(entry.key) else _BEHIND
@@ -54,18 +56,22 @@ def behind(entry: Entry) -> str:
 
 def not_read(case: Case) -> Iterator[Hit]:
     """Lines that systemd passes over: no such setting, in another section, or no such value."""
+    known, nowhere = sections(), frozenset[str]()
     for unit in case.deployment.units:
         told: set[str] = set()
+        own = ("Unit", "Install", unit.section)
         for entry in unit.entries:
-            if entry.section.startswith("X-") or entry.key.startswith("X-") or behind(entry):
-                continue
-            if entry.section not in ("Unit", "Install", unit.section):
+            hit = None
+            if entry.section not in own:
                 if entry.section not in told:
                     told.add(entry.section)
-                    yield _section(unit, entry)
-            elif entry.section not in (places := sections().get(entry.key, frozenset())):
-                yield _key(unit, entry, places)
-            elif entry.value and (hit := _value(entry)):
+                    hit = _section(unit, entry)
+            elif entry.section not in (places := known.get(entry.key, nowhere)):
+                hit = _key(unit, entry, places)
+            elif entry.value:
+                hit = _value(entry)
+            theirs = entry.section.startswith("X-") or entry.key.startswith("X-")
+            if hit and not theirs and not behind(entry):
                 yield hit
 
 

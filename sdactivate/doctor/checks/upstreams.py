@@ -5,11 +5,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import SequenceMatcher
 from functools import partial
 
+from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.live_fronts import says
+from sdactivate.doctor.checks.own_sockets import BINDS
 from sdactivate.doctor.doors import asked, listening_ports, naming, own_sockets
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.doctor.host_state import HostState, InstalledFront
 from sdactivate.front_upstreams import Upstream
+from sdactivate.systemd.unitfile import Unit
 
 _ALIKE = 0.8
 _SUFFIX = re.compile(r"\.s\w{1,6}$")  # .sock, .socket, or how it was misspelt
@@ -45,7 +48,7 @@ def nobody_listens(case: Case) -> Iterator[Hit]:
                 f"{upstream.line}), where nothing listens{times}; {unit} listens at "
                 f"{', '.join(own[unit])}",
                 Advice(
-                    f"{_in_one_place(upstream, own[unit][0], unit)}, then `systemctl "
+                    f"{_in_one_place(upstream, own[unit][0], unit, case.service)}, then `systemctl "
                     f"{front.renew} {packaging.unit}`"
                 ),
                 unit,
@@ -76,10 +79,19 @@ def astray(
             yield upstream, count
 
 
-def _in_one_place(upstream: Upstream, own: str, unit: str) -> str:
+def _in_one_place(upstream: Upstream, own: str, unit: str, service: Unit | None) -> str:
     """What to change so that the front asks for the socket: its configuration, or the unit."""
     if own.startswith("/") and upstream.root and not own.startswith(f"{upstream.root}/"):
         # Outside of its root it sees nothing, whatever it is told to ask for.
+        if service and unit == service.name:
+            inside = f"/{service.prefix}/web.sock"
+            bind = BINDS.get(common.server(service), "the path {}").format(upstream.root + inside)
+            return (
+                f"install -d -o {common.user(service)} {upstream.root}/{service.prefix}, let "
+                f"{unit} make its socket there ({bind}), write {inside} instead of "
+                f"{upstream.name.removeprefix(upstream.root)} in {upstream.file}, line "
+                f"{upstream.line}, then `systemctl restart {unit}`"
+            )
         place = upstream.path or f"{upstream.root}{own}"
         listen = f"ListenStream={place} in {unit}, and `systemctl restart {unit}`"
         if upstream.path:
