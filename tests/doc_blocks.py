@@ -18,7 +18,6 @@ DOCS = "tests/machine/test_docs.py"
 RUN_BY: dict[str, str] = {
     "docs/asgi.md": "tests/machine/test_asgi.py",
     "docs/guide.md": "tests/machine/test_guide.py",
-    "docs/index.md#Begin": "tests/test_demo.py",
     "docs/packages.md": "tests/machine/test_debian_package.py",
     "docs/servers.md#granian behind a proxy": "tests/machine/test_socket_proxy.py",
     "docs/stability.md": "tests/machine/test_readme.py",

@@ -111,6 +111,9 @@ class Fleet(Held):
         machine.run("ip", "link", "set", "eth0", "up")
         machine.write("/etc/ssh/fleet", (self.directory / "key.pub").read_text(), mode=0o600)
         machine.run("sh", "-ec", SSHD, "sh", name)
+        # Of a machine made anew the wire first has to forget the address of the old one's card
+        scan = ("ssh-keyscan", "-T", "2", "-t", "ed25519", self.addresses[name])
+        machine.wait(lambda: self.run(*scan, check=False).stdout, f"{name} to answer by ssh")
 
     def command(self, *argv: str) -> list[str]:
         """The command line that runs `argv` on the control node when it is run here."""
