@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import (
+    front_page,
     gate,
     hosts,
     latency,
@@ -207,6 +208,9 @@ def run_latency(options: argparse.Namespace) -> None:
 def run_report(options: argparse.Namespace) -> None:
     plots.write(options.out)
     print(f"written: {report.write(options.out)}", file=sys.stderr)
+    if options.out == RESULTS:
+        readme = RESULTS.parents[1] / "README.md"
+        readme.write_text(front_page.filled(readme.read_text(), RESULTS))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -255,7 +259,7 @@ def parser() -> argparse.ArgumentParser:
     long.add_argument("--most-seconds", type=float, default=1800.0, help="no step begins later")
     waits = verb("latency", run_latency, "what requests wait for each other, 8 threads against 1")
     waits.add_argument("--turns", type=int, default=9, help="bursts of each server in each cell")
-    verb("report", run_report, "tables and plots from the results")
+    verb("report", run_report, "tables and plots from the results, and the README's figures")
     for made, parts in ((beside, ratios.PARTS), (waits, latency.PARTS)):
         some(made, "parts", list(parts))
         made.add_argument(
