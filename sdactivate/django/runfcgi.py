@@ -174,7 +174,7 @@ def _yes_or_no(name: str, text: str) -> bool:
 
 
 def plan(meaning: Meaning, command: Sequence[str], environ: Mapping[str, str]) -> Launch:
-    """Return what is to be launched: `command`, with `environ` added, on the socket."""
+    """Return the plan to launch: `command`, with `environ` added, on the socket."""
     return Launch(
         listen=[parse_listen(meaning.listen)],
         command=command,

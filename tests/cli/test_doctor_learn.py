@@ -127,7 +127,7 @@ def test_what_has_changed_meanwhile_stays(tmp_path: Path) -> None:
         path.write_text(SITE + "# mine\n")
         return True
 
-    with pytest.raises(Error, match="has changed meanwhile"):
+    with pytest.raises(Error, match="was changed meanwhile"):
         change(path, edit)
     assert path.read_text() == SITE + "# mine\n"
     assert os.listdir(tmp_path) == ["sites.toml"]

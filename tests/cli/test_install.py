@@ -134,7 +134,7 @@ def test_what_another_site_has_is_left_alone(
     assert install(tmp_path, "--chdir=/srv/mysite", "--command=x") == 0
     before = files(tmp_path)
     assert main(["install", "mysite-x", f"--root={tmp_path}", *SITE, "--force"]) == 1
-    assert "mysite-x.service is the site mysite's" in capsys.readouterr().err
+    assert "mysite-x.service belongs to the site mysite" in capsys.readouterr().err
     assert files(tmp_path) == before
 
 

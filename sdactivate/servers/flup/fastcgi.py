@@ -265,8 +265,7 @@ def pairs(content: bytes) -> Variables:
 def stream(kind: int, request_id: int, content: bytes) -> bytes:
     """Return `content` as records of a stream, without its end.
 
-    flup cuts a long content by copying the rest of it again for each record; a view is cut
-    without.
+    flup copies the rest of a long content again for each record; slicing a memoryview avoids that.
     """
     wire = _Wire()
     view = memoryview(content)

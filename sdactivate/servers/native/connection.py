@@ -572,7 +572,7 @@ class Connection:
         self.post_pieces(self.body_pieces(head, body), None, descriptor)
 
     def finish(self) -> None:
-        """The response has come to its end: settle, now or when the peer has taken it."""
+        """Finish the response: call `settle` now, or when the peer has accepted all of it."""
         self.done = True
         if self.output is None:
             self.settle()
@@ -676,8 +676,8 @@ class Connection:
     def _check_rate(self, size: int, seconds: float) -> None:
         """Refuse a body of which `size` bytes have come in so many seconds, if that is too slow.
 
-        To be called when its peer is waited for: what has come, and could not be read because all
-        threads were busy, speaks for it.
+        Call it only after the bytes that have arrived are read: bytes that waited because all
+        threads were busy must count for the peer.
         """
         rate = self.server.settings.body_rate
         if seconds > GRACE and size < rate * seconds and not self.has_spoken():

@@ -188,7 +188,7 @@ class KeepAlive(Connection):
 
     def _end_response(self) -> None:
         if not self.done:
-            # Cut short, and the peer must not take it for the whole
+            # The response is incomplete, which the peer must be able to notice
             if self.output is None:
                 self.close()
             else:

@@ -176,7 +176,8 @@ class Server:
     def adopt(self, sock: socket.socket) -> str:
         """Serve a connected socket that nobody has accepted, as one of the first listener's.
 
-        Where each of its connections tells its protocol, the first of this server's is spoken.
+        If each of that listener's connections chooses its protocol, this server's first one is
+        used.
         """
         kind = self.listeners[0].pinned
         if kind is None:
@@ -187,9 +188,9 @@ class Server:
         return kind.protocol
 
     def _make_room(self) -> None:
-        """Raise the soft limit of descriptors as far as the connections need, and may.
+        """Raise the soft limit of descriptors to what the connections need, up to the hard limit.
 
-        No further than that: select(2), which a library may still use, ends at 1023.
+        Not higher, since a library may still use select(2), which is limited to 1023.
         """
         connections, threads = self.settings.connections, self.settings.threads
         # What is held for a peer may be in a file; a thread's peer, and what an application opens

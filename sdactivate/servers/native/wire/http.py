@@ -265,8 +265,8 @@ class Parser:
         """Let llhttp have bytes of which some are not ASCII.
 
         It takes none of these in a target, where fronts pass on what clients send, and the other
-        protocols carry it. So each run of them in a target is percent-encoded for llhttp alone
-        (RFC 9112, section 3.2: the target is a URI); the environ has what was sent. Where a
+        protocols carry it. So each run of them in a target is percent-encoded, but only for llhttp
+        (RFC 9112, section 3.2: the target is a URI); the environ has the original bytes. Where a
         target is, llhttp tells: by whose byte the one ahead of the run is.
         """
         at, size = 0, len(data)
