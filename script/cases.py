@@ -144,7 +144,7 @@ def of_rule(rule: Rule) -> Iterator[str]:
     yield "You see:\n" if lines else "Nothing is printed.\n"
     yield from [*lines, ""] if lines else ()
     if not rule.is_live:
-        yield table(("broken", "works", "because", "fixed by"), setups(rule)) + "\n"
+        yield table(("broken", "works", "because", "fix"), setups(rule)) + "\n"
         return
     rows = [
         (row.setup, f"… {row.because}", code(row.fix) if not row.fix.endswith(" ") else rule.fix)
@@ -153,7 +153,7 @@ def of_rule(rule: Rule) -> Iterator[str]:
     ]
     if rule.id in SINGLE:
         rows.append((SINGLE[rule.id].setup, rule.why, rule.fix))
-    yield table(("broken", "because", "fixed by"), rows) + "\n"
+    yield table(("broken", "because", "fix"), rows) + "\n"
 
 
 def slug(text: str) -> str:

@@ -109,7 +109,7 @@ Severity = Literal["error", "warning", "note"]
 
 
 class Rule(NamedTuple):
-    """One row of `rules.TABLE`. `fix` says it in general; a finding has the exact line."""
+    """One row of `rules.TABLE`. `fix` is a general instruction; a finding has the exact line."""
 
     id: str
     severity: Severity
