@@ -322,8 +322,8 @@ TABLE: tuple[Setting, ...] = (
         "lent_threads",
         count,
         "",
-        "extra threads of one worker process that may wait for slow peers while a response is "
-        "generated piece by piece; beyond them the slowest peer is disconnected",
+        "the most extra threads of one worker process for slow peers of responses that are "
+        "generated piece by piece; if more are needed, the slowest peer is disconnected",
     ),
     Setting(
         "header_timeout",
@@ -387,8 +387,8 @@ TABLE: tuple[Setting, ...] = (
         "drain_delay",
         seconds,
         "seconds",
-        "how long the process goes on serving after it is told to stop, while ready_path answers "
-        "503: as long as the load balancer takes to notice",
+        "how long the process goes on serving after it is told to stop; ready_path answers 503 "
+        "meanwhile. Set it to the time that the load balancer needs to notice",
     ),
     Setting(
         "metrics",

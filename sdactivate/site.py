@@ -46,7 +46,7 @@ class Site:
 
     # the socket
     listen: tuple[ListenAddress, ...] = ()
-    """Where it is reached, as `sdactivate.values.parse_listen` makes it of text; empty:
+    """The addresses it listens on, as `sdactivate.values.parse_listen` returns them; empty:
     /run/NAME.sock."""
     user: str = "root"
     """The owner of the sockets in the file system."""

@@ -121,7 +121,7 @@ class Verdict(NamedTuple):
     `by` names the class that answered: owner, user (named in the ACL), group, others, mask (a
     grant that the mask took away), capability, link (a symlink that may not be followed) or
     error (`error` has the number: the walk ends there for everyone). `whose` is the uid or gid
-    of that class where it has one, `has` its permissions.
+    of that class, if it has one. `has` is the permissions of that class.
     """
 
     allowed: bool

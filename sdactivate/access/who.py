@@ -112,7 +112,7 @@ _NO_FILE = {
 
 
 class _Asker:
-    """Answers for one path; each root is walked once, each identity proven once."""
+    """Answer who may access one path. Walk each root once, test each identity once."""
 
     def __init__(self, path: str, proving: bool) -> None:
         self.path, self.proving = path, proving

@@ -5,8 +5,8 @@ Each verb is a module with
     SUMMARY: str                         one line for `sdactivate --help`
     EXAMPLES: str                        shown under the verb's own help
     USAGE: str                           its usage line, if it has too many options to list each
-    BRIEF: dict[str, str]                if they fill more than a screen: the options that `--help`
-                                         shows, with a line for each (`sdactivate.cli.help`)
+    BRIEF: dict[str, str]                the options that `--help` shows, with a line for
+                                         each, if all fill more than a screen (`cli.help`)
     add_arguments(parser) -> None        adds its options
     run(args) -> int                     does the work and returns the exit code
 

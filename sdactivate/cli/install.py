@@ -87,8 +87,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def interrupt(number: int, frame: object) -> None:
     """Raise KeyboardInterrupt, so that the finished steps are undone.
 
-    A second signal interrupts neither that nor the commands it runs, which inherit the ignored
-    signal.
+    A second signal interrupts neither the undoing nor the commands that it runs: they inherit the
+    ignored signals.
     """
     for one in SIGNALS:
         signal.signal(one, signal.SIG_IGN)

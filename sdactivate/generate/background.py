@@ -21,7 +21,7 @@ class Worker(NamedTuple):
     """A background worker: a long-running command in the site's sandbox."""
 
     name: str
-    """Its part of the units' name: NAME-THIS@1.service."""
+    """The worker's name, which the unit names contain: NAME-WORKER@1.service."""
     command: tuple[str, ...]
     """The command's words. The first is `python`, a program installed beside it, or an absolute
     path."""

@@ -69,7 +69,7 @@ class Asked:
     find_links: str = ""
     """A directory of packages; empty: none."""
     no_index: bool = False
-    """Whether all packages are there, so that the build of an environment has no network."""
+    """Whether to take all packages from `find_links`: the build then has no network."""
     uv: str = ""
     """The path of uv; empty: venv and pip."""
     before: tuple[str, ...] = ()

@@ -124,7 +124,9 @@ def take_over(source: Path, target: Path, owner: int, interpreter: str = "") -> 
         leads = os.path.realpath(link)
         is_inside = f"{leads}/".startswith(f"{top}/")
         if not is_inside and not (interpreter and leads == os.path.realpath(interpreter)):
-            raise Error(f"{_shown(parts)} leads out of the release, by {escape(os.readlink(link))}")
+            raise Error(
+                f"{_shown(parts)} is a link out of the release: {escape(os.readlink(link))}"
+            )
     return Taken(walk.files, walk.size)
 
 

@@ -43,15 +43,15 @@ def unpack(archive: BinaryIO, directory: str) -> str:
                     )
                 _unpack_one(members, member, directory, kinds)
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-        raise Refused(f"not a whole tar: {error}") from None
+        raise Refused(f"the tar archive is damaged or incomplete: {error}") from None
     except OSError as error:
         if error.errno is None:  # gzip and bz2 say so of what is damaged
-            raise Refused(f"not a whole tar: {error}") from None
+            raise Refused(f"the tar archive is damaged or incomplete: {error}") from None
         raise
     except Exception as error:
         # lzma and zlib have errors of their own, which only exist where they do
         if type(error).__module__ in ("_lzma", "lzma", "zlib", "_zstd", "compression.zstd"):
-            raise Refused(f"not a whole tar: {error}") from None
+            raise Refused(f"the tar archive is damaged or incomplete: {error}") from None
         raise
     if len(kinds) == 1:
         raise Refused("the archive is empty")

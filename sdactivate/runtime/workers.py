@@ -1,10 +1,10 @@
 """The parent of several worker processes: it forks, watches and replaces them.
 
-The parent serves no requests. It forks its workers after it has imported the application (or lets
-each import it: preload=no) and gets their figures on one channel each. It queries those that send
-nothing, and replaces those that die, reach a limit, are stuck, or do not answer. A replacement is
-ready before the worker it replaces is told to stop. A service whose workers keep dying fails
-instead of restarting them in a loop.
+The parent serves no requests. It imports the application, then forks its workers; with preload=no
+each worker imports the application. Each worker sends its figures on its own channel. The parent
+queries those that send nothing, and replaces those that die, reach a limit, are stuck, or do not
+answer. A replacement is ready before the worker it replaces is told to stop. A service whose
+workers keep dying fails instead of restarting them in a loop.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ def not_loaded(name: str) -> str:
 def read(name: str, files: Iterable[Path], troubles: list[str] | None = None) -> Unit:
     """Return the unit `name` made of `files`: its own first, then its drop-ins.
 
-    Raises Error for one that can't be read. With `troubles` a drop-in that can't be is left out,
-    with a line there.
+    Raises Error for a file that can't be read. If `troubles` is given, a drop-in that can't be read
+    is skipped, and the error is appended to `troubles`.
     """
     parts: list[Parsed] = []
     have: list[str] = []

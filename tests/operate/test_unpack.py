@@ -164,5 +164,5 @@ def test_it_runs_as_a_program_of_its_own(tmp_path: Path) -> None:
     assert os.readlink(top / "link") == "app/run"
     again = subprocess.run(argv, input=b"nonsense", capture_output=True, timeout=60, text=False)
     assert again.returncode == 1
-    assert again.stderr.startswith(b"not a whole tar: ")
+    assert again.stderr.startswith(b"the tar archive is damaged or incomplete: ")
     assert b"Traceback" not in again.stderr

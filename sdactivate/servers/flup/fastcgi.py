@@ -18,7 +18,7 @@ from sdactivate.servers.native.wire.fastcgi import refusal
 
 flup = bundled.load("flup.server.fcgi_base")
 
-# flup writes no record longer than this (content, a multiple of eight: no padding)
+# The most content that flup writes in one record. A multiple of eight, so it needs no padding
 _LONGEST = 65528
 
 

@@ -184,7 +184,7 @@ class Connection:
         raise NotImplementedError
 
     def settle(self) -> None:
-        """A response has gone to its end: close the connection, unless it stays."""
+        """Called when a response is complete: close the connection, unless it is kept alive."""
 
     def resume(self) -> None:
         """Go on with what had to wait until a response was sent."""
@@ -427,8 +427,8 @@ class Connection:
     def give_way(self, why: str) -> bool:
         """Close the connection to make room, unless a thread is at it; whether it was closed.
 
-        Not if its peer has said what nobody has heard yet. Who has begun a request, and is slow
-        to go on, is told that there is no room for it.
+        It is not closed if its peer has sent data that no thread has read yet. A peer that has
+        begun a request and is slow to go on is answered 503.
         """
         lock = self._lock
         if lock is None or not lock.acquire(False):
@@ -442,7 +442,8 @@ class Connection:
                 return False
             try:
                 if self.output is None and self._lingered < 0 and not self.idle:
-                    self.refuse(Malformed(f"gives way to others: {why}", "503 Service Unavailable"))
+                    reason = f"closed to make room for others: {why}"
+                    self.refuse(Malformed(reason, "503 Service Unavailable"))
             finally:
                 self.close()
         finally:
@@ -579,7 +580,7 @@ class Connection:
         else:
             self.then = self.settle
 
-    # Bytes out and in, for which a thread waits that serves a request
+    # Blocking sends and receives, for a thread that serves a request
 
     def send(self, data: bytes) -> None:
         """Send all of `data`, and wait until the peer takes it.

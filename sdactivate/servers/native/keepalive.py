@@ -30,7 +30,7 @@ class KeepAlive(Connection):
     """A connection whose requests come one after the other."""
 
     resting = True  # what the peer says next begins a request
-    _head: bytes | bytearray = b""  # what has come ahead of the first request
+    _head: bytes | bytearray = b""  # what may become a PROXY header
     _timed = False  # the deadline of a header runs
     _malformed: Malformed | None = None  # what came behind a response that is still being sent
     request: Any = None  # the one that is being served, or waits for its body

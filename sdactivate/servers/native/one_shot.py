@@ -163,7 +163,7 @@ class OneShot(Connection):
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
         if len(body) < COPY:
             self.post(head + body)
-            if self.output is None and not self._left:  # as a rule: nothing to settle first
+            if self.output is None and not self._left:  # the usual case: all is sent and read
                 self.done = True
                 self.close()
                 return

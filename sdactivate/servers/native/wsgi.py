@@ -458,7 +458,7 @@ class Response:
         """
         descriptor, offset, count = extent
         try:
-            own = os.dup(descriptor)  # the application closes its own when this returns
+            own = os.dup(descriptor)  # the application closes its descriptor when we return
         except OSError:
             return False
         try:
@@ -497,7 +497,7 @@ class Response:
         return head
 
     def _within_length(self, data: bytes) -> bytes:
-        """Hold a piece of the body to what Content-Length promised."""
+        """Return a piece of the body, cut off where the body would exceed Content-Length."""
         left = self.left
         if left is not None:
             if len(data) > left:

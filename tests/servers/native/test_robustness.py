@@ -284,7 +284,7 @@ def test_without_descriptors_those_that_are_silent_make_room(tmp_path: Path) -> 
                 peer.sendall(half)
             served(service)
             assert service.descriptors <= 64
-            reason = r"unix peer \(scgi\): gives way to others: Too many open files"
+            reason = r"unix peer \(scgi\): closed to make room for others: Too many open files"
             service.logged(rf"{reason}; answered 503 ", times=30)
             assert service.log.count("cannot accept") <= 1
 

@@ -39,7 +39,7 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
         return super().create_parser(prog_name, subcommand, formatter_class=_Lines, **kwargs)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if "help" in options["words"]:  # as the words of old had it
+        if "help" in options["words"]:  # the old runfcgi took `help` as a word, too
             self.print_help(os.path.basename(sys.argv[0]), "runfcgi")
             return
         try:

@@ -47,7 +47,7 @@ def _parse_line(data: bytes | bytearray) -> tuple[int, Client | None] | None:
     end = data.find(b"\r\n", 0, _LONGEST_LINE)
     if end < 0:
         if len(data) >= _LONGEST_LINE:
-            raise Malformed("PROXY: the line has no end")
+            raise Malformed("PROXY: the line has no CRLF within 107 bytes")
         return None
     words = data[:end].decode("latin-1").split(" ")
     if words[1:2] == ["UNKNOWN"]:
