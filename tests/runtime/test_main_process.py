@@ -47,7 +47,7 @@ def test_a_second_stop_cuts(life: Lives, supervised: bool, workers: int) -> None
     hanging = service.send("/hang")
     service.logged("hanging")
     service.signal(signal.SIGTERM)
-    service.logged("leaving")
+    service.logged("exiting")
     service.signal(signal.SIGTERM)
     assert service.process.wait(60) == 0
     service.logged("cut off 1 request")
@@ -138,7 +138,7 @@ def test_a_reload_signals_nothing_that_does_not_serve(capfd: pytest.CaptureFixtu
     """The signals would end it; of PID 1, systemd, they are commands."""
     with subprocess.Popen(["sleep", "60"]) as other:
         assert main(["reload", str(other.pid)]) == 1
-        assert f"process {other.pid} does not serve" in capfd.readouterr().err
+        assert f"process {other.pid} is not an `sdactivate serve` process" in capfd.readouterr().err
         assert other.poll() is None
         other.kill()
     for pid in ("0", "-1", "1" * 30):
@@ -181,7 +181,7 @@ def test_a_stop_while_it_is_to_start_afresh_is_a_stop(life: Lives, workers: int)
     slow = service.slow()
     service.release("print('afresh', file=sys.stderr)")
     service.signal(signal.SIGHUP)
-    service.logged("leaving")
+    service.logged("exiting")
     service.signal(signal.SIGTERM)
     assert answer(slow).startswith(b"HTTP/1.1 200")
     assert service.process.wait(60) == 0
@@ -220,7 +220,7 @@ def test_a_stop_after_a_reload_waits_for_the_process_before(life: Lives, workers
     service.signal(signal.SIGHUP)
     main = service.main()
     watched = os.pidfd_open(main)
-    service.logged("leaving: a successor serves")
+    service.logged("exiting: a successor serves")
     os.kill(main, signal.SIGTERM)
     assert select.select([watched], [], [], 60)[0]
     os.close(watched)
@@ -234,7 +234,7 @@ def test_a_stop_that_reaches_the_process_before_cuts_nothing(life: Lives, worker
     slow = service.slow()
     service.signal(signal.SIGHUP)
     service.main()
-    service.logged("leaving: a successor serves")
+    service.logged("exiting: a successor serves")
     service.signal(signal.SIGTERM)
     assert answer(slow).startswith(b"HTTP/1.1 200")
 

@@ -84,7 +84,7 @@ def test_beside_a_successor_idle_connections_have_more_time(life: Lives, workers
         peer.sendall(request)
         assert b"200 OK" in peer.recv(4096)
         service.signal(signal.SIGHUP)
-        service.logged("leaving: a successor serves")
+        service.logged("exiting: a successor serves")
         time.sleep(3 * QUIET)  # at a stop it would be shut
         peer.sendall(request)
         assert b"Connection: close" in peer.recv(4096)
@@ -132,10 +132,10 @@ def test_requests_whose_body_still_arrives_are_counted_when_they_are_cut(
     for peer in peers:
         send_apart(peer, CUT[protocol])
     service.signal(signal.SIGTERM)
-    service.logged("leaving")
+    service.logged("exiting")
     service.signal(signal.SIGTERM)
     assert service.process.wait(60) == 0
-    service.logged("cut off 3 requests that had not ended")
+    service.logged("cut off 3 requests that had not finished")
     for peer in peers:
         with contextlib.suppress(ConnectionResetError):
             assert answer(peer) == b""
