@@ -401,7 +401,7 @@ CADDY = Front(
     (
         "It passes every Upgrade header on: with a server that speaks h2c (hypercorn), a client "
         "can bypass Caddy.",
-        "Debian's Caddyfile imports nothing by itself: `import /etc/caddy/*.caddyfile` in it does.",
+        "Debian's Caddyfile imports no other files: add `import /etc/caddy/*.caddyfile` to it.",
         "Caddy asks the application for gzip and unpacks it for clients that do not accept it; "
         "`compression off` leaves the choice to the client.",
     ),

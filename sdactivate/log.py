@@ -27,7 +27,7 @@ _NAMES = {ERROR: "error", WARNING: "warning", NOTICE: "notice", INFO: "info"}
 _JOURNAL = "/run/systemd/journal/socket"
 
 on_exception: Callable[[BaseException], None] | None = None
-"""Called with each exception that is logged, if it is set."""
+"""If set, it is called with each exception that is logged."""
 
 _is_journal: bool | None = None
 _journal: socket.socket | None = None

@@ -66,9 +66,9 @@ def _gid(name: str) -> int:
 
 
 def asked(text: str) -> Person:
-    """Return whom `--as TEXT` means: USER, USER:GROUP,… (these groups instead of its own), :GROUP.
+    """Parse `--as TEXT`: USER, USER:GROUP,… (these groups instead of its own) or :GROUP.
 
-    The last is a stranger whose only group it is. Raises UsageError as `account` does.
+    :GROUP is an unrelated user whose only group it is. Raises UsageError as `account` does.
     """
     name, colon, groups = text.partition(":")
     if not colon:

@@ -49,8 +49,8 @@ def prove(path: str, identity: Identity, root: str = "/", kind: str = "socket") 
     os.waitpid(child, 0)
     if not answer:
         raise Error(
-            f"{path}: uid {os.geteuid()} can't become uid {identity.uid}, gid {identity.gid} "
-            f"to prove it: run as root"
+            f"{path}: uid {os.geteuid()} can't become uid {identity.uid}, gid {identity.gid} to "
+            "test it: run as root"
         )
     return int(answer)
 

@@ -1,4 +1,4 @@
-"""Refuse a file that root is to believe, where others than root could change what it says.
+"""Refuse a file that root must trust if other users than root could change it.
 
 A user who can write a file of sites can have systemd run any program as any user. So can a user
 who can replace that file, or a directory or link on the way to it.
@@ -28,10 +28,10 @@ def refuse_unfit(path: Path) -> None:
         if not stat.S_ISREG(about.st_mode):
             raise Error(f"{path}: not a regular file, nor a link to one")
         if about.st_size > LARGEST:
-            raise Error(f"{path}: it has {about.st_size} bytes, and at most {LARGEST} are read")
+            raise Error(f"{path}: it has {about.st_size} bytes, and the limit is {LARGEST}")
     for node, why in others_on(str(path.absolute())):
         fix = f"chown root:root {node.path} && chmod go-w {node.path}"
-        raise Error(f"{path}: others than root can change {node.path} ({why}): {fix}")
+        raise Error(f"{path}: other users than root can change {node.path} ({why}): {fix}")
 
 
 def others_on(path: str) -> Iterator[tuple[Node, str]]:
@@ -60,5 +60,9 @@ def changed_by(node: Node, *, sticky: bool = True) -> str:
     if node.mode & 0o002:
         return "everyone can write to it"
     if node.mode & 0o020 and (node.gid or node.acl):  # the bits of a list's mask, too: acl(5)
-        return f"gid {node.gid} can write to it" if not node.acl else "its ACL lets others write"
+        return (
+            f"gid {node.gid} can write to it"
+            if not node.acl
+            else ("its ACL lets other users write")
+        )
     return ""

@@ -1,4 +1,4 @@
-"""Security modules that refuse what permissions grant: SELinux and AppArmor, if in force.
+"""Security modules that can refuse what permissions grant: SELinux and AppArmor, if enforcing.
 
 What they refuse depends on a policy and on each process's label, which is not read here: `who` says
 that it has not asked them, and the doctor reads from the log what they have refused.

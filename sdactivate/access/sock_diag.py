@@ -1,4 +1,4 @@
-"""Listening unix sockets as the kernel has them, backlog and damage included (sock_diag(7)).
+"""List the kernel's listening unix sockets, with backlog and damage (sock_diag(7)).
 
 /proc/net/unix gives a socket's path as it was bound, but not the inode of the file that stands
 for it, nor its queue: a file that was removed and made anew by somebody else looks the same

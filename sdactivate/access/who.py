@@ -1,4 +1,4 @@
-"""Who can connect to one address or read one file: accounts and processes, and what decides."""
+"""Find out who can connect to one address or read one file: accounts, processes, and why."""
 
 import errno
 import os
@@ -104,9 +104,9 @@ def report(
 
 
 _NO_FILE = {
-    "@": "an abstract address has no owner and no mode: every process of this network "
-    "namespace connects (unix(7))",
-    "tcp": "a TCP port has no owner and no mode: every user of this host connects",
+    "@": "an abstract address has no owner or mode: every process in this network namespace "
+    "can connect (unix(7))",
+    "tcp": "a TCP port has no owner or mode: every user of this host can connect",
 }
 
 
@@ -149,7 +149,7 @@ def _by_unit(processes: Sequence[Process], asker: _Asker) -> Iterable[UnitProces
     for process in processes:
         try:
             if process.view is None:
-                raise Error("its root can't be looked at: run as root")
+                raise Error("can't examine its root directory: run as root")
             answer = asker.ask(process.identity, process.root, process.view)
         except Error as error:
             answer = Answer(None, str(error))

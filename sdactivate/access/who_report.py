@@ -1,4 +1,4 @@
-"""`who`'s result as text and as JSON."""
+"""Format the result of `who` as text and as JSON."""
 
 import errno
 import os

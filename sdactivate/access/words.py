@@ -1,4 +1,4 @@
-"""Users, groups, modes, ACLs and verdicts in words."""
+"""Describe users, groups, modes, ACLs and verdicts in words."""
 
 import grp
 import os
@@ -74,7 +74,7 @@ def because(verdict: Verdict) -> str:
 
 
 def answer(verdict: Verdict) -> str:
-    """Return what the deciding component says, without its name; it must have one."""
+    """Describe the component that decides, without its name. There must be such a component."""
     assert verdict.node is not None
     has = bits(verdict.has)
     need = bits(verdict.need).replace("-", "")

@@ -274,7 +274,7 @@ CHECKS = (
         "Take it out: sdactivate tells Django from what the web server itself says "
         "(HTTPS, REQUEST_SCHEME, or X-Forwarded-Proto of a trusted peer).",
     ),
-    Check("sdactivate.W003", _any_host, "Name the hosts that the web server serves."),
+    Check("sdactivate.W003", _any_host, "List the hosts that the web server serves."),
     Check("sdactivate.W004", _debug_under_activation, "Set DEBUG = False.", deploy=False),
     Check("sdactivate.W005", _static_files, "Set STATIC_ROOT, then run manage.py collectstatic."),
     Check(

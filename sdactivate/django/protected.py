@@ -1,4 +1,4 @@
-"""protected_file(): answer with a file that only the application lets out (--protected).
+"""protected_file(): a response that has the front send a protected file (--protected).
 
     def invoice(request, number):
         invoice = get_object_or_404(Invoice, number=number, owner=request.user)

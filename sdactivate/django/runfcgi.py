@@ -174,7 +174,7 @@ def _yes_or_no(name: str, text: str) -> bool:
 
 
 def plan(meaning: Meaning, command: Sequence[str], environ: Mapping[str, str]) -> Launch:
-    """Return what is to be launched: `command`, with `environ` added, on the socket."""
+    """Return the plan to launch: `command`, with `environ` added, on the socket."""
     return Launch(
         listen=[parse_listen(meaning.listen)],
         command=command,
@@ -245,7 +245,7 @@ def modern(meaning: Meaning, command: Sequence[str]) -> str:
 
 
 def in_background(logs: tuple[str, str], run: Callable[[int], object]) -> None:
-    """Go to the background, as daemon(7) calls the old way, and `run` there: fork, setsid, fork.
+    """Call `run` in the background, as a SysV daemon of daemon(7): fork, setsid, fork.
 
     logs: files that standard output and error are appended to; "": /dev/null, which standard input
     becomes as well. run: is given a descriptor that is to stay open until it executes the site.

@@ -1,1 +1,1 @@
-"""Before: a Site becomes text. Never imports the runtime or the doctor."""
+"""Generate files from a Site, before anything runs. Never imports the runtime or the doctor."""

@@ -1,4 +1,4 @@
-"""Directories and accounts that must exist before the units: tmpfiles.d(5), sysusers.d(5)."""
+"""Directories and accounts that must exist before the units start: tmpfiles.d(5), sysusers.d(5)."""
 
 import posixpath
 import re
@@ -13,14 +13,16 @@ from sdactivate.systemd.escape import Escaped
 def tmpfiles(site: Site, target: Target) -> Output:
     """Return NAME.conf for /etc/tmpfiles.d: directories of the sockets and of --writable.
 
-    /run itself is always there, so that a site with the usual socket needs none: there is no file
-    then. A directory of a socket is root's, like /run: who may write there may replace it. One of
-    --writable that exists stays as the administrator has made it, from systemd 252 on: its mode and
-    group may let the front read uploads.
+    /run always exists, so a site with the default socket needs no directory, and then there is no
+    file. A socket's directory belongs to root, as /run does: a user who can write there can replace
+    the socket. An existing directory of --writable is left unchanged, from systemd 252 on: its mode
+    and group may let the front read uploads.
     """
     sockets = {posixpath.dirname(address.path) for address in site.addresses if address.path}
     sockets -= {"/run", "/"}
-    writable = [path for path in site.writable if path not in site.uploads]  # see `uploads`
+    writable = [
+        path for path in site.writable if path not in site.uploads
+    ]  # `uploads` creates these
     if not sockets and not (site.run_as and writable):
         return Output(())
     text = render(
@@ -34,24 +36,25 @@ def tmpfiles(site: Site, target: Target) -> Output:
     return Output((File(f"{site.name}.conf", text),))
 
 
-# Narrower than the grammar of accounts: systemd-sysusers makes none of another name.
+# Narrower than the grammar of accounts: systemd-sysusers creates only accounts with such names.
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_-]{0,30}")
 
 
 def sysusers(site: Site, target: Target, *, member: tuple[str, ...] = ()) -> Output:
     """Return NAME.conf for /etc/sysusers.d: the socket's group, its members, the site's user.
 
-    A group of the site's own keeps out whatever else runs as the front's user (PHP, as Debian
-    packages it), where the front alone is a member.
+    A group of the site's own, with the front as its only member, keeps out other programs that run
+    as the front's user (PHP, as Debian packages it).
 
-    Raises UsageError where there is no group or user to make, or one that can't be made by name.
+    Raises UsageError if there is no group or user to create, or if systemd-sysusers can't create
+    it.
     """
     group = site.group if site.group not in ("root", "0") else ""
     names = [name for name in (group, site.run_as, *member) if name]
     if not (group or site.run_as):
-        raise UsageError("--kind sysusers needs --group or --run-as: whom to make")
+        raise UsageError("--kind sysusers needs --group or --run-as: the group or user to create")
     if member and not group:
-        raise UsageError("--member needs --group: what to be a member of")
+        raise UsageError("--member needs --group: the group to be a member of")
     for name in names:
         if not _NAME.fullmatch(name):
             raise UsageError(
@@ -59,7 +62,7 @@ def sysusers(site: Site, target: Target, *, member: tuple[str, ...] = ()) -> Out
             )
     text = render("sysusers.j2", target.comments, site=site, group=group, members=member)
     note = [
-        f"--member {name}: a process of {name} that is running now joins at its next start"
+        f"--member {name}: a running process of {name} gets the group only when it is restarted"
         for name in member
     ]
     made = frozenset(name for name in (group, site.run_as) if name)

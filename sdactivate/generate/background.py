@@ -1,4 +1,4 @@
-"""Read --worker, and the tables of background workers in a file of sites."""
+"""Parse --worker, and the tables of background workers in a sites file."""
 
 import re
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from sdactivate.systemd import escape
 from sdactivate.values import shell_words
 
 MOST = 99
-"""Processes of one background worker: more are several of them."""
+"""The most processes of one background worker; for more, define several."""
 
 STOP_TIMEOUT = "5min"
-"""How long a task may take to finish, once it is to stop."""
+"""How long a task may take to finish when the worker is stopped."""
 
 _NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,31}")
 
@@ -21,25 +21,26 @@ class Worker(NamedTuple):
     """A background worker: a long-running command in the site's sandbox."""
 
     name: str
-    """What its units are called: NAME-THIS@1.service."""
+    """Its part of the units' name: NAME-THIS@1.service."""
     command: tuple[str, ...]
-    """Its words. The first is `python`, a program installed beside that, or an absolute path."""
+    """The command's words. The first is `python`, a program installed beside it, or an absolute
+    path."""
     instances: int = 1
-    """How many of it run."""
+    """The number of instances."""
     network: bool | str | None = None
-    """As of a site; None: the site's own."""
+    """As for a site; None: the site's value."""
     memory_max: str = ""
-    """As of a site; "": the site's own."""
+    """As for a site; "": the site's value."""
     env: tuple[tuple[str, str], ...] = ()
-    """Variables of its environment besides the site's."""
+    """Environment variables in addition to the site's."""
     stop_timeout: str = STOP_TIMEOUT
-    """A span of time: systemd.time(7)."""
+    """The time that a task may take to finish: systemd.time(7)."""
 
 
 def worker(text: str) -> Worker:
     """Return the background worker that `text` describes: NAME=COMMAND.
 
-    Raises UsageError for a name that can't be part of a unit's, and what `command` refuses.
+    Raises UsageError for a name that can't be part of a unit's name, and as `command` does.
     """
     name, equals, line = text.partition("=")
     if not equals:
@@ -51,7 +52,7 @@ def worker(text: str) -> Worker:
 
 
 def check_name(name: str) -> str:
-    """Return `name` if a background worker can be called so. Raises UsageError otherwise."""
+    """Return `name` if it can name a background worker. Raises UsageError otherwise."""
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"NAME {name!r}: the name of a background worker has at most 32 letters, digits, '-' "
@@ -61,10 +62,10 @@ def check_name(name: str) -> str:
 
 
 def command(text: str) -> tuple[str, ...]:
-    """Return the words of `text`, a command line; quotes mean what they mean to a shell.
+    """Split `text`, a command line, into words; quotes work as in a shell.
 
-    Raises UsageError for unbalanced quotes, for a first word that is a relative path, and for what
-    no unit can hold.
+    Raises UsageError for unbalanced quotes, for a first word that is a relative path, and for
+    characters that a unit file can't contain.
     """
     try:
         words = shell_words(text)
@@ -72,14 +73,14 @@ def command(text: str) -> tuple[str, ...]:
         raise UsageError(f"COMMAND {error}") from None
     if not words or not words[0]:
         raise UsageError(
-            f"COMMAND {text!r}: name a program, as in 'celery -A mysite worker' or "
+            f"COMMAND {text!r} is empty: name a program, as in 'celery -A mysite worker' or "
             "'python manage.py db_worker'"
         )
     first = words[0]
     if not first.startswith("/") and ("/" in first or first.endswith(".py")):
         raise UsageError(
-            f"COMMAND {text!r}: the first word is `python`, a program installed beside it such as "
-            f"celery, or an absolute path; did you mean 'python {text}'?"
+            f"COMMAND {text!r}: the first word must be `python`, a program installed beside it "
+            f"such as celery, or an absolute path; did you mean 'python {text}'?"
         )
     escape.program(first if first.startswith("/") else f"/{first}")
     for word in words:
@@ -88,11 +89,13 @@ def command(text: str) -> tuple[str, ...]:
 
 
 def from_table(name: str, given: Mapping[str, Any]) -> Worker:
-    """Return the background worker `name` of a file's table, `given` by field.
+    """Return the background worker `name` from a table's values, `given` by field.
 
-    Raises UsageError where it has no command or no fitting name.
+    Raises UsageError if the command is missing or the name is not valid.
     """
     if "command" not in given:
-        raise UsageError("command is missing, such as command = 'celery -A mysite worker'")
+        raise UsageError(
+            "command is missing: add a line such as command = 'celery -A mysite worker'"
+        )
     fields = {"instances" if field == "count" else field: given[field] for field in given}
     return Worker(check_name(name), **fields)

@@ -1,4 +1,4 @@
-"""From a name and options to files: the steps that gen, sites.toml and install share."""
+"""Build files from a name and options: the steps that gen, sites.toml and install share."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -14,25 +14,25 @@ from sdactivate.site import Site
 from sdactivate.suggest import meant
 
 ALL = "all"
-"""The kind that stands for every kind that a site has a use for."""
+"""The kind that stands for every kind that the site's options call for."""
 
 
 @cache
 def known_options() -> dict[str, Option]:
-    """Return every option by its field: a site's first, then those of the kinds."""
+    """Return every option by its field: first those of a site, then those of the kinds."""
     rows = [*options.SITE, *(option for kind in KINDS.values() for option in kind.options)]
     return {row.field: row for row in rows}
 
 
 def kind_name(text: str) -> str:
-    """Return `text` if it names a kind, or all. Raises UsageError, with the nearest, otherwise."""
+    """Return `text` if it is a kind or "all". Raises UsageError, with the nearest name."""
     if text in KINDS or text == ALL:
         return text
     raise UsageError(f"{text!r}: there is no such kind; {meant(text, [*KINDS, ALL])}")
 
 
 def chosen(kinds: Iterable[str], given: Mapping[str, Any]) -> list[Kind]:
-    """Return the rows of `kinds`, each once; for "all", those that `given` options ask for."""
+    """Return the rows of `kinds`, each once; for "all", those that the `given` options call for."""
     names: dict[str, None] = {}
     for kind in kinds:
         names.update(dict.fromkeys(_reasoned(given) if kind == ALL else [kind]))
@@ -50,9 +50,9 @@ def _reasoned(given: Mapping[str, Any]) -> Iterator[str]:
 def make(site: Site, kinds: list[Kind], given: Mapping[str, Any], target: Target) -> Output:
     """Return the files of `kinds` for `site`, each below its kind's folder.
 
-    `given` are values by field, as the options' readers made them: those that the site was made
-    of, and those that kinds read. An option that none of the kinds reads is warned of. Raises
-    UsageError for what can't be written.
+    `given` are values by field, as the options' parsers return them: those of the site and those
+    that kinds read. There is a warning for an option that none of the kinds reads. Raises
+    UsageError if a file can't be written.
     """
     files: list[File] = []
     warnings: list[Iterable[str]] = []
@@ -74,7 +74,7 @@ def make(site: Site, kinds: list[Kind], given: Mapping[str, Any], target: Target
             read |= options.HEALTH_READS
     if unread := [f"--{known_options()[key].name}" for key in given if key not in read]:
         what = " ".join(["--kind", *(kind.name for kind in kinds)])
-        warnings.append([f"{', '.join(unread)}: {what} has no use for it"])
+        warnings.append([f"{', '.join(unread)}: {what} does not use it"])
     told = (
         warning
         for warning in chain.from_iterable(warnings)
@@ -84,17 +84,17 @@ def make(site: Site, kinds: list[Kind], given: Mapping[str, Any], target: Target
 
 
 class Claims:
-    """What no two sites of a machine can both have: a file, an address."""
+    """Detects files and addresses that two sites of a machine would share."""
 
     def __init__(self) -> None:
         self._taken: dict[str, str] = {}
 
     def add(self, site: Site, files: Iterable[File]) -> None:
-        """Note what `site` has. Raises UsageError if another one has it already."""
+        """Record what `site` uses. Raises UsageError if another site has it already."""
         names = [file.name for file in files]
-        # Where no socket unit is made by its name, it has the usual address with another: @.socket
+        # Without a socket unit of its name, the default address is in another one: NAME@.socket
         made = site.listen or f"{site.name}.socket" in names
         addresses = [f"--listen {address}" for address in site.addresses] if made else []
         for claim in (*addresses, *names):
             if (other := self._taken.setdefault(claim, site.name)) != site.name:
-                raise UsageError(f"{claim}: the site {other} has it already")
+                raise UsageError(f"{claim}: the site {other} already has it; choose another")

@@ -1,8 +1,9 @@
-"""What runs the image with Docker: NAME.compose.yaml on one machine, NAME.stack.yaml on several.
+"""Files for Docker: NAME.compose.yaml for one machine, NAME.stack.yaml for several.
 
-Both are the same services in dialects of one grammar (compose-spec.io; the Compose file version 3
-that `docker stack deploy` reads). Compose is one machine: files of the host, its own ports. A swarm
-is several: what it needs comes by name, and it replaces tasks one by one.
+Both describe the same services in dialects of one format (compose-spec.io; the Compose file version
+3 that `docker stack deploy` reads). Compose runs on one machine and uses that host's files and
+ports. A swarm runs on several: it refers to images, secrets and volumes by name, and replaces tasks
+one by one.
 """
 
 from itertools import chain
@@ -30,8 +31,8 @@ def compose(
 ) -> Output:
     """Return NAME.compose.yaml: the site, its background workers, and its commands by hand.
 
-    Raises UsageError for what containers can't be, and for encrypted credentials, which only
-    systemd can read.
+    Raises UsageError for options that can't work in containers, and for encrypted credentials,
+    which only systemd can read.
     """
     kind = "--kind compose"
     containers.check_name(site.name, f"{kind}: NAME")
@@ -61,13 +62,13 @@ def compose(
     told = chain(
         containers.told(made, worker),
         (
-            f"--command {words[0]}: Compose has no timers; let one of the host's run `docker "
+            f"--command {words[0]}: Compose has no timers; let a timer of the host run `docker "
             f"compose run --rm {part.name}`"
             for words, part in zip(command, commands, strict=False)
         ),
         (
-            f"--credential {name}: Compose shows {path} as it is; let user {containers.USER} read "
-            "it, and nobody else"
+            f"--credential {name}: Compose mounts {path} with its mode; make it readable for user "
+            f"{containers.USER}, and for nobody else"
             for name, path in site.credential
         ),
     )
@@ -85,11 +86,11 @@ def stack(
     by_hand: Commands = (),
     every: str = "",
 ) -> Output:
-    """Return NAME.stack.yaml, for `docker stack deploy`: rolling updates that take themselves back.
+    """Return NAME.stack.yaml, for `docker stack deploy`, with rolling updates and rollback.
 
     Each command of manage.py is in a file of its own, NAME-COMMAND.stack.yaml, and runs when that
-    is deployed. `replicas`: how many tasks serve. Raises UsageError without --image, which every
-    machine pulls.
+    is deployed. `replicas`: the number of tasks that serve. Raises UsageError without --image,
+    which every machine pulls.
     """
     kind = "--kind stack"
     containers.check_name(site.name, f"{kind}: NAME")
@@ -101,7 +102,7 @@ def stack(
         "build": False,
         "ports": [port.number for port in made.public],
         "created": [(name, f"{site.name}_{name}", path) for name, path in secrets],
-        # An unhealthy task is seen by then: after three checks
+        # By then an unhealthy task has failed three checks
         "monitor": 30,
         **_shared(made, image, [(name, f"{site.name}_{name}") for name, _ in secrets]),
     }
@@ -117,8 +118,8 @@ def stack(
     told = chain(
         containers.told(made, worker),
         (
-            f"--command {words[0]}: a swarm has no timers; let one of a manager's run the commands "
-            f"at the top of {part.full}.stack.yaml"
+            f"--command {words[0]}: a swarm has no timers; let a timer on a manager node run the "
+            f"commands at the top of {part.full}.stack.yaml"
             for words, part in zip(command, commands, strict=False)
         ),
         containers.alone(site, "task"),
@@ -127,7 +128,7 @@ def stack(
 
 
 def _shared(made: Container, image: str, secrets: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return what every service is told; `secrets`: by which name it sees each, and whose it is."""
+    """Return the values of every service; `secrets`: the name and owner of each secret."""
     return {
         "site": made.site,
         "made": made,

@@ -1,20 +1,21 @@
-"""What runs of a site where containers do: its parts, their ports, health checks and grace periods.
+"""A site in containers: its parts, their ports, health checks and grace periods.
 
-Dockerfile, compose, stack and kubernetes write the same thing in four grammars. It is worked out
-here, once, from the same `Site` that the units are written from:
+The kinds dockerfile, compose, stack and kubernetes write the same thing in four formats. It is
+derived here, once, from the same `Site` as the units:
 
 1. **Addresses become ports.** A container is reached by TCP. An address of TCP keeps its port; any
    other gets the next one from 8000 up, unless one of TCP has its name as well.
 2. **Parts.** The site itself ("web"), each background worker, each command of manage.py. All are
-   the one image with other words.
-3. **Health.** Who restarts or drains a container asks it, and only the server can answer while the
-   application's threads are busy: --ready-path and --live-path, on the socket of the figures where
-   there is one, for it answers whatever the workers do.
-4. **Time to stop.** What TimeoutStopSec= is to a unit the grace period is to a container:
+   the one image with other commands.
+3. **Health.** The engine queries a container before it restarts or drains it. The server answers
+   --ready-path and --live-path even while the application's threads are busy. If there is a metrics
+   socket, it answers there, whatever the workers do.
+4. **Time to stop.** A container's grace period corresponds to a unit's TimeoutStopSec=:
    --drain-delay, --graceful-timeout and a margin (`units.stop_timeout`).
 
-What means nothing in a container is refused where leaving it out would be dangerous, and otherwise
-left out and said: here, or by `generate.build`, which names every option that a kind does not read.
+An option that has no effect in a container is refused if ignoring it would be dangerous. Otherwise
+it is left out with a warning, from here or from `generate.build`, which names every option that a
+kind does not read.
 """
 
 import posixpath
@@ -33,19 +34,19 @@ from sdactivate.site import Site
 from sdactivate.values import ListenAddress, parse_listen
 
 USER = 10001
-"""Who the image runs as: no account of a host's, and not root."""
+"""The user that the image runs as: not an account of a host, and not root."""
 PYTHON = "/opt/venv/bin/python"
 """The image's interpreter."""
 FIRST_PORT = 8000
 REPLICAS = 2
-"""Containers that serve a site, where nobody says: one can go while the other serves."""
+"""Default number of containers of a site: one can stop while the other serves."""
 FLEET: Mapping[str, str] = {"ready_path": "/-/ready", "live_path": "/-/live", "drain_delay": "10"}
-"""Settings of a site that several machines serve, where it does not say otherwise."""
+"""Default settings of a site that several machines serve."""
 COMMAND_STOP = 90
-"""Seconds that a command may take to end when it is told to: systemd's DefaultTimeoutStopSec=."""
+"""Seconds that a command may take to stop: systemd's DefaultTimeoutStopSec=."""
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 SECRETS = "/run/secrets"
-"""The directory of secrets in a container: where Docker puts them."""
+"""The directory of secrets in a container, as Docker uses it."""
 WEB = "web"
 
 _EVERY = {"inet": "0.0.0.0", "inet6": "[::]"}  # noqa: S104 - all of a container's own
@@ -59,49 +60,49 @@ def start_seconds(site: Site) -> int:
 
 
 class Port(NamedTuple):
-    """Where a container listens."""
+    """A port that a container listens on."""
 
     number: int
     name: str
-    """The descriptor's; "": the site's."""
+    """The descriptor's name; "": the site's name."""
     inside: str
     """The address in the container."""
     outside: str
-    """The address of the host on which a port of the same number leads there."""
+    """The host's address on which a port of the same number is published."""
 
     @property
     def listen(self) -> str:
-        """What `launch --listen` is told."""
+        """The value for `launch --listen`."""
         named = f"{self.name}=" if self.name else ""
         return f"{named}{self.inside}:{self.number}"
 
 
 class Part(NamedTuple):
-    """One thing that runs: the site, a background worker, a command."""
+    """One container to run: the site, a background worker or a command."""
 
     name: str
-    """Among the site's parts: web, mail, clearsessions."""
+    """Its name within the site: web, mail, clearsessions."""
     full: str
-    """Among the parts of all sites: mysite, mysite-mail, mysite-clearsessions."""
+    """Its unique name: mysite, mysite-mail, mysite-clearsessions."""
     command: tuple[str, ...] = ()
-    """What it runs; (): what the image does, with `Container.arguments`."""
+    """The command; (): the image's entry point with `Container.arguments`."""
     env: tuple[tuple[str, str], ...] = ()
-    """Its whole environment, but for what the image sets."""
+    """Its whole environment, except for the variables that the image sets."""
     copies: int = 1
-    """How many of it run."""
+    """The number of instances."""
     stop: int = 0
     """Seconds between TERM and KILL."""
     memory: str = ""
-    """Its limit, with the letters of systemd; "": none."""
+    """Its memory limit, in systemd's notation; "": none."""
     once: bool = False
-    """Whether it comes to an end."""
+    """Whether it exits when its work is done."""
 
 
 class Probe(NamedTuple):
-    """Where the server answers whoever watches over it."""
+    """The address and paths of the health checks."""
 
     loopback: str
-    """The address for those inside."""
+    """The address from inside the container."""
     port: int
     ready: str
     live: str
@@ -111,43 +112,43 @@ class Container(NamedTuple):
     """A site as containers of one image."""
 
     site: Site
-    """With the settings that hold in a container."""
+    """The site, with the settings for a container."""
     ports: tuple[Port, ...]
     arguments: tuple[str, ...]
-    """For the image's entry point: `launch …`."""
+    """Arguments of the image's entry point: `launch …`."""
     probe: Probe | None
     web: Part
     left_out: tuple[str, ...]
-    """Sentences about what has no meaning in a container."""
+    """Sentences about options that have no effect in a container."""
 
     @property
     def state(self) -> str:
-        """The directory of what it keeps: $STATE_DIRECTORY."""
+        """The directory of persistent data: $STATE_DIRECTORY."""
         return f"/var/lib/{self.site.name}"
 
     @property
     def cache(self) -> str:
-        """The directory of what can be made again: $CACHE_DIRECTORY."""
+        """The directory of data that can be created again: $CACHE_DIRECTORY."""
         return f"/var/cache/{self.site.name}"
 
     @property
     def public(self) -> list[Port]:
-        """The ports that clients are for: not that of the figures."""
+        """The ports for clients, without the metrics port."""
         return [port for port in self.ports if not port.name or port.name != self.figures]
 
     @property
     def figures(self) -> str:
-        """The name of the figures' port; "": they have none."""
+        """The name of the metrics port; "": there is none."""
         return self.site.settings.get("metrics", "")
 
     @property
     def memory(self) -> str:
-        """The limit of its memory, with the letters of systemd; "": none."""
+        """Its memory limit, in systemd's notation; "": none."""
         return memory(self.site.memory_max)
 
     @property
     def cpu_percent(self) -> int:
-        """The limit of its processor time, 100 for one processor; 0: none."""
+        """Its processor limit, 100 for one processor; 0: none."""
         return int(self.site.cpu_quota.removesuffix("%") or 0)
 
     @property
@@ -157,10 +158,10 @@ class Container(NamedTuple):
 
     @property
     def health(self) -> list[str]:
-        """The command that asks whether it is alive, from inside: its exit code says.
+        """The health check that is run inside the container; exit code 0: healthy.
 
-        A socket alone, without the site's packages: it runs every few seconds, in an image that
-        has no curl.
+        It uses only a socket and not the site's packages, since it runs every few seconds, and the
+        image has no curl.
         """
         assert self.probe
         ask = (
@@ -181,24 +182,24 @@ def container(
 ) -> Container:
     """Return how `site` runs in containers.
 
-    kind: for messages, such as "--kind compose". defaults: settings where the site has none of its
-    own. asks_inside: the health check comes from the container's own loopback address.
+    kind: for messages, such as "--kind compose". defaults: settings for those that the site does
+    not set. asks_inside: the health check comes from the container's own loopback address.
 
-    Raises UsageError without an application, and for what a container can't be.
+    Raises UsageError without an application, and for options that can't work in a container.
     """
     app = application(site, kind)
     ports, left_out = _ports(site)
     given = {**(defaults or {}), **site.settings}
     if "idle_timeout" in given and settings.seconds(given.pop("idle_timeout")):
-        left_out.append("--idle-timeout: left out: nothing would start the container again")
+        left_out.append("--idle-timeout is left out: nothing would start the container again")
     if given.get("allow_peer"):
         raise UsageError(
-            f"--allow-peer {given['allow_peer']}: {kind}: peers come by TCP, which tells neither "
-            "user nor unit; leave it out, and say with the network who gets there"
+            f"--allow-peer {given['allow_peer']}: {kind}: peers connect by TCP, which tells "
+            "neither user nor unit; leave it out, and restrict access by the network"
         )
     probe = _probe(site, given, ports)
     if probe and asks_inside:
-        # Nobody else is on the loopback address of a container
+        # Only the container itself can use its loopback address
         trusted = settings.words(given.get("trust", ""))
         given["trust"] = " ".join(dict.fromkeys((probe.loopback, *trusted)))
     inside = replace(
@@ -226,9 +227,9 @@ def container(
 
 
 def application(site: Site, kind: str) -> str:
-    """Return the site's application, once its server is known to be able to serve it.
+    """Return the site's application, after checking that its server can serve it.
 
-    Raises UsageError where there is none, and for settings that its server does not have.
+    Raises UsageError if there is none, and for settings that the server does not have.
     """
     if not site.app:
         raise UsageError(f"{kind} needs --app, such as --app mysite.wsgi:application")
@@ -239,15 +240,15 @@ def application(site: Site, kind: str) -> str:
 
 
 def of_fleet(site: Site, kind: str, *, asks_inside: bool = True) -> Container:
-    """Return how `site` runs where an engine replaces its containers one by one.
+    """Return how `site` runs under an engine that replaces its containers one by one.
 
-    Raises UsageError, besides what `container` does, where the engine could not ask it.
+    Raises UsageError as `container` does, and if the engine could not query it.
     """
     made = container(site, kind, defaults=_defaults(site), asks_inside=asks_inside)
     if made.probe is None:
         raise UsageError(
-            f"{kind}: the engine asks each container over HTTP whether it is ready, which the "
-            "native server answers, or --metrics (native, waitress, flup) on a port of its own: "
+            f"{kind}: the engine checks by HTTP whether each container is ready. The native "
+            "server answers that, or --metrics (native, waitress, flup) on a port of its own: "
             "give --metrics metrics --listen metrics=0.0.0.0:8001, or leave --server and "
             "--protocol out"
         )
@@ -260,21 +261,21 @@ def of_fleet(site: Site, kind: str, *, asks_inside: bool = True) -> Container:
 
 
 def memory(limit: str) -> str:
-    """Return `limit`, of systemd's MemoryMax=, for a container: "" where it is a percentage."""
+    """Return `limit`, a value of MemoryMax=, for a container; "" if it is a percentage."""
     return "" if limit.endswith("%") else limit
 
 
 def needs_image(image: str, kind: str) -> None:
-    """Raise UsageError where several machines would have to pull an image without a name."""
+    """Raise UsageError without --image, which several machines need to pull the image."""
     if not image:
         raise UsageError(
-            f"{kind} needs --image: what every machine pulls, such as "
+            f"{kind} needs --image, which every machine pulls, such as "
             "registry.example.org/mysite:1.4"
         )
 
 
 def check_name(name: str, what: str) -> str:
-    """Return `name` if a container, a service and a host can be called so (RFC 1035).
+    """Return `name` if it can name a container, a service and a host (RFC 1035).
 
     Raises UsageError, which begins with `what`, otherwise.
     """
@@ -295,7 +296,7 @@ def parts(
     """Return the parts of the background workers, and of the `commands` of manage.py.
 
     "{instance}" in a worker's command makes a part of each instance. Raises UsageError for a name
-    that no container can have, and where two have one.
+    that is not valid for a container, and if two are the same.
     """
     workers = [part for one in worker for part in _workers(made, one)]
     found = [_command(made, words, kind) for words in commands]
@@ -314,41 +315,42 @@ def secrets(site: Site) -> tuple[tuple[str, str], ...]:
 
 
 def told(made: Container, worker: tuple[Worker, ...]) -> Iterator[str]:
-    """Yield what should be known about what is left out, and about who asks the server."""
+    """Yield warnings about options that are left out, and about health checks."""
     yield from made.left_out
     limits = [("", made.site.memory_max), *((f" of {it.name}", it.memory_max) for it in worker)]
     for whose, limit in limits:
         if limit.endswith("%"):
             yield (
-                f"--memory-max {limit}{whose}: left out: the machine that it is a part of is not "
-                "known; say bytes, such as 512M"
+                f"--memory-max {limit}{whose} is left out: the memory of the machine is unknown; "
+                "give bytes, such as 512M"
             )
     workers = int(made.site.settings.get("workers", DEFAULTS.workers))
     if made.probe and workers > 1 and not made.site.settings.get("metrics"):
         yield (
-            f"--workers {workers}: a health check waits for a free worker as requests do; give "
-            "--metrics metrics --listen metrics=0.0.0.0:8001, where the main process answers it"
+            f"--workers {workers}: a health check waits for a free worker process, as requests "
+            "do; give --metrics metrics --listen metrics=0.0.0.0:8001, so that the main process "
+            "answers it"
         )
 
 
 def alone(site: Site, what: str) -> Iterator[str]:
-    """Yield what should be known about directories that each `what` has for itself."""
+    """Yield warnings about directories that each `what` would have for itself."""
     for path in dict.fromkeys((*site.writable, *site.uploads)):
         yield (
-            f"{path}: left out: each {what} would write a directory of its own there; keep these "
-            "files in an object store, or mount a shared volume at it"
+            f"{path} is left out: each {what} would have a directory of its own there; keep these "
+            "files in an object store, or mount a shared volume there"
         )
 
 
 def _defaults(site: Site) -> Mapping[str, str]:
-    """Of FLEET what the site's server knows."""
+    """Those settings of FLEET that the site's server has."""
     if site.backend.name == DEFAULTS.server or site.settings.get("metrics"):
         return FLEET
     return {"drain_delay": FLEET["drain_delay"]} if site.backend.in_process else {}
 
 
 def _probe(site: Site, given: Mapping[str, str], ports: list[Port]) -> Probe | None:
-    """Return where its server answers `ready_path` and `live_path` of the settings `given`."""
+    """Return the address that answers `ready_path` and `live_path` with the settings `given`."""
     ready, live = given.get("ready_path", ""), given.get("live_path", "")
     if not (ready or live):
         return None
@@ -368,7 +370,7 @@ def _spoken(port: Port, given: Mapping[str, str]) -> str:
 
 
 def _ports(site: Site) -> tuple[list[Port], list[str]]:
-    """Return where its container listens, the site's own ports first, and what is said of that."""
+    """Return the ports of the container, the site's own first, and the warnings about them."""
     ports = [_of_tcp(it) for it in site.listen if it.family in _INTERNET]
     numbers = [port.number for port in ports]
     if twice := {number for number in numbers if numbers.count(number) > 1}:
@@ -379,13 +381,14 @@ def _ports(site: Site) -> tuple[list[Port], list[str]]:
         if address.family in _INTERNET:
             continue
         if address.name in {port.name for port in ports}:
-            left_out.append(f"--listen {address}: left out: a container is reached by TCP")
+            left_out.append(f"--listen {address} is left out: clients reach a container by TCP")
             continue
         port = Port(next(free), address.name, _EVERY["inet"], "127.0.0.1")
         ports.append(port)
         if site.listen:
             left_out.append(
-                f"--listen {address}: a container is reached by TCP: port {port.number} instead"
+                f"--listen {address}: clients reach a container by TCP: it listens on port "
+                f"{port.number} instead"
             )
     return sorted(ports, key=lambda port: bool(port.name)), left_out
 
@@ -393,8 +396,8 @@ def _ports(site: Site) -> tuple[list[Port], list[str]]:
 def _of_tcp(address: ListenAddress) -> Port:
     if address.port < 1024:
         raise UsageError(
-            f"--listen {address}: user {USER} of the container has no capability for a port below "
-            "1024; choose another, such as 8000, and publish it as you like"
+            f"--listen {address}: user {USER} of the container can't listen on a port below 1024; "
+            "choose another, such as 8000, and publish it on any port of the host"
         )
     outside = str(address).rpartition(":")[0]
     return Port(address.port, address.name, _EVERY[address.family], outside)

@@ -1,13 +1,14 @@
-"""Write --every as a schedule of cron's: Kubernetes and others know no calendar events.
+"""Translate --every to a cron schedule: Kubernetes and others don't have calendar events.
 
 systemd.time(7) has seconds, years, last days of months and spans counted from the last run; cron
-(crontab(5)) has five fields. What both have is translated, and the rest refused: a job that runs at
-other times than on a machine would be a surprise.
+(crontab(5)) has five fields. What both can express is translated, and the rest refused, so that a
+job never runs at other times than on a machine with systemd.
 
     Mon..Fri *-*-* 04:00  ->  0 4 * * 1-5        daily  ->  0 0 * * *
     *:0/15                ->  */15 * * * *       15min  ->  */15 * * * *
 
-A day of the week together with a day of the month means both to systemd, and either to cron.
+A day of the week together with a day of the month is also refused: systemd requires both to match,
+cron either.
 """
 
 import re
@@ -40,15 +41,15 @@ class Schedule(NamedTuple):
     """When a job runs."""
 
     cron: str
-    """The five fields."""
+    """The five fields of the schedule."""
     zone: str = ""
-    """The time zone that they are meant in; "": that of whoever reads them."""
+    """The time zone of the schedule; "": that of the program that runs it."""
 
 
 def schedule(every: str) -> Schedule:
-    """Return what `every`, a calendar event or a span of systemd.time(7), is to cron.
+    """Return the cron schedule for `every`, a calendar event or a span of systemd.time(7).
 
-    Raises UsageError, which begins with the value, for what cron has no words for.
+    Raises UsageError, which begins with the value, if cron can't express it.
     """
     if is_span(every):
         return Schedule(_span(every))
@@ -83,8 +84,8 @@ def schedule(every: str) -> Schedule:
 
 def _no(every: str) -> UsageError:
     return UsageError(
-        f"{every!r}: cron has no schedule for it; choose one such as daily, 'Mon 04:00', '*:0/15', "
-        "or a span that divides an hour or a day, such as 15min"
+        f"{every!r}: cron can't express it; choose a schedule such as daily, 'Mon 04:00', "
+        "'*:0/15', or a span that divides an hour or a day, such as 15min"
     )
 
 
@@ -114,7 +115,7 @@ def _weekdays(every: str, text: str) -> str:
         first, _, last = item.partition("..")
         low, high = number(first), number(last or first)
         if last and high == 0:
-            high = 7  # a week of systemd's ends with Sunday; to cron it is 0 and 7
+            high = 7  # in systemd the week ends with Sunday; in cron Sunday is 0 and 7
         if high < low:
             raise _no(every)
         found.append(f"{low}-{high}" if last else str(low))

@@ -1,6 +1,6 @@
-"""The image of a site, and podman's quadlet for it: Dockerfile, NAME.container.
+"""A site's container image and podman's quadlet for it: Dockerfile, NAME.container.
 
-What else runs the image is in `compose` and `kubernetes`; what they share is in `containers`.
+`compose` and `kubernetes` write files for other engines; `containers` has what they share.
 """
 
 import json
@@ -20,7 +20,7 @@ from sdactivate.systemd.escape import Escaped, word
 def dockerfile(site: Site, target: Target, *, base_image: str = "") -> Output:
     """Return a Dockerfile: two stages, no compiler in the result, and a user that is not root.
 
-    `base_image`: what it is built from; "": Docker's official image of this Python.
+    `base_image`: the image that it is built from; "": Docker's official image of this Python.
     """
     made = containers.container(site, "--kind dockerfile")
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -48,19 +48,19 @@ def dockerfile(site: Site, target: Target, *, base_image: str = "") -> Output:
 
 
 def quadlet(site: Site, target: Target, *, image: str = "") -> Output:
-    """Return NAME.socket and NAME.container: a container without a network, given the socket."""
+    """Return NAME.socket and NAME.container: a container without a network inherits the socket."""
     host = external_servers.SERVERS.get(site.backend.name)
     text = render(
         "quadlet.container.j2",
         target.comments,
         site=site,
         sockets=list(site.socket_units),
-        # podman's generator puts it into ExecStart=, too
+        # podman's generator copies it to ExecStart=
         app=Escaped(word(containers.application(site, "--kind quadlet")).replace("$", "$$")),
         image=Escaped(image or f"localhost/{site.name}:latest"),
         user=containers.USER,
         notify=host is None or host.notifies,
-        # podman's generator puts them into ExecStart=, where systemd would replace $WORD
+        # podman's generator copies them to ExecStart=, where systemd would expand $WORD
         environment=[Escaped(word(v).replace("$", "$$")) for v in units.environment(site)],
         stop=units.stop_timeout(site),
     )
@@ -69,7 +69,7 @@ def quadlet(site: Site, target: Target, *, image: str = "") -> Output:
 
 
 def _docker(text: str) -> str:
-    """A word of a Dockerfile: quoted where it must be, and `$` is no variable."""
+    """A word of a Dockerfile, quoted if needed, with `$` escaped."""
     if re.fullmatch("[A-Za-z0-9/._@:+-]+", text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"'

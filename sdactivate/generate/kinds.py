@@ -1,20 +1,20 @@
-"""The table of kinds (`gen --kind`): what writes each, and the options it reads.
+"""The table of kinds (`gen --kind`): the function that writes each, and the options it reads.
 
 To add a kind, write a function and add a row to KINDS. The function is
 
     def nginx(site: Site, target: Target, *, server_name: tuple[str, ...] = ()) -> Output
 
-It gets the site, what to write for (`generate.output.Target`), and as keywords those of its own
-options that were given ("server-name" arrives as `server_name`). It returns its files and its
-warnings, writes nothing, prints nothing, and raises UsageError for what it can't write. `gen`
-prints the files, `gen --out` and `install` write them.
+It gets the site, the target system (`generate.output.Target`), and as keywords those of its own
+options that were given ("server-name" arrives as `server_name`). It returns files and warnings,
+writes and prints nothing, and raises UsageError if it can't write the files. `gen` prints the
+files; `gen --out` and `install` write them.
 
-The row names the function as "module:function", so that a module is imported, and its templates
-are compiled, only when the kind is asked for. Options that describe the site itself are rows of
+The row names the function as "module:function", so that a module is imported, and its templates are
+compiled, only when the kind is asked for. Options that describe the site itself are rows of
 `generate.options.SITE` and fields of `Site`. Options that only some kinds read are rows (see
 `generate.options.Option`) in a module that imports quickly (no Jinja2), given here as `options`;
-several kinds may share one tuple. A name means the same everywhere: `--protocol` is the
-runtime's setting, and a front reads it from `site.settings`.
+several kinds may share one tuple. An option's name means the same for all kinds: `--protocol` is
+the runtime's setting, and a front reads it from `site.settings`.
 """
 
 import re
@@ -37,22 +37,22 @@ class Kind(NamedTuple):
     function: str
     """ "module:function"."""
     summary: str
-    """What it writes, for the help: a few words."""
+    """A short description for the help."""
     options: tuple[Option, ...] = ()
-    """Those that only this kind, or some kinds, read."""
+    """The options that only this kind, or a few kinds, read."""
     reads: frozenset[str] | None = None
     """The options of SITE that it reads besides `name`; None: all of them."""
     when: tuple[str, ...] | None = None
-    """`--kind all` includes it when one of these options is given; (): always; None: never, but
+    """`--kind all` includes it if one of these options is given; (): always; None: never, except
     for the configuration of the front that --front names."""
     units: bool = False
-    """Whether its files are units: the systemd generator makes these only."""
+    """Whether its files are units; the systemd generator writes only these."""
     folder: str = ""
-    """Where its files belong, below /etc and below --out: tmpfiles.d. Units: "", which is
-    /etc/systemd/system, or --out itself."""
+    """The directory of its files below /etc and below --out, such as tmpfiles.d. Units have "",
+    which is /etc/systemd/system, or --out itself."""
 
     def load(self) -> Callable[..., Output]:
-        """Return the function, imported now."""
+        """Import and return the function."""
         module, _, name = self.function.partition(":")
         function: Callable[..., Output] = getattr(import_module(module), name)
         return function
@@ -92,7 +92,7 @@ _LAUNCHED = _SETTINGS | _SOCKET | {"app", "chdir", "python", "run-as", "env"}
 ON_DEMAND = Option(
     "on-demand",
     bool,
-    "hold the sockets, and start the site when somebody connects",
+    "hold the sockets, and start the site at the first connection",
     topic="without systemd",
     flag=True,
 )
@@ -106,15 +106,15 @@ IMAGE = Option(
 BASE_IMAGE = Option(
     "base-image",
     _image,
-    "what the image is built from, a Debian with Python and venv, best with its digest (default "
-    "python:X.Y-slim of the Python that runs this)",
+    "the base image: Debian with Python and venv, best with its digest (default python:X.Y-slim "
+    "for the version of this Python)",
     "IMAGE",
     "containers",
 )
 REPLICAS = Option(
     "replicas",
     _replicas,
-    "how many containers serve the site (default 2)",
+    "number of containers that serve the site (default 2)",
     "NUMBER",
     "containers",
     types=(str, int),
@@ -149,7 +149,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "timer",
             "sdactivate.generate.timers:timer",
-            "NAME-COMMAND.timer, which starts that service",
+            "NAME-COMMAND.timer, which starts NAME-COMMAND.service",
             options=TIMER,
             reads=frozenset(),
             when=("command",),
@@ -190,7 +190,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "uploads-group",
             "sdactivate.generate.uploads:account",
-            "the group that lets a dynamic user write them, for sysusers.d",
+            "the group that lets a dynamic user write uploads, for sysusers.d",
             reads=_UPLOADS,
             when=("media", "protected"),
             folder="sysusers.d",
@@ -217,7 +217,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "certbot-hook",
             "sdactivate.generate.fronts.certificates:hook",
-            "with --tls auto: the front reads a certificate that certbot has renewed",
+            "with --tls auto: certbot's hook that reloads the front after a renewal",
             (*FRONT, next(option for option in SITE if option.name == "front")),
             _FRONT,
             when=("tls",),
@@ -243,14 +243,14 @@ KINDS: dict[str, Kind] = {
         Kind(
             "dockerfile",
             "sdactivate.generate.images:dockerfile",
-            "an image that runs without root: two stages, no compiler",
+            "a Dockerfile for an image that runs without root: two stages, no compiler",
             (BASE_IMAGE,),
             _IMAGE,
         ),
         Kind(
             "quadlet",
             "sdactivate.generate.images:quadlet",
-            "a container under podman, with its socket unit",
+            "a podman container with its socket unit",
             (IMAGE,),
             _SOCKET | _IMAGE,
         ),

@@ -1,12 +1,12 @@
-"""Plain manifests for Kubernetes: NAME.yaml, and NAME-COMMAND.yaml for what is run by hand.
+"""Plain manifests for Kubernetes: NAME.yaml, and NAME-COMMAND.yaml for commands run by hand.
 
-NAME.yaml has what is always there: a Service, a Deployment for the site and one for each
+NAME.yaml has everything that runs by itself: a Service, a Deployment for the site and one for each
 background worker, a CronJob for each timer. A Job runs as soon as it is created, so each is in a
 file of its own. All pods meet the restricted standard of pod security. There is no chart and no
 operator: kustomize patches plain manifests.
 
-The API's fields: kubernetes.io/docs/reference/kubernetes-api. The tests hold the files against the
-published schemas of three versions.
+The API's fields: kubernetes.io/docs/reference/kubernetes-api. The tests validate the files against
+the published schemas of three versions.
 """
 
 import re
@@ -41,9 +41,9 @@ def kubernetes(
 ) -> Output:
     """Return NAME.yaml, and NAME-COMMAND.yaml for each command by hand.
 
-    `replicas`: how many pods serve. Raises UsageError without --image and --trust (the kubelet asks
-    from the node's address), for a name that no object can have, and for a time that is none of
-    cron's.
+    `replicas`: the number of pods that serve. Raises UsageError without --image or --trust (the
+    kubelet connects from the node's address), for a name that is not valid for an object, and for a
+    schedule that cron can't express.
     """
     kind = "--kind kubernetes"
     containers.check_name(site.name, f"{kind}: NAME")
@@ -83,7 +83,7 @@ def kubernetes(
 
 
 def _shared(made: Container, image: str) -> dict[str, Any]:
-    """Return what every pod of the site has, for pod.yaml.j2."""
+    """Return the values that every pod of the site shares, for pod.yaml.j2."""
     return {
         "made": made,
         "name": made.site.name,
@@ -99,7 +99,7 @@ def _shared(made: Container, image: str) -> dict[str, Any]:
 
 
 def _labelled(ports: tuple[Port, ...]) -> list[tuple[Port, str]]:
-    """Give each port a name: that of its descriptor where it can be one (RFC 6335)."""
+    """Give each port a name: that of its descriptor if it is a valid port name (RFC 6335)."""
     named: list[tuple[Port, str]] = []
     for port in ports:
         wanted = port.name or "http"
@@ -110,7 +110,7 @@ def _labelled(ports: tuple[Port, ...]) -> list[tuple[Port, str]]:
 
 
 def _env_secrets(made: Container) -> list[tuple[str, str]]:
-    """Return the secrets that stand for files of variables, each with the file's path."""
+    """Return the secrets that replace environment files, each with the file's path."""
     name = f"{made.site.name}-env"
     return [
         (name if number == 1 else f"{name}-{number}", path)
@@ -119,7 +119,7 @@ def _env_secrets(made: Container) -> list[tuple[str, str]]:
 
 
 def _created(made: Container) -> list[tuple[str, Escaped]]:
-    """Return the secrets that have to be there, and what `kubectl create` is told of each."""
+    """Return the secrets that must exist, with the arguments of `kubectl create` for each."""
     found = [
         (name, Escaped(f"--from-env-file={shlex.quote(path)}")) for name, path in _env_secrets(made)
     ]
@@ -133,14 +133,14 @@ def _of_image(image: str) -> Iterator[str]:
     tag = image.rpartition("/")[2].partition(":")[2]
     if "@" not in image and tag in ("", "latest"):
         yield (
-            f"--image {image}: every node may have another image of this name, and a rollback has "
-            "nothing to go back to; give each release a tag of its own"
+            f"--image {image}: nodes may have different images under this name, and a rollback "
+            "has no older one; give each release a tag of its own"
         )
 
 
 def _of_time(every: str, zone: str) -> Iterator[str]:
     if not zone:
         yield (
-            f"--every {every}: in the time zone of the cluster's controller, UTC as a rule; name "
+            f"--every {every}: the cluster's controller decides the time zone, usually UTC; give "
             "one, such as '04:00 Europe/Berlin'"
         )

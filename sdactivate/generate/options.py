@@ -1,9 +1,9 @@
 """The table of options that describe a site, for gen, sites.toml and install.
 
 Each row is one option by its long name: `--run-as` on the command line, `run-as` in a file. The
-readers are those of `sdactivate.site`, and the runtime's settings (`sdactivate.settings`) are
-options, too, which the unit carries as Environment=SDACTIVATE_... lines: the one way in which a
-generated unit sets them, so that an operator finds them all in one place and in one form.
+parsers are those of `sdactivate.site`. The runtime's settings (`sdactivate.settings`) are options,
+too. A generated unit sets them only as Environment=SDACTIVATE_... lines, so that an operator finds
+all of them in one place and in one form.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,9 +23,9 @@ class Option(NamedTuple):
     """One row."""
 
     name: str
-    """The long name, without the dashes in front."""
+    """The long name, without the leading dashes."""
     read: Callable[[str], Any]
-    """What it means; raises UsageError, whose message begins with the value, if it means nothing.
+    """The parser; raises UsageError, whose message begins with the value, if it is not valid.
 
     Never called for a flag, whose value is True.
     """
@@ -34,19 +34,19 @@ class Option(NamedTuple):
     topic: str = "service"
     """The heading in the help."""
     many: bool = False
-    """It may be given several times: the value is a tuple."""
+    """Whether it may be given several times; then the value is a tuple."""
     flag: bool = False
-    """It takes no value."""
+    """Whether it takes no value."""
     types: tuple[type, ...] = (str,)
-    """What a file may say instead of text."""
+    """Types that a file may use instead of a string."""
     words: bool = False
-    """Its value is words, which a file may list."""
+    """Whether its value consists of words, which a file may give as a list."""
     rows: "tuple[Option, ...]" = ()
-    """What a table of a file may say of it, instead of text: one table for each of many."""
+    """The options of a table that a file may have instead of a string, one table for each name."""
     make: Callable[[str, Mapping[str, Any]], Any] | None = None
-    """What such a table means, of its name and its values by field."""
+    """Returns the value of such a table, from its name and its values by field."""
     optional: bool = False
-    """Its value may be left out: then it is True. A file may say true or false, too."""
+    """Whether its value may be left out; then it is True. A file may also have true or false."""
 
     @property
     def field(self) -> str:
@@ -54,7 +54,7 @@ class Option(NamedTuple):
         return self.name.replace("-", "_")
 
     def parse(self, text: str, where: str) -> Any:
-        """Return what `text` means; `where` names the place it came from, such as --mode.
+        """Return the value of `text`; `where` names the place it came from, such as --mode.
 
         Raises UsageError, which names the place, the value and what is allowed.
         """
@@ -98,7 +98,8 @@ def _distribution(text: str) -> str:
 DISTRIBUTION = Option(
     "distribution",
     _distribution,
-    f"whose packages the front is from (default: this system's): {', '.join(fronts.DISTRIBUTIONS)}",
+    "the distribution that packages the front (default: this system's): "
+    f"{', '.join(fronts.DISTRIBUTIONS)}",
     "NAME",
     "socket",
 )
@@ -112,7 +113,7 @@ def _field(
     many: bool = False,
     types: tuple[type, ...] = (str,),
 ) -> Option:
-    """Return the option of a field of Site, which says how it is read."""
+    """Return the option for a field of Site, with the parser of that field."""
     read = READ[name.replace("-", "_")]
     return Option(name, read, help, metavar, topic, many=many, types=types)
 
@@ -129,8 +130,8 @@ SITE: tuple[Option, ...] = (
     Option(
         "front",
         fronts.find,
-        "the web server in front: sets --group to its group, and --listen to where it can reach "
-        f"the socket ({', '.join(fronts.FRONTS)})",
+        "the web server in front: sets --group to its group, and --listen to an address it can "
+        f"reach ({', '.join(fronts.FRONTS)})",
         "FRONT",
         "socket",
     ),
@@ -148,25 +149,25 @@ SITE: tuple[Option, ...] = (
         "the application: mysite.wsgi:application, mysite:create_app(), or a file",
         "MODULE:NAME",
     ),
-    _field("chdir", "directory to run in and import from", "DIR"),
+    _field("chdir", "working directory, and where the code is imported from", "DIR"),
     _field(
         "python",
-        "interpreter, a virtual environment's as a rule (default: the one that runs this)",
+        "interpreter, usually of a virtual environment (default: the one that runs this)",
         "PATH",
     ),
     _field("run-as", "run as USER instead of a dynamic user", "USER"),
     _field(
         "join",
-        "a group that the service joins, to connect to a socket of that group: redis",
+        "a supplementary group of the service, to connect to a socket of that group: redis",
         "GROUP",
         many=True,
     ),
-    _field("env", "a variable of its environment", "NAME=VALUE", many=True),
-    _field("env-file", "a file of variables", "PATH", many=True),
+    _field("env", "an environment variable", "NAME=VALUE", many=True),
+    _field("env-file", "a file of environment variables", "PATH", many=True),
     Option(
         "network",
         values.network,
-        "allow connections to other machines; `--network local`: TCP to this host only",
+        "allow connections to all machines; `--network local`: TCP to this host only",
         values.LOCAL,
         topic="sandbox",
         optional=True,
@@ -174,7 +175,7 @@ SITE: tuple[Option, ...] = (
     Option(
         "jit",
         bool,
-        "allow writable executable memory (a JIT compiler), and running programs it has written",
+        "allow writable executable memory (a JIT compiler), and executing files it has written",
         topic="sandbox",
         flag=True,
     ),
@@ -188,7 +189,7 @@ SITE: tuple[Option, ...] = (
     ),
     _field(
         "writable",
-        "allow writing to this path, besides the state and cache directories",
+        "allow writing to this path, in addition to the state and cache directories",
         "PATH",
         "sandbox",
         many=True,
@@ -203,7 +204,7 @@ SITE: tuple[Option, ...] = (
     ),
     _field(
         "allow-syscall",
-        "allow this system call, which the sandbox refuses otherwise: listen, @keyring",
+        "allow this system call, which the sandbox would refuse: listen, @keyring",
         "NAME",
         "sandbox",
         many=True,
@@ -216,21 +217,20 @@ SITE: tuple[Option, ...] = (
     ),
     _field(
         "encrypted-credential",
-        "the same from a file that `systemd-creds encrypt` wrote",
+        "like --credential, from a file that `systemd-creds encrypt` wrote",
         "NAME=PATH",
         many=True,
     ),
     _field(
         "memory-max",
-        "the most memory: 512M, 2G, 25% (default 80%)",
+        "memory limit: 512M, 2G, 25% (default 80%)",
         "BYTES",
         "limits",
     ),
-    _field("cpu-quota", "the most processor time: 50%, 200%", "PERCENT", "limits"),
+    _field("cpu-quota", "processor limit: 50%, 200% (two processors)", "PERCENT", "limits"),
     _field(
         "tasks-max",
-        "the most processes and threads (default 1024, or more where --workers and --threads "
-        "need it)",
+        "limit on processes and threads (default 1024, or more if --workers and --threads need it)",
         "NUMBER",
         "limits",
         types=(str, int),
@@ -259,14 +259,14 @@ TIMER: tuple[Option, ...] = (
     Option(
         "every",
         schedule.every,
-        "when it runs (default daily): daily, 'Mon 04:00', 15min; see systemd.time(7)",
+        "when the --command runs (default daily): daily, 'Mon 04:00', 15min; see systemd.time(7)",
         "WHEN",
         "timer",
     ),
     Option(
         "once-on",
         schedule.host,
-        "the machine whose timers run, of several that serve the site: its host name (hostname)",
+        "of several machines that serve the site, the one whose timers run, by its host name",
         "HOST",
         "timer",
     ),
@@ -300,8 +300,8 @@ WORKER = Option(
         Option("command", background.command, "what it runs"),
         Option("count", _number, "how many of it run", types=(str, int)),
         _NETWORK,
-        _field("memory-max", "memory at most", "BYTES"),
-        _field("env", "a variable of its environment", "NAME=VALUE", many=True),
+        _field("memory-max", "memory limit", "BYTES"),
+        _field("env", "an environment variable", "NAME=VALUE", many=True),
         Option("stop-timeout", _span, "how long a task may take to finish", types=(str, int)),
     ),
     make=background.from_table,
@@ -311,7 +311,7 @@ SYSUSERS: tuple[Option, ...] = (
     Option(
         "member",
         names.account,
-        "a user who joins the group: the front's",
+        "a user to add to the group: the front's user",
         "USER",
         "socket",
         many=True,
@@ -325,13 +325,13 @@ FIELDS = frozenset(row.field for row in SITE)
 _SETTINGS = frozenset(setting.name for setting in SETTINGS)
 
 TOLD_TO_SERVICE = frozenset({"mount", "auth_file", "protected"})
-"""Options of a front that its service has to know as well: see `_told`, `_uploads`."""
+"""Options of a front that the service must know as well: see `_told`, `_uploads`."""
 
 
 def _told(front: fronts.Front, given: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings by which a service believes what its generated `front` says over HTTP.
+    """Return the settings that make a service trust what its generated `front` sends over HTTP.
 
-    The other protocols have variables for it, and other servers no such settings.
+    The other protocols have variables for this, and external servers have no such settings.
     """
     backend = backends.find(given.get("server", DEFAULTS.server))
     protocol = backend.front_protocol(given.get("protocol", "auto"), tuple(front.protocols))
@@ -347,10 +347,10 @@ def _told(front: fronts.Front, given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _body_limit(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return the setting that holds a service to the limit of its front, `--max-body`.
+    """Return the setting that gives the service the front's limit, `--max-body`.
 
-    Some fronts know a body's length only where the client announces it, and a chunked one has
-    none. Of other servers uWSGI alone knows such a limit.
+    Some fronts check only the length that the client announces, and a chunked body has none. Of the
+    external servers only uWSGI has such a limit.
     """
     host = external_servers.SERVERS.get(given.get("server", settings.DEFAULTS.server))
     if "max_body" not in given or (host and "body_bytes" not in host.options):
@@ -359,7 +359,7 @@ def _body_limit(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _uploads(front: fronts.Front | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of Site by which it writes what its front reads: --media, --protected."""
+    """Return the fields of Site that let it write what its front reads: --media, --protected."""
     media, hidden = given.get("media", ()), given.get("protected", ()) if front else ()
     found: dict[str, Any] = {}
     if front and hidden and front.lets_out:
@@ -370,11 +370,11 @@ def _uploads(front: fronts.Front | None, given: Mapping[str, Any]) -> dict[str, 
 
 
 HEALTH_READS = frozenset({"server_name", "tls"})
-"""Options of a front by which the page of --health is asked as the front would ask it."""
+"""Options of a front that decide how the health check asks for the page of --health."""
 
 
 def _health(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return the setting `health` with the site's first server name, where it names none itself."""
+    """Return the setting `health` with the site's first server name, if it has no host itself."""
     page, names = given.get("health", ""), given.get("server_name")
     if not page.startswith("/") or not names:
         return {}
@@ -382,12 +382,12 @@ def _health(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def site(name: str, given: Mapping[str, Any]) -> Site:
-    """Return the site called `name` with `given`, by field, as the options' readers made them.
+    """Return the site `name` with the parsed values `given`, by field.
 
-    `front` (see `sdactivate.fronts`) and `distribution` are no fields of it: they say what its
-    group and its address are where these are not given. What only kinds read is left to them.
+    `front` (see `sdactivate.fronts`) and `distribution` are not fields of it: they set its group
+    and address if these are not given. Options that only kinds read are ignored here.
 
-    Raises UsageError where they don't fit together.
+    Raises UsageError if the values conflict.
     """
     fields = {key: given[key] for key in given if key in FIELDS and key not in _SETTINGS}
     front, distribution = fields.pop("front", None), fields.pop("distribution", None)

@@ -1,4 +1,4 @@
-"""What a kind returns: files, and warnings for the administrator."""
+"""The result of a kind: files, and warnings for the administrator."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from sdactivate.systemd.version import host_version
 
 if TYPE_CHECKING:
-    from pathlib import Path  # takes longer to import than gen needs for most kinds
+    from pathlib import Path  # imported late: it takes longer than gen needs for most kinds
 
 
 class Target:
-    """What the text is written for."""
+    """The system that the files are written for."""
 
     def __init__(
         self,
@@ -24,18 +24,18 @@ class Target:
     ) -> None:
         self._systemd = systemd
         self.comments = comments
-        """Whether the text says why."""
+        """Whether the files have explanatory comments."""
         self.own = own
         """Whether a user's own manager (systemctl --user) will read it, not the system's."""
         self.at = at
-        """Where an absolute path of the system that will read it is from here: in an image; None:
-        it is this host."""
+        """Maps an absolute path of the target system to a path here, for an image; None: it is this
+        host."""
         self.placing = placing
-        """Whether the text is put in place now, and has to fit what is there now."""
+        """Whether the files are put in place now and must fit the current state of the system."""
 
     @property
     def systemd(self) -> int:
-        """The version of systemd that will read it; the host's is asked for when it is needed."""
+        """The version of systemd that will read the files; this host's is queried lazily."""
         if self._systemd is None:
             self._systemd = host_version()
         return self._systemd
@@ -45,13 +45,13 @@ class File(NamedTuple):
     """One file, complete."""
 
     name: str
-    """Its path, relative to the directory that it belongs in."""
+    """Its path, relative to the directory that it goes into."""
     text: str
     mode: int = 0o644
     instances: tuple[str, ...] = ()
-    """Of a template: the instances that belong to the site, and are enabled and started with it."""
+    """For a template: the instances of the site, which are enabled and started with it."""
     wanted_by: str = ""
-    """The unit that pulls those instances in."""
+    """The unit that wants those instances."""
     group: str = ""
     """The group of the file; "": that of the process that writes it."""
 
@@ -62,14 +62,14 @@ class File(NamedTuple):
 
 
 class MissingAccount(str):
-    """A warning of a user or group that a unit can't start without, and that this host lacks."""
+    """A warning about a missing user or group without which a unit can't start."""
 
     account: str
     command: str
-    """What creates it."""
+    """The command that creates it."""
 
     def __new__(cls, option: str, database: str, account: str) -> MissingAccount:
-        """Return what is said of `account`, of "user" or "group", which `option` names."""
+        """Return the warning that the `database`, user or group, has no `account`."""
         lacks = f"{option} {account}: this host has no such {database}"
         self = super().__new__(cls, f"{lacks}; the unit won't start without it")
         self.account = account
@@ -78,14 +78,14 @@ class MissingAccount(str):
 
 
 class Output(NamedTuple):
-    """All that one kind writes for one site."""
+    """The files that one kind writes for one site."""
 
     files: tuple[File, ...]
     warnings: Iterable[str] = ()
-    """Sentences for standard error: the text is right, but this host may not fit it.
+    """Sentences for standard error, about this host not fitting the files.
 
-    They may look at the host as they are read, and where nobody reads them (while systemd waits
-    for its generators, say) nothing is looked at.
+    They are generated lazily and may examine the host when they are read. So if they are not read,
+    for example while systemd waits for its generators, nothing is examined.
     """
     accounts: frozenset[str] = frozenset()
-    """Users and groups that the files make."""
+    """Users and groups that the files create."""

@@ -1,4 +1,4 @@
-"""Fill in templates. A value that is not escaped is refused."""
+"""Fill in templates, and refuse values that were not escaped."""
 
 import os
 from functools import cache
@@ -12,7 +12,7 @@ from sdactivate.systemd.escape import Escaped
 
 
 def _only_escaped(value: object) -> object:
-    """Refuse what has not passed through a function of `escape`'s: the way injections come in."""
+    """Raise for a value that no function of `escape` has escaped, to prevent injection."""
     if not isinstance(value, Escaped | int):
         raise TypeError(f"{value!r} reached a template without being escaped")
     return value
@@ -20,10 +20,10 @@ def _only_escaped(value: object) -> object:
 
 @cache
 def environment() -> Environment:
-    """Return the environment that every template of the kit is compiled in.
+    """Return the Jinja2 environment in which every template is compiled.
 
-    Its `finalize` refuses any value that is neither a number nor `Escaped`: each expression in a
-    template goes through `plain`, `word` or a grammar of its own.
+    Its `finalize` refuses values that are neither a number nor `Escaped`: each expression in a
+    template goes through `plain`, `word` or a parser of its own.
     """
     jinja = Environment(
         loader=FileSystemLoader(os.path.join(os.path.dirname(__file__), "templates")),
@@ -33,7 +33,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        optimized=False,  # most templates are filled in once, and compiling them is what takes time
+        optimized=False,  # compiling takes most of the time, and most are used once
     )
     jinja.filters.update(plain=escape.plain, literal=escape.literal, word=escape.word)
     jinja.filters.update(
@@ -46,15 +46,15 @@ def environment() -> Environment:
 
 
 SIGNATURE = "written by sdactivate"
-"""In the first line of every file: how a later run knows its own."""
+"""In the first line of every file, so that a later run recognises its own files."""
 
 
-# What a later run looks for, and what silences a rule of the doctor's
+# The line that a later run looks for, and the lines that turn off doctor rules
 _KEPT = (SIGNATURE, "# sdactivate: ignore=")
 
 
 def render(template: str, comments: bool, **values: Any) -> str:
-    """Return the text of `template`; without `comments` only those that programs read are left."""
+    """Return the text of `template`; without `comments`, keep only those that programs read."""
     text = environment().get_template(template).render(values)
     if comments:
         return text

@@ -1,4 +1,4 @@
-"""Read --command and --every: what a timer runs, and when (systemd.time(7))."""
+"""Parse --command and --every: what a timer runs, and when (systemd.time(7))."""
 
 import re
 
@@ -11,12 +11,12 @@ _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 def command(text: str) -> tuple[str, ...]:
-    """Return the words of `text`, a command of manage.py: "clearsessions", "dumpdata --all".
+    """Split `text`, a command of manage.py, into words: "clearsessions", "dumpdata --all".
 
-    Quotes mean what they mean to a shell; nothing else of a shell's language does.
+    Quotes work as in a shell; nothing else of the shell's syntax does.
 
-    Raises UsageError for unbalanced quotes, for a first word that is no command's name, and for
-    what no unit can hold.
+    Raises UsageError for unbalanced quotes, for a first word that can't be a command's name, and
+    for characters that a unit file can't contain.
     """
     words = shell_words(text)
     if not words or not _NAME.fullmatch(words[0]):
@@ -30,17 +30,20 @@ _CALENDAR = re.compile(r"[A-Za-z0-9*:,./~_+ -]+")
 
 
 def every(text: str) -> str:
-    """Return `text`, when something runs: a calendar event or a span, of systemd.time(7).
+    """Return `text`, a schedule: a calendar event or a time span of systemd.time(7).
 
-    "daily", "Mon 04:00" and "*:0/15" are events; "15min" is a span, counted from the last run.
+    "daily", "Mon 04:00" and "*:0/15" are calendar events; "15min" is a span, counted from the last
+    run.
 
-    Raises UsageError for what can't be either; where systemd is installed, it is asked.
+    Raises UsageError if it is neither. If systemd is installed, systemd-analyze checks it.
     """
     if is_span(text):
         if not seconds(text):
             raise UsageError(f"{text!r} is not a time span of more than 0")
         return text
-    wrong = "is neither a calendar event, such as daily or 'Mon 04:00', nor a span, such as 15min"
+    wrong = (
+        "is neither a calendar event, such as daily or 'Mon 04:00', nor a time span, such as 15min"
+    )
     if not _CALENDAR.fullmatch(text) or text != text.strip():
         raise UsageError(f"{text!r} {wrong}")
     import shutil
@@ -61,7 +64,7 @@ _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*")
 def host(text: str) -> str:
     """Return `text`, a host name as hostname(1) prints it.
 
-    Raises UsageError for what can't be one, patterns included: of several machines one is meant.
+    Raises UsageError if it is not valid. Patterns are not allowed, since it must name one machine.
     """
     if not _HOST.fullmatch(text) or len(text) > 64:  # gethostname(2): HOST_NAME_MAX
         raise UsageError(f"{text!r} is not a host name; `hostname` prints a machine's own")
@@ -69,7 +72,7 @@ def host(text: str) -> str:
 
 
 def is_span(text: str) -> bool:
-    """Whether `text` is a span of time such as 15min, and not a calendar event."""
+    """Whether `text` is a time span such as 15min, and not a calendar event."""
     try:
         seconds(text)
     except ValueError:

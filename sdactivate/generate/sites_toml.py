@@ -1,4 +1,4 @@
-"""Read sites from a file of TOML, or of JSON: every option by its long name.
+"""Read sites from a TOML or JSON file, with every option by its long name.
 
     [defaults]                       # for all of them
     group = "www-data"
@@ -10,23 +10,21 @@
     threads = 4
     command = ["clearsessions"]
 
-    [sites.mysite.worker.mail]       # a background worker, with what is its own
-    command = "celery -A mysite worker"
-    count = 2
-    network = "local"
+    [sites.mysite.worker.mail] # a background worker, with its own options command = "celery -A
+    mysite worker" count = 2 network = "local"
 
     [sites."example.org"]
     kind = ["socket"]                # default: every file that the options call for
 
-In a pyproject.toml the same lies under [tool.sdactivate]. What a key may hold is what the option
-takes on the command line: a string, a list of them where the option may be repeated, true where
-it is a flag, a number where the runtime's setting is one. A mode is a string: TOML's 0o660 would
-be the number 432, and read as one.
+In a pyproject.toml the same tables are under [tool.sdactivate]. A key's value is what the option
+takes on the command line: a string, a list of strings for an option that may be repeated, true for
+a flag, a number for a numeric setting of the runtime. A mode is a string: TOML's 0o660 is the
+number 432.
 
-Programs that keep the description of sites elsewhere (Ansible's variables, say) have a writer of
-JSON at hand, and none of TOML. So a text that begins with a brace, which no TOML does, is read as
-JSON (RFC 8259) with the same tables. Its messages name the key without a line: nobody wrote it by
-hand.
+Programs that keep the description of sites elsewhere (in Ansible's variables, for example) can
+write JSON but not TOML. So a text that begins with a brace, which is never TOML, is read as JSON
+(RFC 8259) with the same tables. Messages about it name the key but no line, since it was not
+written by hand.
 """
 
 import json
@@ -52,19 +50,19 @@ _TYPES = {str: "a string", bool: "true or false", int: "a number", float: "a num
 
 
 class Entry(NamedTuple):
-    """One site, as the file has it."""
+    """One site of the file."""
 
     kinds: tuple[str, ...]
-    """Empty where the file does not say."""
+    """Empty if the file has no `kind`."""
     given: dict[str, Any]
-    """Values by field, as the options' readers made them."""
+    """Values by field, as the options' parsers return them."""
 
 
 class Tables:
-    """A file of sites, read: its defaults are good, its sites are looked at one by one.
+    """A sites file whose defaults are valid; its sites are checked when they are used.
 
-    Raises Error where the file can't be read, and UsageError where it is neither TOML nor JSON,
-    where a table has no place in it, and where the defaults are not valid: with the line.
+    Raises Error if the file can't be read, and UsageError, with the line, if it is neither TOML nor
+    JSON, has an unknown table, or its defaults are not valid.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,11 +74,11 @@ class Tables:
         except OSError as error:
             raise Error(f"{path}: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise UsageError(f"{path}: this is not UTF-8, which TOML is written in") from None
+            raise UsageError(f"{path}: not valid UTF-8, which TOML requires") from None
         except json.JSONDecodeError as error:
             raise UsageError(f"{path}:{error.lineno}: JSON: {error.msg}") from None
         except RecursionError:
-            raise UsageError(f"{path}: its values lie too deep in one another") from None
+            raise UsageError(f"{path}: its values are nested too deeply") from None
         except tomllib.TOMLDecodeError as error:
             what, _, where = str(error).partition(" (at line ")
             line = where.partition(",")[0] or len(self._text.splitlines())
@@ -104,8 +102,8 @@ class Tables:
     def entry(self, name: str) -> Entry:
         """Return the site `name`, the defaults included.
 
-        Raises UsageError, with the file and the line, where the name or a value is not valid,
-        and Error where the file has no such site.
+        Raises UsageError, with the file and the line, if the name or a value is not valid, and
+        Error if the file has no such site.
         """
         if name not in self._sites:
             raise Error(f"{self.path}: there is no [sites.{name}]; {meant(name, self._sites)}")
@@ -116,16 +114,16 @@ class Tables:
             raise self._error(at, str(error)) from None
         own = self._read(at, self._table(self._sites, name, at[:-1]))
         given = {**self._defaults.given, **own.given}
-        # A flag that is off has done its work: it has outranked one that is on among the defaults.
+        # A false flag is dropped here: it has already overridden a true one of the defaults.
         given = {field: value for field, value in given.items() if value is not False}
         return Entry(own.kinds or self._defaults.kinds, given)
 
     def header(self, name: str) -> str:
-        """Return how the table of the site `name` is called in this file."""
+        """Return the header of the table of the site `name` in this file."""
         return ".".join((*self._at, "sites", name))
 
     def place(self, name: str) -> str:
-        """Return where the site `name` is described, for a message: file, line of TOML, key."""
+        """Return the place of the site `name` for a message: file, line (in TOML), key."""
         return f"{self._place((*self._at, 'sites', name))}: {self.header(name)}"
 
     def _read(self, at: Keys, table: Mapping[str, Any]) -> Entry:
@@ -144,7 +142,7 @@ class Tables:
         known: Mapping[str, Option],
         beside: tuple[str, ...] = (),
     ) -> dict[str, Any]:
-        """Return what `table` says of the `known` options; the keys `beside` are read elsewhere."""
+        """Return the `known` options' values in `table`; other code reads the keys `beside`."""
         given: dict[str, Any] = {}
         for key, value in table.items():
             if key in beside:
@@ -162,7 +160,7 @@ class Tables:
         return given
 
     def _named(self, at: Keys, tables: Mapping[str, Any], option: Option) -> tuple[Any, ...]:
-        """Return what tables of an option mean, one for each name; a string is its first row's."""
+        """Return the values of an option's tables by name; a string sets a table's first key."""
         made = []
         rows = {row.name: row for row in option.rows}
         assert option.make is not None
@@ -178,7 +176,7 @@ class Tables:
     def _table(self, parent: Mapping[str, Any], key: str, at: Keys) -> Mapping[str, Any]:
         table = parent.get(key, {})
         if not isinstance(table, dict):
-            raise self._error((*at, key), "this is not a table")
+            raise self._error((*at, key), "not a table")
         return table
 
     def _unknown(self, key: str, known: list[str]) -> str:
@@ -188,15 +186,14 @@ class Tables:
         return UsageError(f"{self._place(at)}: {'.'.join(at)}: {what}")
 
     def _place(self, at: Keys) -> str:
-        """Return the file, with the line of `at` where a person has written it."""
+        """Return the file, with the line of `at` if it is TOML."""
         return f"{self.path}" if self._is_json else f"{self.path}:{line_of(self._text, at)}"
 
 
 def _json(text: str) -> dict[str, Any]:
-    """Return the object that `text` is. Raises JSONDecodeError, for a key that is there twice, too.
+    """Return the JSON object in `text`. Raises JSONDecodeError, also for a duplicate key.
 
-    NaN and Infinity, which RFC 8259 does not know, are refused, and so is half of a surrogate
-    pair, which is no text.
+    NaN and Infinity, which RFC 8259 does not allow, are refused, and so are lone surrogates.
     """
 
     def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -204,7 +201,7 @@ def _json(text: str) -> dict[str, Any]:
         if len(made) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in made if keys.count(key) > 1)
-            raise json.JSONDecodeError(f"the key {twice!r} is there twice", text, text.find(twice))
+            raise json.JSONDecodeError(f"the key {twice!r} occurs twice", text, text.find(twice))
         return made
 
     def refuse(word: str) -> None:
@@ -222,7 +219,7 @@ def _by_name() -> dict[str, Option]:
 
 
 def _parse(option: Option, value: object) -> Any:
-    """Return what `value` means to `option`: True or False for a flag."""
+    """Return the value of `option`: True or False for a flag."""
     if option.flag:
         if not isinstance(value, bool):
             raise UsageError("the value is neither true nor false")
@@ -255,7 +252,7 @@ _KEY = re.compile(r"""\s*("[^"]*"|'[^']*'|[A-Za-z0-9_-]+)\s*[.=]""")
 def line_of(text: str, at: Keys) -> int:
     """Return the line, from 1, on which the TOML `text` has the key or the table `at`.
 
-    Where it can't be told, the line of what it lies in. Only messages depend on it.
+    If it can't be found, return the line of the enclosing table. Only messages depend on it.
     """
     best, depth = 1, 0
     here: Keys = ()
@@ -273,7 +270,7 @@ def line_of(text: str, at: Keys) -> int:
 
 
 def _keys(line: str) -> Keys:
-    """The keys that a line of TOML, a header or an assignment, goes down through."""
+    """Return the path of keys in a line of TOML, either a header or an assignment."""
     try:
         table = tomllib.loads(line)
     except tomllib.TOMLDecodeError:

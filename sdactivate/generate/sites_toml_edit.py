@@ -1,4 +1,4 @@
-"""Add options to a site's table in a file of sites, and leave every other line as it is."""
+"""Add options to a site's table in a sites file, and leave every other line unchanged."""
 
 import json
 import sys
@@ -17,20 +17,24 @@ Value = bool | str | list[str]
 
 
 def with_options(text: str, at: Keys, options: Mapping[str, Value]) -> str:
-    """Return the TOML `text` with `options` in the table `at`: ("sites", "mysite").
+    """Return the TOML `text` with `options` in the table `at`, such as ("sites", "mysite").
 
-    A list is added to what the table, or else the defaults beside `sites`, have of the option; any
-    other value is put in the place of the one that was. Raises Error where that can't be done
-    without changing anything else: the table is written in another form.
+    A list is appended to the option's value in the table, or else in the defaults beside `sites`;
+    any other value replaces the old one. Raises Error if the table is written in a form in which
+    that would change other lines.
     """
     for line in lines_of(options):
         try:
             line.encode()
         except UnicodeEncodeError:
-            raise Error(f"{line!r}: TOML is UTF-8, and this is not; nothing is changed") from None
+            raise Error(
+                f"{line!r}: not valid UTF-8, which TOML requires; nothing was changed"
+            ) from None
     if text.lstrip().startswith("{"):
         added = ", ".join(lines_of(options))
-        raise Error(f"the file is JSON, which another program writes; add it there: {added}")
+        raise Error(
+            f"the file is JSON, written by another program; add this with that program: {added}"
+        )
     before = tomllib.loads(text)
     own = _table(before, at)
     defaults = _table(before, (*at[:-2], "defaults"))
@@ -62,7 +66,7 @@ def with_options(text: str, at: Keys, options: Mapping[str, Value]) -> str:
     except tomllib.TOMLDecodeError:
         pass
     added = ", ".join(f"{key} = {_toml(value)}" for key, value in wanted.items())
-    raise Error(f"[{'.'.join(at)}] can't be changed line by line; write into it: {added}")
+    raise Error(f"[{'.'.join(at)}] can't be changed line by line; add this to it yourself: {added}")
 
 
 def lines_of(options: Mapping[str, Value]) -> list[str]:
@@ -78,7 +82,7 @@ def _table(data: Mapping[str, Any], at: Keys) -> dict[str, Any]:
 
 
 def _end(lines: list[str], first: int) -> int:
-    """Return the line after the value that begins on line `first`: an array may have several."""
+    """Return the line after the value that begins on line `first`, which may span lines."""
     for end in range(first + 1, len(lines) + 1):
         try:
             tomllib.loads("".join(lines[first:end]))
@@ -89,5 +93,5 @@ def _end(lines: list[str], first: int) -> int:
 
 
 def _toml(value: Value) -> str:
-    # A basic string of TOML has JSON's escapes; so has an array of them its form
+    # A basic string in TOML has JSON's escapes, and an array of strings has JSON's form
     return json.dumps(value, ensure_ascii=False)

@@ -1,8 +1,8 @@
 """Files for other supervisors: runit, s6, supervisord, circus, OpenRC …
 
-All of them start the same command, `sdactivate launch`, as root: it makes the sockets, becomes
-the application's user and then the server. What differs is how a file quotes it, and what else
-the supervisor can be told: readiness (s6), logs, how long a stop may take.
+All of them start the same command, `sdactivate launch`, as root: it creates the sockets, switches
+to the application's user and executes the server. The files differ in quoting, and in what else the
+supervisor supports: readiness (s6), logs, the time that a stop may take.
 """
 
 import shlex
@@ -17,7 +17,7 @@ from sdactivate.site import Site
 from sdactivate.systemd.escape import Escaped
 
 READY_FD = 9
-"""The descriptor that s6 listens on for readiness: one that no socket is placed on."""
+"""The descriptor that s6 reads for readiness: a number that no socket gets."""
 
 
 def daemontools(site: Site, target: Target, *, on_demand: bool = False) -> Output:
@@ -33,8 +33,8 @@ def runit(site: Site, target: Target, *, on_demand: bool = False) -> Output:
 def s6(site: Site, target: Target, *, on_demand: bool = False) -> Output:
     """Return the service directory of s6: run, log/run and, for readiness, notification-fd.
 
-    An activator that waits for connections (`on_demand`) has no readiness to tell of, and a
-    server that is a program of its own does not know how.
+    An activator that waits for connections (`on_demand`) has no readiness to report, and an
+    external server does not support s6's protocol.
     """
     if on_demand or not site.backend.in_process:
         return _service_directory(site, target, "s6", _launch(site, on_demand=on_demand))
@@ -49,7 +49,7 @@ def supervisord(site: Site, target: Target, *, on_demand: bool = False) -> Outpu
     command = _in_lines(_launch(site, on_demand=on_demand), "\n    ").replace("%", "%%")
     if any(mark in command for mark in (" ;", " #", "\t;", "\t#")):
         raise UsageError(
-            f"{command!r}: supervisord takes what follows ' ;' or ' #' for a comment; leave it out"
+            f"{command!r}: supervisord treats the text after ' ;' or ' #' as a comment; remove it"
         )
     text = render(
         "supervisord.conf.j2",
@@ -62,11 +62,11 @@ def supervisord(site: Site, target: Target, *, on_demand: bool = False) -> Outpu
 
 
 def circus(site: Site, target: Target) -> Output:
-    """Return NAME.ini for a circusd that the launcher has started, and that holds the sockets."""
+    """Return NAME.ini for a circusd that the launcher starts and that holds the sockets."""
     if site.settings.get("metrics"):
         raise UsageError(
-            "--metrics: circus passes descriptors without their names, and the socket of the "
-            "figures is known by its own; choose another supervisor"
+            "--metrics: circus passes descriptors without their names, and the metrics socket is "
+            "found by its name; choose another supervisor"
         )
     start, launch = f"/etc/circus/{site.name}.ini", _launch(site, command=["circusd"])
     launch[-1].append(start)
@@ -74,7 +74,7 @@ def circus(site: Site, target: Target) -> Output:
     fds = ",".join(map(str, range(3, last)))
     command = shlex.join([*_serve(site), "--fd", fds])
     if "$(" in command or "#" in command:
-        raise UsageError(f"{command!r}: circus would replace '$(' and cut at '#'; leave it out")
+        raise UsageError(f"{command!r}: circus would expand '$(' and truncate at '#'; remove it")
     text = render(
         "circus.ini.j2",
         target.comments,
@@ -95,7 +95,7 @@ def openrc(site: Site, target: Target, *, on_demand: bool = False) -> Output:
         target.comments,
         site=site,
         program=Escaped(shlex.quote(program)),
-        # OpenRC evaluates it once more
+        # OpenRC evaluates it a second time
         arguments=Escaped(shlex.quote(shlex.join(arguments))),
         stop=units.stop_timeout(site),
     )
@@ -108,10 +108,10 @@ def openrc(site: Site, target: Target, *, on_demand: bool = False) -> Output:
 def _launch(
     site: Site, *, on_demand: bool = False, keep: int = 0, command: list[str] | None = None
 ) -> list[list[str]]:
-    """Return the launcher's command line in groups of words that belong on one line."""
+    """Return the launcher's command line in groups of words, one group for each line."""
     if not site.run_as:
         raise UsageError(
-            "--run-as is needed: without systemd there are no dynamic users. Make one with "
+            "--run-as is needed: without systemd there are no dynamic users. Create a user with "
             f"`useradd --system --no-create-home {site.name}`"
         )
     environment = units.environment(site) + ([f"SDACTIVATE_NOTIFY_FD={keep}"] if keep else [])
@@ -145,7 +145,7 @@ def _in_lines(command: list[list[str]], between: str) -> str:
 
 
 def _service_directory(site: Site, target: Target, kind: str, command: list[list[str]]) -> Output:
-    """Return run and log/run, as all descendants of daemontools have them."""
+    """Return run and log/run, which all descendants of daemontools use."""
     values = {"site": site, "kind": Escaped(kind)}
     run = render(
         "run.sh.j2",
@@ -164,5 +164,5 @@ def _circus_variable(variable: str) -> str:
     """One line of an [env:x] section."""
     name, _, value = variable.partition("=")
     if "$" in value or value != value.strip():
-        raise UsageError(f"--env {variable}: circus would replace '$' and cut white space")
+        raise UsageError(f"--env {variable}: circus would expand '$' and strip white space")
     return f"{name} = {value.replace('%', '%%')}"

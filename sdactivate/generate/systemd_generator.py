@@ -1,12 +1,12 @@
-"""A systemd generator: units from /etc/sdactivate/*.toml at boot and at daemon-reload.
+"""A systemd generator: writes units from /etc/sdactivate/*.toml at boot and at daemon-reload.
 
-systemd.generator(7): it is called with three directories before any unit is loaded, and systemd
-waits for it. So it looks at nothing but its files: no accounts (their database may be systemd
-itself, which waits), no network, no bus. And it never fails the boot: what is wrong is logged
-with its file and line, and the other sites come up.
+systemd calls it with three directories before any unit is loaded, and waits for it
+(systemd.generator(7)). So it reads only its files: no accounts (systemd itself may be their
+database, and it waits), no network, no bus. It never makes the boot fail: a mistake is logged with
+its file and line, and the other sites start.
 
-Who can write such a file can have systemd run anything as anyone, so that a file is left out which
-others than root could have written, or put in its place.
+A user who can write such a file can have systemd run anything as any user. So a file is left out if
+another user than root could have written or replaced it.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,18 +22,17 @@ from sdactivate.generate.sites_toml import Tables
 from sdactivate.terminal import escape, tell
 
 WANTED_BY = {".socket": "sockets.target.wants", ".timer": "timers.target.wants"}
-"""What `systemctl enable` would do for each type of unit: systemd.unit(5), [Install]."""
+"""The .wants directory that `systemctl enable` would use for each type of unit: systemd.unit(5)."""
 
 
 def generate(config: Path, normal: Path, target: Target, log: Callable[[str], None]) -> None:
     """Write the units of every site in `config`/*.toml into `normal`.
 
-    Never raises: `log` gets a sentence for each file and each site that is left out, whatever the
-    reason is.
+    Never raises: `log` gets a sentence for each file and each site that is left out.
     """
     written: dict[str, Path] = {}
     claims = Claims()
-    for path in sorted(config.glob("[!.]*.toml")):  # what an editor keeps beside it has a dot
+    for path in sorted(config.glob("[!.]*.toml")):  # editors name their temporary files with a dot
         try:
             refuse_unfit(path)
             tables = Tables(path)
@@ -43,7 +42,7 @@ def generate(config: Path, normal: Path, target: Target, log: Callable[[str], No
         for name in tables.names:
             try:
                 if name in written:
-                    raise UsageError(f"{written[name]} has this site already")
+                    raise UsageError(f"{written[name]} already has this site")
                 _write(normal, _units(tables, name, target, claims))
                 written[name] = path
             except Exception as error:
@@ -51,7 +50,7 @@ def generate(config: Path, normal: Path, target: Target, log: Callable[[str], No
 
 
 def _told(path: Path, error: Exception, place: str = "") -> str:
-    """What went wrong, and where: the `place`, unless the message begins with that itself."""
+    """The error with its place: `place`, unless the message begins with that itself."""
     said = str(error) if isinstance(error, Error) else f"{type(error).__name__}: {error}"
     return said if said.startswith(str(path)) else f"{place or path}: {said}"
 
@@ -67,11 +66,11 @@ def _units(tables: Tables, name: str, target: Target, claims: Claims) -> tuple[F
 
 def _write(normal: Path, files: tuple[File, ...]) -> None:
     for file in files:
-        # Nobody reads the directory before the generator has ended.
+        # No process reads the directory before the generator has finished.
         (normal / file.name).write_text(file.text)
         for unit, wants in wanted(file):
             (normal / wants).mkdir(exist_ok=True)
-            with suppress(FileExistsError):  # by hand, and not the first time
+            with suppress(FileExistsError):  # run by hand, and not for the first time
                 (normal / wants / unit).symlink_to(f"../{file.name}")
 
 
@@ -84,7 +83,7 @@ def wanted(file: File) -> Iterator[tuple[str, str]]:
 
 
 def kernel_log(message: str) -> None:
-    """Log `message` where it is read at boot, before the journal runs: /dev/kmsg; else stderr."""
+    """Log `message` to /dev/kmsg, since the journal may not run yet; else to standard error."""
     try:
         with open("/dev/kmsg", "w") as kmsg:
             kmsg.write(f"<3>sdactivate-generator: {escape(message)}"[:900])

@@ -23,18 +23,18 @@ def service(
     every: str = "",
     once_on: str = "",
 ) -> Output:
-    """Return NAME-COMMAND.service for each command: it runs once and ends.
+    """Return NAME-COMMAND.service for each command, which runs once and exits.
 
-    Those in `by_hand` have no timer and are started by somebody. Raises UsageError without a
-    command, or without the directory that manage.py is in.
+    Those in `by_hand` have no timer; an administrator starts them. Raises UsageError without a
+    command, or without the directory of manage.py.
     """
     if not command + by_hand:
         raise UsageError(
-            "--kind timer-service needs --by-hand or --command, as in --by-hand migrate"
+            "--kind timer-service needs --by-hand or --command, such as --by-hand migrate"
         )
     stems = _stems(site, command + by_hand)
     if not site.chdir:
-        raise UsageError("--kind timer-service needs --chdir, the directory that manage.py is in")
+        raise UsageError("--kind timer-service needs --chdir, the directory of manage.py")
     python = site.python or sys.executable
     files = [
         File(
@@ -63,9 +63,9 @@ def timer(
     every: str = "daily",
     once_on: str = "",
 ) -> Output:
-    """Return NAME-COMMAND.timer for each command: it starts the service of the same name.
+    """Return NAME-COMMAND.timer for each command, which starts the service of the same name.
 
-    With `once_on` it does so on the machine of that host name alone (systemd.unit(5),
+    With `once_on` it does so only on the machine with that host name (systemd.unit(5),
     ConditionHost=). Raises UsageError without a command.
     """
     if not command:
@@ -92,5 +92,7 @@ def timer(
 def _stems(site: Site, commands: Commands) -> list[str]:
     stems = [f"{site.name}-{words[0]}" for words in commands]
     if twice := {stem for stem in stems if stems.count(stem) > 1}:
-        raise UsageError(f"--command, --by-hand: two of them would both be {min(twice)}")
+        raise UsageError(
+            f"--command, --by-hand: two commands would both be called {min(twice)}; remove one"
+        )
     return stems

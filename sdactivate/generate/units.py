@@ -25,37 +25,37 @@ STOP_MARGIN = 10
 
 
 WATCHDOG = 120
-"""Seconds after which systemd kills a service that has made no progress."""
+"""Seconds without a watchdog message after which systemd kills the service."""
 
 
 MEMORY_MAX = "80%"
-"""Memory beyond which the kernel kills the site, and not something else of the machine."""
+"""Memory limit, so that the kernel kills the site and not another process of the machine."""
 TASKS_MAX = 1024
 
 
 class Names(NamedTuple):
-    """What things are called in the units: of one site, or of a template's instances."""
+    """Names in the units of one site, or of a template's instances."""
 
     unit: Escaped
     """In other units: mysite, mysite@%i."""
     file: Escaped
     """As a file: mysite, mysite@."""
     own: Escaped
-    """To a reader: mysite, mysite-%i."""
+    """In descriptions: mysite, mysite-%i."""
     directory: Escaped
     """The same in a setting that takes a list."""
     user: Escaped
-    """Whom the service runs as."""
+    """The user that the service runs as."""
 
 
 INSTANCE = "{instance}"
-"""What an option of a template says where the instance's name (%i) is meant."""
+"""The placeholder for the instance's name (%i) in a template's options."""
 
 
 def socket(site: Site, target: Target) -> Output:
-    """Return NAME.socket: systemd makes the sockets, with their owner, group and mode.
+    """Return NAME.socket: systemd creates the sockets with their owner, group and mode.
 
-    Addresses with a name of their own are in units of their own, NAME-THEIRS.socket.
+    Addresses with a descriptor name of their own get a unit each, NAME-DESCRIPTOR.socket.
     """
     return Output(
         tuple(_sockets(site, target, instances=False)), warnings.of_socket(site, target.own)
@@ -65,8 +65,8 @@ def socket(site: Site, target: Target) -> Output:
 def service(site: Site, target: Target) -> Output:
     """Return NAME.service: the application on the inherited sockets, in the sandbox.
 
-    Raises UsageError where no application is named, or for what the systemd that it is for
-    does not know.
+    Raises UsageError if there is no --app, or for an option that the target's systemd does not
+    support.
     """
     told = chain(
         warnings.of_service(site, site.python or sys.executable, target.own),
@@ -82,18 +82,18 @@ def template(site: Site, target: Target) -> Output:
     "{instance}" in an option stands for the instance's name. Each instance has a socket, a user
     and directories of its own.
 
-    Raises UsageError where all instances would have one address.
+    Raises UsageError if all instances would have the same address.
     """
     if not site.listen:
         site = replace(site, listen=(parse_listen(f"/run/{site.name}-{INSTANCE}.sock"),))
     for address in site.addresses:
         if INSTANCE not in address.host:
             raise UsageError(
-                f"--listen '{address}': instances need an address each, such as "
+                f"--listen '{address}': each instance needs an address of its own, such as "
                 f"/run/{site.name}-{INSTANCE}.sock"
             )
     files = [*_sockets(site, target, instances=True), _service(site, target, instances=True)]
-    # Every value has been escaped by now, and no escape touches a brace.
+    # Every value has been escaped already, and escaping never changes braces.
     return Output(
         tuple(file._replace(text=file.text.replace(INSTANCE, "%i")) for file in files),
         chain(warnings.of_socket(site, target.own), warnings.of_peers(peer_needs(site))),
@@ -161,7 +161,7 @@ def _service(site: Site, target: Target, instances: bool) -> File:
         stop=stop_timeout(site),
         watchdog=WATCHDOG,
         version=target.systemd,
-        # Another server is told by its command line, and reads no settings of ours
+        # An external server is configured by its command line and does not read our settings
         refreshes=_refreshes(site, target),
         **surroundings(
             replace(site, settings={}) if host else _told(site, target),
@@ -179,7 +179,7 @@ def _refreshes(site: Site, target: Target) -> bool:
 
 
 def _told(site: Site, target: Target) -> Site:
-    """Return the site with the setting that names the files which a reload does not read again."""
+    """Return the site with the setting for files that a reload does not read again."""
     files = [path.removeprefix("-") for path in site.env_file]
     if not _refreshes(site, target):
         files += [path for _, path in (*site.credential, *site.encrypted_credential)]
@@ -193,18 +193,21 @@ def _told(site: Site, target: Target) -> Site:
 def surroundings(
     site: Site, target: Target, names: Names | None = None, *, listens: bool
 ) -> dict[str, Any]:
-    """Return what every service of the site shares: environment, directories, sandbox.
+    """Return the values that every service of the site shares: environment, directories, sandbox.
 
-    These are the values of the template surroundings.j2. `listens`: what runs makes listening
-    sockets of its own, or calls listen(2) on those it inherits. Raises UsageError for what the
-    systemd that it is for does not know.
+    These are the values of the template surroundings.j2. `listens`: the program creates listening
+    sockets itself, or calls listen(2) on inherited ones. Raises UsageError for an option that the
+    target's systemd does not support.
     """
     for option, given, since in (
         ("--credential", site.credential, 247),
         ("--encrypted-credential", site.encrypted_credential, 250),
     ):
         if given and target.systemd < since:
-            raise UsageError(f"{option} needs systemd {since}; this is for {target.systemd}")
+            raise UsageError(
+                f"{option} needs systemd {since}; the target has {target.systemd}: leave it out, "
+                "or give another --systemd"
+            )
     names = names or _names(site, site.name, instances=False)
     wanted = _needs(site, target) | ({"listens"} if listens else set())
     return {
@@ -223,14 +226,14 @@ def surroundings(
 
 
 def _uploads_group(site: Site, target: Target) -> list[str]:
-    """The group by which a dynamic user writes uploads, if it needs one."""
+    """The group that lets a dynamic user write uploads, if it needs one."""
     name = uploads.group(site)
     return [name] if name and not target.own else []
 
 
 @cache
 def _topics(needs: frozenset[str], version: int) -> list[tuple[Escaped, Escaped]]:
-    """The sandbox as comments and blocks of lines: the same for many sites, and made once."""
+    """The sandbox as comments and blocks of lines, cached since many sites have the same."""
     rows = sandbox.lines(needs, version)
     blocks = (
         (comment, [row.line for row in rows if row.topic == topic])
@@ -240,10 +243,10 @@ def _topics(needs: frozenset[str], version: int) -> list[tuple[Escaped, Escaped]
 
 
 def _written(site: Site, names: Names) -> Escaped | None:
-    """Return the paths of NoExecPaths= that are the site's own: what it writes, it can't execute.
+    """Return the site's paths for NoExecPaths=: it can't execute what it can write.
 
-    A directory that the interpreter or the code lies in is left out, since their libraries are
-    executed.
+    A directory that contains the interpreter or the code is left out, since shared libraries in it
+    are executed.
     """
     own = {"/var/lib": "%S", "/var/cache": "%C"}
     paths = [
@@ -263,11 +266,11 @@ def _written(site: Site, names: Names) -> Escaped | None:
 
 
 def environment(site: Site) -> list[str]:
-    """Return the NAME=VALUE that the service's environment has: the runtime's settings last.
+    """Return the service's environment as NAME=VALUE, with the runtime's settings last.
 
-    systemd lets the later of two lines win, and the settings are nobody else's to set. What is
-    in the home directory of the user it runs as (with --run-as its state directory, which it can
-    write) is not imported at each start: site(3), usercustomize.
+    In systemd the later of two lines wins, so nothing overrides the settings. Python's user site
+    directory is turned off: it is in the home directory (with --run-as the state directory, which
+    the site can write), and its code would run at each start (the site module, usercustomize).
     """
     variables = {"PYTHONNOUSERSITE": "1", **dict(site.env)}
     if site.protected:
@@ -278,10 +281,11 @@ def environment(site: Site) -> list[str]:
 
 
 def _caches(site: Site, target: Target, names: Names) -> list[Escaped]:
-    """Return the lines by which libraries keep what they write for themselves in CacheDirectory=.
+    """Return variables that make libraries keep their own files in CacheDirectory=.
 
-    A dynamic user's home directory is /, where nothing can be written. Another user's is its own,
-    with files such as .pgpass, and is left as it is. Variables that the site gives itself are.
+    A dynamic user's home directory is /, which is not writable. Other users have a home directory
+    of their own, with files such as .pgpass, which stays in use. Variables that the site sets
+    itself are not overridden.
     """
     variables = {"HOME": "", "XDG_CACHE_HOME": "", "MPLCONFIGDIR": "/matplotlib"}
     if site.run_as or target.own:
@@ -297,7 +301,7 @@ def _caches(site: Site, target: Target, names: Names) -> list[Escaped]:
 
 
 def tasks_max(site: Site) -> str:
-    """Return the processes and threads that no usual site comes near: TasksMax=."""
+    """Return a limit on processes and threads that an ordinary site stays well below: TasksMax=."""
     workers, threads = (int(site.settings.get(name, 1)) for name in ("workers", "threads"))
     return str(max(TASKS_MAX, 4 * workers * threads))
 
@@ -307,7 +311,9 @@ def _needs(site: Site, target: Target) -> set[str]:
     if not target.own:
         return wanted
     if site.run_as:
-        raise UsageError("--run-as: a user's own manager runs everything as that user")
+        raise UsageError(
+            "--run-as: a user's own manager runs everything as that user; leave it out"
+        )
     if site.join:
         raise UsageError(
             f"--join {site.join[0]}: a user's own manager can't put a service into other groups; "
@@ -322,7 +328,7 @@ def _needs(site: Site, target: Target) -> set[str]:
 
 
 def needs(site: Site) -> set[str]:
-    """Return what the site needs of `sandbox.NEEDS`; for peers, on this host's kernel."""
+    """Return the site's needs, of `sandbox.NEEDS`; --allow-peer's depend on this host's kernel."""
     asked = {
         "network": site.network is True,
         "network-local": site.network == values.LOCAL,
@@ -337,13 +343,13 @@ def needs(site: Site) -> set[str]:
 
 
 def peer_needs(site: Site) -> tuple[str, ...]:
-    """Return what --allow-peer needs of them so that it can be checked on this host's kernel."""
+    """Return the needs of --allow-peer, so that it can be checked on this host's kernel."""
     rules = [parse_rule(text) for text in words(site.settings.get("allow_peer", ""))]
     return peer_rules.needs(rules, kernel_version(os.uname().release))
 
 
 def stop_timeout(site: Site) -> int:
-    """Return the seconds for TimeoutStopSec=: accepted requests may finish, and then some."""
+    """Return the seconds for TimeoutStopSec=: the time for accepted requests, and a margin."""
     allowed = 0.0
     for name in ("drain_delay", "graceful_timeout"):
         said = site.settings.get(name)

@@ -1,11 +1,11 @@
 """Directories of uploads: the site writes there, its front reads (--media, --protected).
 
-Access is given by ACLs (acl(5)), which add to a directory what it lacks and leave the rest as its
-administrator has made it. A default ACL takes the umask's place for all that is made inside: the
-service's, 0077, would close each new directory to the front.
+ACLs (acl(5)) give access: they add to a directory's permissions and leave the administrator's as
+they are. For files created inside, a default ACL replaces the umask: the service's umask, 0077,
+would make each new directory inaccessible to the front.
 
-A dynamic user owns nothing outside its state directory. It writes as a member of a group of the
-site's own, in which nobody else is; the front's group would let it connect to other sites' sockets.
+A dynamic user owns nothing outside its state directory. It writes as the only member of a group of
+the site's own; the front's group would let it connect to other sites' sockets.
 """
 
 import re
@@ -20,7 +20,7 @@ from sdactivate.systemd.escape import Escaped
 
 
 def group(site: Site) -> str:
-    """Return the group by which a dynamic user writes uploads; "" where none is needed."""
+    """Return the group that lets a dynamic user write uploads; "" if none is needed."""
     if site.run_as or not site.uploads:
         return ""
     name = f"{site.name}-uploads"
@@ -30,7 +30,7 @@ def group(site: Site) -> str:
 
 
 def directories(site: Site, target: Target) -> Output:
-    """Return NAME-uploads.conf for /etc/tmpfiles.d: made at each boot, where they are missing."""
+    """Return NAME-uploads.conf for /etc/tmpfiles.d: each boot creates missing directories."""
     if not site.uploads:
         return Output(())
     reads = site.group if site.group not in ("root", "0") else ""
@@ -51,14 +51,14 @@ def directories(site: Site, target: Target) -> Output:
 def _warnings(site: Site, reads: str) -> Iterator[str]:
     if not reads:
         yield (
-            f"nobody but the site may read {site.uploads[0]}: name the front with --front, or its "
-            "group with --group"
+            f"only the site can read {site.uploads[0]}: give the front with --front, or its group "
+            "with --group"
         )
     yield from warnings.of_uploads(site)
 
 
 def account(site: Site, target: Target) -> Output:
-    """Return NAME-uploads.conf for /etc/sysusers.d: the group of a dynamic user; or nothing."""
+    """Return NAME-uploads.conf for /etc/sysusers.d: a dynamic user's group, if one is needed."""
     if not (name := group(site)):
         return Output(())
     text = render("uploads-group.j2", target.comments, site=site, group=name)

@@ -1,4 +1,4 @@
-"""Units of a site's background workers: Celery, RQ, a loop of manage.py, in the site's sandbox."""
+"""Units of a site's background workers, in the site's sandbox: Celery, RQ, a manage.py loop."""
 
 import os
 import posixpath
@@ -18,10 +18,10 @@ from sdactivate.systemd import escape
 
 
 def service(site: Site, target: Target, *, worker: tuple[Worker, ...] = ()) -> Output:
-    """Return NAME-WORKER@.service for each background worker, with the instances that run of it.
+    """Return NAME-WORKER@.service for each background worker, with its instances.
 
     "{instance}" in its command stands for the instance's number. Raises UsageError without a
-    background worker, or where two have one name.
+    background worker, or if two have the same name.
     """
     if not worker:
         raise UsageError("--kind worker needs --worker, such as --worker mail='celery -A mysite …'")
@@ -40,7 +40,7 @@ def _missing(site: Site, python: str, workers: tuple[Worker, ...]) -> Iterator[s
         if os.path.exists(python) and not os.path.exists(program):
             yield (
                 f"--worker {worker.name}: there is no {program}; install it beside {python}, or "
-                "write the program's absolute path"
+                "give the program's absolute path"
             )
 
 
@@ -49,7 +49,7 @@ def _service(site: Site, target: Target, worker: Worker) -> File:
     socket = f"{next(iter(site.socket_units))}.socket"
     own = replace(
         site,
-        settings={},  # what serves reads them
+        settings={},  # only the server reads them
         env=tuple({**dict(site.env), **dict(worker.env)}.items()),
         network=site.network if worker.network is None else worker.network,
         memory_max=worker.memory_max or site.memory_max,

@@ -1,11 +1,12 @@
-"""Write values as YAML, and as YAML in which `$` means something.
+"""Write values as YAML, and as YAML for programs that expand `$`.
 
-A scalar without quotes is what a reader makes of it: `no` is false, `1e3` a number, `12:30` to
-some a number as well. So only what can be nothing but text stands bare, and all else in double
-quotes, as JSON has it: every JSON string without control characters is one of YAML 1.1 and 1.2.
+A YAML reader guesses the type of an unquoted scalar: `no` is false, `1e3` a number, and for some
+readers `12:30` is a number too. So only text that can't be anything else is written without quotes,
+and all other text as a JSON string: a JSON string without control characters is valid in YAML 1.1
+and 1.2.
 
-Compose replaces `$NAME` in every value, Kubernetes `$(NAME)` in commands and variables; to both
-`$$` is a dollar.
+Compose expands `$NAME` in every value, Kubernetes `$(NAME)` in commands and variables; in both `$$`
+is a dollar sign.
 """
 
 import json
@@ -14,14 +15,14 @@ from collections.abc import Iterable
 
 from sdactivate.systemd.escape import Escaped, printable
 
-# Versions of YAML read more words as booleans and nulls than any other language
+# The versions of YAML read many words as booleans and nulls
 _BARE = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[a-z/][a-z0-9/._-]*[a-z0-9/]", re.I)
 
 
 def yaml(text: str) -> Escaped:
-    """Return `text` as a YAML scalar that every reader takes for this string.
+    """Return `text` as a YAML scalar that every reader reads as this string.
 
-    Raises UsageError for control characters and what is not UTF-8.
+    Raises UsageError for control characters and for text that is not valid UTF-8.
     """
     if _BARE.fullmatch(text):
         return Escaped(text)
@@ -34,7 +35,7 @@ def yaml_list(texts: Iterable[str]) -> Escaped:
 
 
 def dollars(text: str) -> str:
-    """Return `text` so that Compose and Kubernetes replace nothing in it."""
+    """Return `text` escaped so that Compose and Kubernetes expand nothing in it."""
     return text.replace("$", "$$")
 
 
@@ -42,5 +43,5 @@ _LETTERS = {"K": "Ki", "M": "Mi", "G": "Gi", "T": "Ti"}
 
 
 def quantity(limit: str) -> str:
-    """Return `limit`, bytes with systemd's letters (M: 2**20), as Kubernetes writes it."""
+    """Return `limit`, bytes with systemd's suffixes (M: 2**20), in Kubernetes' notation."""
     return limit[:-1] + _LETTERS[limit[-1]] if limit[-1] in _LETTERS else limit

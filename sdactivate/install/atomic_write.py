@@ -60,7 +60,7 @@ def read(path: Path) -> bytes | None:
     """
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise Error(f"{path} is there and is no regular file; move it away")
+            raise Error(f"{path} exists and is not a regular file; move it away")
         return path.read_bytes()
     except FileNotFoundError:
         return None
@@ -71,8 +71,8 @@ def refuse_foreign(path: Path) -> None:
     data = read(path)
     if data is not None and SIGNATURE.encode() not in data[:512]:
         raise Error(
-            f"{path} is there and was not written by sdactivate; "
-            f"move it away, or overwrite it with --force"
+            f"{path} exists and was not written by sdactivate; move it away, or overwrite it with "
+            "--force"
         )
 
 
@@ -151,7 +151,7 @@ def link(path: Path, target: str) -> None:
     Raises Error where something else than a link has the name, and OSError.
     """
     if path.exists() and not path.is_symlink():
-        raise Error(f"{path} is there and is no link; move it away")
+        raise Error(f"{path} exists and is not a symbolic link; move it away")
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_drafts(path)
     draft = path.with_name(f".{path.name[:64]}.{os.getpid()}{_SUFFIX}")

@@ -40,7 +40,7 @@ class Background:
             f"enable and start the background workers {', '.join(self.wanted)}; one that runs and "
             "has changed finishes its task first"
             if self.wanted
-            else "disable and stop background workers that are no more",
+            else "disable and stop background workers that were removed",
             self._start,
             self._stop,
         )

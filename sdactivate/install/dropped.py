@@ -1,4 +1,4 @@
-"""Name the lines of units that a second install would drop: an option was not given again."""
+"""Find the lines of units that a second install would drop because an option is missing."""
 
 from collections import defaultdict
 from collections.abc import Mapping

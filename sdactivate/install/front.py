@@ -1,7 +1,7 @@
-"""The front's file at an install: placed, checked and read by the front, or taken back.
+"""Install the front's file: place it, let the front check and read it, or undo that.
 
-Where the file belongs is the distribution's to say (`fronts.Packaging`). What would keep the front
-from serving with it is refused before anything is changed.
+The distribution decides where the file belongs (`fronts.Packaging`). Before anything is changed,
+the install is refused if the front could not serve the site with the file.
 """
 
 import grp
@@ -26,37 +26,37 @@ INSTEAD = "or give --units-only and leave the front to you"
 
 
 class Place(NamedTuple):
-    """Where the file of one site belongs, for one front of one distribution."""
+    """The place of one site's file, for one front of one distribution."""
 
     front: Front
     distribution: str
     name: str
-    """What stands for NAME in the names of files: see `fronts.file_name`."""
+    """The text for NAME in the names of files: see `fronts.file_name`."""
 
     @property
     def packaging(self) -> Packaging:
-        """How the distribution runs the front. Raises UsageError where it does not package it."""
+        """How the distribution runs the front. Raises UsageError if it does not package it."""
         return fronts.packaging(self.front, self.distribution)
 
     @property
     def path(self) -> str:
-        """Where the file goes."""
+        """The path of the file."""
         return self.packaging.config.replace("NAME", self.name)
 
     @property
     def link(self) -> str:
-        """The link that switches it on; "" where none is needed."""
+        """The symbolic link that enables it; "" if none is needed."""
         return self.packaging.link.replace("NAME", self.name)
 
     def file(self, manager: Manager) -> Path:
-        """Return where the file is from here: the file itself, should it be a link."""
+        """Return the file's path on this host, with symbolic links resolved."""
         return _at(manager, self.path)
 
 
 class Placement:
-    """The file of one place, as it was and as it is to be.
+    """The file of one place, before and after the install.
 
-    file: what is to be there; None: nothing, and no link.
+    file: the new content; None: remove the file and its link.
     """
 
     def __init__(self, manager: Manager, place: Place, file: File | None, say: Say) -> None:
@@ -65,11 +65,11 @@ class Placement:
         self.link = _at(manager, place.link) if place.link else None
         self.before = _kept(self.path)
         self.was_linked = self._is_linked()
-        if file and file.mode & 0o007 == 0:  # a front that reads it as its own user
+        if file and file.mode & 0o007 == 0:  # for a front that reads it as its own user
             self.file = file._replace(group=place.packaging.group if manager.runs else "")
 
     def _is_linked(self) -> bool:
-        """Whether the link is there and leads to the file, or to where it will be."""
+        """Whether the link exists and leads to the file's path."""
         if self.link is None or not self.link.is_symlink():
             return False
         leads_to = self.manager.at(self.place.link) if not self.manager.runs else self.link
@@ -81,7 +81,7 @@ class Placement:
 
     @property
     def is_done(self) -> bool:
-        """Whether the file and its link are as they are to be, whatever the front has read."""
+        """Whether the file and its link are up to date, even if the front has not read them."""
         now = _kept(self.path)
         if self.file is None:
             return now is None and not self._is_linked()
@@ -91,17 +91,18 @@ class Placement:
 
     @property
     def name(self) -> str:
-        """What is done, in words."""
+        """The description of the step."""
         verb = f"place {self.path}" if self.file else f"remove {self.path}"
         if not self.manager.runs:
             return verb
         return f"{verb}, let {self.place.front.title} check its configuration and read it"
 
     def refuse(self, socket: str) -> None:
-        """Raise Error for what would keep the front from serving the site with this file.
+        """Raise Error if the front could not serve the site with this file.
 
-        It isn't installed; it has one file, which is the administrator's; its files include no
-        other, or passes requests to the site's `socket` already; it lacks modules.
+        That is so if it isn't installed, if its only file belongs to the administrator, if its main
+        file does not include this one, if another file already passes requests to the site's
+        `socket`, or if it lacks modules.
         """
         front, packaging = self.place.front, self.place.packaging
         option = f"--front {front.name}"
@@ -114,11 +115,11 @@ class Placement:
             )
         if self.manager.runs and not self._is_installed:
             raise Error(
-                f"{option}: {front.title} is not installed, there is no {packaging.unit}; install "
+                f"{option}: {front.title} is not installed: there is no {packaging.unit}; install "
                 f"it first, {INSTEAD}"
             )
         if self.link and os.path.lexists(self.link) and not self.was_linked:
-            raise Error(f"{self.link} is there and does not lead to {self.path}; move it away")
+            raise Error(f"{self.link} exists and does not lead to {self.path}; move it away")
         path = self.place.link or self.place.path
         text = self.file.text if self.file else ""
         configuration = read(front, packaging, self.manager.at, {path: text})
@@ -132,13 +133,13 @@ class Placement:
         seen = packaging.path_inside(socket) or socket
         if others := [it for it in configuration.naming(seen) if it != path]:
             raise Error(
-                f"{option}: {others[0]} passes requests to {socket} already: move it away, "
+                f"{option}: {others[0]} already passes requests to {socket}: move it away, "
                 f"{INSTEAD}"
             )
         self._refuse_missing_modules(text)
 
     def examine(self) -> None:
-        """Let the front check its configuration as it is. Raises Error where it refuses it."""
+        """Have the front check its current configuration. Raises Error if that fails."""
         try:
             self._check()
         except Error as error:
@@ -146,7 +147,7 @@ class Placement:
             raise Error(f"{title} refuses it without the site, too: {error}") from None
 
     def _refuse_missing_modules(self, text: str) -> None:
-        """Apache takes a handler of a module that it has not for one that fails at a request."""
+        """Raise Error for missing modules: Apache itself reports them only when a request fails."""
         enabled = self.manager.at("/etc/apache2/mods-enabled")
         if self.place.front.name != "apache" or not enabled.is_dir():
             return
@@ -158,10 +159,10 @@ class Placement:
             )
 
     def do(self, tell: bool = True) -> None:
-        """Put the file and its link there, or remove them, and let the front check and read it.
+        """Write or remove the file and its link, and have the front check and read it.
 
-        tell: whether there is anything new for the front. Raises Error, with its own words, where
-        it refuses.
+        tell: whether there is anything new for the front. Raises Error, with the front's message,
+        if it refuses.
         """
         self._put(self.file, linked=self.file is not None)
         if tell and not self._tell() and self.file:
@@ -169,7 +170,7 @@ class Placement:
             self.say(f"{unit} does not run: systemctl enable --now {unit}")
 
     def undo(self) -> None:
-        """Put back what was there, and let the front read that, if there was anything to undo."""
+        """Restore the old files and have the front read them, if anything was changed."""
         if self._is_as_before():
             return
         self._put(self.before, linked=self.was_linked)
@@ -179,7 +180,7 @@ class Placement:
         return _kept(self.path) == self.before and self._is_linked() == self.was_linked
 
     def _put(self, file: File | None, *, linked: bool) -> None:
-        # A link that leads nowhere is an error to nginx: the file is there before and after it.
+        # A dangling link is an error to nginx: the file is written before it and removed after it.
         if self.link and not linked:
             atomic_write.remove(self.link)
         if file is None:
@@ -192,10 +193,10 @@ class Placement:
             atomic_write.link(self.link, target)
 
     def _tell(self) -> bool:
-        """Let the front check and read what is there. Return False where it does not run."""
+        """Have the front check and read its configuration. Return False if it is not running."""
         if not self.manager.runs:
             return True
-        if not self._is_installed:  # any more: what it would have read is of no account
+        if not self._is_installed:  # any more, so it need not read anything
             return False
         self._check()
         unit, front = self.place.packaging.unit, self.place.front
@@ -214,10 +215,9 @@ class Placement:
 
 
 def withdraw(manager: Manager, place: Place, say: Say) -> Iterator[Path]:
-    """Remove a site's file and its link, and yield what was there; the front reads what is left.
+    """Remove a site's file and its link, yield the removed paths, and have the front reload.
 
-    A front that refuses what is left, or can't be told, is no reason to keep the file: that is
-    said.
+    The file is removed even if the front refuses the rest or can't be reloaded; that is reported.
     """
     placement = Placement(manager, place, None, say)
     there = [placement.link] if placement.link and placement.was_linked else []
@@ -230,13 +230,13 @@ def withdraw(manager: Manager, place: Place, say: Say) -> Iterator[Path]:
 
 
 def _at(manager: Manager, path: str) -> Path:
-    """Where a file is: the file itself, should it be a link."""
+    """Return a file's path with symbolic links resolved."""
     folder, name = os.path.split(path)
     return manager.at(folder) / name
 
 
 def _kept(path: Path) -> File | None:
-    """The file as it is there, with its mode and group; None where nothing is."""
+    """The file as it exists, with its mode and group; None if there is none."""
     data = atomic_write.read(path)
     if data is None:
         return None

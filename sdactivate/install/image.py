@@ -41,7 +41,7 @@ def inside(root: Path, path: str) -> Path:
             here.append(name)  # it is not a link, or not there
             continue
         if (links := links + 1) > MAX_LINKS:
-            raise Error(f"{path}: too many symbolic links on the way to it in {root}")
+            raise Error(f"{path}: too many symbolic links in its path in {root}")
         here = [] if target.startswith("/") else here
         pending = target.split("/") + pending
     return root.joinpath(*here)

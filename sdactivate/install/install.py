@@ -1,13 +1,13 @@
 """Install and uninstall a site: units in place, verified, started; undone where a step fails.
 
 The work is a list of steps, each of which can be undone. If one fails, it and those before it are
-undone in reverse order, and the machine is as it was. Should the process be killed outright, each
-file is still whole, old or new, and the record of what was (to be) written is on the disk before
-the first of them: a second `install` finishes the work, `uninstall` removes it.
+undone in reverse order, and the machine is as before. If the process is killed, each file is still
+complete, in its old or new version. The record of the files is on disk before the first of them is
+written, so a second `install` finishes the work, and `uninstall` removes it.
 
-Sockets are not reloadable (systemd.socket(5)). Where a socket unit has changed, the service stops
-(what it has accepted is answered), the socket is made anew, the service starts: only connections
-that wait in the old socket's backlog are lost. Where only the service has changed, it is restarted
+Sockets can't be reloaded (systemd.socket(5)). If a socket unit has changed, the service stops after
+it has answered its accepted requests, the socket is created again, and the service starts: only
+connections in the old socket's backlog are lost. If only the service has changed, it is restarted
 behind its socket, and nothing is lost.
 """
 
@@ -32,18 +32,18 @@ from sdactivate.systemd.systemctl import RUNNING
 from sdactivate.terminal import escape
 
 _PREPARED = ("sysusers.d", "tmpfiles.d")
-"""Directories below /etc whose files are for the step that makes accounts and directories."""
+"""Directories below /etc whose files the step that creates accounts and directories uses."""
 
 
 class Installation:
-    """What is to be done for one site: `files` of the site, and the removal of older ones.
+    """The install of one site: writes `files`, and removes older ones.
 
-    front: where the front's file belongs, and the file. units_only: what the front has of the site
-    is left as it is.
+    front: the place of the front's file, and the file. units_only: the front's files of the site
+    are left unchanged.
 
-    Raises Error for what lies in their places and is not to be overwritten: another site's file, a
-    symbolic link and the like, and, unless `force`, what sdactivate did not write or was changed
-    since; and where the record can't be understood, or systemd can't be asked.
+    Raises Error for an existing file that must not be overwritten: another site's, a symbolic link
+    or the like, and, unless `force`, one that sdactivate did not write or that was changed since.
+    Also raises Error if the record can't be parsed or systemd can't be queried.
     """
 
     def __init__(
@@ -73,11 +73,13 @@ class Installation:
             self.new[self.placements[-1].path] = front[1]
         self.of_fronts = {placement.path for placement in self.placements}
         self.old = {path: atomic_write.read(path) for path in {*self.new, *recorded}}
-        """What lies there now."""
+        """The files that exist now."""
         self.modes = {path: path.stat().st_mode & 0o777 for path, data in self.old.items() if data}
         for path, owner in of_others(manager, site.name).items():
             if path in self.new:
-                raise Error(f"{path} is the site {owner}'s; give one of the two another name")
+                raise Error(
+                    f"{path} belongs to the site {owner}; give one of the two sites another name"
+                )
         for placement in self.placements:
             if placement.file:
                 placement.refuse(site.path)
@@ -115,7 +117,7 @@ class Installation:
             yield from difflib.unified_diff(before, after, old_name, new_name)
 
     def losses(self) -> Iterator[str]:
-        """Yield a sentence for each file that loses lines, or goes: an option was not given."""
+        """Yield a sentence for each file that loses lines or is removed for lack of an option."""
         for path in self.changed:
             before = (self.old[path] or b"").decode(errors="replace")
             if path.parent == self.manager.units and (
@@ -123,12 +125,12 @@ class Installation:
             ):
                 yield warning(path, lines)
         for path in self.gone:
-            yield f"warning: {path} is removed: the options that it came from are not given again"
+            yield f"warning: {path} is removed: the options that create it were not given again"
 
     def steps(self, start: bool = True) -> Iterator[Step]:
-        """Yield what there is to do. What systemd is told is left out for an image.
+        """Yield the steps. For an image, those that talk to systemd are left out.
 
-        Without `start` a service that does not run is left to its first connection.
+        Without `start`, a stopped service is left for its first connection to start.
         """
         nothing = Step("", lambda: None, lambda: None)
         if self.manager.runs:
@@ -138,7 +140,7 @@ class Installation:
                     name = f"let {placement.place.front.title} check its configuration as it is"
                     yield nothing._replace(name=name, do=placement.examine)
         changed = self._but_of_fronts(self.changed)
-        files = ", ".join(map(str, changed)) or "nothing, all files are there"
+        files = ", ".join(map(str, changed)) or "nothing to write, all files exist"
         yield Step(f"write {files}", self._write, self._restore)
         if self.site.chdir:
             yield nothing._replace(name=f"compile {self.site.chdir}", do=self._compile)
@@ -154,7 +156,7 @@ class Installation:
                 if start and unit == f"{self.site.name}.service"
             ]:
                 yield Step(
-                    "start the service once, to see that it can",
+                    "start the service once, as a test",
                     lambda: self.manager.bring("start", services),
                     lambda: self._leave(services),
                 )
@@ -162,9 +164,9 @@ class Installation:
             yield Step("enable the units", self._enable, self._disable)
 
     def front_steps(self) -> Iterator[Step]:
-        """Yield what there is to do to the front, for the time when the site serves.
+        """Yield the steps for the front, to be done when the site serves.
 
-        Nothing where all is there, and the front is known to have read it.
+        None, if all files are up to date and the front is known to have read them.
         """
         for placement in (waiting := self._waiting()):
             do = placement.do if placement is not waiting[-1] else self._finish_fronts
@@ -204,10 +206,12 @@ class Installation:
         listening = self.manager.listening()
         for address in map(str, self.site.addresses):
             if (other := listening.get(address)) and other not in own:
-                raise Error(f"--listen {address}: {other} listens there; stop it, or take another")
+                raise Error(
+                    f"--listen {address}: {other} listens there; stop it, or use another address"
+                )
 
     def _write(self) -> None:
-        # What is there now stays in the record until it is gone: a kill in between loses nothing.
+        # Existing files stay in the record until they are removed, in case the process is killed.
         known, waiting = self.record.files, {str(it.path) for it in self._waiting()}
         written = {
             path: PLACING + value if path in waiting else value
@@ -231,7 +235,7 @@ class Installation:
         if "@." in path.name:
             self.background.remove(path.name)
         if path.parent == self.manager.units and self.manager.runs and self.units[path.name][1]:
-            with suppress(Error):  # it may be of a type that can't be enabled
+            with suppress(Error):  # its type may not support being enabled
                 self.manager.systemctl("disable", "--now", "--", path.name)
         atomic_write.remove(path)
 
@@ -249,7 +253,7 @@ class Installation:
             self._revive()
 
     def _revive(self) -> None:
-        """After the old files are back: what ran before runs again."""
+        """Start what ran before, after the old files are restored."""
         for kind in (".socket", ".service", ".timer"):
             for unit in self._named(kind, self.old):
                 was, enabled = self.units[unit]
@@ -302,13 +306,13 @@ class Installation:
         if renewed:
             return (
                 f"stop {self.site.name}.service, restart {', '.join(renewed)}, start the service "
-                f"if it ran: what waits in the old backlog is lost, what was accepted is not"
+                "if it ran: connections in the old backlog are lost, accepted ones are not"
             )
         if self._running(self._named(".service", self.changed)):
             return "restart the service behind its socket: no connection is lost"
-        if not self._starting:  # a template: which instances there are is not ours to say
+        if not self._starting:  # a template: the administrator chooses its instances
             unit = next(iter(self._sockets), "NAME@.socket").replace("@.", "@INSTANCE.")
-            return f"reload systemd; an instance comes by: systemctl enable --now {unit}"
+            return f"reload systemd; start an instance by: systemctl enable --now {unit}"
         return f"enable and start {', '.join(self._starting)}"
 
     def _reload(self) -> None:
@@ -331,12 +335,12 @@ class Installation:
             self.manager.bring("enable --now", self._starting)
 
     def _leave(self, services: list[str]) -> None:
-        """Undo: what did not run before has no reason to, nor to be tried again and again."""
+        """Undo: stop what did not run before, so that systemd does not keep restarting it."""
         if idle := set(services) - set(self._running(services)):
             self.manager.systemctl("stop", "--", *idle)
 
     def _stop(self) -> None:
-        """Undo: what did not run before is stopped; what did is started by `_revive`."""
+        """Undo: stop what did not run before; `_revive` starts what did."""
         for unit in self._starting:
             active, enabled = self.units[unit]
             if enabled != "enabled":
@@ -367,10 +371,10 @@ class Installation:
 def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:
     """Remove exactly what install wrote for the site, stopped first; return what was removed.
 
-    With its sockets' files, which systemd leaves where they were (systemd.socket(5),
-    RemoveOnStop=). Its state stays: /var/lib/NAME and the users' data in it are not install's.
+    This includes the files of its sockets, which systemd leaves behind (systemd.socket(5),
+    RemoveOnStop=). The site's data in /var/lib/NAME is kept.
 
-    Raises Error where nothing was installed, and, unless `force`, for a file that was changed.
+    Raises Error if nothing was installed, and, unless `force`, for a file that was changed.
     """
     record = Record.load(manager, name)
     if not record.files:
@@ -385,12 +389,12 @@ def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:
     paths = [path for path in paths if path not in of_fronts]
     units = [path.name for path in paths if path.parent == manager.units]
     sockets = manager.socket_files(unit for unit in units if unit.endswith(".socket"))
-    # Sockets first: a service that stops before its socket would be started again.
+    # Sockets first: a client could start a service again that stops before its socket.
     for suffix in (".timer", ".socket", ".service"):
         for unit in (unit for unit in units if unit.endswith(suffix)):
             if (suffix != ".service" or "@." in unit) and (manager.units / unit).exists():
                 manager.disable(unit)
-            manager.unlink_wants(unit)  # where the unit's file was gone already
+            manager.unlink_wants(unit)  # in case the unit's file was already removed
             if manager.runs and "@." in unit:
                 if running := [
                     it for it, (was, _) in manager.instances(unit).items() if was != "inactive"
@@ -404,5 +408,5 @@ def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:
     removed += filter(unlink_dead, sockets)
     if manager.runs:
         manager.reload(unit.replace("@.", "@*.") for unit in units)
-        say(f"{name} is gone; what it has kept is still there")
+        say(f"{name} is removed; its data is still there")
     return removed

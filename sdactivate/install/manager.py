@@ -31,16 +31,16 @@ UNITS = "/etc/systemd/system"
 
 @dataclass(frozen=True)
 class Manager:
-    """Where a site is installed."""
+    """The target of an install: a root directory and a service manager."""
 
     root: Path = Path("/")
-    """The root of the file system that is written to: another one is an image, and not running."""
+    """The root directory to write to; any other than / is an image, which is not running."""
     own: bool = False
     """The calling user's own manager (systemctl --user) instead of the system's."""
 
     @property
     def runs(self) -> bool:
-        """Whether the manager is there to be told: not so in an image."""
+        """Whether the service manager runs, which it does not in an image."""
         return self.root == Path("/")
 
     @property
@@ -64,17 +64,18 @@ class Manager:
             raise UsageError("--root: an image has no user's own manager; leave --user-manager out")
 
     def require_root(self) -> None:
-        """Raise Error where the calling user may not write the system's units."""
+        """Raise Error if the calling user can't write the system's units."""
         if self.runs and not self.own and os.geteuid():
             raise Error(
-                f"{self.units} is root's: use sudo, or --user-manager for a manager of your own"
+                f"only root can write {self.units}: use sudo, or --user-manager for your own "
+                "service manager"
             )
 
     @contextmanager
     def alone(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Keep every other install and uninstall waiting, in the manner of flock(1).
+        """Lock out every other install and uninstall meanwhile, by flock(2).
 
-        Raises OSError where the directory of the records can't be made.
+        Raises OSError if the directory of the records can't be created.
         """
         self.state.mkdir(parents=True, exist_ok=True)
         directory = os.open(self.state, os.O_RDONLY | os.O_DIRECTORY)
@@ -98,9 +99,9 @@ class Manager:
         return Path(path) if self.runs else inside(self.root, path)
 
     def run(self, *argv: str, timeout: float | None = 120) -> str:
-        """Run a command and return what it printed. Raises Error, with its words, if it fails.
+        """Run a command and return its output. Raises Error, with its messages, if it fails.
 
-        timeout: seconds that it may take; None: as long as it takes.
+        timeout: seconds that it may take; None: no limit.
         """
         try:
             run = subprocess.run(  # noqa: S603 - fixed commands, unit names of our own grammar
@@ -118,7 +119,7 @@ class Manager:
         return self.run("systemctl", *(["--user"] if self.own else []), *words, timeout=timeout)
 
     def bring(self, command: str, units: list[str]) -> None:
-        """Start, restart or enable units. Raises Error, with their last words, where they can't."""
+        """Start, restart or enable units. Raises Error, with the end of their log, on failure."""
         try:
             self.systemctl(*command.split(), "--", *units)
         except Error as error:
@@ -146,9 +147,10 @@ class Manager:
             atomic_write.link(self.at(f"{UNITS}/{wants}") / unit, f"{UNITS}/{file.name}")
 
     def instances(self, template: str) -> dict[str, tuple[str, str]]:
-        """Return the instances of a template that are enabled or run, each with its states.
+        """Return the instances of a template that are enabled or running, each with its states.
 
-        The states are those of `state_of`. Nothing for an image, and for what is no template.
+        The states are those of `state_of`. Empty for an image, and for a unit that is not a
+        template.
         """
         if not self.runs or "@." not in template:
             return {}
@@ -172,15 +174,15 @@ class Manager:
         name = glob.escape(unit).replace("@.", "@*.")
         for wants in self.units.glob("*.wants"):
             folder = wants if self.runs else inside(self.root, f"/{wants.relative_to(self.root)}")
-            # Not Path.glob(): what an image's links lead to is not there, and left out by it.
+            # Not Path.glob(), which leaves out dangling links, as an image's links often are here.
             for link in fnmatch.filter(os.listdir(folder), name):
                 (folder / link).unlink(missing_ok=True)
             atomic_write.remove_drafts(folder / unit)
 
     def state_of(self, unit: str) -> tuple[str, str]:
-        """Return ActiveState and UnitFileState of `unit`: ("inactive", "") where there is none.
+        """Return ActiveState and UnitFileState of `unit`; ("inactive", "") if there is none.
 
-        A template is none: its instances are, and whether they run is nothing to it.
+        A template has no state of its own; its instances have.
         """
         if not self.runs or "@." in unit:
             return "inactive", ""
@@ -206,15 +208,15 @@ class Manager:
         ]
 
     def reload(self, units: Iterable[str]) -> None:
-        """Let systemd read the files, and forget how often `units` were started or have failed.
+        """Reload systemd, and reset the start counts and failures of `units`.
 
-        From systemd 255 on a reload alone keeps that count, and a sixth start within ten seconds is
-        refused (systemd.unit(5), StartLimitBurst=): of a socket that an earlier install started. A
-        unit that has failed is listed by systemctl --failed even when its file is gone.
+        From systemd 255 on, a reload keeps that count, and a sixth start within ten seconds is
+        refused (systemd.unit(5), StartLimitBurst=), also of a socket that an earlier install
+        started. And systemctl --failed lists a failed unit even after its file is removed.
         """
         self.systemctl("daemon-reload")
-        if names := list(units):  # without any it means all
-            with suppress(Error):  # one that systemd has not loaded has no count
+        if names := list(units):  # without arguments it means all units
+            with suppress(Error):  # a unit that is not loaded has no count
                 self.systemctl("reset-failed", "--", *names)
 
 

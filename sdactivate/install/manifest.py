@@ -51,7 +51,7 @@ class Record(NamedTuple):
             return cls(path, found, manager.root, places)
         except (ValueError, KeyError, TypeError):
             raise Error(
-                f"{path} is not as install left it; move it away and install again"
+                f"{path} is damaged or was changed; move it away and install again"
             ) from None
 
     def save(self) -> None:

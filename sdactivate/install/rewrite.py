@@ -1,4 +1,4 @@
-"""Change a file that root believes, in one step, and in no directory that others can write to.
+"""Change a file that root trusts, atomically, and only in a directory that others can't write.
 
 The directory is opened once, and all that is done is done in it: what somebody puts in its place
 meanwhile is not written to, nor is what a link leads to.
@@ -18,13 +18,13 @@ _IN = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def rewrite(path: Path, old: str, new: str) -> None:
-    """Put the text `new` at `path`, which holds `old`, with the owner and the mode that it has.
+    """Replace the text `old` of the file `path` by `new`, and keep its owner and mode.
 
-    old: "" where nothing is there; the file that is made is of mode 0644.
+    old: "" if there is no file; then it is created with mode 0644.
 
-    A reader of the file sees the old text or the new, and the new is on the disk before it has
-    the name. Raises Error where others than root, or than who runs this, can change the file or the
-    way to it, or write to its directory, and where it does not hold `old`; OSError.
+    A reader sees either the old or the new text, and the new text is synced to disk before the
+    rename. Raises Error if users other than root and the caller can change the file or its path, or
+    write to its directory, and if its text is not `old`. Raises OSError.
     """
     path = path.absolute()
     real = path.resolve()
@@ -33,10 +33,10 @@ def rewrite(path: Path, old: str, new: str) -> None:
         # Opened first, then looked at: where nobody else can change the way, it still leads here
         refuse_unfit(path)
         if not os.path.samestat(os.fstat(folder), os.stat(path.resolve().parent)):
-            raise Error(f"{path}: its directory has been moved meanwhile; nothing is written")
+            raise Error(f"{path}: its directory was moved meanwhile; nothing was written")
         node = read_node(f"/proc/self/fd/{folder}/.", str(real.parent))
         if why := changed_by(node, sticky=False):
-            raise Error(f"{path}: others than root can write to {real.parent} ({why})")
+            raise Error(f"{path}: other users than root can write to {real.parent} ({why})")
         about = _refuse_changed(path, folder, real.name, old)
         _put(folder, real.name, new, about)
     finally:
@@ -44,7 +44,7 @@ def rewrite(path: Path, old: str, new: str) -> None:
 
 
 def _refuse_changed(path: Path, folder: int, name: str, old: str) -> os.stat_result | None:
-    """Return what the file is, None where there is none; Error where it does not hold `old`."""
+    """Return the file's status, None if there is none. Raises Error if its text is not `old`."""
     about, has = None, b""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _IN, dir_fd=folder)
@@ -57,7 +57,7 @@ def _refuse_changed(path: Path, folder: int, name: str, old: str) -> os.stat_res
                 raise Error(f"{path}: not a regular file")
             has = file.read()
     if has != old.encode(errors="surrogateescape"):
-        raise Error(f"{path} has changed meanwhile; nothing is written")
+        raise Error(f"{path} was changed meanwhile; nothing was written")
     return about
 
 

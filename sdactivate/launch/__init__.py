@@ -1,8 +1,7 @@
-"""Create the socket as root, drop root, become the application: no systemd needed.
+"""Create the socket as root, drop root, execute the application: without systemd.
 
-This package is the only place of the project that binds sockets, changes their owners and modes, or
-drops root for good; uninstall alone unlinks one as well, after its unit has left it. Each of
-its modules holds one of these ideas:
+Only this package binds sockets, changes their owners and modes, or drops root permanently.
+(`uninstall` also unlinks a socket that its unit has left behind.) Its modules:
 
     parent_directory.py      the directory a socket is to be in, and whether it can be trusted
     sockets.py               a socket that is at no instant more open than asked
@@ -14,10 +13,10 @@ its modules holds one of these ideas:
     on_demand.py             start at the first connection, and again after the application has left
     talk.py                  lines on standard error, which may be full or gone
 
-`launch` does it all in one order: everything is read and resolved first, so that mistakes
-are found while nothing has happened; then the sockets, which need root; then the descriptors
-are put in place; then limits, chroot and umask; then root goes, with its session keyring and its
-terminal; then exec. A failure at any step ends the process, and nothing has been started.
+`launch` works in this order: it parses and resolves everything, so that mistakes are found before
+anything has changed; it creates the sockets, which needs root; it puts the descriptors in place; it
+sets limits, chroot and umask; it drops root, with the session keyring and the terminal; it executes
+the command. A failure at any step ends the process before the command is started.
 """
 
 import os
@@ -40,22 +39,22 @@ from sdactivate.launch.talk import say
 from sdactivate.systemd import pass_fds
 from sdactivate.values import ListenAddress
 
-BACKLOG = 4096  # SOMAXCONN, as systemd has it; the kernel's net.core.somaxconn is the ceiling
+BACKLOG = 4096  # systemd's default; the kernel's net.core.somaxconn limits it
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What is to be launched, with names still as the user wrote them.
+    """What to launch, with names as the user typed them.
 
-    `listen` are the addresses, in the order of the descriptors, each with its name for
-    LISTEN_FDNAMES, if it has one. `user`, `group` and `mode` are the unix sockets' (default: the
-    launcher's own IDs, 0660), `run_as` is who the command runs as, USER or USER:GROUP; only a
-    launcher that is not root can do without. `umask`: None leaves it, but never lets a group or
-    others write where root launches. `limits` and `env` are assignments as on the command line.
-    `keep_env`: how much of the launcher's own environment stays; None: all without root, what
-    `environment.KEPT` lists with it. `keep` are further descriptors that survive, `hold` such
-    as stay open until exec closes them. `patience`: seconds to wait for the process that still has
-    an address. `made` is called once the sockets are there, with all rights still.
+    `listen`: the addresses, in the order of the descriptors, each with its name for LISTEN_FDNAMES,
+    if it has one. `user`, `group`, `mode`: those of the unix sockets (default: the launcher's own
+    IDs, 0660). `run_as`: USER or USER:GROUP that the command runs as; required for root. `umask`:
+    None keeps the launcher's, but as root without write permission for group and others. `limits`,
+    `env`: assignments as on the command line. `keep_env`: how much of the launcher's own
+    environment to keep; None: all of it, or as root what `environment.KEPT` lists. `keep`: other
+    descriptors that the command inherits; `hold`: descriptors that stay open until exec.
+    `patience`: seconds to wait for another process that still uses an address. `made`: called when
+    the sockets exist, before root is dropped.
     """
 
     listen: Sequence[ListenAddress]
@@ -79,9 +78,9 @@ class Launch:
 
 
 def launch(plan: Launch) -> int:
-    """Do what `plan` says. Returns only for `on_demand`: the exit code, when told to stop.
+    """Carry out `plan`. Returns only for `on_demand`: the exit code, after a stop.
 
-    Raises UsageError for what is not valid and Error for what fails; see the modules.
+    Raises UsageError for values that are not valid and Error for steps that fail; see the modules.
     """
     process.open_standard_descriptors()
     was_root = os.geteuid() == 0
@@ -89,32 +88,35 @@ def launch(plan: Launch) -> int:
     limits = process.limits(plan.limits)
     keep = plan.keep_env or (Keep.KNOWN if was_root else Keep.ALL)
     env, left_out = environment(os.environ, who.environment, plan.env, keep)
-    if os.path.isabs(plan.chdir):  # by the name that was given: a release may be a symbolic link
+    if os.path.isabs(plan.chdir):  # by the name as given, since a release may be a symbolic link
         env["PWD"] = plan.chdir
     _check(plan)
     if not os.path.isdir("/proc/self/fd"):
         raise Error(
-            "/proc is not mounted, and sockets are changed, descriptors found through it; "
-            "`mount -t proc proc /proc` first"
+            "/proc is not mounted, and the launcher needs it to change sockets and find "
+            "descriptors; run `mount -t proc proc /proc` first"
         )
     if not was_root and (obstacles := list(_needs_root(plan, who, access))):
-        raise Error(f"nothing was done, because this is not root: {'; '.join(obstacles)}")
+        raise Error(f"this needs root, and nothing was done: {'; '.join(obstacles)}")
     for warning in _warnings(plan, who, access):
         say(f"warning: {warning}")
     if left_out and plan.keep_env is None:
         say(
             f"not passed on from root's environment: {', '.join(left_out)}. --env NAME passes one "
-            "on, --keep-env all"
+            "on, --keep-env all of them"
         )
     with _sockets(plan, access) as made:
         if who != _identity(plan):
-            raise Error(f"--run-as {plan.run_as}: the user or its groups changed at this moment")
+            raise Error(
+                f"--run-as {plan.run_as}: the user or its groups have just changed; try again"
+            )
         plan.made()
         descriptors = process.place(made, plan.keep, plan.hold)
         terminal = None
         if was_root:
             controlling_terminal.close_standard_descriptors()
-            # On demand the launcher keeps it, for ^C: the command gets a session of its own
+            # On demand, the launcher keeps the terminal for ^C: the command gets a session of its
+            # own
             terminal = None if plan.on_demand else controlling_terminal.find()
         process.set_limits(limits)
         if plan.chroot:
@@ -126,7 +128,7 @@ def launch(plan: Launch) -> int:
         process.reset_signals()
         privileges.drop(who)
         if was_root:
-            syscalls.forbid_tracing()  # the launcher still has what it had of root's in its memory
+            syscalls.forbid_tracing()  # the launcher's memory still has data of root
         if plan.chdir:
             with _said_of(f"--chdir {plan.chdir}, as {who.name}"):
                 os.chdir(plan.chdir)
@@ -141,29 +143,32 @@ def launch(plan: Launch) -> int:
 
 def _check(plan: Launch) -> None:
     if not plan.command[0]:
-        raise UsageError("the command is an empty word: write what to execute behind --")
+        raise UsageError("the command is empty: give the command to execute after --")
     seen = [address._replace(name="") for address in plan.listen]
     for address in seen:
         if seen.count(address) > 1:
-            raise UsageError(f"--listen {address}: it is asked for more than once")
+            raise UsageError(f"--listen {address} is given more than once")
 
 
 def _identity(plan: Launch) -> Identity:
     if plan.run_as:
         return privileges.find(plan.run_as)
     if os.geteuid() == 0:
-        raise UsageError("--run-as USER is needed: the user to become once the socket is made")
+        raise UsageError("--run-as USER is missing: the user that the command runs as")
     return privileges.current()
 
 
 def _enter_root(directory: str) -> None:
-    """Make `directory` the process's root directory, and make sure that it is."""
+    """Make `directory` the process's root directory, and verify it."""
     with _said_of(f"--chroot {directory}"):
         wanted = os.stat(directory)
         os.chroot(directory)
         os.chdir("/")
     if not os.path.samestat(os.stat("/"), wanted):
-        raise Error(f"--chroot {directory}: the root directory is still another one")
+        raise Error(
+            f"--chroot {directory}: chroot had no effect: the root directory is still a "
+            "different one"
+        )
 
 
 @contextmanager
@@ -183,30 +188,33 @@ def _access(plan: Launch) -> Access:
 
 
 def _names(plan: Launch) -> list[str]:
-    """What each socket is called in LISTEN_FDNAMES; nothing where none has a name."""
+    """The sockets' names for LISTEN_FDNAMES; empty if none has a name."""
     names = [address.name for address in plan.listen]
     return [name or "unknown" for name in names] if any(names) else []
 
 
 def _needs_root(plan: Launch, who: Identity, access: Access) -> Iterator[str]:
-    """What of `plan` only root can do; the rest any user can."""
+    """Yield the parts of `plan` that only root can carry out."""
     own_groups = privileges.held_groups()
     if who.uid != os.getuid() or who.gid != os.getgid():
-        yield f"--run-as {plan.run_as} is another user than the one who runs this"
+        yield f"--run-as {plan.run_as} is not the user who runs this"
     elif sorted({who.gid, *who.groups}) != own_groups:
-        yield f"--run-as {plan.run_as}: its groups are others than this process has; leave it out"
+        yield (
+            f"--run-as {plan.run_as}: its groups differ from those of this process; leave "
+            "--run-as out"
+        )
     if access.uid != os.geteuid():
-        yield f"--user {plan.user}: a socket can't be given to another user"
+        yield f"--user {plan.user}: only root can give a socket to another user"
     if access.gid not in own_groups:
-        yield f"--group {plan.group}: a socket can only be given to a group one is in"
+        yield f"--group {plan.group}: a user who is not in the group can't give it a socket"
     if plan.chroot:
-        yield "--chroot can't be done"
+        yield "--chroot needs root"
     lowest = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     if syscalls.binds_low_ports():
         lowest = 0
     for address in plan.listen:
         if address.family in ("inet", "inet6") and address.port < lowest:
-            yield f"--listen {address}: ports below {lowest} are root's"
+            yield f"--listen {address}: only root can listen on ports below {lowest}"
 
 
 def _warnings(plan: Launch, who: Identity, access: Access) -> Iterator[str]:
@@ -215,17 +223,17 @@ def _warnings(plan: Launch, who: Identity, access: Access) -> Iterator[str]:
             yield f"--mode {access.mode:04o} lets every user of this machine connect"
         if access.uid == who.uid and os.geteuid() == 0:
             yield (
-                f"--user {plan.user} is the user the application runs as: it could change who may "
-                "connect. root is the better owner"
+                f"--user {plan.user} is the user that the application runs as, which could then "
+                "change who may connect. Leave --user out, so that root owns the socket"
             )
     for address in plan.listen:
         if address.family == "abstract":
-            yield f"--listen {address} has no owner and no mode: every local user can connect"
+            yield f"--listen {address} has no owner or mode: every local user can connect"
 
 
 @contextmanager
 def _sockets(plan: Launch, access: Access) -> Iterator[list[socket]]:
-    """Make the sockets; where what follows fails, remove them again as far as one still may."""
+    """Create the sockets; if a later step fails, remove them again as far as still permitted."""
     made: list[tuple[ListenAddress, socket]] = []
     try:
         for address in plan.listen:
@@ -236,7 +244,7 @@ def _sockets(plan: Launch, access: Access) -> Iterator[list[socket]]:
             sock.close()
         os.closerange(
             pass_fds.FIRST, pass_fds.targets(len(made)).stop
-        )  # where `place` has put them
+        )  # at their numbers from `place`
         for address, _ in made:
             if address.path:
                 with suppress(OSError, Error):
@@ -245,7 +253,7 @@ def _sockets(plan: Launch, access: Access) -> Iterator[list[socket]]:
 
 
 def _listen_at_last(address: ListenAddress, access: Access, plan: Launch) -> socket:
-    """Listen, or wait for the process that does, for as long as the plan allows."""
+    """Create the socket; while another process uses the address, retry for `patience` seconds."""
     deadline = time.monotonic() + plan.patience
     while True:
         try:

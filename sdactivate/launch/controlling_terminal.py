@@ -1,18 +1,18 @@
-"""Leave root's terminal, so that the application cannot type into it or read what is typed.
+"""Detach from root's terminal, so that the application can't type into it or read input.
 
-A process whose controlling terminal is root's can push characters into its input, with TIOCSTI of
-ioctl_tty(2): root's shell then runs them. A descriptor that can be read hands over what root types.
-Three steps close both, and ^C at the terminal still stops the site:
+A process whose controlling terminal is root's can insert characters into its input, with TIOCSTI of
+ioctl_tty(2), and root's shell then runs them. With a readable descriptor of the terminal it can
+read what root types. Three steps prevent both, and ^C at the terminal still stops the site:
 
 1. Standard input that is a terminal becomes /dev/null. Standard output and standard error that are
    terminals are opened anew, for writing only.
 2. TIOCNOTTY gives the controlling terminal up. The process stays in its process group, and the
    terminal signals that group, so ^C still arrives. setsid(2) would lose it.
-3. The leader of a session would take the terminal from the whole session by that, and the group
-   with it. So a leader (`ssh -t HOST sdactivate launch …`) stays behind as a process without any
-   privilege. It passes signals on and ends as the command ends.
+3. If the process is a session leader (`ssh -t HOST sdactivate launch …`), step 2 would take the
+   terminal from the whole session, and its group with it. So a leader stays as a process without
+   privileges. It passes signals on and exits as the command exits.
 
-`launch --on-demand` needs the first step only: the launcher itself runs no code of the site's, and
+`launch --on-demand` needs only the first step: the launcher itself runs no code of the site, and
 the command gets a session of its own.
 """
 
@@ -30,14 +30,14 @@ from sdactivate.errors import Error
 from sdactivate.launch import syscalls
 
 _TYPED = (signal.SIGINT, signal.SIGQUIT)
-"""What the terminal itself sends to the whole process group."""
+"""Signals that the terminal sends to the whole process group."""
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def close_standard_descriptors() -> None:
-    """Let nobody read from a terminal by descriptor 0, 1 or 2.
+    """Make descriptors 0, 1 and 2 unusable for reading from a terminal.
 
-    Needs the rights of the terminal's owner, so it comes before root is given up. Raises Error for
+    This needs the rights of the terminal's owner, so call it before dropping root. Raises Error for
     a terminal that can't be opened for writing.
     """
     for fd, name in enumerate(("input", "output", "error")):
@@ -56,7 +56,7 @@ def close_standard_descriptors() -> None:
 
 
 def find() -> int | None:
-    """Return a descriptor of the controlling terminal, None where this process has none.
+    """Return a descriptor of the controlling terminal; None if this process has none.
 
     Raises Error for a terminal that can't be opened.
     """
@@ -73,26 +73,27 @@ def find() -> int | None:
 
 
 def leave(terminal: int) -> None:
-    """Give the controlling terminal up, of which `terminal` is a descriptor; see the module.
+    """Give up the controlling terminal, of which `terminal` is a descriptor; see the module.
 
-    Returns in the process that is to become the command. Raises Error where the terminal stays.
+    Returns in the process that will become the command. Raises Error if the terminal can't be given
+    up.
     """
     try:
         if os.getsid(0) == os.getpid():
             _stand_aside(terminal)
         fcntl.ioctl(terminal, termios.TIOCNOTTY)
     except OSError as error:
-        raise Error(f"the controlling terminal can't be left: {error.strerror}") from None
+        raise Error(f"can't give up the controlling terminal: {error.strerror}") from None
     try:
         os.tcgetpgrp(terminal)
     except OSError:
-        os.close(terminal)  # ENOTTY: it is not ours any more
+        os.close(terminal)  # ENOTTY: it is not our controlling terminal any more
         return
-    raise Error("the controlling terminal is still there after it was left (TIOCNOTTY)")
+    raise Error("the process still has its controlling terminal after TIOCNOTTY")
 
 
 def _stand_aside(terminal: int) -> None:
-    """Fork: returns in the child, while this process waits for its end and ends likewise."""
+    """Fork and return in the child; the parent waits for it and exits in the same way."""
     parent = os.getpid()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     sys.stdout.flush()
@@ -108,7 +109,7 @@ def _stand_aside(terminal: int) -> None:
 
 
 def _wait(child: int, mask: Iterable[int]) -> NoReturn:
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # the sockets are the command's alone
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # only the command keeps the sockets
     for number in _TYPED:
         signal.signal(number, signal.SIG_IGN)
     for number in _PASSED_ON:
@@ -119,5 +120,5 @@ def _wait(child: int, mask: Iterable[int]) -> NoReturn:
         with suppress(OSError):  # SIGKILL has no other action
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
-        code = 128 - code  # as PID 1 of a container, which its own signals do not end
+        code = 128 - code  # as PID 1 of a container, which its own signals can't kill
     os._exit(code)

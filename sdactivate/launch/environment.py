@@ -1,8 +1,8 @@
 """The environment of the launched command: which of the launcher's variables stay.
 
-A launcher that is root passes on only what `KEPT` lists. Root's environment is root's: it holds
-keys of agents, tokens of a deployment, passwords of databases. Without root the environment is the
-user's own and stays, as the variables of a container image do.
+A launcher that runs as root passes on only the variables in `KEPT`. Root's environment may have
+secrets: keys of agents, deployment tokens, database passwords. Without root, the environment is the
+user's own and is kept, as the variables of a container image are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from sdactivate.errors import UsageError
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 KEPT = {
-    "PATH": "where commands are looked for",
+    "PATH": "the search path of commands",
     "LANG": "language and encoding, locale(7)",
     "LANGUAGE": "language and encoding, locale(7)",
     "LC_*": "language and encoding, locale(7)",
     "TZ": "the time zone, tzset(3)",
-    "TERM": "how messages are coloured",
+    "TERM": "the terminal type, for colours in messages",
     "NOTIFY_SOCKET": "readiness, sd_notify(3)",
     "WATCHDOG_*": "the watchdog, sd_watchdog_enabled(3)",
     "RUNTIME_DIRECTORY": "the site's directories, systemd.exec(5)",
@@ -29,11 +29,11 @@ KEPT = {
     "LOGS_DIRECTORY": "the site's directories, systemd.exec(5)",
     "CONFIGURATION_DIRECTORY": "the site's directories, systemd.exec(5)",
     "CREDENTIALS_DIRECTORY": "the site's directories, systemd.exec(5)",
-    "DJANGO_SETTINGS_MODULE": "which settings Django reads",
-    "PYTHONPATH": "where else Python looks for the site's modules",
+    "DJANGO_SETTINGS_MODULE": "Django's settings module",
+    "PYTHONPATH": "additional directories of the site's Python modules",
     "SDACTIVATE_*": "settings of `sdactivate serve`",
 }
-"""What root passes on: names, with `*` at the end of those that begin so, and what each is for."""
+"""The variables that root passes on, with their purpose; a `*` at the end matches any ending."""
 
 
 class Keep(Enum):
@@ -45,13 +45,13 @@ class Keep(Enum):
 
 
 class Environment(NamedTuple):
-    """The variables of the command, and the names of those that it does not get."""
+    """The command's variables, and the names of those that are not passed on."""
 
     variables: dict[str, str]
     left_out: list[str]
 
 
-# What a shell, a log-in or sudo(8) sets in every session: no site misses it.
+# Variables that a shell, a login or sudo(8) sets in every session; no site needs them.
 _OF_A_SESSION = (
     *("_", "PWD", "OLDPWD", "SHLVL", "MAIL", "HOSTNAME", "COLORTERM", "DISPLAY", "LS_COLORS"),
     *("HIST*", "LESS*", "SUDO_*", "SSH_*", "XDG_*", "DBUS_SESSION_BUS_ADDRESS"),
@@ -62,14 +62,14 @@ _OF_A_SESSION = (
 def environment(
     base: Mapping[str, str], identity: Mapping[str, str], assignments: Sequence[str], keep: Keep
 ) -> Environment:
-    """Return the environment of the command, without the variables of the hand-over.
+    """Return the command's environment, without the variables that announce sockets.
 
-    base: the launcher's own, of which `keep` says what stays.
-    identity: the variables that say who the command runs as.
-    assignments: NAME=VALUE, or NAME for a variable of `base`.
+    base: the launcher's own environment; `keep` says how much of it to keep. identity: the
+    variables that describe the command's user. assignments: NAME=VALUE, or NAME for a variable of
+    `base`.
 
-    What an earlier hand-over has left (LISTEN_*) is removed. Raises UsageError for an assignment
-    without a name, for a NAME that `base` does not have, and for a variable of the hand-over.
+    LISTEN_* of an earlier activation are removed. Raises UsageError for an assignment without a
+    name, for a NAME that `base` does not have, and for LISTEN_*.
     """
     env = {
         name: value
@@ -85,7 +85,9 @@ def environment(
                 f"--env {text}: write NAME=VALUE, or NAME to pass on the launcher's own"
             )
         if name.startswith("LISTEN_"):
-            raise UsageError(f"--env {text}: LISTEN_ variables announce the sockets; leave it out")
+            raise UsageError(
+                f"--env {text}: the launcher sets the LISTEN_ variables itself; leave it out"
+            )
         if not equals and name not in base:
             raise UsageError(
                 f"--env {text}: the launcher has no variable {name}; export it or write NAME=VALUE"

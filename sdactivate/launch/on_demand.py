@@ -1,22 +1,21 @@
 """Start a command at the first connection, and again after it has exited (--on-demand).
 
-The activator holds the listening sockets and looks at them only while no command runs: the
-command accepts, the activator never does. A connection that comes while the command is
-leaving waits in the backlog and is what poll() sees next, so nothing is lost and nothing is
-asked twice. Between events it sleeps in poll(): no timer, no processor time.
+The activator holds the listening sockets and polls them only while no command runs. The command
+accepts connections, the activator never does. A connection that arrives while the command exits
+waits in the backlog, and the next poll() reports it, so no request is lost or sent twice. Between
+events the activator sleeps in poll(), without a timer and without using the processor.
 
-A command that fails is not started as fast as connections come: each failure doubles the
-pause before the next start, a run that ends well after its first second ends the pauses. A
-command that leaves at once, whatever its exit status, did not serve what it was started for,
-and counts as a failure too.
+A command that fails is not restarted for every connection: each failure doubles the pause before
+the next start. A run that succeeds after more than a second resets the pause. A command that exits
+at once, with any exit status, has not served the connection, and counts as a failure, too.
 
-TERM and INT are passed to the command, and the activator leaves when the command has. HUP is a
-restart that loses nothing: the command is told TERM, finishes what it has accepted, and the next
-connection, which has waited in the socket, starts it anew; a pause ends at once. USR1, USR2 and
-WINCH are passed on. If the activator is killed, the kernel sends the command TERM.
+TERM and INT are passed to the command, and the activator exits after the command. HUP restarts the
+command without losing requests: the command gets TERM, finishes its accepted requests, and the next
+connection, which waits in the backlog, starts it again; HUP also ends a pause. USR1, USR2 and WINCH
+are passed on. If the activator is killed, the kernel sends the command TERM.
 
-From fork until the child has handlers of its own, both block these signals: the child would
-write what it is told to the pipe that the activator reads.
+From the fork until the child has its own handlers, both block these signals: the child's inherited
+handlers would write them to the activator's pipe.
 """
 
 import os
@@ -31,7 +30,7 @@ from sdactivate.launch.talk import say
 
 FIRST_PAUSE = 1.0  # seconds, after the first failure
 LONGEST_PAUSE = 60.0
-SERVED = 1.0  # a run shorter than this has served nobody
+SERVED = 1.0  # a shorter run counts as a failure
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 _FORWARD = (*_STOP, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
@@ -52,7 +51,7 @@ class Activator:
         os.set_blocking(self._wakeup, False)
 
     def run(self) -> int:
-        """Serve until TERM or INT; returns the exit code."""
+        """Run until TERM or INT; return the exit code."""
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         for number in _HANDLED:
             signal.signal(number, lambda *_: None)
@@ -76,19 +75,19 @@ class Activator:
                 pause = 0.0
 
     def _run_once(self) -> tuple[bool, str]:
-        """Start the command and wait for its end; returns whether it served, and how it ended."""
+        """Start the command and wait for its exit; return whether it served, and how it exited."""
         began = time.monotonic()
         try:
             self._start()
-        except OSError as error:  # no memory, or as many processes as the user may have
-            return False, f"no process could be started ({error.strerror})"
+        except OSError as error:  # out of memory, or the user's process limit is reached
+            return False, f"can't start a process ({error.strerror})"
         status = self._finish()
         lasted = time.monotonic() - began
         served = status == 0 and lasted >= SERVED
-        return served, f"process ended {_how(status)} after {lasted:.1f} s"
+        return served, f"process exited {_how(status)} after {lasted:.1f} s"
 
     def _wait(self, descriptors: Iterable[int], until: float | None) -> None:
-        """Sleep until a descriptor is readable, `until` is reached or HUP ends it, or a stop."""
+        """Sleep until a descriptor is readable, the time `until`, HUP, or a stop."""
         poll = select.poll()
         for fd in (*descriptors, self._signals):
             poll.register(fd, select.POLLIN)
@@ -101,7 +100,7 @@ class Activator:
                 return
 
     def _pass_on(self) -> None:
-        """Handle the signals that have come: each byte of the pipe is one's number."""
+        """Handle the signals that have arrived: each byte of the pipe is a signal number."""
         for number in os.read(self._signals, 4096):
             self._stopping |= number in _STOP
             self._restarting |= number == signal.SIGHUP
@@ -120,10 +119,10 @@ class Activator:
         say(f"a connection is waiting: started process {self._child}")
 
     def _become(self, parent: int, mask: Iterable[int]) -> NoReturn:
-        """In the child: be the command, with the signals as the activator found them."""
+        """In the child: execute the command, with the activator's inherited signal handling."""
         try:
-            # A ^C at the terminal reaches it through the activator, once; and the terminal is
-            # the activator's alone
+            # A session of its own: ^C at the terminal reaches the command once, through the
+            # activator, and only the activator has the terminal
             os.setsid()
             syscalls.signal_at_parents_death(signal.SIGTERM)
             for number in _HANDLED:
@@ -137,7 +136,7 @@ class Activator:
             os._exit(1)
 
     def _finish(self) -> int:
-        """Wait for the child; returns its exit status as waitstatus_to_exitcode gives it."""
+        """Wait for the child; return its exit status in the form of waitstatus_to_exitcode."""
         while True:
             pid, status = os.waitpid(self._child, os.WNOHANG)
             if pid:

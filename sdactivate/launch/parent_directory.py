@@ -1,17 +1,17 @@
-"""Open a socket's parent directory, and check that nobody else can replace what is in it.
+"""Open a socket's parent directory, and check that no other user can replace files in it.
 
-Anyone who can write a directory can replace what is in it: a socket by one of his own, or a
-directory on the way by a symbolic link to elsewhere. So the way from / to the socket is
-walked one name at a time, each opened relative to the directory before it (openat(2) with
-O_NOFOLLOW), and each directory must be in trusted hands before the next name is read from it:
+A user who can write a directory can replace files in it: a socket by one of their own, or a
+directory by a symbolic link to elsewhere. So the path from / to the socket is walked one name at a
+time, each opened relative to its parent (openat(2) with O_NOFOLLOW), and each directory must be
+trusted before the next name is looked up in it:
 
-- it belongs to root or to the user who runs the launcher;
-- nobody else can write it. (An access control list shows here too: its mask stands where
-  the group's bits are.) On the way, not at its end, a sticky directory such as /tmp is good
-  enough: there nobody can rename or remove what another user owns.
+- it belongs to root or to the user who runs the launcher; - nobody else can write it. (This
+includes access control lists: the mode shows their mask as the group's bits.) A sticky directory
+such as /tmp is allowed, except as the last one: in it, users can't rename or remove files of
+another user.
 
-Symbolic links in trusted directories are followed, by hand: /var/run -> /run is one. The
-last name, the socket's own, is never followed; see sockets.py.
+This module itself follows symbolic links in trusted directories, such as /var/run -> /run. The last
+name, the socket's own, is never followed; see sockets.py.
 """
 
 import os
@@ -21,28 +21,26 @@ from contextlib import contextmanager
 
 from sdactivate.errors import Error
 
-_LINKS = 40  # as many as the kernel follows: path_resolution(7)
+_LINKS = 40  # the kernel's limit: path_resolution(7)
 
 
 class UnsafeDirectory(Error):
-    """A directory on the way to a socket is in the hands of others."""
+    """Other users can write a directory on the path to a socket."""
 
 
 @contextmanager
 def holding_parent(path: str, *, writers: bool = False) -> Iterator[tuple[int, str]]:
-    """Yield an O_PATH descriptor of the directory that `path` is in, and the last name.
+    """Yield an O_PATH descriptor of the parent directory of `path`, and the last name.
 
-    `path` must be absolute. Raises UnsafeDirectory where others could replace what we make
-    there, and Error where there is no such directory or it can't be searched.
+    `path` must be absolute. Raises UnsafeDirectory if other users could replace files there, and
+    Error if there is no such directory or it can't be searched.
 
-    writers: others may write the directories. That is for a file which nobody has to find
-    again, such as a log: what leads there is still in trusted hands, for no link is theirs.
+    writers: allow directories that others can write, for a file that no other program must find
+    again, such as a log. Links are still followed only if they belong to a trusted user.
     """
     directory, name = os.path.split(path)
     if not directory.startswith("/") or name in ("", ".", ".."):
-        raise Error(
-            f"{path!r} is not the absolute path of a file: write for example /run/NAME.sock"
-        )
+        raise Error(f"{path!r} is not the absolute path of a file, such as /run/NAME.sock")
     fd = _walk(directory, writers=writers)
     try:
         yield fd, name
@@ -51,7 +49,7 @@ def holding_parent(path: str, *, writers: bool = False) -> Iterator[tuple[int, s
 
 
 def _walk(directory: str, *, writers: bool) -> int:
-    """Return an O_PATH descriptor of `directory`, every step of the way having been trusted."""
+    """Return an O_PATH descriptor of `directory`, after checking every directory on its path."""
     way = [(os.open("/", os.O_PATH | os.O_DIRECTORY), "/")]
     names, links = directory.split("/")[::-1], 0
     try:
@@ -84,23 +82,23 @@ def _step(parent: int, path: str, name: str) -> tuple[int, str]:
         return os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=parent), here
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
-        hint = "; a socket's directory must be there already" if missing else ""
+        hint = "; create the socket's directory first" if missing else ""
         raise Error(f"{here}: {error.strerror}{hint}") from None
 
 
 def _link(fd: int, path: str) -> str:
-    """Return what the symbolic link `fd` points to; "" where it is a directory."""
+    """Return the target of the symbolic link `fd`; "" if it is a directory."""
     found = os.fstat(fd)
     if stat.S_ISDIR(found.st_mode):
         return ""
     if not stat.S_ISLNK(found.st_mode):
-        raise Error(f"{path} is not a directory, so no socket can be in it")
+        raise Error(f"{path} is not a directory")
     _check_owner(found, path)
     return os.readlink("", dir_fd=fd)
 
 
 def _check(fd: int, directory: str, *, sticky: bool, writers: bool) -> None:
-    """Raise UnsafeDirectory unless it is in trusted hands; `sticky`, `writers`: that will do."""
+    """Raise UnsafeDirectory unless it is trusted; `sticky`, `writers`: accept such directories."""
     found = os.fstat(fd)
     _check_owner(found, directory)
     others = [
@@ -112,15 +110,15 @@ def _check(fd: int, directory: str, *, sticky: bool, writers: bool) -> None:
     if others and not (writers or (sticky and is_sticky)):
         repair = "" if is_sticky else f", or fix this one: chmod go-w {directory}"  # never /tmp
         raise UnsafeDirectory(
-            f"{directory} can be written by {' and '.join(others)} "
-            f"(mode {stat.S_IMODE(found.st_mode):04o}), who could then put something of their own "
-            f"in its place. Use a directory that only root can write, such as /run{repair}"
+            f"{directory} can be written by {' and '.join(others)} (mode "
+            f"{stat.S_IMODE(found.st_mode):04o}), who could then replace the socket. Use a "
+            f"directory that only root can write, such as /run{repair}"
         )
 
 
 def _check_owner(found: os.stat_result, path: str) -> None:
     if found.st_uid not in (0, os.geteuid()):
         raise UnsafeDirectory(
-            f"{path} belongs to user {found.st_uid}, who could then put something of their own "
-            "in its place. Use a directory that belongs to root, such as /run"
+            f"{path} belongs to user {found.st_uid}, who could then replace the socket. Use a "
+            "directory that belongs to root, such as /run"
         )

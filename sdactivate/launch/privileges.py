@@ -1,17 +1,17 @@
-"""Drop privileges: become the application's user for good, and prove it.
+"""Drop privileges permanently to become the application's user, and verify it.
 
-The order is the only one that works: each step still needs what the next gives up.
+Only this order works, since each step needs privileges that later steps give up.
 
-1. The bounding set goes (needs CAP_SETPCAP): no exec can bring a capability back.
-2. Supplementary groups, then group IDs, then user IDs: real, effective and saved at once,
-   setresgid(2) and setresuid(2). After the last, root is gone.
-3. Ambient and inheritable capabilities, which a change of user does not always clear.
-4. no_new_privs: setuid programs are ordinary programs from here on.
-5. The session keyring (session-keyring(7)): who has it reads root's keys, by possession and not by
-   a user ID. A new one takes its place.
+1. Clear the bounding set (needs CAP_SETPCAP): no exec can bring a capability back.
+2. Set supplementary groups, then group IDs, then user IDs: real, effective and saved at once, by
+   setresgid(2) and setresuid(2). After this, root is gone.
+3. Clear ambient and inheritable capabilities, which a change of user does not always clear.
+4. Set no_new_privs: from here on setuid bits have no effect.
+5. Replace the session keyring (session-keyring(7)) by a new one: a process that possesses root's
+   can read root's keys under any user ID.
 
-Then everything is read back from the kernel, and coming back is tried. What is not as it
-must be is fatal, and nothing has been executed yet.
+Then everything is read back from the kernel, and regaining root is tried. Any deviation is fatal,
+before anything is executed.
 """
 
 import errno
@@ -24,16 +24,16 @@ from dataclasses import dataclass
 from sdactivate.errors import Error, UsageError
 from sdactivate.launch import syscalls
 
-_NONE = 0xFFFFFFFF  # (uid_t)-1: setresuid(2), chown(2) leave what is
+_NONE = 0xFFFFFFFF  # (uid_t)-1 means "no change" to setresuid(2) and chown(2)
 
 
 class PrivilegesRemain(Error):
-    """Privileges could not be dropped, or were found after they should have gone."""
+    """Privileges could not be dropped, or remained afterwards."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a process runs as: the IDs, and what the environment says of them."""
+    """The user that a process runs as: the IDs, and the environment variables about them."""
 
     name: str
     uid: int
@@ -54,7 +54,7 @@ class Identity:
 
 
 def current() -> Identity:
-    """Who this process runs as now."""
+    """The identity of this process now."""
     uid, gid = os.geteuid(), os.getegid()
     groups = tuple(sorted(os.getgroups()))
     try:
@@ -65,11 +65,10 @@ def current() -> Identity:
 
 
 def find(text: str) -> Identity:
-    """Return the identity that --run-as names: USER, or USER:GROUP, by name or number.
+    """Return the identity for --run-as: USER or USER:GROUP, by name or number.
 
-    The groups are those of the user in the group database, as at a log-in; a number that has no
-    account needs its group said. Raises UsageError for a user or group that is not there, and for
-    root itself.
+    The supplementary groups are the user's in the group database, as at a login. A number without
+    an account needs a group. Raises UsageError for an unknown user or group, and for root.
     """
     user, _, group = text.partition(":")
     number = _number(user, "--run-as", text)
@@ -79,19 +78,20 @@ def find(text: str) -> Identity:
     except KeyError:
         if number is None:
             raise UsageError(
-                f"--run-as {text}: there is no user {user!r} here. Make one with `useradd --system "
-                "--no-create-home NAME`, or give numbers: UID:GID"
+                f"--run-as {text}: there is no user {user!r} here. Create one with `useradd "
+                "--system --no-create-home NAME`, or give numbers: UID:GID"
             ) from None
         if not group:
             raise UsageError(
-                f"--run-as {text}: no user has this number here, so give its group, too: UID:GID"
+                f"--run-as {text}: no user has this number here: give the group's number, too: "
+                "UID:GID"
             ) from None
     uid = entry.pw_uid if entry else number or 0
     gid = group_id(group, "--run-as", text) if group else entry.pw_gid if entry else uid
     if uid == 0 or gid == 0:
         raise UsageError(
-            f"--run-as {text}: that is root{'' if uid == 0 else chr(39) + 's group'}, and nothing "
-            "would be given up. Name the application's own user"
+            f"--run-as {text}: that is root{'' if uid == 0 else chr(39) + 's group'}, which would "
+            "keep all privileges. Give the application's own user"
         )
     if entry is None:
         return Identity(user, uid, gid, (gid,), "/", "/bin/sh")
@@ -126,19 +126,19 @@ def group_id(group: str, option: str, text: str = "") -> int:
 
 
 def _number(name: str, option: str, text: str) -> int | None:
-    """Return the ID that `name` is, None where it is a name. The last one means "no change"."""
+    """Return the ID if `name` is a number, else None. The highest ID means "no change"."""
     if not (name.isascii() and name.isdigit()):
         return None
     if (number := int(name)) >= _NONE:
-        raise UsageError(f"{option} {text}: IDs end at {_NONE - 1}")
+        raise UsageError(f"{option} {text}: the highest ID is {_NONE - 1}")
     return number
 
 
 def drop(identity: Identity) -> None:
-    """Turn this process into one of `identity`, without any privilege, for good.
+    """Make this process run as `identity`, permanently and without privileges.
 
-    A process that is not root keeps its IDs, which must be `identity`'s already, and gives up
-    what it has. Raises PrivilegesRemain where any step fails or does not hold.
+    A process that is not root keeps its IDs, which must already be those of `identity`, and gives
+    up its other privileges. Raises PrivilegesRemain if a step fails or has no effect.
     """
     was_root = os.geteuid() == 0
     try:
@@ -161,10 +161,10 @@ def drop(identity: Identity) -> None:
 
 
 def _leave_session_keyring() -> None:
-    """Join a new session keyring, and make sure of it. Raises OSError and PrivilegesRemain.
+    """Join a new session keyring, and verify it. Raises OSError and PrivilegesRemain.
 
-    Where keyctl(2) itself is refused, as in most containers, or missing, no key can be read at
-    all: there is nothing to leave.
+    If keyctl(2) itself is refused, as in most containers, or missing, no key can be read, and
+    nothing needs to be done.
     """
     try:
         before = syscalls.session_keyring()
@@ -185,9 +185,9 @@ def held_groups() -> list[int]:
 
 
 def verify(identity: Identity, *, no_bounding_set: bool) -> None:
-    """Read back from the kernel that nothing is left, and try to become root again.
+    """Verify with the kernel that no privileges remain, and try to become root again.
 
-    Raises PrivilegesRemain, naming what is left.
+    Raises PrivilegesRemain, which names those that remain.
     """
     ids: tuple[tuple[str, object, object], ...] = (
         ("user IDs", os.getresuid(), (identity.uid,) * 3),

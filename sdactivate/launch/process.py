@@ -1,8 +1,7 @@
 """What a launched process inherits at exec: descriptors, resource limits, umask, signals.
 
-The listening sockets are descriptors 3, 4, … in the order they were asked for, as
-sd_listen_fds(3) wants them; 0, 1 and 2 stay; every other descriptor is closed, unless it was
-named by --keep-fd.
+The listening sockets are descriptors 3, 4, … in the order of --listen, as sd_listen_fds(3)
+requires. 0, 1 and 2 stay open. Every other descriptor is closed, unless --keep-fd names it.
 """
 
 import os
@@ -24,10 +23,10 @@ LIMITS = {
 
 
 def open_standard_descriptors() -> None:
-    """Make sure that 0, 1 and 2 are open for the command, so that no socket takes their numbers.
+    """Make sure that 0, 1 and 2 are open for the command, so that no socket gets their numbers.
 
-    One that exec would close was not given to us: it was closed, and something in this process
-    has opened a file of its own since (libffi 3.5 keeps its library open).
+    One with close-on-exec was not inherited: it was closed, and this process has opened a file
+    since (libffi 3.5 keeps its library open).
     """
     for fd in range(pass_fds.FIRST):
         try:
@@ -45,14 +44,16 @@ def open_standard_descriptors() -> None:
 def place(sockets: Sequence[socket.socket], keep: Sequence[int], hold: Sequence[int] = ()) -> range:
     """Put `sockets` on the descriptors from 3 on, inheritable, and close all others but `keep`.
 
-    Those of `hold` stay open here, and are not inherited. The socket objects are used up. Returns
-    the descriptors. Raises UsageError where a descriptor of `keep` is in the way or is not open.
+    Those of `hold` stay open until exec and are not inherited. The socket objects are detached.
+    Returns the descriptors. Raises UsageError if a descriptor of `keep` has the number of a socket
+    or is not open.
     """
     placed = pass_fds.targets(len(sockets))
     for fd in keep:
         if fd in placed:
             raise UsageError(
-                f"--keep-fd {fd}: the sockets need descriptors {placed.start} to {placed.stop - 1}"
+                f"--keep-fd {fd}: the sockets use descriptors {placed.start} to "
+                f"{placed.stop - 1}; use a higher number"
             )
         try:
             os.set_inheritable(fd, True)
@@ -64,35 +65,35 @@ def place(sockets: Sequence[socket.socket], keep: Sequence[int], hold: Sequence[
 
 
 def reset_signals() -> None:
-    """Block no signal, and let SIGCHLD be sent: both would be inherited from the caller.
+    """Unblock all signals and reset SIGCHLD, since both would be inherited from the caller.
 
-    A blocked SIGTERM stops no site, and where SIGCHLD is ignored no child can be waited for.
-    Other ignored signals stay as they are: nohup(1) is a wish.
+    With SIGTERM blocked the site could not be stopped, and with SIGCHLD ignored it could not wait
+    for its children. Other ignored signals stay ignored, as the user of nohup(1) expects.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def parse_umask(text: str) -> int:
-    """Return the umask that `text` is, 0 to 777 in octal. Raises UsageError for all else."""
+    """Parse a umask, 0 to 777 in octal. Raises UsageError."""
     if re.fullmatch("0?[0-7]{1,3}", text):
         return int(text, 8)
-    raise UsageError(f"{text!r}: a umask is octal, from 000 to 777")
+    raise UsageError(f"{text!r} is not an octal umask from 000 to 777")
 
 
 class Limit(NamedTuple):
-    """A limit of setrlimit(2), as it was written and as it was read."""
+    """A limit of setrlimit(2), as typed and as parsed."""
 
     text: str
     resource: int
     values: tuple[int, int]
-    """Soft and hard."""
+    """The soft and the hard limit."""
 
 
 def limits(assignments: Sequence[str]) -> list[Limit]:
-    """Read NAME=VALUE or NAME=SOFT:HARD as `ulimit` and setrlimit(2) understand them.
+    """Parse NAME=VALUE or NAME=SOFT:HARD, with the names of setrlimit(2).
 
-    Raises UsageError for a name or value that means nothing.
+    Raises UsageError for a name or value that is not valid.
     """
     found = []
     for text in assignments:
@@ -118,11 +119,11 @@ def _limit(text: str) -> int:
 
 
 def set_limits(wanted: Sequence[Limit]) -> None:
-    """Set the limits that `limits` has read. Raises Error where the kernel refuses one."""
+    """Set the limits that `limits` has parsed. Raises Error if the kernel refuses one."""
     for limit in wanted:
         try:
             resource.setrlimit(limit.resource, limit.values)
             if resource.getrlimit(limit.resource) != limit.values:
-                raise ValueError("it is not what was set")
+                raise ValueError("the kernel reports another value")
         except (OSError, ValueError, OverflowError) as error:
-            raise Error(f"--limit {limit.text}: the kernel refuses it ({error})") from None
+            raise Error(f"--limit {limit.text}: the kernel refused it ({error})") from None

@@ -1,21 +1,21 @@
-"""Bind a listening socket with its owner, group and mode, closed until all of them are right.
+"""Create a listening socket with its owner, group and mode, inaccessible until all are set.
 
-For a unix socket the file's mode and owner decide who may connect (unix(7)), and the steps
-are in the one order that leaves no gap:
+For a unix socket, the file's mode and owner decide who may connect (unix(7)). Only this order of
+steps leaves no moment in which others could connect:
 
-1. The directory is held open and known to be in trusted hands (parents.py). Launchers that
-   want the same path take turns.
-2. What is at the path is looked at, without following a link. A living socket, or anything
-   that is not a socket, is refused; a dead socket, which nobody listens on any more, is removed.
-3. bind() with umask 0777 creates the file with mode 0000: root's or the caller's, and closed
-   to everybody else. A default access control list of the directory is taken off again.
-4. The file is held open by an O_PATH descriptor, so that every further step means this file
-   and no other that may have come to its name.
-5. listen(), then chown, then, last of all, chmod: who can connect finds somebody listening,
-   and no owner ever has the rights of another's mode.
-6. It is looked at once more: owner, mode, and that the name still leads to it.
+1. The directory is held open, after a check that nobody else can write it (parent_directory.py).
+   Launchers for the same path take turns.
+2. The file at the path is examined without following a link. A socket in use, or anything that is
+   not a socket, is refused; a stale socket, which no process listens on, is removed.
+3. bind() with umask 0777 creates the file with mode 0000, owned by root or the caller and
+   inaccessible to others. An access control list inherited from the directory is removed.
+4. The file is held open by an O_PATH descriptor, so that every further step is about this file,
+   even if another one gets its name.
+5. listen(), then chown, and last chmod: whoever can connect finds a listening process, and the mode
+   never applies to the wrong owner.
+6. Owner, mode, and that the name still leads to the file are verified.
 
-TCP and vsock sockets, and abstract unix ones, have neither owner nor mode.
+TCP, vsock and abstract unix sockets have neither owner nor mode.
 """
 
 import errno
@@ -32,15 +32,15 @@ from sdactivate.errors import Error
 from sdactivate.launch.parent_directory import holding_parent
 from sdactivate.unix_socket import is_bound
 
-_TURN = 5.0  # seconds to wait for another launcher at the same path
+_TURN = 5.0  # seconds to wait for another launcher of the same path
 
 
 class SocketInUse(Error):
-    """Somebody listens at the address already."""
+    """Another process already listens at the address."""
 
 
 class PathTaken(Error):
-    """Something that is not a dead socket is at the path."""
+    """The path exists and is not a stale socket."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,15 @@ class Access:
 
 
 def listen_unix(path: str, access: Access, backlog: int) -> socket.socket:
-    """Create the unix stream socket `path`, listening, for `access` and nobody else.
+    """Create the unix stream socket `path`, listening, accessible only to `access`.
 
-    Raises UnsafeDirectory (parents.py), SocketInUse, PathTaken, and Error where a step fails;
-    what was made is then removed again.
+    Raises UnsafeDirectory (parent_directory.py), SocketInUse, PathTaken, and Error if a step fails;
+    the socket's file is then removed.
     """
     try:
         return _listen_unix(path, access, backlog)
     except OSError as error:
-        raise Error(f"{path}: the socket can't be made there: {error.strerror}") from None
+        raise Error(f"{path}: can't create the socket there: {error.strerror}") from None
 
 
 def _listen_unix(path: str, access: Access, backlog: int) -> socket.socket:
@@ -74,7 +74,9 @@ def _listen_unix(path: str, access: Access, backlog: int) -> socket.socket:
                 sock.bind(path)
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    raise PathTaken(f"{path}: something came to this path at this moment") from None
+                    raise PathTaken(
+                        f"{path}: another process has just created this path; try again"
+                    ) from None
                 raise
             finally:
                 os.umask(umask)
@@ -96,17 +98,17 @@ def _listen_unix(path: str, access: Access, backlog: int) -> socket.socket:
 
 
 def remove_unix(path: str) -> None:
-    """Remove the file of a socket that was made here and is closed again."""
+    """Remove the file of a socket that was created here and has been closed."""
     with holding_parent(path) as (directory, name):
         _clear_the_way(directory, name, path)
 
 
 def listen_other(family: int, address: object, backlog: int, label: str) -> socket.socket:
-    """Create a listening stream socket that is no file: TCP, vsock, or an abstract unix one.
+    """Create a listening stream socket without a file: TCP, vsock, or an abstract unix one.
 
-    `address` is what bind() takes for `family`, `label` what the user calls it.
+    `address` is the argument of bind() for `family`; `label` is the address as the user typed it.
 
-    Raises SocketInUse, or Error for an address that can't be had.
+    Raises SocketInUse, or Error if the address can't be used.
     """
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -118,9 +120,9 @@ def listen_other(family: int, address: object, backlog: int, label: str) -> sock
         sock.close()
         if error.errno == errno.EADDRINUSE:
             internet = family in (socket.AF_INET, socket.AF_INET6)
-            wider = ", maybe for all addresses ([::] takes IPv4's, too)" if internet else ""
+            wider = ", maybe on all addresses ([::] includes IPv4)" if internet else ""
             raise SocketInUse(
-                f"{label}: somebody listens there already{wider}; stop it first"
+                f"{label}: a process already listens there{wider}; stop it first"
             ) from None
         raise Error(f"{label}: can't listen there: {error.strerror}") from None
     return sock
@@ -128,10 +130,10 @@ def listen_other(family: int, address: object, backlog: int, label: str) -> sock
 
 @contextmanager
 def _turn(directory: int, name: str, path: str) -> Iterator[None]:
-    """Let one launcher at a time work on `name`, so that none removes what another has just made.
+    """Lock `name` for one launcher at a time, so that none removes a socket that another just made.
 
-    The lock is a file only we can open (strangers could hold a lock on the directory itself
-    for ever), and it is removed at the end by the one who holds it.
+    The lock is a file that only this user can open (other users could hold a lock on the directory
+    itself for ever). The process that holds it removes it at the end.
     """
     lock = f".{name}.lock"
     deadline = time.monotonic() + _TURN
@@ -146,7 +148,7 @@ def _turn(directory: int, name: str, path: str) -> Iterator[None]:
             if time.monotonic() > deadline:
                 os.close(fd)
                 raise Error(
-                    f"{path}: another launcher has been at work there for {_TURN:g} s"
+                    f"{path}: another launcher has held the lock there for {_TURN:g} s; try again"
                 ) from None
             time.sleep(0.05)
         os.close(fd)
@@ -158,7 +160,7 @@ def _turn(directory: int, name: str, path: str) -> Iterator[None]:
 
 
 def _clear_the_way(directory: int, name: str, path: str) -> None:
-    """Remove a dead socket; refuse everything else."""
+    """Remove a stale socket; refuse everything else."""
     try:
         node = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
     except FileNotFoundError:
@@ -166,12 +168,12 @@ def _clear_the_way(directory: int, name: str, path: str) -> None:
     try:
         if not stat.S_ISSOCK(os.fstat(node).st_mode):
             raise PathTaken(
-                f"{path} exists and is not a socket; nothing was changed. Listen elsewhere, or "
-                "remove it if you know what it is"
+                f"{path} exists and is not a socket; nothing was changed. Use another path, or "
+                "remove the file if it is not needed"
             )
         if _lives(node, path):
             raise SocketInUse(
-                f"{path}: a process listens there already; nothing was changed. Stop it first: "
+                f"{path}: a process already listens there; nothing was changed. Stop it first: "
                 f"`ss -lxp src {path}` shows which it is"
             )
         _remove(directory, name, node)
@@ -190,7 +192,7 @@ def _lives(node: int, path: str) -> bool:
 
 
 def _remove(directory: int, name: str, node: int) -> None:
-    """Unlink `name` if it still is the file held as `node`."""
+    """Unlink `name` if it is still the file of the descriptor `node`."""
     with suppress(FileNotFoundError):
         if _same(os.fstat(node), os.stat(name, dir_fd=directory, follow_symlinks=False)):
             os.unlink(name, dir_fd=directory)
@@ -201,22 +203,20 @@ def _same(one: os.stat_result, other: os.stat_result) -> bool:
 
 
 def _hold(directory: int, name: str, path: str) -> int:
-    """Return an O_PATH descriptor of the socket file just made, sure that it is that."""
+    """Return an O_PATH descriptor of the new socket's file, and verify that it is this file."""
     try:
         node = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
     except FileNotFoundError:
-        raise Error(
-            f"{path}: the directory was exchanged for another while the socket was made"
-        ) from None
+        raise Error(f"{path}: the directory was replaced while the socket was created") from None
     found = os.fstat(node)
     if (found.st_mode, found.st_uid) != (stat.S_IFSOCK, os.geteuid()):
         os.close(node)
-        raise Error(f"{path}: something else came to this path while the socket was made")
+        raise Error(f"{path}: another file took this path while the socket was created")
     return node
 
 
 def _open_up(node: int, access: Access) -> None:
-    """Give the socket file its owner and then its mode. /proc/self/fd leads to this very file."""
+    """Set the owner and then the mode of the socket's file, through /proc/self/fd."""
     file = f"/proc/self/fd/{node}"
     try:
         os.removexattr(file, "system.posix_acl_access")
@@ -233,7 +233,7 @@ def _check(node: int, directory: int, name: str, path: str, access: Access) -> N
     if got != access:
         raise Error(
             f"{path} became {got.uid}:{got.gid} {got.mode:04o}, not {access.uid}:{access.gid} "
-            f"{access.mode:04o}: the file system does not keep owners and modes"
+            f"{access.mode:04o}: the file system does not support owners and modes"
         )
     if not _same(found, os.stat(name, dir_fd=directory, follow_symlinks=False)):
-        raise Error(f"{path}: something else came to this path while the socket was made")
+        raise Error(f"{path}: another file took this path while the socket was created")

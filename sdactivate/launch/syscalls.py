@@ -1,6 +1,6 @@
-"""System calls about privileges that Python has no name for: prctl, capabilities, keyrings.
+"""System calls about privileges that Python lacks: prctl, capabilities, keyrings.
 
-Each raises OSError where the kernel refuses. The numbers are those of <linux/prctl.h> and
+Each function raises OSError if the kernel refuses. The numbers are from <linux/prctl.h> and
 <linux/capability.h>, the same on every architecture; see prctl(2), capget(2), setfsuid(2).
 """
 
@@ -23,11 +23,11 @@ _CAP_NET_BIND_SERVICE = 10
 _KEYCTL_GET_KEYRING_ID = 0
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _KEY_SPEC_SESSION_KEYRING = -3
-_NOBODY = 0xFFFFFFFF  # setfsuid(-1) changes nothing and tells the present value
+_NOBODY = 0xFFFFFFFF  # setfsuid(-1) changes nothing and returns the current value
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-# The number of keyctl(2), which glibc has no function for: <asm/unistd.h> by machine and word size
+# The number of keyctl(2), for which glibc has no function: <asm/unistd.h> by machine and word size
 _KEYCTL = {
     ("x86_64", 64): 250,
     ("i386", 32): 288,
@@ -66,7 +66,7 @@ def _prctl(what: str, option: int, *arguments: int) -> int:
 
 
 def _known_capabilities() -> range:
-    """The capabilities this kernel knows: reading one that it does not is EINVAL."""
+    """The capabilities that this kernel knows: reading an unknown one fails with EINVAL."""
     for number in range(64):
         try:
             _prctl("PR_CAPBSET_READ", _PR_CAPBSET_READ, number)
@@ -76,24 +76,24 @@ def _known_capabilities() -> range:
 
 
 def drop_bounding_set() -> None:
-    """Give up, for this process and its children for good, every capability there is."""
+    """Remove every capability from the bounding set, for this process and its children."""
     for number in _known_capabilities():
         _prctl("PR_CAPBSET_DROP", _PR_CAPBSET_DROP, number)
 
 
 def bounding_set() -> list[int]:
-    """The capabilities that an exec could still bring."""
+    """The bounding set: the capabilities that an exec could still grant."""
     known = _known_capabilities()
     return [n for n in known if _prctl("PR_CAPBSET_READ", _PR_CAPBSET_READ, n)]
 
 
 def clear_ambient_set() -> None:
-    """Give up the capabilities that survive an exec by themselves."""
+    """Clear the ambient capabilities, which survive an exec."""
     _prctl("PR_CAP_AMBIENT_CLEAR_ALL", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
 
 
 def ambient_set() -> list[int]:
-    """The capabilities that survive an exec by themselves."""
+    """The ambient capabilities, which survive an exec."""
     return [
         number
         for number in _known_capabilities()
@@ -104,7 +104,7 @@ def ambient_set() -> list[int]:
 def clear_capabilities() -> None:
     """Give up the effective, permitted and inheritable capabilities.
 
-    A change of user ID away from 0 clears the first two; the inheritable ones it leaves.
+    A change of user ID away from 0 clears the first two but not the inheritable ones.
     """
     header, data = _Header(_CAPABILITY_VERSION_3, 0), (_Data * 2)()
     _checked(_libc.capset(ctypes.byref(header), data), "capset")
@@ -128,29 +128,29 @@ def binds_low_ports() -> bool:
 
 
 def set_no_new_privileges() -> None:
-    """From here on no exec grants anything: setuid bits and file capabilities are void."""
+    """Set no_new_privs: from now on exec ignores setuid bits and file capabilities."""
     _prctl("PR_SET_NO_NEW_PRIVS", _PR_SET_NO_NEW_PRIVS, 1)
 
 
 def no_new_privileges() -> bool:
-    """Whether set_no_new_privileges holds."""
+    """Whether no_new_privs is set."""
     return bool(_prctl("PR_GET_NO_NEW_PRIVS", _PR_GET_NO_NEW_PRIVS))
 
 
 def file_system_ids() -> tuple[int, int]:
-    """The user and the group ID by which files are opened (setfsuid(2), setfsgid(2))."""
+    """The user and group ID that file access is checked with (setfsuid(2), setfsgid(2))."""
     nobody = ctypes.c_uint32(_NOBODY)
-    # C's int: IDs above half of the range come back negative
+    # a C int: IDs above half of the range are returned as negative numbers
     return int(_libc.setfsuid(nobody)) & _NOBODY, int(_libc.setfsgid(nobody)) & _NOBODY
 
 
 def signal_at_parents_death(number: int) -> None:
-    """Have the kernel send this process the signal `number` when its parent is gone."""
+    """Have the kernel send this process the signal `number` when its parent exits."""
     _prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, number)
 
 
 def forbid_tracing() -> None:
-    """Let no process of the same user look into this one until its next exec."""
+    """Prevent other processes of the same user from inspecting this one until its next exec."""
     _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, 0)
 
 
@@ -160,21 +160,23 @@ def session_keyring() -> int:
 
 
 def join_session_keyring() -> int:
-    """Leave the session keyring for a new, empty one; returns its serial number."""
+    """Join a new, empty session keyring; return its serial number."""
     return _keyctl("KEYCTL_JOIN_SESSION_KEYRING", _KEYCTL_JOIN_SESSION_KEYRING, 0)
 
 
 def _keyctl(what: str, operation: int, argument: int) -> int:
     number = _KEYCTL.get((_machine(), 64 if sys.maxsize > 1 << 32 else 32))
     if number is None:
-        raise OSError(errno.ENOSYS, f"keyctl({what}): its number is not known for {_machine()}")
+        raise OSError(
+            errno.ENOSYS, f"keyctl({what}): its system call number is not known for {_machine()}"
+        )
     words = [ctypes.c_long(word) for word in (number, operation, argument, 0, 0, 0)]
     _libc.syscall.restype = ctypes.c_long
     return _checked(int(_libc.syscall(*words)), f"keyctl({what})")
 
 
 def _machine() -> str:
-    """The machine, as this process sees it: 32-bit ones are told as 32-bit processes."""
+    """The machine type with the word size of this process."""
     machine = os.uname().machine
     if sys.maxsize > 1 << 32:
         return machine

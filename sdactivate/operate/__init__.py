@@ -1,1 +1,1 @@
-"""What an administrator does with a site that runs: commands in its surroundings, and more."""
+"""Day-to-day work on a running site: releases, commands in its sandbox, status."""

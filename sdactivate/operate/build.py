@@ -1,9 +1,9 @@
-"""Build a release in transient units with a user of their own, who is not the one that serves.
+"""Build a release in transient units with a user of their own, different from the site's.
 
-The user exists while the build lasts, owns nothing else, and has the whole sandbox of
-`sdactivate.sandbox`; the network only where packages are fetched. Of /srv/NAME it sees its own
-release and environment, by the paths that they will have, so that what is written into them is true
-later. It yields to everything else on the machine.
+The user exists during the build, owns nothing else, and has the whole sandbox of
+`sdactivate.sandbox`, with the network only to download packages. Of /srv/NAME it sees only its own
+release and environment, at their final paths, so that paths written into them stay valid. It runs
+with low priority.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ DEADLINE = 3600
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 YIELDING = ("CPUWeight=10", "IOWeight=10", "Nice=10")
-"""How a unit of a release leaves the machine to those that serve: systemd.resource-control(5)."""
+"""Low priorities for the units of a release: systemd.resource-control(5)."""
 
 
 def unit_of(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A release's environment: what it is made of, whether there is one like it, how it is built.
+"""A release's virtual environment: its requirements, an equal one to reuse, how it is built.
 
 It is made of requirements.txt or pyproject.toml, by uv where that is installed and by venv and pip
 elsewhere. The project itself is not installed: it is imported from where the service runs.
@@ -20,13 +20,13 @@ from sdactivate.terminal import escape
 LARGEST = 4 << 20
 """Bytes of the largest file of requirements."""
 FILES = ("requirements.txt", "pyproject.toml")
-"""What is looked for, in this order."""
+"""The files that list requirements, in the order of preference."""
 
 RESOLVES = "zz-sdactivate-release.pth"
 """A file of the environment's packages, whose line runs at each start of its interpreter: site(3).
 
-An interpreter looks for modules under the name that it was started by, /srv/NAME/current/.venv. One
-that is imported late, after a newer release has come, would be the newer one's."""
+An interpreter searches modules by the path it was started with, /srv/NAME/current/.venv. So a
+module that is imported late, after a switch to a newer release, would come from that release."""
 RESOLVE = "import os, sys; sys.path[:] = [one and os.path.realpath(one) for one in sys.path]\n"
 
 _INCLUDE = re.compile(r"(?:-r|--requirement|-c|--constraint)[ =]?\s*(\S+)")
@@ -48,17 +48,17 @@ sys.exit(subprocess.call(sys.argv[1:] + project.get("dependencies", [])))
 
 
 class Requirements(NamedTuple):
-    """What an environment is to have in it."""
+    """The requirements of an environment."""
 
     file: str
     """requirements.txt, pyproject.toml or uv.lock."""
     key: str
-    """The same for the same requirements and interpreter; empty: nothing is known to be the same,
-    since what is installed is in part the release's own files."""
+    """A digest of requirements and interpreter, to find an equal environment; empty: it can't be
+    reused, since it includes files of the release itself."""
 
 
 def find(tree: Path, python: str, uv: str) -> Requirements | None:
-    """Return what the release in `tree` asks for; None where it has no file that says so.
+    """Return the requirements of the release in `tree`; None if it has no such file.
 
     `python` is the interpreter, `uv` the path of uv or empty. Raises Error for a file of
     requirements that is missing, too large, or no regular file.
@@ -87,7 +87,7 @@ def find(tree: Path, python: str, uv: str) -> Requirements | None:
                         inside = os.path.normpath(os.path.join(os.path.dirname(name), found[1]))
                         waiting.append(inside)
                     else:
-                        local = True  # it may be another tomorrow
+                        local = True  # its content may change
                 elif _LOCAL.match(line):
                     local = True
     digest = hashlib.sha256(os.fsencode(python) + b"\0")
@@ -138,6 +138,6 @@ def script(file: str, environment: Path, python: str, uv: str, source: list[str]
 
 
 def find_uv() -> str:
-    """Return the path of uv where a build can run it; "" where it can't."""
+    """Return the path of uv if a build can run it; "" otherwise."""
     path = shutil.which("uv") or ""
     return "" if sandbox.below_home(path) else path

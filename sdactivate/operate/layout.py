@@ -1,4 +1,4 @@
-"""Where a site's releases are: /srv/NAME, with its lock, its link `current` and its records.
+"""The directory of a site's releases, /srv/NAME: its lock, its link `current`, its records.
 
     /srv/NAME/releases/ID           a release's code; ID is the time at which it was begun, in UTC
     /srv/NAME/releases/ID.json      its record, written last: without it, the release is not whole
@@ -7,7 +7,7 @@
     /srv/NAME/current               a link to the release that is served
     /srv/NAME/.staging              what a build writes; nobody but root can reach it from outside
 
-All of it is root's. Only root writes records, but they are read as if others could.
+All of it belongs to root. Only root writes records, but they are parsed as untrusted input.
 """
 
 import fcntl
@@ -35,7 +35,7 @@ _ID = re.compile(r"([0-9]{8}-[0-9]{6})(?:\.([1-9][0-9]{0,5}))?", re.ASCII)
 
 
 class Release(NamedTuple):
-    """One release, as its record has it. What a record lacks is empty."""
+    """One release, from its record. Fields that the record lacks are empty."""
 
     id: str
     made: str = ""
@@ -43,7 +43,7 @@ class Release(NamedTuple):
     by: str = ""
     """The user who made it, before sudo."""
     ref: str = ""
-    """What it was made of: --ref, or the commit that `git archive` has noted."""
+    """The revision: --ref, or the commit that `git archive` recorded."""
     source: str = ""
     environment: str = ""
     """The ID of its environment; empty: it has none."""
@@ -70,12 +70,12 @@ class Layout:
         self.environments = self.base / "environments"
         self.staging = self.base / ".staging"
         self.again = self.base / ".again"
-        """A script that runs the step again which failed last."""
+        """A script that runs the last failed step again."""
 
     def prepare(self) -> None:
         """Make the directories that are missing.
 
-        Raises Error where one is not root's alone, so that others could replace what is served.
+        Raises Error if other users can write one, since they could replace what is served.
         """
         for directory in (self.base, self.releases, self.environments):
             with suppress(FileExistsError):
@@ -124,7 +124,7 @@ class Layout:
         }
 
     def all(self) -> list[Release]:
-        """Return the releases that are whole, the oldest first."""
+        """Return the complete releases, the oldest first."""
         found = (self.read(identity) for identity in sorted(self._ids(), key=order))
         return [release for release in found if release]
 
@@ -153,7 +153,7 @@ class Layout:
         return Release(identity, **fields)
 
     def write(self, release: Release) -> None:
-        """Write the record of a release, by which it is whole. Raises OSError."""
+        """Write the record of a release, which marks it as complete. Raises OSError."""
         text = json.dumps(release._asdict(), indent=2) + "\n"
         path = self._record(release.id)
         atomic_write.replace(path, File(path.name, text), sync=True)
@@ -178,7 +178,7 @@ class Layout:
         raise Error(f"{self.current} leads to {target!r}, which is no release; remove it")
 
     def link(self, identity: str) -> None:
-        """Let `current` lead to a release, in one step; with "", remove it."""
+        """Make `current` lead to a release, atomically; with "", remove it."""
         if identity:
             atomic_write.link(self.current, f"releases/{identity}")
         else:
@@ -208,7 +208,7 @@ class Layout:
     def prune(self, keep: int, protected: set[str]) -> list[str]:
         """Remove all but the `keep` newest releases; return their IDs.
 
-        Never one in `protected`, and none that a process still uses.
+        Releases in `protected` and those that a process still uses are kept.
         """
         used = in_use(self.base)
         old = [release.id for release in self.all()[:-keep]]
@@ -225,11 +225,11 @@ class Layout:
                 remove(self.environments / name)
 
     def forget(self, identity: str) -> None:
-        """Remove the record of a release: it is not whole any more, and cleared by the next one."""
+        """Remove the record of a release, so that the next release cleans it up as incomplete."""
         self._record(identity).unlink(missing_ok=True)
 
     def remove(self, identity: str) -> None:
-        """Remove a release: its record first, so that half of one is not taken for a whole."""
+        """Remove a release: its record first, so that a partial one never counts as complete."""
         self.forget(identity)
         remove(self.releases / identity)
 

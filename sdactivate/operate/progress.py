@@ -1,4 +1,4 @@
-"""Tell what is done, one line a step with its time, and say of a failure which step it was."""
+"""Print one line for each step with its duration, and name the step that failed."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Make a release and let it be served; whatever fails, the one that served before serves on.
+"""Build a release and serve it; if a step fails, the previous release goes on serving.
 
     unpack, environment, --before, collectstatic     in the build's unit (`build`)
     take over                                        root copies what was built (`take_over`)
@@ -199,7 +199,7 @@ def release(asked: Asked) -> Release:
         )
         migrated: list[str] = []
         if not site.unit:
-            note(f"there is no {asked.name}.service yet: nothing is checked, migrated or started")
+            note(f"there is no {asked.name}.service yet: no checks, migrations or start")
         try:
             made = _build(asked, site, made)
             if site.unit:

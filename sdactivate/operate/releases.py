@@ -1,4 +1,4 @@
-"""Say of each release of a site what its record has, and whether it is served or used."""
+"""List a site's releases: the record of each, and whether it is served or still used."""
 
 from contextlib import suppress
 
@@ -10,10 +10,10 @@ from sdactivate.operate.switch import serving
 def listed(name: str) -> list[dict[str, str]]:
     """Return the releases of the site `name`, the newest first, as fields of text.
 
-    The field "state" is "serves" for the one whose directory the main process runs in, "current"
-    for the one that the link leads to where that is another or nothing runs, "in use" for one that
-    another process still uses (root sees all processes), and empty for the others. Raises Error
-    where there is no release.
+    The field "state" is "serves" for the release in whose directory the main process runs. It is
+    "current" for the release that the link leads to, if that is a different one or nothing runs,
+    "in use" for one that another process still uses (root sees all processes), and empty for the
+    others. Raises Error if there is no release.
     """
     layout = Layout(name)
     known = layout.all()

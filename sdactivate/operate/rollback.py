@@ -1,4 +1,4 @@
-"""Switch a site back to an earlier release, which has to answer as a new one has."""
+"""Switch a site back to an earlier release, which must answer as a new one must."""
 
 from sdactivate.errors import Error, UsageError
 from sdactivate.operate.build import stop_leftovers
@@ -9,19 +9,19 @@ from sdactivate.suggest import meant
 
 
 def rollback(name: str, identity: str = "") -> tuple[str, list[str]]:
-    """Let a release of the site `name` be served that was made before.
+    """Switch the site `name` to an earlier release.
 
     Return its ID, and the migrations of later releases, which are not undone.
 
-    `identity`: which one; "": the newest before the one that is served. Raises UsageError where
-    there is no such release, Error where there is none before, or it can't be served: then all is
-    as it was.
+    `identity`: the release; "": the newest one before the current one. Raises UsageError if there
+    is no such release, and Error if there is no earlier one or it can't serve; then nothing has
+    changed.
     """
     layout = Layout(name)
     if not layout.all():
         raise Error(f"{name} has no releases in {layout.releases}; `sdactivate release` makes one")
     with layout.alone():
-        releases = layout.all()  # a release that was under way may have removed some
+        releases = layout.all()  # a concurrent release may have removed some
         known = [release.id for release in releases]
         if identity and identity not in known:
             raise UsageError(f"ID {identity!r}: there is no such release; {meant(identity, known)}")

@@ -1,4 +1,4 @@
-"""Run one command in a site's surroundings, with the caller's terminal or pipes."""
+"""Run one command as a site's user in its sandbox, with the caller's terminal or pipes."""
 
 import os
 import secrets
@@ -26,11 +26,11 @@ def require_systemd() -> None:
     """Raise Error where no transient unit can be made: without systemd, or without root."""
     if not os.path.isdir("/run/systemd/system") or not shutil.which("systemd-run"):
         raise Error(
-            "systemd does not run here, and a command needs it to have a site's surroundings. "
-            "Without it: `sdactivate launch --help`, --run-as and --chdir"
+            "systemd does not run here, and only systemd can run a command in a site's sandbox. "
+            "Without systemd use `sdactivate launch` with --run-as and --chdir"
         )
     if os.geteuid():
-        raise Error("the surroundings of a site are root's to make: use sudo")
+        raise Error("only root can run a command as a site: use sudo")
 
 
 def run(

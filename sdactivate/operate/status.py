@@ -1,4 +1,4 @@
-"""How sites are doing: what systemd knows of their units, and what their processes publish.
+"""The state of sites: what systemd knows of their units, and what their processes publish.
 
 The processes are not asked: `status_record` says what they publish and how root reads it. An
 application can write into that what it likes, so all of it is bounded, and escaped where it is

@@ -1,4 +1,4 @@
-"""Run one step's command, keep the end of what it says, and say how to run it again."""
+"""Run one step's command, keep the end of its output, and say how to run it again."""
 
 import shlex
 import subprocess

@@ -1,8 +1,8 @@
-"""Let another release be served: the link first, then the service, which has to answer for it.
+"""Switch to another release: change the link, then reload the service, which must answer.
 
-`systemctl reload` lets a successor import the new release, and with --health answer a request,
-while the old one serves; if it can't, the reload fails, the old process serves on, and the link is
-put back. A service that does not run is started, to see that it can.
+On `systemctl reload`, a new process imports the new release, and with --health answers a request,
+while the old one serves. If it can't, the reload fails, the old process goes on serving, and the
+link is restored. A stopped service is started, as a test.
 """
 
 import subprocess
@@ -45,9 +45,9 @@ def others(layout: Layout) -> list[str]:
 
 
 def switch(layout: Layout, identity: str, services: list[str]) -> str:
-    """Let `current` lead to a release, and let `services` serve it; return what was served before.
+    """Make `current` lead to a release and `services` serve it; return the previous release.
 
-    Raises Error where a service can't; then the link and the services are as they were.
+    Raises Error if a service can't; then the link and the services are as before.
     """
     before = layout.linked()
     now = serving(layout, services[0]) if services else ""
@@ -58,8 +58,8 @@ def switch(layout: Layout, identity: str, services: list[str]) -> str:
         undo.callback(_told(layout.link), before)
         with step(f"switch {layout.current} to {identity}"):
             layout.link(identity)
-        # The site has to answer before anything else stops; background workers finish their tasks
-        # at the same time.
+        # The site must answer before anything else stops; background workers finish their tasks
+        # concurrently.
         for units in (services[:1], services[1:]):
             for verb, some in _by_verb(units).items():
                 with step(f"{verb} {', '.join(some)}"):
@@ -69,7 +69,7 @@ def switch(layout: Layout, identity: str, services: list[str]) -> str:
 
 
 def _told(act: Callable[[_Argument], None]) -> Callable[[_Argument], None]:
-    """Return `act` as something that is undone: what goes wrong is told, and the rest goes on."""
+    """Wrap `act` for an undo: errors are reported, and the undo goes on."""
 
     def undo(argument: _Argument) -> None:
         try:
@@ -81,14 +81,14 @@ def _told(act: Callable[[_Argument], None]) -> Callable[[_Argument], None]:
 
 
 def _by_verb(services: list[str]) -> dict[str, list[str]]:
-    """Return `services` by the word of systemctl(1) by which each begins to use a release."""
+    """Group `services` by the systemctl(1) verb that makes each use a release."""
     found: dict[str, list[str]] = {}
     for service in services:
         shown = show(service, "ActiveState", "CanReload")
         state = one(shown, "ActiveState")
         if state not in RUNNING:
             verb = "start"
-        else:  # what is still starting can't be reloaded
+        else:  # a service that is still starting can't be reloaded
             can = one(shown, "CanReload") == "yes" and state != "activating"
             verb = "reload" if can else "restart"
         found.setdefault(verb, []).append(service)
@@ -109,7 +109,7 @@ def _bring(verb: str, services: list[str], undo: ExitStack, layout: Layout, befo
     try:
         systemctl(verb, services)
     except Error:
-        if verb == "reload":  # where the old process serves on there is nothing to undo
+        if verb == "reload":  # nothing to undo if the old process still serves
             changed[:] = [
                 unit for unit in changed if serving(layout, unit) != before or _reloads(unit)
             ]

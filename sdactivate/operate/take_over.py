@@ -1,11 +1,10 @@
-"""Copy what a build has made, as root's own: plain files, directories, and links that stay inside.
+"""Copy a build's result, owned by root: plain files, directories, and links that stay inside.
 
-The build's user has written the tree, and whatever it ran may have prepared it for root's visit.
-So nothing is followed: each directory is opened by its parent's descriptor, each file is looked at
-once it is open, and must be the build's own (a hard link to another's file is not). The copy
-belongs to root, is readable by all and writable by nobody else, and has no setuid bit. A
-process that still has a file of the source open can change it meanwhile; the copy has what root has
-read.
+The build's user has written the tree, and code in the build may have set traps for root in it. So
+no link is followed: each directory is opened relative to its parent's descriptor, and each file is
+checked after it is opened and must belong to the build's user (a hard link to another user's file
+does not). The copy belongs to root, is readable by all, writable only by root, and has no setuid
+bits. A process that still has a source file open can change it meanwhile, but not the copy.
 """
 
 import errno

@@ -1,8 +1,8 @@
 """A transient unit with the properties of a site's own service: systemd-run(1).
 
-What runs in it has the site's user, sandbox, environment, credentials and working directory,
-whether the service runs or not: the [Service] lines of the unit and its drop-ins, but for those
-that say how the service itself is started, watched and stopped.
+The command gets the site's user, sandbox, environment, credentials and working directory, whether
+or not the service runs: the [Service] lines of the unit and its drop-ins, except those about
+starting, watching and stopping the service itself.
 """
 
 import os
@@ -50,11 +50,11 @@ UNTIL_TRACED = (
     "-c",
     't() { while read -r key value; do [ "$key" = TracerPid: ] || continue; [ "$value" != 0 ]; '
     "return; done </proc/$$/status; }; "
-    # Without an end it would wait for ever where the process that was to trace it is gone
+    # Without a limit it would wait for ever if the tracing process has exited
     'i=0; until t; do i=$((i+1)); [ $i -lt 300 ] || exit 75; sleep 0.1; done; exec "$@"',
     "sh",
 )
-"""The words in front of a command that is to begin when it is traced (ptrace(2)), within 30 s."""
+"""Words in front of a command that make it wait until it is traced (ptrace(2)), for up to 30 s."""
 
 _SHELL = 'trap : INT QUIT TERM HUP; "$@"; exit $?'
 
@@ -152,8 +152,8 @@ def command_line(
 
     name: of the transient unit, complete: mysite-run-1f2e.service. more: properties after those of
     the unit, such as "WorkingDirectory=/srv/mysite/releases/7". before: words that start it:
-    UNTIL_TRACED. terminal: the caller's terminal is the command's, by a pseudo terminal;
-    otherwise the caller's standard streams are.
+    UNTIL_TRACED. terminal: the command gets a pseudo terminal connected to the caller's terminal;
+    otherwise it gets the caller's standard streams.
 
     Its exit code is the command's, 128 + N where signal N ended it, 127 where there is no such
     program; one from 200 to 245 is systemd's, which could not start it (systemd.exec(5), Process

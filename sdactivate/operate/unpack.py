@@ -1,8 +1,8 @@
-"""Unpack a tar of a site's code within bounds, as the build's own user: a program for its sandbox.
+"""A program that unpacks a tar of a site's code, within limits and in the build's sandbox.
 
 It runs as `python -I -S -c TEXT-OF-THIS-FILE DIRECTORY`, so that the interpreter needs nothing but
-its standard library, and reads the archive, compressed or not, from standard input. Decompressing
-and parsing what others have packed is thereby never done with root's rights.
+its standard library, and reads the archive, compressed or not, from standard input. So untrusted
+archives are never decompressed or parsed with root's rights.
 """
 
 import os

@@ -1,1 +1,1 @@
-"""During: requests are served. Never imports the generator, the doctor or Jinja2."""
+"""Serve requests. Never imports the generator, the doctor or Jinja2."""

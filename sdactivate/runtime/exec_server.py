@@ -1,8 +1,8 @@
 """Execute another server (gunicorn, uWSGI …) on the sockets that this process inherited.
 
-What was passed to this process is looked at as if it were to be served here, and announced again
-as sd_listen_fds(3) says: on the descriptors from 3 on, for this process, which exec does not
-change. So a server that knows systemd only is served by every other supervisor, too.
+The inherited sockets are checked as for a server of our own and announced again in the form of
+sd_listen_fds(3): as the descriptors from 3 on, for this PID, which exec does not change. So a
+server that supports only systemd works under every other supervisor, too.
 """
 
 from __future__ import annotations
@@ -37,16 +37,15 @@ class NotInstalled(Error):
 def become(server: ExternalServer, application: Any, settings: Settings) -> NoReturn:
     """Execute `server` on the sockets that this process has inherited.
 
-    application: MODULE:NAME, which the server imports by itself.
+    application: MODULE:NAME, which the server imports itself.
 
-    Raises UsageError for an application that is not a name and for what
-    `external_servers.command` refuses, NotInstalled, and ActivationError as `inherited_sockets`
-    does.
+    Raises UsageError for an application that is not a name and as `external_servers.command` does,
+    NotInstalled if the server is missing, and ActivationError as `inherited_sockets` does.
     """
     if not isinstance(application, str):
         raise UsageError(
-            f"--server {server.name} is a program of its own and imports the application itself: "
-            "give serve() its name, such as 'mysite.wsgi:application'"
+            f"--server {server.name} is a separate program that imports the application itself: "
+            "give serve() a name, such as 'mysite.wsgi:application'"
         )
     server.backend.interface(application)
     external_servers.check_settings(server, settings)
@@ -67,7 +66,7 @@ def become(server: ExternalServer, application: Any, settings: Settings) -> NoRe
 
 
 def is_installed(server: ExternalServer, python: str) -> bool:
-    """Return whether `server` is there for `python`, which is this interpreter."""
+    """Return whether `server` is installed for `python`, which is this interpreter."""
     if server.is_program:
         return os.access(external_servers.program(server, python), os.X_OK)
     return find_spec(server.name) is not None

@@ -1,8 +1,8 @@
-"""End the process by a deadline, whatever threads and exit handlers the application leaves.
+"""Exit by a deadline, even if threads or exit handlers of the application don't finish.
 
-An interpreter does not exit before every thread that is no daemon has ended and every exit handler
-has run (threading, atexit). An application may have started such threads and never end them: a
-process that has handed over would then stay for ever. So there is a deadline for the exit, too.
+An interpreter does not exit before every non-daemon thread has ended and every exit handler has run
+(threading, atexit). If the application never ends such a thread, a process that has handed over
+would stay for ever. So there is a deadline for the exit, too.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Protocol
 
 from sdactivate import log, stdio
 
-# Seconds that exit handlers have at least
+# The least time for exit handlers, in seconds
 _LEAST = 5.0
 
-_guarded = 0  # the process that has its guard
+_guarded = 0  # the PID of the process whose guard runs
 
 
 class Process(Protocol):
-    """What a process does until it exits. deadline: for its exit, on the monotonic clock."""
+    """A process's work until its exit. deadline: for the exit, on the monotonic clock."""
 
     deadline: float
 
@@ -29,7 +29,7 @@ class Process(Protocol):
 
 
 def run(process: Process) -> int:
-    """Run `process` and return its exit code; from then on it is held to its deadline."""
+    """Run `process` and return its exit code; from then on its deadline is enforced."""
     code = 1
     try:
         code = process.run()
@@ -39,9 +39,9 @@ def run(process: Process) -> int:
 
 
 def end_by(deadline: float, code: int = 1) -> None:
-    """See to it that this process exits by then (time.monotonic), with `code` if it must be cut.
+    """Make this process exit by `deadline` (time.monotonic), with `code` if it must be forced.
 
-    Only the first call counts: a forked child that leaves passes its parent's as well.
+    Only the first call has an effect: a forked child that exits runs its parent's code as well.
     """
     global _guarded
     if _guarded == os.getpid():
@@ -55,14 +55,14 @@ def end_by(deadline: float, code: int = 1) -> None:
     def cut() -> None:
         time.sleep(deadline - time.monotonic())
         what = _left_running() or "exit handlers"
-        log.say(log.WARNING, f"left in spite of what the application has running: {what}")
+        log.say(log.WARNING, f"exited although the application still has running: {what}")
         stdio.flush()
         os._exit(code)
 
     try:
         threading.Thread(target=cut, name="end", daemon=True).start()
     except RuntimeError:
-        os._exit(code)  # no thread to be had, so no other way to keep the promise
+        os._exit(code)  # no thread can be started, so exit now
 
 
 def _left_running() -> str:

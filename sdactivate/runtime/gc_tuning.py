@@ -1,9 +1,8 @@
-"""When the garbage collector waits: while the application is imported, and before forks.
+"""Pause the garbage collector while the application is imported, and before forks.
 
-Imports make objects that stay. They are many, so the collector runs often, and looks again and
-again at what it has seen before: a fifth of the time in which a Django site starts. And it writes
-into each object that it looks at, so that processes which have come from one by fork(2) do not
-share them for long.
+Imports create many objects that are never freed, so the collector runs often and scans the same
+objects again and again: a fifth of a Django site's start. And it writes into each object that it
+scans, so forked processes soon stop sharing that memory (fork(2), copy on write).
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Objects with references to others, beyond those freed: ten times what Django's own sites import.
-# An application that makes more, or much garbage, is still looked after.
+# Container objects, allocated minus freed: ten times what a Django site imports. For an application
+# that creates more, or much garbage, the collector still runs.
 _MANY = 1_000_000
 
 
 @contextmanager
 def later() -> Iterator[None]:
-    """Let the collector wait while an application is imported.
+    """Pause the collector while an application is imported.
 
-    What that has made counts as old then: it is looked at with the rest when it is due, and not
-    in the first request. What the application sets for itself, holds.
+    Its objects then count as old: they are scanned with the old generation and not during the first
+    request. Settings that the application makes itself are kept.
     """
     before = gc.get_threshold()
     patient = (_MANY, *before[1:])
@@ -33,11 +32,11 @@ def later() -> Iterator[None]:
         if gc.get_threshold() == patient:
             gc.set_threshold(*before)
         if not gc.get_freeze_count():
-            gc.freeze()  # into the generation that is never looked at,
-            gc.unfreeze()  # and from there to the oldest one
+            gc.freeze()  # into the permanent generation, which is never scanned,
+            gc.unfreeze()  # and from there to the oldest generation
 
 
 def share() -> None:
-    """Keep the collector off all that there is: it is about to be shared by forks."""
+    """Exclude all existing objects from collection, since forks are about to share them."""
     gc.collect()
     gc.freeze()

@@ -1,21 +1,22 @@
-"""Start a successor and hand the sockets over to it: what the two processes say to each other.
+"""Start a successor and hand the sockets over to it: the protocol between the two processes.
 
-The serving process replaces itself; there is no permanent master.
+The serving process replaces itself; there is no permanent master process.
 
-1. It starts a fresh interpreter with the command line, the environment and the directory it was
-   started with itself, and the listening sockets as descriptors 3, 4, …. It serves on meanwhile.
-2. The successor imports the application, begins to accept as well, and says so on a channel. If
-   the channel ends instead, nothing has changed.
-3. The old process tells systemd MAINPID= and READY=1 in one message (sd_notify(3); with
-   NotifyAccess=main it is taken from the main process, which is still the old one), and the
-   successor, on the channel, that it is the main process now, and may speak. A successor that
-   is not told so before the channel or the old process ends has been given up, and leaves.
-4. The old process finishes what it has accepted, and leaves. Should the service be stopped
-   meanwhile, its main process waits for that: when it ends, systemd kills all that is left.
+1. It starts a fresh interpreter with its own original command line, environment and directory, and
+   the listening sockets as descriptors 3, 4, …. Meanwhile it goes on serving.
+2. The successor imports the application, begins to accept as well, and reports that on a channel.
+   If the channel is closed instead, nothing has changed.
+3. The old process sends systemd MAINPID= and READY=1 in one message (sd_notify(3); with
+   NotifyAccess=main systemd accepts it from the main process, which is still the old one). On the
+   channel it tells the successor that it is now the main process and may notify systemd. If the
+   channel is closed or the old process exits before that, the successor has been abandoned, and
+   exits.
+4. The old process finishes its accepted requests and exits. If the service is stopped meanwhile,
+   the main process waits for that, because systemd kills all other processes when it exits.
 
-The fresh interpreter is started by way of a relay, an interpreter without modules that forks
-and leaves, so that the successor is a child of PID 1, as systemd expects of a main process.
-Nothing is forked here: this process has threads, and a fork of it might inherit a lock.
+The fresh interpreter is started through a relay, an interpreter without modules that forks and
+exits, so that the successor is a child of PID 1, as systemd expects of a main process. This process
+does not fork itself: it has threads, and the child could inherit a locked lock.
 """
 
 from __future__ import annotations
@@ -40,18 +41,18 @@ if TYPE_CHECKING:
 CHANNEL = "_SDACTIVATE_CHANNEL"
 READY = b"ready\n"
 MAIN = "main"
-# Seconds, ample, for an interpreter without modules to fork and leave
+# Seconds for an interpreter without modules to fork and exit, with a large margin
 _RELAY_S = 30.0
 
 
 class Successor:
     """A successor that has been started and is not ready yet.
 
-    channel: its end of the conversation, to be watched. said: why it is not ready.
+    channel: the socket to it, to be watched. said: why it is not ready.
     """
 
     def __init__(self, invocation: Invocation, sockets: Sequence[InheritedSocket]) -> None:
-        """Start one. Raises OSError where no process is to be had."""
+        """Start one. Raises OSError if no process can be started."""
         self.channel, theirs = socket.socketpair()
         fds = [inherited.sock.fileno() for inherited in sockets]
         environ = {**invocation.environ, CHANNEL: str(pass_fds.targets(len(fds)).stop)}
@@ -68,28 +69,28 @@ class Successor:
             self.pid, self.said = self._meet(relay)
         except OSError as error:
             self.channel.close()
-            raise OSError(f"no successor could be started: {error}") from error
+            raise OSError(f"can't start a successor: {error}") from error
         self.channel.setblocking(False)
 
     def _meet(self, relay: int) -> tuple[int, str]:
-        """Return the number of the process that the relay has started, and what else was said."""
+        """Return the PID of the process that the relay has started, and the rest of its output."""
         said = ""
         self.channel.settimeout(_RELAY_S)
         try:
             while not (found := re.search(r"^(\d+)\n", said, re.MULTILINE)):
                 if not (data := self.channel.recv(4096)):
-                    raise OSError(said.strip() or "the relay has ended without a word")
+                    raise OSError(said.strip() or "the relay exited without an answer")
                 said += data.decode("utf-8", "replace")
         except TimeoutError:
             os.kill(relay, signal.SIGKILL)
             raise
         finally:
-            with contextlib.suppress(ChildProcessError):  # reaped, where SIGCHLD is ignored
+            with contextlib.suppress(ChildProcessError):  # already reaped, since SIGCHLD is ignored
                 os.waitpid(relay, 0)
         return int(found[1]), said.replace(found[0], "", 1)
 
     def hear(self) -> bool | None:
-        """Take what it says: True: it is ready; False: it has gone; None: neither yet."""
+        """Read its message. True: it is ready; False: it has exited; None: neither yet."""
         try:
             data = self.channel.recv(4096)
         except BlockingIOError:
@@ -102,15 +103,15 @@ class Successor:
         return True if READY.decode() in self.said else None
 
     def confirm(self, since: float) -> None:
-        """Tell it that it is the main process now, of a service that has been up since then."""
+        """Tell it that it is now the main process, of a service that started at `since`."""
         try:
             self.channel.sendall(f"{MAIN} {since}\n".encode())
         except OSError:
-            pass  # it has just died: the supervisor sees that, too
+            pass  # it has just died, which the supervisor notices, too
         self.channel.close()
 
     def kill(self) -> None:
-        """Give it up."""
+        """Abandon it."""
         try:
             os.kill(self.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -119,17 +120,17 @@ class Successor:
 
 
 class Predecessor:
-    """The process that this one is to succeed.
+    """The old process, which this one is to replace.
 
-    channel: its end of the conversation. since: when the service began, in seconds of the epoch.
+    channel: the socket to it. since: when the service started, in seconds since the epoch.
     """
 
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
         self.since = time.time()
-        pid, _, _ = peercred.credentials(channel)  # who made the pair of sockets
-        # Neither the end of the channel (a forked child may hold it open) nor a number that may
-        # be another's by then tells as surely that a process has ended
+        pid, _, _ = peercred.credentials(channel)  # the process that made the socket pair
+        # A pidfd tells reliably that the process has exited. A forked child may keep the channel
+        # open, and the PID may be reused
         try:
             self.process = os.pidfd_open(pid)
         except OSError:
@@ -137,7 +138,7 @@ class Predecessor:
 
     @classmethod
     def find(cls) -> Predecessor | None:
-        """Return the one that has started this process, None if there is none."""
+        """Return the process that has started this one for a reload; None if there is none."""
         number = os.environ.pop(CHANNEL, "")
         if not number.isdigit():
             return None
@@ -146,14 +147,14 @@ class Predecessor:
         return cls(channel)
 
     def say(self, words: bytes) -> None:
-        """Tell it READY, or why not."""
+        """Tell it READY, or the reason why not."""
         try:
             self.channel.sendall(words)
         except OSError:
-            pass  # it has gone: hear() says so too
+            pass  # it has exited, which hear() reports, too
 
     def hear(self) -> bool:
-        """Take what it says; whether this is the main process now. If not, it has been given up."""
+        """Read its message; return whether this is the main process now, or else was abandoned."""
         try:
             word, _, since = self.channel.recv(4096).decode().partition(" ")
             if word == MAIN:
@@ -164,19 +165,19 @@ class Predecessor:
         return False
 
     def close(self) -> None:
-        """Ask no more after it."""
+        """Stop watching it."""
         if self.process >= 0:
             os.close(self.process)
         self.channel.close()
 
     @property
     def is_gone(self) -> bool:
-        """Whether it has finished and left."""
+        """Whether it has finished and exited."""
         return self.process < 0 or is_readable(self.process)
 
     def kill(self) -> None:
-        """End it: it does not leave."""
+        """Kill it, since it does not exit."""
         try:
             signal.pidfd_send_signal(self.process, signal.SIGKILL)
         except OSError:
-            pass  # it has left
+            pass  # it has exited

@@ -1,9 +1,9 @@
-"""Health before traffic: load Django's URLconf, and ask for the page of --health before serving.
+"""Health checks before serving: load Django's URLconf, and request the page of --health.
 
 An application that can be imported may still fail every request: Django imports its URLconf, and
-with it the views, at the first one. Here that is done before READY=1, and before a successor takes
-over. It happens in the process that serves, never in one that forks worker processes afterwards,
-which would share the connections that views open.
+with it the views, only at the first request. Here that is done before READY=1, and before a
+successor takes over. It is done in the process that serves, never in one that forks worker
+processes afterwards, since they would share connections that views open.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from sdactivate.servers.api import Server
     from sdactivate.settings import Settings
 
-# Whether to stop is looked at so often, seconds
+# Seconds between checks whether to stop
 _LOOK = 0.1
-# What is read of a response: the rest is thrown away. A status stands at its beginning
+# Bytes of a response that are kept. The status is at its beginning
 _KEPT = 65536
-# The part of start_timeout that is left to say what is wrong, before the old process gives up
+# The part of start_timeout that is reserved to report a failure before the old process gives up
 _TO_TELL = 0.1
 
 
@@ -41,11 +41,11 @@ class Unhealthy(Error):
 
 
 def check(server: Server, settings: Settings, began: float, is_stopped: Callable[[], bool]) -> None:
-    """Load Django's URLconf where this is Django, and ask the page of the setting `health`.
+    """Load Django's URLconf if this is Django, and request the page of the setting `health`.
 
-    server: the one that is about to start. began: when this process began, on the monotonic clock;
-    `start_timeout` counts from there. is_stopped: whether the process is to stop, which ends the
-    wait. Raises Unhealthy, with the traceback where there is one.
+    server: the server that is about to start. began: when this process started, on the monotonic
+    clock; `start_timeout` counts from there. is_stopped: returns whether the process is to stop,
+    which ends the wait. Raises Unhealthy, with the traceback if there is one.
     """
     with gc_tuning.later():
         load_urlconf()
@@ -58,10 +58,9 @@ def check(server: Server, settings: Settings, began: float, is_stopped: Callable
 
 
 def load_urlconf() -> None:
-    """Import the URLconf of Django, and with it the views, where a Django application was imported.
+    """Import Django's URLconf, and with it the views, if a Django application was imported.
 
-    Connections to databases that the import has opened are closed. Raises Unhealthy where the
-    import fails.
+    Closes database connections that the import has opened. Raises Unhealthy if the import fails.
     """
     if "django.core.handlers.wsgi" not in sys.modules:
         return
@@ -74,7 +73,7 @@ def load_urlconf() -> None:
     from django.urls import get_resolver
 
     try:
-        # Every pattern, in the form in which reverse() looks for it
+        # Compiles every pattern, as reverse() does
         get_resolver().reverse_dict  # noqa: B018 - a property that imports
     except (Exception, SystemExit) as error:
         text = "".join(traceback.format_exception(error)).rstrip()
@@ -88,17 +87,17 @@ def load_urlconf() -> None:
 
 
 class Page(NamedTuple):
-    """What is asked: https://host:port/path?query."""
+    """The page to request: https://host:port/path?query."""
 
     scheme: str
     host: str
-    """With the port, where it is said."""
+    """The host, with the port if the URL has one."""
     path: str
     query: str
 
     @classmethod
     def parse(cls, text: str) -> Page:
-        """Return what the setting `health` names; without a host it is asked as localhost."""
+        """Parse the setting `health`; without a host, it is localhost."""
         scheme, separator, rest = text.partition("://")
         if not separator:
             scheme, rest = "http", f"localhost{text}"
@@ -108,14 +107,14 @@ class Page(NamedTuple):
 
     @property
     def target(self) -> str:
-        """The path with the query, as a request line has it."""
+        """The path with the query, for a request line."""
         return f"{self.path}?{self.query}" if self.query else self.path
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.host}{self.target}"
 
     def variables(self) -> dict[str, str]:
-        """Return what a front says of the request over SCGI, FastCGI and uwsgi (RFC 3875)."""
+        """Return the variables of the request for SCGI, FastCGI and uwsgi (RFC 3875)."""
         name, _, port = self.host.rpartition(":")
         if not (name and port.isdigit()):
             name, port = self.host, "443" if self.scheme == "https" else "80"
@@ -181,7 +180,7 @@ def _fastcgi(page: Page) -> bytes:
         struct.pack(">II", len(name) | 1 << 31, len(text) | 1 << 31) + name + text
         for name, text in _encoded(page)
     )
-    begin = struct.pack(">HB5x", wire.RESPONDER, 0)  # the connection ends with the answer
+    begin = struct.pack(">HB5x", wire.RESPONDER, 0)  # the connection ends after the answer
     return (
         record(wire.BEGIN_REQUEST, begin)
         + record(wire.PARAMS, params)
@@ -196,23 +195,23 @@ REQUESTS: Mapping[str, Callable[[Page], bytes]] = {
     "uwsgi": _uwsgi,
     "fastcgi": _fastcgi,
 }
-"""How a front asks, by protocol."""
+"""Builds the request, by protocol."""
 
 _STATUS = re.compile(rb"(?:Status: |HTTP/1\.[01] )([2-9][0-9]{2}[^\r\n]*)\r\n")
 
 
 def status(protocol: str, answer: bytes) -> str:
-    """Return the status of an answer that has come, if only its beginning; "": there is none."""
+    """Return the status of an answer that has arrived at least in part; "": none yet."""
     if protocol == "fastcgi":
         answer = _stdout(answer)
     found = _STATUS.search(answer.partition(b"\r\n\r\n")[0] + b"\r\n")
-    if found is None and answer.startswith(b"HTTP/1.1 1"):  # 103 Early Hints came first
+    if found is None and answer.startswith(b"HTTP/1.1 1"):  # skip 103 Early Hints
         return status(protocol, answer.partition(b"\r\n\r\n")[2])
     return found[1].decode("latin-1") if found else ""
 
 
 def _stdout(answer: bytes) -> bytes:
-    """Return the response in the records of FastCGI: what belongs to STDOUT."""
+    """Return the response in FastCGI records: the content of STDOUT."""
     from sdactivate.servers.native.wire import fastcgi as wire
 
     found, at = b"", 0
@@ -244,26 +243,26 @@ def _ask(
             if is_readable(ours.fileno(), _LOOK):
                 try:
                     data = ours.recv(65536)
-                except OSError:  # reset: it is cut off, as at its end
+                except OSError:  # a reset ends the answer, too
                     data = b""
                 if not data:
                     break
                 answer = (answer + data)[:_KEPT]
             elif monotonic() >= deadline:
                 stacks = server.stacks(0)
-                where = f"; it is here:\n{stacks[0]}" if stacks else ""
+                where = f"; the request is at:\n{stacks[0]}" if stacks else ""
                 raise Unhealthy(
-                    f"health check: GET {page} has no answer yet, and "
-                    f"start_timeout={settings.start_timeout:g} s is over{where}"
+                    f"health check: GET {page} got no answer within "
+                    f"start_timeout={settings.start_timeout:g} s{where}"
                 )
         else:
-            return  # what stops it looks after the rest
+            return  # whatever stops it handles the rest
     found = status(protocol, answer)
     if found[:1] in ("2", "3") and found and not raised:
         return
     if raised or found:
         raise Unhealthy(f"health check: GET {page} was answered {_why(found, raised)}")
-    raise Unhealthy(f"health check: GET {page} has no answer: the connection was closed")
+    raise Unhealthy(f"health check: GET {page} got no answer: the connection was closed")
 
 
 def _why(found: str, raised: list[tuple[BaseException, bool]]) -> str:
@@ -272,21 +271,21 @@ def _why(found: str, raised: list[tuple[BaseException, bool]]) -> str:
         error, is_logged = raised[0]
         if is_logged:
             (last,) = traceback.format_exception_only(error)[-1:]
-            return f"{found}, and its traceback is above:\n{last.rstrip()}"
+            return f"{found}; its traceback is above:\n{last.rstrip()}"
         return f"{found}:\n{''.join(traceback.format_exception(error)).rstrip()}"
     if found.startswith("400") and "django" in sys.modules:
         found += (
-            "; Django gives that answer to a host that is not in ALLOWED_HOSTS. Name one that is: "
-            "--health https://example.org/up"
+            "; Django answers so if the host is not in ALLOWED_HOSTS. Use one that is: --health "
+            "https://example.org/up"
         )
     return found
 
 
 @contextmanager
 def _raised() -> Iterator[list[tuple[BaseException, bool]]]:
-    """Collect what the application raises: each exception, and whether it has been logged.
+    """Collect the exceptions that the application raises, and whether each was logged.
 
-    Django makes a response of an exception, and its LOGGING may say nothing of it.
+    Django turns an exception into a response, and its LOGGING may not log it.
     """
     raised: list[tuple[BaseException, bool]] = []
 

@@ -1,9 +1,9 @@
 """The main thread's loop: signals, watched descriptors, periodic tasks.
 
-It serves nothing itself. It sleeps until a signal arrives, a descriptor it watches is
-readable, a chore is due, or another thread pokes it. A chore is a function that does what is
-due and returns in how many seconds it wants to be called again; None: when somebody pokes. So a
-quiet process makes no system call at all.
+It serves no requests itself. It sleeps until a signal arrives, a watched descriptor is readable, a
+chore is due, or another thread wakes it. A chore is a function that does what is due and returns
+the number of seconds until its next call, or None to be called only after a wake-up. So an idle
+process makes no system calls.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NEVER = float("inf")
 
 
 class MainLoop:
-    """What the main thread of a serving process does: nothing of it serves requests."""
+    """The loop of a serving process's main thread, which serves no requests."""
 
     def __init__(self) -> None:
         self._inside, self._outside = socket.socketpair()
@@ -29,13 +29,13 @@ class MainLoop:
         self._outside.setblocking(False)
         self._due: dict[Chore, float] = {}
         self._watched: dict[int, Callable[[], None]] = {}
-        self._poll = select.poll()  # not select(2), which ends at descriptor 1023
+        self._poll = select.poll()  # not select(2), which is limited to descriptors up to 1023
         self._poll.register(self._inside, select.POLLIN)
         self._actions: dict[int, Callable[[], None]] = {}
         self._caught: list[int] = []
 
     def on_signal(self, number: int, action: Callable[[], None]) -> None:
-        """Call `action`, in the loop, after signal `number` has come."""
+        """Have the loop call `action` after signal `number` has arrived."""
         signal.set_wakeup_fd(self._outside.fileno(), warn_on_full_buffer=False)
         self._actions[number] = action
         signal.signal(number, lambda caught, frame: self._caught.append(caught))
@@ -46,39 +46,39 @@ class MainLoop:
         return self._actions.keys()
 
     def signalled(self, *numbers: int) -> bool:
-        """Whether one of these signals has come and waits for its action."""
+        """Whether one of these signals has arrived and its action has not run yet."""
         return not set(numbers).isdisjoint(self._caught)
 
     def watch(self, fd: int, action: Callable[[], None]) -> None:
-        """Call `action`, in the loop, whenever `fd` is readable or at its end."""
+        """Have the loop call `action` whenever `fd` is readable or at end of file."""
         self._watched[fd] = action
         self._poll.register(fd, select.POLLIN)
 
     def forget(self, fd: int) -> None:
-        """Watch `fd` no longer."""
+        """Stop watching `fd`."""
         if self._watched.pop(fd, None) is not None:
             self._poll.unregister(fd)
 
     def poke(self) -> None:
-        """Call every chore soon. May be called by any thread."""
+        """Have the loop call every chore soon. Safe to call from any thread."""
         try:
             self._outside.send(b"\0")
         except BlockingIOError:
-            pass  # it is being woken already
+            pass  # the loop is already being woken
 
     def add(self, chore: Chore) -> None:
-        """Call `chore` soon, and then as it says."""
+        """Call `chore` soon, and then after the seconds that it returns."""
         self._due[chore] = 0.0
 
     def turn(self, longest: float | None = None) -> None:
-        """Act on signals if some have come; else do what is due and sleep until something is.
+        """Handle signals if some have arrived; else run due chores and sleep until the next event.
 
-        longest: sleep no longer than so many seconds.
+        longest: the longest sleep, in seconds.
         """
         if self._caught:
             while self._caught:
                 self._actions[self._caught.pop(0)]()
-            return  # to the caller, whose life they may have changed
+            return  # return to the caller, since the actions may have changed its state
         now = time.monotonic()
         for chore, due in list(self._due.items()):
             if due <= now:
@@ -91,11 +91,11 @@ class MainLoop:
         if self._caught:
             timeout = 0.0
         inside = self._inside.fileno()
-        # In milliseconds, and rather late than early: a chore that is not due is not done
+        # In milliseconds, rounded up: a chore is not called before it is due
         ready = self._poll.poll(None if timeout is None else math.ceil(timeout * 1000))
         for found, _ in ready:
             if found == inside:
-                # A signal's own byte is its number: only a zero is a poke
+                # A signal's byte is its number; a zero byte is a wake-up
                 if b"\0" in self._inside.recv(4096):
                     self._due = dict.fromkeys(self._due, 0.0)
             elif found in self._watched:
@@ -111,7 +111,7 @@ class MainLoop:
 
 
 def is_readable(fd: int, seconds: float = 0.0) -> bool:
-    """Wait so long for `fd` to be readable, or at its end; whether it is."""
+    """Wait up to `seconds` for `fd` to be readable or at end of file; return whether it is."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(seconds * 1000))

@@ -2,14 +2,14 @@
 
     import, health check, start, READY=1 -> serve -> STOPPING=1, drain -> exit 0
 
-What moves it on is a signal, a limit (idle, requests, memory), or a successor that has become
-ready. Every way out is the same: accept no more, finish what was accepted, leave; connections
-that nobody has accepted stay in the backlog for the next process. docs/lifecycle.md says what
-clients see of each transition.
+A transition is caused by a signal, by a limit (idle time, requests, memory), or by a successor that
+is ready. Every exit is the same: stop accepting, finish the accepted requests, exit. Connections
+that were not accepted stay in the backlog for the next process. docs/lifecycle.md says what clients
+see of each transition.
 
-The same class lives a process that serves and the parent of several that do; `workers.py` makes
-the latter look like the former. Only the main process talks to the supervisor (sd_notify(3)); a
-successor keeps silent until its predecessor has handed over (`reload.py`, `handover.py`).
+The same class runs a process that serves and the parent of several worker processes; `workers.py`
+makes these look like one server. Only the main process notifies the supervisor (sd_notify(3)). A
+successor does so only after its predecessor has handed over (`reload.py`, `handover.py`).
 """
 
 from __future__ import annotations
@@ -38,22 +38,23 @@ if TYPE_CHECKING:
     from sdactivate.runtime.plan import Plan
     from sdactivate.servers.api import Figures, Server
 
-# Seconds for which a process that can't start answers the clients that wait. A supervisor starts it
-# again at once (RestartSec=100ms), and systemd before 254 knows no growing pause: without this one
-# an application that can't be imported would be imported without end, at the cost of a processor.
+# Seconds for which a process that can't start answers waiting clients before it exits. A supervisor
+# restarts it at once (RestartSec=100ms), and systemd before 254 can't increase that delay. Without
+# this pause, an application that can't be imported would be imported in a loop and use a whole
+# processor.
 _APOLOGY, _SUPERVISED_APOLOGY = 0.2, 2.0
 
 
 def run(plan: Plan) -> int:
-    """Serve until told to stop, or until there is a reason to leave; returns the exit code.
+    """Serve until a stop or another reason to exit; return the exit code.
 
-    Raises Error where the server can't be started; the supervisor has then been told why.
+    Raises Error if the server can't be started; the supervisor has been notified of the reason.
     """
     return exit_deadline.run(MainProcess(plan))
 
 
 def _hot_path(server: str) -> str:
-    """Return which form of its hot path the server called so uses, "" for one that has no two."""
+    """Return which form of its hot path the server `name` uses; "" if it has only one."""
     if server != "native":
         return ""
     from sdactivate.servers.native import accel
@@ -65,26 +66,28 @@ _STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
 class MainProcess:
-    """The process that the supervisor knows, or is to know: one server, from start to exit."""
+    """The main process, or one that is to become it: one server, from start to exit."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._settings = plan.settings
         self._loop = MainLoop()
         self._began = time.monotonic()
-        self._leaving: str | None = None  # why
-        self._is_succeeded = False  # a successor serves, and is what the supervisor knows
-        self._stopped = False  # told to
+        self._leaving: str | None = None  # the reason to exit
+        self._is_succeeded = False  # a successor serves and is the main process
+        self._stopped = False  # by a signal
         self._cut = False
-        self.deadline = 0.0  # when what has not ended by itself is cut
+        self.deadline = 0.0  # when unfinished requests are cut off
         grace = plan.settings.graceful_timeout
         self._succession = Succession(self._loop, grace, self._become_main, self._be_given_up)
-        self._is_main = not self._succession.has_predecessor  # the one that the supervisor knows
-        self._wants_reload = False  # as soon as it is
+        self._is_main = (
+            not self._succession.has_predecessor
+        )  # the process that the supervisor knows
+        self._wants_reload = False  # when this becomes the main process
         self._reload = Reload(plan, self._loop, self._hand_over, self._reload_failed)
         self._askers = Askers()
         self._recycling = Recycling(plan.settings)
-        self._again = False  # leave, and become a fresh interpreter
+        self._again = False  # drain, and then execute a fresh interpreter
         self._server: Server
         self._status = Status(plan.settings.protocol, _hot_path(plan.settings.server))
         self._publisher = Publisher()
@@ -95,10 +98,12 @@ class MainProcess:
         log.dump_stacks_on_crash()
         for number in SIGNALS:
             if number in _STOPS:
-                signal.signal(number, signal.SIG_DFL)  # nothing is accepted yet: leave at once
+                signal.signal(number, signal.SIG_DFL)  # nothing is accepted yet: exit at once
             else:
                 self._arm(number)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # what came before: see _leave
+        signal.pthread_sigmask(
+            signal.SIG_UNBLOCK, SIGNALS
+        )  # signals that arrived before: see _leave
         try:
             if settings.workers == 1 or settings.preload:
                 self._plan.load()
@@ -143,9 +148,9 @@ class MainProcess:
         self._loop.on_signal(number, lambda: SIGNALS[number](self))
 
     def _arm_again(self) -> None:
-        """The application may have taken or blocked signals while it was imported: take them back.
+        """Take back signals that the application has handled or blocked while it was imported.
 
-        Those that mean nothing here are left to it.
+        Signals without a meaning here are left to it.
         """
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for number, action in SIGNALS.items():
@@ -153,7 +158,7 @@ class MainProcess:
                 self._arm(number)
 
     def _fail(self, reason: str) -> None:
-        """Say why requests can't be served: to the supervisor, or to the process that serves."""
+        """Report why requests can't be served, to the supervisor or to the process that serves."""
         first, last = reason.partition("\n")[0], reason.rpartition("\n")[2]
         short = first if last == first else f"{first} {last}"
         self._tell(STATUS=f"failed to start: {short}", ERRNO=1)
@@ -164,7 +169,7 @@ class MainProcess:
             self._succession.failed(short)
 
     def _apologise(self) -> None:
-        """Answer the clients that wait with 503, rather than let them wait for their timeouts."""
+        """Answer waiting clients with 503, so that they don't wait for their timeouts."""
 
         def unavailable(environ: object, start_response: Callable[..., object]) -> list[bytes]:
             start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
@@ -173,15 +178,15 @@ class MainProcess:
         server = self._plan.make(self._loop.poke, unavailable)
         server.start()
         for number in _STOPS:
-            signal.signal(number, signal.SIG_DFL)  # a stop need not wait for this
-        # A client that comes until then is answered at once; for the rest there is the next start
+            signal.signal(number, signal.SIG_DFL)  # a stop interrupts this
+        # Clients until then are answered at once; later ones wait for the next start
         time.sleep(_SUPERVISED_APOLOGY if self._plan.supervisor.is_there else _APOLOGY)
         server.drain()
         if not server.join(1.0):
             server.cut()
 
     def _serve_as_main(self) -> None:
-        """This is the process that the supervisor knows."""
+        """Become the main process, the one that the supervisor knows."""
         figures = self._server.figures()
         self._publish(figures)
         self._tell(READY=1, STATUS=self._status.line(figures))
@@ -200,16 +205,16 @@ class MainProcess:
             self.reload()
 
     def _tell(self, **fields: object) -> bool:
-        """Tell the supervisor, if it is this process that it knows; whether it has been told."""
+        """Notify the supervisor if this is the main process; return whether it was notified."""
         return not self._is_main or self._try(self._plan.supervisor.tell, **fields)
 
     def _try(self, tell: Callable[..., bool], **fields: object) -> bool:
         try:
             tell(**fields)
         except BlockingIOError:
-            return False  # it has no time to listen; what is worth no wait comes again
+            return False  # its socket is full; messages not worth waiting for are sent again later
         except OSError as error:
-            log.say(log.WARNING, f"the supervisor can't be told: {error}")
+            log.say(log.WARNING, f"can't notify the supervisor: {error}")
             return False
         return True
 
@@ -255,7 +260,7 @@ class MainProcess:
         )
 
     def _probe(self, path: str) -> str | None:
-        """Return the status of readiness or liveness, if that is what is at `path`."""
+        """Return the status of readiness or liveness if `path` is the path of one of them."""
         from sdactivate.servers.native import probes
 
         is_ready = not self._status.announced and self._leaving is None
@@ -291,9 +296,9 @@ class MainProcess:
     # Signals
 
     def stop(self) -> None:
-        """TERM, INT: finish what was accepted and leave; the second time: leave at once.
+        """TERM, INT: finish the accepted requests and exit; the second time: exit at once.
 
-        With drain_delay the first time announces it, the second time does not wait any longer.
+        With drain_delay, the first signal announces the stop, and the second ends that wait.
         """
         delay = self._settings.drain_delay
         if delay and self._is_main and self._leaving is None and not self._status.announced:
@@ -305,13 +310,13 @@ class MainProcess:
         self._leaving = self._leaving or "told to stop"
 
     def _announce(self, seconds: float) -> None:
-        """Be ready no more for those who ask, serve on for so long, and then stop."""
+        """Report not ready, serve for the drain delay, and then stop."""
         self._status.announced = True
         if self._reload.is_under_way:
             self._reload.give_up()
-            self._reload_failed("the service is told to stop")
+            self._reload_failed("the service was told to stop")
         self._server.announce()
-        log.say(log.INFO, f"the stop is announced; serving on for {seconds:g} s (drain_delay)")
+        log.say(log.INFO, f"stop announced; still serving for {seconds:g} s (drain_delay)")
         self._tell(STATUS=self._status.line(self._server.figures()))
         end = time.monotonic() + seconds
 
@@ -321,13 +326,13 @@ class MainProcess:
                 return left
             if self._leaving is None:
                 self.stop()
-                self._loop.poke()  # or it would sleep before this is looked at
+                self._loop.poke()  # otherwise the loop would sleep before it sees this
             return None
 
         self._loop.add(stop_when_due)
 
     def reload(self) -> None:
-        """HUP: bring new code in. A reload under way is given up for the newer one."""
+        """HUP: load new code. A reload in progress is aborted for the newer one."""
         if not self._is_main and self._leaving is None:
             self._wants_reload = True
             return
@@ -342,23 +347,23 @@ class MainProcess:
         ):
             self._reload.begin()
             return
-        # A supervisor that knows us by our PID alone, or could not be told of another
+        # The supervisor knows us only by our PID, or could not be notified of another
         self._again = True
-        self._leaving = "reloading: a fresh interpreter takes this process over"
+        self._leaving = "reloading: this process executes a fresh interpreter"
 
     def retire(self) -> None:
-        """USR2: einhorn's word to the workers of the old code. From nobody else, so no second."""
+        """USR2: sent by einhorn to workers with old code, never twice."""
         if self._leaving is None and not self._plan.supervisor.is_there:
             self.stop()
 
     def more_workers(self) -> None:
-        """Signals that other servers know: nothing, but no death either."""
+        """Ignore signals that other servers use, whose default action would kill the process."""
 
     # Reload
 
     @property
     def _is_settled(self) -> bool:
-        """Whether this is the main process and means to remain it."""
+        """Whether this is the main process and is not exiting."""
         return self._is_main and not (self._reload.is_under_way or self._status.announced)
 
     def _renew(self, reason: str) -> None:
@@ -374,18 +379,18 @@ class MainProcess:
             log.say(
                 log.WARNING,
                 f"changed since the service was started, and not read again by a reload: {names}. "
-                "Restart the service: systemctl restart NAME",
+                "To read them, restart the service: systemctl restart NAME",
             )
         self._is_main = True
         self._serve_as_main()
 
     def _be_given_up(self) -> None:
-        self._leaving = "the process before has given this one up, or has died"
+        self._leaving = "the old process has aborted this reload, or died"
 
     def _hand_over(self, successor: Successor, took: float) -> None:
         if not self._tell(MAINPID=successor.pid, READY=1, STATUS=f"reloaded in {took:.2f} s"):
-            successor.kill()  # it would be killed with this one
-            self._reload_failed("the supervisor can't be told of the successor")
+            successor.kill()  # the successor would be killed with this process
+            self._reload_failed("can't notify the supervisor of the successor")
             return
         self._is_main = False
         successor.confirm(self._status.since)
@@ -393,7 +398,7 @@ class MainProcess:
         self._leaving = "a successor serves"
 
     def _reload_failed(self, reason: str) -> None:
-        log.say(log.ERROR, f"reload failed, the old code serves on: {reason}")
+        log.say(log.ERROR, f"reload failed, the old code still serves: {reason}")
         self._status.reload_failed(log.escape(reason))
         figures = self._server.figures()
         self._publish(figures)
@@ -411,14 +416,14 @@ class MainProcess:
             self._tell(STOPPING=1, STATUS=f"failed: {why}", ERRNO=1)
         elif not self._again:
             self._tell(STOPPING=1, STATUS=f"stopping: {why}")
-        log.say(log.INFO, f"leaving: {why}")
+        log.say(log.INFO, f"exiting: {why}")
         if self._metrics is not None and self._is_succeeded:
-            self._metrics.stop()  # a successor answers; otherwise nobody else would yet
+            self._metrics.stop()  # a successor answers now; without one nobody would
         server.drain(QUIET_BESIDE_SUCCESSOR if self._is_succeeded else QUIET)
         if self._is_succeeded:
-            self._askers.answer(True)  # not before: new clients now meet the new code
+            self._askers.answer(True)  # only now: new clients get the new code
         self.deadline = time.monotonic() + self._settings.graceful_timeout
-        # Not before the process before: it would be killed with the main one
+        # Wait for the old process: it would be killed with the main process
         while not (server.join(0.0) and self._succession.is_over):
             if self._cut or time.monotonic() >= self.deadline:
                 server.cut()
@@ -426,9 +431,9 @@ class MainProcess:
             self._loop.turn(0.02)
         if server.lost:
             plural = "" if server.lost == 1 else "s"
-            log.say(log.WARNING, f"cut off {server.lost} request{plural} that had not ended")
+            log.say(log.WARNING, f"cut off {server.lost} request{plural} that had not finished")
         if self._again:
-            # Until the next interpreter takes them they would end the process
+            # Until the next interpreter handles them, they would kill the process
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS.keys() - _STOPS)
             self._plan.invocation.become(self._plan.sockets, self._askers.handed_on())
         return 0 if server.failed is None else 1

@@ -1,10 +1,10 @@
-"""The sockets on which figures, readiness and liveness are asked for, answered by the main loop.
+"""Serve metrics, readiness and liveness on sockets of their own, in the main loop.
 
-HTTP, of one request a connection.
+The protocol is HTTP, with one request for each connection.
 
-The main process answers, of one server as of several workers, whatever serves: no thread and no
-worker is needed, so that the figures can be read when everything else is busy. Nothing here waits:
-a peer that is slow to ask is dropped after a while, and the oldest when there are too many.
+The main process answers, with one server or several worker processes. That needs no thread and no
+worker, so the metrics can be read when everything else is busy. Nothing here blocks: a slow peer is
+dropped after a while, and the oldest one if there are too many.
 
 Who may read: on a unix socket every peer that may connect, on TCP the peers that `--trust` names.
 """
@@ -29,45 +29,46 @@ if TYPE_CHECKING:
     from sdactivate.systemd.listen_fds import InheritedSocket
 
 PATH = "/metrics"
-# Seconds that a peer has to ask, and to take the answer
+# Seconds for a peer to send its request and to read the answer
 _PATIENCE = 5.0
 _CONNECTIONS = 16
-_REST = 0.5  # seconds, where there are no descriptors
+_REST = 0.5  # seconds to pause if there are no file descriptors
 _HEADER_BYTES, _HEADER_COUNT, _LINE = 8192, 100, 4096
-# More than any answer, so that it never has to wait for its peer
+# Larger than any answer, so that sending never has to wait for the peer
 _ROOM = 65536
 
 
 def split(
     sockets: Sequence[InheritedSocket], settings: Settings
 ) -> tuple[list[InheritedSocket], list[InheritedSocket]]:
-    """Return the sockets of the application and those of the figures.
+    """Return the sockets of the application and those of the metrics.
 
-    Raises UsageError where the setting `metrics` names no socket, or leaves none to be served.
+    Raises UsageError if the setting `metrics` names no socket, or leaves none for the application.
     """
     name = settings.metrics
     figures = [inherited for inherited in sockets if name and inherited.name == name]
     others = [inherited for inherited in sockets if inherited not in figures]
     if name and not (figures and others):
         names = ", ".join(dict.fromkeys(inherited.name for inherited in sockets))
-        why = "no socket that is passed is called so" if others else "no other socket is passed"
+        why = "no inherited socket has this name" if others else "no other socket was inherited"
         raise UsageError(
-            f"metrics={name}: {why} (there is: {names}). Give the figures a socket unit of their "
-            f"own with FileDescriptorName={name}: gen --listen {name}=/run/SITE-{name}.sock, "
-            "beside the site's own --listen"
+            f"metrics={name}: {why} (inherited: {names}). Add a socket unit with "
+            f"FileDescriptorName={name} for the metrics: gen --listen "
+            f"{name}=/run/SITE-{name}.sock, in addition to the site's own --listen"
         )
     if figures and not settings.trust and all(i.sock.family != socket.AF_UNIX for i in figures):
         raise UsageError(
-            f"metrics={name}: on TCP they are read by peers that --trust names, and it names none"
+            f"metrics={name}: on TCP only peers in --trust may read the metrics, and it is empty: "
+            "give their addresses"
         )
     return others, figures
 
 
 class Metrics:
-    """What listens on those sockets.
+    """The listener on those sockets.
 
-    loop: the main process's. figures: returns the text that is read. probe: returns the status that
-    is answered at a path of the settings, None for every other path.
+    loop: the main process's loop. figures: returns the metrics as text. probe: returns the HTTP
+    status for the ready and live paths of the settings, None for every other path.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Metrics:
         self._rests_until = 0.0  # 0: it accepts
 
     def start(self) -> None:
-        """Answer from now on."""
+        """Start to accept."""
         self._listen()
         self._loop.add(self._look)
 
@@ -98,7 +99,7 @@ class Metrics:
             self._loop.watch(sock.fileno(), lambda sock=sock: self._accept(sock))  # type: ignore[misc]
 
     def stop(self) -> None:
-        """Leave what comes from now on to another process."""
+        """Stop accepting, and leave new connections to another process."""
         self._rest()
         for peer in list(self._peers.values()):
             self._drop(peer)
@@ -107,9 +108,9 @@ class Metrics:
         try:
             sock, address = listening.accept()
         except BlockingIOError:
-            return  # it has gone again
+            return  # the peer has disconnected already
         except OSError:
-            # No descriptors, as a rule. It would be heard of again at once, and again
+            # Usually out of file descriptors. Without a pause the loop would spin
             self._rest()
             self._rests_until = time.monotonic() + _REST
             self._loop.add(self._look)
@@ -119,7 +120,7 @@ class Metrics:
             self._drop(next(iter(self._peers.values())))
         peer = _Peer(sock, self._trust.believes("" if sock.family == socket.AF_UNIX else address))
         if not self._peers:
-            self._loop.poke()  # there is somebody to lose patience with
+            self._loop.poke()  # start the timeout of the new peer
         self._peers[sock.fileno()] = peer
         self._loop.watch(sock.fileno(), lambda: self._hear(peer))
 
@@ -144,7 +145,9 @@ class Metrics:
             return
         try:
             peer.sock.send(answer)
-            peer.sock.shutdown(socket.SHUT_WR)  # its end is waited for: closing would cut it off
+            peer.sock.shutdown(
+                socket.SHUT_WR
+            )  # wait for the peer to close: closing here could cut the answer off
         except OSError:
             self._drop(peer)
 
@@ -153,11 +156,11 @@ class Metrics:
         self._loop.forget(number)
         self._peers.pop(number, None)
         with contextlib.suppress(OSError):
-            peer.sock.shutdown(socket.SHUT_RDWR)  # a worker that was forked has it open, too
+            peer.sock.shutdown(socket.SHUT_RDWR)  # a forked worker process has it open, too
         peer.sock.close()
 
     def _look(self) -> float | None:
-        """Drop who is slow; accept again after a rest."""
+        """Drop slow peers; accept again after a pause."""
         now = time.monotonic()
         for peer in list(self._peers.values()):
             if now >= peer.until:
@@ -171,7 +174,7 @@ class Metrics:
 
 
 class _Peer:
-    """Somebody who reads the figures."""
+    """A peer that reads the metrics."""
 
     def __init__(self, sock: socket.socket, may_read: bool) -> None:
         self.sock = sock
@@ -184,7 +187,7 @@ class _Peer:
     def answer(
         self, data: bytes, figures: Callable[[], str], probe: Callable[[str], str | None]
     ) -> bytes | None:
-        """Take what it says, and return what it is due; None: it has not asked yet."""
+        """Read its request, and return the answer; None: the request is not complete yet."""
         try:
             self._parser.feed(data)
         except Malformed as error:
@@ -196,10 +199,10 @@ class _Peer:
         environ = self._parser.requests[0].environ
         method = environ["REQUEST_METHOD"]
         if not self._may_read:
-            return _response("403 Forbidden", "the figures are for peers that --trust names\n")
+            return _response("403 Forbidden", "metrics are only for peers in --trust\n")
         status = probe(environ["PATH_INFO"])
         if status is None and environ["PATH_INFO"] != PATH:
-            return _response("404 Not Found", f"the figures are at {PATH}\n")
+            return _response("404 Not Found", f"metrics are at {PATH}\n")
         if method not in ("GET", "HEAD"):
             return _response("405 Method Not Allowed", fields="Allow: GET, HEAD\r\n")
         if status is not None:

@@ -1,8 +1,8 @@
-"""Notice that an application has replaced the standard library's threads (gevent, eventlet).
+"""Detect that an application has replaced the standard library's threads (gevent, eventlet).
 
-gevent.monkey.patch_all() and eventlet.monkey_patch() put green threads in the place of threads,
-and locks, sockets and waits that suit them. A server of threads that is given those stands still at
-the first thing that it waits for. That can't be made to work from here; it can be said.
+gevent.monkey.patch_all() and eventlet.monkey_patch() replace threads, locks, sockets and waits by
+those for green threads. With them a threaded server hangs at its first wait. That can't be fixed
+here, only reported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from sdactivate.errors import Error
 
 _MODULES: tuple[ModuleType, ...] = (_thread, os, select, signal, socket, threading, time)
-# As they were when this module was imported, as a rule before the application
+# The originals at the import of this module, which is usually before the application's
 _ORIGINALS: dict[ModuleType, dict[str, Any]] = {module: dict(vars(module)) for module in _MODULES}
 
 
@@ -30,9 +30,9 @@ class Patched(Error):
 
 
 def check(name: str) -> None:
-    """Raise Patched if the application called `name` has replaced the threads; undo that first.
+    """Undo the patch and raise Patched if the application `name` has replaced the threads.
 
-    What it has replaced before this module was imported is noticed, but stays.
+    A patch from before the import of this module is detected but not undone.
     """
     if isinstance(_thread.start_new_thread, BuiltinFunctionType) and hasattr(select, "epoll"):
         return
@@ -40,7 +40,7 @@ def check(name: str) -> None:
         vars(module).update(originals)
     by = next((known for known in ("gevent", "eventlet") if known in sys.modules), "something")
     raise Patched(
-        f"importing {name} has replaced Python's threads ({by}'s monkey patch): this server runs "
-        f"real threads. Remove the patch; or serve with a server that {by} knows, such as "
+        f"importing {name} has replaced Python's threads ({by}'s monkey patch), but this server "
+        f"needs real threads. Remove the patch, or use a server that supports {by}, such as "
         "gunicorn with its gevent worker"
     )

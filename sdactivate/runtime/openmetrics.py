@@ -1,9 +1,9 @@
-"""The figures of a serving process as OpenMetrics 1.0 text, which Prometheus and others read.
+"""Format the metrics of a serving process as OpenMetrics 1.0 text, for Prometheus and others.
 
 The format is that of https://github.com/prometheus/OpenMetrics (specification, section "Text
 format"): families in order, each with its type, unit and help; counters end with _total; the text
-ends with # EOF. How long requests take is said as quantiles of the latest ones, as `sdactivate
-status` does: a histogram that only grows would need every request to be counted twice.
+ends with # EOF. Durations are quantiles of the latest requests, as in `sdactivate status`: a
+cumulative histogram would need every request to be counted twice.
 """
 
 from __future__ import annotations
@@ -32,30 +32,37 @@ def text(
 ) -> str:
     """Return the whole text.
 
-    figures: see there. durations: of the latest requests, as `status_record.histogram` says.
-    since, reloaded: when the service began and when this process took it over, in seconds of the
-    epoch; 0: it has not. failed_reloads: how many. is_announced: whether a stop is.
+    figures: see Figures. durations: of the latest requests, as `status_record.histogram` returns
+    them. since, reloaded: when the service started and when this process took over, in seconds
+    since the epoch; 0: it has not. failed_reloads: their number. is_announced: whether a stop is
+    announced.
     """
     quantiles = [(f'{{quantile="{part:g}"}}', percentile(durations, part)) for part in _QUANTILES]
     families: list[tuple[str, str, str, str, Samples]] = [
         ("requests", "counter", "", "Requests served.", [("_total", figures.requests)]),
         (
             *("failed_requests", "counter", ""),
-            "Requests that were refused, failed, or were answered 5xx.",
+            "Requests that were refused, failed, or were answered with 5xx.",
             [("_total", figures.errors)],
         ),
         ("ready", "gauge", "", "0 once a stop is announced.", [("", float(not is_announced))]),
         ("busy_threads", "gauge", "", "Requests being served.", [("", figures.busy)]),
-        ("threads", "gauge", "", "Requests that can be served at once.", [("", figures.threads)]),
+        (
+            "threads",
+            "gauge",
+            "",
+            "Requests that can be served concurrently.",
+            [("", figures.threads)],
+        ),
         ("workers", "gauge", "", "Processes that serve.", [("", figures.workers)]),
         (
             *("oldest_request_seconds", "gauge", "seconds"),
-            "How long the request under way for longest has taken.",
+            "Age of the oldest request in progress.",
             [("", figures.oldest)],
         ),
         (
             *("recent_request_seconds", "gauge", "seconds"),
-            "How long the latest requests took, at most.",
+            "Durations of the latest requests.",
             quantiles,
         ),
         (
@@ -65,12 +72,12 @@ def text(
         ),
         (
             *("start_time_seconds", "gauge", "seconds"),
-            "When the service began, in seconds of the epoch.",
+            "When the service started, in seconds since the epoch.",
             [("", since)],
         ),
         (
             *("reload_time_seconds", "gauge", "seconds"),
-            "When the last reload was over, in seconds of the epoch.",
+            "When the last reload finished, in seconds since the epoch.",
             [("", reloaded or None)],
         ),
         ("failed_reloads", "counter", "", "Reloads that failed.", [("_total", failed_reloads)]),

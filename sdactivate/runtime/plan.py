@@ -1,4 +1,4 @@
-"""What a process is to serve: the application, its sockets, its settings."""
+"""The plan of a serving process: the application, its sockets, its settings."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Plan(NamedTuple):
-    """A server to be made, its sockets, how it was all started, and who is told of it.
+    """The server to create, its sockets, how the process was started, and whom to notify.
 
-    load: imports the application if that has not been done; raises Error where it can't be.
-    make: makes the server of one process, given the function that wakes its loop, and
-    another application than the one that was loaded if there is to be one.
-    sockets: all that were passed; metrics: those of them on which the figures are read.
+    load: imports the application unless that is done; raises Error if it fails. make: creates the
+    server of one process, from the function that wakes its loop and, optionally, an application to
+    use instead of the loaded one. sockets: all inherited sockets; metrics: those of them that serve
+    the metrics.
     """
 
     load: Callable[[], None]

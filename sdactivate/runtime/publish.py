@@ -1,4 +1,4 @@
-"""Publish how a process is doing, for `sdactivate status`: see `status_record`."""
+"""Publish the state of a process for `sdactivate status`: see `status_record`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sdactivate.status_record import NAME, SIZE, Record
 if TYPE_CHECKING:
     from sdactivate.servers.api import Figures, Lately
 
-# fcntl(2): the file keeps its size, so that a reader finds what it expects
+# fcntl(2): the file keeps its size, which readers rely on
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Publisher:
-    """The record of this process. A process that is forked from it has none until it makes one."""
+    """The record of this process. A forked child has none until it creates its own."""
 
     def __init__(self) -> None:
         self._fd = -1
@@ -31,7 +31,7 @@ class Publisher:
         self._fd, self._is = -1, None
 
     def publish(self, record: Record) -> None:
-        """Write the record. Where there can be none (memory, a sandbox), nothing happens."""
+        """Write the record. Does nothing if it can't be created (no memory, a sandbox)."""
         if not self._works:
             return
         try:
@@ -42,7 +42,9 @@ class Publisher:
                 found = os.fstat(self._fd)
                 self._is = found.st_dev, found.st_ino
             elif not self._is_ours():
-                self._works = False  # the application has closed it, and the number is another's
+                self._works = (
+                    False  # the application has closed it, and the descriptor now is another file
+                )
                 return
             self._sequence += 1
             os.pwrite(self._fd, record.pack(self._sequence), 0)
@@ -58,7 +60,7 @@ class Publisher:
 
 
 def record_of(figures: Figures, lately: Lately) -> Record:
-    """Return a record with what a server says."""
+    """Return a record with the figures of a server."""
     return Record(
         oldest=figures.oldest,
         requests=figures.requests,

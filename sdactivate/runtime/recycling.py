@@ -1,4 +1,4 @@
-"""When a process is to be replaced: max_requests, max_memory, worker_timeout."""
+"""Decide when a process must be replaced: max_requests, max_memory, worker_timeout."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Recycling:
-    """Tells when one serving process has done enough, or is stuck.
+    """Tells when a serving process has reached a limit, or is stuck.
 
-    wanted: whether there is a limit to what it may do.
+    wanted: whether any limit is set.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -27,7 +27,7 @@ class Recycling:
         self.wanted = bool(self._requests or self._memory)
 
     def reason(self, figures: Figures) -> str | None:
-        """Return why the process has done enough, None if it has not."""
+        """Return which limit the process has reached; None if it has not."""
         if self._requests and figures.requests >= self._requests:
             return f"it has served {figures.requests} requests (max_requests)"
         if self._memory and (memory := resident_memory()) >= self._memory:
@@ -35,10 +35,10 @@ class Recycling:
         return None
 
     def stuck(self, server: Server, figures: Figures) -> str | None:
-        """Return why the process is stuck, None if it is not; the log shows where it is."""
+        """Return why the process is stuck, and log the thread's stack; None if it is not stuck."""
         if not self._timeout or figures.oldest <= self._timeout:
             return None
-        reason = f"a request has taken over {self._timeout:g} s"
+        reason = f"a request has taken more than {self._timeout:g} s"
         stacks = server.stacks(self._timeout)
         for stack in stacks:
             log.say(log.ERROR, f"{reason}:\n{stack}")
@@ -46,7 +46,7 @@ class Recycling:
 
 
 def resident_memory() -> int:
-    """Bytes of memory that are this process's own: resident, but not shared (proc(5), statm)."""
+    """Return this process's own memory in bytes: resident but not shared (proc(5), statm)."""
     try:
         with open("/proc/self/statm", "rb") as file:
             _, resident, shared, *_ = map(int, file.read().split())

@@ -1,8 +1,7 @@
-"""How this process was started, and how to start the same again, through a release link too.
+"""How this process was started, and how to start it again, also through a release link.
 
-The directory is the one that $PWD names, if it is the one we are in: where a release is a
-symbolic link, what is started later finds the new one. The command is looked up again in the
-same way.
+The directory is $PWD if that is the current directory. So if a release is a symbolic link, a later
+process is started in the new release. The command is looked up again in the same way.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from sdactivate.systemd.listen_fds import SOURCES
 if TYPE_CHECKING:
     from sdactivate.systemd.listen_fds import InheritedSocket
 
-# However the sockets came to this process, they go on announced; and a process that waits to hear
-# that the service is ready has heard it. The environment outranks the command line in both.
+# The next process gets the sockets announced, however this one got them, and must not report
+# readiness again to a notify descriptor. In both the environment overrides the command line.
 _SETTLED = {"SDACTIVATE_FD": "", "SDACTIVATE_NOTIFY_FD": "0"}
 
 PRIVATE = "_SDACTIVATE_"
-"""How the variables begin that one process of a service leaves to the next, and no further."""
+"""Prefix of the variables that one process of a service passes to the next one only."""
 
 
 class Invocation(NamedTuple):
@@ -36,7 +35,7 @@ class Invocation(NamedTuple):
 
     @classmethod
     def now(cls) -> Invocation:
-        """Return this process's own; to be taken down before anything changes it."""
+        """Return those of this process. Call it before anything changes them."""
         announced = {name for source in SOURCES for name in source.variables}
         environ = {
             name: value
@@ -49,9 +48,9 @@ class Invocation(NamedTuple):
     def become(self, sockets: Sequence[InheritedSocket], more: Mapping[str, str]) -> NoReturn:
         """Become a fresh interpreter with `sockets`, under the same PID.
 
-        more: what its environment has besides.
-        For supervisors that know a service by its PID and nothing of MAINPID=: there is a pause
-        of one start, in which connections wait in the backlog.
+        more: additional environment variables. For supervisors that know a service only by its PID
+        and don't support MAINPID=. While the new interpreter starts, connections wait in the
+        backlog.
         """
         pass_fds.place([inherited.sock.fileno() for inherited in sockets])
         names = [inherited.name for inherited in sockets]
@@ -72,7 +71,7 @@ def _first_environ() -> dict[str, str]:
 
 
 def _logical_directory(environ: dict[str, str]) -> str:
-    """The working directory by the name it was asked for, symbolic links and all."""
+    """Return the working directory by the name it was given, with symbolic links."""
     named = environ.get("PWD", "")
     try:
         if named.startswith("/") and os.path.samefile(named, "."):

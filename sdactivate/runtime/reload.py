@@ -1,7 +1,7 @@
-"""A reload, as the old process and its successor each see it.
+"""A reload, from the side of the old process and from that of its successor.
 
-old: start a successor -> it is ready -> hand over to it           (or give it up)
-new: say that it is ready -> be the main process -> see the old one off   (or be given up)
+old: start a successor -> it is ready -> hand over to it (or abandon it) new: say that it is ready
+-> be the main process -> see the old one off (or be given up)
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from sdactivate.runtime.main_loop import MainLoop
     from sdactivate.runtime.plan import Plan
 
-# Seconds beyond graceful_timeout that the process before has to leave
+# Seconds beyond graceful_timeout that the old process has to exit
 _OVERTIME = 10.0
 
 
 class Reload:
-    """The old process's half. One at a time: who asks again wants code that is newer still.
+    """The old process's side. One reload at a time: a second request means still newer code.
 
-    ready: called with a successor that waits to be the main process, and the seconds it took.
-    failed: called with the reason why there is none.
+    ready: called with a successor that waits to become the main process, and the seconds it took.
+    failed: called with the reason if there is none.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class Reload:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether a successor is waited for."""
+        """Whether a successor is starting."""
         return self._successor is not None
 
     def begin(self) -> None:
-        """Start a successor, in the place of one that is not ready yet."""
+        """Start a successor; kill one that is not ready yet."""
         self.give_up()
         self._began = time.monotonic()
         try:
@@ -61,12 +61,12 @@ class Reload:
         self._loop.add(self._expire)
 
     def give_up(self) -> None:
-        """End the successor, if one is waited for."""
+        """Kill the successor that is starting, if any."""
         if (successor := self._forget()) is not None:
             successor.kill()
 
     def _forget(self) -> Successor | None:
-        """Wait no longer for the successor, which is returned."""
+        """Stop waiting for the successor and return it."""
         successor, self._successor = self._successor, None
         if successor is not None:
             self._loop.forget(successor.channel.fileno())
@@ -81,7 +81,7 @@ class Reload:
             self._ready(successor, time.monotonic() - self._began)
         else:
             successor.channel.close()
-            self._failed(successor.said.strip() or "the successor's own words are above")
+            self._failed(successor.said.strip() or "see the successor's messages above")
 
     def _expire(self) -> float | None:
         if self._successor is None:
@@ -95,11 +95,11 @@ class Reload:
 
 
 class Succession:
-    """The new process's half, if it is one: whether there was a process before is found out here.
+    """The new process's side. It finds out whether there is an old process.
 
-    grace: seconds that that one has to finish its requests (graceful_timeout).
-    confirmed: called when this is the main process, with the time since when the service is up.
-    given_up: called when it will never be.
+    grace: seconds for the old process to finish its requests (graceful_timeout). confirmed: called
+    when this is the main process, with the time at which the service started. given_up: called if
+    it will never be the main process.
     """
 
     def __init__(
@@ -118,25 +118,25 @@ class Succession:
 
     @property
     def has_predecessor(self) -> bool:
-        """Whether there is a process before, which has not been seen off."""
+        """Whether there is an old process that has not exited yet."""
         return self._predecessor is not None
 
     @property
     def is_over(self) -> bool:
-        """Whether there is no process before, or none any more."""
+        """Whether there is no old process, or none any more."""
         return self._predecessor is None or self._predecessor.is_gone
 
     def failed(self, reason: str) -> None:
-        """Say why this process can't be the main one."""
+        """Report why this process can't become the main process."""
         if self._predecessor is not None:
             self._predecessor.say(reason.encode("utf-8", "replace"))
 
     def ready(self) -> None:
-        """Say that requests are served here, and wait to be the main process."""
+        """Report that requests are served here, and wait to become the main process."""
         predecessor = self._predecessor
         assert predecessor is not None
         predecessor.say(READY)
-        # The channel first: both are readable where the predecessor leaves at once
+        # Read the channel first: both are readable if the old process exits at once
         self._loop.watch(predecessor.channel.fileno(), self._hear)
         if predecessor.process >= 0:
             self._loop.watch(predecessor.process, self._hear)
@@ -155,7 +155,7 @@ class Succession:
             self._given_up()
 
     def _see_off(self) -> float | None:
-        """Forget the process before when it has left; end it if it does not."""
+        """Forget the old process when it has exited; kill it if it does not."""
         predecessor = self._predecessor
         if predecessor is None:
             return None
@@ -165,6 +165,6 @@ class Succession:
             return None
         left = self._deadline - time.monotonic()
         if left <= 0:
-            log.say(log.WARNING, "the process before has not left: it is killed")
+            log.say(log.WARNING, "the old process has not exited in time: killing it")
             predecessor.kill()
         return max(1.0, left)

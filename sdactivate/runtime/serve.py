@@ -44,12 +44,13 @@ SERVERS: dict[str, Callable[[], Callable[..., Server]]] = {
     "flup": _flup,
     "waitress": _waitress,
 }
-"""The setting `server`: what returns the class, imported only now. For others: external_servers."""
+"""For each value of `server`, a function that imports and returns the class. Others are in
+external_servers."""
 
 
 _ANOTHER_PYTHON = (
-    "{}: sdactivate serves on CPython alone, and this is {}; use a virtual environment of "
-    "CPython's, or start the server without sdactivate: docs/when-not.md"
+    "{}: sdactivate serve needs CPython, and this is {}; use a virtual environment made with "
+    "CPython, or start the server without sdactivate: docs/when-not.md"
 )
 
 
@@ -58,15 +59,15 @@ class ImportFailed(Error):
 
 
 def serve(application: Application | str, **settings: Any) -> None:
-    """Serve `application` until the supervisor says stop; then leave the process.
+    """Serve `application` until the supervisor stops the process; then exit.
 
-    application: a WSGI callable, or where it is found: "mysite.wsgi:application".
+    application: a WSGI callable, or its name: "mysite.wsgi:application".
     settings: those of `sdactivate.settings.TABLE`, as the application's own defaults. The
         environment overrides them: SDACTIVATE_THREADS=4.
 
-    Ends with SystemExit: 0 after an orderly stop, 1 where the application or its sockets are
-    not to be had, 2 for settings that are not valid; the reason goes to standard error. It
-    never returns, so that nothing of an entry point runs behind a server that has stopped.
+    Raises SystemExit: with 0 after an orderly stop, 1 if the application can't be imported or there
+    are no sockets, 2 for settings that are not valid. The reason is printed on standard error. It
+    never returns, so code after the call does not run when the server has stopped.
     """
     try:
         code = run(application, settings, {})
@@ -82,10 +83,10 @@ def serve(application: Application | str, **settings: Any) -> None:
 def run(application: Application | str, code: Mapping[str, Any], options: Mapping[str, Any]) -> int:
     """Serve `application` as `serve` does, and return the exit code.
 
-    code, options: settings given in code and on the command line; the environment outranks
-    both. A server that is another program is executed, and this does not return. Raises Error
-    where there is nothing to serve or nothing to serve it on, where --allow-peer can't be
-    checked in this sandbox, and on another Python than CPython.
+    code, options: settings given in code and on the command line; the environment overrides both.
+    An external server is executed, and this does not return. Raises Error if the application or the
+    sockets are missing, if --allow-peer can't be checked in this sandbox, and on another Python
+    than CPython.
     """
     if sys.implementation.name != "cpython":
         raise Error(_ANOTHER_PYTHON.format(sys.executable, sys.implementation.name))
@@ -102,7 +103,7 @@ def run(application: Application | str, code: Mapping[str, Any], options: Mappin
 def _plan(
     application: Application | str, code: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Plan:
-    """What `run` is to do; or become the other program."""
+    """Return the plan for `run`, or execute the external server."""
     from sdactivate import log
     from sdactivate.runtime.plan import Plan
     from sdactivate.runtime.reexec import Invocation
@@ -157,9 +158,9 @@ def _plan(
 def find(text: str) -> Callable[..., Any]:
     """Import the application that `text` names (`app_name.parse`), and return it.
 
-    Raises UsageError for a name that is none, ImportFailed where there is no such thing, or its
-    import or its factory fails; that message ends with the traceback's last line, and `__cause__`
-    is what was raised.
+    Raises UsageError for an invalid name, and ImportFailed if it does not exist, or its import or
+    factory fails. That message ends with the traceback's last line, and `__cause__` is the original
+    exception.
     """
     from sdactivate import app_name
 
@@ -177,7 +178,7 @@ def find(text: str) -> Callable[..., Any]:
         with _explained(f"calling {text}"):
             found = found()
     if not callable(found):
-        raise ImportFailed(f"{text} is {type(found).__name__!r}, which can't be called")
+        raise ImportFailed(f"{text} is of type {type(found).__name__!r}, which can't be called")
     return found  # type: ignore[no-any-return]
 
 
@@ -193,27 +194,28 @@ def _import(module: str, text: str) -> Any:
             raise ImportFailed(
                 f"there is no module {missing.name!r} to import {text} from, in {os.getcwd()} or "
                 "the interpreter's path; set WorkingDirectory= (gen --chdir) to the directory "
-                "that holds it, or PYTHONPATH"
+                "that contains it, or set PYTHONPATH"
             ) from missing
         raise
 
 
 def _run_file(path: str) -> Any:
-    """Return the module that a file is, which need not be called as modules are."""
+    """Load a file as a module; its name need not be a module's name."""
     from types import ModuleType
 
     stem = "".join(c if c.isalnum() else "_" for c in os.path.basename(path).rpartition(".")[0])
-    module = ModuleType(f"_wsgi_{stem}")  # as a plain name it could be another module's: site.wsgi
+    module = ModuleType(
+        f"_wsgi_{stem}"
+    )  # its plain name could be that of another module: site.wsgi
     module.__file__ = path
     try:
         with open(path, "rb") as file:
             source = file.read()
     except OSError as error:
         raise ImportFailed(
-            f"{path} can't be read, in {os.getcwd()}: {error.strerror}; name the file by its "
-            "absolute path"
+            f"can't read {path} in {os.getcwd()}: {error.strerror}; give the file's absolute path"
         ) from error
-    sys.modules[module.__name__] = module  # what is defined there can be pickled
+    sys.modules[module.__name__] = module  # so that its classes can be pickled
     with _explained(f"running {path}"):
         exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102
     return module
@@ -221,7 +223,7 @@ def _run_file(path: str) -> Any:
 
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
-    """Turn what the site's code raises into ImportFailed."""
+    """Turn exceptions of the site's code into ImportFailed."""
     try:
         yield
     except (Exception, SystemExit) as error:

@@ -10,17 +10,18 @@ from sdactivate.status_record import utc
 if TYPE_CHECKING:
     from sdactivate.servers.api import Figures
 
-# Seconds between two lines, at least
+# The least time between two lines, in seconds
 _PACE = 0.9
 
 
 class Status:
-    """The line, and when it is due.
+    """The status line, and when it is due.
 
-    protocol: what is spoken. server: what the server says of itself, "": nothing. since: when the
-    service began, reloaded: when this process took it over, both in seconds of the epoch. stale:
-    the files that have changed since the start and that only a restart reads again.
-    announced: whether a stop is. failed_reloads, reason: how many have failed, and why the last.
+    protocol: the protocol that is served. server: the server's own description; "": none. since:
+    when the service started, reloaded: when this process took over, both in seconds since the
+    epoch. stale: the files that have changed since the start and that only a restart reads again.
+    announced: whether a stop is announced. failed_reloads, reason: the number of failed reloads,
+    and why the last one failed.
     """
 
     def __init__(self, protocol: str, server: str = "") -> None:
@@ -39,13 +40,13 @@ class Status:
         self._said = ""
 
     def reload_failed(self, reason: str) -> None:
-        """From now on the line begins with the reason; a later reload that works ends it."""
+        """Begin the line with the reason, until a later reload succeeds."""
         self.failed_reloads += 1
         self.reason = reason
         self._failure = f"reload failed ({self.failed_reloads}): {reason}; "
 
     def line(self, figures: Figures) -> str:
-        """Return it, as of now."""
+        """Return the current line."""
         parts = [
             ("stop announced" if self.announced else "ready")
             + f": {figures.busy} of {figures.threads} threads busy"
@@ -66,7 +67,7 @@ class Status:
         return self._failure + stale + ", ".join(parts)
 
     def due(self, figures: Figures) -> str | None:
-        """Return the line if it has changed, "" if not, None if nothing goes on any more."""
+        """Return the line if it has changed; "" if not; None if the process is idle."""
         now = time.monotonic()
         elapsed = now - self._at
         if elapsed < _PACE:

@@ -1,7 +1,6 @@
-"""One worker process: it serves, and tells only its parent how it is doing.
+"""One worker process: it serves, and reports its state only to its parent.
 
-Parent and worker talk on a channel that keeps messages apart (SOCK_SEQPACKET, unix(7)). The worker
-says:
+Parent and worker exchange messages on a SOCK_SEQPACKET socket pair (unix(7)). The worker sends:
 
     ready               it can accept
     failed REASON       it can't, and ends
@@ -10,9 +9,9 @@ says:
     replace REASON      it has done enough, or is stuck: another should take its place
     cut N               it has cut off N requests that had not ended, and ends
 
-The parent asks, or tells it to cut off what has not ended, that another serves in its place, or
-that a stop is announced; when its end of the channel is closed it has died, and the worker leaves.
-To stop, it sends TERM.
+The parent asks for figures, or tells the worker to cut off unfinished requests, that another worker
+serves in its place, or that a stop is announced. If the parent's end of the channel is closed, the
+parent has died, and the worker exits. To stop it, the parent sends TERM.
 """
 
 from __future__ import annotations
@@ -35,30 +34,30 @@ if TYPE_CHECKING:
     from sdactivate.runtime.plan import Plan
 
 ASK = b"?"
-"""What the parent says: how are you doing?"""
+"""Message from the parent: report your figures."""
 CUT = b"!"
-"""What the parent says: cut off what has not ended."""
+"""Message from the parent: cut off unfinished requests."""
 ANNOUNCE = b"-"
-"""What the parent says: a stop is announced; serve on, but be ready no more."""
+"""Message from the parent: a stop is announced; serve on, but report not ready."""
 REPLACED = b"+"
-"""What the parent says before TERM: another serves in your place already."""
+"""Message from the parent before TERM: another worker already serves in your place."""
 
 
 def serve(plan: Plan, channel: socket.socket, *, is_replacement: bool) -> int:
-    """Serve as one worker until told to stop, or until the parent is gone; the exit code.
+    """Serve as one worker until told to stop or the parent is gone; return the exit code.
 
-    is_replacement: it takes the place of a worker of the same start, and serves even where it is
-    not healthy: nothing else would.
+    is_replacement: it replaces a worker of the same start, and serves even if the health check
+    fails, since no other process would serve in its place.
     """
     loop = MainLoop()
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH):
-        signal.signal(number, signal.SIG_IGN)  # they are the parent's affair
+        signal.signal(number, signal.SIG_IGN)  # the parent handles those
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return exit_deadline.run(WorkerProcess(plan, channel, loop, is_replacement))
 
 
 def parse_figures(text: str) -> Figures:
-    """Return the figures that a worker has said, as N N …."""
+    """Parse the figures in a worker's message: N N …."""
     requests, errors, busy, threads, workers, oldest, idle, backlog = text.split()
     return Figures(
         int(requests),
@@ -95,7 +94,7 @@ class WorkerProcess:
     def run(self) -> int:
         try:
             self._plan.load()
-            # Not before: until then TERM is death at once, for nothing has been accepted
+            # Only now: until here TERM kills the process at once, since nothing was accepted
             self._loop.on_signal(signal.SIGTERM, self.stop)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             self._server = self._plan.make(self._loop.poke)
@@ -114,7 +113,7 @@ class WorkerProcess:
             if self._server.failed is not None:
                 log.say(log.ERROR, self._server.failed)
                 return 1
-        for _ in range(8):  # TERM may be quicker than what was said before it
+        for _ in range(8):  # TERM may arrive before an earlier message is read
             if is_readable(self._channel.fileno()):
                 self._hear_parent()
         self._server.drain(self._quiet)
@@ -135,7 +134,7 @@ class WorkerProcess:
         except health.Unhealthy as error:
             if not self._is_replacement:
                 raise
-            log.say(log.ERROR, f"this replacement of a worker serves all the same: {error}")
+            log.say(log.ERROR, f"this replacement of a worker serves anyway: {error}")
 
     def stop(self) -> None:
         self._leaving = True
@@ -150,7 +149,7 @@ class WorkerProcess:
             self._quiet = QUIET_BESIDE_SUCCESSOR
         elif message:
             self._say_figures()
-        else:  # it has died
+        else:  # the parent has died
             self._loop.forget(self._channel.fileno())
             self._leaving = True
 
@@ -158,7 +157,7 @@ class WorkerProcess:
         try:
             self._channel.send(message.encode("utf-8", "replace")[:60000])
         except OSError:
-            pass  # the parent is gone: its end of the channel says so too
+            pass  # the parent is gone, which the closed channel shows, too
 
     def _say_figures(self) -> Figures:
         figures = self._server.figures()

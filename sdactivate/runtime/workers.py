@@ -1,10 +1,10 @@
 """The parent of several worker processes: it forks, watches and replaces them.
 
-The parent serves nothing. It forks its workers once the application is imported (or lets each
-import it: preload=no), hears how they are doing on a channel each, asks those that say nothing,
-and replaces those that die, have done enough, are stuck, or do not answer. A replacement is ready
-before the worker it replaces is told to stop. A service whose workers can't live fails visibly
-instead of spinning.
+The parent serves no requests. It forks its workers after it has imported the application (or lets
+each import it: preload=no) and gets their figures on one channel each. It queries those that send
+nothing, and replaces those that die, reach a limit, are stuck, or do not answer. A replacement is
+ready before the worker it replaces is told to stop. A service whose workers keep dying fails
+instead of restarting them in a loop.
 """
 
 from __future__ import annotations
@@ -29,49 +29,49 @@ if TYPE_CHECKING:
     from sdactivate.runtime.main_loop import MainLoop
     from sdactivate.runtime.plan import Plan
 
-# Seconds in which workers that are to be killed say what that has cost
+# Seconds for workers that will be killed to report how many requests that cuts off
 _LAST_WORDS = 1.0
-# So many deaths of each worker, within so many seconds, are a service that can't live
+# This many deaths for each worker, within this many seconds, mean that the service fails
 _DEATHS = 3
 _DEATHS_WITHIN = 10.0
-# A worker that does not answer for so many times the worker_timeout hangs where no other thread
-# of it can run
+# A worker that does not answer for this many times worker_timeout hangs in code that lets no other
+# thread run
 _SILENT = 2.0
 
 
 class WorkersFailed(Error):
-    """The workers could not be started, or do not stay alive."""
+    """The workers could not be started, or keep dying."""
 
 
 class Worker:
-    """A child as its parent sees it."""
+    """A worker process as its parent sees it."""
 
     def __init__(self, pid: int, channel: socket.socket) -> None:
         self.pid = pid
         self.channel = channel
         self.ready = False
-        self.leaving = False  # it has been told to stop
+        self.leaving = False  # whether it has been told to stop
         self.replaced_by: Worker | None = None
         self.figures = Figures()
         self.durations: tuple[int, ...] = ()
         self.heard = time.monotonic()
-        self.asked = 0.0  # since when it owes an answer, 0: it owes none
+        self.asked = 0.0  # since when an answer is due; 0: none is
         self.aborted = False
         self.failure = ""
-        self.lost: int | None = None  # how many requests it has cut off, None: it has not said
+        self.lost: int | None = None  # how many requests it has cut off; None: not reported yet
 
     def ask(self, now: float) -> None:
-        """Let it say how it is doing."""
+        """Ask for its figures."""
         if self.ready and not self.asked:
             self.asked = now
             self.say(ASK)
 
     def say(self, message: bytes) -> None:
-        """Send it one message, if it is still there to hear it."""
+        """Send it one message, if it still runs."""
         try:
             self.channel.send(message)
         except OSError:
-            pass  # it is about to be reaped
+            pass  # it has exited and will be reaped
 
     def kill(self, number: int) -> None:
         try:
@@ -81,7 +81,7 @@ class Worker:
 
 
 class Workers:
-    """The workers of a service: a `Server` of several processes."""
+    """The workers of a service: a `Server` that consists of several processes."""
 
     def __init__(self, plan: Plan, loop: MainLoop) -> None:
         self.unobserved = False
@@ -90,7 +90,7 @@ class Workers:
         self._plan = plan
         self._loop = loop
         self._workers: dict[int, Worker] = {}
-        self._gone = Figures()  # what those did that are no more
+        self._gone = Figures()  # the figures of workers that have exited
         self._deaths: deque[float] = deque()
         self._starting = True
         self._announced = False
@@ -99,7 +99,7 @@ class Workers:
     # Server
 
     def adopt(self, sock: socket.socket) -> str:
-        """Never called: each worker process has a server of its own for it."""
+        """Never called: each worker process has a server of its own."""
         raise NotImplementedError
 
     def start(self) -> None:
@@ -116,16 +116,16 @@ class Workers:
         while waiting := [w for w in self._workers.values() if not w.ready]:
             for worker in _speaking(waiting):
                 if not self._hear(worker):
-                    time.sleep(0.001)  # its end is near, but can't be waited for yet
-            self._reap()  # one that died is replaced, whether it was ready or not
+                    time.sleep(0.001)  # it is exiting, but can't be reaped yet
+            self._reap()  # a worker that died is replaced, whether it was ready or not
             if self.failed is None:
-                # Not when it has ended: a request that hangs may hold it up
+                # Not only when it has exited: a hanging request may delay that
                 self.failed = next((w.failure for w in waiting if w.failure), None)
             if self.failed is not None:
                 self.cut()
                 raise WorkersFailed(self.failed)
             if self._loop.signalled(signal.SIGTERM, signal.SIGINT):
-                return  # told to stop meanwhile: that comes next
+                return  # told to stop meanwhile, which is handled next
             if time.monotonic() > deadline:
                 self.cut()
                 raise WorkersFailed(
@@ -158,7 +158,7 @@ class Workers:
         return not self._workers
 
     def cut(self) -> None:
-        """Let each worker cut what it serves, and say how much that was; then kill it."""
+        """Have each worker cut off its requests and report how many; then kill it."""
         self._draining = True
         for worker in self._workers.values():
             worker.say(CUT)
@@ -174,7 +174,7 @@ class Workers:
         self.join(5.0)
 
     def tick(self) -> float | None:
-        """Kill the workers that hang where Python can't look."""
+        """Kill the workers that hang and can't report it themselves."""
         timeout = self._plan.settings.worker_timeout
         if not timeout:
             return None
@@ -185,8 +185,8 @@ class Workers:
         now = time.monotonic()
         for worker in self._workers.values():
             if worker.asked and now - worker.asked > seconds:
-                log.say(log.ERROR, f"worker {worker.pid} hangs; it is aborted:")
-                # With ABRT faulthandler shows the Python stacks
+                log.say(log.ERROR, f"worker {worker.pid} hangs; aborting it:")
+                # On ABRT, faulthandler prints the Python stacks
                 worker.kill(signal.SIGKILL if worker.aborted else signal.SIGABRT)
                 worker.aborted = True
             worker.ask(now)
@@ -208,11 +208,11 @@ class Workers:
         )
 
     def lately(self) -> Lately:
-        """Return nothing: each worker process publishes its own."""
+        """Return an empty list: each worker process publishes its own record."""
         return Lately()
 
     def durations(self) -> tuple[int, ...]:
-        """Return those that the workers have said."""
+        """Return the durations that the workers have reported."""
         said = [worker.durations for worker in self._workers.values() if worker.durations]
         return tuple(map(sum, zip(*said, strict=True))) or (0,) * BUCKETS
 
@@ -227,15 +227,15 @@ class Workers:
         )
 
     def stacks(self, seconds: float) -> list[str]:
-        return []  # each worker sees to its own
+        return []  # each worker does this itself
 
     # Children
 
     def _spawn(self) -> Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stdio.flush()
-        # Until the child has forgotten this process's handlers, they would note a signal to it
-        # where nobody looks: it would miss its stop
+        # Until the child has reset this process's handlers, they would record a signal where the
+        # child doesn't look, and it would miss its stop
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._loop.signals)
         pid = -1
         try:
@@ -259,14 +259,14 @@ class Workers:
     def _listen(self, worker: Worker) -> None:
         before = worker.figures.requests
         if not self._hear(worker):
-            # It has gone, or is about to: SIGCHLD tells
+            # It has exited, or is about to: SIGCHLD will tell
             self._loop.forget(worker.channel.fileno())
         if self.unobserved and (worker.figures.busy or worker.figures.requests != before):
             self.unobserved = False
             self._loop.poke()
 
     def _hear(self, worker: Worker) -> bool:
-        """Take what a worker has said; whether it is still there."""
+        """Read a worker's messages; return whether it still runs."""
         try:
             message = worker.channel.recv(65536)
         except BlockingIOError:
@@ -296,10 +296,10 @@ class Workers:
         return True
 
     def _replace(self, worker: Worker, reason: str) -> None:
-        """Fork a successor of `worker`, which is told to stop when that is ready."""
+        """Fork a replacement of `worker`, which is told to stop when the replacement is ready."""
         if self._draining or worker.leaving or worker.replaced_by is not None:
             return
-        log.say(log.NOTICE, f"worker {worker.pid} is replaced: {reason}")
+        log.say(log.NOTICE, f"replacing worker {worker.pid}: {reason}")
         worker.replaced_by = self._spawn()
 
     def _retire_replaced(self, successor: Worker) -> None:
@@ -310,7 +310,7 @@ class Workers:
                 worker.kill(signal.SIGTERM)
 
     def _reap(self) -> None:
-        """See to the workers that have ended."""
+        """Reap the workers that have exited, and replace them."""
         for pid, worker in list(self._workers.items()):
             try:
                 ended, status = os.waitpid(pid, os.WNOHANG)
@@ -319,7 +319,7 @@ class Workers:
             if not ended:
                 continue
             while is_readable(worker.channel.fileno()) and self._hear(worker):
-                pass  # its last words
+                pass  # its last messages
             del self._workers[pid]
             self._loop.forget(worker.channel.fileno())
             worker.channel.close()
@@ -334,16 +334,18 @@ class Workers:
 
     def _died(self, worker: Worker, status: int) -> None:
         if worker.failure and not worker.ready and self._starting:
-            self.failed = worker.failure  # it is the application, and so it would be with the next
+            self.failed = (
+                worker.failure
+            )  # the application fails, and would fail in the next one, too
             return
         now = time.monotonic()
         how = _how(status)
-        log.say(log.ERROR, f"worker {worker.pid} {how}; another takes its place")
+        log.say(log.ERROR, f"worker {worker.pid} {how}; starting another")
         for other in self._workers.values():
             if other.replaced_by is worker:
                 other.replaced_by = None
         if worker.replaced_by is not None:
-            return  # that one has taken its place already
+            return  # a replacement has already taken its place
         self._deaths.append(now)
         while now - self._deaths[0] > _DEATHS_WITHIN:
             self._deaths.popleft()
@@ -357,7 +359,7 @@ class Workers:
 
 
 def _speaking(workers: list[Worker]) -> list[Worker]:
-    """Return those of `workers` that have said something or are gone, as soon as there is one."""
+    """Wait, and return those of `workers` that have sent a message or exited."""
     by_fd = {worker.channel.fileno(): worker for worker in workers}
     poll = select.poll()
     for fd in by_fd:
@@ -366,10 +368,10 @@ def _speaking(workers: list[Worker]) -> list[Worker]:
 
 
 def _how(status: int) -> str:
-    """How a process ended, from its wait status (wait(2))."""
+    """Describe how a process ended, from its wait status (wait(2))."""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
-        return f"ended with exit code {code}"
+        return f"exited with code {code}"
     try:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
@@ -377,7 +379,7 @@ def _how(status: int) -> str:
 
 
 def _warn_of_connections(plan: Plan) -> None:
-    """A fork shares the descriptors: two workers that write to one connection garble it."""
+    """Warn of inherited connections: two workers that write to one connection corrupt it."""
     own = {inherited.sock.fileno() for inherited in plan.sockets}
     peers = []
     for fd in sorted(map(int, os.listdir("/proc/self/fd"))):
@@ -386,17 +388,17 @@ def _warn_of_connections(plan: Plan) -> None:
     if peers:
         log.say(
             log.WARNING,
-            f"the application has opened connections while it was imported "
-            f"({', '.join(dict.fromkeys(peers))}), which all workers would share, and garble: open "
-            "them at the first request, close them at the end of the import, or let each worker "
+            "the application opened connections while it was imported "
+            f"({', '.join(dict.fromkeys(peers))}). All workers would share and corrupt them: open "
+            "them at the first request, close them at the end of the import, or have each worker "
             "import the application (SDACTIVATE_PRELOAD=no)",
         )
 
 
 def _connected_to(fd: int) -> str:
-    """Whom descriptor `fd` is connected to; "" where it is not, or to nobody that has an address.
+    """Return the peer of descriptor `fd`; "" if it is not connected or the peer has no address.
 
-    A pair of sockets has none (socketpair(2)), as an event loop keeps one for itself.
+    A socket pair has none (socketpair(2)); event loops keep one for themselves.
     """
     try:
         sock = socket.socket(fileno=os.dup(fd))
@@ -413,14 +415,14 @@ def _connected_to(fd: int) -> str:
 
 
 def _warn_of_threads() -> None:
-    """A fork has one thread: those that the application has started stay with the parent."""
+    """Warn of threads that the application has started: a forked worker doesn't have them."""
     import threading
 
     threads = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
     if threads:
         log.say(
             log.WARNING,
-            f"the application has started threads while it was imported ({', '.join(threads)}), "
-            "which workers do not have: start them at the first request, or let each worker "
-            "import the application (SDACTIVATE_PRELOAD=no)",
+            f"the application started threads while it was imported ({', '.join(threads)}). "
+            "Forked workers do not have them: start them at the first request, or have each "
+            "worker import the application (SDACTIVATE_PRELOAD=no)",
         )

@@ -1,6 +1,6 @@
-"""What the runtime asks of a server: start, drain, stop, figures.
+"""The interface of a server to the runtime: start, drain, stop, figures.
 
-A server is told to start, drain and stop, and says how it is doing (`Figures`).
+The runtime starts, drains and stops a server, and reads its state (`Figures`).
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     import socket
 
 QUIET = 0.5
-"""Seconds that an idle connection must have been silent at a stop: new ones wait meanwhile."""
+"""Seconds for which an idle connection must be silent at a stop; new connections wait meanwhile."""
 QUIET_BESIDE_SUCCESSOR = 2.0
-"""The same where a successor serves already, and a longer wait costs nobody anything."""
+"""The same if a successor already serves, so that a longer wait delays no client."""
 LOOK_AT_IDLE = 0.025
-"""Seconds between two looks at idle connections at a stop."""
+"""Seconds between two checks of idle connections at a stop."""
 
 
 class Figures(NamedTuple):
-    """How a server is doing.
+    """The state of a server.
 
-    requests, errors: served and failed since its start. busy: requests being served. threads,
-    workers: how many there are. oldest: seconds that the request under way for longest has
-    taken. idle: seconds since a request last began or ended. backlog: connections that wait to
-    be accepted, None where the kernel does not tell.
+    requests, errors: number served and failed since its start. busy: requests in progress. threads,
+    workers: their number. oldest: age in seconds of the oldest request in progress. idle: seconds
+    since a request last started or ended. backlog: connections that wait to be accepted; None if
+    the kernel does not tell.
     """
 
     requests: int = 0
@@ -40,10 +40,10 @@ class Figures(NamedTuple):
 
 
 class Lately(NamedTuple):
-    """What a server did lately.
+    """A server's recent requests.
 
-    durations: how many of its latest requests took how long, as `status_record.histogram` says.
-    seconds, minutes: when it answered 5xx or failed, by the monotonic clock.
+    durations: a histogram of the durations of the latest requests, see `status_record.histogram`.
+    seconds, minutes: counts of 5xx responses and failures, by the monotonic clock.
     """
 
     durations: tuple[int, ...] = (0,) * BUCKETS
@@ -54,10 +54,10 @@ class Lately(NamedTuple):
 class Server(Protocol):
     """A server, of one process or of several.
 
-    unobserved: set by the reader of the figures, to be poked at the next request that these do
-    not show: so before it looks. The server asks after a request has begun to show.
-    failed: why it can't go on, None while it can.
-    lost: requests that `cut` has cut off: those that had begun, if only by their first byte.
+    unobserved: set by the reader of the figures before it reads, to be woken at the next request
+    that they do not show. The server checks it after the figures show a new request. failed: why
+    the server can't go on; None while it can. lost: the number of requests that `cut` has cut off,
+    including those of which only the first byte had arrived.
     """
 
     unobserved: bool
@@ -65,43 +65,43 @@ class Server(Protocol):
     lost: int
 
     def start(self) -> None:
-        """Begin to accept; returns when requests are served. Raises Error."""
+        """Start to accept; return when requests are served. Raises Error."""
 
     def adopt(self, sock: socket.socket) -> str:
-        """Serve a connected socket that nobody has accepted; may be called before `start`.
+        """Serve a connected socket, such as a socketpair's; may be called before `start`.
 
-        Returns the protocol that is to be spoken on it: that of the first listening socket.
+        Returns the protocol to speak on it: that of the first listening socket.
         """
 
     def announce(self) -> None:
-        """Say to those who ask that it is ready no more, and serve on."""
+        """Report not ready to health checks, and go on serving."""
 
     def drain(self, quiet: float = QUIET) -> None:
-        """Accept no more, and finish what was accepted.
+        """Stop accepting, and finish the accepted requests.
 
-        quiet: seconds that the peer of an idle connection must have been silent before it is shut.
+        quiet: seconds for which the peer of an idle connection must be silent before it is closed.
         """
 
     def join(self, seconds: float) -> bool:
-        """Wait so long for the draining to end; whether it has."""
+        """Wait up to `seconds` for draining to finish; return whether it has."""
 
     def cut(self) -> None:
-        """End what is left, whatever it is doing."""
+        """Cut off all remaining requests."""
 
     def tick(self) -> float | None:
-        """Do what is due; seconds to the next time, None: when poked."""
+        """Do what is due; return the seconds to the next call, or None: after a wake-up."""
 
     def figures(self) -> Figures:
-        """Return how it is doing."""
+        """Return the current figures."""
 
     def durations(self) -> tuple[int, ...]:
-        """Return how many of the latest requests took how long: `status_record.histogram`."""
+        """Return a histogram of the latest durations: `status_record.histogram`."""
 
     def lately(self) -> Lately:
-        """Return what it did lately; nothing where it does not take notes."""
+        """Return the recent requests; empty if the server does not record them."""
 
     def stalled(self, seconds: float) -> bool:
-        """Whether no progress has been made for so long, though there is work."""
+        """Whether there is work but no progress for `seconds`."""
 
     def stacks(self, seconds: float) -> list[str]:
-        """Return the Python stacks of the requests that have taken longer than `seconds`."""
+        """Return the Python stacks of the requests that take longer than `seconds`."""

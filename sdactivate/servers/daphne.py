@@ -1,11 +1,11 @@
 """Run daphne on the inherited socket without its own listening socket.
 
-daphne inherits a socket by Twisted's endpoint `systemd:`. Twisted then treats a unix socket as
-its own: it makes the file readable and writable for the world, which fails for a user that does
-not own it, and is worse for one that does; it calls listen() again, with a backlog of 50; and
-when it stops it deletes the file and shuts the socket down, also for systemd, whose copy then
-refuses every connection. The class below, which is put in the place of Twisted's, reads
-from the socket and leaves it as it is. Everything else is daphne's own, its command line too.
+daphne inherits a socket through Twisted's endpoint `systemd:`. Twisted then treats a unix socket as
+its own. It makes the file readable and writable for everyone, which fails for a user that does not
+own it, and is worse for one that does. It calls listen() again, with a backlog of 50. When it
+stops, it deletes the file and shuts the socket down, also for systemd, whose copy then refuses
+every connection. The class below replaces Twisted's: it only accepts from the socket and leaves it
+unchanged. Everything else is daphne's own, including its command line.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from twisted.internet import tcp, unix
 
 
 class InheritedPort(unix.Port):  # type: ignore[misc]
-    """A unix socket that listens already, and whose file is somebody else's."""
+    """A unix socket that is already listening, and whose file belongs to another process."""
 
     _shouldShutdown = False  # Twisted's name for it; its TCP port does the same
 
     def startListening(self) -> None:
-        """Begin to accept: nothing is bound, opened to others, or told to listen again."""
+        """Start to accept, without bind(), chmod() or another listen()."""
         self.factory.doStart()
         self.socket = self._preexistingSocket
         self.fileno = self.socket.fileno
@@ -36,7 +36,7 @@ class InheritedPort(unix.Port):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Be daphne, with the arguments of the process."""
+    """Run daphne with the arguments of this process."""
     unix.Port = InheritedPort
     CommandLineInterface.entrypoint()
 

@@ -1,4 +1,4 @@
-"""Whether this process has forked, so that a child may hold its connections open.
+"""Detect that this process has forked, so that a child may hold its connections open.
 
 A connection ends for its peer when the last descriptor of it is closed. A child process that an
 application forks and that lives on has copies of all that were open, so from the first fork on

@@ -1,10 +1,10 @@
 """waitress with a graceful stop: `--server waitress`.
 
-waitress serves inherited sockets when it is called from Python, but has no stop that finishes what
-it accepted: at a restart every request under way is lost. Here its loop is driven by a thread that
-can be told to drain. Then the listening sockets leave the loop, idle connections are shut for
-reading (what was sent before is read and served; see the native server's `retire`), and the loop
-goes on until the last connection has its answer. The listening sockets are systemd's: waitress'
+waitress can serve inherited sockets when it is called from Python, but it has no graceful stop: at
+a restart every request in progress is lost. Here a thread that can be told to drain runs its loop.
+To drain, the listening sockets are removed from the loop, idle connections are shut for reading
+(requests sent before that are still served; see the native server's `retire`), and the loop runs
+until the last connection has its answer. The listening sockets belong to systemd: waitress'
 listen() on them does nothing, and they are closed but never shut down.
 """
 
@@ -43,7 +43,7 @@ except ModuleNotFoundError as error:
         f"`{BACKENDS['waitress'].install_command(sys.executable)}`"
     ) from None
 
-# The settings that waitress has a use for; those of the lifecycle are everybody's
+# The settings that waitress supports, besides those of the lifecycle
 _KNOWN = frozenset(
     {
         *("server", "protocol", "threads", "connections", "header_bytes", "body_bytes"),
@@ -68,10 +68,10 @@ _KNOWN = frozenset(
         ),
     }
 )
-# What waitress calls the peer of a unix socket
+# waitress' name for the peer of a unix socket
 _UNIX_PEER = "localhost"
 _NO_LIMIT = 1 << 62
-# Those of the table that it can believe beside the others
+# Those of the table that it can also trust
 _BELIEVABLE = frozenset((*BY_DEFAULT, "X-Forwarded-Host", "X-Forwarded-Port"))
 
 
@@ -154,10 +154,10 @@ class Server:
         return "http"
 
     def announce(self) -> None:
-        """Nobody asks it."""
+        """Do nothing: waitress answers no health checks."""
 
     def durations(self) -> tuple[int, ...]:
-        """Return nothing: waitress takes no notes."""
+        """Return nothing: waitress records no durations."""
         return Lately().durations
 
     def drain(self, quiet: float = QUIET) -> None:

@@ -1,4 +1,4 @@
-"""Tell what matters in systemd's own log lines of a unit."""
+"""Recognise the relevant messages in systemd's own log lines about a unit."""
 
 import re
 from collections.abc import Iterable

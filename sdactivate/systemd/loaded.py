@@ -11,7 +11,7 @@ from sdactivate.systemd.systemctl import Snapshot, listed, load_state, one, show
 from sdactivate.systemd.unitfile import Parsed, Unit, parse
 
 _NULL = os.makedev(1, 3)
-_MOST = 1 << 20  # bytes; systemd reads no longer line (LONG_LINE_MAX), and we no longer file
+_MOST = 1 << 20  # bytes; systemd's limit for a line (LONG_LINE_MAX), and our limit for a file
 
 
 def loaded(name: str) -> Unit:

@@ -106,9 +106,9 @@ def _names(properties: Properties) -> set[str]:
 
 
 def show_all(patterns: Sequence[str], *properties: str) -> list[Properties]:
-    """Return what `systemctl show` says of each unit that systemd has loaded and a pattern fits.
+    """Return the properties from `systemctl show` of each loaded unit that matches a pattern.
 
-    patterns: names of units, or patterns of them as of glob(7); at least one.
+    patterns: names of units, or patterns in the form of glob(7); at least one.
 
     Raises Error where systemd isn't there to be asked, or doesn't answer within 30 seconds.
     """

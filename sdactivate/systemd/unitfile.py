@@ -201,8 +201,8 @@ class Unit:
     def entry(self, key: str, section: str = "") -> Entry | None:
         """Return the assignment that holds for a directive with one value: the last.
 
-        None where there is none, or where the last is empty, which restores the default. What
-        systemd couldn't read doesn't count.
+        None where there is none, or where the last is empty, which restores the default. Lines that
+        systemd can't parse are ignored.
         """
         entries = self._all(key, section)
         if readable := _READABLE.get(key):

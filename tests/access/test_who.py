@@ -126,7 +126,7 @@ def test_a_yes_says_which_security_modules_were_not_asked(
 def test_an_abstract_address_is_everyones() -> None:
     report = who.report("@sdactivate-nothing", [asked("root")])
     assert report.way is None
-    assert "every process of this network namespace" in who_report.as_text(report)
+    assert "every process in this network namespace" in who_report.as_text(report)
     assert who_report.as_json(report)["accounts"][0]["allowed"] is None
 
 
@@ -177,7 +177,7 @@ def test_a_name_steers_no_terminal_and_forges_no_line(tmp_path: Path) -> None:
 def test_a_port_has_no_owner() -> None:
     text = who_report.as_text(who.report("127.0.0.1:8000", [asked("root"), asked("nobody")]))
     assert text.startswith("127.0.0.1:8000\n")
-    assert text.count("every user of this host connects") == 1
+    assert text.count("every user of this host can connect") == 1
 
 
 _NOSYMFOLLOW = """

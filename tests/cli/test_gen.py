@@ -38,7 +38,7 @@ def test_an_option_that_a_kind_has_no_use_for_is_mentioned(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["gen", "mysite", "--group", "www-data", "--threads", "4"]) == 0
-    assert "--threads: --kind socket has no use for it" in capsys.readouterr().err
+    assert "--threads: --kind socket does not use it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

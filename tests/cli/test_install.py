@@ -124,7 +124,7 @@ def test_a_link_is_somebody_elses(tmp_path: Path, capsys: pytest.CaptureFixture[
     units.mkdir(parents=True)
     (units / "mysite.socket").symlink_to("/dev/null")  # systemctl mask
     assert install(tmp_path, "--force") == 1
-    assert "mysite.socket is there and is no regular file" in capsys.readouterr().err
+    assert "mysite.socket exists and is not a regular file" in capsys.readouterr().err
     assert files(tmp_path) == {"etc/systemd/system/mysite.socket"}
 
 
@@ -134,7 +134,7 @@ def test_what_another_site_has_is_left_alone(
     assert install(tmp_path, "--chdir=/srv/mysite", "--command=x") == 0
     before = files(tmp_path)
     assert main(["install", "mysite-x", f"--root={tmp_path}", *SITE, "--force"]) == 1
-    assert "mysite-x.service is the site mysite's" in capsys.readouterr().err
+    assert "mysite-x.service belongs to the site mysite" in capsys.readouterr().err
     assert files(tmp_path) == before
 
 
@@ -202,7 +202,7 @@ def test_a_record_that_is_broken_is_not_guessed_at(
     install(tmp_path)
     (tmp_path / "var/lib/sdactivate/mysite.json").write_text(text)
     assert install(tmp_path, "--mode=0600") == 1
-    assert "is not as install left it" in capsys.readouterr().err
+    assert "is damaged or was changed" in capsys.readouterr().err
 
 
 def test_a_step_that_fails_takes_the_others_back(
@@ -218,7 +218,7 @@ def test_a_step_that_fails_takes_the_others_back(
     link.write_text("")
     assert install(tmp_path, "--mode=0600") == 1
     err = capsys.readouterr().err
-    assert f"enable the units: {link} is there and is no link" in err
+    assert f"enable the units: {link} exists and is not a symbolic link" in err
     assert "what had been done was undone" in err
     assert {path: path.read_text() for path in regular} == before
     assert files(tmp_path) == ALL

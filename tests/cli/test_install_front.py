@@ -190,7 +190,7 @@ def test_a_file_that_passes_to_the_socket_already_is_named(
     make(debian, {"/etc/nginx/conf.d/a.conf": "server { scgi_pass unix:/run/mysite.sock; }"})
     before = state(debian)
     assert install(debian, "nginx", "debian") == 1
-    said = "/etc/nginx/conf.d/a.conf passes requests to /run/mysite.sock already: move it away"
+    said = "/etc/nginx/conf.d/a.conf already passes requests to /run/mysite.sock: move it away"
     assert said in capsys.readouterr().err
     assert state(debian) == before
 
@@ -262,7 +262,7 @@ def test_the_first_certificate_and_the_hook(
     before = state(debian)
     assert install(debian, "nginx", "debian", *TLS) == 0
     said = capsys.readouterr().err
-    assert "until there is a certificate: `install -d /var/lib/letsencrypt && certbot " in said
+    assert "until it has a certificate: run `install -d /var/lib/letsencrypt && certbot " in said
     assert "-d example.org -d www.example.org`, then the same install again" in said
     assert "443" not in state(debian)[AVAILABLE]
     assert (debian / HOOK).stat().st_mode & 0o777 == 0o755

@@ -300,7 +300,7 @@ def test_root_has_to_say_whom_to_become(runfcgi: RunFcgi, house: House) -> None:
     process = runfcgi(f"socket={house.socket}", "daemonize=false")
     _, talk = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "run-as=USER is needed" in talk
+    assert "run-as=USER is missing" in talk
     assert not house.socket.exists()
 
 

@@ -22,7 +22,7 @@ def unit(text: str, name: str = "a.service") -> Unit:
 
 def test_a_line_of_the_sandbox_has_its_cost() -> None:
     (line,) = explain(unit("[Service]\nRestrictNamespaces=yes\n")).lines
-    assert line.why.startswith("It can make no namespace")
+    assert line.why.startswith("It can't create namespaces")
     assert (line.source, line.cost, line.better) == ("systemd.exec(5)", 0.7, "")
 
 

@@ -559,12 +559,12 @@ def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["--learn", "x"], "NAME goes before --learn"),
-        (["x", "--while", "true"], "--while goes with --learn"),
-        (["x", "--apply"], "--apply goes with --learn"),
+        (["x", "--while", "true"], "--while needs --learn"),
+        (["x", "--apply"], "--apply needs --learn"),
         (["x", "y", "--learn"], "--learn watches one site"),
         (["x", "--learn", "--while", ""], "--while '': name a command"),
         (["x", "--learn", "--while", "'"], "--while"),
-        (["x", "--learn", "--fix"], "--learn goes with"),
+        (["x", "--learn", "--fix"], "--learn can be combined only with"),
         (["x", "--learn", "0"], "is not a time span of more than 0"),
     ],
 )

@@ -84,7 +84,7 @@ def test_compose_is_one_machine() -> None:
     assert document(output)["secrets"] == {"secret_key": {"file": "/etc/mysite/secret_key"}}
     said = " ".join(output.warnings)
     assert "--command clearsessions: Compose has no timers" in said
-    assert "let user 10001 read it" in said
+    assert "make it readable for user 10001" in said
     assert services["web"]["stop_grace_period"] == f"{30 + units.STOP_MARGIN}s"
 
 
@@ -112,7 +112,7 @@ def test_a_stack_replaces_its_tasks_one_by_one() -> None:
     assert not {"build", "security_opt", "profiles"} & set(web)
     said = " ".join(output.warnings)
     assert "--command clearsessions: a swarm has no timers" in said
-    assert "/srv/media: left out: each task" in said
+    assert "/srv/media is left out: each task" in said
 
 
 def test_it_is_published_where_it_was_to_listen() -> None:
@@ -132,7 +132,7 @@ def test_it_is_published_where_it_was_to_listen() -> None:
     ("kind", "given", "reason"),
     [
         ("stack", {"image": ""}, "--kind stack needs --image"),
-        ("stack", {"server": "gunicorn"}, "the engine asks each container over HTTP"),
+        ("stack", {"server": "gunicorn"}, "the engine checks by HTTP whether each container"),
         ("compose", {"encrypted_credential": (("a", "/a"),)}, "only systemd can decrypt it"),
         ("compose", {"app": ""}, "--kind compose needs --app"),
         ("compose", {"worker": (worker("web=python x"),)}, "would be called web"),
@@ -167,4 +167,4 @@ def test_a_worker_s_part_of_an_unknown_machine_is_left_out() -> None:
     mail = worker("mail=celery -A mysite worker")._replace(memory_max="25%")
     output = generated("stack", worker=(mail,))
     assert "resources" not in document(output)["services"]["mail"]["deploy"]
-    assert "--memory-max 25% of mail: left out" in " ".join(output.warnings)
+    assert "--memory-max 25% of mail is left out" in " ".join(output.warnings)

@@ -77,7 +77,7 @@ def test_a_time_zone() -> None:
     ],
 )
 def test_what_cron_does_not_know_is_refused(every: str) -> None:
-    with pytest.raises(UsageError, match=f"^{re.escape(repr(every))}: cron has no schedule"):
+    with pytest.raises(UsageError, match=f"^{re.escape(repr(every))}: cron can't express it"):
         schedule(every)
 
 

@@ -167,7 +167,11 @@ def test_an_image_without_a_health_path_is_not_asked() -> None:
         ((), ["0.0.0.0:8000"], ""),
         (("/run/mysite.sock",), ["0.0.0.0:8000"], "port 8000 instead"),
         (("10.0.0.11:8080",), ["0.0.0.0:8080"], ""),
-        (("[::1]:9000", "/run/mysite.sock"), ["[::]:9000"], "left out: a container is reached"),
+        (
+            ("[::1]:9000", "/run/mysite.sock"),
+            ["[::]:9000"],
+            "is left out: clients reach a container",
+        ),
         (
             ("8000=127.0.0.1:8000", "/run/a.sock"),
             ["0.0.0.0:8001", "8000=0.0.0.0:8000"],
@@ -189,7 +193,7 @@ def test_addresses_become_ports(listen: tuple[str, ...], ports: list[str], said:
 @pytest.mark.parametrize(
     ("listen", "reason"),
     [
-        (("0.0.0.0:80",), "no capability for a port below 1024"),
+        (("0.0.0.0:80",), "can't listen on a port below 1024"),
         (("127.0.0.1:8000", "x=[::1]:8000"), "a container has one port 8000"),
     ],
 )
@@ -202,5 +206,5 @@ def test_what_starts_it_again_is_said() -> None:
     output = images.dockerfile(site(settings={"idle_timeout": "10min"}), TARGET)
     assert "IDLE_TIMEOUT" not in output.files[0].text
     assert "nothing would start the container again" in " ".join(output.warnings)
-    with pytest.raises(UsageError, match="peers come by TCP"):
+    with pytest.raises(UsageError, match="peers connect by TCP"):
         images.dockerfile(site(settings={"allow_peer": "unit:nginx.service"}), TARGET)

@@ -177,13 +177,13 @@ def test_what_the_site_says_itself_stands() -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"image": ""}, "needs --image: what every machine pulls"),
+        ({"image": ""}, "needs --image, which every machine pulls"),
         ({"trust": ""}, "needs --trust: the networks that health checks"),
         ({"app": ""}, "needs --app"),
-        ({"server": "waitress"}, "the engine asks each container over HTTP"),
-        ({"server": "gunicorn", "trust": ""}, "the engine asks each container over HTTP"),
-        ({"protocol": "fastcgi"}, "the engine asks each container over HTTP"),
-        ({"every": "Mon *-*-01 04:00"}, "^--every 'Mon .*cron has no schedule"),
+        ({"server": "waitress"}, "the engine checks by HTTP whether each container"),
+        ({"server": "gunicorn", "trust": ""}, "the engine checks by HTTP whether each container"),
+        ({"protocol": "fastcgi"}, "the engine checks by HTTP whether each container"),
+        ({"every": "Mon *-*-01 04:00"}, "^--every 'Mon .*cron can't express it"),
         ({"allow_peer": "user:www-data"}, "--allow-peer user:www-data: --kind kubernetes: peers"),
         ({"worker": (worker("web=python x.py"),)}, "would be called web"),
         ({"worker": (worker("x=python x.py"),), "by_hand": (("x",),)}, "would be called x"),
@@ -215,12 +215,12 @@ def test_what_is_left_out_is_said() -> None:
     check(output)
     said = "\n".join(output.warnings)
     for words in (
-        "/srv/media: left out: each pod",
-        "--memory-max 25%: left out",
-        "--idle-timeout: left out",
+        "/srv/media is left out: each pod",
+        "--memory-max 25% is left out",
+        "--idle-timeout is left out",
         "--workers 2: a health check waits for a free worker",
-        "--network, --python: --kind kubernetes has no use for it",
-        "--image registry.example/mysite: every node may have another image",
+        "--network, --python: --kind kubernetes does not use it",
+        "--image registry.example/mysite: nodes may have different images",
     ):
         assert words in said
     assert "memory" not in output.files[0].text.replace("#", "")

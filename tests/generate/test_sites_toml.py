@@ -115,8 +115,8 @@ def test_the_same_in_a_pyproject(tmp_path: Path) -> None:
         ("[sites.a]\ngroup = ['a', 'b']\n", "2: sites.a.group: this takes one value, not a list"),
         ("[sites.a]\nlisten = [['/x']]\n", "2: sites.a.listen: this takes one value, not a list"),
         ("\n[sites.'a b']\n", "2: sites.a b: 'a b': a name is made of"),
-        ("[sites]\na = 1\n", "2: sites.a: this is not a table"),
-        ("sites = 1\n", "1: sites: this is not a table"),
+        ("[sites]\na = 1\n", "2: sites.a: not a table"),
+        ("sites = 1\n", "1: sites: not a table"),
         ("[defaults]\nx = 1\n", "2: defaults.x: there is no such key"),
         ("[site.a]\n", "1: site: there is no such key; did you mean sites?"),
         ("[sites.a]\nx = \n", "2: Invalid value"),
@@ -149,12 +149,12 @@ def test_the_same_in_json(tmp_path: Path) -> None:
     [
         ('{"sites": {"a": {"thread": 4}}}', ": sites.a.thread: there is no such key; did you mean"),
         ('{"sites": {"a": {"app": null}}}', ": sites.a.app: the value is not a string"),
-        ('{"sites": {"a": {}},\n"sites": {}}', ":1: JSON: the key 'sites' is there twice"),
+        ('{"sites": {"a": {}},\n"sites": {}}', ":1: JSON: the key 'sites' occurs twice"),
         ('{"sites": {"a": {"threads": NaN}}}', ":1: JSON: NaN is not a value"),
         ('{"sites":\n{"a": {"app": "\\ud800"}}}', ":2: JSON: \\ud800 is not a character"),
         ('{"sites": {}', ":1: JSON: "),
         ('{"sites": {}}\n[sites]', ":2: JSON: Extra data"),
-        ("{" + '"a": {' * 100000, ": its values lie too deep in one another"),
+        ("{" + '"a": {' * 100000, ": its values are nested too deeply"),
     ],
 )
 def test_a_mistake_in_json_is_named_by_its_key(text: str, said: str, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 
 def test_what_is_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_bytes(b"\xff")
-    with pytest.raises(UsageError, match="not UTF-8"):
+    with pytest.raises(UsageError, match="not valid UTF-8"):
         Tables(tmp_path / "a.toml")
 
 
@@ -270,15 +270,15 @@ def test_a_site_that_cannot_be_leaves_nothing_written(
         ("", "the file has no site; add a table such as [sites.mysite]"),
         (
             '[sites.a]\nlisten = "/run/x"\n[sites.b]\nlisten = "/run/x"\n',
-            ":3: sites.b: --listen /run/x: the site a has it already",
+            ":3: sites.b: --listen /run/x: the site a already has it",
         ),
         (
             '[sites.a]\n[sites.b]\nlisten = "/run/a.sock"\n',
-            ":2: sites.b: --listen /run/a.sock: the site a has it already",
+            ":2: sites.b: --listen /run/a.sock: the site a already has it",
         ),
         (
             '[sites.a]\napp = "a:b"\nchdir = "/srv"\ncommand = "x"\n[sites.a-x]\napp = "a:b"\n',
-            ":5: sites.a-x: a-x.service: the site a has it already",
+            ":5: sites.a-x: a-x.service: the site a already has it",
         ),
     ],
 )

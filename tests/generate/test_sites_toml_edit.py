@@ -69,7 +69,9 @@ def test_one_line_changes(options: dict[str, Value], gone: list[str], new: list[
     ],
 )
 def test_another_form_is_left_to_its_owner(text: str) -> None:
-    with pytest.raises(Error, match=r"can't be changed line by line; write into it: proc = true"):
+    with pytest.raises(
+        Error, match=r"can't be changed line by line; add this to it yourself: proc = true"
+    ):
         with_options(text, AT, {"proc": True})
 
 
@@ -80,5 +82,7 @@ def test_what_is_not_utf_8_is_refused() -> None:
 
 
 def test_json_is_left_to_the_program_that_writes_it() -> None:
-    with pytest.raises(Error, match=r"the file is JSON, .*; add it there: proc = true"):
+    with pytest.raises(
+        Error, match=r"the file is JSON, .*; add this with that program: proc = true"
+    ):
         with_options('{"sites": {"mysite": {}}}', AT, {"proc": True})

@@ -73,7 +73,7 @@ def test_the_others_come_up(tmp_path: Path) -> None:
         "--app mysite.wsgi:application; this site is left out"
     )
     assert said[3] == (
-        f"{config}/e.toml:1: sites.d: {config}/d.toml has this site already; this site is left out"
+        f"{config}/e.toml:1: sites.d: {config}/d.toml already has this site; this site is left out"
     )
     assert said[4].startswith(f"{config}/f.toml:2: sites.f.kind: 'nonsense': there is no such kind")
     assert said[5].startswith(f"{config}/g.toml")
@@ -94,7 +94,9 @@ def test_what_would_hold_up_the_boot_is_left_out(tmp_path: Path) -> None:
     generate(config, normal, Target(252), said.append)
     assert sorted(path.name for path in normal.glob("*.s*")) == ["f.service", "f.socket"]
     assert [line.rpartition("; ")[2] for line in said] == ["this file is left out"] * 5
-    for line, why in zip(said, ["regular", "regular", "at most", "links", "regular"], strict=True):
+    for line, why in zip(
+        said, ["regular", "regular", "the limit is", "links", "regular"], strict=True
+    ):
         assert why in line
 
 
@@ -129,7 +131,10 @@ def test_what_another_site_has_is_left_alone(tmp_path: Path) -> None:
     assert not (normal / "a-x.socket").exists()
     assert (normal / "b.socket").exists()
     (sentence,) = said
-    assert "b.toml:1: sites.a-x: a-x.service: the site a has it already; this" in sentence
+    assert (
+        "b.toml:1: sites.a-x: a-x.service: the site a already has it; choose another; this"
+        in sentence
+    )
 
 
 def test_nobody_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +172,7 @@ def test_the_link_is_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str
     link.unlink()
     link.write_text("#!/bin/sh\n")
     assert main(["generator", "--install", "--root", str(tmp_path)]) == 1
-    assert "is no link" in capsys.readouterr().err
+    assert "is not a symbolic link" in capsys.readouterr().err
 
 
 def own(path: Path) -> None:
@@ -200,6 +205,8 @@ def test_what_others_can_write_is_left_out(
         change(tmp_path / place)
     generate(tmp_path / "config", tmp_path / "normal", Target(252), said.append)
     (sentence,) = said
-    assert sentence.startswith(f"{tmp_path}/config/a.toml: others than root can change {tmp_path}/")
+    assert sentence.startswith(
+        f"{tmp_path}/config/a.toml: other users than root can change {tmp_path}/"
+    )
     assert f"chmod go-w {tmp_path / place}" in sentence
     assert not (tmp_path / "normal/a.socket").exists()

@@ -75,11 +75,11 @@ def test_what_is_missing_is_said() -> None:
         timers.timer(SITE, TARGET)
     with pytest.raises(UsageError, match="needs --by-hand or --command"):
         timers.service(SITE, TARGET)
-    with pytest.raises(UsageError, match="would both be mysite-migrate"):
+    with pytest.raises(UsageError, match="would both be called mysite-migrate"):
         timers.service(SITE, TARGET, command=(("migrate",),), by_hand=(("migrate",),))
     with pytest.raises(UsageError, match="needs --chdir"):
         timers.service(Site("mysite"), TARGET, command=(("migrate",),))
-    with pytest.raises(UsageError, match="would both be mysite-migrate"):
+    with pytest.raises(UsageError, match="would both be called mysite-migrate"):
         timers.timer(SITE, TARGET, command=(("migrate",), ("migrate", "x")))
 
 

@@ -54,7 +54,7 @@ def test_a_service_is_told_what_its_front_says(
     text, said = generated(capsys, "--kind", "service", *APP, "--front", front, *options)
     found = {name: value for name, value in told(text).items() if name in TOLD}
     assert found == settings
-    assert "has no use for it" not in said
+    assert "does not use it" not in said
 
 
 def test_a_front_that_is_not_named_has_to_be_told_of(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +65,7 @@ def test_a_front_that_is_not_named_has_to_be_told_of(capsys: pytest.CaptureFixtu
     _, said = generated(capsys, "--kind", "nginx", *MOUNT)
     assert "X-Script-Name" not in said
     _, said = generated(capsys, "--kind", "service", *APP, *MOUNT)
-    assert "--mount: --kind service has no use for it" in said
+    assert "--mount: --kind service does not use it" in said
 
 
 def test_all_kinds_agree(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -80,15 +80,15 @@ def test_nobody_is_believed_on_tcp_unless_named(capsys: pytest.CaptureFixture[st
     for kind in ("socket", "service", "dockerfile"):
         argv = ["--kind", kind, "--listen", "0.0.0.0:9000", *(APP if kind != "socket" else [])]
         _, said = generated(capsys, *argv, "--protocol", "scgi")
-        assert "name the front's address with --trust" in said
+        assert "give the front's address with --trust" in said
         _, said = generated(capsys, *argv, "--protocol", "scgi", "--trust", "10.0.0.5")
-        assert "name the front's address" not in said
+        assert "give the front's address" not in said
         _, said = generated(capsys, *argv)
         assert "believed" not in said
     _, said = generated(capsys, "--listen", "uwsgi=127.0.0.1:9000")
-    assert "over uwsgi nobody is believed on TCP" in said
+    assert "over uwsgi no peer is trusted on TCP" in said
     _, said = generated(capsys, "--listen", "vsock::9000", "--protocol", "scgi", "--trust", "3")
-    assert "nobody is believed on vsock" in said
+    assert "no peer is trusted on vsock" in said
 
 
 def test_an_image_that_listens_by_itself_is_told_whom_to_believe(
@@ -96,7 +96,7 @@ def test_an_image_that_listens_by_itself_is_told_whom_to_believe(
 ) -> None:
     text, said = generated(capsys, "--kind", "dockerfile", *APP, "--protocol", "fastcgi")
     assert json.dumps(["launch", "--listen", "0.0.0.0:8000"])[1:-1] in text
-    assert "--listen 0.0.0.0:8000: over fastcgi nobody is believed on TCP" in said
+    assert "--listen 0.0.0.0:8000: over fastcgi no peer is trusted on TCP" in said
 
 
 def test_flup_is_not_asked_for_http(capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,4 +135,4 @@ def test_the_health_page_is_asked_as_the_front_would_ask(
 ) -> None:
     text, said = generated(capsys, "--kind", "service", *APP, *options)
     assert told(text) == {"HEALTH": page}
-    assert "has no use for it" not in said
+    assert "does not use it" not in said

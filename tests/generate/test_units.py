@@ -242,7 +242,7 @@ def test_a_template_gives_each_instance_what_is_its_own() -> None:
 
 
 def test_instances_need_an_address_each() -> None:
-    with pytest.raises(UsageError, match="instances need an address each"):
+    with pytest.raises(UsageError, match="each instance needs an address of its own"):
         files("template", Site("mysite", app=APP, listen=(parse_listen("/run/a.sock"),)))
 
 

@@ -56,7 +56,7 @@ def test_the_application_is_told_of_its_front(capsys: pytest.CaptureFixture[str]
         assert "--protected" not in err
     assert main(["gen", "mysite", "--kind", "service", "--app", "a:b", *hidden]) == 0
     out, err = capsys.readouterr()
-    assert "--protected: --kind service has no use for it" in err
+    assert "--protected: --kind service does not use it" in err
     assert "SDACTIVATE_PROTECTED" not in out
 
 
@@ -64,7 +64,7 @@ def test_without_a_front_nobody_reads(capsys: pytest.CaptureFixture[str]) -> Non
     argv = ["gen", "mysite", "--kind", "uploads", "--media", "/m/=/srv/media"]
     assert main(argv) == 0
     out, err = capsys.readouterr()
-    assert "nobody but the site may read /srv/media: name the front with --front" in err
+    assert "only the site can read /srv/media: give the front with --front" in err
     assert "group:root" not in out
 
 

@@ -22,14 +22,14 @@ def test_nothing_to_say_about_a_socket_as_it_should_be() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({}, "only root may connect"),
+        ({}, "only root can connect"),
         ({"group": "no-such-group"}, "no such group"),
         ({"user": "no-such-user", "group": "www-data"}, "no such user"),
         ({"group": "www-data", "mode": 0o666}, "every user of this host"),
-        ({"group": "www-data", "mode": 0o640}, "the group may not connect"),
+        ({"group": "www-data", "mode": 0o640}, "the group can't connect"),
         ({"listen": "@mysite"}, "abstract socket has no permissions"),
-        ({"listen": "127.0.0.1:80"}, "any local user may connect"),
-        ({"listen": "[::1]:80"}, "any local user may connect"),
+        ({"listen": "127.0.0.1:80"}, "any local user can connect"),
+        ({"listen": "[::1]:80"}, "any local user can connect"),
         ({"listen": "0.0.0.0:80"}, "any machine that reaches it"),
         ({"listen": "vsock::80"}, "vsock has no permissions"),
         ({"listen": "/tmp/a.sock", "group": "www-data"}, "PrivateTmp="),
@@ -81,7 +81,7 @@ def test_a_virtual_environment_without_the_kit(tmp_path: Path) -> None:
     assert list(warnings.of_server(site, str(python))) == []  # not a virtual environment's
     settings.write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
     (said,) = warnings.of_server(site, str(python))
-    assert said.startswith(f"--python {python}: sdactivate is not installed in its virtual")
+    assert said.startswith(f"--python {python}: sdactivate is not installed in this virtual")
     packages = tmp_path / "lib" / "python3.13" / "site-packages"
     (packages / "sdactivate-0.1.0.dist-info").mkdir(parents=True)
     assert list(warnings.of_server(site, str(python))) == []

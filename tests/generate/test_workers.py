@@ -146,7 +146,7 @@ def test_a_file_has_a_table_for_each(tmp_path: Path) -> None:
         ("[sites.a.worker.m]\ncommand='x'\ncount = 100\n", "number from 1 to 99"),
         ("[sites.a.worker.m]\ncommand='x'\nstop-timeout = 'x'\n", "a time span such as"),
         ("[sites.a.worker.m]\ncommand='x'\nnetwork = 'x'\n", "give local for TCP"),
-        ("[sites.a.worker]\nm = 3\n", "2: sites.a.worker.m: this is not a table"),
+        ("[sites.a.worker]\nm = 3\n", "2: sites.a.worker.m: not a table"),
         ("[sites.a.worker]\n'm x' = 'y'\n", "sites.a.worker.m x: NAME 'm x'"),
         ("[sites.a]\nworker = 'x'\n", "2: sites.a.worker: 'x': a background worker is NAME="),
         ("[sites.a]\nworker = ['x=y', 3]\n", "2: sites.a.worker: the value is not a string"),

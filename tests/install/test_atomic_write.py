@@ -31,7 +31,7 @@ def test_what_has_not_changed_is_not_touched(tmp_path: Path) -> None:
 def test_what_others_wrote_is_not_overwritten_and_nothing_else_is_written(tmp_path: Path) -> None:
     (tmp_path / "b.socket").write_text("[Socket]\n")
     files = [OURS, File("b.socket", OURS.text)]
-    with pytest.raises(Error, match=r"b\.socket is there and was not written by sdactivate"):
+    with pytest.raises(Error, match=r"b\.socket exists and was not written by sdactivate"):
         write(tmp_path, files)
     assert os.listdir(tmp_path) == ["b.socket"]
     assert write(tmp_path, files, force=True) == files
@@ -49,7 +49,7 @@ def test_what_is_no_file_is_not_written_through(force: bool, tmp_path: Path) -> 
             assert write(tmp_path, [file], force) == [file]
             assert (tmp_path / name).read_text() == file.text
             continue
-        with pytest.raises(Error, match=f"{name} is there and is no regular file"):
+        with pytest.raises(Error, match=f"{name} exists and is not a regular file"):
             write(tmp_path, [file])
     assert (tmp_path / "elsewhere").read_text() == OURS.text
     assert not (tmp_path / "nowhere").exists()

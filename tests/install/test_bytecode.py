@@ -200,7 +200,7 @@ def test_names_that_would_steer_a_terminal_are_escaped(
 ) -> None:
     (tree / "bad\x1b[2J\nfine\u202e.py").write_text("(")
     assert main(["compile", str(tree)]) == 0
-    said = f"{tree}/bad\\x1b[2J\\nfine\\u202e.py: not valid in this Python, left out\n"
+    said = f"{tree}/bad\\x1b[2J\\nfine\\u202e.py: skipped: not valid in this version of Python\n"
     assert capsys.readouterr().err == said
 
 
@@ -208,7 +208,9 @@ def test_the_verb(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tree / "bad.py").write_text("(")
     assert main(["compile", str(tree)]) == 0
     assert sorted(compiled(tree)) == ["one", "two"]
-    assert capsys.readouterr().err == f"{tree}/bad.py: not valid in this Python, left out\n"
+    assert (
+        capsys.readouterr().err == f"{tree}/bad.py: skipped: not valid in this version of Python\n"
+    )
     (tree / "__pycache__" / f"one.{TAG}.pyc").unlink()
     shutil.rmtree(tree / "below/__pycache__")
     (tree / "below/__pycache__").write_text("in the way")

@@ -50,7 +50,7 @@ def inject(what: str, directory: Path) -> list[str]:
         ("prctl:error=EINVAL", "could not be dropped"),
         ("prctl:retval=0", "privileges remain: no_new_privs"),
         ("chroot:error=EPERM", "--chroot /"),
-        ("chroot:retval=0", "the root directory is still another one"),
+        ("chroot:retval=0", "the root directory is still a different one"),
         ("prlimit64:error=EPERM", "--limit nofile"),
         ("prlimit64:retval=0", "--limit nofile"),
     ],
@@ -77,12 +77,12 @@ def test_a_step_that_fails_or_does_not_hold_is_fatal(
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("bind:error=ENOSPC", "/s: the socket can't be made there: No space left on device"),
-        ("listen:error=ENOBUFS", "/s: the socket can't be made there: No buffer space"),
-        ("chown,fchownat:error=EPERM", "/s: the socket can't be made there"),
-        ("chown,fchownat:retval=0", "the file system does not keep owners and modes"),
-        ("chmod,fchmodat:error=EPERM", "/s: the socket can't be made there"),
-        ("chmod,fchmodat:retval=0", "the file system does not keep owners and modes"),
+        ("bind:error=ENOSPC", "/s: can't create the socket there: No space left on device"),
+        ("listen:error=ENOBUFS", "/s: can't create the socket there: No buffer space"),
+        ("chown,fchownat:error=EPERM", "/s: can't create the socket there"),
+        ("chown,fchownat:retval=0", "the file system does not support owners and modes"),
+        ("chmod,fchmodat:error=EPERM", "/s: can't create the socket there"),
+        ("chmod,fchmodat:retval=0", "the file system does not support owners and modes"),
     ],
 )
 def test_a_socket_that_is_not_as_asked_is_none(
@@ -129,7 +129,7 @@ def test_a_full_disk(launch: Launch, directory: Path) -> None:
     try:
         done = launch("--listen", f"{full}/s", "--run-as", "games", *STARTED)
         assert (done.returncode, done.stdout) == (1, "")
-        assert f"{full}/s: the socket can't be made there: No space left on device" in done.stderr
+        assert f"{full}/s: can't create the socket there: No space left on device" in done.stderr
         assert os.listdir(full) == []
     finally:
         subprocess.run(["umount", full], check=True)

@@ -209,7 +209,7 @@ def test_a_hangup_while_the_command_is_being_started(activator: Activators, held
                 wait_until(partial(pending, child, signal.SIGTERM), "TERM")
             os.kill(child, signal.SIGCONT)
         assert [int(client.recv(100))] == site.children() == [child]
-    assert "ended by signal SIGTERM" in site.talk.read_text()
+    assert "exited by signal SIGTERM" in site.talk.read_text()
     assert site.told() == ["started"]
 
 
@@ -261,7 +261,7 @@ def test_a_process_that_cant_be_had_is_waited_for(activator: Activators) -> None
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(site.path))
         wait_until(lambda: "no new start for 2 s" in site.talk.read_text(), "the second pause")
-    assert "no process could be started (Resource temporarily unav" in site.talk.read_text()
+    assert "can't start a process (Resource temporarily unav" in site.talk.read_text()
     site.process.terminate()
     assert site.process.wait(PATIENCE) == 0
 

@@ -41,7 +41,7 @@ def test_a_living_socket_is_refused_and_not_woken(path: Path, kind: int, listens
         if listens and kind != socket.SOCK_DGRAM:
             living.listen()
         living.setblocking(False)
-        with pytest.raises(SocketInUse, match="listens there already"):
+        with pytest.raises(SocketInUse, match="already listens there"):
             listen_unix(str(path), OWN, 1)
         with pytest.raises(OSError):  # noqa: PT011  # EAGAIN or EINVAL: nobody has knocked
             living.recv(1) if kind == socket.SOCK_DGRAM else living.accept()
@@ -199,7 +199,7 @@ class TestRaces:
                 process = self.at_the_lock(start, directory)
                 directory.rename(moved)
                 directory.symlink_to(elsewhere)
-            self.refused(process, "was exchanged for another")
+            self.refused(process, "was replaced while")
             strays = [file.stat().st_mode for file in elsewhere.iterdir()]
             assert strays == [stat.S_IFSOCK], "what was made there is closed to everybody"
         finally:
@@ -254,7 +254,7 @@ class TestRaces:
         process = stop_after("umask")
         path.symlink_to("/etc/passwd")
         self.go_on(process)
-        self.refused(process, "came to this path at this moment")
+        self.refused(process, "has just created this path")
         assert path.is_symlink()
 
     def test_the_socket_is_exchanged_before_it_is_held(
@@ -264,7 +264,7 @@ class TestRaces:
         path.unlink()
         path.hardlink_to(precious)
         self.go_on(process)
-        self.refused(process, "something else came to this path")
+        self.refused(process, "another file took this path")
         assert precious.stat().st_mode & 0o777 == 0o600
 
     def test_the_socket_is_exchanged_before_its_mode_is_set(
@@ -275,7 +275,7 @@ class TestRaces:
         path.unlink()
         path.hardlink_to(precious)
         self.go_on(process)
-        self.refused(process, "something else came to this path")
+        self.refused(process, "another file took this path")
         assert precious.stat().st_mode & 0o777 == 0o600, "only what was held was changed"
         assert path.samefile(precious)
 
@@ -305,7 +305,7 @@ class TestRaces:
         try:
             wait_until(lambda: sum(p.poll() is not None for p in started) == 7, "seven refusals")
             talk = [p.communicate()[1] for p in started if p.poll() is not None]
-            assert all("a process listens there already" in words for words in talk), talk
+            assert all("a process already listens there" in words for words in talk), talk
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(str(path))
             assert sorted(os.listdir(directory)) == ["s"]

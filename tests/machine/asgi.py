@@ -35,7 +35,7 @@ DEVIATIONS: dict[tuple[str, str], Deviation] = {
     ),
     ("lighttpd", "TLS: 401"): Deviation(
         "accepted",
-        "lighttpd does not tell an http backend who logged in: `gen` refuses --auth-file",
+        "lighttpd does not pass the user to an http backend: `gen` refuses --auth-file",
     ),
     ("lighttpd", "TLS: page"): Deviation(
         "echo: hello from a page, closed with 1006",

@@ -106,7 +106,7 @@ class Deviation(NamedTuple):
 
 _CONTROL = "Debian's lighttpd.conf (server.http-parseopts) refuses control characters: 400"
 _NO_FILES = "HAProxy serves no files and runs no PHP: `gen` refuses the options"
-_NO_LOGIN = "lighttpd does not tell an http backend who logged in: `gen` refuses --auth-file"
+_NO_LOGIN = "lighttpd does not pass the user to an http backend: `gen` refuses --auth-file"
 _MERGED = "// arrives as one / ({}); REQUEST_URI has what was sent"
 _NORMALISED = "Over http lighttpd normalises the path: // arrives as one /, %2F as /"
 _DIFFERS = "{} answers 400 where the target's host and Host differ"

@@ -194,7 +194,7 @@ def first_certificate(site: Site) -> None:
     if site.front.gets_certificates:
         site.machine.wait(lambda: " 200" in site.curl(f"https://{site.host}/")[:12], "HTTPS")
         return
-    assert f"{site.front.title} serves the site by HTTP, passwords too, until there is" in said
+    assert f"{site.front.title} serves the site by HTTP, passwords too, until it has" in said
     (command,) = re.findall(r"`(.*certbot certonly [^`]+)`", said)
     url = f"http://{site.host}{site.path}"
     site.machine.wait(lambda: "the site" in site.curl(url), "HTTP")

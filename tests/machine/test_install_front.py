@@ -115,7 +115,7 @@ def test_placed_read_and_removed(name: str, host: Machine) -> None:
     main = host.show(packaging.unit, "MainPID")
     said = install(host, name, *options)
     assert f"let {front.title} check its configuration and read it\n" in said
-    assert "answers hosts" not in said
+    assert "answers all hosts" not in said
     url = f"{'https' if '--tls' in options else 'http'}://localhost/"
     host.wait(lambda: answer(host, f"{url}code/small.py") == "its file", "what is new is read")
     assert answer(host, url) == "the site"
@@ -198,7 +198,7 @@ def test_refused_before_anything_is_changed(host: Machine) -> None:
     host.run("sh", "-ec", f"mv {unit} /root; systemctl daemon-reload")
     try:
         said = install(host, "caddy", check=False)
-        assert "Caddy is not installed, there is no caddy.service; install it first, or" in said
+        assert "Caddy is not installed: there is no caddy.service; install it first, or" in said
         assert left(host) == ""
         active = host.run("systemctl", "is-active", "mysite.socket", check=False).stdout
         assert active != "active\n"

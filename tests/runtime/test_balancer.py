@@ -304,11 +304,14 @@ def test_figures_on_tcp_are_for_trusted_peers(life: Lives, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"ready_path": "/ready"}, "ready_path: it is answered on TCP sockets in HTTP, and none"),
-        ({"live_path": "/l", "server": "flup"}, "live_path: it is asked for in HTTP, which flup"),
+        (
+            {"ready_path": "/ready"},
+            "ready_path: the check is answered by HTTP on TCP sockets, and none",
+        ),
+        ({"live_path": "/l", "server": "flup"}, "live_path: the check uses HTTP, which flup"),
         ({"ready_path": "ready"}, "such as /ready"),
-        ({"metrics": "figures"}, "metrics=figures: no socket that is passed is called so"),
-        ({"metrics": "unknown"}, "metrics=unknown: no other socket is passed"),
+        ({"metrics": "figures"}, "metrics=figures: no inherited socket has this name"),
+        ({"metrics": "unknown"}, "metrics=unknown: no other socket was inherited"),
         ({"metrics": "a:b"}, "is not the name of a socket"),
     ],
 )
@@ -321,7 +324,7 @@ def test_what_can_not_be_meant(life: Lives, settings: dict[str, str], said: str)
 def test_probes_need_somebody_who_is_trusted(life: Lives, tmp_path: Path) -> None:
     service = life(listeners=[listener(tmp_path, "tcp")], ready_path="/ready")
     assert service.process.wait(60) == 2
-    assert "name the balancer's address or network" in service.log
+    assert "give the load balancer's address or network" in service.log
 
 
 def test_the_status_says_that_a_stop_is_announced(life: Lives, two: list[socket.socket]) -> None:

@@ -105,7 +105,7 @@ FAULTS = {
     ),
     "never": (
         "threading.Event().wait()",
-        "has no answer yet, and start_timeout=",
+        "got no answer within start_timeout=",
     ),
     "too little": (
         'start_response("200 OK", [("Content-Length", "5")]); return [b"1"]',
@@ -156,7 +156,7 @@ def test_a_replacement_of_a_worker_serves_all_the_same(checked: Any) -> None:
     Path("broken").touch()
     try:
         os.kill(service.pid(), signal.SIGKILL)
-        service.logged("this replacement of a worker serves all the same: health check")
+        service.logged("this replacement of a worker serves anyway: health check")
         assert service.ask().startswith(b"HTTP/1.1 200")
     finally:
         Path("broken").unlink()
@@ -240,9 +240,7 @@ def test_the_traceback_of_a_view_is_told_whatever_logging_says(django: Any) -> N
 def test_a_host_that_django_refuses(django: Any) -> None:
     service = django(health="/up", supervised=False)
     assert service.process.wait(60) == 1
-    service.logged(
-        "was answered 400 Bad Request; Django gives that answer to a host that is not in ALLOWED_"
-    )
+    service.logged("was answered 400 Bad Request; Django answers so if the host is not in ALLOWED_")
 
 
 def test_a_page_that_django_serves(django: Any) -> None:

@@ -47,7 +47,7 @@ def test_a_second_stop_cuts(life: Lives, supervised: bool, workers: int) -> None
     hanging = service.send("/hang")
     service.logged("hanging")
     service.signal(signal.SIGTERM)
-    service.logged("leaving")
+    service.logged("exiting")
     service.signal(signal.SIGTERM)
     assert service.process.wait(60) == 0
     service.logged("cut off 1 request")
@@ -138,17 +138,17 @@ def test_a_reload_signals_nothing_that_does_not_serve(capfd: pytest.CaptureFixtu
     """The signals would end it; of PID 1, systemd, they are commands."""
     with subprocess.Popen(["sleep", "60"]) as other:
         assert main(["reload", str(other.pid)]) == 1
-        assert f"process {other.pid} does not serve" in capfd.readouterr().err
+        assert f"process {other.pid} is not an `sdactivate serve` process" in capfd.readouterr().err
         assert other.poll() is None
         other.kill()
     for pid in ("0", "-1", "1" * 30):
         assert main(["reload", "--", pid]) == 2
-        assert f"{pid}: not the PID of a process, nor the name of a site" in capfd.readouterr().err
+        assert f"{pid}: not a process's PID or a site's name" in capfd.readouterr().err
     for name in ("", "a b", "a/b"):
         assert main(["reload", "--", name]) == 2
         assert f"NAME {name!r}" in capfd.readouterr().err
     assert main(["reload", "mysite", "--timeout", "5"]) == 2
-    assert "--timeout: only with a PID" in capfd.readouterr().err
+    assert "--timeout is only for a PID" in capfd.readouterr().err
     assert main(["reload", str(2**22 + 1)]) == 1
     assert "there is no process" in capfd.readouterr().err
     for text in ("nan", "-1", "x"):
@@ -181,7 +181,7 @@ def test_a_stop_while_it_is_to_start_afresh_is_a_stop(life: Lives, workers: int)
     slow = service.slow()
     service.release("print('afresh', file=sys.stderr)")
     service.signal(signal.SIGHUP)
-    service.logged("leaving")
+    service.logged("exiting")
     service.signal(signal.SIGTERM)
     assert answer(slow).startswith(b"HTTP/1.1 200")
     assert service.process.wait(60) == 0
@@ -220,7 +220,7 @@ def test_a_stop_after_a_reload_waits_for_the_process_before(life: Lives, workers
     service.signal(signal.SIGHUP)
     main = service.main()
     watched = os.pidfd_open(main)
-    service.logged("leaving: a successor serves")
+    service.logged("exiting: a successor serves")
     os.kill(main, signal.SIGTERM)
     assert select.select([watched], [], [], 60)[0]
     os.close(watched)
@@ -234,7 +234,7 @@ def test_a_stop_that_reaches_the_process_before_cuts_nothing(life: Lives, worker
     slow = service.slow()
     service.signal(signal.SIGHUP)
     service.main()
-    service.logged("leaving: a successor serves")
+    service.logged("exiting: a successor serves")
     service.signal(signal.SIGTERM)
     assert answer(slow).startswith(b"HTTP/1.1 200")
 
@@ -246,7 +246,7 @@ def test_a_successor_whose_predecessor_dies_leaves(life: Lives) -> None:
     service.logged("importing")
     service.signal(signal.SIGKILL)
     service.all_leave()
-    service.logged("the process before has given this one up, or has died")
+    service.logged("the old process has aborted this reload, or died")
 
 
 def test_a_successor_that_is_killed_changes_nothing(life: Lives) -> None:
@@ -257,7 +257,7 @@ def test_a_successor_that_is_killed_changes_nothing(life: Lives) -> None:
     service.logged("importing")
     (successor,) = service.processes() - {before}
     os.kill(successor, signal.SIGKILL)
-    service.logged("reload failed, the old code serves on")
+    service.logged("reload failed, the old code still serves")
     service.told_by(lambda line: "reload failed (1)" in line, "STATUS= of it")
     assert service.pid() == before
     service.told_by(
@@ -335,7 +335,7 @@ def test_a_worker_that_hangs_where_no_python_runs_is_shown_and_replaced(life: Li
     service = life(workers=2, worker_timeout=1).ready()
     before = service.processes()
     spinning = service.send("/spin")
-    service.logged("hangs; it is aborted")
+    service.logged("hangs; aborting it")
     service.logged(r"in application")
     with contextlib.suppress(ConnectionResetError):
         assert answer(spinning) == b""
@@ -374,7 +374,7 @@ def test_an_application_whose_threads_do_not_end(life: Lives, workers: int) -> N
     service.logged("waiting for the application's threads to end: poller")
     service.all_leave()
     if workers == 1:  # otherwise it is the parent who does not wait
-        service.logged("left in spite of what the application has running: poller")
+        service.logged("exited although the application still has running: poller")
 
 
 def test_threads_that_workers_will_not_have_are_told_of(life: Lives) -> None:
@@ -416,7 +416,7 @@ def test_a_worker_that_leaves_on_its_own_is_replaced(life: Lives) -> None:
     service = life(workers=2).ready()
     with contextlib.suppress(ConnectionResetError):
         assert service.ask("/exit") == b""
-    service.logged("ended with exit code 0; another takes its place")
+    service.logged("exited with code 0; starting another")
     eventually(lambda: len(service.processes()) == 3, "two workers again")
     assert service.ask().startswith(b"HTTP/1.1 200")
 
@@ -433,7 +433,7 @@ def test_an_application_that_closes_the_socket(life: Lives, workers: int, path: 
             assert service.process.wait(60) == 1  # and the supervisor starts it again
     else:
         assert service.ask().startswith(b"HTTP/1.1 200")
-        service.logged("ended with exit code 1; another takes its place")
+        service.logged("exited with code 1; starting another")
         eventually(lambda: len(service.processes()) == 3, "two workers again")
 
 

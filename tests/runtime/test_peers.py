@@ -208,7 +208,7 @@ def test_refusals_are_one_line_a_minute_that_counts_the_rest(
         assert str(strict.rules[0]) in lines[0]
         clock += 60
         assert not strict.admits(ours.fileno())
-        assert "and 4 more since" in capfd.readouterr().err
+        assert "and 4 others since" in capfd.readouterr().err
 
 
 def test_a_user_that_nobody_knows_is_an_error_at_the_start() -> None:

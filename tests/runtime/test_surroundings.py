@@ -66,7 +66,7 @@ def test_a_hangup_when_the_supervisor_cant_be_reached(life: Lives, workers: int)
     unreachable(service)
     service.release("print('afresh', file=sys.stderr)")
     service.signal(signal.SIGHUP)
-    service.logged("the supervisor can't be told")
+    service.logged("can't notify the supervisor")
     service.logged("afresh")
     assert service.ask().startswith(b"HTTP/1.1 200")
     assert service.process.poll() is None

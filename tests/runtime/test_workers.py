@@ -43,7 +43,7 @@ def test_a_request_that_kills_its_worker_at_the_cold_start(life: Lives) -> None:
     with service.send("/abort") as first, contextlib.suppress(ConnectionResetError):
         assert first.recv(1) == b""
     service.ready()
-    service.logged("was killed by SIGABRT; another takes its place")
+    service.logged("was killed by SIGABRT; starting another")
     assert service.ask().startswith(b"HTTP/1.1 200")
     assert service.process.poll() is None
     eventually(lambda: len(service.processes()) == 5, "four workers")
@@ -84,7 +84,7 @@ def test_beside_a_successor_idle_connections_have_more_time(life: Lives, workers
         peer.sendall(request)
         assert b"200 OK" in peer.recv(4096)
         service.signal(signal.SIGHUP)
-        service.logged("leaving: a successor serves")
+        service.logged("exiting: a successor serves")
         time.sleep(3 * QUIET)  # at a stop it would be shut
         peer.sendall(request)
         assert b"Connection: close" in peer.recv(4096)
@@ -98,14 +98,14 @@ def test_workers_that_cant_live_end_the_start(life: Lives) -> None:
         workers=2,
     )
     assert service.process.wait(60) == 1
-    service.logged("workers died within 10 s; the last one ended with exit code 3")
+    service.logged("workers died within 10 s; the last one exited with code 3")
 
 
 def test_an_application_that_workers_cant_import_ends_the_start(life: Lives) -> None:
     service = life("import no_such_module", workers=2, preload="no")
     assert service.process.wait(60) == 1
     service.logged("failed to start|no module 'no_such_module'|importing life failed")
-    assert "another takes its place" not in service.log
+    assert "starting another" not in service.log
 
 
 CUT = {
@@ -132,10 +132,10 @@ def test_requests_whose_body_still_arrives_are_counted_when_they_are_cut(
     for peer in peers:
         send_apart(peer, CUT[protocol])
     service.signal(signal.SIGTERM)
-    service.logged("leaving")
+    service.logged("exiting")
     service.signal(signal.SIGTERM)
     assert service.process.wait(60) == 0
-    service.logged("cut off 3 requests that had not ended")
+    service.logged("cut off 3 requests that had not finished")
     for peer in peers:
         with contextlib.suppress(ConnectionResetError):
             assert answer(peer) == b""

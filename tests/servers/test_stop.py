@@ -201,7 +201,7 @@ def test_what_comes_behind_the_last_response_is_refused_from_the_first_byte(
         peer.sendall(codec.encode(slow))
         service.logged("sleeping")
         service.process.send_signal(signal.SIGTERM)
-        service.logged("leaving")
+        service.logged("exiting")
         assert codec.read(peer, slow).body == b"hello"
         with pytest.raises(BrokenPipeError):
             peer.sendall(codec.encode(slow)[:30])
@@ -251,7 +251,7 @@ def test_a_kept_connection_at_work_has_time_for_one_more_request(
         for peer in peers:
             assert ask(peer, protocol, request).body == b"hello"
         service.process.send_signal(signal.SIGTERM)
-        service.logged("leaving")
+        service.logged("exiting")
         for peer in peers:
             peer.sendall(data[:-100])
         for peer in peers:
@@ -336,4 +336,4 @@ def test_one_client_never_waits_for_another_while_workers_are_replaced(tmp_path:
             with service.connect(timeout=15) as peer:
                 peer.sendall(codec.encode(request))
                 assert codec.read(peer, request).body == b"hello"
-        service.logged("is replaced", 5)
+        service.logged("replacing worker", 5)

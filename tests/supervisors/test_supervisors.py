@@ -175,7 +175,7 @@ def test_start_serve_restart_stop_log(run: Run, house: House, supervisor: Superv
     with Load(house) as load:
         load.wait_for(5)
         site.tell("hangup")
-        wait_until(lambda: "leaving: reloading" in site.log, "a reload")
+        wait_until(lambda: "exiting: reloading" in site.log, "a reload")
         load.wait_for(10)
     assert set(load.statuses) == {200}
     assert house.processes() == [pid]

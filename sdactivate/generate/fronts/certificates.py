@@ -1,9 +1,9 @@
-"""Certificates by certbot, for --tls auto: where they are, the command for the first, the hook.
+"""Certificates by certbot, for --tls auto: their paths, the first command, the renewal hook.
 
-certbot proves that the names lead here by a file at /.well-known/acme-challenge/ (RFC 8555,
-section 8.3). A front that serves files takes it from certbot's own directory; HAProxy serves none
-and passes the request to certbot. A front does not start with a certificate that is not there:
-until the first one is, it gets the text of --tls pending.
+certbot proves that the host names lead here by a file at /.well-known/acme-challenge/ (RFC 8555,
+section 8.3). A front that serves files reads it from certbot's own directory; HAProxy can't serve
+files and passes the request to certbot. A front does not start if its certificate is missing, so it
+gets the configuration of --tls pending until the first one exists.
 """
 
 import os
@@ -23,15 +23,15 @@ from sdactivate.site import Site
 from sdactivate.systemd.escape import Escaped
 
 WEBROOT = "/var/lib/letsencrypt"
-"""Where certbot puts the file: its own directory, where only root writes. Anyone who can write
-there can get certificates for the names."""
+"""Certbot's own directory for that file, which only root can write. Anyone who can write there can
+get certificates for the host names."""
 
 STANDALONE = 880
-"""The port on the loopback where certbot answers HAProxy. Below 1024: no other user can listen
-there, and get certificates for the names."""
+"""The loopback port on which certbot answers HAProxy. It is below 1024, so that no other user can
+listen there and get certificates for the host names."""
 
 HOOKS = "/etc/letsencrypt/renewal-hooks/deploy"
-"""What is in it certbot runs after each renewal, of whatever certificate."""
+"""Certbot's directory of hooks, which it runs after each renewal of any certificate."""
 
 
 CERTBOT: Mapping[str, str] = {
@@ -39,13 +39,13 @@ CERTBOT: Mapping[str, str] = {
     "fedora": "dnf install certbot && systemctl enable --now certbot-renew.timer",
     "arch": "pacman -S certbot && systemctl enable --now certbot-renew.timer",
 }
-"""The command that installs certbot and has it renew by its timer, by distribution."""
+"""The command that installs certbot and enables its renewal timer, by distribution."""
 
 
 def files(asked: FrontRequest) -> Tls | None:
-    """Return the certificate and its key as the front reads them; None where it reads none.
+    """Return the certificate and its key as the front reads them; None if it reads none.
 
-    Two empty paths for a front that gets them itself.
+    For a front that gets certificates itself, both paths are empty.
     """
     if asked.tls != AUTO:
         return asked.tls if isinstance(asked.tls, Tls) else None
@@ -55,28 +55,28 @@ def files(asked: FrontRequest) -> Tls | None:
 
 
 def _made(asked: FrontRequest) -> Tls:
-    """Certificate and key as certbot, or for HAProxy the hook, makes them."""
+    """Certificate and key, as certbot writes them or, for HAProxy, the hook."""
     if not asked.front.static:
         return Tls(*[f"/etc/haproxy/{asked.name}.pem"] * 2)
     return Tls(f"{_lineage(asked.name)}/fullchain.pem", f"{_lineage(asked.name)}/privkey.pem")
 
 
 def command(asked: FrontRequest) -> str:
-    """Return the command that gets the first certificate, or one for other names."""
+    """Return the command that gets the first certificate, or one for changed names."""
     if asked.front.static:
         argv = ["certbot", "certonly", "--webroot", "-w", WEBROOT]
     else:
         address = ["--http-01-address", "127.0.0.1", "--http-01-port", str(STANDALONE)]
         argv = ["certbot", "certonly", "--standalone", *address]
-    # By itself certbot runs what is in its directory of hooks at renewals only.
+    # Certbot runs its directory of hooks only at renewals.
     argv += ["--deploy-hook", f"{HOOKS}/{asked.name}", "--cert-name", asked.name]
     return shlex.join([*argv, *(word for name in asked.server_name for word in ("-d", name))])
 
 
 def fitting(asked: FrontRequest, target: Target) -> FrontRequest:
-    """Return what the front can read on `target` now: without its first certificate, `PENDING`.
+    """Return the request that works on `target` now: `PENDING` before the first certificate.
 
-    Only for a target where the text is put in place at once.
+    Changes nothing unless the files are put in place at once.
     """
     if target.placing and asked.tls == AUTO and asked.by_certbot and not _is_there(asked, target):
         return replace(asked, tls=PENDING)
@@ -84,11 +84,11 @@ def fitting(asked: FrontRequest, target: Target) -> FrontRequest:
 
 
 def warnings(asked: FrontRequest, target: Target) -> Iterator[str]:
-    """Yield what is left to do for the first certificate, a sentence each."""
+    """Yield what remains to be done for the first certificate, one sentence each."""
     if not asked.by_certbot:
         return
     title, first = asked.front.title, command(asked)
-    hook_is = "certbot's hook is what --kind certbot-hook prints"
+    hook_is = "--kind certbot-hook prints certbot's hook"
     if asked.front.static:
         first = f"install -d {WEBROOT} && {first}"
     if asked.tls == PENDING:
@@ -97,32 +97,34 @@ def warnings(asked: FrontRequest, target: Target) -> Iterator[str]:
         )
         login = ", passwords too" if asked.auth_file else ""
         yield (
-            f"--tls: {title} serves the site by HTTP{login}, until there is a certificate: "
+            f"--tls: {title} serves the site by HTTP{login}, until it has a certificate: run "
             f"`{first}`, then {again}"
         )
     elif lacking := _lacking(asked, target):
-        yield f"--tls auto: the certificate is not for {', '.join(lacking)}: `{first}`"
+        yield f"--tls auto: the certificate is not valid for {', '.join(lacking)}: run `{first}`"
     elif not _is_there(asked, target):
         yield (
-            f"--tls auto: {title} refuses this text until {_made(asked).certificate} is there: let "
-            f"it read that of --tls pending, `{first}`, then this; {hook_is}"
+            f"--tls auto: {title} refuses this configuration until {_made(asked).certificate} "
+            f"exists: first use that of --tls pending, run `{first}`, then use this one; {hook_is}"
         )
     if target.at is None and asked.distribution == fronts.distribution() and not _has_certbot():
-        yield f"--tls: certbot is not installed: `{CERTBOT[asked.distribution]}`"
+        yield f"--tls: certbot is not installed: run `{CERTBOT[asked.distribution]}`"
 
 
 def hook(
     site: Site, target: Target, *, front: fronts.Front | None = None, **options: Any
 ) -> Output:
-    """Return certbot's deploy hook: the front reads a renewed certificate. No file without need.
+    """Return certbot's deploy hook, which reloads the front for a renewed certificate, if needed.
 
-    options: keywords of `options.FRONT`. Raises UsageError where no front is named, and what
+    options: keywords of `options.FRONT`. Raises UsageError if no front is given, and as
     `front_request` does.
     """
     if options.get("tls") not in (AUTO, PENDING):
         return Output(())
     if front is None:
-        raise UsageError("--kind certbot-hook needs --front: what is to read the certificate")
+        raise UsageError(
+            "--kind certbot-hook needs --front: the web server that reads the certificate"
+        )
     asked = front_request(front, site, **options)
     if not asked.by_certbot or not (packaging := asked.packaging):
         return Output(())
@@ -135,7 +137,7 @@ def hook(
         path=Escaped(f"{HOOKS}/{asked.name}"),
         pem=Escaped("" if front.static else _made(asked).certificate),
         check=Escaped(packaging.tested or front.check),
-        # Neither starts a front that does not run.
+        # Neither of the two starts a front that is not running.
         renew=Escaped("try-restart" if front.renew == "restart" else "try-reload-or-restart"),
         unit=Escaped(packaging.unit),
     )
@@ -143,12 +145,12 @@ def hook(
 
 
 def _lineage(name: str) -> str:
-    """certbot's directory of the certificate that is called `name`."""
+    """Return certbot's directory of the certificate `name`."""
     return f"/etc/letsencrypt/live/{name}"
 
 
 def _is_there(asked: FrontRequest, target: Target) -> bool:
-    """Whether the front has its certificate; so it has where that can't be told: it is root's."""
+    """Whether the front has its certificate; True if only root could tell."""
     try:
         os.stat((target.at or Path)(_made(asked).certificate))
     except PermissionError:
@@ -159,8 +161,8 @@ def _is_there(asked: FrontRequest, target: Target) -> bool:
 
 
 def _lacking(asked: FrontRequest, target: Target) -> list[str]:
-    """The host names that the certificate, if it is there and can be read, is not for."""
-    import ssl  # takes longer than the rest
+    """Return the host names that the certificate, if it can be read, is not valid for."""
+    import ssl  # imported late: it takes longer than the rest
 
     try:
         pem = (target.at or Path)(_made(asked).certificate).read_text("ascii")

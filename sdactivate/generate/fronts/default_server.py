@@ -1,4 +1,4 @@
-"""Warn of a server in the front's own configuration that answers instead of the generated one."""
+"""Warn of a server in the front's own configuration that would answer instead of the site's."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +12,8 @@ from sdactivate.generate.output import Target
 def warnings(asked: FrontRequest, text: str, target: Target) -> Iterator[str]:
     """Yield a sentence for each server that answers instead of the one in `text`.
 
-    It is looked for where the text will be read, and only there: nothing is said on a host of
-    another distribution, or without this front.
+    It examines the system that will read the text. It yields nothing on a host of another
+    distribution, or without this front.
     """
     front, packaging = asked.front, asked.packaging
     if packaging is None or (target.at is None and asked.distribution != fronts.distribution()):
@@ -22,7 +22,7 @@ def warnings(asked: FrontRequest, text: str, target: Target) -> Iterator[str]:
     servers = read(front, packaging, target.at or Path, {path: text}).servers
 
     def is_own(server: Server) -> bool:
-        # Or an earlier file of the site, which an administrator keeps somewhere else.
+        # It may also be an earlier file of the site in another place.
         return server.file == path or names_socket(server.text, asked.seen_socket or asked.socket)
 
     for rival in in_the_way(front, packaging, servers, is_own):

@@ -1,7 +1,7 @@
 """Options that only a front's configuration reads: server names, TLS, static files, limits.
 
-The fronts' grammars have little in common but what they can't hold, so a value is held to
-characters that mean nothing in any of them: what passes here, a template writes as it is.
+The fronts' configuration languages quote differently, so a value may have only characters that are
+not special in any of them. The templates write these values unchanged.
 """
 
 import ipaddress
@@ -15,43 +15,43 @@ from sdactivate.generate.options import DISTRIBUTION, Option
 from sdactivate.values import absolute_path
 
 COLD_START = 10.0
-"""Seconds that an application may take to start: no front may give up sooner."""
+"""Seconds that an application may take to start; no front may time out sooner."""
 
 
 class Files(NamedTuple):
-    """What the front serves from a directory; `url` and `directory` both end with a slash."""
+    """A URL that the front serves from a directory; `url` and `directory` both end with a slash."""
 
     url: str
     directory: str
 
 
 class Tls(NamedTuple):
-    """A certificate, with its chain, and its key: the paths of two PEM files."""
+    """A certificate with its chain, and its key: the paths of two PEM files."""
 
     certificate: str
     key: str
 
 
 AUTO: Final = "auto"
-"""--tls: a certificate that is got and renewed by itself; see `certificates`."""
+"""--tls: a certificate that is obtained and renewed automatically; see `certificates`."""
 PENDING: Final = "pending"
-"""--tls: HTTP, with what the first certificate of `AUTO` needs, until that is there."""
+"""--tls: HTTP, with all that is needed to get the first certificate of `AUTO`."""
 
 YEAR = 31_536_000
-"""Seconds: what --hsts promises unless it says another time."""
+"""The default of --hsts, in seconds."""
 
 
 UNIX = "unix"
-"""The peer of a hop on the front's own unix socket."""
+"""The value of --behind for a peer on the front's own unix socket."""
 
 
 class Hop(NamedTuple):
-    """One that is in front of the front, and speaks for its clients."""
+    """A peer in front of the front that speaks for its clients."""
 
     form: str
     """A key of `fronts.HOPS`."""
     peer: str
-    """Its address or network; `UNIX`."""
+    """Its address or network, or `UNIX`."""
 
 
 _PATH = re.compile(r"/[A-Za-z0-9._~+@:=/-]*")
@@ -61,17 +61,17 @@ _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
 
 
 def host_name(text: str) -> str:
-    """Return `text`, a host name (RFC 1123, section 2.1), in lower case; UsageError otherwise."""
+    """Return the host name `text` (RFC 1123, section 2.1) in lower case. Raises UsageError."""
     if not _HOST.fullmatch(text):
         raise UsageError(f"{text!r} is not a host name, such as example.org")
     return text.lower()
 
 
 def url_path(text: str) -> str:
-    """Return `text`, a URL's path below the root, without a slash at its end.
+    """Return `text`, a URL path below the root, without a trailing slash.
 
-    Raises UsageError for anything but letters, digits and . _ ~ - between the slashes, and for
-    what begins with a dot: a front would take it apart.
+    Raises UsageError for anything but letters, digits and . _ ~ - between the slashes, and for a
+    component that begins with a dot, which a front would normalise.
     """
     if not _URL.fullmatch(path := text.rstrip("/")):
         raise UsageError(f"{text!r} is not a URL path below the root, such as /app")
@@ -81,7 +81,7 @@ def url_path(text: str) -> str:
 def stream_path(text: str) -> str:
     """Return `text`, a path of --stream, as `url_path` does; "" for the root.
 
-    Raises UsageError, which names the option, as `url_path` does.
+    Raises UsageError as `url_path` does.
     """
     return option_value("--stream", url_path, text) if text.strip("/") else ""
 
@@ -97,13 +97,13 @@ def file_path(text: str) -> str:
 
 
 def lies_in(path: str, directory: str) -> bool:
-    """Return whether `path` is `directory` or below it, as they are written."""
+    """Return whether `path` is `directory` or below it, without resolving links."""
     path, directory = posixpath.normpath(path), posixpath.normpath(directory)
     return f"{path}/".startswith(f"{directory.rstrip('/')}/")
 
 
 def files(text: str) -> Files:
-    """Return what "URL=DIR" means; UsageError where it means nothing."""
+    """Parse "URL=DIR". Raises UsageError."""
     url, equals, directory = text.partition("=")
     if not equals:
         raise UsageError(f"{text!r} is not URL=DIR, such as /static/=/srv/mysite/static")
@@ -111,7 +111,7 @@ def files(text: str) -> Files:
 
 
 def tls(text: str) -> Tls | str:
-    """Return what "CERT,KEY", `AUTO` or `PENDING` means; UsageError where it means nothing."""
+    """Parse "CERT,KEY", `AUTO` or `PENDING`. Raises UsageError."""
     if text in (AUTO, PENDING):
         return text
     certificate, comma, key = text.partition(",")
@@ -121,7 +121,7 @@ def tls(text: str) -> Tls | str:
 
 
 def behind(text: str) -> Hop:
-    """Return what "ADDRESS", "NETWORK", "unix" or "proxy:ADDRESS" means.
+    """Parse "ADDRESS", "NETWORK", "unix" or "proxy:ADDRESS".
 
     Raises UsageError for anything else.
     """
@@ -140,16 +140,18 @@ def behind(text: str) -> Hop:
         ) from None
     mapped = network.network_address.ipv4_mapped if network.version == 6 else None
     if mapped and network.prefixlen >= 96:
-        # Fronts call it by its IPv4 address, and refuse this spelling or never meet it.
+        # Fronts use the IPv4 form of the address, and refuse or never match this one.
         network = ipaddress.ip_network(f"{mapped}/{network.prefixlen - 96}")
     if not network.prefixlen:
-        raise UsageError(f"{text!r}: that is everybody; name who is in front of the front")
+        raise UsageError(
+            f"{text!r}: that is every address; give only the peers in front of the front"
+        )
     single = network.prefixlen == network.max_prefixlen
     return Hop(form, str(network.network_address if single else network))
 
 
 def hsts(text: str) -> int:
-    """Return a span of time in seconds (RFC 6797, section 6.1.1); UsageError where it is none."""
+    """Parse a time span into seconds (RFC 6797, section 6.1.1). Raises UsageError."""
     try:
         return int(settings.seconds(text))
     except (ValueError, OverflowError):
@@ -157,7 +159,7 @@ def hsts(text: str) -> int:
 
 
 def body_size(text: str) -> int:
-    """Return a number of bytes; 0: no limit. UsageError where it is none."""
+    """Parse a number of bytes; 0: no limit. Raises UsageError."""
     try:
         return settings.size(text)
     except ValueError as error:
@@ -165,21 +167,21 @@ def body_size(text: str) -> int:
 
 
 def timeout(text: str) -> float:
-    """Return a span of time in seconds; UsageError where it is none, or under `COLD_START`."""
+    """Parse a time span of at least `COLD_START` into seconds. Raises UsageError."""
     try:
         seconds = settings.seconds(text)
     except ValueError as error:
         raise UsageError(f"{text!r} {error}") from None
     if seconds < COLD_START:
         raise UsageError(
-            f"{text!r}: an application may take {COLD_START:g} s to start, and a front that "
-            "gives up sooner fails its first visitor"
+            f"{text!r}: an application may take {COLD_START:g} s to start, and the first request "
+            f"would fail: give at least {COLD_START:g}s"
         )
     return seconds
 
 
 def websocket_timeout(text: str) -> float:
-    """Return a span of time in seconds; UsageError where it is none, or under a second."""
+    """Parse a time span of at least a second into seconds. Raises UsageError."""
     try:
         seconds = settings.seconds(text)
     except ValueError as error:
@@ -208,7 +210,7 @@ FRONT: tuple[Option, ...] = (
     Option(
         "protected",
         files,
-        "files that the front serves only where the application's response says so "
+        "files that the front serves only if the application's response says so "
         "(X-Accel-Redirect, X-Sendfile)",
         "URL=DIR",
         "front",
@@ -217,16 +219,15 @@ FRONT: tuple[Option, ...] = (
     Option(
         "tls",
         tls,
-        "HTTPS, and a redirect to it from HTTP; auto: a certificate by certbot (or by Caddy "
-        "itself); pending: HTTP until the certificate is there",
+        "HTTPS, and a redirect to it from HTTP; auto: certbot (or Caddy itself) gets the "
+        "certificate; pending: HTTP until the certificate exists",
         "CERT,KEY",
         "front",
     ),
     Option(
         "hsts",
         hsts,
-        "tell browsers to use only HTTPS for this long after each visit (default a year; 0: undo "
-        "it)",
+        "have browsers use only HTTPS for this long after each visit (default a year; 0: undo it)",
         "SECONDS",
         "front",
         types=(str, int),
@@ -235,9 +236,9 @@ FRONT: tuple[Option, ...] = (
     Option(
         "behind",
         behind,
-        "a balancer or CDN in front of the front, whose X-Forwarded-For and X-Forwarded-Proto are "
-        "believed, and nobody else's; unix: a peer on a unix socket of the front; proxy:ADDRESS: a "
-        "peer that speaks the PROXY protocol",
+        "a load balancer or CDN in front of the front, by address or network: only its "
+        "X-Forwarded-For and X-Forwarded-Proto are trusted; unix: a peer on a unix socket of the "
+        "front; proxy:ADDRESS: a peer that speaks the PROXY protocol",
         "ADDRESS",
         "front",
         many=True,
@@ -252,14 +253,15 @@ FRONT: tuple[Option, ...] = (
     Option(
         "timeout",
         timeout,
-        f"how long the application may be silent (default 60s, at least {COLD_START:g}s)",
+        "how long the application may take to send something (default 60s, at least "
+        f"{COLD_START:g}s)",
         "SECONDS",
         "front",
     ),
     Option(
         "websocket-timeout",
         websocket_timeout,
-        "how long a WebSocket of an ASGI application may be silent (default 1h)",
+        "how long a WebSocket of an ASGI application may be idle (default 1h)",
         "SECONDS",
         "front",
     ),
@@ -273,8 +275,8 @@ FRONT: tuple[Option, ...] = (
     Option(
         "error-pages",
         file_path,
-        "a directory with 502.html, 503.html and 504.html, which the front shows where the "
-        "application can't be reached or is silent for too long",
+        "a directory with 502.html, 503.html and 504.html, which the front sends if the "
+        "application can't be reached or does not answer in time",
         "DIR",
         "front",
     ),

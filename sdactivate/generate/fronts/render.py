@@ -1,8 +1,8 @@
 """Render a front's configuration: nginx, Apache, lighttpd, Caddy, HAProxy, Cherokee.
 
-One template a front, in forms that were verified line by line. What they are filled in with
-comes from `options`, whose grammar lets nothing through that any front could take for
-its own, by way of a `FrontRequest`, which has refused what can't go together.
+There is one template for each front, verified line by line. The values come from `options`, whose
+parsers refuse everything that could be syntax to a front, and pass through a `FrontRequest`, which
+has refused conflicting options.
 """
 
 import hashlib
@@ -41,8 +41,8 @@ _TEMPLATES = {
 def config(asked: FrontRequest, comments: bool = True) -> str:
     """Return the front's configuration for a site, with comments that say why.
 
-    Raises Error where an htpasswd file has to be copied, because the front reads none, and
-    can't be read or has a hash that this front does not know.
+    Raises Error if an htpasswd file must be copied (the front can't read it itself) and is not
+    readable, or has a hash that this front does not support.
     """
     packaging = asked.packaging
     served = _served(asked)
@@ -90,25 +90,25 @@ def config(asked: FrontRequest, comments: bool = True) -> str:
 
 
 class _Served(NamedTuple):
-    """One URL of --static, --media or --protected, and how it lies to the others."""
+    """One URL of --static, --media or --protected, and how it relates to the others."""
 
     url: str
     directory: str
     kind: str
-    """static, media or protected."""
+    """"static", "media" or "protected"."""
     inner: list[str]
-    """What is left of the others' URLs that lie below this one."""
+    """The other URLs that are below this one, as the rest after this URL."""
     nested: bool
-    """Whether it lies below another one itself."""
+    """Whether it is below another one itself."""
 
     @property
     def media(self) -> bool:
-        """Whether users sent what is there."""
+        """Whether it has users' uploads."""
         return self.kind == "media"
 
 
 def _served(asked: FrontRequest) -> list[_Served]:
-    """Every URL of the three, the longest first: whatever takes the first that fits meets that."""
+    """All URLs of the three options, the longest first, for fronts that use the first match."""
     rows = [
         (url, directory, kind)
         for kind in ("static", "media", "protected")
@@ -137,14 +137,14 @@ _BCRYPT = ("$2y$", "$2a$", "$2b$")
 
 
 def _users(asked: FrontRequest) -> list[_User]:
-    """The lines of the htpasswd file, for a front that can't read it itself."""
+    """Return the lines of the htpasswd file, for a front that can't read it itself."""
     path, title = asked.auth_file, asked.front.title
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise Error(
-            f"--auth-file {path}: {title} reads no such file, so its lines have to be copied, "
-            f"and it can't be read here: {error.strerror}"
+            f"--auth-file {path}: {title} can't read such a file itself, so its lines must be "
+            f"copied, and it can't be read here: {error.strerror}"
         ) from None
     users = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -154,19 +154,19 @@ def _users(asked: FrontRequest) -> list[_User]:
             raise Error(f"--auth-file {path}: line {number} is not USER:HASH")
         if not found["hash"].startswith(_BCRYPT):
             raise Error(
-                f"--auth-file {path}: line {number}: {title} wants bcrypt; "
-                f"write it again with `htpasswd -B {path} {found['name']}`"
+                f"--auth-file {path}: line {number}: {title} needs bcrypt; set the password again "
+                f"with `htpasswd -B {path} {found['name']}`"
             )
         users.append(_User(found["name"], found["hash"]))
     if not users:
-        raise Error(f"--auth-file {path}: nobody is in it")
+        raise Error(f"--auth-file {path}: the file has no users")
     return users
 
 
 def _mixed(field: str, separators: str = "-_") -> list[str]:
-    """The spellings of a header field with several separators: X-Forwarded_For, X_Forwarded-For.
+    """Return the spellings of a field with several separators: X-Forwarded_For, X_Forwarded-For.
 
-    An application's variable for any of them is that of the field: HTTP_X_FORWARDED_FOR.
+    The application gets all of them as the same variable: HTTP_X_FORWARDED_FOR.
     """
     first, *rest = field.split("-")
     return [
@@ -184,7 +184,7 @@ def _header(asked: FrontRequest) -> str:
     if packaging:
         path = packaging.config.replace("NAME", asked.name)
         linked = f", linked from {os.path.dirname(packaging.link)}" if packaging.link else ""
-        # As root a checker that makes the log files would make them root's.
+        # Run as root, a checker that creates the log files would make root their owner.
         who = (
             f"runuser -u {packaging.user} -- "
             if asked.outage.log and front.checks_as_itself
@@ -195,18 +195,21 @@ def _header(asked: FrontRequest) -> str:
 
 
 def _unique(asked: FrontRequest) -> str:
-    """A host name that no other socket has: Apache tells backends apart by nothing else."""
+    """Return a host name unique to the socket: Apache distinguishes backends only by that."""
     digest = hashlib.sha256(asked.socket.encode()).hexdigest()[:8]
     return re.sub("[^a-z0-9]+", "-", asked.name.lower()).strip("-") + "-" + digest
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    """The kit's own, less its check of each value: here the grammar of the options is the check,
-    and macros, whose text is not a value, are wanted."""
+    """Return the kit's environment without its check of each value.
+
+    The parsers of the options have checked the values, and macros return text that is not
+    escaped.
+    """
     jinja = environment().overlay(finalize=None)
     literal = partial(re.sub, r"([.+])", r"\\\1")
-    jinja.filters = {  # an overlay shares the original's
+    jinja.filters = {  # an overlay shares the original's settings
         **jinja.filters,
         "literal": literal,
         "slashes": lambda text: literal(text).replace("/", "/+"),
@@ -227,8 +230,8 @@ def _generate(front: fronts.Front, site: Site, target: Target, **options: Any) -
     if not site.listen and asked.socket != site.path:
         said.insert(
             0,
-            f"{front.title} can't see {site.path}: this is for {asked.socket}. Generate the "
-            f"socket unit with --front {front.name}, too",
+            f"{front.title} can't see {site.path}, so its configuration uses {asked.socket}: "
+            f"generate the socket unit with --front {front.name}, too",
         )
     text = config(asked, target.comments)
     warned = chain(

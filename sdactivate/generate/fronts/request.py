@@ -1,6 +1,6 @@
-"""What a front is asked to do for a site: conflicting options are refused here.
+"""The options of one front for one site; conflicting options are refused here.
 
-The values come from `options`; what is written of them, from `fronts`.
+`options` parses the values, and `render` writes them.
 """
 
 import ipaddress
@@ -26,18 +26,18 @@ from sdactivate.settings import BY_NAME, DEFAULTS, header_names
 from sdactivate.site import Site
 
 HOP_FIELDS = ("X-Forwarded-Host", "X-Forwarded-Port")
-"""What is believed of those of --behind besides, where --trust-headers names it: many balancers
-pass a client's on."""
+"""Fields that are trusted from the peers of --behind only if --trust-headers names them, since many
+load balancers pass a client's on."""
 
 _NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
 class FrontRequest:
-    """What a front is to do for one site.
+    """The configuration of one front for one site.
 
-    Raises UsageError for values that can't go together, or that this front can't do, with the
-    reason and what to do instead.
+    Raises UsageError for values that conflict or that this front does not support, with the reason
+    and what to do instead.
     """
 
     front: fronts.Front
@@ -46,47 +46,49 @@ class FrontRequest:
     socket: str
     """The socket's path."""
     protocol: str = ""
-    """What the front speaks to it; "": what is recommended for this front."""
+    """The protocol that the front speaks to it; "": the one recommended for this front."""
     server_name: tuple[str, ...] = ()
     """The host names that are served, the canonical one first; (): all."""
     mount: str = ""
     """The URL path that the application is mounted at, such as /app; "": the root."""
     static: tuple[Files, ...] = ()
     media: tuple[Files, ...] = ()
-    """Files that users sent: a browser must not guess what they are, and PHP not run them."""
+    """Users' uploads: a browser must not guess their type, and PHP must not run them."""
     protected: tuple[Files, ...] = ()
-    """Files that only the application lets out. A client that asks for their URL gets none."""
+    """Files that are sent only if the application's response says so; clients can't request their
+    URLs."""
     tls: Tls | str | None = None
-    """HTTPS, and a redirect to it from HTTP: with these files, or as `AUTO` and `PENDING` say;
-    None: HTTP only."""
+    """HTTPS, and a redirect to it from HTTP: a certificate and key, `AUTO` or `PENDING`; None: HTTP
+    only."""
     hsts: int | None = None
-    """Seconds that browsers come by HTTPS alone after each visit (RFC 6797); None: not said."""
+    """Seconds for which browsers use only HTTPS after each visit (RFC 6797); None: no such
+    header."""
     behind: tuple[Hop, ...] = ()
-    """Who is in front of the front and speaks for its clients."""
+    """The peers in front of the front that speak for their clients."""
     hop_fields: tuple[str, ...] = ()
-    """Which of X-Forwarded-Host and X-Forwarded-Port are believed of them besides."""
+    """Which of X-Forwarded-Host and X-Forwarded-Port are also trusted from them."""
     stream: tuple[str, ...] = ()
-    """URL paths below which nothing is buffered, without a slash at their end; "": everywhere."""
+    """URL paths below which nothing is buffered, without a trailing slash; "": all paths."""
     max_body: int = DEFAULTS.body_bytes
     """The largest request body in bytes; 0: no limit."""
     header_bytes: int = DEFAULTS.header_bytes
-    """The longest header of a request that the server takes, in bytes."""
+    """The longest request header that the server accepts, in bytes."""
     timeout: float = 60.0
-    """Seconds that the application may be silent."""
+    """Seconds for which the application may send nothing."""
     websockets: bool = False
-    """Whether WebSockets are passed on: the application may be ASGI."""
+    """Whether WebSockets are passed on, since the application may be ASGI."""
     websocket_timeout: float = 3600.0
-    """Seconds that a WebSocket may be silent."""
+    """Seconds for which a WebSocket may be idle."""
     filters_names: bool = True
     """Whether the server drops every spelling of a header field that only a front may set."""
     auth_file: str = ""
-    """An htpasswd file: everybody has to log in; "": nobody has to."""
+    """An htpasswd file, with which every client must log in; "": no login."""
     error_pages: str = ""
-    """The directory of 502.html, 503.html and 504.html, which the front answers itself with."""
+    """The directory of 502.html, 503.html and 504.html, the front's error pages."""
     maintenance: str | bool = ""
-    """The file by whose presence the site is in maintenance; True: where it usually is."""
+    """The file that puts the site into maintenance while it exists; True: at the default path."""
     front_log: str | bool = ""
-    """The front's access log; True: in the front's own directory of logs."""
+    """The front's access log; True: in the front's own log directory."""
     php: str = ""
     """The socket of PHP-FPM, which runs the .php files under `php_root`; "": no PHP."""
     php_root: str = "/var/www/html"
@@ -105,27 +107,27 @@ class FrontRequest:
 
     @property
     def https(self) -> bool:
-        """Whether there is HTTPS, and HTTP only leads to it."""
+        """Whether the site is on HTTPS, and HTTP only redirects to it."""
         return self.tls not in (None, PENDING)
 
     @property
     def by_certbot(self) -> bool:
-        """Whether certbot gets the certificate: the front answers its challenge (RFC 8555)."""
+        """Whether certbot gets the certificate, and the front answers its challenge (RFC 8555)."""
         return self.tls in (AUTO, PENDING) and not self.front.gets_certificates
 
     @property
     def hop(self) -> str:
-        """How those in front of the front speak for their clients: "http", "proxy"; "": nobody."""
+        """How the peers in front of the front pass on the client: "http", "proxy"; "": no peers."""
         return "" if not self.behind else "proxy" if self.behind[0].form == "proxy" else "http"
 
     @property
     def hop_addresses(self) -> list[str]:
-        """Their addresses and networks."""
+        """The addresses and networks of those peers."""
         return list(dict.fromkeys(hop.peer for hop in self.behind if hop.form != "unix"))
 
     @property
     def hop_socket(self) -> str:
-        """The front's own unix socket for them; "": none. Its directory says who may connect."""
+        """The front's unix socket for them; "": none. Its directory restricts who can connect."""
         unix = any(hop.form == "unix" for hop in self.behind)
         return f"/run/{self.name}-front/http.sock" if unix else ""
 
@@ -142,12 +144,12 @@ class FrontRequest:
 
     @property
     def packaging(self) -> fronts.Packaging | None:
-        """How the distribution runs the front; None where it does not package it."""
+        """How the distribution runs the front; None if it does not package it."""
         return self.front.packaging.get(self.distribution)
 
     @property
     def seen_socket(self) -> str | None:
-        """The socket's path as the front's own processes see it; None where they can't."""
+        """The socket's path as the front's own processes see it; None if they can't see it."""
         return self.packaging.path_inside(self.socket) if self.packaging else self.socket
 
 
@@ -161,18 +163,21 @@ def _check_protocol(front: fronts.Front, protocol: str) -> None:
 
 
 def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
-    """What can't go together, as option and reason."""
+    """Yield each conflicting option, with the reason."""
     front, packaging = asked.front, asked.packaging
     title = front.title
     found = []
     if asked.tls and not asked.server_name:
         found.append(
-            ("--tls", "the redirect to HTTPS goes to a fixed host; name it with --server-name")
+            ("--tls", "the redirect to HTTPS needs a fixed host; give it with --server-name")
         )
     found += _certificate_conflicts(asked)
     if asked.php and not asked.mount:
         found.append(
-            ("--php", "the application has every path; mount it below one, such as --mount /app")
+            (
+                "--php",
+                "the application already has every path; mount it below one, such as --mount /app",
+            )
         )
     if asked.protected and front.static and not front.lets_out:
         found.append(
@@ -188,7 +193,7 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
         found.append(
             (
                 option,
-                f"{title} serves no files; let the application do it (WhiteNoise), or another "
+                f"{title} can't serve files; let the application do it (WhiteNoise), or another "
                 "front",
             )
         )
@@ -196,7 +201,7 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
         found.append(
             (
                 "--auth-file",
-                "lighttpd does not tell an http backend who logged in; use "
+                "lighttpd does not pass the user to an http backend; use "
                 + ("--protocol scgi" if asked.filters_names else "another front"),
             )
         )
@@ -221,7 +226,10 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
         for url, directory in directories:
             if url in taken:
                 found.append(
-                    (f"{option} {url}={directory}", f"{taken[url]} has the same URL; change one")
+                    (
+                        f"{option} {url}={directory}",
+                        f"{taken[url]} has the same URL; change one of them",
+                    )
                 )
             taken[url] = option
     if asked.protected and asked.speaks in front.not_let_out:
@@ -239,23 +247,23 @@ def _conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
 
 
 def _certificate_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
-    """What of --tls auto and --hsts can't be done."""
+    """Yield the problems with --tls auto and --hsts."""
     front, found = asked.front, []
     if asked.tls in (AUTO, PENDING):
         option = f"--tls {asked.tls}"
         if not front.packaging:
-            found.append((option, f"not tried with {front.title}; use --tls CERT,KEY"))
+            found.append((option, f"not supported for {front.title}; use --tls CERT,KEY"))
         elif asked.tls == PENDING and front.gets_certificates:
             found.append((option, f"{front.title} gets its certificate by itself; use --tls auto"))
         found += [
-            (f"--server-name {name}", "a certificate is for host names, not for addresses")
+            (f"--server-name {name}", "a certificate needs a host name, not an address")
             for name in asked.server_name
             if _is_address(name)
         ]
     if asked.hsts is not None and not asked.tls:
-        found.append(("--hsts", "browsers heed it over HTTPS alone; give --tls, too"))
+        found.append(("--hsts", "browsers obey it only over HTTPS; give --tls, too"))
     elif asked.hsts is not None and not front.packaging:
-        why = f"not tried with {front.title}; let Django say it (SECURE_HSTS_SECONDS)"
+        why = f"not supported for {front.title}; let Django send it (SECURE_HSTS_SECONDS)"
         found.append(("--hsts", why))
     return found
 
@@ -269,15 +277,14 @@ def _is_address(name: str) -> bool:
 
 
 def _open_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
-    """Protected directories that clients reach by another of the front's, and uploads that PHP
-    would run."""
+    """Yield protected directories that clients can reach, and uploads that PHP would run."""
     open_to_all = [("--static", it.directory) for it in asked.static]
     open_to_all += [("--media", it.directory) for it in asked.media]
     open_to_all += [("--php-root", asked.php_root.rstrip("/") + "/")] if asked.php else []
     found = [
         (
             f"--protected {url}={directory}",
-            f"it lies in {option} {other}, where every client can ask for it; move it out",
+            f"it is inside {option} {other}, from where every client can request it; move it out",
         )
         for url, directory in asked.protected
         for option, other in open_to_all
@@ -288,8 +295,8 @@ def _open_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
         found += [
             (
                 f"{option} {url}={directory}",
-                "PHP would run what users send: one of it and --php-root "
-                f"{asked.php_root} holds the other; move one out",
+                "PHP would run uploaded files: one of this directory and --php-root "
+                f"{asked.php_root} contains the other; move one out",
             )
             for option, (url, directory) in sent
             if lies_in(directory, asked.php_root) or lies_in(asked.php_root, directory)
@@ -298,7 +305,7 @@ def _open_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
 
 
 def _hop_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
-    """What of --behind this front can't do."""
+    """Yield what this front does not support of --behind."""
     front = asked.front
     found = []
     if asked.hop == "http" and front.name == "lighttpd":
@@ -306,15 +313,15 @@ def _hop_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
             found.append(
                 (
                     "--behind",
-                    "lighttpd tells an http backend the balancer's address, not the client's; use "
-                    "--protocol scgi, or another front",
+                    "lighttpd passes the load balancer's address to an http backend, not the "
+                    "client's; use --protocol scgi, or another front",
                 )
             )
         found += [
             (
                 f"--trust-headers {field}",
-                "lighttpd takes no more than address and scheme from a balancer; let it send the "
-                "client's Host",
+                "lighttpd takes only address and scheme from a load balancer; let the balancer "
+                "send the client's Host",
             )
             for field in asked.hop_fields
         ]
@@ -324,15 +331,19 @@ def _hop_conflicts(asked: FrontRequest) -> list[tuple[str, str]]:
             found.append((option, why))
         elif (hop.form == "proxy") != (asked.hop == "proxy"):
             found.append(
-                (option, "a front either reads PROXY headers or is told by HTTP, never both")
+                (
+                    option,
+                    "a front either reads PROXY headers or X-Forwarded-* headers; give only one "
+                    "of these kinds",
+                )
             )
     return found
 
 
 def front_request(front: fronts.Front, site: Site, **options: Any) -> FrontRequest:
-    """Return what `options` (keywords of `options.FRONT`) ask of `front` for `site`.
+    """Return the request that `options` (keywords of `options.FRONT`) make for `site` to `front`.
 
-    Raises UsageError where the site has no socket in the file system, and what FrontRequest does.
+    Raises UsageError if the site has no socket in the file system, and as FrontRequest does.
     """
     distribution = options.pop("distribution", None) or fronts.distribution()
     asked = site.settings.get("protocol", "auto")
@@ -348,9 +359,7 @@ def front_request(front: fronts.Front, site: Site, **options: Any) -> FrontReque
     elif site.path:
         socket = site.path
     else:
-        raise UsageError(
-            f"--listen {site.addresses[0]}: a front is pointed at a socket in the file system"
-        )
+        raise UsageError(f"--listen {site.addresses[0]}: a front needs a socket in the file system")
     try:
         file_path(socket)
     except UsageError as error:
@@ -379,48 +388,51 @@ def front_request(front: fronts.Front, site: Site, **options: Any) -> FrontReque
 
 
 def warnings(asked: FrontRequest, settings: Mapping[str, str] = _NONE) -> list[str]:
-    """Return what the administrator has to know about this front here, a sentence each.
+    """Return the warnings about this front on this system, one sentence each.
 
     settings: the site's runtime settings, as text.
     """
     front, packaging, title = asked.front, asked.packaging, asked.front.title
     said = []
     if packaging is None:
-        said.append(f"{title} is in no current distribution: no test of ours runs this text")
+        said.append(
+            f"no current distribution packages {title}, so the tests do not run this configuration"
+        )
     elif packaging.private_tmp and asked.socket.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108
         said.append(
             f"--listen {asked.socket}: {packaging.unit} has PrivateTmp=yes, a /tmp and /var/tmp "
-            "of its own, and can't see the socket; use /run"
+            "of its own, and can't see the socket: use /run"
         )
     if packaging and front.drops_groups:
         said.append(
-            f"{title} keeps only its primary group, {packaging.group}: it has to be the socket's "
-            f"(--front {front.name}, or --group {packaging.group})"
+            f"{title} keeps only its primary group, {packaging.group}, so that must be the "
+            f"socket's group (--front {front.name}, or --group {packaging.group})"
         )
     said += asked.outage.warnings(front, asked.hop == "http", packaging.logs if packaging else "")
     if asked.hop_socket:
         directory = asked.hop_socket.rpartition("/")[0]
         said.append(
-            f"--behind unix: all who can enter {directory} speak for all clients. Make it for the "
-            f"balancer's group, by a line in /etc/tmpfiles.d: d {directory} 0750 root GROUP"
+            f"--behind unix: every process that can enter {directory} can speak for all clients. "
+            f"Create it for the balancer's group, by a line in /etc/tmpfiles.d: d {directory} "
+            "0750 root GROUP"
         )
     if asked.distribution == "fedora":
         said.append(
-            "where SELinux is enforcing, the front (httpd_t) has to be allowed to use the socket: "
+            "with SELinux enforcing, the front (httpd_t) must be allowed to use the socket: "
             f"`semanage fcontext -a -t httpd_var_run_t '{asked.socket}'`, restart the socket "
-            "unit, and look for what else is denied with `ausearch -m avc -ts recent`"
+            "unit, and look for other denials with `ausearch -m avc -ts recent`"
         )
     if asked.php and packaging and packaging.user == fronts.PHP_USER[asked.distribution]:
         said.append(
             f"--php: PHP-FPM runs as {packaging.user}, as {title} does: PHP code can connect to "
-            "the application's socket and go round what the front checks. Give the socket a group "
-            "of its own that only the front is in, or run the PHP pool as another user"
+            "the application's socket and bypass the front's checks. Give the socket a group of "
+            "its own with only the front in it, or run the PHP pool as another user"
         )
     if asked.auth_file and asked.speaks == "http" and "remote_user" not in settings:
         said.append(
-            "--auth-file: over HTTP the service has to be told that this front sets Remote-User, "
-            "or the user does not reach the application: generate it with --remote-user yes, or "
-            f"with --front {front.name} and the same --auth-file"
+            "--auth-file: over HTTP the service must be configured to trust the front's "
+            "Remote-User, or the application does not get the user: generate it with "
+            f"--remote-user yes, or with --front {front.name} and the same --auth-file"
         )
     if (
         asked.mount
@@ -428,13 +440,14 @@ def warnings(asked: FrontRequest, settings: Mapping[str, str] = _NONE) -> list[s
         and "X-Script-Name" not in header_names(settings.get("trust_headers", ""))
     ):
         said.append(
-            "--mount: over HTTP the service has to be told that this front sets X-Script-Name, or "
-            f"the application takes {asked.mount} for a part of its own paths: generate it with "
-            f"--trust-headers X-Script-Name, or with --front {front.name} and the same --mount"
+            "--mount: over HTTP the service must be configured to trust the front's "
+            f"X-Script-Name, or the application treats {asked.mount} as a part of its own paths: "
+            f"generate it with --trust-headers X-Script-Name, or with --front {front.name} and "
+            "the same --mount"
         )
     if asked.auth_file and not front.reads_htpasswd:
         said.append(
-            f"--auth-file {asked.auth_file}: {title} reads no htpasswd file, its lines are copied. "
-            "Generate again when they change, and keep the result from others (mode 0640)"
+            f"--auth-file {asked.auth_file}: {title} can't read an htpasswd file, so its lines "
+            "are copied. Generate again when they change, and protect the result (mode 0640)"
         )
     return said

@@ -1,8 +1,8 @@
-"""What each front is told of TLS besides certificate and key: Mozilla's intermediate configuration.
+"""TLS settings for each front besides certificate and key: Mozilla's intermediate configuration.
 
-TLS 1.2 and 1.3, forward secrecy, ciphers in the client's order, no session tickets (their key
-would outlive every connection's): wiki.mozilla.org/Security/Server_Side_TLS, version 5.7. Only
-where a front as Debian 12 packages it does otherwise by itself.
+TLS 1.2 and 1.3, forward secrecy, ciphers in the client's order, no session tickets (their key would
+be kept longer than any connection): wiki.mozilla.org/Security/Server_Side_TLS, version 5.7. Only
+settings that differ from the front's defaults in Debian 12 are listed.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ CIPHERS = ":".join(
         *("DHE-RSA-AES128-GCM-SHA256", "DHE-RSA-AES256-GCM-SHA384", "DHE-RSA-CHACHA20-POLY1305"),
     )
 )
-"""OpenSSL's names of the suites of TLS 1.2; those of TLS 1.3 are all good."""
+"""OpenSSL's names of the TLS 1.2 cipher suites; all suites of TLS 1.3 are acceptable."""
 
 POLICY: Mapping[str, tuple[str, ...]] = {
     "nginx": (
@@ -32,11 +32,11 @@ POLICY: Mapping[str, tuple[str, ...]] = {
         "SSLHonorCipherOrder off",
         "SSLSessionTickets off",
     ),
-    # By itself, from 1.4.68 on; the key of its tickets changes every eight hours.
+    # The default from 1.4.68 on; the key of its tickets changes every eight hours.
     "lighttpd": (),
     "caddy": (),
-    # Debian's haproxy.cfg says it, in `ssl-default-bind-…`.
+    # Debian's haproxy.cfg has these, in `ssl-default-bind-…`.
     "haproxy": (),
     "cherokee": (),
 }
-"""By front: its lines."""
+"""The lines for each front."""

@@ -1,13 +1,13 @@
 """Check a peer against --allow-peer when it connects.
 
-The mode and group of the socket decide who can connect. That is enough until somebody opens it
-by mistake, or runs PHP as the front's own user. The rules of --allow-peer then hold the door:
-a connection is served if its peer matches one of them, and closed otherwise. `user:` and `group:`
-compare what the kernel noted when the peer connected; in a user namespace of our own
-(PrivateUsers=yes) every foreign id is 65534. `unit:` is decided in `units`.
+The mode and group of the socket decide who can connect. That is enough unless the socket is made
+accessible by mistake, or PHP runs as the front's user. Then --allow-peer still protects it: a
+connection is served if its peer matches one of the rules, and closed otherwise. `user:` and
+`group:` compare the ids that the kernel recorded when the peer connected; in a user namespace of
+our own (PrivateUsers=yes) every other id is 65534. `units` decides `unit:`.
 
-Whether the check can work is found out once, at the start, on a socket pair of our own. What
-can't be checked is an error then; it is never an open door.
+Whether the check works is tested once, at the start, on a socket pair of our own. A rule that can't
+be checked is an error then, and never lets a peer in.
 """
 
 import contextlib
@@ -29,15 +29,15 @@ _SECONDS_BETWEEN_LINES = 60
 
 
 class Gate:
-    """Lets the peers in that the rules allow.
+    """Accepts the peers that the rules allow.
 
     Args:
-        rules: those of --allow-peer; a peer that matches any of them is let in, and every peer
-            where there is none.
+        rules: those of --allow-peer; a peer that matches any of them is accepted, and every peer
+            if there are no rules.
         sockets: the listening sockets that the connections come from.
 
-    Raises UsageError for a rule that means nothing, Error where a rule can't be checked: an
-    unknown user or group, a socket that isn't AF_UNIX, a sandbox or kernel that hides the peer.
+    Raises UsageError for an invalid rule, and Error if a rule can't be checked: an unknown user or
+    group, a socket that isn't AF_UNIX, a sandbox or kernel that hides the peer.
     """
 
     def __init__(self, rules: Iterable[str], sockets: Iterable[socket.socket] = ()) -> None:
@@ -47,28 +47,28 @@ class Gate:
                 if listening.family != socket.AF_UNIX:
                     raise Error(
                         f"allow-peer: {listening.getsockname()} is not a unix socket, and only "
-                        f"those tell who has connected: give it an AF_UNIX path instead"
+                        "unix sockets identify their peers: use the path of a unix socket instead"
                     )
         self._checks = tuple(_checks(self.rules))
         self._refused = 0
         self._said = -float(_SECONDS_BETWEEN_LINES)
 
     def admits(self, fd: int) -> bool:
-        """Whether the peer of the accepted connection `fd` may be served; `fd` stays open.
+        """Return whether the peer of the accepted connection `fd` may be served; `fd` stays open.
 
-        A refusal is logged, at most once a minute. Never raises: a peer that has gone, or can't
-        be told, is refused.
+        A refusal is logged, at most once a minute. Never raises: a peer that has disconnected or
+        can't be identified is refused.
         """
         if not self._checks:
             return True
-        # The C class itself, with everything given: it asks the kernel nothing.
+        # The C base class with all arguments, which makes no system call.
         connection = raw_socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
         try:
             for check in self._checks:
                 try:
                     if check(connection):
                         return True
-                except (OSError, ValueError):  # it has gone, or what is known of it is nonsense
+                except (OSError, ValueError):  # the peer has disconnected, or its data is invalid
                     continue
             self._refuse(connection)
             return False
@@ -81,16 +81,16 @@ class Gate:
         if now - self._said < _SECONDS_BETWEEN_LINES:
             return
         count, self._refused, self._said = self._refused, 0, now
-        more = f", and {count - 1} more since the last such line" if count > 1 else ""
+        more = f", and {count - 1} others since the last such line" if count > 1 else ""
         log.say(
             log.WARNING,
-            f"refused a connection from {_describe(connection)}{more}: "
-            f"allow-peer has {' '.join(map(str, self.rules))}",
+            f"refused a connection from {_describe(connection)}{more}: only "
+            f"{' '.join(map(str, self.rules))} may connect (allow_peer)",
         )
 
 
 def _checks(rules: tuple[PeerRule, ...]) -> Iterator[Check]:
-    """Yield one check for each kind of rule, having made sure that it works here."""
+    """Yield one check for each kind of rule, after testing that it works here."""
     names = {
         kind: [rule.name for rule in rules if rule.kind == kind]
         for kind in ("unit", "user", "group")
@@ -111,7 +111,7 @@ def _checks(rules: tuple[PeerRule, ...]) -> Iterator[Check]:
 
 
 def _seen(rule: PeerRule, mapping: str) -> int:
-    """Return the id that `rule` names, having made sure that a peer's shows as that id here."""
+    """Return the id that `rule` names, after testing that this process sees peers by that id."""
     number = _id(rule)
     with open(f"/proc/self/{mapping}", encoding="ascii") as file:
         ranges = [tuple(map(int, line.split())) for line in file]
@@ -119,8 +119,8 @@ def _seen(rule: PeerRule, mapping: str) -> int:
         inside == outside and inside <= number < inside + size for inside, outside, size in ranges
     ):
         raise Error(
-            f"allow-peer {rule}: in this sandbox every other {rule.kind} shows as nobody. "
-            f"Set PrivateUsers=no in the service unit, or allow a unit: instead"
+            f"allow-peer {rule}: in this sandbox every other {rule.kind} is seen as nobody. Set "
+            "PrivateUsers=no in the service unit, or use a unit: rule instead"
         )
     return number
 
@@ -134,8 +134,8 @@ def _id(rule: PeerRule) -> int:
         return grp.getgrnam(rule.name).gr_gid
     except KeyError:
         raise Error(
-            f"allow-peer {rule}: there is no such {rule.kind} on this host; "
-            f"make it first, or give its number"
+            f"allow-peer {rule}: this host has no such {rule.kind}; create it first, or give its "
+            "number"
         ) from None
 
 
@@ -146,7 +146,7 @@ def _describe(connection: raw_socket) -> str:
         words += [f"process {pid}" if pid else "a process of another namespace"]
         words += [f"uid {uid}, gid {gid}"]
     except OSError:
-        words.append("a process that can't be told")
+        words.append("an unidentified process")
     with contextlib.suppress(OSError, LookupError):
         words.append(f"unit {cgroup.unit_with(peercred.cgroup_id(connection))}")
     return ", ".join(words)

@@ -1,12 +1,12 @@
-"""Match a peer's control group against the units of --allow-peer unit:.
+"""Match a peer's control group against the units of --allow-peer unit:NAME.
 
-From Linux 6.13 the kernel says which group the peer is in, and its id is compared with those of
-the units' directories under /sys/fs/cgroup. Before, /proc/PID/cgroup is read, which ProtectProc=
-hides; with SO_PEERPIDFD (6.5) the process is held while reading, without it a peer that exits at
-once could have its number taken by another (a race).
+From Linux 6.13 on, the kernel tells the peer's control group, and its id is compared with those of
+the units' directories under /sys/fs/cgroup. On older kernels /proc/PID/cgroup is read, which
+ProtectProc= hides. With SO_PEERPIDFD (6.5) a pidfd detects that the process has exited; without it,
+the PID of a peer that exits at once could be reused (a race).
 
-A unit that restarts gets a new control group, so one that doesn't match is looked up again
-before it is refused. Which unit a control group belongs to is decided by `systemd.cgroup`, for the
+A unit that restarts gets a new control group, so if none matches, the units are looked up again
+before the peer is refused. `systemd.cgroup` decides which unit a control group belongs to, for the
 doctor as well.
 """
 
@@ -25,7 +25,7 @@ Check = Callable[[raw_socket], bool]
 
 
 def unit_check(units: list[str]) -> Check:
-    """Return the best check for `units` that works here; Error where none does."""
+    """Return the best check for `units` that works here. Raises Error if none does."""
     kernel = ByCgroupId(units)
     reason = kernel.unfit()
     if reason is None:
@@ -33,20 +33,20 @@ def unit_check(units: list[str]) -> Check:
     proc = ByProc(units)
     if not proc.works():
         raise Error(
-            f"allow-peer unit:{units[0]}: the peer's unit can't be told here: {reason}, and "
-            f"/proc/PID/cgroup of other processes is hidden. Set ProtectProc=default in the "
-            f"service unit"
+            f"allow-peer unit:{units[0]}: can't find out the peer's unit here: {reason}, and "
+            "/proc/PID/cgroup of other processes is hidden. Set ProtectProc=default in the "
+            "service unit"
         )
     return proc
 
 
 class ByCgroupId:
-    """Compares the control group that the kernel gives with those of the units."""
+    """Compares the peer's control group, from the kernel, with those of the units."""
 
     def __init__(self, units: list[str]) -> None:
         self.units = units
         self.root = cgroup.root()
-        self.known: dict[str, str] = {}  # unit: where it was found
+        self.known: dict[str, str] = {}  # by unit: where its control group was found
         self.ids = self.look() if self.root else frozenset()
 
     def __call__(self, connection: raw_socket) -> bool:
@@ -57,7 +57,7 @@ class ByCgroupId:
         return number in self.ids
 
     def unfit(self) -> str | None:
-        """Return why this way does not work here, None where it does."""
+        """Return why this check does not work here; None if it does."""
         if not self.root:
             return "no cgroup2 file system is mounted at /sys/fs/cgroup"
         ours, theirs = socket.socketpair()
@@ -65,16 +65,16 @@ class ByCgroupId:
             try:
                 number = peercred.cgroup_id(ours)
             except OSError as error:
-                return f"the kernel doesn't say it (Linux 6.13 does): {error.strerror}"
+                return f"this kernel doesn't tell it (Linux 6.13 does): {error.strerror}"
         try:
             if number == os.stat(self.root + _own_cgroup()).st_ino:
                 return None
         except OSError:
             pass
-        return f"our own control group isn't where {self.root} should have it"
+        return f"this process's own control group isn't found below {self.root}"
 
     def look(self) -> frozenset[int]:
-        """Return the ids of the control groups of the units, those inside them included."""
+        """Return the ids of the units' control groups and of the groups inside them."""
         found: set[int] = set()
         for unit in self.units:
             top = self.known.get(unit)
@@ -85,7 +85,7 @@ class ByCgroupId:
                 for directory, _, _ in os.walk(top):
                     try:
                         found.add(os.stat(directory).st_ino)
-                    except OSError:  # it has ended meanwhile
+                    except OSError:  # it has been removed meanwhile
                         continue
         return frozenset(found)
 
@@ -96,7 +96,7 @@ def _own_cgroup() -> str:
 
 
 class ByProc:
-    """Reads the unit from /proc/PID/cgroup, for kernels that don't tell it otherwise."""
+    """Reads the unit from /proc/PID/cgroup, for older kernels."""
 
     def __init__(self, units: list[str]) -> None:
         self.units = frozenset(units)
@@ -106,18 +106,18 @@ class ByProc:
         try:
             pidfd = peercred.pidfd(connection)
         except OSError as error:
-            if error.errno != errno.ENOPROTOOPT:  # it has ended
+            if error.errno != errno.ENOPROTOOPT:  # the process has exited
                 raise
             return cgroup.unit_of(_cgroup_text(pid)) in self.units
         try:
             unit = cgroup.unit_of(_cgroup_text(pid))
-            _make_sure_it_lives(pidfd)  # then the number was its own while we read
+            _make_sure_it_lives(pidfd)  # it still exists, so the PID was not reused while we read
         finally:
             os.close(pidfd)
         return unit in self.units
 
     def works(self) -> bool:
-        """Whether others' processes can be seen; where there are units, PID 1 is never ours."""
+        """Whether other users' processes are visible: under systemd PID 1 is another user's."""
         try:
             _cgroup_text(1 if os.getpid() != 1 else 0)
         except OSError:
@@ -131,7 +131,7 @@ def _cgroup_text(pid: int) -> str:
 
 
 def _make_sure_it_lives(pidfd: int) -> None:
-    """Raise OSError if the process of `pidfd` has ended: then it is readable (pidfd_open(2))."""
+    """Raise OSError if the process of `pidfd` has exited; then it is readable (pidfd_open(2))."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     if poll.poll(0):

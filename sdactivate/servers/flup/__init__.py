@@ -1,14 +1,14 @@
 """flup's SCGI and FastCGI on the native server's loop: `--server flup`.
 
-flup's way of reading and writing its protocols is kept; its way of running processes is not.
-Its threads starve behind half-open connections and close those of clients when all are busy,
-its stop waits for ever, and its responses obey neither HTTP nor WSGI everywhere. So only codecs
-are flup's here (the modules `scgi` and `fastcgi`): each offers what the module of the same name
-in `servers.native.wire` does, and everything else is the native server's: when a connection is
-accepted, whose turn it is, deadlines, WSGI, the stop.
+flup's code reads and writes its protocols; its own server loop is not used. That loop lets
+half-open connections block its threads, closes clients' connections when all threads are busy,
+waits for ever at a stop, and breaks rules of HTTP and WSGI. So only the codecs are flup's (the
+modules `scgi` and `fastcgi`), with the interface of the modules of the same names in
+`servers.native.wire`. Everything else is the native server's: accepting, scheduling, deadlines,
+WSGI, the stop.
 
-flup speaks SCGI and FastCGI. A socket that is pinned to another protocol is refused at the
-start, a connection that comes with one is answered in it with a 501.
+flup speaks SCGI and FastCGI. A socket that is pinned to another protocol is refused at the start,
+and a connection in another protocol is answered in that protocol with 501.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Unspoken(Connection):
     def received(self, data: bytes) -> None:
         self.refuse(
             Malformed(
-                f"flup speaks no {self.title}: let the front use SCGI or FastCGI, or serve with "
-                "the native server (--server native)",
+                f"flup does not speak {self.title}: let the front use SCGI or FastCGI, or use the "
+                "native server (--server native)",
                 "501 Not Implemented",
             )
         )
@@ -57,14 +57,14 @@ class Unspoken(Connection):
 
 
 class Http(Unspoken):
-    """Somebody speaks HTTP."""
+    """A connection that speaks HTTP."""
 
     protocol = "http"
     title = "HTTP"
 
 
 class Uwsgi(Unspoken):
-    """Somebody speaks uwsgi, whose responses are HTTP's."""
+    """A connection that speaks uwsgi, whose responses have the form of HTTP's."""
 
     protocol = "uwsgi"
     title = "uwsgi"
@@ -81,7 +81,7 @@ _CLASSES: dict[str, type[Connection]] = {
 class Server(server.Server):
     """The native server with flup's codecs. See there for the arguments.
 
-    Raises UsageError where a socket is pinned to a protocol that flup does not speak.
+    Raises UsageError if a socket is pinned to a protocol that flup does not speak.
     """
 
     protocols = _CLASSES
@@ -99,9 +99,9 @@ class Server(server.Server):
             elif name in self.protocols:
                 why = f"the socket is called {name}"
             else:
-                why = "on TCP and vsock HTTP is served unless --protocol says otherwise"
+                why = "on TCP and vsock the default protocol is http"
             raise UsageError(
-                f"{why}, and flup speaks no {found.title}: choose --protocol scgi or fastcgi, or "
-                "serve with the native server (--server native)"
+                f"{why}, and flup does not speak {found.title}: choose --protocol scgi or "
+                "fastcgi, or use the native server (--server native)"
             )
         return found

@@ -1,10 +1,10 @@
 """FastCGI by flup: its Connection, Request and Record, fed with bytes instead of a socket.
 
-flup's Connection reads one record from its socket and takes it, in `process_input`. Here that
-socket is a record's bytes, which are given to it when all of them have arrived; so it never
-waits, and needs no thread while the peer is slow. It hands a request over instead of running it.
+flup's Connection reads one record from its socket and processes it, in `process_input`. Here that
+socket is an object with a complete record's bytes, so that it never waits, and needs no thread for
+a slow peer. It hands a request over instead of running it.
 
-What flup gets wrong is put right where it happens, and each method says what it was.
+The methods below correct errors of flup, and each one's docstring says which.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LONGEST = 65528
 
 
 class _Wire:
-    """What flup takes for a socket: a record to be read, and what it writes."""
+    """The object that flup uses as its socket: a record to read, and the bytes it writes."""
 
     def __init__(self) -> None:
         self.incoming = memoryview(b"")
@@ -86,7 +86,7 @@ class Parser(flup.Connection):  # type: ignore[misc]
         self._wanted = 0  # how long that is at least when something can be done with it
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
+        """Take the next bytes. Raises Malformed or TooLarge; the connection must then be closed."""
         rest = self._rest
         if rest:
             rest += data
@@ -114,11 +114,11 @@ class Parser(flup.Connection):  # type: ignore[misc]
 
     @property
     def current(self) -> Request | None:
-        """The request that has begun and is not answered."""
+        """The request that has started and is not answered yet."""
         return next((each for each in self._requests.values() if not each.answered), None)
 
     def answered(self, request: Request) -> None:
-        """The response to `request` has been sent to its end."""
+        """Record that the response to `request` has been sent completely."""
         request.answered = True
         request.body.clear()
         if request.complete:
@@ -143,7 +143,7 @@ class Parser(flup.Connection):  # type: ignore[misc]
             self._do_unknown_type(record)
 
     def _cleanupSocket(self) -> None:
-        """Leave the socket to the loop: flup waits here, for as long as the peer likes."""
+        """Leave the socket to the loop: flup would wait here, without a limit."""
 
     def _do_begin_request(self, record: Any) -> None:
         """Begin a request. flup learns what it is asked to be (its role) too late to refuse."""
@@ -264,8 +264,7 @@ def pairs(content: bytes) -> Variables:
 def stream(kind: int, request_id: int, content: bytes) -> bytes:
     """Return `content` as records of a stream, without its end.
 
-    flup cuts a long content by copying the rest of it again for each record; a view is cut
-    without.
+    flup copies the rest of a long content again for each record; slicing a memoryview avoids that.
     """
     wire = _Wire()
     view = memoryview(content)

@@ -1,9 +1,9 @@
 """SCGI by flup: the netstring is read by its `readNetstring`.
 
-What flup does not do is done before and after. It takes any length that int() takes, "+1_0"
-included, and of any size; reads until the peer has sent that much; and does not see whether the
-last value has its end. A variable that comes twice (nginx repeats HTTP_COOKIE) would overwrite
-the first.
+This module adds checks that flup lacks. flup accepts every length that int() accepts, such as
+"+1_0", and of any size; reads until the peer has sent that many bytes; and does not check that the
+last value is terminated. With flup, a repeated variable (nginx repeats HTTP_COOKIE) would overwrite
+the first one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BEGINNING = re.compile(rb"[1-9][0-9]{0,8}")
 
 
 class _Received:
-    """Bytes that have arrived, as the socket that flup reads from."""
+    """Received bytes, in the form of the socket that flup reads from."""
 
     def __init__(self, data: bytes | bytearray) -> None:
         self._data = memoryview(data)
@@ -31,7 +31,7 @@ class _Received:
 
 
 def parse(data: bytes | bytearray, limit: int) -> tuple[Variables, int] | None:
-    """Read the header of a request: see `servers.native.wire.scgi.parse`, which it stands for."""
+    """Parse the header of a request, like `servers.native.wire.scgi.parse`."""
     found = _LENGTH.match(data)
     if found is None:
         if not data or _BEGINNING.fullmatch(data):

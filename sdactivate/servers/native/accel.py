@@ -1,8 +1,8 @@
 """Choose the hot path of the native server: compiled (`_accel`), or pure Python.
 
 The compiled twin is used where the installation could build it. `SDACTIVATE_ACCEL=0` in the
-environment turns it off. On an interpreter that runs without the global lock it is left out, for
-importing it would bring the lock back.
+environment turns it off. On an interpreter that runs without the global lock it is not imported,
+since that would enable the lock again.
 """
 
 from __future__ import annotations
@@ -36,4 +36,4 @@ module, why_not = _chosen()
 """The compiled module, or None and why it is not used."""
 
 in_use = "pure Python" if module is None else "compiled"
-"""What is in use, for people."""
+"""The form in use, for messages."""

@@ -1,12 +1,11 @@
-"""Make the WSGI environ of an SCGI, FastCGI or uwsgi request's variables.
+"""Build the WSGI environ from the variables of an SCGI, FastCGI or uwsgi request.
 
-Fronts differ in what they leave empty, leave out, repeat or decode; each line here answers
-something that a front was seen to do. RFC 3875 is the meaning, PEP 3333 the form.
+Fronts differ in which variables they leave empty, leave out, repeat or decode; each special case
+here was observed with a front. RFC 3875 defines the variables, PEP 3333 their form.
 
-What a client may have put there itself is not passed on: X-Forwarded-* and its kind reach a
-CGI-like backend only where the front forgot to drop them, for these protocols have variables
-of their own for it (REMOTE_ADDR, HTTPS, SERVER_NAME), which no client can set. Who may set them
-is in `sdactivate.trust`.
+X-Forwarded-* and similar fields are removed: a client may have sent them. These protocols have
+variables of their own for this (REMOTE_ADDR, HTTPS, SERVER_NAME), which no client can set, so a
+front has no reason to send the fields. `sdactivate.trust` says which peers may set the variables.
 """
 
 from typing import Any
@@ -60,7 +59,7 @@ def is_mount(text: str) -> bool:
 
 
 def of_client(variables: Variables, address: tuple[Any, ...]) -> Variables:
-    """Return those of the `variables` that a client may say itself.
+    """Return those of the `variables` that a client may set itself.
 
     They come from a peer that is not believed, at `address` as accept(2) gave it: it is its own
     client.

@@ -1,7 +1,7 @@
-"""Decide how many threads may serve at the same time: a pure function of what was seen.
+"""Decide how many threads may serve at the same time: a pure function of observations.
 
-No clocks, no threads and no locks in here. Every few milliseconds the pool says what it sees (a
-`Look`) and obeys what it is told (a `State`):
+This module has no clocks, threads or locks. Every few milliseconds the pool passes its observations
+(a `Look`) and applies the result (a `State`):
 
 - Two are allowed at rest: a request that comes while another waits is served at once, and a burst
   of requests that compute begins with hardly more threads than it needs.
@@ -33,7 +33,7 @@ LONG = 0.05
 
 
 class Look(NamedTuple):
-    """What the pool's threads are doing.
+    """Observations of the pool's threads.
 
     busy: threads in a request, without those that wait for their peers. running: threads that are
     neither parked nor wait for their peers. demand: the share of one CPU that the process has
@@ -48,7 +48,7 @@ class Look(NamedTuple):
 
 
 class State(NamedTuple):
-    """What follows from a look.
+    """The result of a look.
 
     allowed: threads that may run. calm: looks in a row at which things were calm. trend: looks in a
     row at which there was room, or as a negative number at which a whole CPU was wanted. again:

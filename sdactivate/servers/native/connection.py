@@ -1,18 +1,18 @@
-"""A connection: its descriptor, reading, writing, deadlines, and what every protocol shares.
+"""A connection: its descriptor, reading, writing, deadlines, and the parts that protocols share.
 
-Whose turn it is. A connection that waits for its peer belongs to nobody; its descriptor is in
-the server's epoll set, edge-triggered, once and for all. Any thread may be handed an event for
-it, and `wake` makes sure that one of them at a time takes it forward: who comes second leaves a
-note (`again`) and goes. A spurious event is harmless: there is nothing to read, and that is all.
+Ownership. No thread owns a connection that waits for its peer; its descriptor stays in the server's
+epoll set, edge-triggered. Any thread may get an event for it, and `wake` makes sure that only one
+thread at a time processes it: a second thread sets the flag `again` and returns. A spurious event
+is harmless, since there is nothing to read.
 
-No thread waits for a slow peer where the bytes are at hand. A request's header and body are
-collected as they come; what the peer does not take at once of a response that is at hand (bytes, a
-file) stays with the connection (`output`), and is sent as the peer takes it. Only where the
-application itself makes a response piece by piece, or reads a body that is streamed to it, does
-its thread wait, and then it lends its place to another.
+No thread waits for a slow peer if the bytes are available. A request's header and body are
+collected as they arrive. The part of a complete response (bytes, a file) that the peer does not
+accept at once stays with the connection (`output`) and is sent later. A thread waits only if the
+application generates a response piece by piece or reads a streamed body, and then it lends its
+place to another.
 
-All descriptors are non-blocking and used raw, without socket objects: that halves the cost of
-a small request.
+All descriptors are non-blocking and used without socket objects, which halves the cost of a small
+request.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class Connection:
     # Turns
 
     def wait(self, seconds: float) -> None:
-        """Leave the connection until its peer says more, for `seconds` at most."""
+        """Leave the connection until its peer sends more, for `seconds` at most."""
         self.since = monotonic()
         self.deadline = self.since + seconds
         if self._lock is None:
@@ -225,7 +225,7 @@ class Connection:
             loop.put_off(self)
 
     def wake(self) -> None:
-        """Take the connection forward, unless another thread is at it, which then goes on."""
+        """Process the connection; if another thread is doing so, have that one go on."""
         self._again = True
         lock = self._lock
         while self._again and lock is not None and lock.acquire(False):
@@ -240,7 +240,7 @@ class Connection:
                 lock.release()
 
     def expire(self, now: float) -> None:
-        """End the connection if its deadline has passed and no thread is at it.
+        """Close the connection if its deadline has passed and no thread is processing it.
 
         Unless its peer has spoken in time and no thread has been free to listen.
         """
@@ -316,7 +316,7 @@ class Connection:
             data = None
 
     def _take_turns(self) -> None:
-        """Let others have their turn before this connection goes on."""
+        """Let other connections be processed before this one goes on."""
         self.server.loop.hear()
         self.server.loop.put_off(self)
 
@@ -328,7 +328,7 @@ class Connection:
             self.close()
             return False
         except OSError as error:
-            why = f"the response can't be sent to its end: {error.strerror}"
+            why = f"can't send the rest of the response: {error.strerror}"
             log.say(log.ERROR, f"{self.peer_name()}: {why}; connection closed")
             self.close()
             return False
@@ -437,7 +437,7 @@ class Connection:
             if self.fd < 0:
                 return False  # it has been closed meanwhile, or has become another
             if self.output is not None:
-                log.say(log.WARNING, f"{self.peer_name()}: cut off to make room: {why}")
+                log.say(log.WARNING, f"{self.peer_name()}: disconnected to make room: {why}")
             elif self._lingered < 0 and self.has_spoken():
                 return False
             try:
@@ -553,7 +553,7 @@ class Connection:
             output.close()
             held = self.server.held
             why = f"over held_bytes={held.limit}, and {held.directory}: {error.strerror}"
-            log.say(log.ERROR, f"{self.peer_name()}: the response can't be kept: {why}")
+            log.say(log.ERROR, f"{self.peer_name()}: can't buffer the response: {why}")
             raise PeerGone from error
         self.output = output
 
@@ -572,7 +572,7 @@ class Connection:
         self.post_pieces(self.body_pieces(head, body), None, descriptor)
 
     def finish(self) -> None:
-        """The response has come to its end: settle, now or when the peer has taken it."""
+        """Finish the response: call `settle` now, or when the peer has accepted all of it."""
         self.done = True
         if self.output is None:
             self.settle()
@@ -652,7 +652,7 @@ class Connection:
                 self._wait_to_read(timeout)
                 continue
             except OSError as error:
-                raise PeerGone("the peer went away in the middle of the body") from error
+                raise PeerGone("the peer disconnected in the middle of the body") from error
             if not data:
                 raise PeerGone("the peer closed the connection in the middle of the body")
             self._streamed += len(data)
@@ -667,20 +667,22 @@ class Connection:
             # What the application does in between, this one or another, is not the peer's time
             self._waited += monotonic() - began
         if slow.is_cut:
-            raise PeerGone("the peer was cut off in the middle of the body")
+            raise PeerGone("the peer was disconnected in the middle of the body")
         if not has_come:
-            raise Malformed(f"the body has stopped for {timeout:g} s", "408 Request Timeout")
+            raise Malformed(
+                f"no byte of the body for {timeout:g} s (body_timeout)", "408 Request Timeout"
+            )
 
     def _check_rate(self, size: int, seconds: float) -> None:
         """Refuse a body of which `size` bytes have come in so many seconds, if that is too slow.
 
-        To be called when its peer is waited for: what has come, and could not be read because all
-        threads were busy, speaks for it.
+        Call it only after the bytes that have arrived are read: bytes that waited because all
+        threads were busy must count for the peer.
         """
         rate = self.server.settings.body_rate
         if seconds > GRACE and size < rate * seconds and not self.has_spoken():
             raise Malformed(
-                f"the body comes with less than {rate} bytes a second (body_rate)",
+                f"the body arrives at less than {rate} bytes a second (body_rate)",
                 "408 Request Timeout",
             )
 
@@ -710,7 +712,7 @@ class Connection:
         """What a peer got wrong that has not come to the end of a request in time."""
         why = f"{self.protocol}: no complete request"
         if self.upload is not None:
-            why = f"the body has stopped for {self.server.settings.body_timeout:g} s"
+            why = f"no byte of the body for {self.server.settings.body_timeout:g} s (body_timeout)"
         return Malformed(why, "408 Request Timeout")
 
     def _poll(self, events: int, seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""FastCGI connections: kept, one request at a time, the responder role."""
+"""FastCGI connections: keep-alive, one request at a time, responder role only."""
 
 from __future__ import annotations
 

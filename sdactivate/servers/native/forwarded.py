@@ -1,13 +1,12 @@
 """Client address, scheme, host and mount from a trusted front's X-Forwarded headers.
 
-A CGI-like front has variables for the client's address and scheme. An HTTP front has header
-fields, which a client can send as well; so they are believed from trusted peers only, and taken
-away from everybody else's requests. Of several values the last one counts: the one that the
-trusted peer itself has put there. On a unix socket every peer is trusted that its owner, group
-and mode let in; on TCP those that were named.
+A CGI-like front has variables for the client's address and scheme. An HTTP front has header fields,
+which a client can send as well. So they are trusted only from trusted peers, and removed from other
+peers' requests. Of several values the last one counts, which the trusted peer itself has added. On
+a unix socket every peer that can connect is trusted, on TCP those in the setting `trust`.
 
-Which fields are believed is said in `sdactivate.trust`: a front that was not told to drop one
-passes a client's on, and then anybody could choose the host, the mount or the user.
+`sdactivate.trust` lists the trusted fields: a front that is not configured to drop one passes a
+client's on, and then any client could choose the host, the mount or the user.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def networks(names: Sequence[str]) -> list[Network]:
-    """Return the networks of the setting `trust`. Raises UsageError for what is none."""
+    """Return the networks of the setting `trust`. Raises UsageError for an invalid one."""
     try:
         return [ipaddress.ip_network(name, strict=False) for name in names]
     except ValueError as error:
         raise UsageError(
-            f"--trust: {error}; name an address or a network, such as 10.0.0.0/8"
+            f"--trust: {error}; give an address or a network, such as 10.0.0.0/8"
         ) from None
 
 
 class Trust:
-    """Whom a server believes, and what: the settings `trust`, `trust_headers`, `remote_user`.
+    """The peers and fields that a server trusts: settings `trust`, `trust_headers`, `remote_user`.
 
     variables: those of the header fields that are believed. Raises UsageError for a network that
     is none.
@@ -80,8 +79,8 @@ class Trust:
             self._said.update(more)
             log.say(
                 log.WARNING,
-                f"{address[0]}: it says {', '.join(more)}, which only a front may, and is not "
-                f"believed. If it is the front: --trust {address[0]}",
+                f"{address[0]}: it sends {', '.join(more)}, which only a front may set; ignored. "
+                f"If this peer is the front: --trust {address[0]}",
             )
         return found
 
@@ -97,9 +96,9 @@ class Trust:
                 self._said.add(variable)
                 log.say(
                     log.WARNING,
-                    f"the front sends {option.field}: {log.escape(value[:100])}, which is not "
-                    f"believed. If it sets this field itself, and never passes a client's on: "
-                    f"--{option.setting.replace('_', '-')} {option.field}",
+                    f"the front sends {option.field}: {log.escape(value[:100])}, which is "
+                    "ignored. If the front sets this field itself and never passes a client's "
+                    f"on: --{option.setting.replace('_', '-')} {option.field}",
                 )
         return {name: found[name] for name in found.keys() & self.variables}
 
@@ -128,7 +127,7 @@ def apply(environ: dict[str, Any], found: Variables, believed: Trust) -> None:
 
 
 def told_of_client(believed: Trust, found: Variables, asked: str) -> dict[str, str]:
-    """Return the variables that the fields `found` of a trusted peer mean; see `mount` for a mount.
+    """Return the variables for the fields `found` of a trusted peer; see `mount` for a mount.
 
     asked: the Host of the request itself. The result is to be left as it is, for it is kept.
     Raises Malformed for a mount or a host that is none.

@@ -1,9 +1,9 @@
-"""Bodies held for slow peers: a bound on memory, beyond it temporary files.
+"""Bodies buffered for slow peers: in memory up to a limit, beyond it in temporary files.
 
-All of it shares one bound of memory. What is over the bound waits in a temporary file, which has
-no name and disappears with its last descriptor. The file is in the cache directory
-($CACHE_DIRECTORY, which systemd sets by CacheDirectory=), else in $TMPDIR, else in /var/tmp; never
-in /tmp, which is memory on many systems (file-hierarchy(7)).
+All bodies share one memory limit. Those beyond the limit go to temporary files, which have no name
+and disappear with their last descriptor. The file is in the cache directory ($CACHE_DIRECTORY,
+which systemd sets by CacheDirectory=), else in $TMPDIR, else in /var/tmp; never in /tmp, which is
+memory on many systems (file-hierarchy(7)).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 from sdactivate.servers.native.wire import Malformed
 
 BEHIND = 4096
-# A peer has memory for so many times what it has sent
+# A peer gets memory for this many times the bytes it has sent
 _AHEAD = 16
 
 
@@ -30,7 +30,7 @@ def spool_directory(environ: Mapping[str, str]) -> str:
 
 
 class Held:
-    """The bound, and what is held within it.
+    """The memory limit, and the buffered bodies that count against it.
 
     limit: bytes of memory. directory: where temporary files go.
     uploads, responses: how many of each are held, in memory or not. used: bytes of memory.
@@ -182,7 +182,7 @@ class Upload:
             _write_all(self._file, memoryview(data))
         except OSError as error:  # no space left on the device, no descriptor
             raise Malformed(
-                f"the body can't be kept in {self._held.directory}: {error.strerror}",
+                f"can't buffer the body in {self._held.directory}: {error.strerror}",
                 "503 Service Unavailable",
             ) from error
 

@@ -45,7 +45,7 @@ def _server_and_date() -> str:
 
 
 responder = twin.responder(_server_and_date)
-# Of a connection that has said nothing but what the compiled twin has read
+# For a connection whose bytes only the compiled twin has read so far
 _UNUSED = wire.Parser(0, 0, 0)
 
 
@@ -83,7 +83,7 @@ class Http(KeepAlive):
                 super().received(data)
 
     def feed(self, data: bytes) -> None:
-        """Take the PROXY header off the first bytes; only trusted peers may send one."""
+        """Remove the PROXY header from the first bytes; only trusted peers may send one."""
         if self.request is not None or (not self._head and data[0] in _NO_PROXY):  # as a rule
             self._pass_on(data)
             return
@@ -94,7 +94,7 @@ class Http(KeepAlive):
         begins = proxy.begins(head)
         if begins is False:
             if head[0] not in wire.BEGINNINGS:
-                raise Malformed(f"HTTP: no request begins with the byte 0x{head[0]:02x}")
+                raise Malformed(f"HTTP: no request starts with the byte 0x{head[0]:02x}")
             self._pass_on(bytes(head))
             return
         if begins and not self.trusted:

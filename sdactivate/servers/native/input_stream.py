@@ -1,4 +1,4 @@
-"""wsgi.input: the bytes of one request's body, and never one more.
+"""wsgi.input: the bytes of one request's body, and no more.
 
 A body that has arrived whole is a BytesIO. One that is still coming is a `Stream`, which pulls
 the next bytes from its connection when the application reads; io.BufferedReader makes of it
@@ -49,7 +49,7 @@ class Stream(io.RawIOBase):
             self._error = BodyError(str(error), status)
             log.say(
                 log.WARNING,
-                f"{self._peer_name()}: {log.escape(error)}; the application can't read on",
+                f"{self._peer_name()}: {log.escape(error)}; the application can't read the rest",
             )
             raise self._error from error
 

@@ -1,8 +1,8 @@
-"""What HTTP and FastCGI connections share: many requests on one connection.
+"""The common part of HTTP and FastCGI connections: many requests on one connection.
 
-A request takes a thread when its body has arrived: applications go by CONTENT_LENGTH, and take a
-missing one for zero, which is what a body has whose length is known only at its end (chunked). A
-body of known length that is larger than `body_buffer` may be streamed instead (`stream`).
+A request gets a thread when its body has arrived: applications rely on CONTENT_LENGTH and treat a
+missing one as zero, and the length of a chunked body is known only at its end. A body of known
+length that is larger than `body_buffer` may be streamed instead (`stream`).
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class KeepAlive(Connection):
 
     def _end_response(self) -> None:
         if not self.done:
-            # Cut short, and the peer must not take it for the whole
+            # The response is incomplete, which the peer must be able to notice
             if self.output is None:
                 self.close()
             else:

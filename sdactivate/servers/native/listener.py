@@ -1,11 +1,11 @@
-"""A listening socket: accept connections, and wait for the first byte, which tells the protocol.
+"""A listening socket: accept connections, and detect the protocol from the first byte.
 
-Listening sockets are watched edge-triggered: connections that come together may be one event to
-one thread. So a thread that is about to serve, perhaps for long, sees to it that the backlog is
-not forgotten meanwhile. Where others sleep it accepts once more: as a rule nothing is left, which
-it would have had to find out afterwards anyway, and otherwise it wakes one of them with the
-connection, which goes on likewise. Where nobody sleeps it notes that there may be `more`, and
-a thread that becomes free looks there before it sleeps.
+Listening sockets are watched edge-triggered: connections that arrive together may cause only one
+event, for one thread. So a thread that is about to serve, perhaps for long, must make sure that the
+backlog is not forgotten meanwhile. If other threads sleep, it accepts once more. Usually nothing is
+left, which it would have to find out afterwards anyway; otherwise it wakes one of them with the
+connection, which does the same. If no thread sleeps, it records in `more` that the backlog may not
+be empty, and a thread that becomes free checks that before it sleeps.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Acceptor(Owner, Protocol):
 
 
 class Listener:
-    """A listening socket, and the protocol its connections speak (None: see each)."""
+    """A listening socket, and the protocol of its connections (None: detect it for each)."""
 
     def __init__(
         self, server: Acceptor, inherited: InheritedSocket, protocol: type[Connection] | None
@@ -69,7 +69,7 @@ class Listener:
         self.pinned = protocol
 
     def wake(self, accepted: tuple[int, Any] | None = None) -> None:
-        """Accept and serve until nothing is left, or until the rest must have its turn.
+        """Accept and serve until nothing is left, or until other events must be handled.
 
         `accepted`: the first connection, where there is one already.
         """
@@ -216,9 +216,9 @@ class Accepted:
 
 
 class Undetermined(Connection):
-    """A connection that has not said which protocol it speaks.
+    """A connection whose protocol is not known yet.
 
-    If what it says is none of them, it is answered in the one that most peers understand.
+    If its first byte fits none, it is answered in the protocol that most peers understand.
     """
 
     __slots__ = ("_pinned", "_successor")
@@ -245,8 +245,8 @@ class Undetermined(Connection):
     def received(self, data: bytes) -> None:
         protocol = self._pinned or self.server.by_first_byte.get(data[0])
         if protocol is None:
-            hint = "; is it TLS? That is the front's work" if data[0] == 0x16 else ""
-            self.refuse(Malformed(f"no protocol begins with the byte 0x{data[0]:02x}{hint}"))
+            hint = "; if it is TLS, let the front handle it" if data[0] == 0x16 else ""
+            self.refuse(Malformed(f"no protocol starts with the byte 0x{data[0]:02x}{hint}"))
             return
         self._successor = protocol(self.server, self.fd, self.address)
         self.hand_over(self._successor)
@@ -264,10 +264,10 @@ class Undetermined(Connection):
         return True
 
     def retire(self) -> None:
-        """The server takes no more requests, but this one is as good as taken.
+        """Called at a stop: still wait for this connection's request.
 
-        Its peer has connected and writes a moment later. Were it cut off, a front would not try
-        again but answer 502.
+        Its peer has connected and is about to write. If it were disconnected, a front would not
+        retry but answer 502.
         """
         self.deadline = min(self.deadline, monotonic() + _TO_SPEAK)
 

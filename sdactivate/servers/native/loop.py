@@ -7,10 +7,10 @@ and the kernel wakes the one that slept last, whose caches are warm. A small req
 read, served, written and closed by one thread in five system calls. With several worker processes
 EPOLLEXCLUSIVE wakes one of them at a time.
 
-Everything is watched edge-triggered, once and for all, so nobody is told twice: an event that
-its thread does not see to at once must be kept. What was kept is in `_ready`, listeners whose
-backlog may not be empty are in `more`, and who is free looks at both before it sleeps. In what
-order it looks, and says that it sleeps, is what makes this right: see `_take_turns`.
+All descriptors are registered once, edge-triggered, so each event is reported only once: one that a
+thread does not handle at once must be kept. Kept events are in `_ready`, listeners whose backlog
+may not be empty are in `more`, and a free thread checks both before it sleeps. The order of these
+checks and of marking itself asleep makes this correct: see `_take_turns`.
 
 Whatever is watched has a `fd` and a `wake()`, which any thread may call at any time.
 """
@@ -164,7 +164,7 @@ class Loop(Generic[W]):
     # What threads do
 
     def _run(self, worker: Worker) -> None:
-        """Take turns until the server stops: the life of a thread."""
+        """The main function of a thread: handle events until the server stops."""
         while not (self.draining and self._is_empty()):
             try:
                 self._take_turns(worker)
@@ -221,13 +221,13 @@ class Loop(Generic[W]):
                 target.wake()
 
     def _check_epoll(self) -> None:
-        """End a process that can hear of nothing any more."""
+        """End a process that can't get events any more."""
         try:
             self._keep(self._epoll.poll(0))  # edge-triggered: nobody is told of them again
         except OSError:
             log.say(
                 log.ERROR,
-                "The application has closed descriptors that are not its own, as os.closerange() "
-                "and daemonising libraries do. This process can serve no longer",
+                "The application has closed file descriptors of the server, as os.closerange() "
+                "and daemonising libraries do. This process can't serve any more",
             )
             os._exit(1)

@@ -93,7 +93,7 @@ class OneShot(Connection):
         return responder.exchange(self, environ, self.server.loop, self.dialect, module.CLOSE, 0)
 
     def _collect(self, environ: dict[str, Any], data: bytes | bytearray) -> None:
-        """Keep a piece of the body; serve the request when it is the last."""
+        """Store a piece of the body; serve the request after the last one."""
         if len(data) > self._left:
             data = data[: self._left]
         length = self._left if self.upload is None else None

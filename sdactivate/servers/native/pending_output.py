@@ -1,8 +1,8 @@
-"""Output that a slow peer has not taken yet, sent by the loop without a thread.
+"""Output that a slow peer has not accepted yet, sent by the loop without a thread.
 
-An `Output` is the rest of a response whose body is at hand: bytes, or a range of a file. It needs
-no thread of its own: one that is told that the peer has taken something sends the next part.
-A `Pace` says how a peer does, whether a thread waits for it or nobody.
+An `Output` is the rest of a response whose body is available: bytes, or a range of a file. It needs
+no thread of its own: any thread that gets the event that the socket is writable sends the next
+part. A `Pace` measures how fast a peer reads, whether or not a thread waits for it.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class Output:
         self._more = more()
 
     def send(self, fd: int, most: int) -> bool | None:
-        """Send until nothing is left (True), the peer takes no more (False), or `most` has gone.
+        """Send until all is sent (True), the peer accepts no more (False), or `most` bytes (None).
 
-        Then None. Raises PeerGone, and OSError where a file can't be read to its end.
+        Raises PeerGone, and OSError if a file can't be read to its end.
         """
         end = self.written + most
         try:
@@ -185,7 +185,7 @@ class Output:
 
 
 class Pace:
-    """How quickly a peer takes what is sent to it.
+    """The speed at which a peer reads what is sent to it.
 
     began: when it was first waited for, on the monotonic clock, and later by what is excused.
     moved: when it last took something. taken: bytes since it began.
@@ -218,10 +218,10 @@ class Pace:
         `rate`: bytes a second, 0: any. None where nothing is wrong.
         """
         if now - self.moved >= silence:
-            return f"takes nothing for {silence:g} s"
+            return f"accepted no byte for {silence:g} s (write_timeout)"
         elapsed = now - self.began
         if elapsed > GRACE and self.taken + LUMP < rate * elapsed:
-            return f"takes less than {rate} bytes a second (write_rate)"
+            return f"accepts less than {rate} bytes a second (write_rate)"
         return None
 
 

@@ -1,23 +1,24 @@
 """The thread pool: start, park, lend and stop threads.
 
-Python runs one thread at a time. For an application that computes, a second thread only gets
-in the first one's way: the throughput stays and the slowest requests become eight times slower.
-For one that waits (for a database, for another service) a thread that waits costs nothing, and
-its place can be taken by another. Nobody should have to know beforehand which kind a site is,
-and most are both. So the pool watches what its threads do:
+Python runs one thread at a time. In an application that computes, a second thread only delays the
+first: throughput stays the same, and the slowest requests become eight times slower. In one that
+waits (for a database, for another service), a waiting thread costs nothing, and another can run in
+its place. Administrators should not have to know which kind a site is, and most are both. So the
+pool observes what its threads do:
 
 - Two of them are `allowed` at first, and while the site is quiet: an arriving request wakes one
   thread that sleeps in epoll_wait, a second one at the same time the other.
-- When requests overlap, a controller looks every few milliseconds, and decides how many are
-  allowed (`concurrency.py`). A thread over the allowance parks when it would next take a request.
+- When requests overlap, a controller checks every few milliseconds and decides how many are
+  allowed (`concurrency.py`). A thread beyond that number parks before it would take another
+  request.
 
-A thread that waits for its own peer, because the application makes the response piece by piece or
-reads a body that is streamed to it, lends its place: another thread takes requests meanwhile, an
-extra one if need be. So many may be lent and no more; one more, and the slowest peer is cut off.
-An interpreter without the global lock keeps all its threads allowed.
+A thread that waits for its own peer, because the application generates the response piece by piece
+or reads a streamed body, lends its place: another thread, if needed an extra one, takes requests
+meanwhile. The number of lent places is limited; beyond it the slowest peer is disconnected. An
+interpreter without the global lock keeps all its threads allowed.
 
-A pool of one thread lends it, too, but its application counts on being called by one thread at a
-time. So from the first time on they take turns: who comes back from a slow peer waits until the
+A pool of one thread also lends it, but its application relies on being called by one thread at a
+time. So from then on the threads take turns: one that returns from a slow peer waits until the
 other has finished its request or lends its own place.
 """
 
@@ -40,7 +41,7 @@ RECENT = 256
 
 
 class Job(Protocol):
-    """What a thread is doing, for which connection."""
+    """The work of a thread, and its connection."""
 
     @property
     def connection(self) -> Any: ...

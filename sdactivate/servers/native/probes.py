@@ -1,17 +1,17 @@
-"""Readiness and liveness, for a balancer or an orchestrator that asks over TCP.
+"""Readiness and liveness checks for a load balancer or an orchestrator, over TCP.
 
-A trusted peer (`--trust`) on a TCP socket that asks for `ready_path` or `live_path` is answered by
-the server: the application is not called, nothing is counted or logged. Anybody else's request for
-these paths is the application's, as every other.
+The server itself answers a trusted peer (`--trust`) that requests `ready_path` or `live_path` on a
+TCP socket: the application is not called, and nothing is counted or logged. Other peers' requests
+for these paths go to the application like any other.
 
-As long as a thread is free it accepts such a request as any, and answers it. When all are busy
-nothing is accepted, and a probe would wait behind the requests of others until the balancer took
-the whole machine for dead, at the moment when it is needed most. So the main thread, which serves
-nothing, then accepts what waits: it answers the probes and leaves the rest to the threads, in the
-order in which it came, as many as `connections` has room for. Only the first request of a
-connection is looked at so. Of several workers none does it, for another could be free to serve what
-it takes: there the probe waits, or asks on the socket of the figures (`runtime/metrics.py`), which
-answers for these paths as well.
+While a thread is free, it accepts and answers such a request like any other. When all threads are
+busy nothing is accepted, and a probe would wait behind other requests until the load balancer
+declared the machine dead under its highest load. So the main thread, which serves no requests, then
+accepts the waiting connections: it answers the probes and queues the rest for the threads, in order
+of arrival, up to the limit `connections`. It checks only the first request of a connection. With
+several worker processes none does this, since another one could be free to serve those connections:
+there a probe waits, or uses the metrics socket (`runtime/metrics.py`), which also answers these
+paths.
 """
 
 from __future__ import annotations
@@ -44,12 +44,10 @@ _METHODS = ("GET", "HEAD")
 
 
 def check(sockets: Sequence[InheritedSocket], settings: Settings) -> None:
-    """Raise UsageError where nobody would be answered, and the balancer told nothing."""
+    """Raise UsageError if no health check could be answered."""
     option = "ready_path" if settings.ready_path else "live_path"
     if "http" not in backends.find(settings.server).protocols:
-        raise UsageError(
-            f"{option}: it is asked for in HTTP, which {settings.server} does not speak"
-        )
+        raise UsageError(f"{option}: the check uses HTTP, which {settings.server} does not speak")
     protocols = [
         settings.protocol if settings.protocol != "auto" else inherited.name
         for inherited in sockets
@@ -57,11 +55,13 @@ def check(sockets: Sequence[InheritedSocket], settings: Settings) -> None:
     ]
     others = {*backends.find(settings.server).protocols} - {"http"}
     if not settings.metrics and not any(name not in others for name in protocols):
-        raise UsageError(f"{option}: it is answered on TCP sockets in HTTP, and none is passed")
+        raise UsageError(
+            f"{option}: the check is answered by HTTP on TCP sockets, and none was inherited"
+        )
     if not settings.metrics and not settings.trust:
         raise UsageError(
-            f"{option}: it is answered to peers that --trust names, and it names none: name the "
-            "balancer's address or network"
+            f"{option}: the check is answered only to peers in --trust, which is empty: give the "
+            "load balancer's address or network"
         )
 
 
@@ -74,7 +74,7 @@ def status(settings: Settings, path: str, *, is_ready: bool) -> str | None:
 
 
 class Probes:
-    """The paths that a server answers itself, and what it says there.
+    """The paths that a server answers itself, and its answers.
 
     settings: its `ready_path` and `live_path`; "": none.
 

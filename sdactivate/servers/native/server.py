@@ -1,16 +1,17 @@
-"""The native server: listeners, limits, deadlines, figures, the protocol of each first byte.
+"""The native server: listeners, limits, deadlines, figures, and protocol detection.
 
-Its threads and what they wait for are the loop's (`loop.py`); what is accepted is a `Connection`
-of one protocol or another, which calls back for a response.
+`loop.py` has its threads and their events. An accepted connection is a `Connection` of its
+protocol, which calls the server for a response.
 
-Nothing is accepted unless a thread is free to serve it: the kernel's backlog is the only queue.
-A connection that is accepted and has not said enough yet costs a descriptor and no thread.
+Nothing is accepted unless a thread is free to serve it: the kernel's backlog is the only queue. An
+accepted connection without a complete request costs a descriptor but no thread.
 
 On a unix socket the first byte of a connection tells its protocol: a digit begins an SCGI
 netstring, 1 is FastCGI's version, 0 (or 100, a ping) uwsgi's modifier, and what a token may consist
 of begins an HTTP method. PROXY protocol headers, which begin with the letters PROXY or with a line
-break, belong to HTTP. On TCP and vsock anybody may connect, and what the others say of a client is
-for a front to say: there it is HTTP unless the socket is pinned (`sdactivate.trust`).
+break, belong to HTTP. On TCP and vsock anyone may connect, and the other protocols carry facts
+about a client that only a front may set: there the protocol is HTTP unless the socket is pinned to
+another (`sdactivate.trust`).
 """
 
 from __future__ import annotations
@@ -175,7 +176,8 @@ class Server:
     def adopt(self, sock: socket.socket) -> str:
         """Serve a connected socket that nobody has accepted, as one of the first listener's.
 
-        Where each of its connections tells its protocol, the first of this server's is spoken.
+        If each of that listener's connections chooses its protocol, this server's first one is
+        used.
         """
         kind = self.listeners[0].pinned
         if kind is None:
@@ -186,9 +188,9 @@ class Server:
         return kind.protocol
 
     def _make_room(self) -> None:
-        """Raise the soft limit of descriptors as far as the connections need, and may.
+        """Raise the soft limit of descriptors to what the connections need, up to the hard limit.
 
-        No further than that: select(2), which a library may still use, ends at 1023.
+        Not higher, since a library may still use select(2), which is limited to 1023.
         """
         connections, threads = self.settings.connections, self.settings.threads
         # What is held for a peer may be in a file; a thread's peer, and what an application opens
@@ -210,7 +212,7 @@ class Server:
             )
 
     def announce(self) -> None:
-        """Be ready no more, for those who ask; serve on."""
+        """Report not ready to health checks; go on serving."""
         if self.probes is not None:
             self.probes.announced = True
 
@@ -245,7 +247,7 @@ class Server:
         return self.pool.join(monotonic() + seconds)
 
     def cut(self) -> None:
-        """Close what is left, whatever it is doing."""
+        """Close all remaining connections."""
         connections = list(self.loop.connections.values())
         begun: set[object] = {connection for connection in connections if connection.has_begun}
         begun.update(
@@ -354,21 +356,21 @@ class Server:
         self._told = now
         log.say(
             log.NOTICE,
-            f"slow peers: {held.responses} take a response and {held.uploads} send a body without "
-            f"a thread, of connections={settings.connections}; {lent} hold a thread, of "
-            f"lent_threads={settings.lent_threads}; {held.used >> 10} KiB are held for them, of "
-            f"held_bytes={held.limit >> 10}K",
+            f"slow peers: {held.responses} read a response and {held.uploads} send a body without "
+            f"a thread, of connections={settings.connections}; {lent} occupy a thread, of "
+            f"lent_threads={settings.lent_threads}; {held.used >> 10} KiB are buffered for them, "
+            f"of held_bytes={held.limit >> 10}K",
         )
 
     # What threads ask for
 
     def fault(self, error: Exception) -> None:
-        """Say that this server itself has failed: it costs a connection, and no thread."""
+        """Log a fault of the server itself, which costs one connection but no thread."""
         self.errors += 1
-        log.say_exception("a fault in sdactivate itself; please report it", error)
+        log.say_exception("internal error in sdactivate; please report it", error)
 
     def respond(self, response: Any) -> None:
-        """Let the application answer."""
+        """Call the application and send its response."""
         pool = self.pool
         worker = pool.workers[get_ident()]
         began = worker.since = monotonic()

@@ -1,4 +1,4 @@
-"""Shut an idle kept connection at a stop, without losing a request on its way.
+"""Close an idle keep-alive connection at a stop without losing a request in transit.
 
 On a unix socket shutdown(2) with SHUT_RD is atomic for the peer: what it sent before is still read,
 and what it sends after fails with EPIPE at the first byte, so that it knows that nothing was taken

@@ -1,7 +1,7 @@
-"""Tell the compiled hot path (`_accel`) what the pure one knows: tables, policies, originals.
+"""Pass the tables and policies of the pure-Python hot path to the compiled one (`_accel`).
 
-Everything here is None where the compiled path is not used (`accel.py`). It reads and answers what
-is in plain form, and leaves the rest to the original; what plain is, _accel.c says.
+Everything here is None if the compiled path is not used (`accel.py`). The compiled path handles
+requests in plain form, as _accel.c defines it, and leaves the rest to the pure-Python code.
 """
 
 from __future__ import annotations

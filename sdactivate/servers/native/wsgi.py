@@ -1,10 +1,10 @@
 """Call the application and check its response against WSGI's and HTTP's rules (PEP 3333).
 
-A `Response` is one exchange. It knows the rules of WSGI and of HTTP's bodies (which responses
-have none, what Content-Length promises), and nothing of wires: for these it has a connection
-that frames a head and pieces of a body. A response that is whole when the application returns
-(a list, or Django's non-streaming kind) is sent in one write and the connection is let go
-before the application's `close()` runs, so that the peer need not wait for it.
+A `Response` is one exchange. It knows the rules of WSGI and of HTTP's bodies (which responses have
+none, what Content-Length promises), but nothing about protocols: a connection frames the head and
+the pieces of the body. A response that is whole when the application returns (a list, or Django's
+non-streaming kind) is sent in one write and the connection is let go before the application's
+`close()` runs, so that the peer need not wait for it.
 """
 
 from __future__ import annotations
@@ -154,13 +154,13 @@ def _keeps_length(value: str, first: int | None, status: str) -> bool:
 
 
 class PeerGone(Exception):
-    """The peer takes no more of the response: nothing is wrong here, and nobody is left to tell."""
+    """The peer has stopped reading the response; this is not an error of the server."""
 
 
 class BodyError(OSError):
-    """wsgi.input can't be read on: the peer left, fell silent, or broke its protocol.
+    """wsgi.input can't be read: the peer disconnected, was too slow, or broke the protocol.
 
-    status: the answer it is due where the application does not catch this.
+    status: the status of the answer if the application does not catch this.
     """
 
     def __init__(self, reason: str, status: str) -> None:
@@ -518,8 +518,8 @@ class Response:
     def say_error(self, began: float) -> None:
         """Write a line that the application has answered 5xx.
 
-        Django makes a 500 of an exception, and where DEBUG is off its LOGGING says nothing of it
-        by default. began: when it was called, on the monotonic clock.
+        Django turns an exception into a 500 response, and with DEBUG off its default LOGGING does
+        not log it. began: when the application was called, on the monotonic clock.
         """
         said = f"{self.where()}: answered {log.escape(self._status)}"
         if log.is_silent(began):

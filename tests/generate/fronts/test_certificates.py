@@ -74,7 +74,7 @@ def test_without_its_certificate_a_front_gets_the_text_that_it_can_read(
     assert f"{front.title} serves the site by HTTP, until" in said
     assert said.endswith("-d example.org -d www.example.org`, then the same install again")
     (said,) = certificates.warnings(wanted, Target(at=target.at))
-    assert f"{front.title} refuses this text until /etc/" in said
+    assert f"{front.title} refuses this configuration until /etc/" in said
 
     files = certificates.files(wanted)
     assert files
@@ -90,7 +90,7 @@ def test_without_its_certificate_a_front_gets_the_text_that_it_can_read(
     assert not list(certificates.warnings(wanted, target))
     certify("www.example.org")
     (said,) = certificates.warnings(wanted, target)
-    assert said.startswith("--tls auto: the certificate is not for example.org: `")
+    assert said.startswith("--tls auto: the certificate is not valid for example.org: run `")
     path.write_text("no certificate")
     assert not list(certificates.warnings(wanted, target))
 

@@ -50,8 +50,8 @@ def test_each_option_is_written_or_refused_with_a_reason(
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--maintenance", "/tmp/off"], "--maintenance /tmp/off: everyone can write there"),
-        (["--error-pages", "/dev/shm"], "--error-pages /dev/shm: everyone can write there"),
+        (["--maintenance", "/tmp/off"], "--maintenance /tmp/off: every user can write there"),
+        (["--error-pages", "/dev/shm"], "--error-pages /dev/shm: every user can write there"),
         (
             ["--error-pages", "/"],
             "--error-pages /: name a file, and with --error-pages a directory",
@@ -60,14 +60,14 @@ def test_each_option_is_written_or_refused_with_a_reason(
         (["--maintenance", "/etc/a;b"], "--maintenance '/etc/a;b' is not an absolute path"),
         (
             ["--media", "/m=/srv/media", "--maintenance", "/srv/media/off"],
-            "--maintenance /srv/media/off: that is a directory of --media, which the site writes",
+            "--maintenance /srv/media/off: that is a directory of --media, which",
         ),
         (  # the second option that is looked at
             [
                 *("--media", "/m=/srv/media", "--error-pages", "/srv/x"),
                 *("--maintenance", "/srv/media/off"),
             ],
-            "--maintenance /srv/media/off: that is a directory of --media, which the site writes",
+            "--maintenance /srv/media/off: that is a directory of --media, which",
         ),
     ],
 )
@@ -135,7 +135,7 @@ def test_what_is_read_and_opened_as_root_is_where_root_alone_writes(tmp_path: Pa
         return " ".join([*refused, *asked.warnings(front, False, "/var/log/nginx")])
 
     theirs.chmod(0o777)
-    everyone = f"others can change {theirs} (everyone can write to it)"
+    everyone = f"other users can change {theirs} (everyone can write to it)"
     assert f"HAProxy reads the pages as root, and {everyone}" in said(fronts.HAPROXY, theirs)
     for front in (fronts.NGINX, fronts.APACHE, fronts.LIGHTTPD):
         assert f"{front.title} opens it as root, and {everyone}" in said(front, theirs)

@@ -318,7 +318,7 @@ def test_the_lines_are_copied_where_the_front_reads_no_file(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "nobody is in it"),
+        ("", "the file has no users"),
         ("alice\n", "line 1 is not USER:HASH"),
         (f"alice:{BCRYPT}\nb o b:{BCRYPT}\n", "line 2 is not USER:HASH"),
         (f"alice:{BCRYPT} }} evil\n", "line 1 is not USER:HASH"),

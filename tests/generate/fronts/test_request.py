@@ -32,15 +32,15 @@ from sdactivate.site import Site
         (["nginx", "--static", "/s=relative"], "--static 'relative' is not an absolute path"),
         (["nginx", "--media", "/m=/a;b"], "--media '/a;b' is not an absolute path"),
         (["nginx", "--tls", "/a"], "--tls '/a' is not CERT,KEY"),
-        (["nginx", "--tls", "/a,/b"], "--tls: the redirect to HTTPS goes to a fixed host"),
-        (["nginx", "--tls", "auto"], "--tls: the redirect to HTTPS goes to a fixed host"),
+        (["nginx", "--tls", "/a,/b"], "--tls: the redirect to HTTPS needs a fixed host"),
+        (["nginx", "--tls", "auto"], "--tls: the redirect to HTTPS needs a fixed host"),
         (
             ["nginx", "--tls", "auto", "--server-name", "*.example.org"],
             "--server-name '*.example.org' is not a host name",
         ),
         (
             ["nginx", "--tls", "auto", "--server-name", "192.0.2.1"],
-            "--server-name 192.0.2.1: a certificate is for host names",
+            "--server-name 192.0.2.1: a certificate needs a host name",
         ),
         (
             ["caddy", "--tls", "pending", "--server-name", "a.b"],
@@ -48,21 +48,21 @@ from sdactivate.site import Site
         ),
         (
             ["cherokee", "--tls", "auto", "--server-name", "a.b"],
-            "--tls auto: not tried with Cherokee; use --tls CERT,KEY",
+            "--tls auto: not supported for Cherokee; use --tls CERT,KEY",
         ),
-        (["nginx", "--hsts"], "--hsts: browsers heed it over HTTPS alone"),
+        (["nginx", "--hsts"], "--hsts: browsers obey it only over HTTPS"),
         (
             ["cherokee", "--hsts", "300", "--tls", "/c,/k", "--server-name", "a.b"],
-            "--hsts: not tried with Cherokee",
+            "--hsts: not supported for Cherokee",
         ),
         (["nginx", "--hsts", "soon"], "--hsts 'soon' is not a time span, such as 300, 1d or 365d"),
         (["nginx", "--timeout", "9"], "--timeout '9': an application may take 10 s to start"),
         (["nginx", "--max-body", "x"], "--max-body 'x' is not a size in bytes"),
-        (["nginx", "--php", "/run/php.sock"], "--php: the application has every path"),
-        (["nginx", "--listen", "127.0.0.1:80"], "--listen 127.0.0.1:80: a front is pointed at"),
+        (["nginx", "--php", "/run/php.sock"], "--php: the application already has every path"),
+        (["nginx", "--listen", "127.0.0.1:80"], "--listen 127.0.0.1:80: a front needs a socket"),
         (["nginx", "--listen", "/run/a b"], "--listen '/run/a b' is not an absolute path"),
-        (["haproxy", "--static", "/s=/srv"], "--static: HAProxy serves no files"),
-        (["haproxy", "--protected", "/s=/srv"], "--protected: HAProxy serves no files"),
+        (["haproxy", "--static", "/s=/srv"], "--static: HAProxy can't serve files"),
+        (["haproxy", "--protected", "/s=/srv"], "--protected: HAProxy can't serve files"),
         (["cherokee", "--protected", "/s=/srv"], "--protected: Cherokee would let the application"),
         (
             ["apache", "--protected", "/s=/srv"],
@@ -74,20 +74,20 @@ from sdactivate.site import Site
         ),
         (
             ["nginx", "--media", "/m=/srv/m", "--protected", "/p=/srv/m/private"],
-            "--protected /p/=/srv/m/private/: it lies in --media /srv/m/, where every client can",
+            "--protected /p/=/srv/m/private/: it is inside --media /srv/m/, from where",
         ),
-        (["nginx", "--static", "/s=/srv", "--protected", "/p=/srv"], "it lies in --static /srv/"),
+        (["nginx", "--static", "/s=/srv", "--protected", "/p=/srv"], "it is inside --static /srv/"),
         (
             ["nginx", "--mount", "/a", "--php", "/run/p", "--protected", "/p=/var/www/html/x"],
-            "it lies in --php-root /var/www/html/",
+            "it is inside --php-root /var/www/html/",
         ),
         (
             ["nginx", "--mount", "/a", "--php", "/run/p", "--media", "/m=/var/www/html/m"],
-            "--media /m/=/var/www/html/m/: PHP would run what users send",
+            "--media /m/=/var/www/html/m/: PHP would run uploaded files",
         ),
         (
             ["caddy", "--mount=/a", "--php=/p", "--php-root=/srv/m/php", "--media", "/m=/srv/m"],
-            "one of it and --php-root /srv/m/php holds the other",
+            "one of this directory and --php-root /srv/m/php contains the other",
         ),
         (
             [
@@ -98,7 +98,7 @@ from sdactivate.site import Site
                 "--protected",
                 "/m=/srv/p",
             ],
-            "--protected /m/=/srv/p/: PHP would run what users send",
+            "--protected /m/=/srv/p/: PHP would run uploaded files",
         ),
         (["nginx", "--media", "/p=/a", "--protected", "/p=/b"], "--media has the same URL"),
         (["haproxy", "--listen", "/run/a.sock"], "use /var/lib/haproxy/mysite.sock"),
@@ -108,7 +108,7 @@ from sdactivate.site import Site
         ),
         (
             ["lighttpd", "--protocol", "http", "--auth-file", "/etc/htpasswd"],
-            "--auth-file: lighttpd does not tell an http backend who logged in",
+            "--auth-file: lighttpd does not pass the user to an http backend",
         ),
         (["nginx", "--behind", "10.0.0.1/8"], "--behind '10.0.0.1/8' is not an address"),
         (["nginx", "--behind", "lb.example"], "--behind 'lb.example' is not an address"),
@@ -116,7 +116,7 @@ from sdactivate.site import Site
         (["nginx", "--behind", "proxy:unix"], "--behind 'proxy:unix' is not an address"),
         (
             ["nginx", "--behind", "proxy:10.0.0.1", "--behind", "10.0.0.2"],
-            "--behind 10.0.0.2: a front either reads PROXY headers or is told by HTTP",
+            "--behind 10.0.0.2: a front either reads PROXY headers or X-Forwarded-* headers",
         ),
         (["apache", "--behind", "unix"], "--behind unix: Apache can't listen on a unix socket"),
         (["apache", "--behind", "proxy:::1"], "--behind proxy:::1: Apache (RemoteIPProxyProtocol)"),
@@ -125,16 +125,16 @@ from sdactivate.site import Site
         (["cherokee", "--behind", "10.0.0.1"], "--behind 10.0.0.1: Cherokee takes the client's"),
         (
             ["lighttpd", "--protocol", "http", "--behind", "10.0.0.1"],
-            "--behind: lighttpd tells an http backend the balancer's address",
+            "--behind: lighttpd passes the load balancer's address to an http backend",
         ),
         (
             ["lighttpd", "--behind", "10.0.0.1", "--trust-headers", "X-Forwarded-Host"],
-            "--trust-headers X-Forwarded-Host: lighttpd takes no more than address and scheme",
+            "--trust-headers X-Forwarded-Host: lighttpd takes only address and scheme from a load",
         ),
-        (["nginx", "--behind", "0.0.0.0/0"], "--behind '0.0.0.0/0': that is everybody"),
-        (["nginx", "--behind", "::/0"], "--behind '::/0': that is everybody"),
-        (["nginx", "--behind", "::ffff:0:0/96"], "--behind '::ffff:0:0/96': that is everybody"),
-        (["nginx", "--behind", "proxy:::/0"], "--behind 'proxy:::/0': that is everybody"),
+        (["nginx", "--behind", "0.0.0.0/0"], "--behind '0.0.0.0/0': that is every address"),
+        (["nginx", "--behind", "::/0"], "--behind '::/0': that is every address"),
+        (["nginx", "--behind", "::ffff:0:0/96"], "--behind '::ffff:0:0/96': that is every address"),
+        (["nginx", "--behind", "proxy:::/0"], "--behind 'proxy:::/0': that is every address"),
         (
             ["nginx", "--static", "/s=/a", "--static", "/s/=/b"],
             "--static /s/=/b/: --static has the same URL; change one",
@@ -153,7 +153,10 @@ from sdactivate.site import Site
         ),
         (["nginx", "--stream", "/a;b"], "--stream '/a;b' is not a URL path"),
         (["nginx", "--stream", "/../x"], "--stream '/../x' is not a URL path"),
-        (["caddy", "--auth-file", "/nonexistent"], "--auth-file /nonexistent: Caddy reads no such"),
+        (
+            ["caddy", "--auth-file", "/nonexistent"],
+            "--auth-file /nonexistent: Caddy can't read such",
+        ),
     ],
 )
 def test_what_a_front_cannot_do_is_refused_with_the_reason(
@@ -172,7 +175,7 @@ def test_what_a_front_cannot_do_is_refused_with_the_reason(
         (fronts.HAPROXY, {}, "keeps only its primary group, haproxy"),
         (fronts.NGINX, {"distribution": "fedora"}, "SELinux"),
         (fronts.NGINX, {"mount": "/app", "php": "/run/php.sock"}, "PHP-FPM runs as www-data"),
-        (fronts.CADDY, {"auth_file": "/etc/htpasswd"}, "reads no htpasswd file"),
+        (fronts.CADDY, {"auth_file": "/etc/htpasswd"}, "can't read an htpasswd file"),
         (fronts.CADDY, {"auth_file": "/etc/htpasswd"}, "--remote-user yes"),
         (fronts.NGINX, {"behind": (behind("unix"),)}, "d /run/mysite-front 0750 root GROUP"),
     ],

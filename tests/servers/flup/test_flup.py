@@ -39,7 +39,7 @@ def test_a_connection_in_another_protocol_is_told_so(
         with process.connect() as peer:
             peer.say(data)
             assert peer.response().startswith(b"HTTP/1.1 501 Not Implemented\r\n")
-        assert f"flup speaks no {title}" in process.said()
+        assert f"flup does not speak {title}" in process.said()
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_socket_of_another_protocol_is_refused(
             timeout=60,
         )
     assert done.returncode == 2
-    assert "flup speaks no" in done.stderr
+    assert "flup does not speak" in done.stderr
     assert "--server native" in done.stderr
 
 

@@ -35,7 +35,7 @@ SIZE = 8
         (State(2, 0, -1), Look(2, 2, 0.96, 0), State(1, 0, -2, TICK)),
         (State(1, 0, -1), Look(2, 2, 1.5, 0), State(1, 0, -2, TICK)),
         (State(8, 0, 1), Look(2, 8, 1.5, 0), State(8, 0, -1, TICK)),
-        # One that computes is alone: nobody is in its way
+        # One that computes is alone: the file has no userss way
         (State(8, 0, -5), Look(1, 8, 1.0, 0), State(8, 1, -6, TICK)),
         # Those that are at it for long, and one more
         (State(8, 0, -1), Look(5, 8, 1.0, 3), State(4, 0, -2, TICK)),

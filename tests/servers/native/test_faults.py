@@ -9,7 +9,7 @@ from tests.servers.peers import PROTOCOLS, Request, ask, send_apart, until_end
 from tests.servers.service import Service, eventually, serving
 
 APPLICATION = "tests.servers.native.broken_codecs:application"
-FAULT = "a fault in sdactivate itself; please report it"
+FAULT = "internal error in sdactivate; please report it"
 THREADS = 2
 
 

@@ -107,7 +107,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     directory = tmp_path_factory.mktemp("fronts")
     with serving(directory, APPLICATION, body_bytes=1 << 20) as started:
         yield started
-        assert "a fault in sdactivate" not in started.log
+        assert "internal error in sdactivate" not in started.log
         assert started.stop() == 0
 
 
@@ -315,7 +315,7 @@ def cgi(
     directory = tmp_path_factory.mktemp("cgi")
     with serving(directory, APPLICATION, server=server or "native") as started:
         yield started, protocol
-        assert "a fault in sdactivate" not in started.log
+        assert "internal error in sdactivate" not in started.log
         assert started.stop() == 0
 
 

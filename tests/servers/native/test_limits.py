@@ -185,8 +185,8 @@ def test_deadlines(service: Service) -> None:
 def unfinished(protocol: str) -> Iterator[tuple[bytes, str]]:
     """Beginnings of requests, and what is said of each."""
     incomplete = f"{protocol}: no complete request; answered 408 Request Timeout"
-    stopped = "the body has stopped for 0.5 s; answered 408 Request Timeout"
-    cut = "the body has stopped for 0.5 s; the application can't read on"
+    stopped = "no byte of the body for 0.5 s (body_timeout); answered 408 Request Timeout"
+    cut = "no byte of the body for 0.5 s (body_timeout); the application can't read the rest"
     encode = PROTOCOLS[protocol].encode
     yield encode(Request())[:60], incomplete  # (FastCGI's request begins with its 17th byte)
     for path, size, come, why in (
@@ -238,7 +238,7 @@ def test_a_response_that_nobody_takes(service: Service) -> None:
         for protocol, peer in zip(PROTOCOLS, peers, strict=True):
             peer.sendall(PROTOCOLS[protocol].encode(Request("/big/200")))
         for protocol in PROTOCOLS:
-            takes = rf"unix peer \({protocol}\): takes nothing for 0.5 s; connection closed"
+            takes = rf"unix peer \({protocol}\): accepted no byte for 0.5 s .*; connection closed"
             service.logged(takes)
             assert len(re.findall(takes, service.log)) == 1
 

@@ -35,7 +35,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with serving(directory, APPLICATION, listeners=sockets, trust="192.0.2.1", **LIMITS) as started:
         yield started
         assert ask_for(started, "scgi") == 200, "it still serves"
-        assert "a fault in sdactivate" not in started.log
+        assert "internal error in sdactivate" not in started.log
         assert started.stop() == 0
 
 
@@ -105,7 +105,7 @@ def test_what_begins_no_protocol_is_refused(service: Service, byte: int, which: 
             for piece in pieces:
                 peer.sendall(piece)
             assert until_end(peer).startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    service.logged(f"no (protocol|request) begins with the byte 0x{byte:02x}")
+    service.logged(f"no (protocol|request) starts with the byte 0x{byte:02x}")
 
 
 @pytest.mark.parametrize("which", [0, 1])

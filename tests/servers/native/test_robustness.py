@@ -223,7 +223,7 @@ def test_a_body_that_cannot_be_kept_is_refused(
         peer.sendall(body)
         assert protocol.read(peer, request).status == 503
         service.logged(
-            f"the body can't be kept in {directory}: No such file or directory; answered 503 "
+            f"can't buffer the body in {directory}: No such file or directory; answered 503 "
         )
 
 
@@ -265,14 +265,14 @@ def test_what_is_done_without_descriptors(tmp_path: Path) -> None:
             assert ask(peer, "http", Request("/", keep=True)).status == 500
             service.logged("OSError: .*Too many open files")
             assert ask(peer, "http", upload).status == 503
-            service.logged("the body can't be kept in .*: Too many open files; answered 503 ")
+            service.logged("can't buffer the body in .*: Too many open files; answered 503 ")
         for request in (Request("/let-go"), upload):
             with service.connect() as peer:
                 assert ask(peer, "http", request).status == 200
         with service.connect() as peer:
             assert ask(peer, "http", Request("/take-last", keep=True)).status == 200
             assert service.stop() == 0
-        assert "a fault in sdactivate" not in service.log
+        assert "internal error in sdactivate" not in service.log
 
 
 def test_without_descriptors_those_that_are_silent_make_room(tmp_path: Path) -> None:

@@ -371,7 +371,7 @@ def test_who_takes_nothing_for_long_is_cut_off(tmp_path: Path, protocol: str, pa
         served(service, protocol)
         before = service.descriptors + 8
         with readers(service, protocol, path, 6):
-            takes = rf"unix peer \({protocol}\): takes nothing for 0.5 s; connection closed"
+            takes = rf"unix peer \({protocol}\): accepted no byte for 0.5 s .*; connection closed"
             service.logged(takes, 6)
             eventually(lambda: service.descriptors <= before, "their descriptors to be closed")
         served(service, protocol)
@@ -394,8 +394,8 @@ def test_who_is_too_slow_is_cut_off_in_both_directions(tmp_path: Path) -> None:
                 peers[number].sendall(start)
             downloads[number].sendall(PROTOCOLS[protocol].encode(Request(f"/file/{SIZE}")))
         until = time.monotonic() + 60
-        slow = r"the body comes with less than 1048576 bytes a second \(body_rate\)"
-        takes = r"takes less than 1048576 bytes a second \(write_rate\)"
+        slow = r"the body arrives at less than 1048576 bytes a second \(body_rate\)"
+        takes = r"accepts less than 1048576 bytes a second \(write_rate\)"
 
         def cut() -> tuple[int, int]:
             return len(re.findall(slow, service.log)), len(re.findall(takes, service.log))
@@ -459,7 +459,7 @@ def test_the_watchdog_is_content_and_the_status_true(
         found = re.match(r"STATUS=ready: (\d+) of (\d+) threads busy", said)
         assert found is not None, said
         assert int(found[1]) <= 4 * workers
-        service.logged("slow peers: .* take a response .* lent_threads=64")
+        service.logged("slow peers: .* read a response .* lent_threads=64")
 
 
 def test_a_client_that_expects_100_continue_is_told_when_its_body_can_be_read(
@@ -502,7 +502,7 @@ def test_a_pace() -> None:
         ours.send(b"x" * 10_000)
         pace = Pace(ours.fileno(), 10_000, 100.0)
         assert pace.fault(109.0, 10, 1) is None
-        assert pace.fault(110.0, 10, 1) == "takes nothing for 10 s"
+        assert pace.fault(110.0, 10, 1) == "accepted no byte for 10 s (write_timeout)"
         theirs.recv(10_000)
         pace.look(ours.fileno(), 10_000, 109.0)
         assert pace.taken >= 10_000
@@ -510,7 +510,7 @@ def test_a_pace() -> None:
         assert pace.fault(118.0, 10, 1 << 20) is None, "there is time of grace"
         assert pace.fault(121.0, 60, 1 << 20) is not None
         assert pace.fault(121.0, 60, 1000) is None, "the first 64 KiB are free"
-        assert pace.fault(1000.0, 1e6, 240) == "takes less than 240 bytes a second (write_rate)"
+        assert pace.fault(1000.0, 1e6, 240) == "accepts less than 240 bytes a second (write_rate)"
         assert pace.fault(1000.0, 1e6, 0) is None
 
 

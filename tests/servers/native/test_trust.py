@@ -70,7 +70,7 @@ def service(
     sockets = [listener(directory, family, name) for name in names]
     with serving(directory, APPLICATION, listeners=sockets, names=names, **settings) as started:
         yield started
-        assert "a fault in sdactivate" not in started.log
+        assert "internal error in sdactivate" not in started.log
         assert started.stop() == 0
 
 
@@ -122,7 +122,7 @@ def test_over_a_cgi_like_protocol(service: Service, peer: trust.Peer, protocol: 
             assert not {"REMOTE_USER", "AUTH_TYPE", "HTTPS", "SSL_CLIENT_S_DN"} & found.keys()
             assert (found["REMOTE_ADDR"], found["SCRIPT_NAME"]) == ("127.0.0.1", "")
             assert found["wsgi.url_scheme"] == "http"
-            service.logged(r"127\.0\.0\.1: it says AUTH_TYPE, .*REMOTE_USER.*--trust 127\.0\.0\.1")
+            service.logged(r"127\.0\.0\.1: it sends AUTH_TYPE, .*REMOTE_USER.*--trust 127\.0\.0\.1")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -58,10 +58,13 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
             return
         if os.geteuid() == 0 and not meaning.run_as:
             raise UsageError(
-                "run-as=USER is needed: this was started as root, and the site must not run as it"
+                "run-as=USER is missing: this was started as root, and the site must not run as "
+                "root"
             )
         command = manage("serve")
-        self._warn(f"in the words of today, without systemd:\n  {runfcgi.modern(meaning, command)}")
+        self._warn(
+            f"the equivalent command, without systemd:\n  {runfcgi.modern(meaning, command)}"
+        )
         # `python -m django` found the site in the directory that workdir= leaves
         path = [os.path.abspath(sys.path[0]), *filter(None, [os.environ.get("PYTHONPATH")])]
         environ = {"PYTHONPATH": os.pathsep.join(path)}

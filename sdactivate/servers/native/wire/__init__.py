@@ -85,8 +85,8 @@ class Joined(Variables):
     5.4) do; of the rest, CONTENT_LENGTH for one, the last value counts. nginx, HAProxy and
     Cherokee repeat HTTP_COOKIE.
 
-    Raises Malformed for two different HTTP_HOST: of an absolute target Cherokee sends the
-    client's Host and the host that it went by, and which is which nobody can tell.
+    Raises Malformed for two different HTTP_HOST: for an absolute target, Cherokee sends both the
+    client's Host and the host that it used itself, and nothing shows which is which.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Joined(Variables):
             super().__setitem__(name, value)
 
     def plain(self) -> Variables:
-        """Return them as a dictionary. They are joined here, at once: a name may come often."""
+        """Return them as a dictionary. Repeated ones are joined only here, in linear time."""
         found = dict(self)
         for name, values in self._repeated.items():
             found[name] = ("; " if name == "HTTP_COOKIE" else ", ").join(values)

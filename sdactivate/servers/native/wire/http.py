@@ -1,10 +1,9 @@
 """Parse HTTP/1.1 requests with llhttp, chunked bodies included (RFC 9112).
 
-llhttp, which speaks for itself about hostile input, finds the messages; this module says what
-they mean to a WSGI application, and what is refused on top: headers over the limits, targets
-that are no path (RFC 9112, section 3.2), several Host fields, names that a CGI variable can't
-tell apart (X_Forwarded_For and X-Forwarded-For are one variable, and only one of them may
-have been checked by the front).
+llhttp parses the messages and is hardened against hostile input. This module builds the WSGI
+variables, and refuses more: headers over the limits, targets that are not a path (RFC 9112, section
+3.2), several Host fields, and names that give the same CGI variable (X_Forwarded_For and
+X-Forwarded-For do, and the front may have checked only one of them).
 """
 
 import re
@@ -265,8 +264,8 @@ class Parser:
         """Let llhttp have bytes of which some are not ASCII.
 
         It takes none of these in a target, where fronts pass on what clients send, and the other
-        protocols carry it. So each run of them in a target is percent-encoded for llhttp alone
-        (RFC 9112, section 3.2: the target is a URI); the environ has what was sent. Where a
+        protocols carry it. So each run of them in a target is percent-encoded, but only for llhttp
+        (RFC 9112, section 3.2: the target is a URI); the environ has the original bytes. Where a
         target is, llhttp tells: by whose byte the one ahead of the run is.
         """
         at, size = 0, len(data)

@@ -57,7 +57,7 @@ def _read(data: bytes | bytearray, end: int, into: Variables) -> int:
     try:
         while at < end:
             start = at + 2
-            # (most are shorter than 256, and adding nothing costs time, too)
+            # (most lengths are below 256, and even adding zero takes time)
             high = data[at + 1]
             middle = start + (data[at] | high << 8 if high else data[at])
             high = data[middle + 1]
