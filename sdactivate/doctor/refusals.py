@@ -99,8 +99,8 @@ def _writable(unit: Unit, path: str) -> Fix:
     directory = _word(posixpath.dirname(posixpath.normpath(path))) if path.startswith("/") else ""
     if not directory or is_the_system(posixpath.dirname(path)):
         return _advice(
-            "let it write to its state directory (StateDirectory={name} is /var/lib/{name}), or "
-            "name the directory that it writes to: ReadWritePaths="
+            "configure it to write to its state directory (StateDirectory={name} is "
+            "/var/lib/{name}), or set ReadWritePaths= to the directory that it writes to"
         )(unit, path)
     return Lines(unit.name, "Service", (f"ReadWritePaths={directory}",))
 
@@ -112,8 +112,8 @@ def _device(unit: Unit, path: str) -> Fix:
     word = _word(path)
     if unknown or not word or commands_the_machine(path):
         return Advice(
-            "whoever has a disk, the memory or the like has the machine: do what needs it outside "
-            "of the site; for any other device DeviceAllow=, and PrivateDevices=no"
+            "access to a disk, the memory or the like gives control of the machine: do what needs "
+            "it outside the site. For any other device set DeviceAllow= and PrivateDevices=no"
         )
     return Lines(unit.name, "Service", (f"DeviceAllow={word} rw", "PrivateDevices=no"))
 
@@ -121,8 +121,8 @@ def _device(unit: Unit, path: str) -> Fix:
 _LOCAL = _lines("RestrictAddressFamilies=AF_INET AF_INET6", "PrivateNetwork=no",
                 "IPAddressAllow=localhost")  # fmt: skip
 _NETWORK = _advice(
-    "PrivateNetwork=no, IPAddressDeny= and RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6, if it "
-    "is to reach other machines"
+    "if it has to reach other machines, set PrivateNetwork=no, IPAddressDeny= (empty) and "
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"
 )
 _PATH = r"(?:: '(?P<path>[^']{1,4096})')?"
 
@@ -133,7 +133,7 @@ TABLE: tuple[Row, ...] = (
     ),
     _row(
         r"\[Errno 101\]|Network is unreachable",
-        "PrivateNetwork", "any network but its own loopback", _NETWORK, "--network",
+        "PrivateNetwork", "any network except its own loopback interface", _NETWORK, "--network",
     ),
     _row(
         r"name resolution|Name or service not known|\[Errno -[235]\]|getaddrinfo failed",
@@ -143,7 +143,8 @@ TABLE: tuple[Row, ...] = (
     _row(
         r"(?:localhost|127\.0\.0\.1|::1).*(?:\[Errno 111\]|[Cc]onnection refused)"
         r"|(?:\[Errno 111\]|[Cc]onnection refused).*(?:localhost|127\.0\.0\.1|::1)",
-        "PrivateNetwork", "the host's loopback: it has one of its own", _LOCAL, "--network local",
+        "PrivateNetwork", "the host's loopback interface (the service has its "
+                          "own)", _LOCAL, "--network local",
     ),
     _row(
         rf"Read-only file system{_PATH}|\bEROFS\b|attempt to write a readonly database",
@@ -154,8 +155,8 @@ TABLE: tuple[Row, ...] = (
         "ProtectSystem ProtectHome PrivateTmp",
         "SQLite's file, or making the journal beside it",
         _advice(
-            "put the database into the state directory, StateDirectory={name} is /var/lib/{name} "
-            "($STATE_DIRECTORY); or ReadWritePaths= for the directory that it lies in"
+            "move the database to the state directory (StateDirectory={name} is /var/lib/{name}, "
+            "$STATE_DIRECTORY), or set ReadWritePaths= to the database's directory"
         ),
         "--writable PATH",
     ),
@@ -163,7 +164,8 @@ TABLE: tuple[Row, ...] = (
         r"(?:\[Errno (?:2|13)\]|No such file|Permission denied).*?(?P<path>/(?:home|root|run/user)/"
         r"[^'\"\s:]*)",
         "ProtectHome", "everything below /home, /root and /run/user",
-        _advice("move {path} to /srv or /opt; or ProtectHome=tmpfs and BindReadOnlyPaths={word}"),
+        _advice("move {path} to /srv or /opt, or set ProtectHome=tmpfs and "
+                "BindReadOnlyPaths={word}"),
         "--home", HOMES,
     ),
     _row(
@@ -178,19 +180,21 @@ TABLE: tuple[Row, ...] = (
     _row(
         r"\[Errno (?:2|111)\] [^:]*: '(?P<path>/(?:var/)?tmp/[^']*)'",
         "PrivateTmp", "the /tmp that others see",
-        _advice("let both meet at a path under /run; or PrivateTmp=no"),
+        _advice("use a path under /run for both, or set PrivateTmp=no"),
         "", ("/tmp", "/var/tmp"),  # noqa: S108
     ),
     _row(
         r"\[Errno 13\] Permission denied: '(?P<path>/(?:(?:var/)?tmp|dev/shm)/[^']*)'",
-        "NoExecPaths", "running what it has written", _advice("NoExecPaths="), "--jit",
+        "NoExecPaths", "running what it has written", _advice("set NoExecPaths= to an empty "
+                                                              "value"), "--jit",
         ("/tmp", "/var/tmp", "/dev/shm"),  # noqa: S108
     ),
     _row(
         r"(?:Permission denied|Connection refused|No such file).*?(?P<path>/(?:var/)?run/"
         r"(?:dbus|docker\.sock|systemd)[^'\"\s:]*)",
-        "InaccessiblePaths TemporaryFileSystem", "sockets that command the machine",
-        _advice("InaccessiblePaths=, if it is to command systemd or containers"),
+        "InaccessiblePaths TemporaryFileSystem", "sockets that control the machine",
+        _advice("if it has to control systemd or containers, set InaccessiblePaths= to an empty "
+                "value"),
         "--control-sockets", _CONTROL,
     ),
     _row(
@@ -202,22 +206,23 @@ TABLE: tuple[Row, ...] = (
     _row(
         r"can't start new thread|\[Errno 11\] Resource temporarily unavailable",
         "TasksMax LimitNPROC", "more processes and threads",
-        _advice("a larger TasksMax="), "--tasks-max",
+        _advice("set a larger TasksMax="), "--tasks-max",
     ),
     _row(
         r"\[Errno 24\]|Too many open files", "LimitNOFILE", "more open files",
-        _advice("a larger LimitNOFILE=, or a look at what is left open"),
+        _advice("set a larger LimitNOFILE=, or find out which files stay open"),
     ),
     _row(
         r"\[Errno 12\]|Cannot allocate memory|^MemoryError", "MemoryMax LimitAS", "more memory",
-        _advice("a larger MemoryMax="), "--memory-max",
+        _advice("set a larger MemoryMax="), "--memory-max",
     ),
     _row(
         r"\[Errno 1\] Operation not permitted|Bad system call",
         "SystemCallFilter IPAddressDeny RestrictSUIDSGID RestrictNamespaces CapabilityBoundingSet",
         "a system call or an address",
         _advice(
-            "find the call: strace -f -p MAINPID -e status=failed; then SystemCallFilter=THE CALL"
+            "find the call (strace -f -p MAINPID -e status=failed), then set SystemCallFilter=THE "
+            "CALL"
         ),
         "--allow-syscall NAME",
     ),
