@@ -1,9 +1,9 @@
-"""What to do about a reason, by its words: what a deployment lacks that its application asks for.
+"""Find the fix for an error message: for what the application needs and the deployment lacks.
 
-A row of `TABLE` has the words of an exception, or of a server, and the fix. What the unit's own
-lines refuse is in `refusals`, and is asked first.
+A row of `TABLE` has the text of an exception or of a server's message, and the fix. Errors caused
+by the unit's own lines are in `refusals`, which is asked first.
 
-Pure functions of the text and the unit, but for the programs that are looked for.
+The functions depend only on the text and the unit, except that they look for programs.
 """
 
 import glob
@@ -23,7 +23,7 @@ _Make = Callable[[Unit | None, re.Match[str]], Fix | None]
 
 
 class Row(NamedTuple):
-    """Words, and what makes the fix of them; None where they are about something else."""
+    """A message, and what makes the fix from it; None if it is about something else."""
 
     pattern: re.Pattern[str]
     make: _Make
@@ -36,7 +36,7 @@ def _say(text: str) -> _Make:
 
 
 def _program(unit: Unit | None, found: re.Match[str]) -> Fix | None:
-    """A program that is there, and not on the PATH that the unit sets."""
+    """Return the fix for a program that exists, but is not on the unit's PATH."""
     paths = [it for it in unit.words("Environment") if it.startswith("PATH=")] if unit else []
     if unit is None or not paths or not shutil.which(found["name"], path=_USUAL):
         return None
@@ -47,7 +47,7 @@ def _program(unit: Unit | None, found: re.Match[str]) -> Fix | None:
 
 
 def _module(unit: Unit | None, found: re.Match[str]) -> Fix:
-    """A module that is missing: with all others, where the environment is another Python's."""
+    """Return the fix for a missing module. With a new Python all are missing."""
     for entry in unit.entries_of("ExecStart") if unit else ():
         program = (common.command(entry, unit) or [""])[0] if unit else ""
         top = os.path.dirname(os.path.dirname(program))
@@ -65,7 +65,7 @@ def _module(unit: Unit | None, found: re.Match[str]) -> Fix:
 
 
 def _pidfile(unit: Unit | None, found: re.Match[str]) -> Fix:
-    # The directory of a name alone is made by systemd at each start
+    # RuntimeDirectory= takes a name without a slash: systemd creates it at each start
     name = found["path"].removeprefix("/run/").removeprefix("/var/run/")
     if unit and name != found["path"] and re.fullmatch(r"[\w.-]+", name):
         return Lines(unit.name, "Service", (f"RuntimeDirectory={name}",))
@@ -73,7 +73,7 @@ def _pidfile(unit: Unit | None, found: re.Match[str]) -> Fix:
 
 
 def _denied(unit: Unit | None, found: re.Match[str]) -> Fix:
-    if unit and common.is_dynamic(unit):  # nothing is its own for longer than it runs
+    if unit and common.is_dynamic(unit):  # a dynamic user owns nothing after the service stops
         return Advice(
             f"configure the application to write to the state directory of {unit.name} "
             f"(StateDirectory={unit.prefix} is /var/lib/{unit.prefix}), or give the service a "
@@ -138,7 +138,7 @@ TABLE: tuple[Row, ...] = (
         lambda unit, found: Command(("rm", found["path"])),
     ),
     _row(
-        # Twisted's, beside a unix socket (daphne): it names a process by its number alone
+        # Twisted's lock beside a unix socket (daphne). It has only a PID, which can be reused
         r"Couldn't listen on any:b?'(?P<path>/[^']+)': Cannot acquire lock",
         lambda unit, found: Command(("rm", f"{found['path']}.lock")),
     ),
@@ -159,13 +159,13 @@ TABLE: tuple[Row, ...] = (
     ),
     _row(r"^(?:/usr)?/bin/env: \W?(?P<name>[\w.+-]+)\W?: No such file or directory", _by_env),
 )  # fmt: skip
-"""The first row that fits and makes a fix is the one."""
+"""The first row that matches and makes a fix is used."""
 
 
 def fix(reason: str, unit: Unit | None = None) -> Fix | None:
-    """Return what to do about a reason, where its words are known.
+    """Return the fix for the error message `reason`, None if the message is not known.
 
-    unit: the service that it is the reason of, for what its lines say.
+    unit: the service that failed.
     """
     for row in TABLE:
         if (found := row.pattern.search(reason)) and (made := row.make(unit, found)):

@@ -1,14 +1,14 @@
-"""What an error of the application's says of its sandbox: which line of the unit refuses it.
+"""Find the line of the unit that causes an application's error: what the sandbox refuses.
 
-The kernel answers a sandboxed process with ordinary error numbers, and the application reports
-those: "[Errno 97]", "unable to open database file". A row of `TABLE` knows what is said, and which
-directives make the kernel say so; it holds where the unit has one of them, itself or by what
-DynamicUser= implies (systemd.exec(5)). So a unit without a sandbox has none of these.
+The kernel returns ordinary error numbers to a sandboxed process, and the application reports those:
+"[Errno 97]", "unable to open database file". A row of `TABLE` has the error's text and the
+directives that can cause it. It applies if the unit has one of them, explicitly or implied by
+DynamicUser= (systemd.exec(5)). So no row applies to a unit without a sandbox.
 
-To add a row: what is said in the words of the exception, the directives, what is refused, and the
-lines or the advice that relax just that, with the option of gen and install that does the same.
+To add a row, give the text of the exception, the directives, what they refuse, the lines or the
+advice that allow only that, and the option of gen and install that does the same.
 
-A pure function of the text and the unit.
+The functions depend only on the text and the unit.
 """
 
 import posixpath
@@ -26,7 +26,7 @@ from sdactivate.systemd.unitfile import Entry, Unit
 
 _OFF = ("", "no", "false", "off", "0", "n", "f", "default", "all", "infinity", "auto")
 _IMPLIED = ("ProtectSystem", "ProtectHome", "PrivateTmp", "RestrictSUIDSGID", "NoNewPrivileges")
-"""What DynamicUser=yes turns on."""
+"""The directives that DynamicUser=yes turns on."""
 _CONTROL = ("/run/dbus", "/run/docker.sock", "/run/systemd", "/var/run/docker.sock")
 
 
@@ -39,17 +39,17 @@ class Refusal(NamedTuple):
     what: str
     fix: Fix
     option: str
-    """The option of gen and install that relaxes the same, "" where none does."""
+    """The option of gen and install that does the same, "" if there is none."""
 
 
 _Relax = Callable[[Unit, str], Fix]
 
 
 class Row(NamedTuple):
-    """What is said, by which directives, what is refused, and how to relax it.
+    """An error's text, the directives that cause it, what they refuse, and how to allow it.
 
-    The pattern's group `path` is the file that is named; `where` are the directories that it must
-    lie in, () for any.
+    The pattern's group `path` is the file in the error. where: the directories that may contain
+    it, () for any.
     """
 
     pattern: re.Pattern[str]
@@ -84,9 +84,9 @@ def _advice(text: str) -> _Relax:
 
 
 def _word(path: str) -> str:
-    """Return `path` as a list in a unit has it; "" where none can, or where it is not certain.
+    """Return `path` as written in a list in a unit; "" if that is impossible or not certain.
 
-    Python shows strings as literals: what has a backslash there is another path.
+    Python shows strings as literals: a backslash there means that the real path is different.
     """
     try:
         return "" if "\\" in path else escape.word(path)
@@ -95,7 +95,7 @@ def _word(path: str) -> str:
 
 
 def _writable(unit: Unit, path: str) -> Fix:
-    """Its own state directory first: what lies elsewhere may be somebody else's."""
+    """Suggest its own state directory first: files elsewhere may belong to others."""
     directory = _word(posixpath.dirname(posixpath.normpath(path))) if path.startswith("/") else ""
     if not directory or is_the_system(posixpath.dirname(path)):
         return _advice(
@@ -107,7 +107,7 @@ def _writable(unit: Unit, path: str) -> Fix:
 
 def _device(unit: Unit, path: str) -> Fix:
     path = posixpath.normpath(path)
-    # What stands behind a number is not known here
+    # Which device a number means is not known here
     unknown = not under(path, "/dev") or under(path, "/dev/char", "/dev/block")
     word = _word(path)
     if unknown or not word or commands_the_machine(path):
@@ -227,11 +227,11 @@ TABLE: tuple[Row, ...] = (
         "--allow-syscall NAME",
     ),
 )  # fmt: skip
-"""What errors say; the first row that fits and whose directives the unit has is the one."""
+"""The first row that matches, and of whose directives the unit has one, is used."""
 
 
 def refusal(text: str, unit: Unit) -> Refusal | None:
-    """Return the line of `unit` that makes an application say `text`, None where none does."""
+    """Return the line of `unit` that causes the error `text`, None if none does."""
     for row in TABLE:
         if not (found := row.pattern.search(text)):
             continue
@@ -245,7 +245,7 @@ def refusal(text: str, unit: Unit) -> Refusal | None:
 
 
 def _at(unit: Unit, directive: str) -> Entry | Unit | None:
-    """The line by which a directive is on; the unit where DynamicUser= implies it."""
+    """Return the line that turns a directive on; the unit, if DynamicUser= implies it."""
     entries = [it for it in unit.entries if (it.section, it.key) == ("Service", directive)]
     if entries:
         return None if entries[-1].value.lower() in _OFF else entries[-1]

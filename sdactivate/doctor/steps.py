@@ -1,15 +1,15 @@
 """What systemd does before it starts a program, step by step: systemd.exec(5), Process Exit Codes.
 
-A step that fails ends the process with a status of its own, 200 and up. The name of the step says
-little, and systemd's line often names the program instead of what was missing: the unit's lines
-that the step is about say the rest.
+If a step fails, the process exits with that step's status, 200 or above. The step's name says
+little, and systemd's message often names the program instead of what was missing. So the unit's
+lines that the step uses are shown too.
 """
 
 from typing import NamedTuple
 
 
 class Step(NamedTuple):
-    """One step: what it is about in words, the directives that it obeys, and what fixes it."""
+    """One step: what its failure means, the directives that it uses, and what fixes it."""
 
     name: str
     what: str
@@ -121,4 +121,4 @@ STEPS: dict[str, Step] = {
     ),
     "245": Step("BPF", "the kernel refused a BPF program", ("RestrictFileSystems",), _CORRECT),
 }  # fmt: skip
-"""By the status that the process ends with."""
+"""The steps by exit status."""
