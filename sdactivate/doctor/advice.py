@@ -1,9 +1,9 @@
-"""What to do about a reason, by its words: what a deployment lacks that its application asks for.
+"""Find the fix for an error message: for what the application needs and the deployment lacks.
 
-A row of `TABLE` has the words of an exception, or of a server, and the fix. What the unit's own
-lines refuse is in `refusals`, and is asked first.
+A row of `TABLE` has the text of an exception or of a server's message, and the fix. Errors caused
+by the unit's own lines are in `refusals`, which is asked first.
 
-Pure functions of the text and the unit, but for the programs that are looked for.
+The functions depend only on the text and the unit, except that they look for programs.
 """
 
 import glob
@@ -23,7 +23,7 @@ _Make = Callable[[Unit | None, re.Match[str]], Fix | None]
 
 
 class Row(NamedTuple):
-    """Words, and what makes the fix of them; None where they are about something else."""
+    """A message, and what makes the fix from it; None if it is about something else."""
 
     pattern: re.Pattern[str]
     make: _Make
@@ -36,7 +36,7 @@ def _say(text: str) -> _Make:
 
 
 def _program(unit: Unit | None, found: re.Match[str]) -> Fix | None:
-    """A program that is there, and not on the PATH that the unit sets."""
+    """Return the fix for a program that exists, but is not on the unit's PATH."""
     paths = [it for it in unit.words("Environment") if it.startswith("PATH=")] if unit else []
     if unit is None or not paths or not shutil.which(found["name"], path=_USUAL):
         return None
@@ -47,7 +47,7 @@ def _program(unit: Unit | None, found: re.Match[str]) -> Fix | None:
 
 
 def _module(unit: Unit | None, found: re.Match[str]) -> Fix:
-    """A module that is missing: with all others, where the environment is another Python's."""
+    """Return the fix for a missing module. With a new Python all are missing."""
     for entry in unit.entries_of("ExecStart") if unit else ():
         program = (common.command(entry, unit) or [""])[0] if unit else ""
         top = os.path.dirname(os.path.dirname(program))
@@ -55,34 +55,34 @@ def _module(unit: Unit | None, found: re.Match[str]) -> Fix:
         python = os.path.basename(os.path.realpath(f"{top}/bin/python3"))
         if os.path.exists(f"{top}/pyvenv.cfg") and made and python not in made:
             return Advice(
-                f"{top} was made by {', '.join(made)}, and its Python is {python} now: as its "
-                f"owner, {python} -m venv --clear {top}, and install what the site needs anew"
+                f"{top} was created with {', '.join(made)}, but its Python is {python} now: as its "
+                f"owner, run {python} -m venv --clear {top}, and install the site's packages again"
             )
     return Advice(
-        "install what has it for the Python of the service, as the owner of that environment; "
-        "where it is the site's own, correct its name or WorkingDirectory="
+        "install the package that has the module, for the service's Python and as the owner of "
+        "that environment; if the module is the site's own, correct its name or WorkingDirectory="
     )
 
 
 def _pidfile(unit: Unit | None, found: re.Match[str]) -> Fix:
-    # The directory of a name alone is made by systemd at each start
+    # RuntimeDirectory= takes a name without a slash: systemd creates it at each start
     name = found["path"].removeprefix("/run/").removeprefix("/var/run/")
     if unit and name != found["path"] and re.fullmatch(r"[\w.-]+", name):
         return Lines(unit.name, "Service", (f"RuntimeDirectory={name}",))
-    return Advice(f"make {found['path']} for the service's user, or take --pid out")
+    return Advice(f"create {found['path']} for the service's user, or remove --pid")
 
 
 def _denied(unit: Unit | None, found: re.Match[str]) -> Fix:
-    if unit and common.is_dynamic(unit):  # nothing is its own for longer than it runs
+    if unit and common.is_dynamic(unit):  # a dynamic user owns nothing after the service stops
         return Advice(
-            f"let the application write to the directory that systemd keeps for {unit.name} "
+            f"configure the application to write to the state directory of {unit.name} "
             f"(StateDirectory={unit.prefix} is /var/lib/{unit.prefix}), or give the service a "
             f"fixed user (User=, DynamicUser=no) that may write to {found['path']}"
         )
     user = common.user(unit) if unit else "the service's user"
     return Advice(
-        f"let {user} have {found['path']} (chown {user} {found['path']}), or let the application "
-        "write elsewhere: StateDirectory=, LogsDirectory=, or standard error for a log"
+        f"run chown {user} {found['path']}, or configure the application to write elsewhere: "
+        "StateDirectory=, LogsDirectory=, or standard error for a log"
     )
 
 
@@ -90,21 +90,21 @@ def _database(unit: Unit | None, found: re.Match[str]) -> Fix:
     user = common.user(unit) if unit else "the service's user"
     if unit and common.is_dynamic(unit):
         return Advice(
-            f"let the database lie in the directory that systemd keeps for {unit.name} "
+            f"move the database to the state directory of {unit.name} "
             f"(StateDirectory={unit.prefix} is /var/lib/{unit.prefix})"
         )
     return Advice(
-        f"let {user} write the database's file and the directory that it lies in, where SQLite "
-        f"makes files beside it: chown {user} DIRECTORY DIRECTORY/FILE"
+        f"give {user} write permission on the database's file and on its directory, where SQLite "
+        f"creates further files: chown {user} DIRECTORY DIRECTORY/FILE"
     )
 
 
 def _by_env(unit: Unit | None, found: re.Match[str]) -> Fix:
     name = found["name"]
     return Advice(
-        f"/usr/bin/env looks on the service's PATH, which is not your shell's: write the absolute "
-        f"path of {name} in ExecStart= instead of /usr/bin/env {name} (command -v {name} in the "
-        "shell where it works shows it)"
+        "/usr/bin/env searches the service's PATH, which differs from your shell's: write the "
+        f"absolute path of {name} in ExecStart= instead of /usr/bin/env {name} (command -v {name} "
+        "shows it, in a shell where it works)"
     )
 
 
@@ -116,37 +116,37 @@ TABLE: tuple[Row, ...] = (
     _row(r"[Nn]o module (?:named )?|Could not import module|module not found", _module),
     _row(
         r"has no attribute|Failed to find attribute|application not found",
-        _say("correct the name of the application in ExecStart=: MODULE:NAME"),
+        _say("correct the application's name in ExecStart= (MODULE:NAME)"),
     ),
     _row(
         r"^KeyError: '[A-Z][A-Z0-9_]+'.*environ",
-        _say("set the variable: Environment= or EnvironmentFile= in the service"),
+        _say("set the variable with Environment= or EnvironmentFile= in the service"),
     ),
     _row(
         # pwd, libpq, getpass
         r"uid not found|user with ID \d+ does not exist|No username set",
-        _say("a dynamic user has a name only where libnss-systemd is installed: apt-get install "
-             "libnss-systemd, or User= with an account of its own (SDA129)"),
+        _say("run apt-get install libnss-systemd, without which a dynamic user has no name; or "
+             "set User= to an account of its own (SDA129)"),
     ),
     _row(
         r"Listen queue size is greater than the system max net\.core\.somaxconn \((?P<most>\d+)\)",
-        _say("listen = {most} at most in uWSGI's configuration, or --listen in ExecStart= of "
-             "{unit}; or a larger net.core.somaxconn (sysctl.d(5))"),
+        _say("set listen = {most} or less in uWSGI's configuration, or --listen in ExecStart= of "
+             "{unit}; or set a larger net.core.somaxconn (sysctl.d(5))"),
     ),
     _row(
         r"Already running on PID \d+ \(or pid file '(?P<path>/[^']+)' is stale\)",
         lambda unit, found: Command(("rm", found["path"])),
     ),
     _row(
-        # Twisted's, beside a unix socket (daphne): it names a process by its number alone
+        # Twisted's lock beside a unix socket (daphne). It has only a PID, which can be reused
         r"Couldn't listen on any:b?'(?P<path>/[^']+)': Cannot acquire lock",
         lambda unit, found: Command(("rm", f"{found['path']}.lock")),
     ),
     _row(r"(?P<path>/\S+) doesn't exist\. Can't create pidfile", _pidfile),
     _row(
         r"\[Errno 98\] Address already in use.*\((?P<file>/[^,]+), line (?P<line>\d+): ",
-        _say("the application starts a server of its own where it is imported: in {file}, line "
-             '{line}, let it do so under if __name__ == "__main__": only'),
+        _say("the application starts its own server when it is imported: in {file}, line {line}, "
+             'put that under if __name__ == "__main__":'),
     ),
     _row(
         r"\[Errno 2\] No such file or directory: '(?P<name>[\w.+-]+)'",
@@ -159,13 +159,13 @@ TABLE: tuple[Row, ...] = (
     ),
     _row(r"^(?:/usr)?/bin/env: \W?(?P<name>[\w.+-]+)\W?: No such file or directory", _by_env),
 )  # fmt: skip
-"""The first row that fits and makes a fix is the one."""
+"""The first row that matches and makes a fix is used."""
 
 
 def fix(reason: str, unit: Unit | None = None) -> Fix | None:
-    """Return what to do about a reason, where its words are known.
+    """Return the fix for the error message `reason`, None if the message is not known.
 
-    unit: the service that it is the reason of, for what its lines say.
+    unit: the service that failed.
     """
     for row in TABLE:
         if (found := row.pattern.search(reason)) and (made := row.make(unit, found)):

@@ -1,27 +1,26 @@
 """Causes before effects: which finding explains which, and in what order they are shown.
 
-One thing is broken, and all that depends on it is broken too. A program that its user can't read
-(SDA113) makes the service fail (SDA110); a service that fails again and again takes its socket
-with it (SDA109); then the front logs that it can't connect (SDA111). Four findings, one cause:
-who fixes the second, the third or the fourth has fixed nothing.
+If one thing is broken, everything that depends on it is broken too. If the service's user can't
+read the program (SDA113), the service fails (SDA110). If it fails repeatedly, its socket unit fails
+(SDA109). Then the front logs that it can't connect (SDA111). These are four findings with one
+cause: fixing the second, third or fourth changes nothing.
 
-A row of `TABLE` says "rule X explains rule Y where both are about the same thing", and what that
-thing is. It holds of what was found, never of what might be: two findings that do not share it
-have nothing to do with one another. The rows make no circle, so every finding leads up to one
-that nothing explains: a root.
+A row of `TABLE` says "rule X explains rule Y if both are about the same thing", and what that
+thing is. It applies only to actual findings: two findings that do not share that thing are
+independent. The rows have no cycle, so every finding leads up to one without a cause: a root.
 
-A finding with several causes is shown beneath the one that lies deepest, since that is the one
-nearest to it: SDA113 above SDA110 above SDA109, although SDA113 explains both. `because_of` has
-them all, that one first.
+A finding with several causes is shown below the deepest of them, because that one is nearest to
+it: SDA113 above SDA110 above SDA109, although SDA113 explains both. `because_of` has all causes,
+the nearest first.
 
-Roots come in this order: what keeps requests from being answered now (in the order of `OUTAGE`),
-or explains a finding that does; then by the gravest finding at it or beneath it; then in the order
-of the rules.
-So the first finding shown is the cause of what was noticed, not the first of its symptoms.
+Roots are sorted by three keys: first those that keep requests from being answered now, or explain
+a finding that does (in the order of `OUTAGE`); then by the most severe finding among the root and
+those below it; then in the order of the rules. So the first finding shown is the cause of the
+outage, not one of its symptoms.
 
-To add a rule: add a row for each rule that it explains, and one for each that explains it; add it
-to `OUTAGE` where clients get errors while it is found. Its hits need `path` where they are about a
-file, and `unit` where they are about a socket unit but found at something else (the front).
+To add a rule, add a row for each rule that it explains, and one for each that explains it. Add it
+to `OUTAGE` if clients get errors while it is found. Its hits need `path` if they are about a file,
+and `unit` if they are about a socket unit but reported for something else (the front).
 """
 
 import re
@@ -37,27 +36,27 @@ Shared = Callable[[Finding, Finding], bool]
 
 
 def same_socket(cause: Finding, effect: Finding) -> bool:
-    """Both are about one socket unit, or at least one of it and one of what connects to it."""
+    """Both concern the same socket unit, directly or as something that connects to it."""
     return bool(_sockets(cause) & _sockets(effect))
 
 
 def same_unit(cause: Finding, effect: Finding) -> bool:
-    """Both are about one unit."""
+    """Both are about the same unit."""
     return cause.subject == effect.subject
 
 
 def same_path(cause: Finding, effect: Finding) -> bool:
-    """Both are about one file."""
+    """Both are about the same file."""
     return bool(cause.path) and cause.path == effect.path
 
 
 def another_command(cause: Finding, effect: Finding) -> bool:
-    """Both are about one service, and another of its commands than ExecStart= failed."""
+    """Both are about the same service, and a command other than ExecStart= failed."""
     return same_unit(cause, effect) and effect.because.startswith(ANOTHER_COMMAND)
 
 
 def behind_mode(cause: Finding, effect: Finding) -> bool:
-    """The line at fault is SocketMode= of the unit that has none, as systemd reads it."""
+    """The line at fault is a SocketMode= that systemd ignores, so that the unit has none."""
     return same_unit(cause, effect) and cause.text.startswith("SocketMode=")
 
 
@@ -67,17 +66,17 @@ def behind_command(cause: Finding, effect: Finding) -> bool:
 
 
 def by_watchdog(cause: Finding, effect: Finding) -> bool:
-    """The service failed because it did not report."""
+    """The service failed because it did not send WATCHDOG=1."""
     return same_unit(cause, effect) and "WatchdogSec=" in effect.because
 
 
 def by_name(cause: Finding, effect: Finding) -> bool:
-    """The service failed, or its requests, because it asked for the name of its user."""
+    """The service or its requests failed because the name of its user is unknown."""
     return same_unit(cause, effect) and "uid not found" in effect.because
 
 
 def by_its_file(cause: Finding, effect: Finding) -> bool:
-    """What failed named a file in the directory of the cause."""
+    """The failure names a file in the directory of the cause."""
     return bool(cause.path) and f"'{cause.path.rstrip('/')}/" in effect.because
 
 
@@ -88,7 +87,7 @@ _MATTERS = (
 
 
 def by_ignored_line(cause: Finding, effect: Finding) -> bool:
-    """The service lacks what a line was to give it: variables, a directory, a user."""
+    """The service lacks what an ignored line should set: variables, a directory, a user."""
     key = cause.text.partition("=")[0]
     return same_unit(cause, effect) and (
         key in _MATTERS or any(f"write {it}=" in str(cause.fix) for it in _MATTERS)
@@ -96,7 +95,7 @@ def by_ignored_line(cause: Finding, effect: Finding) -> bool:
 
 
 def by_sent_name(cause: Finding, effect: Finding) -> bool:
-    """The name that is refused is the one that the front sends instead of the client's."""
+    """The refused name is the one that the front sends instead of the client's."""
     sent = re.search(r"is asked for ('[^']+')", cause.because)
     return sent is not None and f"asks for {sent[1]}" in effect.because
 
@@ -107,24 +106,24 @@ def by_start_limit(cause: Finding, effect: Finding) -> bool:
 
 
 def on_the_way(cause: Finding, effect: Finding) -> bool:
-    """The effect is at a directory that leads to the cause's file, or at that file."""
+    """The effect is about the cause's file, or a directory on the path to it."""
     return bool(cause.path and effect.path) and under(cause.path, effect.path)
 
 
 def same_site(cause: Finding, effect: Finding) -> bool:
-    """Both are of one deployment, as all are that are arranged together."""
+    """Always true: findings that are arranged together belong to one deployment."""
     return True
 
 
 def _sockets(finding: Finding) -> set[str]:
-    """The socket units of a finding, or the service that makes its socket itself."""
+    """Return the socket units of a finding, or the service that creates its own socket."""
     return {it for it in (finding.subject, finding.unit) if it.endswith(".socket")} or (
         {finding.unit} - {""}
     )
 
 
 class Row(NamedTuple):
-    """`cause` explains each of `effects`, where they share that."""
+    """`cause` explains each of `effects` if `shared` returns true for both."""
 
     cause: str
     effects: tuple[str, ...]
@@ -132,12 +131,12 @@ class Row(NamedTuple):
 
 
 TABLE: tuple[Row, ...] = (
-    # A socket that is open: who else connects
+    # A socket to which others can connect
     Row("SDA001", ("SDA105",), same_socket),
     Row("SDA002", ("SDA105",), same_socket),
     Row("SDA114", ("SDA105",), same_path),
     Row("SDA031", ("SDA001",), behind_mode),
-    # A socket that can't be made, is not there, or is another's
+    # A socket that can't be created, is missing, or is another one's
     Row("SDA004", ("SDA109", "SDA116"), same_unit),
     Row("SDA007", ("SDA109", "SDA114"), same_unit),
     Row("SDA037", ("SDA109",), same_unit),
@@ -151,7 +150,7 @@ TABLE: tuple[Row, ...] = (
     Row("SDA109", ("SDA111",), same_socket),
     Row("SDA116", ("SDA111",), same_socket),
     Row("SDA117", ("SDA107", "SDA111"), same_socket),
-    # The way to the socket
+    # The path to the socket
     Row("SDA003", ("SDA102",), same_socket),
     Row("SDA008", ("SDA106",), same_socket),
     Row("SDA016", ("SDA102",), same_path),
@@ -161,11 +160,11 @@ TABLE: tuple[Row, ...] = (
     Row("SDA104", ("SDA111",), same_socket),
     Row("SDA106", ("SDA111", "SDA126"), same_socket),
     Row("SDA115", ("SDA111",), same_socket),
-    # The queue
+    # The backlog
     Row("SDA015", ("SDA107",), same_unit),
     Row("SDA108", ("SDA107",), same_unit),
     Row("SDA123", ("SDA107",), same_socket),
-    # The service, and what it takes with it
+    # The service, and what fails with it
     Row("SDA019", ("SDA110",), same_unit),
     Row("SDA025", ("SDA110",), same_unit),
     Row("SDA027", ("SDA110",), same_unit),
@@ -202,7 +201,7 @@ TABLE: tuple[Row, ...] = (
 )  # fmt: skip
 
 OUTAGE = (
-    "SDA146",  # whatever is on its way there waits
+    "SDA146",  # every process that accesses it waits
     *("SDA147", "SDA151"),  # nothing is started
     *("SDA032", "SDA122", "SDA116", "SDA109", "SDA101", "SDA117"),  # nothing listens
     *("SDA004", "SDA037"),
@@ -211,8 +210,8 @@ OUTAGE = (
     *("SDA150", "SDA148", "SDA153", "SDA152"),  # refused on the way
     *("SDA120", "SDA124", "SDA145", "SDA125", "SDA142", "SDA143", "SDA144", "SDA111"),
 )
-"""Rules that are broken while clients get errors, or another answer than the site's: the surest
-first. Of a front that isn't running the account alone is known."""
+"""Rules that are broken while clients get errors, or a response that is not the site's; the most
+certain first. The front's rules are less certain if it isn't running: only its account is known."""
 
 _GRAVEST = ("error", "warning", "note")
 
@@ -220,7 +219,7 @@ _GRAVEST = ("error", "warning", "note")
 def arrange(findings: Sequence[Finding]) -> list[Finding]:
     """Return the findings of one deployment, each with its causes, in the order to show them.
 
-    A finding follows its first cause, and after it what it explains in its turn.
+    Each finding comes after its first cause, and before the findings that it explains.
     """
     explained = _explained(findings)
     children: dict[int, list[int]] = {}
@@ -251,7 +250,7 @@ def _make(
     explained: dict[int, list[int]],
     made: dict[int, Finding],
 ) -> Finding:
-    """The finding at `place` with its causes, which are made before it."""
+    """Return the finding at `place` with its causes, which are made first."""
     if place not in made:
         causes = tuple(_make(it, findings, explained, made) for it in explained[place])
         made[place] = findings[place]._replace(because_of=causes)
@@ -259,7 +258,7 @@ def _make(
 
 
 def _explained(findings: Sequence[Finding]) -> dict[int, list[int]]:
-    """For each finding, by its place, the places of its causes, the nearest first."""
+    """Return, for the index of each finding, the indexes of its causes, the nearest first."""
     by_rule: dict[str, list[int]] = {}
     for place, finding in enumerate(findings):
         by_rule.setdefault(finding.rule.id, []).append(place)

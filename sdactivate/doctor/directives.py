@@ -27,134 +27,180 @@ class Word(NamedTuple):
 TABLE: Mapping[str, Word] = MappingProxyType(
     {
         # any unit
-        "Description": Word("What people and logs call the unit.", UNIT),
-        "Documentation": Word("Where its documentation is.", UNIT),
-        "ConditionHost": Word("It is started on the machine of that name alone.", UNIT),
+        "Description": Word("The name of the unit for people and logs.", UNIT),
+        "Documentation": Word("The addresses of its documentation.", UNIT),
+        "ConditionHost": Word("It starts only on the machine with this name.", UNIT),
         "Requires": Word("It starts with that unit, and stops when that one is stopped.", UNIT),
-        "Wants": Word("It pulls that unit in, and does without it if need be.", UNIT),
-        "BindsTo": Word("It stops as soon as that unit is gone, for whatever reason.", UNIT),
+        "Wants": Word("It starts that unit too, but starts even if that one fails.", UNIT),
+        "BindsTo": Word("It stops as soon as that unit stops, for whatever reason.", UNIT),
         "PartOf": Word("It is stopped and restarted together with that unit.", UNIT),
         "After": Word("It starts later than that unit: a service after its socket.", UNIT),
         "Before": Word("It starts earlier than that unit.", UNIT),
         "StartLimitIntervalSec": Word(
-            "Over what time starts are counted; 0: no crash loop ever fails the socket for good.",
+            "The period over which starts are counted; 0: a crash loop never makes the socket "
+            "fail.",
             UNIT,
         ),
-        "StartLimitBurst": Word("How many starts are allowed in that time.", UNIT),
-        "WantedBy": Word("What pulls it in at boot, once it is enabled.", UNIT),
-        "RequiredBy": Word("What can't start without it, once it is enabled.", UNIT),
+        "StartLimitBurst": Word("How many starts are allowed in that period.", UNIT),
+        "WantedBy": Word("The unit that starts it at boot, once it is enabled.", UNIT),
+        "RequiredBy": Word("The unit that can't start without it, once it is enabled.", UNIT),
         "Also": Word("What is enabled and disabled along with it.", UNIT),
         # sockets
         "ListenStream": Word(
-            "Where connections are taken: systemd makes the socket, the service inherits it.",
+            "The address for connections: systemd creates the socket, and the service inherits it.",
             SOCKET,
         ),
-        "SocketUser": Word("Who owns the socket; an owner could change its mode.", SOCKET),
+        "SocketUser": Word("The owner of the socket. An owner can change its mode.", SOCKET),
         "SocketGroup": Word(
-            "Whose members may connect, where the mode lets the group write.", SOCKET
+            "The group whose members may connect, if the mode gives the group write permission.",
+            SOCKET,
         ),
         "SocketMode": Word(
-            "Who may connect: that takes write permission. Left out it is 0666, everyone.", SOCKET
-        ),
-        "DirectoryMode": Word("The mode of the directories that are made for the socket.", SOCKET),
-        "FileDescriptorName": Word(
-            "The name by which the service tells its sockets apart; their order means nothing.",
+            "Who may connect: connect() needs write permission. The default is 0666, everyone.",
             SOCKET,
         ),
-        "Service": Word("The service that gets the sockets, where it has another name.", SOCKET),
+        "DirectoryMode": Word(
+            "The mode of the directories that systemd creates for the socket.", SOCKET
+        ),
+        "FileDescriptorName": Word(
+            "The name by which the service tells its sockets apart; their order is undefined.",
+            SOCKET,
+        ),
+        "Service": Word("The service that gets the sockets, if it has another name.", SOCKET),
         "AcceptFileDescriptors": Word(
-            "Whether who connects may send open files along, which the kernel then keeps.", SOCKET
+            "Whether a peer may send open file descriptors, which the kernel then keeps.", SOCKET
         ),
         "Backlog": Word(
             "Connections that wait while the service starts; fronts answer 502 when it is full.",
             SOCKET,
         ),
-        "Accept": Word(
-            "yes starts a process for each connection, which no WSGI server wants.", SOCKET
-        ),
-        "NoDelay": Word("A small answer leaves at once (TCP_NODELAY).", SOCKET),
+        "Accept": Word("yes starts a process for each connection. WSGI servers need no.", SOCKET),
+        "NoDelay": Word("Small responses are sent at once (TCP_NODELAY).", SOCKET),
         "FreeBind": Word("The address may be bound before its interface is up.", SOCKET),
         "ReusePort": Word("Several sockets may be bound to one port.", SOCKET),
-        "BindIPv6Only": Word("Whether an IPv6 socket takes IPv4 connections, too.", SOCKET),
-        "MaxConnections": Word("Connections at most; has no effect with Accept=no.", SOCKET),
-        "TriggerLimitIntervalSec": Word("Over what time activations are counted.", SOCKET),
+        "BindIPv6Only": Word("Whether an IPv6 socket refuses IPv4 connections.", SOCKET),
+        "MaxConnections": Word(
+            "The maximum number of connections; it has no effect with Accept=no.", SOCKET
+        ),
+        "TriggerLimitIntervalSec": Word("The period over which activations are counted.", SOCKET),
         "TriggerLimitBurst": Word(
-            "How often the socket may start the service in that time before it fails for good.",
+            "How often the socket may start the service in that period. Above that it fails.",
             SOCKET,
         ),
-        "RemoveOnStop": Word("The socket's file goes when the socket is stopped.", SOCKET),
-        "FlushPending": Word("Connections that wait when the service ends are dropped.", SOCKET),
+        "RemoveOnStop": Word("The socket's file is removed when the socket stops.", SOCKET),
+        "FlushPending": Word(
+            "Connections that are waiting when the service stops are dropped.", SOCKET
+        ),
         # services
         "Type": Word(
-            "What counts as started; notify: when the service itself says that it serves.", SERVICE
+            "When it counts as started; notify: when the service reports that it is ready.", SERVICE
         ),
-        "NotifyAccess": Word("Whose word that is: the main process's only.", SERVICE),
-        "ExecStart": Word("What runs, without a shell, with exactly these arguments.", SERVICE),
-        "ExecStartPre": Word("What runs before it, each time.", SERVICE),
+        "NotifyAccess": Word(
+            "Which processes may report to systemd; main: only the main process.", SERVICE
+        ),
+        "ExecStart": Word(
+            "The program that it runs, without a shell, with exactly these arguments.", SERVICE
+        ),
+        "ExecStartPre": Word("A command that runs before each start.", SERVICE),
         "ExecReload": Word("What `systemctl reload` does.", SERVICE),
-        "RefreshOnReload": Word("What a reload reads again: its credentials.", SERVICE),
-        "ExecStop": Word("What asks it to stop, instead of a signal.", SERVICE),
+        "RefreshOnReload": Word("What a reload reads again, such as credentials.", SERVICE),
+        "ExecStop": Word("The command that stops it, instead of a signal.", SERVICE),
         "Sockets": Word("The socket units that it inherits from.", SERVICE),
-        "PIDFile": Word("Where a daemon writes its process ID; activation needs none.", SERVICE),
-        "Restart": Word("It is started again after a failure; a wanted stop is none.", SERVICE),
-        "RestartSec": Word("The pause before that; connections wait in the backlog.", SERVICE),
-        "RestartSteps": Word("In how many steps the pause grows if it keeps failing.", SERVICE),
-        "RestartMaxDelaySec": Word("How long the pause gets at most.", SERVICE),
-        "TimeoutStartSec": Word("How long it may take until it is ready.", SERVICE),
+        "PIDFile": Word(
+            "The file to which a daemon writes its process ID; socket activation doesn't need it.",
+            SERVICE,
+        ),
+        "Restart": Word(
+            "Whether it is restarted after a failure or an exit. After systemctl stop it is not.",
+            SERVICE,
+        ),
+        "RestartSec": Word("The pause before a restart; connections wait in the backlog.", SERVICE),
+        "RestartSteps": Word(
+            "The number of steps in which the pause grows if it keeps failing.", SERVICE
+        ),
+        "RestartMaxDelaySec": Word("The longest pause.", SERVICE),
+        "TimeoutStartSec": Word("How long it may take to become ready.", SERVICE),
         "TimeoutStopSec": Word(
-            "How long accepted requests may take at a stop before it is killed.", SERVICE
+            "How long requests in progress may take at a stop before systemd kills it.", SERVICE
         ),
-        "WatchdogSec": Word("How long it may be silent before it is taken for stuck.", SERVICE),
-        "FileDescriptorStoreMax": Word("How many descriptors systemd keeps for it.", SERVICE),
-        "RemainAfterExit": Word("It counts as running when its process has ended.", SERVICE),
+        "WatchdogSec": Word(
+            "How long it may send no WATCHDOG=1 before systemd treats it as hung.", SERVICE
+        ),
+        "FileDescriptorStoreMax": Word("How many file descriptors systemd keeps for it.", SERVICE),
+        "RemainAfterExit": Word("It counts as running after its process has exited.", SERVICE),
         "KillMode": Word(
-            "mixed: the main process is asked to stop, and only then is the rest killed.", KILL
+            "mixed: systemd signals the main process first, and kills the other processes at the "
+            "end.",
+            KILL,
         ),
-        "KillSignal": Word("The signal that asks it to stop.", KILL),
+        "KillSignal": Word("The signal that stops it.", KILL),
         # how it runs
-        "User": Word("Whom it runs as; with DynamicUser= a name that exists while it runs.", EXEC),
-        "Group": Word("Its primary group; the user's own where nothing is said.", EXEC),
-        "SupplementaryGroups": Word("Further groups it is in.", EXEC),
-        "WorkingDirectory": Word("Where it runs, and what Python imports from.", EXEC),
+        "User": Word(
+            "The user that it runs as; with DynamicUser= a name that exists only while it runs.",
+            EXEC,
+        ),
+        "Group": Word("Its primary group; the default is the user's own.", EXEC),
+        "SupplementaryGroups": Word("Further groups that it is in.", EXEC),
+        "WorkingDirectory": Word(
+            "The directory in which it runs, and from which Python imports.", EXEC
+        ),
         "Environment": Word(
-            "A variable it finds; SDACTIVATE_… are the server's settings (sdactivate serve).", EXEC
+            "A variable in its environment; SDACTIVATE_… are the server's settings (sdactivate "
+            "serve).",
+            EXEC,
         ),
-        "EnvironmentFile": Word("A file of such variables, read by systemd as root.", EXEC),
-        "LoadCredential": Word(
-            "A secret it finds in $CREDENTIALS_DIRECTORY, and nobody else does.", EXEC
-        ),
+        "EnvironmentFile": Word("A file of such variables. systemd reads it as root.", EXEC),
+        "LoadCredential": Word("A secret that only it can read, in $CREDENTIALS_DIRECTORY.", EXEC),
         "LoadCredentialEncrypted": Word("The same, encrypted on disk: systemd-creds(1).", EXEC),
         "StateDirectory": Word(
-            "Its own directory under /var/lib, $STATE_DIRECTORY: data that it keeps.", EXEC
+            "Its own directory in /var/lib ($STATE_DIRECTORY), for data that it keeps.", EXEC
         ),
-        "StateDirectoryMode": Word("Who else may look into it: nobody.", EXEC),
+        "StateDirectoryMode": Word(
+            "The mode of that directory; 0700: no other user may enter it.", EXEC
+        ),
         "CacheDirectory": Word(
-            "Its own directory under /var/cache, $CACHE_DIRECTORY: data it can make again.", EXEC
+            "Its own directory in /var/cache ($CACHE_DIRECTORY), for data that it can create "
+            "again.",
+            EXEC,
         ),
-        "CacheDirectoryMode": Word("Who else may look into it: nobody.", EXEC),
-        "LogsDirectory": Word("Its own directory under /var/log.", EXEC),
+        "CacheDirectoryMode": Word(
+            "The mode of that directory; 0700: no other user may enter it.", EXEC
+        ),
+        "LogsDirectory": Word("Its own directory in /var/log.", EXEC),
         "RuntimeDirectory": Word(
-            "Its own directory under /run, removed at its stop, with any socket in it.", EXEC
+            "Its own directory in /run. It is removed at a stop, with any socket in it.", EXEC
         ),
-        "ReadWritePaths": Word("What it may write to although the system is read-only.", EXEC),
-        "ReadOnlyPaths": Word("What it may not write to.", EXEC),
-        "StandardOutput": Word("Where its output goes; the journal by default.", EXEC),
-        "StandardError": Word("Where its errors go; the journal by default.", EXEC),
-        "LimitNOFILE": Word("Descriptors at most: each connection is one.", EXEC),
+        "ReadWritePaths": Word(
+            "Paths that it may write to although the system is read-only.", EXEC
+        ),
+        "ReadOnlyPaths": Word("Paths that it may not write to.", EXEC),
+        "StandardOutput": Word("The destination of its output; the journal by default.", EXEC),
+        "StandardError": Word(
+            "The destination of its standard error; the journal by default.", EXEC
+        ),
+        "LimitNOFILE": Word(
+            "The maximum number of file descriptors. Each connection needs one.", EXEC
+        ),
         # limits
-        "DeviceAllow": Word("A device it may open although DevicePolicy= is closed.", RESOURCES),
-        "IPAddressAllow": Word("Addresses that IPAddressDeny= does not cover.", RESOURCES),
-        "MemoryMax": Word("Memory at most; the kernel kills what takes more.", RESOURCES),
-        "MemoryHigh": Word("Memory beyond which it is slowed down.", RESOURCES),
-        "CPUQuota": Word("Processor time at most, in per cent of one processor.", RESOURCES),
-        "TasksMax": Word("Processes and threads at most.", RESOURCES),
-        "Slice": Word("The group of units it shares resources with.", RESOURCES),
+        "DeviceAllow": Word(
+            "A device that it may open although DevicePolicy= is closed.", RESOURCES
+        ),
+        "IPAddressAllow": Word("Addresses that are allowed in spite of IPAddressDeny=.", RESOURCES),
+        "MemoryMax": Word(
+            "The memory limit; the kernel kills processes if it is exceeded.", RESOURCES
+        ),
+        "MemoryHigh": Word("The amount of memory above which it is slowed down.", RESOURCES),
+        "CPUQuota": Word("The limit of CPU time, in per cent of one CPU.", RESOURCES),
+        "TasksMax": Word("The maximum number of processes and threads.", RESOURCES),
+        "Slice": Word("The group of units with which it shares resources.", RESOURCES),
         # timers
         "OnCalendar": Word("When it runs: a calendar event of systemd.time(7).", TIMER),
         "OnBootSec": Word("How long after the boot it runs first.", TIMER),
         "OnUnitActiveSec": Word("How long after its last run it runs again.", TIMER),
-        "Persistent": Word("A run that was missed while the machine was off is made up.", TIMER),
+        "Persistent": Word(
+            "A run that was missed while the machine was off is made up for.", TIMER
+        ),
         "RandomizedDelaySec": Word("It runs up to this much later, at random.", TIMER),
-        "Unit": Word("What it starts, where that has another name.", TIMER),
+        "Unit": Word("The unit that it starts, if that has another name.", TIMER),
     }
 )

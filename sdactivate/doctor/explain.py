@@ -91,14 +91,14 @@ def _text(explained: Explained) -> Iterator[str]:
         yield str(line.entry)
         said = line.why or _UNKNOWN
         if line.since:
-            said += f" New in systemd {line.since}; older ones pass over it with a warning."
+            said += f" New in systemd {line.since}; older versions ignore it with a warning."
         if line.better:
             said += f" sdactivate writes {line.better}."
         if line.cost:
             said += f" Without it: {line.cost:.1f} points more exposure."
         yield from _indented(f"{said} {line.source}")
     if explained.absent:
-        yield "\n# What is not there, of sdactivate's sandbox"
+        yield "\n# Lines of sdactivate's sandbox that this unit does not have"
     for row in explained.absent:
         yield f"# {row.line}"
         cost = f" Worth {row.cost:.1f} points of exposure." if row.cost else ""

@@ -1,4 +1,4 @@
-"""Explain one rule: what it finds, what is seen where it is broken, and what fixes it."""
+"""Explain one rule: what it finds, its symptoms, and what fixes it."""
 
 from collections.abc import Iterator
 from textwrap import wrap
@@ -12,7 +12,7 @@ WIDTH = 88
 
 
 def find(name: str) -> Rule:
-    """Return the rule called `name`, such as SDA102; UsageError where there is none."""
+    """Return the rule `name`, such as SDA102. Raises UsageError if there is none."""
     check_ids([name])
     return BY_ID[name]
 
@@ -32,7 +32,7 @@ def _lines(rule: Rule) -> Iterator[str]:
             yield f"  seen  {shown_by or symptom.place}"
         yield f"          {symptom.words}"
     if not TABLE[rule.id]:
-        yield "  seen  nothing: no program prints anything of it"
+        yield "  seen  nothing: no program prints a message about it"
     yield from _wrapped("fix", rule.fix)
     where = "the running system" if rule.is_live else "unit files (--offline)"
     yield from _wrapped("read", f"{rule.source}; found on {where}")

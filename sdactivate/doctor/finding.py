@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class Case(NamedTuple):
-    """One deployment and, on a running system, what is known of it there."""
+    """One deployment and, on a running system, its state there."""
 
     deployment: Deployment
     host: "HostState | None" = None
 
     @property
     def service(self) -> Unit | None:
-        """The service, where there is one."""
+        """The service, if there is one."""
         return self.deployment.service
 
     @property
@@ -28,13 +28,13 @@ class Case(NamedTuple):
 
     @property
     def running(self) -> "HostState":
-        """What is known of the running system: for live rules, which run only where it is."""
+        """The state of the running system. Only live rules use it, and they run only there."""
         assert self.host is not None
         return self.host
 
 
 class Lines(NamedTuple):
-    """A fix: lines for a unit. `doctor --fix` writes them as a drop-in where `safe`."""
+    """A fix: lines for a unit. If `safe`, `doctor --fix` writes them as a drop-in."""
 
     unit: str
     section: str
@@ -46,7 +46,7 @@ class Lines(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A fix: a command. `doctor --fix` runs it where `safe`. `first` is run before it."""
+    """A fix: a command. If `safe`, `doctor --fix` runs it. `first` is run before it."""
 
     argv: tuple[str, ...]
     safe: bool = False
@@ -54,7 +54,7 @@ class Command(NamedTuple):
 
     @property
     def steps(self) -> tuple[tuple[str, ...], ...]:
-        """What is run, in order."""
+        """The commands to run, in order."""
         return (self.first, self.argv) if self.first else (self.argv,)
 
     def __str__(self) -> str:
@@ -64,18 +64,18 @@ class Command(NamedTuple):
 
 
 def restart(unit: str, *, safe: bool = True) -> Command:
-    """Return the commonest command: what restarts `unit`."""
+    """Return the command that restarts `unit`, the most common one."""
     return Command(("systemctl", "restart", unit), safe)
 
 
 class Advice(NamedTuple):
-    """A fix that needs a decision: said, never applied."""
+    """A fix that needs a decision. It is shown, never applied."""
 
     text: str
 
     @property
     def safe(self) -> bool:
-        """Never: nothing is applied."""
+        """False: advice is never applied."""
         return False
 
     def __str__(self) -> str:
@@ -88,11 +88,11 @@ Fix = Lines | Command | Advice
 class Hit(NamedTuple):
     """One place where a rule is broken.
 
-    `at` is the line at fault, or the unit where a line is missing, or the name of what it is
-    about on a running system. `because` is one sentence. `unit` is the deployment's unit that
-    can silence it, "" where `at` is that unit. `then` is the command that a fix needs after it
-    to take effect; for lines of a unit it need not be said. `path` is the file that it is about:
-    the socket's, or the directory or program that refuses. `causes` goes by it.
+    at: the line at fault; the unit, if a line is missing; or the name of another object of the
+    running system. because: the reason, without a final full stop. unit: the deployment's unit
+    whose comments can silence the finding, "" if that is `at`. then: the command that makes the
+    fix take effect; not needed for lines of a unit. path: the file that the finding is about,
+    such as the socket or the directory that denies access. `causes` compares it.
     """
 
     at: Entry | Unit | str
@@ -121,40 +121,40 @@ class Rule(NamedTuple):
 
     @property
     def is_live(self) -> bool:
-        """Whether it needs the running system."""
+        """Whether the rule needs the running system."""
         return self.id >= "SDA100"
 
 
 Place = tuple[str, str, str, str]
-"""What tells a finding from others: its rule, its subject, the line at fault, the file."""
+"""What distinguishes a finding from others: rule, subject, line at fault, file."""
 
 
 class Finding(NamedTuple):
-    """A rule that is broken, where, why, and what fixes it."""
+    """A broken rule: where, why, and what fixes it."""
 
     rule: Rule
-    subject: str  # the unit, or what else it is about
-    file: str  # "" where there is none
+    subject: str  # the unit or other object that it is about
+    file: str  # "" if there is none
     line: int  # 0: the file as a whole
-    text: str  # the line at fault, "" where one is missing
+    text: str  # the line at fault, "" if a line is missing
     because: str
     fix: Fix
-    then: str = ""  # the command with which the fix takes effect, where it needs one
-    unit: str = ""  # the deployment's unit that it concerns, "" where that is the subject
-    path: str = ""  # the file that it is about, "" where there is none
-    because_of: tuple["Finding", ...] = ()  # what explains it, the nearest first (`causes`)
+    then: str = ""  # the command that makes the fix take effect, if it needs one
+    unit: str = ""  # the deployment's unit that it concerns, "" if that is the subject
+    path: str = ""  # the file that it is about, "" if there is none
+    because_of: tuple["Finding", ...] = ()  # its causes, the nearest first (`causes`)
 
     @property
     def depth(self) -> int:
-        """How many findings lie above it: 0 for one that nothing explains."""
+        """How many findings are above it: 0 for one without a cause."""
         return 1 + self.because_of[0].depth if self.because_of else 0
 
     @property
     def place(self) -> Place:
-        """What tells it from other findings, and stays while its reason changes: counts, times."""
+        """What identifies it, even if its reason changes (counts, times)."""
         return self.rule.id, self.subject, self.text, self.path
 
     @property
     def name(self) -> str:
-        """What to call it in a sentence: SDA110 mysite.service."""
+        """Its name in a sentence: SDA110 mysite.service."""
         return f"{self.rule.id} {self.subject}"

@@ -1,6 +1,6 @@
-"""Paths that are the machine's own: no line that the doctor writes gives them to a site.
+"""Paths of the machine itself: no line that the doctor writes gives a site access to them.
 
-Devices are known by their names alone, so that what is said of another machine holds, too.
+Devices are recognized only by name, so that the result is also right for another machine.
 """
 
 import posixpath
@@ -10,11 +10,11 @@ _SYSTEM = (
     *("/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/boot", "/opt", "/run/systemd", "/root"),
     *("/efi", "/proc", "/sys", "/dev"),
 )
-"""With all that is in them."""
+"""Directories with all their contents."""
 _SHARED = (
     *("/", "/var", "/var/lib", "/var/log", "/var/cache", "/srv", "/run", "/mnt", "/media", "/home"),
 )
-"""Themselves: what is in them may be a site's."""
+"""Directories without their contents, which may belong to a site."""
 
 _DISKS = (
     *("sd[a-z]*", "hd[a-z]*", "vd[a-z]*", "xvd*", "nvme*", "mmcblk*", "dasd*", "pmem*", "sr[0-9]*"),
@@ -27,13 +27,13 @@ _CONTROLLERS = (
 )
 _OF_THE_KERNEL = (
     *("mem", "kmem", "port", "nvram", "cpu/*", "snapshot", "cuse", "userfaultfd"),
-    # Keys that nobody has pressed, and other machines
+    # Input that nobody typed, and other machines
     *("uinput", "uhid", "kvm", "vhost-*", "vfio/*"),
 )
 
 
 def is_the_system(directory: str) -> bool:
-    """Return whether a directory is the system's, or shared by what has nothing to do with a site.
+    """Return whether a directory belongs to the system, or is shared with other programs.
 
     directory: absolute, without links.
     """
@@ -43,9 +43,9 @@ def is_the_system(directory: str) -> bool:
 
 
 def commands_the_machine(device: str) -> bool:
-    """Return whether a device reads disks or memory, or gives orders to hardware or the kernel.
+    """Return whether a device reads disks or memory, or controls hardware or the kernel.
 
-    device: its absolute path. Raises nothing: what is not below /dev is no such device.
+    device: its absolute path. Returns False for paths outside /dev.
     """
     name = _plain(device).removeprefix("/dev/")
     return any(fnmatchcase(name, it) for it in (*_DISKS, *_CONTROLLERS, *_OF_THE_KERNEL))

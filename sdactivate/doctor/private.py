@@ -1,8 +1,8 @@
-"""Directories that are private: no fix of the doctor's lets anybody else into them.
+"""Private directories: no fix of the doctor gives another user access to them.
 
-What lies in a home directory, in root's, or where systemd keeps the files of dynamic users, is
-closed for a reason that has nothing to do with a site. Where such a directory refuses, what is
-wrong is where the site's file lies. Every fix that gives permissions is made by `grant`.
+Home directories, root's, and those in which systemd keeps the files of dynamic users are closed for
+reasons that have nothing to do with a site. If one denies access, the site's file is in the wrong
+place. Every fix that gives permissions is made by `grant`.
 """
 
 import fnmatch
@@ -16,25 +16,25 @@ _ROOTS = (
     *("/var/lib/private", "/var/cache/private", "/var/log/private", "/run/private"),
     *("/etc/ssl/private", "/etc/credstore", "/etc/credstore.encrypted"),
 )
-"""Private themselves, with all that is in them: file-hierarchy(7), systemd.exec(5)."""
+"""Directories that are private with all their contents: file-hierarchy(7), systemd.exec(5)."""
 _PEOPLE = range(1000, 60000)
 """The uids of people's accounts: login.defs(5)."""
 
 
 def grant(argv: tuple[str, ...], path: str, instead: str) -> Fix:
-    """Return the fix that gives permissions on `path`: the command `argv` with the path after it.
+    """Return the fix that gives permissions on `path`: the command `argv`, followed by the path.
 
-    instead: what is advised where that would let others into a private directory. It is never safe:
-    whom else it lets in is for people to say.
+    instead: the advice to return if that would open a private directory to others. The fix is never
+    safe: a person has to decide who else gets access.
     """
     return Advice(instead) if is_private(path) else Command((*argv, path))
 
 
 def is_private(path: str) -> bool:
-    """Return whether `path`, or where its links lead, is a private directory or lies in one.
+    """Return whether `path`, or its target, is a private directory or is in one.
 
-    So is the home directory of a person's account wherever it is, but not what lies in it: it may
-    be that of the account that a site is deployed with.
+    The home directory of a person's account is private too, wherever it is. Its contents are not:
+    it may be the account that deploys a site.
     """
     names = {os.path.normpath(path), os.path.realpath(path)}
     given = [it.pw_dir for it in pwd.getpwall() if it.pw_uid in _PEOPLE and it.pw_dir]
@@ -44,7 +44,7 @@ def is_private(path: str) -> bool:
 
 
 def _without_links(root: str) -> str:
-    """Return one of the roots where it lies: with OSTree /home/* is /var/home/*."""
+    """Return one of the roots with its links resolved: with OSTree /home/* is /var/home/*."""
     fixed, star, rest = root.partition("/*")
     return os.path.realpath(fixed) + star + rest
 

@@ -1,14 +1,14 @@
-"""What an error of the application's says of its sandbox: which line of the unit refuses it.
+"""Find the line of the unit that causes an application's error: what the sandbox refuses.
 
-The kernel answers a sandboxed process with ordinary error numbers, and the application reports
-those: "[Errno 97]", "unable to open database file". A row of `TABLE` knows what is said, and which
-directives make the kernel say so; it holds where the unit has one of them, itself or by what
-DynamicUser= implies (systemd.exec(5)). So a unit without a sandbox has none of these.
+The kernel returns ordinary error numbers to a sandboxed process, and the application reports those:
+"[Errno 97]", "unable to open database file". A row of `TABLE` has the error's text and the
+directives that can cause it. It applies if the unit has one of them, explicitly or implied by
+DynamicUser= (systemd.exec(5)). So no row applies to a unit without a sandbox.
 
-To add a row: what is said in the words of the exception, the directives, what is refused, and the
-lines or the advice that relax just that, with the option of gen and install that does the same.
+To add a row, give the text of the exception, the directives, what they refuse, the lines or the
+advice that allow only that, and the option of gen and install that does the same.
 
-A pure function of the text and the unit.
+The functions depend only on the text and the unit.
 """
 
 import posixpath
@@ -26,7 +26,7 @@ from sdactivate.systemd.unitfile import Entry, Unit
 
 _OFF = ("", "no", "false", "off", "0", "n", "f", "default", "all", "infinity", "auto")
 _IMPLIED = ("ProtectSystem", "ProtectHome", "PrivateTmp", "RestrictSUIDSGID", "NoNewPrivileges")
-"""What DynamicUser=yes turns on."""
+"""The directives that DynamicUser=yes turns on."""
 _CONTROL = ("/run/dbus", "/run/docker.sock", "/run/systemd", "/var/run/docker.sock")
 
 
@@ -39,17 +39,17 @@ class Refusal(NamedTuple):
     what: str
     fix: Fix
     option: str
-    """The option of gen and install that relaxes the same, "" where none does."""
+    """The option of gen and install that does the same, "" if there is none."""
 
 
 _Relax = Callable[[Unit, str], Fix]
 
 
 class Row(NamedTuple):
-    """What is said, by which directives, what is refused, and how to relax it.
+    """An error's text, the directives that cause it, what they refuse, and how to allow it.
 
-    The pattern's group `path` is the file that is named; `where` are the directories that it must
-    lie in, () for any.
+    The pattern's group `path` is the file in the error. where: the directories that may contain
+    it, () for any.
     """
 
     pattern: re.Pattern[str]
@@ -84,9 +84,9 @@ def _advice(text: str) -> _Relax:
 
 
 def _word(path: str) -> str:
-    """Return `path` as a list in a unit has it; "" where none can, or where it is not certain.
+    """Return `path` as written in a list in a unit; "" if that is impossible or not certain.
 
-    Python shows strings as literals: what has a backslash there is another path.
+    Python shows strings as literals: a backslash there means that the real path is different.
     """
     try:
         return "" if "\\" in path else escape.word(path)
@@ -95,25 +95,25 @@ def _word(path: str) -> str:
 
 
 def _writable(unit: Unit, path: str) -> Fix:
-    """Its own state directory first: what lies elsewhere may be somebody else's."""
+    """Suggest its own state directory first: files elsewhere may belong to others."""
     directory = _word(posixpath.dirname(posixpath.normpath(path))) if path.startswith("/") else ""
     if not directory or is_the_system(posixpath.dirname(path)):
         return _advice(
-            "let it write to its state directory (StateDirectory={name} is /var/lib/{name}), or "
-            "name the directory that it writes to: ReadWritePaths="
+            "configure it to write to its state directory (StateDirectory={name} is "
+            "/var/lib/{name}), or set ReadWritePaths= to the directory that it writes to"
         )(unit, path)
     return Lines(unit.name, "Service", (f"ReadWritePaths={directory}",))
 
 
 def _device(unit: Unit, path: str) -> Fix:
     path = posixpath.normpath(path)
-    # What stands behind a number is not known here
+    # Which device a number means is not known here
     unknown = not under(path, "/dev") or under(path, "/dev/char", "/dev/block")
     word = _word(path)
     if unknown or not word or commands_the_machine(path):
         return Advice(
-            "whoever has a disk, the memory or the like has the machine: do what needs it outside "
-            "of the site; for any other device DeviceAllow=, and PrivateDevices=no"
+            "access to a disk, the memory or the like gives control of the machine: do what needs "
+            "it outside the site. For any other device set DeviceAllow= and PrivateDevices=no"
         )
     return Lines(unit.name, "Service", (f"DeviceAllow={word} rw", "PrivateDevices=no"))
 
@@ -121,8 +121,8 @@ def _device(unit: Unit, path: str) -> Fix:
 _LOCAL = _lines("RestrictAddressFamilies=AF_INET AF_INET6", "PrivateNetwork=no",
                 "IPAddressAllow=localhost")  # fmt: skip
 _NETWORK = _advice(
-    "PrivateNetwork=no, IPAddressDeny= and RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6, if it "
-    "is to reach other machines"
+    "if it has to reach other machines, set PrivateNetwork=no, IPAddressDeny= (empty) and "
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"
 )
 _PATH = r"(?:: '(?P<path>[^']{1,4096})')?"
 
@@ -133,7 +133,7 @@ TABLE: tuple[Row, ...] = (
     ),
     _row(
         r"\[Errno 101\]|Network is unreachable",
-        "PrivateNetwork", "any network but its own loopback", _NETWORK, "--network",
+        "PrivateNetwork", "any network except its own loopback interface", _NETWORK, "--network",
     ),
     _row(
         r"name resolution|Name or service not known|\[Errno -[235]\]|getaddrinfo failed",
@@ -143,7 +143,8 @@ TABLE: tuple[Row, ...] = (
     _row(
         r"(?:localhost|127\.0\.0\.1|::1).*(?:\[Errno 111\]|[Cc]onnection refused)"
         r"|(?:\[Errno 111\]|[Cc]onnection refused).*(?:localhost|127\.0\.0\.1|::1)",
-        "PrivateNetwork", "the host's loopback: it has one of its own", _LOCAL, "--network local",
+        "PrivateNetwork", "the host's loopback interface (the service has its "
+                          "own)", _LOCAL, "--network local",
     ),
     _row(
         rf"Read-only file system{_PATH}|\bEROFS\b|attempt to write a readonly database",
@@ -154,8 +155,8 @@ TABLE: tuple[Row, ...] = (
         "ProtectSystem ProtectHome PrivateTmp",
         "SQLite's file, or making the journal beside it",
         _advice(
-            "put the database into the state directory, StateDirectory={name} is /var/lib/{name} "
-            "($STATE_DIRECTORY); or ReadWritePaths= for the directory that it lies in"
+            "move the database to the state directory (StateDirectory={name} is /var/lib/{name}, "
+            "$STATE_DIRECTORY), or set ReadWritePaths= to the database's directory"
         ),
         "--writable PATH",
     ),
@@ -163,7 +164,8 @@ TABLE: tuple[Row, ...] = (
         r"(?:\[Errno (?:2|13)\]|No such file|Permission denied).*?(?P<path>/(?:home|root|run/user)/"
         r"[^'\"\s:]*)",
         "ProtectHome", "everything below /home, /root and /run/user",
-        _advice("move {path} to /srv or /opt; or ProtectHome=tmpfs and BindReadOnlyPaths={word}"),
+        _advice("move {path} to /srv or /opt, or set ProtectHome=tmpfs and "
+                "BindReadOnlyPaths={word}"),
         "--home", HOMES,
     ),
     _row(
@@ -178,19 +180,21 @@ TABLE: tuple[Row, ...] = (
     _row(
         r"\[Errno (?:2|111)\] [^:]*: '(?P<path>/(?:var/)?tmp/[^']*)'",
         "PrivateTmp", "the /tmp that others see",
-        _advice("let both meet at a path under /run; or PrivateTmp=no"),
+        _advice("use a path under /run for both, or set PrivateTmp=no"),
         "", ("/tmp", "/var/tmp"),  # noqa: S108
     ),
     _row(
         r"\[Errno 13\] Permission denied: '(?P<path>/(?:(?:var/)?tmp|dev/shm)/[^']*)'",
-        "NoExecPaths", "running what it has written", _advice("NoExecPaths="), "--jit",
+        "NoExecPaths", "running what it has written", _advice("set NoExecPaths= to an empty "
+                                                              "value"), "--jit",
         ("/tmp", "/var/tmp", "/dev/shm"),  # noqa: S108
     ),
     _row(
         r"(?:Permission denied|Connection refused|No such file).*?(?P<path>/(?:var/)?run/"
         r"(?:dbus|docker\.sock|systemd)[^'\"\s:]*)",
-        "InaccessiblePaths TemporaryFileSystem", "sockets that command the machine",
-        _advice("InaccessiblePaths=, if it is to command systemd or containers"),
+        "InaccessiblePaths TemporaryFileSystem", "sockets that control the machine",
+        _advice("if it has to control systemd or containers, set InaccessiblePaths= to an empty "
+                "value"),
         "--control-sockets", _CONTROL,
     ),
     _row(
@@ -202,31 +206,32 @@ TABLE: tuple[Row, ...] = (
     _row(
         r"can't start new thread|\[Errno 11\] Resource temporarily unavailable",
         "TasksMax LimitNPROC", "more processes and threads",
-        _advice("a larger TasksMax="), "--tasks-max",
+        _advice("set a larger TasksMax="), "--tasks-max",
     ),
     _row(
         r"\[Errno 24\]|Too many open files", "LimitNOFILE", "more open files",
-        _advice("a larger LimitNOFILE=, or a look at what is left open"),
+        _advice("set a larger LimitNOFILE=, or find out which files stay open"),
     ),
     _row(
         r"\[Errno 12\]|Cannot allocate memory|^MemoryError", "MemoryMax LimitAS", "more memory",
-        _advice("a larger MemoryMax="), "--memory-max",
+        _advice("set a larger MemoryMax="), "--memory-max",
     ),
     _row(
         r"\[Errno 1\] Operation not permitted|Bad system call",
         "SystemCallFilter IPAddressDeny RestrictSUIDSGID RestrictNamespaces CapabilityBoundingSet",
         "a system call or an address",
         _advice(
-            "find the call: strace -f -p MAINPID -e status=failed; then SystemCallFilter=THE CALL"
+            "find the call (strace -f -p MAINPID -e status=failed), then set SystemCallFilter=THE "
+            "CALL"
         ),
         "--allow-syscall NAME",
     ),
 )  # fmt: skip
-"""What errors say; the first row that fits and whose directives the unit has is the one."""
+"""The first row that matches, and of whose directives the unit has one, is used."""
 
 
 def refusal(text: str, unit: Unit) -> Refusal | None:
-    """Return the line of `unit` that makes an application say `text`, None where none does."""
+    """Return the line of `unit` that causes the error `text`, None if none does."""
     for row in TABLE:
         if not (found := row.pattern.search(text)):
             continue
@@ -240,7 +245,7 @@ def refusal(text: str, unit: Unit) -> Refusal | None:
 
 
 def _at(unit: Unit, directive: str) -> Entry | Unit | None:
-    """The line by which a directive is on; the unit where DynamicUser= implies it."""
+    """Return the line that turns a directive on; the unit, if DynamicUser= implies it."""
     entries = [it for it in unit.entries if (it.section, it.key) == ("Service", directive)]
     if entries:
         return None if entries[-1].value.lower() in _OFF else entries[-1]

@@ -12,14 +12,14 @@ from sdactivate.doctor.rules import TABLE
 from sdactivate.terminal import escape
 
 JSON_SCHEMA = Path(__file__).parent / "schemas" / "findings-1.json"
-"""What `as_json` returns, in JSON Schema. What it says holds for all versions with this file."""
+"""The JSON Schema of what `as_json` returns. It applies to all versions that have this file."""
 _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def as_text(findings: Sequence[Finding]) -> str:
-    """Return the findings for people: each cause, and beneath it what follows from it.
+    """Return the findings for people: each cause, with its consequences below it.
 
-    findings: as `causes.arrange` has put them. One line where there is none.
+    findings: in the order of `causes.arrange`. Without findings it is one line.
     """
     if not findings:
         return "nothing found\n"
@@ -42,7 +42,7 @@ def _block(finding: Finding) -> list[str]:
     if place := where(finding):
         lines.append(f"  at    {place}" + (f": {finding.text}" if finding.text else ""))
     lines += [f"  why   {finding.because}"]
-    # What follows may be over with its cause: its fix is what is left to do then, if anything.
+    # A consequence may disappear with its cause. Its fix is for what is left then, if anything.
     lines += [f"  {'after' if finding.because_of else 'fix  '} {finding.fix}"]
     lines += [f"  then  {finding.then}"] if finding.then else []
     return [f"{indent}{line}" for line in lines]
@@ -97,7 +97,7 @@ def as_sarif(findings: Sequence[Finding]) -> dict[str, Any]:
             "id": rule.id,
             "shortDescription": {"text": rule.what},
             "fullDescription": {"text": f"{rule.why} Source: {rule.source}."},
-            "help": {"text": f"Fix it: {rule.fix}."},
+            "help": {"text": f"To fix it: {rule.fix}."},
             "defaultConfiguration": {"level": rule.severity},
         }
         for rule in TABLE
@@ -125,7 +125,7 @@ def _message(finding: Finding) -> str:
 
 
 def _related(finding: Finding) -> dict[str, Any]:
-    """The causes of a finding, as places that are related to it (3.27.22)."""
+    """Return the causes of a finding as relatedLocations (SARIF 2.1.0, section 3.27.22)."""
     causes = [
         {**_location(it), "message": {"text": escape(f"{it.name} explains it: {it.rule.what}")}}
         for it in finding.because_of

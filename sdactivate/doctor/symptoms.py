@@ -1,10 +1,10 @@
-"""The table of symptoms: what programs print where a rule is broken.
+"""The table of symptoms: what programs print if a rule is broken.
 
-The one source of `sdactivate doctor --explain` and of docs/cases.md. The site is called mysite in
-all of them, its socket /run/mysite.sock. Where a rule without symptoms is broken, nothing is said.
+`sdactivate doctor --explain` and docs/cases.md are made from it. In all rows the site is mysite and
+its socket is /run/mysite.sock. For a rule without symptoms no program prints anything.
 
-tests/machine/test_symptoms.py and test_doctor.py break each of them for real and look for these
-words. What the fronts say is not repeated here: it is in `fronts`, whose tests look for it.
+tests/machine/test_symptoms.py and test_doctor.py break each rule on a real system and look for
+these words. The messages of the fronts are not repeated here: they are in `fronts`, and tested there.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,18 +25,18 @@ PLACES: Mapping[str, str] = {
     "kernel": "journalctl -k",
     "client": "curl -i http://localhost/",
 }
-"""Where words are seen: the command that shows them. A front's own place is in `fronts`."""
+"""The command that shows each kind of message. Those for the fronts are in `fronts`."""
 
 
 class Symptom(NamedTuple):
-    """What is printed."""
+    """A message that a program prints."""
 
     place: str
-    """Where it is seen: a key of PLACES, or the name of a front."""
+    """Where it appears: a key of PLACES, or the name of a front."""
     words: str
-    """Part of a line, as it is printed: no numbers of processes, no times."""
+    """Part of a printed line, without process IDs and times."""
     kind: str = ""
-    """What connect() fails with, where a front says so: missing, forbidden or refused."""
+    """How connect() failed, for a front's message: missing, forbidden or refused."""
 
     @property
     def shown_by(self) -> str:
@@ -47,7 +47,7 @@ class Symptom(NamedTuple):
 
 
 def connecting(kind: str) -> Iterator[Symptom]:
-    """Yield what each front logs where it can't connect.
+    """Yield what each front logs if it can't connect.
 
     kind: missing, forbidden or refused. HAProxy and Cherokee log the same for all three.
     """

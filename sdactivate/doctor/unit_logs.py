@@ -1,12 +1,13 @@
-"""What units have logged: asked of journalctl(1), for many units in one pass.
+"""Read what units have logged, by journalctl(1); for many units in one pass.
 
-A call of journalctl costs some 30 ms, however little it finds, so for hundreds of units one call
-reads what all processes have logged, and the lines are sorted here. It doesn't name the units: the
-journal is then looked through once for each name (500 names: eight times as long). Nor the slices
-that they run in, which journald can't tell of a process that has ended before it looks.
+A call of journalctl takes about 30 ms even if it finds nothing. So for hundreds of units one call
+reads what all processes have logged, and the lines are sorted here. The call has no unit names as
+arguments: journalctl would search the journal once for each (500 names: eight times as long). It
+has no slices either: journald does not know the slice of a process that exited before it looked.
 
-One pass is bounded (`MOST_ENTRIES`), since whoever logs the most decides how long it is. A unit
-that it has told too little of is asked for by itself, as one of a few units is from the start.
+The length of a pass is limited (`MOST_ENTRIES`), because otherwise the unit that logs the most
+would determine it. A unit for which the pass found too little is read by a call of its own. If
+there are only a few units, each is read that way from the start.
 """
 
 import json
@@ -20,9 +21,9 @@ from sdactivate.doctor.last_start import MOST_LINES, Line
 from sdactivate.systemd.journal import matters
 
 MOST_ENTRIES = 100_000
-"""How many entries of the journal one pass looks at: some three seconds."""
+"""The number of journal entries that one pass reads at most: about three seconds."""
 FEW = 8
-"""So many units are asked for one by one."""
+"""Up to this many units are read one by one."""
 _MOST = 2 * MOST_LINES
 _SECONDS = 30
 _OF_PROCESSES = tuple(f"_TRANSPORT={it}" for it in ("stdout", "journal", "syslog"))
@@ -30,7 +31,7 @@ _FIELDS = "MESSAGE,UNIT,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,_SYSTEMD_UNIT,_PID,
 
 
 def journalctl(*options: str) -> list[str]:
-    """Return the lines that journalctl prints; none where there is no journal, or no answer."""
+    """Return the lines that journalctl prints; none without a journal or an answer."""
     argv = ["journalctl", *options]
     try:
         done = subprocess.run(argv, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603
@@ -42,9 +43,9 @@ def journalctl(*options: str) -> list[str]:
 def of_unit(unit: str, since: float = 0) -> list[Line]:
     """Return the newest lines of one unit, in the order of time.
 
-    since: seconds of the epoch; 0 for all that there is.
+    since: the earliest time, in seconds since the epoch; 0 for all.
     """
-    # Not by --unit: journald can't tell the unit of a child that has ended before it looks.
+    # Not by --unit: journald does not know the unit of a child that exited before it looked.
     which = (f"_SYSTEMD_UNIT={unit}", "+", f"UNIT={unit}", "_UID=0")
     # With --since, --lines are the first ones, unless the order is reversed.
     return newest_lines(journalctl(*_options(since), f"--lines={_MOST}", *which), _MOST)
@@ -53,8 +54,8 @@ def of_unit(unit: str, since: float = 0) -> list[Line]:
 def of_units(since: Mapping[str, float]) -> dict[str, list[Line]]:
     """Return the newest lines of many units, in the order of time.
 
-    since: for each unit from when on, in seconds of the epoch. A unit of which not all could be
-    looked at is left out.
+    since: the earliest time for each unit, in seconds since the epoch. A unit whose lines could
+    not all be read is left out.
     """
     found: dict[str, list[Mapping[str, Any]]] = {unit: [] for unit in since}
     options = _options(min(since.values(), default=0))
@@ -87,7 +88,7 @@ def _options(since: float) -> tuple[str, ...]:
 
 
 def _entries(*options: str) -> Iterator[str]:
-    """The lines that journalctl prints, as they come."""
+    """Yield the lines that journalctl prints as they arrive."""
     argv = ["journalctl", *options]
     try:
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # noqa: S603
@@ -106,7 +107,7 @@ def _entries(*options: str) -> Iterator[str]:
 
 
 def _units(entry: Mapping[str, Any]) -> set[str]:
-    """The units that an entry is of: whose process has logged it, or of whom root says it."""
+    """Return the units of an entry: the unit of its process, or the one that root named in UNIT."""
     named = {entry.get("_SYSTEMD_UNIT")}
     if entry.get("_UID") == "0":
         named.add(entry.get("UNIT"))
@@ -114,16 +115,16 @@ def _units(entry: Mapping[str, Any]) -> set[str]:
 
 
 def _when(entry: Mapping[str, Any]) -> float:
-    """When an entry was written, in seconds of the epoch; 0 where it doesn't say."""
+    """Return when an entry was written, in seconds since the epoch; 0 if unknown."""
     with suppress(TypeError, ValueError):
         return int(entry.get("__REALTIME_TIMESTAMP", 0)) / 1e6
     return 0
 
 
 def newest_lines(entries: Iterable[str], most: int) -> list[Line]:
-    """Return the lines of the journal's entries, which come newest first, in the order of time.
+    """Return the lines of `entries` in the order of time. The entries are sorted newest first.
 
-    Where there are more than `most`, the older ones are left out.
+    If there are more than `most`, the older ones are left out.
     """
     return _newest(map(_parsed, entries), most)
 
@@ -146,24 +147,24 @@ def _parsed(written: str) -> dict[str, Any]:
 
 
 def _is_systemds(entry: Mapping[str, Any]) -> bool:
-    """Whether systemd has logged an entry: PID 1, or its child before it becomes the program.
+    """Return whether systemd logged an entry: PID 1, or its child before it executes the program.
 
-    UNIT alone says nothing: whoever writes to the journal may send it. The child, which says what
-    failed at which step, has the user and the control group of the service by then. It is known by
-    its name, which systemd puts in parentheses; only a process that gives itself such a name on
-    purpose is taken for it.
+    UNIT alone proves nothing: any process that writes to the journal can set it. The child reports
+    which step failed, but by then has the user and the control group of the service. It is
+    recognized by its name, which systemd puts in parentheses. Only a process that gives itself such
+    a name on purpose can be mistaken for it.
     """
     if "UNIT" not in entry:
         return False
-    name = entry.get("_COMM", "()")  # journald can't tell it of one that has ended by then
+    name = entry.get("_COMM", "()")  # journald does not know it if the process has exited by then
     is_child = isinstance(name, str) and name.startswith("(") and name.endswith(")")
     return entry.get("_PID") == "1" or is_child
 
 
 def _lines(entry: Mapping[str, Any]) -> list[Line]:
-    """The last lines of one entry of the journal (systemd.journal-fields(7)), MOST_LINES at most.
+    """Return the last lines of a journal entry (systemd.journal-fields(7)), at most MOST_LINES.
 
-    A message that is no text comes as a list of bytes, one that is too long as nothing.
+    A message that is not text is a list of bytes; one that is too long is null.
     """
     message = entry.get("MESSAGE")
     if isinstance(message, list):

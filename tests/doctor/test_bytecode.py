@@ -97,7 +97,7 @@ def test_a_stale_one_is_found_in_a_site(source: Path) -> None:
     source.write_text("x = 22\n")
     (hit,) = not_compiled(Case(deployment))
     assert "1 of 1 modules" in hit.because
-    assert "(1 have one that is older, or another Python's)" in hit.because
+    assert "(1 have one that is out of date or from another Python)" in hit.because
     elsewhere = "Environment=PYTHONPYCACHEPREFIX=/var/cache/web\n"
     unit.write_text(unit.read_text() + elsewhere)
     (deployment,) = units.offline([str(unit)])

@@ -44,7 +44,7 @@ def test_what_is_new_says_since_when() -> None:
     assert [line.since for line in explained.lines] == [257, 258, 0]
     assert [it["since"] for it in as_json(explained)["lines"]] == [257, 258, None]
     text = " ".join(as_text(explained).split())
-    assert "New in systemd 257; older ones pass over it with a warning. systemd.exec(5)" in text
+    assert "New in systemd 257; older versions ignore it with a warning. systemd.exec(5)" in text
     assert text.count("New in systemd") == 2
 
 

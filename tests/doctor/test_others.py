@@ -109,7 +109,7 @@ def test_a_service_for_each_connection_has_one_finding(tmp_path: Path) -> None:
     }
     (found,) = findings(tmp_path, files)
     assert found.rule.id == "SDA012"
-    assert "whose service is then ssh.service" in str(found.fix)
+    assert "its service is then ssh.service" in str(found.fix)
 
 
 @pytest.mark.skipif(not PACKAGED.is_dir(), reason="a distribution's units are what is read")
@@ -161,7 +161,7 @@ def test_the_server_s_own_words_for_what_it_binds(tmp_path: Path) -> None:
     assert found.because.startswith(
         "uvicorn does not look for inherited sockets: at /run/api.sock it deletes the file"
     )
-    assert str(found.fix).startswith("--fd 3 instead of /run/api.sock; ")
+    assert str(found.fix).startswith("use --fd 3 instead of /run/api.sock; ")
     files["api.service"] = files["api.service"].replace("/run/api.sock", "/run/other.sock")
     (found,) = findings(tmp_path, files)
-    assert "nobody accepts what comes to /run/api.sock" in found.because
+    assert "nothing accepts connections to /run/api.sock" in found.because

@@ -133,19 +133,19 @@ def test_haproxy_s_servers_are_read() -> None:
     [
         (
             "Listen queue size is greater than the system max net.core.somaxconn (4096).",
-            "listen = 4096 at most",
+            "set listen = 4096 or less",
         ),
         ("Error: Already running on PID 1 (or pid file '/run/a/pid' is stale)", "rm /run/a/pid"),
         ("Couldn't listen on any:b'/run/a.sock': Cannot acquire lock.", "rm /run/a.sock.lock"),
         ("Error: /run/a doesn't exist. Can't create pidfile.", "RuntimeDirectory=a"),
-        ("Error: /srv/a/run doesn't exist. Can't create pidfile.", "make /srv/a/run"),
+        ("Error: /srv/a/run doesn't exist. Can't create pidfile.", "create /srv/a/run"),
         ("KeyError: 'KEY' (/srv/a.py, line 1: os.environ['KEY'])", "Environment="),
         (
             "OSError: [Errno 98] Address already in use (/srv/a.py, line 9: app.run())",
             '__name__ == "__main__"',
         ),
         ("PermissionError: [Errno 13] Permission denied: '/var/log/a.log'", "chown web"),
-        ("ModuleNotFoundError: No module named 'x'", "install what has it"),
+        ("ModuleNotFoundError: No module named 'x'", "install the package that has the module"),
     ],
 )
 def test_a_reason_that_is_known_has_a_fix(reason: str, fix: str) -> None:
@@ -181,9 +181,9 @@ def test_an_environment_of_another_python(tmp_path: Path) -> None:
     (tmp_path / "bin/python3").symlink_to("/usr/bin/python3")
     unit = service(f"{tmp_path}/bin/gunicorn web")
     reason = "ModuleNotFoundError: No module named 'gunicorn'"
-    assert "was made by" not in str(advice.fix(reason, unit))
+    assert "was created with" not in str(advice.fix(reason, unit))
     (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\n")
-    assert f"{tmp_path} was made by python3.7" in str(advice.fix(reason, unit))
+    assert f"{tmp_path} was created with python3.7" in str(advice.fix(reason, unit))
 
 
 def test_a_stale_pidfile_is_never_removed_unasked() -> None:

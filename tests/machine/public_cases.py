@@ -126,7 +126,7 @@ systemctl restart shelf.service
 """,
         answer="502",
         finds="SDA009",
-        says="removes /run/shelf when the service stops",
+        says="removes /run/shelf and /run/shelf/",
         fix="ListenStream=/run/shelf.sock",
         done=f"""
 sed -i s,/run/shelf/web.sock,/run/shelf.sock, {UNITS}/shelf.* /etc/nginx/sites-enabled/site
@@ -162,8 +162,8 @@ systemctl start quay.socket nginx
 """,
         answer="000",
         finds="SDA019",
-        says="--daemon lets the server fork",
-        fix="take --daemon out",
+        says="with --daemon the server forks",
+        fix="remove --daemon",
         done=f"""
 sed -i 's/--daemon//; s/Type=forking/Type=notify/; /PIDFile/d' {UNITS}/quay.service
 systemctl daemon-reload
@@ -209,8 +209,8 @@ processes = 2
         "useradd --system wiki; systemctl start uwsgi-app@wiki.socket nginx",
         answer="502",
         finds="SDA027",
-        says="takes /var/run/uwsgi/wiki.socket for another socket",
-        fix="take /var/run/uwsgi/wiki.socket and its option out",
+        says="treats /var/run/uwsgi/wiki.socket and the inherited ",
+        fix="remove /var/run/uwsgi/wiki.socket and its option",
         done=f"""
 sed -i 's,--socket /var/run/uwsgi/%i.socket,,' {UNITS}/uwsgi-app@.service
 systemctl daemon-reload
@@ -258,7 +258,7 @@ systemctl start lists apache2
         front="apache2",
         answer="503",
         finds="SDA106",
-        says="they have a file system of their own (PrivateTmp=",
+        says="they have another view of the file system (PrivateTmp=",
         fix="RuntimeDirectory=lists in [Service], and socket = /run/lists/web.sock",
         done=f"""
 sed -i '/^User=/i RuntimeDirectory=lists' {UNITS}/lists.service
@@ -320,7 +320,7 @@ systemctl start paste nginx
         answer="502",
         finds="SDA102",
         says="/home/paste: others have ---, needs x",
-        fix="let paste.service make its socket in a directory of its own",
+        fix="set paste.service to create its socket in a directory of its own",
         done=f"""
 sed -i 's,unix:/home/paste/gunicorn.sock,unix:/run/paste/web.sock,' {UNITS}/paste.service /etc/nginx/sites-enabled/site
 sed -i '/^User=/i RuntimeDirectory=paste' {UNITS}/paste.service
@@ -371,8 +371,8 @@ backend ticker
         front="haproxy",
         answer="503",
         finds="SDA126",
-        says="asks for /tmp/ticker.sock below its root, /var/lib/haproxy",
-        fix="install -d -o ticker /var/lib/haproxy/ticker, let ticker.service make its socket there",
+        says="connects to /tmp/ticker.sock in its chroot /var/lib/haproxy",
+        fix="install -d -o ticker /var/lib/haproxy/ticker, set ticker.service to create its socket there",
         done=f"""
 install -d -o ticker /var/lib/haproxy/ticker
 sed -i s,unix:/tmp/ticker.sock,unix:/var/lib/haproxy/ticker/web.sock, {UNITS}/ticker.service
@@ -441,7 +441,7 @@ chmod-socket = 660
         headers=("Cookie: session=" + 6000 * "x",),
         answer="502",
         finds="SDA142",
-        says="at most 4096 bytes of a request's header",
+        says="at most 4096 bytes of request header",
         fix="buffer-size = 32768",
         done="""
 echo buffer-size = 32768 >>/srv/jobs/server.ini
@@ -541,7 +541,7 @@ ExecStart={BIN}/uwsgi --master --listen 20000 -s 127.0.0.1:8080 --chdir /srv/ben
         answer="502",
         finds="SDA110",
         says="Listen queue size is greater than the system max",
-        fix="listen = 4096 at most",
+        fix="set listen = 4096 or less",
         done=f"""
 sed -i 's/--listen 20000/--listen 4096/' {UNITS}/bench.service
 systemctl daemon-reload
@@ -631,8 +631,8 @@ RestartSec=5
         answer="502",
         until="journalctl -u panel-web | grep -q 'Failed with result'",
         finds="SDA110",
-        says="User= names none",
-        fix="make the user (useradd --system NAME)",
+        says="User= names a user that doesn't exist",
+        fix="create the user (useradd --system NAME)",
         done="""
 useradd --system panel
 systemctl restart panel-web.service
@@ -759,7 +759,7 @@ systemctl start shop nginx
         url="https://localhost/",
         answer="301",
         finds="SDA144",
-        says="does not tell the application so",
+        says="does not tell the application",
         fix="proxy_set_header X-Forwarded-Proto $scheme;",
         done="""
 sed -i 's/proxy_redirect off;/& proxy_set_header X-Forwarded-Proto $scheme;/' /etc/nginx/sites-enabled/shop
@@ -795,7 +795,7 @@ systemctl start reel.socket nginx
         answer="403",
         finds="SDA143",
         says="/home/reel: others have ---, needs x",
-        fix="let them lie elsewhere, such as /var/www/reel",
+        fix="move the files elsewhere, such as /var/www/reel",
         done="""
 install -d /var/www/reel
 cp -r /home/reel/app/staticfiles/. /var/www/reel
@@ -837,7 +837,7 @@ systemctl start uwsgi-emperor nginx
 """,
         answer="502",
         finds="SDA141",
-        says="starts no vassal whose file is root's",
+        says="starts none whose file belongs to root",
         fix="chown search: /etc/uwsgi.d/search.ini",
     ),
     Case(
@@ -869,7 +869,7 @@ chmod-socket = 660
         "useradd --system meta; systemctl start meta nginx",
         answer="502",
         finds="SDA126",
-        says="where nothing listens; meta.service listens at /run/uwsgi/app/meta/socket",
+        says="where nothing listens; meta.service listens on /run/uwsgi/app/meta/socket",
         fix="write /run/uwsgi/app/meta/socket instead",
         done="""
 sed -i s,unix:///usr/local/meta/run/socket,unix:/run/uwsgi/app/meta/socket, /etc/nginx/sites-enabled/site
@@ -1922,7 +1922,7 @@ systemctl start nature
         answer="000",
         finds="SDA110",
         says="No module named 'gunicorn'",
-        fix="/home/geo/nature/venv was made by python3.7",
+        fix="/home/geo/nature/venv was created with python3.7",
         done=f"""
 python3 -m venv --clear /home/geo/nature/venv
 cp -r {BIN}/../lib/python3.*/site-packages/. /home/geo/nature/venv/lib/python3.*/site-packages/
@@ -2171,7 +2171,7 @@ server {
         answer="404",
         works="101",
         finds="SDA152",
-        says="does not pass Upgrade on (/etc/nginx/sites-enabled/chat, line 8)",
+        says="does not pass on Upgrade (/etc/nginx/sites-enabled/chat, line 8)",
         fix="proxy_set_header Upgrade $http_upgrade;",
         done="sed -i '/proxy_params/a proxy_http_version 1.1; proxy_set_header Upgrade "
         "$http_upgrade; proxy_set_header Connection upgrade;' /etc/nginx/sites-enabled/chat; "
@@ -2185,7 +2185,7 @@ server {
         answer="502",
         until="ss -tln | grep -q :8000",
         finds="SDA153",
-        says="an answer's header, cookies mostly, was larger than its buffer",
+        says="the header of a response, usually because of its cookies, was larger than the buffer",
         fix="proxy_buffer_size 128k;",
         done="sed -i '/proxy_params/a proxy_buffer_size 128k; proxy_buffers 4 256k;' "
         "/etc/nginx/sites-enabled/login; systemctl reload nginx",
@@ -2199,7 +2199,7 @@ server {
         _ready("shares"),
         answer="504",
         finds="SDA153",
-        says="an answer took longer than it waits (proxy_read_timeout is 1s)",
+        says="a response took longer than it waits (proxy_read_timeout is 1s)",
         fix="a longer proxy_read_timeout",
         done="sed -i 's/proxy_read_timeout 1s/proxy_read_timeout 120s/' "
         "/etc/nginx/sites-enabled/shares; systemctl reload nginx",
@@ -2276,7 +2276,7 @@ server {
         _ready("weather"),
         answer="502",
         finds="SDA126",
-        says="nginx asks for port 5000",
+        says="nginx connects to port 5000",
         fix="write 127.0.0.1:8000 instead of port 5000",
         done="sed -i s/5000/8000/ /etc/nginx/sites-enabled/weather; systemctl reload nginx",
     ),
@@ -2296,7 +2296,7 @@ server {
         + "systemctl stop database; systemctl start database\n",
         answer="502",
         finds="SDA151",
-        says="Requires=database.service stops it together with that unit",
+        says="Requires=database.service stopped it together with that unit",
         fix="write Wants= instead of Requires=",
         done=f"sed -i s/Requires=database/Wants=database/ {UNITS}/diary.service; "
         "systemctl daemon-reload; systemctl start diary",
@@ -2401,7 +2401,7 @@ OF_RULES: tuple[Case, ...] = (
         answer="413",
         body=2_000_000,
         finds="SDA148",
-        says="the longest had 2000000 bytes, and client_max_body_size is 1m, where nothing is said",
+        says="the longest had 2000000 bytes, and client_max_body_size is 1m (the default)",
         fix="client_max_body_size 10m; in the server of /etc/nginx/sites-enabled/site, line 2",
         done="sed -i '2a client_max_body_size 10m;' /etc/nginx/sites-enabled/site; "
         "systemctl reload nginx",
@@ -2419,7 +2419,7 @@ OF_RULES: tuple[Case, ...] = (
         answer="400",
         finds="SDA149",
         says="the application is asked for 'wiki_server'",
-        fix="proxy_set_header Host $host; at /etc/nginx/sites-enabled/site, line 7",
+        fix="proxy_set_header Host $host; in /etc/nginx/sites-enabled/site, line 7",
         done="sed -i '7i proxy_set_header Host $host;' /etc/nginx/sites-enabled/site; "
         "systemctl reload nginx",
     ),
@@ -2462,8 +2462,8 @@ OF_RULES: tuple[Case, ...] = (
         _START,
         answer="502",
         finds="SDA039",
-        says="no shell reads ExecStart=: cd is a shell's own, and no program",
-        fix="with the absolute path of the program",
+        says="no shell interprets ExecStart=: cd is a shell builtin, not a program",
+        fix="to the absolute path of the program",
         done=f"sed -i 's,^ExecStart=cd /srv/wiki && ,ExecStart=,' {UNITS}/wiki.service; "
         "systemctl daemon-reload; systemctl restart wiki",
     ),

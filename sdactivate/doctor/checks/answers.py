@@ -26,9 +26,9 @@ def refused(case: Case) -> Iterator[Hit]:
             option = f"; with gen or install: {refusal.option}" if refusal.option else ""
             yield Hit(
                 refusal.at,
-                f"{directive}= refuses {refusal.what}, and the application has failed of it "
-                f"{times} in the last hour: {error}. Relax it only if this is what the site is "
-                f"meant to do{option}",
+                f"{directive}= refuses {refusal.what}. The application has failed because of that "
+                f"{times} in the last hour: {error}. Allow it only if the site is meant to do "
+                f"this{option}",
                 refusal.fix,
                 service.name,
             )
@@ -41,12 +41,12 @@ def silent(case: Case) -> Iterator[Hit]:
             times = f"{len(answers)} requests were" if len(answers) > 1 else "a request was"
             yield Hit(
                 service.name,
-                f"{times} answered 5xx in the last hour, and the application has logged nothing "
-                f"of why. The last: {answers[-1][1]}: {answers[-1][2]}",
+                f"{times} answered 5xx in the last hour, and the application has not logged why. "
+                f"The last: {answers[-1][1]}: {answers[-1][2]}",
                 Advice(
-                    "let its logging write errors to standard error (Django: LOGGING): "
-                    "docs/troubleshooting.md, 'A 500 and nothing in the journal'; then ask for the "
-                    "page again, and the doctor"
+                    "configure its logging so that errors go to standard error (Django: LOGGING; "
+                    "see docs/troubleshooting.md, 'A 500 and nothing in the journal'); then "
+                    "request the page again and run the doctor again"
                 ),
             )
 

@@ -39,12 +39,12 @@ def not_compiled(case: Case) -> Iterator[Hit]:
         missing = [it for it in sources if not is_compiled(it, tag) and _can_be_compiled(it)]
         if missing:
             stale = sum(_has_any(it) for it in missing)
-            old = f" ({stale} have one that is older, or another Python's)" if stale else ""
+            old = f" ({stale} have one that is out of date or from another Python)" if stale else ""
             option = ("--python", program) if program else ()
             yield Hit(
                 service.name,
-                f"{len(missing)} of {len(sources)} modules in {directory} have "
-                f"no compiled file{old}, and the service may write none",
+                f"{len(missing)} of {len(sources)} modules in {directory} have no current .pyc "
+                f"file{old}, and the service may not write any",
                 Command((_ourselves(), "compile", directory, *option), True),
                 path=directory,
             )

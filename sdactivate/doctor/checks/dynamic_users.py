@@ -43,7 +43,8 @@ def group_not_there(case: Case) -> Iterator[Hit]:
                 yield Hit(
                     entry,
                     f"{user} is the group of a dynamic user, which doesn't exist yet when the "
-                    f"socket is made; and with a group of that name {service.name} fails instead",
+                    f"socket is created. If a group of that name is created, {service.name} fails "
+                    "instead",
                     Lines(socket.name, "Socket", (f"SocketGroup={common.front_group(case)}",)),
                 )
 
@@ -58,8 +59,8 @@ def without_name(case: Case) -> Iterator[Hit]:
             times = f"{len(said)} times" if len(said) > 1 else "once"
             yield Hit(
                 service.name,
-                f"{service.name} runs as a dynamic user, which has no name on this host, and has "
-                f"asked for it {times} in the last hour. The last: {said[-1].strip()}",
+                f"{service.name} runs as a dynamic user, which has no name on this host. Looking "
+                f"up that name failed {times} in the last hour. The last: {said[-1].strip()}",
                 named(),
                 then=str(restart(service.name)),
             )
@@ -83,8 +84,8 @@ def named(root: Path = Path("/")) -> Fix:
         argv = ("sed", "-i", "-E", "s/^(passwd|group):.*/& systemd/", "/etc/nsswitch.conf")
         return Command(argv)
     return Advice(
-        "let /etc/nsswitch.conf have systemd in its lines of passwd: and group:, or give the "
-        "service a fixed user (User=, DynamicUser=no)"
+        "add systemd to the lines passwd: and group: of /etc/nsswitch.conf, or give the service a "
+        "fixed user (User=, DynamicUser=no)"
     )
 
 
@@ -114,8 +115,8 @@ def _not_its_own(host: HostState, service: Unit, path: str) -> str:
         if verdict is None and any(service.words("SupplementaryGroups")):
             return ""  # by a group, whoever the owner was
         return (
-            f"{path} belongs to a dynamic user ({owner}): {service.name} is given that number no "
-            "longer than it runs, and another service may be given it next"
+            f"{path} belongs to a dynamic user ({owner}). {service.name} has that number only "
+            "while it runs, and another service may get it next"
         )
     if verdict is None or _main_is_unknown(host, service) or _writes_below(host, service, path):
         return ""
@@ -144,7 +145,7 @@ def _writes_below(host: HostState, service: Unit, path: str) -> bool:
 def _elsewhere(service: Unit, path: str) -> Fix:
     name = service.prefix
     return Advice(
-        f"move what is in {path} to the directory that systemd keeps for the service "
-        f"(StateDirectory={name} is /var/lib/{name}); or let a group write to it that the service "
-        "is in (chgrp, chmod g+ws, SupplementaryGroups=); or give the service a fixed user"
+        f"move the files in {path} to the service's state directory (StateDirectory={name} is "
+        f"/var/lib/{name}); or give write permission to a group that the service is in (chgrp, "
+        "chmod g+ws, SupplementaryGroups=); or give the service a fixed user"
     )

@@ -58,11 +58,11 @@ def older_generator(case: Case) -> Iterator[Hit]:
             kind = "template" if "@" in service.name else "service"
             yield Hit(
                 service,
-                f"an older sdactivate has written it; what is missing: {', '.join(missing)}",
+                f"an older sdactivate wrote this unit. It lacks: {', '.join(missing)}",
                 Advice(
-                    f"sdactivate install {service.prefix} … with the options of then; without "
-                    f"install: sdactivate gen {service.prefix} --kind {kind} …, then systemctl "
-                    f"daemon-reload && systemctl restart {service.name}"
+                    f"run sdactivate install {service.prefix} … with the same options as before; "
+                    f"without install: sdactivate gen {service.prefix} --kind {kind} …, then "
+                    f"systemctl daemon-reload && systemctl restart {service.name}"
                 ),
             )
 
@@ -84,22 +84,23 @@ def protocol_on_tcp(case: Case) -> Iterator[Hit]:
                 if spoken == "auto":
                     yield Hit(
                         address.entry,
-                        f"{address.text} is served in HTTP, since {service.name} names no "
-                        "protocol: a front that speaks SCGI, FastCGI or uwsgi is answered 400",
+                        f"{address.text} uses HTTP, because {service.name} sets no protocol: a "
+                        "front that uses SCGI, FastCGI or uwsgi gets 400",
                         Advice(
-                            f"in [Service] of {service.name}: "
-                            "Environment=SDACTIVATE_PROTOCOL=http; or scgi, fastcgi or uwsgi, with "
-                            "Environment=SDACTIVATE_TRUST=THE FRONT'S ADDRESS"
+                            f"in [Service] of {service.name}, set "
+                            "Environment=SDACTIVATE_PROTOCOL=http. For scgi, fastcgi or uwsgi, "
+                            "set that value instead, and add Environment=SDACTIVATE_TRUST=THE "
+                            "FRONT'S ADDRESS"
                         ),
                     )
                 elif spoken in _CGI_LIKE and not trusts:
                     yield Hit(
                         address.entry,
-                        f"{address.text} is served in {spoken}, and {service.name} trusts no "
-                        "peer: what a front says of its client there is not believed (address, "
-                        "HTTPS, user)",
+                        f"{address.text} uses {spoken}, and {service.name} trusts no peer: it "
+                        "does not accept what a front reports about its client (address, HTTPS, "
+                        "user)",
                         Advice(
-                            f"in [Service] of {service.name}: "
-                            "Environment=SDACTIVATE_TRUST=THE FRONT'S ADDRESS"
+                            f"in [Service] of {service.name}, set Environment=SDACTIVATE_TRUST=THE "
+                            "FRONT'S ADDRESS"
                         ),
                     )

@@ -17,19 +17,19 @@ from sdactivate.systemd.systemctl import one, show_all
 from sdactivate.systemd.unitfile import Entry, Unit
 
 _RESULTS = {
-    "exit-code": "it left with exit code",
+    "exit-code": "it exited with code",
     "signal": "it was killed by signal",
     "core-dump": "it crashed with signal",
     "timeout": "it was not ready, or did not stop, in time (TimeoutStartSec=, TimeoutStopSec=)",
-    "watchdog": "it stopped telling that it is alive (WatchdogSec=)",
-    "oom-kill": "the kernel killed it for want of memory (MemoryMax=)",
-    "protocol": "it left before it had said that it is ready (Type=)",
-    "start-limit-hit": "it was started too often in too short a time (StartLimitBurst=)",
+    "watchdog": "it stopped sending WATCHDOG=1 (WatchdogSec=)",
+    "oom-kill": "the kernel killed it because memory ran out (MemoryMax=)",
+    "protocol": "it exited before it reported that it was ready (Type=)",
+    "start-limit-hit": "it was started too often within the limit's interval (StartLimitBurst=)",
     "resources": "systemd couldn't start it",
 }
 # How often, and after how many seconds each, a service that is being restarted is looked at
 _LOOKS, _BETWEEN_LOOKS = 40, 0.03
-ANOTHER_COMMAND = "another of its commands than ExecStart= failed (ExecStartPre=, ExecStartPost=)"
+ANOTHER_COMMAND = "a command other than ExecStart= failed (ExecStartPre=, ExecStartPost=)"
 _SAYS = "it says: "
 _NOTIFYING = ("notify", "notify-reload")
 _READ_BEFORE = ("EnvironmentFile", "LoadCredential", "LoadCredentialEncrypted")
@@ -50,13 +50,17 @@ def missing_files(case: Case) -> Iterator[Hit]:
         if "@." in service.name or _failure(host, service.name):
             continue
         runs = host.property(service.name, "ActiveState") == "active"
-        when = "it runs, and can't be started again" if runs else "it can't be started"
+        when = (
+            "the service is running, but can't be started again"
+            if runs
+            else "the service can't be started"
+        )
         for entry in _missing(service, *_READ_BEFORE):
             fix = "environment" if entry.key == "EnvironmentFile" else "CREDENTIALS"
             yield Hit(
                 entry,
-                f"a file of this line isn't there: {when}",
-                _fix(service, Cause("", fix, "")) or Advice("write the file"),
+                f"a file that this line names is missing: {when}",
+                _fix(service, Cause("", fix, "")) or Advice("create the file"),
             )
 
 
@@ -77,7 +81,7 @@ def background_worker(case: Case) -> Iterator[Hit]:
             ):
                 yield Hit(
                     name,
-                    f"{name} is enabled, and does not run",
+                    f"{name} is enabled, but not running",
                     Command(("systemctl", "start", name)),
                 )
 
@@ -109,12 +113,12 @@ def _failed(host: HostState, service: Unit, reason: str) -> Hit:
         return Hit(service.name, reason, advice.fix(reason, service) or fix)
     named = _named(service, cause)
     if cause.kind == "not-ready":
-        said = f"; {common.server(service) or 'the program'} has not said that it is ready"
+        said = f"; {common.server(service) or 'the program'} has not reported that it is ready"
     elif cause.kind:
         said = f"; the reason: {cause.said}{f' ({named})' if named else ''}"
     else:
         is_known = not cause.said or reason.startswith(_SAYS)
-        said = "" if is_known else f"; its last words: {cause.said}"
+        said = "" if is_known else f"; its last log line: {cause.said}"
     known = advice.fix(cause.said, service) or advice.fix(reason, service)
     fix = _fix(service, cause) or known or fix
     return Hit(service.name, reason + said, fix, path=cause.path)
@@ -128,7 +132,7 @@ def _named(service: Unit, cause: Cause) -> str:
     elif cause.kind == "CREDENTIALS":
         entries = _missing(service, *_READ_BEFORE[1:])
     elif cause.kind == "EXEC" and (interpreter := _missing_interpreter(cause.path)):
-        return f"its first line names {interpreter}, which isn't there"
+        return f"its first line names {interpreter}, which doesn't exist"
     elif refused := refusals.refusal(cause.said, service):
         return f"{refused.directive}= refuses {refused.what}"
     elif step := next((it for it in STEPS.values() if it.name == cause.kind), None):
@@ -160,13 +164,13 @@ def _missing_interpreter(program: str) -> str:
 def _fix(service: Unit, cause: Cause) -> Fix | None:
     if cause.kind == "not-ready" and service.value("Type") in _NOTIFYING:
         return Advice(
-            "Type=exec, if the program does not tell systemd when it is ready (sd_notify(3)); "
-            f"else see what it waits for: journalctl --unit {service.name}"
+            "set Type=exec if the program does not tell systemd when it is ready (sd_notify(3)); "
+            f"else find out what it waits for: journalctl --unit {service.name}"
         )
     if refused := refusals.refusal(cause.said, service):
         return refused.fix
     if cause.kind == "environment":
-        return Advice('write the file, or put "-" before its path: then it need not be there')
+        return Advice('create the file, or put "-" before its path to make it optional')
     if step := next((it for it in STEPS.values() if it.name == cause.kind), None):
         return Advice(step.fix)
     return None
@@ -200,7 +204,7 @@ def _look_for_failure(host: HostState, service: str) -> str:
         return f"{_SAYS}{host.property(service, 'StatusText')}"
     if _is_restarting(host, service):
         restarts = host.property(service, "NRestarts")
-        return f"it does not stay: systemd has started it again {restarts} times"
+        return f"it keeps exiting: systemd has restarted it {restarts} times"
     return ""
 
 

@@ -139,14 +139,14 @@ def body_refused(case: Case) -> Iterator[Hit]:
             continue
         told.add(server)
         times = f"{len(hits)} times" if len(hits) > 1 else "once"
-        says = f"client_max_body_size is {limit}" + ("" if held else ", where nothing is said")
+        says = f"client_max_body_size is {limit}" + ("" if held else " (the default)")
         yield Hit(
             installed.packaging.unit,
-            f"{installed.front.title} has refused a request's body {times} in the last hour, with "
-            f"413: the longest had {longest} bytes, and {says}",
+            f"{installed.front.title} refused a request body {times} in the last hour, with 413: "
+            f"the longest had {longest} bytes, and {says}",
             Advice(
-                f"client_max_body_size {_enough(longest)}; in the server of {server.file}, line "
-                f"{server.line}" + (" (the line that it has is the one to change)" if held else "")
+                f"set client_max_body_size {_enough(longest)}; in the server of {server.file}, "
+                f"line {server.line}" + (" (change the line that is there)" if held else "")
             ),
             passing.unit,
             then=passing.then,
@@ -192,21 +192,21 @@ class GivenUp(NamedTuple):
 GIVEN_UP: tuple[GivenUp, ...] = (
     GivenUp(
         "upstream sent too big header while reading response header from upstream",
-        "an answer's header, cookies mostly, was larger than its buffer",
+        "the header of a response, usually because of its cookies, was larger than the buffer",
         502,
         "proxy_buffer_size",
         "4k or 8k",
-        "proxy_buffer_size 128k; and proxy_buffers 4 256k;",
+        "set proxy_buffer_size 128k; and proxy_buffers 4 256k;",
     ),
     GivenUp(
         "upstream timed out (110: Connection timed out) while reading response header from "
         "upstream",
-        "an answer took longer than it waits",
+        "a response took longer than it waits",
         504,
         "proxy_read_timeout",
         "60s",
-        "a longer proxy_read_timeout (and a time limit of the server's that is as long, gunicorn: "
-        "--timeout); or see what the request waits for:",
+        "find out what the request waits for, or set a longer proxy_read_timeout (and a server "
+        "timeout that is as long; gunicorn: --timeout)",
     ),
 )
 
@@ -227,11 +227,11 @@ def answer_given_up(case: Case) -> Iterator[Hit]:
             times = f"{len(hits)} times" if len(hits) > 1 else "once"
             yield Hit(
                 passing.installed.packaging.unit,
-                f"{passing.installed.front.title} has given up on an answer {times} in the last "
-                f"hour, and its client got {row.status}: {row.means} ({setting} is {now})",
+                f"{passing.installed.front.title} has given up on a response {times} in the last "
+                f"hour, and the client got {row.status}: {row.means} ({setting} is {now})",
                 Advice(
-                    f"{row.fix.replace('proxy_', setting.partition('_')[0] + '_')} "
-                    f"{'at ' if row.status == 502 else 'it is to be written at '}{passing.place}"
+                    f"{row.fix.replace('proxy_', setting.partition('_')[0] + '_')} in "
+                    f"{passing.place}"
                 ),
                 passing.unit,
                 then=passing.then,
@@ -294,8 +294,9 @@ def websockets_not_passed(case: Case) -> Iterator[Hit]:
         first = passes[0]
         yield Hit(
             first.installed.packaging.unit,
-            f"{first.installed.front.title} does not pass Upgrade on ({first.place}), and the "
-            f"application of {service.name} has WebSockets ({module[0]}): they get 404 or 400",
+            f"{first.installed.front.title} does not pass on Upgrade ({first.place}), but the "
+            f"application of {service.name} has WebSockets ({module[0]}): their requests get 404 "
+            "or 400",
             Advice(
                 "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; and "
                 f'proxy_set_header Connection "upgrade"; at {first.place} (in a location of the '
@@ -345,13 +346,13 @@ def host_not_passed(case: Case) -> Iterator[Hit]:
         if (sent := _sent(passing)) and sent not in passing.server.names:
             told.add(passing.server)
             own = any(it.words[0] == "proxy_set_header" for it in passing.blocks[-1].directives)
-            beside = " beside the others there" if own else ""
+            beside = " next to the others there" if own else ""
             yield Hit(
                 passing.installed.packaging.unit,
-                f"{passing.installed.front.title} does not pass the client's Host on "
+                f"{passing.installed.front.title} does not pass on the client's Host "
                 f"({passing.place}): the application is asked for '{sent}', builds addresses and "
                 "redirects with that name, and may refuse it (Django: 400, DisallowedHost)",
-                Advice(f"proxy_set_header Host $host; at {passing.place}{beside}"),
+                Advice(f"add proxy_set_header Host $host; in {passing.place}{beside}"),
                 passing.unit,
                 then=passing.then,
             )
@@ -400,7 +401,7 @@ def _asked(case: Case) -> dict[str, str]:
 def _not_allowed(service: Unit, host: str, place: str, where: str) -> Hit:
     return Hit(
         service.name,
-        f"the front asks for '{host}' ({place}), and ALLOWED_HOSTS {where} does not have it: "
+        f"the front asks for '{host}' ({place}), but ALLOWED_HOSTS {where} does not contain it: "
         "Django answers 400 (DisallowedHost)",
         Advice(f"add '{host}' to ALLOWED_HOSTS {where}"),
         then=str(restart(service.name)),

@@ -50,7 +50,7 @@ class _Binding(NamedTuple):
     """Options for an address of any kind, "unix:" before a path."""
     inherits: tuple[str, ...]
     """What begins a word by which it serves an inherited socket."""
-    own: str = "it deletes the file and makes a socket of its own there"
+    own: str = "it deletes the file and creates its own socket there"
     """What it does at the socket unit's path, as root. Measured."""
 
 
@@ -60,12 +60,13 @@ _BINDINGS: Mapping[str, _Binding] = {
     "daphne": _Binding(
         ("-u", "--unix-socket"), ("-b", "--bind", "-p", "--port"),
         ("--fd", "-e", "--endpoint", "systemd:"),
-        "it ends, because the address is in use",
+        "it exits because the address is in use",
     ),
     "waitress": _Binding(("--unix-socket",), ("--listen", "--host", "--port"), ()),
 }  # fmt: skip
 _INSTEAD = {
-    "waitress": "waitress-serve takes no inherited socket: sdactivate serve --server waitress does"
+    "waitress": "use sdactivate serve --server waitress: waitress-serve can't use an inherited "
+    "socket"
 }
 
 
@@ -94,9 +95,11 @@ def _names_it_otherwise(service: Unit, paths: list[str]) -> Iterator[Hit]:
             lines = service.entries_of("ExecStart")
             yield Hit(
                 next((it for it in lines if named in it.value), lines[-1]),
-                f"uWSGI takes {named} for another socket than the {path} that it inherits, and "
-                "fails to make it: bind(): Address already in use",
-                Advice(f"take {named} and its option out: uWSGI needs none"),
+                f"uWSGI treats {named} and the inherited {path} as different sockets, and fails "
+                "to create the first: bind(): Address already in use",
+                Advice(
+                    f"remove {named} and its option: uWSGI finds the inherited socket without it"
+                ),
                 path=path,
             )
 
@@ -123,15 +126,17 @@ def options(words: list[str]) -> Iterator[tuple[str, str]]:
 
 def _doing(binding: _Binding, address: str, paths: list[str]) -> str:
     if address in paths:
-        return f"at {address} {binding.own}, or, where its user may not, it fails"
-    return f"it binds {address} itself, and nobody accepts what comes to {', '.join(paths)}"
+        return f"at {address} {binding.own}; if its user may not do that, it fails"
+    return f"it binds {address} itself, and nothing accepts connections to {', '.join(paths)}"
 
 
 def _told(name: str, address: str) -> str:
     server = SERVERS[name]
     words = " ".join(server.socket).format(fd=3, index=0, domain="UNIX")
     other = "" if server.program == name else f" of python -m {server.program}"
-    return f"{words}{other} instead of {address}; `sdactivate gen --server {name}` writes the unit"
+    return (
+        f"use {words}{other} instead of {address}; `sdactivate gen --server {name}` writes the unit"
+    )
 
 
 _FD = re.compile(r"fd://\d+")
@@ -145,10 +150,13 @@ def given_twice(case: Case) -> Iterator[Hit]:
             if given and common.server_in(words) == "gunicorn":
                 yield Hit(
                     entry,
-                    f"gunicorn finds the socket by LISTEN_FDS, and has it twice with {given[0]}"
-                    ": it ends with [Errno 9] Bad file descriptor; without LISTEN_FDS it "
-                    "deletes the socket's file at a stop",
-                    Advice(f"take {given[0]} and its option out: gunicorn needs none"),
+                    f"gunicorn finds the socket by LISTEN_FDS. With {given[0]} it has the socket "
+                    "twice, and exits with [Errno 9] Bad file descriptor. Without LISTEN_FDS it "
+                    "deletes the socket's file when it stops",
+                    Advice(
+                        f"remove {given[0]} and its option: gunicorn finds the inherited socket "
+                        "without it"
+                    ),
                 )
 
 
@@ -171,7 +179,10 @@ def changes_file(case: Case) -> Iterator[Hit]:
                 yield Hit(
                     entry,
                     because,
-                    Advice(f"take it out: systemd makes the file, and {keys} say whose it is"),
+                    Advice(
+                        "remove the command: systemd creates the file, with its owner and mode "
+                        f"from {keys}"
+                    ),
                     path=path,
                 )
 
@@ -191,22 +202,24 @@ def _done(program: str, path: str, entry: Entry, service: Unit, sockets: tuple[U
     )
     if may and program in _CHANGES:
         keys = "SocketMode=, SocketUser= and SocketGroup="
-        return f"it changes {path} whenever it runs, whatever {keys} say"
+        return f"it changes {path} each time it runs, whatever {keys} are"
     if may:
-        return f"it takes {path} away: the socket unit stays active, and nobody can connect"
+        return f"it removes {path}: the socket unit stays active, but no client can connect"
     if "-" in marks:
         return ""  # it fails, as it may
-    start = ", and the start with it" if entry.key.startswith(("ExecStart", "ExecC")) else ""
-    return f"{user} may not change {path}, which is {owners.pop()}'s: the command fails{start}"
+    start = ", and so does the start" if entry.key.startswith(("ExecStart", "ExecC")) else ""
+    return (
+        f"{user} may not change {path}, which belongs to {owners.pop()}: the command fails{start}"
+    )
 
 
 # -- a reload ------------------------------------------------------------------------------------
 
 _ENDS_AT_HUP = {
-    "uvicorn": "ends, with the requests under way",
-    "daphne": "ends, with the requests under way",
-    "waitress": "ends, with the requests under way",
-    "uwsgi": "executes itself again without its sockets, and ends",
+    "uvicorn": "exits and drops the requests in progress",
+    "daphne": "exits and drops the requests in progress",
+    "waitress": "exits and drops the requests in progress",
+    "uwsgi": "executes itself again without its sockets, and exits",
 }
 """What HUP does to a server that doesn't reload by it. Measured: docs/servers.md."""
 _HUP = re.compile(r"(-s|--signal|-n)?[= ]?-?(SIG)?(HUP|1)")
@@ -231,7 +244,7 @@ def reload_ends_it(case: Case) -> Iterator[Hit]:
             if any(map(_sends_hup, commands(entry, service))):
                 yield Hit(
                     entry,
-                    f"{server} does not reload at HUP: it {doing}",
+                    f"{server} does not reload on HUP: it {doing}",
                     Lines(service.name, "Service", ("ExecReload=",), True),
                 )
 

@@ -27,7 +27,7 @@ def silent(case: Case) -> Iterator[Hit]:
                 yield Hit(
                     unit,
                     f"the file system at {mount.point} ({mount.kind}, {mount.source}) does not "
-                    f"answer, and {path} lies there ({where}): whatever looks there waits",
+                    f"answer. {path} is on it ({where}), and every process that accesses it waits",
                     Advice(_fix(mount)),
                     path=mount.point,
                 )
@@ -36,9 +36,9 @@ def silent(case: Case) -> Iterator[Hit]:
 def _fix(mount: Mount) -> str:
     served = (
         "start the program that serves it again" if mount.kind.startswith("fuse")
-        else f"see that its server answers ({mount.source})"
+        else f"make its server answer again ({mount.source})"
     )  # fmt: skip
-    return f"{served}; or: umount --lazy {mount.point}, mount it again, and restart the service"
+    return f"{served}; or run umount --lazy {mount.point}, mount it again, and restart the service"
 
 
 def _paths(case: Case) -> Iterator[tuple[str, str, str]]:

@@ -29,8 +29,8 @@ def never_watched(case: Case) -> Iterator[Hit]:
             continue  # the application may report
         yield Hit(
             entry,
-            f"{server} never tells systemd that it is alive (WATCHDOG=1): it is killed "
-            f"{entry.value} after each start, whatever it is doing",
+            f"{server} never sends WATCHDOG=1: systemd kills it {entry.value} after each start, "
+            "whatever it is doing",
             Lines(service.name, "Service", ("WatchdogSec=0",), True),
         )
 
@@ -48,8 +48,8 @@ def low_start_limit(case: Case) -> Iterator[Hit]:
         if count / seconds < _USUAL_STARTS / _USUAL_INTERVAL:
             yield Hit(
                 burst,
-                f"a service that is started {count} times in {seconds:g} s is started no more, "
-                f"and {case.sockets[0].name} fails with it: everyone is refused until both are "
+                f"after {count} starts in {seconds:g} s systemd does not start the service again, "
+                f"and {case.sockets[0].name} fails too: every client is refused until both are "
                 "started by hand",
                 Lines(service.name, "Unit", ("StartLimitIntervalSec=0",)),
             )
@@ -77,11 +77,11 @@ def stopped_too_soon(case: Case) -> Iterator[Hit]:
             continue
         for entry, grace in _graces(service):
             if patience < grace < math.inf:
-                unsaid = "" if line else ", as where nothing is said"
+                unsaid = "" if line else " (the default)"
                 yield Hit(
                     line or entry,
-                    f"requests may take {grace:g} s at a stop, and systemd kills the server after "
-                    f"{patience:g} s{unsaid}",
+                    f"at a stop, requests may take {grace:g} s, but systemd kills the server "
+                    f"after {patience:g} s{unsaid}",
                     Lines(service.name, "Service", (f"TimeoutStopSec={grace + _MARGIN:g}",)),
                 )
 
@@ -112,9 +112,9 @@ def migrates(case: Case) -> Iterator[Hit]:
             if any(it.search(text) for it in _MIGRATES) and not set(_ONLY_LOOKS) & {*words}:
                 yield Hit(
                     entry,
-                    "every start changes the database, a crash's as well: clients wait for it, "
-                    "TimeoutStartSec= ends it in the middle, and the processes that serve while "
-                    "another starts meet tables that they do not know",
+                    "every start migrates the database, even a restart after a crash. Clients "
+                    "wait for the migration. TimeoutStartSec= can end it halfway. While one "
+                    "process starts, those that still serve meet tables that they do not know",
                     Advice(
                         "make it a step of the release: `sdactivate release`, or "
                         f"`sdactivate run {service.prefix} -- manage.py migrate` before the restart"

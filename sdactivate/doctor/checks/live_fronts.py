@@ -157,8 +157,8 @@ def _opens(case: Case, refusal: _Refusal) -> Fix:
             "user": ("setfacl", "-m", f"u:{installed.user}:{has}"),
         }
         give = by_class.get(verdict.by, ("setfacl", "-m", f"g:{installed.group}:x"))
-        instead = f"let the socket lie outside: {node.path} is private"
-        return grant(give, node.path, f"{instead}; ListenStream={_usual(unit)} in {unit}")
+        instead = f"{node.path} is private: move the socket out of it"
+        return grant(give, node.path, f"{instead}: set ListenStream={_usual(unit)} in {unit}")
     if verdict.by == "group" and not node.mode & _WRITE_OF_GROUP:
         return Lines(unit, "Socket", ("SocketMode=0660",))
     if group in own_sockets.NOT_TO_JOIN or installed.front.drops_groups:
@@ -185,7 +185,7 @@ def masked(case: Case) -> Iterator[Hit]:
             grant(
                 ("setfacl", "-m", f"m::{mask}"),
                 node.path,
-                f"let the socket lie outside of {node.path}, which is private",
+                f"{node.path} is private: move the socket out of it",
                 # Not safe: every entry that the mask held back holds again, not the front's alone
             ),
             unit,
@@ -200,7 +200,7 @@ def group_after_start(case: Case) -> Iterator[Hit]:
         yield Hit(
             installed.packaging.unit,
             f"{installed.user} is in group {group} now, but {installed.front.title}'s processes "
-            f"are older and aren't: they can't connect to {path}",
+            f"were started before that and are not: they can't connect to {path}",
             restart(installed.packaging.unit),
             unit,
         )
@@ -211,7 +211,7 @@ def front_elsewhere(case: Case) -> Iterator[Hit]:
         unit, path, chroot = door.unit, door.path, installed.packaging.chroot
         place = f"{chroot}{path}" if chroot else f"/run/{case.deployment.name}.sock"
         why = _why_elsewhere(installed)
-        fix: Fix = Advice(f"ListenStream={place} in the socket unit")
+        fix: Fix = Advice(f"set ListenStream={place} in the socket unit")
         if door.own and case.service:
             why, fix = _own_elsewhere(case.service, door, installed)
         yield Hit(
@@ -226,17 +226,17 @@ def _own_elsewhere(service: Unit, door: Door, installed: InstalledFront) -> tupl
     """Why a front doesn't see a service's own socket, and what to do."""
     lies = Advice(own_sockets.elsewhere(service, door))
     if common.has_private_tmp(service) and common.under(door.path, *_TEMPORARY):
-        return f"{service.name} has a /tmp of its own (PrivateTmp=)", lies
+        return f"{service.name} has a private /tmp (PrivateTmp=)", lies
     if all(it.root == "/" for it in installed.workers):
-        gone = f"the file that {service.name} has made is gone, or another one is in its place"
+        gone = f"the file that {service.name} created is gone, or was replaced by another"
         return gone, restart(service.name, safe=False)
     return _why_elsewhere(installed), lies
 
 
 def _why_elsewhere(installed: InstalledFront) -> str:
     if installed.packaging.chroot:
-        return f"their root is {installed.packaging.chroot}"
-    return "they have a file system of their own (PrivateTmp=, or another mount namespace)"
+        return f"they run in the chroot {installed.packaging.chroot}"
+    return "they have another view of the file system (PrivateTmp=, or another mount namespace)"
 
 
 def front_log(case: Case) -> Iterator[Hit]:
@@ -246,11 +246,11 @@ def front_log(case: Case) -> Iterator[Hit]:
         for installed in host.fronts:
             failures = installed.front.failures
             if failures.missing == failures.refused:
-                continue  # the same words for every failure, and for every socket
+                continue  # this front logs the same text for every failure and every socket
             kinds = (
                 (failures.missing, "there was no socket"),
                 (failures.forbidden, "it was not allowed to"),
-                (failures.refused, "nothing listened behind the file"),
+                (failures.refused, "nothing listened on the socket"),
             )
             since = max(made, host.since(unit, installed.packaging.unit))
             lines = host.front_log(installed, since, path)
@@ -261,9 +261,12 @@ def front_log(case: Case) -> Iterator[Hit]:
                     yield Hit(
                         installed.packaging.unit,
                         f"{installed.front.title} could not connect to {path} {times} in the last "
-                        f"hour, because {meaning}: its clients got {failures.status}. The last: "
-                        f"{_shortened(hits[-1], template, path)}",
-                        Advice("what else is found; if nothing is, it is over and soon forgotten"),
+                        f"hour, because {meaning}: its clients got {failures.status}. The last "
+                        f"line: {_shortened(hits[-1], template, path)}",
+                        Advice(
+                            "fix the other findings; if there are none, the problem is over, and "
+                            "this finding will disappear"
+                        ),
                         unit,
                         path=path,
                     )
@@ -310,12 +313,12 @@ def headers_not_believed(case: Case) -> Iterator[Hit]:
                     names = " ".join(dict.fromkeys([*believed.split(), *said]))
                     yield Hit(
                         installed.packaging.unit,
-                        f"{file} sets {', '.join(said)}, which {case.service.name} does not "
-                        "believe over HTTP; over the other protocols it makes no difference",
+                        f"{file} sets {', '.join(said)}, which {case.service.name} does not trust "
+                        "over HTTP. With the other protocols this has no effect",
                         Advice(
-                            f"in [Service] of {case.service.name}: "
-                            f'Environment="SDACTIVATE_TRUST_HEADERS={names}", if that front '
-                            "sets them for every request, whatever its client has sent"
+                            f"in [Service] of {case.service.name}, set "
+                            f'Environment="SDACTIVATE_TRUST_HEADERS={names}" if that front '
+                            "sets them in every request, whatever its client sent"
                         ),
                         unit,
                     )
@@ -477,8 +480,7 @@ def others_connect(case: Case) -> Iterator[Hit]:
             number = f"{len(ways)} of its processes" if len(ways) > 1 else "its process"
             yield Hit(
                 service,
-                f"{number} can connect to {path} and bypass the front's authentication, "
-                f"as {ways[0]}",
+                f"{number} can connect to {path} and bypass the front's authentication: {ways[0]}",
                 _shut(case, unit, running),
                 unit,
                 path=path,
@@ -503,8 +505,8 @@ def _shut(case: Case, unit: str, fronts: list[str]) -> Fix:
         lines = allowing(fronts, kernel_version(os.uname().release))
         return Lines(case.service.name, "Service", lines)
     return Advice(
-        f"give {unit} a group that only the front is in, or let the other service run "
-        "as a user of its own"
+        f"set SocketGroup= of {unit} to a group that only the front is in, or run the other "
+        "service as a user of its own"
     )
 
 

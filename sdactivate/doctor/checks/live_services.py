@@ -66,7 +66,7 @@ def _wanted(service: Unit) -> Iterator[_Wanted]:
         modules = [it.path for it in named if it.is_module]
         if directory.startswith("/"):
             enter = "enter {} (status=200/CHDIR)"
-            both = "import from {}, or not even enter it (status=200/CHDIR)"
+            both = "import from {}, or can't even enter it (status=200/CHDIR)"
             yield _Wanted(entry, directory, *((listed, both) if modules else (SEARCH, enter)))
         if program.startswith("/"):
             yield _Wanted(line, program, SEARCH, "execute {} (status=203/EXEC)")
@@ -120,13 +120,13 @@ def _reach(verdict: Verdict, path: str) -> Fix:
     if verdict.node is None or verdict.error in (errno.ENOENT, errno.ENOTDIR):
         near = _near(path)
         meant = f": did you mean {near}?" if near else ""
-        return Advice(f"the path is wrong, or the program isn't installed there{meant}")
+        return Advice(f"correct the path, or install the program there{meant}")
     letters = words.bits(verdict.need).replace("-", "")
     return grant(
         ("chmod", f"o+{letters}"),
         verdict.node.path,
-        f"move the program out of {verdict.node.path}, which is private, to /srv or /opt for "
-        "instance; an interpreter that pyenv or uv keeps there as well",
+        f"{verdict.node.path} is private: move the program to another place, such as /srv or "
+        "/opt. Move also an interpreter that pyenv or uv installed there",
     )
 
 
@@ -150,8 +150,8 @@ def stale_files(case: Case) -> Iterator[Hit]:
             for path, changed in read_at_start.changed(paths, since).items():
                 yield Hit(
                     entry,
-                    f"{path} has changed at {_local(changed)}, and the service runs since "
-                    f"{_local(since)}",
+                    f"{path} was changed at {_local(changed)}, but the service has been running "
+                    f"since {_local(since)}",
                     restart(service.name, safe=False),
                 )
 
@@ -167,10 +167,10 @@ def denied(case: Case) -> Iterator[Hit]:
         if found := denials(lines, path):
             yield Hit(
                 path,
-                f"denied {len(found)} times in the last hour. The last: {found[-1]}",
+                f"access was denied {len(found)} times in the last hour. The last: {found[-1]}",
                 Advice(
-                    "AppArmor: aa-logprof; SELinux: ausearch -m avc | audit2allow, or a label of "
-                    "httpd_var_run_t for the socket"
+                    "AppArmor: run aa-logprof; SELinux: run ausearch -m avc | audit2allow, or "
+                    "label the socket httpd_var_run_t"
                 ),
                 unit,
             )

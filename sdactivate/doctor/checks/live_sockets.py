@@ -17,15 +17,15 @@ from sdactivate.systemd.systemctl import listed, since_epoch
 _SMALL = 1024
 _SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 _REASONS = {
-    "trigger-limit-hit": "the service was started too often in too short a time "
+    "trigger-limit-hit": "the service was started too often within the limit's interval "
     "(TriggerLimitBurst=)",
-    "service-start-limit-hit": "the service was started too often in too short a time "
+    "service-start-limit-hit": "the service was started too often within the limit's interval "
     "(StartLimitBurst=)",
-    "resources": "the socket couldn't be made",
-    "exit-code": "a command of its failed (ExecStartPre=), or its owner couldn't be set",
+    "resources": "the socket couldn't be created",
+    "exit-code": "one of its commands failed (ExecStartPre=), or its owner couldn't be set",
 }
 _LOADS = {
-    "not-found": "write {0} (sdactivate gen --kind service)",
+    "not-found": "create {0} (sdactivate gen --kind service)",
     "masked": "systemctl unmask {0}",
     "error": "fix the line that `systemd-analyze verify {0}` shows",
 }
@@ -69,7 +69,7 @@ def without_service(case: Case) -> Iterator[Hit]:
         masked = state == "masked"
         yield Hit(
             socket.name,
-            f"{service} is {state}: the socket unit fails at the next client",
+            f"{service} is {state}: the socket unit fails when the next client connects",
             Command(("systemctl", "unmask", service)) if masked else Advice(mended),
             then=f"systemctl daemon-reload && {again}" if not masked else again,
         )
@@ -80,11 +80,13 @@ def not_listening(case: Case) -> Iterator[Hit]:
         if case.running.property(socket.name, "ActiveState") != "inactive":
             continue
         start = Command(("systemctl", "enable", "--now", socket.name), True)
-        because, fix = "it is not active: nothing listens", None
+        because, fix = "the socket unit is not active: nothing listens", None
         if case.service is None and not socket.is_on("Accept"):
             service = service_of(socket)
             state = case.running.property(service, "LoadState")
-            because = f"systemd starts no socket without its service, and {service} is {state}"
+            because = (
+                f"systemd starts a socket only if it can load its service, and {service} is {state}"
+            )
             fix = Advice(f"{_LOADS.get(state, _LOADS['error']).format(service)}, then {start}")
         yield Hit(socket, because, fix or _without_service(case, socket.name, start))
 
@@ -96,11 +98,11 @@ def file_lost(case: Case) -> Iterator[Hit]:
         if listener and host.is_systemds(listener):
             continue
         if listener:
-            how = "is another process's socket: clients reach that one"
+            how = "is another process's socket: clients connect to that one"
         elif os.path.lexists(path):
-            how = "is not the file that it made: nobody can connect"
+            how = "is not the file that it created: no client can connect"
         else:
-            how = "is gone: nobody can connect"
+            how = "is gone: no client can connect"
         because = f"{unit} is active, but {path} {how}"
         yield Hit(unit, because, _restart(case, unit), path=path)
 
@@ -112,7 +114,7 @@ def socket_failed(case: Case) -> Iterator[Hit]:
             continue
         result = host.property(socket.name, "Result")
         said = host.complaint(socket.name)
-        because = _REASONS.get(result, result) + (f"; its last words: {said}" if said else "")
+        because = _REASONS.get(result, result) + (f"; its last log line: {said}" if said else "")
         again = _restart(case, socket.name, safe=False)
         made = _unknown_owner(case, socket.name)
         yield Hit(socket.name, because, made or again, then=str(again) if made else "")
@@ -146,7 +148,7 @@ def differs(case: Case) -> Iterator[Hit]:
         runs = unit.endswith(".service") and host.property(unit, "ActiveState") == "active"
         yield Hit(
             unit,
-            f"{unit} was changed on disk, and systemd has not read it again",
+            f"{unit} was changed on disk, but systemd has not reloaded it",
             Command(("systemctl", "daemon-reload"), True),
             then=str(restart(unit)) if runs else "",
         )
@@ -177,12 +179,12 @@ def _changed_by_hand(case: Case) -> Iterator[Hit]:
         asked = min(_backlog(host, unit), _most())
         # 0 is `damaged`'s, and what a server has asked for is `short_queue`'s.
         if listener.backlog not in (0, asked) and not _service_listens(case, unit):
-            wrong.append(f"room for {listener.backlog} waiting connections instead of {asked}")
+            wrong.append(f"a backlog of {listener.backlog} instead of {asked}")
         if wrong:
             yield Hit(
                 unit,
-                f"{path} has {', '.join(wrong)}: it was changed by hand, or its unit "
-                "was, and the socket was not restarted",
+                f"{path} has {', '.join(wrong)}: it was changed by hand, or its unit was changed "
+                "and the socket was not restarted",
                 _restart(case, unit),
                 path=way,
             )
@@ -225,12 +227,14 @@ def short_queue(case: Case) -> Iterator[Hit]:
         if case.service is not None and _service_listens(case, unit):
             server = common.server(case.service)
             option = _LISTENS.get(server, "")
-            more = f"{option} 4096 in ExecStart= of {case.service.name}"
+            more = f"set {option} 4096 in ExecStart= of {case.service.name}"
             yield Hit(
                 case.service.name,
-                f"{server or case.service.name} calls listen() on {path} itself, with room for "
-                f"{listener.backlog} waiting connections instead of the {asked} of {unit}",
-                Advice(more if option else f"let it listen with {asked}, or not at all"),
+                f"{server or case.service.name} calls listen() on {path} itself, with a backlog "
+                f"of {listener.backlog} instead of the {asked} that {unit} sets",
+                Advice(
+                    more if option else f"make the server call listen() with {asked}, or not at all"
+                ),
                 unit,
                 path=path,
             )
@@ -245,8 +249,8 @@ def damaged(case: Case) -> Iterator[Hit]:
         if listener and listener.damage and not meant:
             yield Hit(
                 unit,
-                f"{path}: {listener.damage}. A process that inherited it did this, and the "
-                f"damage outlives that process",
+                f"{path}: {listener.damage}. A process that inherited the socket did this. The "
+                "damage lasts after that process has ended",
                 _restart(case, unit),
             )
 
@@ -258,8 +262,9 @@ def backlog_full(case: Case) -> Iterator[Hit]:
         if listener and listener.backlog and listener.waiting * 2 > listener.backlog:
             yield Hit(
                 unit,
-                f"{listener.waiting} connections wait at {path}, of at most {listener.backlog}",
-                Advice("more --threads or --workers, or a look at what they wait for"),
+                f"{listener.waiting} of at most {listener.backlog} connections are waiting at "
+                f"{path}",
+                Advice("use more --threads or --workers, or find out what the requests wait for"),
             )
 
 
@@ -270,8 +275,7 @@ def somaxconn(case: Case) -> Iterator[Hit]:
         if listener and _most() < min(_backlog(host, unit), _SMALL):
             yield Hit(
                 unit,
-                f"{path} holds {listener.backlog} waiting connections: "
-                f"net.core.somaxconn allows no more",
+                f"{path} has a backlog of {listener.backlog}: net.core.somaxconn allows no more",
                 Command(("sysctl", "-w", "net.core.somaxconn=4096")),
                 then=str(_restart(case, unit)),
             )

@@ -45,11 +45,11 @@ def _reason(unit: Unit) -> tuple[str, Fix]:
     said = [it.removesuffix(" Refusing.") for it in own if not _NO_REASON.search(it)]
     passed = "; ".join(f"{it['said']} (line {it['line']})" for it in placed)
     if said:
-        more = f"; and it has passed over: {passed}" if passed else ""
+        more = f"; it has also ignored: {passed}" if passed else ""
         what = f"correct it in {unit.files[0] if unit.files else unit.name}"
         return said[-1] + more, Advice(what)
     command = ("systemd-analyze", "verify", unit.name)
-    return passed or "it can't be read", Command(command)
+    return passed or "systemd can't read it", Command(command)
 
 
 def _verified(name: str) -> list[str]:
@@ -97,11 +97,11 @@ def _stopped(case: Case, service: Unit) -> Hit:
     if line := _taken_along(case, service):
         return Hit(
             line,
-            f"it does not run: {line} stops it together with that unit, and nothing has started "
-            "it again since",
+            f"it is not running: {line} stopped it together with that unit, and nothing has "
+            "started it since",
             Advice(
-                f"write Wants= instead of {line.key}= ({line.file}, line {line.line}), so that it "
-                "outlives that unit's restarts"
+                f"write Wants= instead of {line.key}= ({line.file}, line {line.line}): then the "
+                "service keeps running when that unit restarts"
             ),
             then=f"systemctl daemon-reload && systemctl start {service.name}",
         )
@@ -109,15 +109,16 @@ def _stopped(case: Case, service: Unit) -> Hit:
     if state == "static":
         return Hit(
             service,
-            "it does not run, and has no [Install]: systemctl enable can't let it start at boot",
+            "it is not running, and has no [Install] section: systemctl enable can't make it "
+            "start at boot",
             Lines(name, "Install", ("WantedBy=multi-user.target",)),
             then=f"systemctl daemon-reload && systemctl enable --now {name}",
         )
     if state == "disabled":
-        because = "it does not run, and is not enabled: nothing starts it at boot"
+        because = "it is not running, and is not enabled: nothing starts it at boot"
         return Hit(service, because, Command(("systemctl", "enable", "--now", name), True))
     return Hit(
         service,
-        "it does not run: it was stopped, or has ended by itself",
+        "it is not running: it was stopped, or it exited by itself",
         Command(("systemctl", "start", name), True),
     )

@@ -16,9 +16,10 @@ from sdactivate.doctor.private import grant
 from sdactivate.systemd.unitfile import Unit
 
 MODES: Mapping[str, str] = {
-    "gunicorn": "--umask 007 in ExecStart= of {}",
-    "uwsgi": "chmod-socket = 660 in its configuration, or --chmod-socket=660 in ExecStart= of {}",
-    "waitress": "--unix-socket-perms=660 in ExecStart= of {}",
+    "gunicorn": "set --umask 007 in ExecStart= of {}",
+    "uwsgi": "set chmod-socket = 660 in its configuration, or --chmod-socket=660 in ExecStart= of "
+    "{}",
+    "waitress": "set --unix-socket-perms=660 in ExecStart= of {}",
 }
 """Servers that set the mode of their socket, whatever the umask is, and how. Measured."""
 BINDS: Mapping[str, str] = {
@@ -70,10 +71,10 @@ def elsewhere(service: Unit, door: Door) -> str:
     path = f"{chroot}{inside}" if chroot else f"/run/{service.prefix}/web.sock"
     bind = BINDS.get(common.server(service), "the path {}").format(path)
     made = (
-        f"install -d -o {common.user(service)} {chroot}/{service.prefix}, let {service.name} make "
-        f"its socket there ({bind})"
+        f"run install -d -o {common.user(service)} {chroot}/{service.prefix}, set {service.name} "
+        f"to create its socket there ({bind})"
         if chroot
-        else f"let {service.name} make its socket in a directory of its own "
+        else f"set {service.name} to create its socket in a directory of its own "
         f"(RuntimeDirectory={service.prefix} in [Service], and {bind})"
     )
     front, packaging = asker.installed.front, asker.installed.packaging

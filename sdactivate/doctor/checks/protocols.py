@@ -37,12 +37,13 @@ def another_protocol(case: Case) -> Iterator[Hit]:
                 target = f"unix:{upstream.path}" if upstream.path else f"127.0.0.1:{upstream.port}"
                 yield Hit(
                     packaging.unit,
-                    f"{front.title} speaks {said.protocol} to {upstream.name} ({said.word} in "
-                    f"{said.file}, line {said.line}), and {common.server(service)} of "
-                    f"{service.name} speaks {' or '.join(speaks)} there",
+                    f"{front.title} uses {said.protocol} for {upstream.name} ({said.word} in "
+                    f"{said.file}, line {said.line}), but {common.server(service)} of "
+                    f"{service.name} uses {' or '.join(speaks)} there",
                     Advice(
-                        f"in {said.file}, line {said.line}, write {right}{target} with what that "
-                        f"protocol needs beside it, then systemctl {front.renew} {packaging.unit}"
+                        f"in {said.file}, line {said.line}, write {right}{target} and the other "
+                        f"directives that this protocol needs, then systemctl {front.renew} "
+                        f"{packaging.unit}"
                     ),
                     unit,
                     path=upstream.path,
@@ -137,14 +138,14 @@ def _untold(installed: InstalledFront, server: Server, unit: str) -> Hit:
     front, packaging = installed.front, installed.packaging
     return Hit(
         packaging.unit,
-        f"{front.title}'s server in {server.file}, line {server.line}, ends HTTPS, and does not "
-        "tell the application so: it builds http:// addresses, refuses forms that come from "
-        "https:// (Django: Origin checking failed), and where it redirects to HTTPS (Django: "
-        "SECURE_SSL_REDIRECT) it redirects for ever",
+        f"{front.title}'s server in {server.file}, line {server.line}, terminates HTTPS but does "
+        "not tell the application. The application then builds http:// addresses and refuses "
+        "forms from https:// pages (Django: Origin checking failed). If it redirects to HTTPS "
+        "(Django: SECURE_SSL_REDIRECT), it redirects for ever",
         Advice(
-            f"proxy_set_header X-Forwarded-Proto $scheme; in {server.file}, beside the others, "
-            f"then systemctl {front.renew} {packaging.unit}; the application must believe it "
-            "(Django: SECURE_PROXY_SSL_HEADER)"
+            f"add proxy_set_header X-Forwarded-Proto $scheme; in {server.file}, next to the other "
+            f"proxy_set_header lines, then systemctl {front.renew} {packaging.unit}; make the "
+            "application trust it (Django: SECURE_PROXY_SSL_HEADER)"
         ),
         unit,
     )

@@ -11,7 +11,7 @@ from sdactivate.systemd.unitfile import Entry, Unit
 
 _IN_SOCKET = {
     "PartOf": "a stop or restart of {} stops or restarts it as well",
-    "BindsTo": "it stops whenever {} does, a crash and an idle exit included",
+    "BindsTo": "it stops whenever {} does, including after a crash or an idle exit",
     "Requires": "a stop or restart of {} stops or restarts it as well",
     "Requisite": "it starts only while {} runs, and stops with it",
     "StopPropagatedFrom": "a stop of {} stops it as well",
@@ -32,12 +32,11 @@ def stops_with_service(case: Case) -> Iterator[Hit]:
             for entry, other, how in _ties(socket, service):
                 yield Hit(
                     entry,
-                    f"{how.format(service.name)}: while {socket.name} is down, clients are "
-                    "refused, and those that wait in its queue are dropped",
+                    f"{how.format(service.name)}. While {socket.name} is down, clients are "
+                    "refused, and connections waiting in its backlog are dropped",
                     Advice(
-                        f"take {_instance(other)} out of this line: a drop-in can't. "
-                        f"What is wanted is the reverse, and {service.name} can say it: "
-                        f"Requires={_instance(socket)}"
+                        f"remove {_instance(other)} from this line (a drop-in can't do that). The "
+                        f"reverse is right: set Requires={_instance(socket)} in {service.name}"
                     ),
                 )
             for entry in (it for key in _ENDS for it in service.entries_of(key)):
@@ -45,8 +44,8 @@ def stops_with_service(case: Case) -> Iterator[Hit]:
                 if _is_systemctl(words) and _instance(socket) in words:
                     yield Hit(
                         entry,
-                        f"it stops {socket.name}, at which clients wait while the service is away",
-                        Advice(f"take the line out: {socket.name} is to stay"),
+                        f"it stops {socket.name}, where clients wait while the service is down",
+                        Advice(f"remove the line: {socket.name} has to stay active"),
                     )
 
 
@@ -94,7 +93,7 @@ def names_differ(case: Case) -> Iterator[Hit]:
             starts, serves = service_of(socket), meant[0].name
             yield Hit(
                 socket.entry("Service") or socket,
-                f"{socket.name} starts {starts}, which isn't there; {serves} gets no socket",
+                f"{socket.name} starts {starts}, which doesn't exist; {serves} gets no socket",
                 Lines(socket.name, "Socket", (f"Service={serves}",)),
             )
 

@@ -37,43 +37,45 @@ def _advice(text: str) -> Callable[[Unit, re.Match[str]], Fix]:
 def _buffer(unit: Unit, found: re.Match[str]) -> Fix:
     if found["size"] in _HTTP:
         return Advice(
-            "let the front speak uwsgi (nginx: include uwsgi_params; uwsgi_pass), or let uWSGI "
-            f"speak HTTP there: http-socket = instead of socket =; then systemctl restart "
-            f"{unit.name}"
+            "use uwsgi in the front (nginx: include uwsgi_params; uwsgi_pass), or use HTTP in "
+            f"uWSGI (http-socket = instead of socket =); then systemctl restart {unit.name}"
         )
     return Advice(
-        "buffer-size = 32768 in uWSGI's configuration, or --buffer-size=32768 in ExecStart= of "
-        f"{unit.name}; then systemctl restart {unit.name}"
+        "set buffer-size = 32768 in uWSGI's configuration, or --buffer-size=32768 in ExecStart= "
+        f"of {unit.name}; then systemctl restart {unit.name}"
     )
 
 
 ROWS: tuple[Row, ...] = (
     Row(
         re.compile(r"invalid request block size: (?P<size>\d+) \(max (?P<most>\d+)\)"),
-        "uWSGI reads at most {most} bytes of a request's header, and got {size}: it answers "
-        "nothing, and the front says 502",
+        "uWSGI accepts at most {most} bytes of request header, but got {size}: it sends no "
+        "response, and the front answers 502",
         _buffer,
     ),
     Row(
         re.compile(r"uWSGI listen queue of socket .* full !!! \((?P<now>\d+)/(?P<most>\d+)\)"),
-        "{now} connections have waited at a queue of {most}: fronts answered 502",
-        _advice("more processes or threads; or listen = 1024 in uWSGI's configuration of {unit}"),
+        "{now} connections were waiting in a backlog of {most}: fronts answered 502",
+        _advice("use more processes or threads, or set listen = 1024 in the uWSGI configuration "
+                "of {unit}"),
     ),
     Row(
         re.compile(r"\[CRITICAL\] WORKER TIMEOUT \(pid:"),
-        "gunicorn has killed a worker whose request took longer than --timeout (30 s where it "
-        "isn't given): its client got 502",
-        _advice("see what the request waits for; or a longer --timeout in ExecStart= of {unit}"),
+        "gunicorn killed a worker whose request took longer than --timeout (30 s by default): "
+        "its client got 502",
+        _advice("find out what the request waits for, or set a longer --timeout in ExecStart= of "
+                "{unit}"),
     ),
     Row(
         re.compile(r"was sent SIGKILL! Perhaps out of memory\?"),
-        "a worker of gunicorn's was killed, by the kernel for want of memory perhaps",
-        _advice("journalctl -k shows whether it was; then fewer workers, or more memory"),
+        "a gunicorn worker was killed, perhaps by the kernel because memory ran out",
+        _advice("see in journalctl -k whether memory ran out; if so, use fewer workers or more "
+                "memory"),
     ),
     Row(
         re.compile(r"Invalid request from ip=\S*: (?P<what>(?:Request Line|Error: limit).*)"),
         "gunicorn refuses requests: {what}",
-        _advice("--limit-request-line, --limit-request-field_size in ExecStart= of {unit}"),
+        _advice("set --limit-request-line or --limit-request-field_size in ExecStart= of {unit}"),
     ),
 )  # fmt: skip
 
@@ -115,8 +117,10 @@ def without_application(case: Case) -> Iterator[Hit]:
             said = why.said if why else ""
             yield Hit(
                 service.name,
-                f"gunicorn is ending, since no worker of it could load the application: {said}",
-                advice.fix(said, service) or Advice("correct what it says, then start it again"),
+                "gunicorn is shutting down because none of its workers could load the "
+                f"application: {said}",
+                advice.fix(said, service)
+                or Advice("correct what the log reports, then start the service again"),
             )
         yield from _vassals(service, lines)
 
@@ -126,12 +130,12 @@ def _no_application(service: Unit, lines: list[str]) -> Hit:
     said = why.said if why else ""
     return Hit(
         service.name,
-        "uWSGI has loaded no application, and runs all the same: every request is answered 500"
+        "uWSGI is running but has loaded no application: it answers every request with 500"
         + (f"; the reason: {said}" if said else ""),
         advice.fix(said, service)
         or Advice(
-            f"correct what it says, then systemctl restart {service.name}; with need-app = true "
-            "the start fails instead"
+            f"correct what the log reports, then systemctl restart {service.name}; with need-app = "
+            "true the start fails instead"
         ),
     )
 
@@ -141,11 +145,11 @@ def _vassals(service: Unit, lines: list[str]) -> Iterator[Hit]:
     for vassal in dict.fromkeys(it["vassal"] for it in map(_NOT_STARTED.search, lines) if it):
         path = posixpath.join(directory, vassal)
         user = uwsgi_options.values_of(path, "uid") if directory else []
-        told = f"chown {path} to the user that its application is to run as"
+        told = f"chown {path} to the user that its application should run as"
         yield Hit(
             service.name,
-            f"in tyrant mode uWSGI's emperor starts no vassal whose file is root's, and takes the "
-            f"user from that file's owner: {path} is not started",
+            "in tyrant mode uWSGI's emperor runs each vassal as the owner of the vassal's file, "
+            f"and starts none whose file belongs to root: it does not start {path}",
             grant(("chown", f"{user[-1]}:"), path, told) if user else Advice(told),
             then=str(restart(service.name)),
         )
@@ -154,9 +158,9 @@ def _vassals(service: Unit, lines: list[str]) -> Iterator[Hit]:
         said = f": {why.said}" if why and why.kind else ""
         yield Hit(
             service.name,
-            f"uWSGI's emperor ends the vassal {vassal} again and again{said}",
+            f"uWSGI's emperor stops the vassal {vassal} again and again{said}",
             (advice.fix(why.said, service) if why else None)
-            or Advice("correct what the vassal says, then touch its file"),
+            or Advice("correct what the vassal reports, then touch its file"),
         )
 
 

@@ -61,7 +61,7 @@ def socket_not_required(case: Case) -> Iterator[Hit]:
             if name not in named:
                 yield Hit(
                     service,
-                    f"it can be started without {name}, and then has no socket to serve",
+                    f"the service can be started without {name}. It then has no socket to serve",
                     Lines(
                         service.name,
                         "Unit",
@@ -88,17 +88,20 @@ def runtime_directory(case: Case) -> Iterator[Hit]:
 
 def _eaten(entry: Entry, service: Unit, path: str, made: str, kept: bool) -> Hit:
     if kept:
-        how = f"{made} becomes the service's user's when it starts, who can then replace {path}"
+        how = (
+            f"when the service starts, systemd gives {made} to the service's user, who can then "
+            f"replace {path}"
+        )
     else:
         how = (
-            f"systemd removes {made} when the service stops, and {path} with it: the socket "
-            "unit stays active and nobody can connect"
+            f"systemd removes {made} and {path} when the service stops: the socket unit stays "
+            "active, but no client can connect"
         )
     return Hit(
         entry,
         how,
         Advice(
-            f"let the socket lie outside: ListenStream={common.usual_path(service)} in the "
+            f"move the socket out of {made}: set ListenStream={common.usual_path(service)} in the "
             "socket unit, and the same path in the front's configuration"
         ),
         path=path,
@@ -113,31 +116,31 @@ def forks(case: Case) -> Iterator[Hit]:
             if wrapper := forking_wrapper(common.command(entry, service)):
                 yield Hit(
                     entry,
-                    f"{wrapper} starts the program as its child, but LISTEN_PID names "
-                    "the parent: the program takes no socket",
+                    f"{wrapper} starts the program as its child, but LISTEN_PID names the parent: "
+                    "the program does not use the socket",
                     Advice(
-                        "name the interpreter itself, "
-                        "ExecStart=/path/to/.venv/bin/python -m sdactivate serve …, or "
-                        "let the wrapper `exec`"
+                        "start the interpreter directly (ExecStart=/path/to/.venv/bin/python -m "
+                        "sdactivate serve …), or use `exec` in the wrapper"
                     ),
                 )
             for words in commands(entry, service):
                 if option := leaves_its_parent(words):
                     yield Hit(
                         entry,
-                        f"{option} lets the server fork and leave its parent, but LISTEN_PID names "
-                        "the parent: it takes no socket, and nobody is answered",
-                        Advice(f"take {option} out: systemd keeps the server running"),
+                        f"with {option} the server forks and its parent exits, but LISTEN_PID "
+                        "names the parent: the server does not use the socket, and no client "
+                        "gets an answer",
+                        Advice(f"remove {option}: systemd runs the server in the background"),
                     )
         kind = service.entry("Type")
         if kind and kind.value == "forking":
             yield Hit(
                 kind,
-                "the program forks to leave its parent, but LISTEN_PID names the "
-                "parent: it takes no socket",
+                "the program forks and its parent exits, but LISTEN_PID names the parent: the "
+                "program does not use the socket",
                 Advice(
-                    "run it in the foreground, with Type=notify where it knows how "
-                    "(sdactivate serve does) or Type=exec"
+                    "run it in the foreground: with Type=notify if it supports that (sdactivate "
+                    "serve does), else with Type=exec"
                 ),
             )
 
@@ -178,8 +181,8 @@ def never_ready(case: Case) -> Iterator[Hit]:
         if kind and kind.value in ("notify", "notify-reload") and server and not server.notifies:
             yield Hit(
                 kind,
-                f"{server.name} never tells systemd that it is ready: the start waits for it until "
-                "TimeoutStartSec=, and fails",
+                f"{server.name} never tells systemd that it is ready: the start waits until "
+                "TimeoutStartSec= has passed, then fails",
                 Lines(service.name, "Service", ("Type=exec",), True),
             )
 
@@ -189,10 +192,14 @@ def root(case: Case) -> Iterator[Hit]:
         if not common.is_root(service) or _needs_root(service):
             continue
         entry = service.entry("User")
-        said = "User=root" if entry else "neither User= nor DynamicUser= is set, so root"
+        said = (
+            "User=root"
+            if entry
+            else "neither User= nor DynamicUser= is set, so the service runs as root"
+        )
         yield Hit(
             entry or service,
-            f"{said}: a hole in the application is a hole in the host",
+            f"{said}: an attacker who takes over the application takes over the host",
             Lines(
                 service.name,
                 "Service",
@@ -231,8 +238,8 @@ def ip_lists(case: Case) -> Iterator[Hit]:
             if entry and network and not has_own:
                 yield Hit(
                     entry,
-                    f"the list holds for sockets that {service.name} makes, not for "
-                    f"{network[0].text}, which it inherits",
+                    f"the list applies to sockets that {service.name} creates. {network[0].text} "
+                    "is inherited",
                     Lines(
                         socket.name,
                         "Socket",
@@ -255,15 +262,15 @@ def owned_by_application(case: Case) -> Iterator[Hit]:
             if common.is_dynamic(service):
                 yield Hit(
                     entry,
-                    f"{user} is a dynamic user, which doesn't exist yet when the "
-                    "socket is made: the socket unit fails",
+                    f"{user} is a dynamic user, which doesn't exist yet when the socket is "
+                    "created: the socket unit fails",
                     Lines(socket.name, "Socket", ("SocketUser=root",), True),
                 )
             else:
                 yield Hit(
                     entry,
-                    f"{user} is the application's own user: as the owner it can "
-                    "chmod the socket open",
+                    f"{user} is the application's own user. As the owner it can open the socket "
+                    "to everyone (chmod)",
                     Lines(socket.name, "Socket", ("SocketUser=root",), True),
                 )
 

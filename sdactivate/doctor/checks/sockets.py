@@ -29,8 +29,8 @@ def open_to_others(case: Case) -> Iterator[Hit]:
         if entry and common.paths(socket) and common.mode(socket) & _WRITE_OF_OTHERS:
             yield Hit(
                 entry,
-                f"mode {entry.value} lets others write, and connect() needs no more: "
-                "every user of this host can connect",
+                f"with mode {entry.value} others have write permission, which is all that "
+                "connect() needs: every user of this host can connect",
                 _mode(case, socket),
             )
 
@@ -48,7 +48,7 @@ def group_by_default(case: Case) -> Iterator[Hit]:
         if owner and socket.entry("SocketGroup") is None and common.paths(socket):
             yield Hit(
                 owner,
-                f"without SocketGroup= the group is {owner.value}'s default one, whatever that is",
+                f"without SocketGroup= the socket gets {owner.value}'s default group",
                 Lines(socket.name, "Socket", (f"SocketGroup={common.front_group(case)}",)),
             )
 
@@ -60,8 +60,8 @@ def path_too_long(case: Case) -> Iterator[Hit]:
             if not address.is_network and length > PATH_MAX:
                 yield Hit(
                     address.entry,
-                    f"the address has {length} bytes, of which a unix socket "
-                    f"holds {PATH_MAX}: it can't be bound",
+                    f"the address has {length} bytes, but a unix socket's address holds at most "
+                    f"{PATH_MAX}: systemd can't bind it",
                     Advice(f"ListenStream={common.usual_path(socket)}"),
                 )
 
@@ -72,8 +72,8 @@ def abstract(case: Case) -> Iterator[Hit]:
             if address.is_abstract:
                 yield Hit(
                     address.entry,
-                    f"{address.text} has no file, so no owner and no mode: "
-                    "every process of the network namespace can connect",
+                    f"{address.text} has no file, and so no owner and no mode: every process in "
+                    "the network namespace can connect",
                     Advice(
                         f"ListenStream={common.usual_path(socket)}, SocketMode=0660 and "
                         f"SocketGroup={common.front_group(case)}"
@@ -87,8 +87,8 @@ def loopback(case: Case) -> Iterator[Hit]:
             if address.is_network and address.is_loopback:
                 yield Hit(
                     address.entry,
-                    f"every local user can connect to {address.text}, PHP "
-                    "and shell accounts included, and bypass the front",
+                    "every local user, including PHP and shell accounts, can connect to "
+                    f"{address.text} and bypass the front",
                     Advice(
                         f"ListenStream={common.usual_path(socket)}, SocketMode=0660 and "
                         f"SocketGroup={common.front_group(case)}"
@@ -105,9 +105,9 @@ def temporary_directory(case: Case) -> Iterator[Hit]:
             whose = f"{case.service.name} has" if private and case.service else "some fronts have"
             yield Hit(
                 address.entry,
-                f"{whose} a /tmp of its own (PrivateTmp=; Apache and Caddy "
-                "as packaged), where this socket doesn't exist; and in the shared one, "
-                "anyone may take the name first",
+                f"{whose} a private /tmp (PrivateTmp=; Apache and Caddy as packaged). This socket "
+                "doesn't exist there. In the shared directory, any user can create a file of "
+                "this name first",
                 Advice(f"ListenStream={common.usual_path(socket)}"),
             )
 
@@ -122,8 +122,8 @@ def closed_directory(case: Case) -> Iterator[Hit]:
             if parent not in ("/", "/run") and not int(entry.value, 8) & _SEARCH_OF_OTHERS:
                 yield Hit(
                     entry,
-                    f"if systemd makes {parent}, it belongs to root:root with mode "
-                    f"{entry.value}: no front can search it, whatever the socket's mode",
+                    f"if systemd creates {parent}, it belongs to root:root and has mode "
+                    f"{entry.value}: no front can search it, whatever the socket's mode is",
                     Lines(socket.name, "Socket", ("DirectoryMode=0755",), True),
                     path=parent,
                 )
@@ -135,11 +135,11 @@ def accept(case: Case) -> Iterator[Hit]:
         if entry and socket.is_on("Accept"):
             yield Hit(
                 entry,
-                "a new process is started for every connection: the application is "
-                "imported for each request",
+                "systemd starts a new process for every connection: the application is imported "
+                "for each request",
                 Advice(
-                    f"Accept=no in {socket.name}, whose service is then {socket.prefix}.service, "
-                    f"no template, and accepts by itself"
+                    f"set Accept=no in {socket.name}; its service is then {socket.prefix}.service, "
+                    "which is not a template and accepts the connections itself"
                 ),
             )
 
@@ -151,11 +151,11 @@ def limits_without_effect(case: Case) -> Iterator[Hit]:
             if entry and not socket.is_on("Accept"):
                 yield Hit(
                     entry,
-                    f"{key}= counts what Accept=yes starts; with Accept=no it has no effect",
+                    f"{key}= counts the processes that Accept=yes starts. With Accept=no it has "
+                    "no effect",
                     Advice(
-                        "take the line out; limit connections in the "
-                        "server (sdactivate serve --connections) or the "
-                        "front"
+                        "remove the line; limit connections in the server (sdactivate serve "
+                        "--connections) or the front"
                     ),
                 )
 
@@ -166,8 +166,8 @@ def flush_pending(case: Case) -> Iterator[Hit]:
         if entry and socket.is_on("FlushPending"):
             yield Hit(
                 entry,
-                "connections that wait while the service restarts are dropped, which "
-                "is what the socket is there to prevent",
+                "connections that wait while the service restarts are dropped. The socket is "
+                "there to prevent that",
                 Lines(socket.name, "Socket", ("FlushPending=no",), True),
             )
 
@@ -178,8 +178,8 @@ def remove_on_stop(case: Case) -> Iterator[Hit]:
         if entry and socket.is_on("RemoveOnStop"):
             yield Hit(
                 entry,
-                "clients that come while the socket unit restarts find no file; "
-                "without it they find one that is replaced",
+                "clients that connect while the socket unit restarts find no file. With "
+                "RemoveOnStop=no the file stays until it is replaced",
                 Lines(socket.name, "Socket", ("RemoveOnStop=no",), True),
             )
 
@@ -196,8 +196,8 @@ def low_trigger_limit(case: Case) -> Iterator[Hit]:
         if entry and count / seconds < _USUAL_TRIGGERS / _USUAL_INTERVAL:
             yield Hit(
                 entry,
-                f"a service that fails {count} times in {seconds:g} s takes its "
-                "socket with it, which then refuses everyone until it is restarted by hand",
+                f"if the service fails {count} times in {seconds:g} s, its socket unit fails too. "
+                "Every client is then refused until the socket unit is restarted by hand",
                 Lines(
                     socket.name,
                     "Socket",
@@ -216,8 +216,8 @@ def small_backlog(case: Case) -> Iterator[Hit]:
         if entry and int(entry.value) < _SMALL_BACKLOG:
             yield Hit(
                 entry,
-                f"with {entry.value} connections waiting, nginx and Caddy answer 502 "
-                "at once; a service that starts is enough",
+                f"with {entry.value} connections waiting, nginx and Caddy answer 502 at once; the "
+                "time that the service takes to start is enough for that",
                 Lines(socket.name, "Socket", ("Backlog=4096",), True),
             )
 
@@ -229,7 +229,7 @@ def unnamed(case: Case) -> Iterator[Hit]:
         if socket.entry("FileDescriptorName") is None:
             yield Hit(
                 socket,
-                f"{len(case.sockets)} sockets are passed in an order that nobody "
-                "defines, and this one has no name of its own but its unit's",
+                f"{len(case.sockets)} sockets are passed in an undefined order, and the only name "
+                "of this one is its unit's name",
                 Lines(socket.name, "Socket", (f"FileDescriptorName={socket.prefix}",)),
             )

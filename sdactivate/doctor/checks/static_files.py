@@ -62,14 +62,14 @@ def _unreadable(
     stands = f"{words.user(node.uid)}:{words.group(node.gid)} {words.mode(node)}"
     return Hit(
         packaging.unit,
-        f"{front.title} ({installed.user}) is to serve the files of {path} ({file}, line {line}) "
-        f"and can't reach them: {node.path}: {words.answer(verdict)} ({stands})",
+        f"{front.title} ({installed.user}) can't reach the files in {path} that it has to serve "
+        f"({file}, line {line}): {node.path}: {words.answer(verdict)} ({stands})",
         grant(
             ("setfacl", "-m", f"g:{installed.group}:x"),
             node.path,
-            f"{node.path} is private: let them lie elsewhere, such as /var/www/"
-            f"{unit.rpartition('.')[0]} (Django: STATIC_ROOT, then collectstatic), write that "
-            f"directory in {file}, line {line}, then systemctl {front.renew} {packaging.unit}",
+            f"{node.path} is private: move the files elsewhere, such as "
+            f"/var/www/{unit.rpartition('.')[0]} (Django: STATIC_ROOT, then collectstatic), write "
+            f"that directory in {file}, line {line}, then systemctl {front.renew} {packaging.unit}",
         ),
         unit,
         path=node.path,

@@ -32,11 +32,11 @@ def comment_behind_value(case: Case) -> Iterator[Hit]:
             if comment := behind(entry):
                 value = entry.value[: -len(comment)].rstrip()
                 what = "its words become arguments" if _COMMAND.fullmatch(entry.key) else (
-                    "it is part of the value, and what systemd can't read it passes over"
+                    "it is part of the value, and systemd ignores a value that it can't parse"
                 )  # fmt: skip
                 yield Hit(
                     entry,
-                    f"systemd knows no comment behind a value: {what}",
+                    f"systemd does not recognize a comment after a value: {what}",
                     Advice(f"put the comment on a line of its own: {entry.key}={value}"),
                 )
 
@@ -80,7 +80,8 @@ def _section(unit: Unit, entry: Entry) -> Hit:
     right = near.removeprefix("did you mean ").rstrip("?").strip("[]")
     return Hit(
         entry,
-        f"{unit.name} has no section [{entry.section}] for systemd: it ignores all lines of it",
+        f"systemd knows no section [{entry.section}] in {unit.name}: it ignores all lines of the "
+        "section",
         Advice(f"write [{right}] instead of [{entry.section}] in {unit.name}"),
     )
 
@@ -89,7 +90,7 @@ def _key(unit: Unit, entry: Entry, places: frozenset[str]) -> Hit:
     if right := sorted(places & {"Unit", "Install", unit.section}):
         return Hit(
             entry,
-            f"systemd ignores {entry.key}= in [{entry.section}]: it belongs into [{right[0]}]",
+            f"systemd ignores {entry.key}= in [{entry.section}]: it belongs in [{right[0]}]",
             Advice(f"move the line to [{right[0]}]: {entry}"),
         )
     known = sections()
@@ -104,7 +105,7 @@ def _key(unit: Unit, entry: Entry, places: frozenset[str]) -> Hit:
         f"systemd ignores this line: [{entry.section}] has no setting {entry.key}="
         + (f"; {near}" if near else ""),
         Advice(
-            f"write {right_key}={entry.value}" if right_key else "take the line out, or correct it"
+            f"write {right_key}={entry.value}" if right_key else "remove the line, or correct it"
         ),
     )
 
@@ -122,8 +123,8 @@ def _value(entry: Entry) -> Hit | None:
             inner, outer = swallowed[0]
             return Hit(
                 entry,
-                f"{inner} is not set: the quotes stand around both, and {inner}= is part of the "
-                f"value of {outer}",
+                f"{inner} is not set: the quotes enclose both, so {inner}= is part of the value "
+                f"of {outer}",
                 Advice(f'quotes around each: "{outer}=…" "{inner}=…", or a line for each'),
             )
         return None
@@ -153,18 +154,18 @@ def shell_syntax(case: Case) -> Iterator[Hit]:
             if not words or posixpath.basename(words[0]) in SHELLS:
                 continue
             if words[0] in _BUILT_IN:
-                what = f"{words[0]} is a shell's own, and no program"
+                what = f"{words[0]} is a shell builtin, not a program"
             elif words[0].startswith("~") or ("$" in words[0] and "/" in words[0]):
-                what = f"{words[0]} is no path for systemd"
+                what = f"systemd does not expand {words[0]} to a path"
             elif "=" in words[0].partition("/")[0]:
-                what = f"{words[0]} sets no variable here: it is taken for the program"
+                what = f"{words[0]} does not set a variable here: systemd takes it as the program"
             elif used := [it for it in words[1:] if it in _SHELLS_OWN]:
                 what = f"{used[0]} is passed to the program as an argument"
             else:
                 continue
             yield Hit(
                 entry,
-                f"no shell reads {entry.key}=: {what}",
+                f"no shell interprets {entry.key}=: {what}",
                 Advice(_without_shell(words, entry.key)),
             )
 
@@ -174,13 +175,13 @@ _COMMANDS = ("ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecSt
 
 def _without_shell(words: list[str], key: str) -> str:
     if "=" in words[0].partition("/")[0]:
-        return f"Environment={words[0]} on a line of its own, and {key}= with the program's path"
+        return f"set Environment={words[0]} on a line of its own, and {key}= to the program's path"
     if words[0] in ("source", ".", "cd"):
         return (
-            f"{key}= with the absolute path of the program (of a virtual environment: "
-            "/…/venv/bin/PROGRAM, with no activate), and WorkingDirectory= for cd"
+            f"set {key}= to the absolute path of the program (in a virtual environment: "
+            "/…/venv/bin/PROGRAM, without activate), and use WorkingDirectory= instead of cd"
         )
     return (
-        f"{key}= with the absolute path of one program and its arguments; or "
-        f"{key}=/bin/sh -c 'exec …', where a shell is needed"
+        f"set {key}= to the absolute path of one program and its arguments; if a shell is needed, "
+        f"set {key}=/bin/sh -c 'exec …'"
     )

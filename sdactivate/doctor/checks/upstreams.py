@@ -41,11 +41,11 @@ def nobody_listens(case: Case) -> Iterator[Hit]:
             number = "once" if failures == 1 else f"{failures} times"
             times = f"; it has failed {number} in the last hour" if failures else ""
             is_below = upstream.path and upstream.root
-            root = f" below its root, {upstream.root}" if is_below else ""
+            root = f" in its chroot {upstream.root}" if is_below else ""
             yield Hit(
                 packaging.unit,
-                f"{front.title} asks for {upstream.name}{root} ({upstream.file}, line "
-                f"{upstream.line}), where nothing listens{times}; {unit} listens at "
+                f"{front.title} connects to {upstream.name}{root} ({upstream.file}, line "
+                f"{upstream.line}), where nothing listens{times}; {unit} listens on "
                 f"{', '.join(own[unit])}",
                 Advice(
                     f"{_in_one_place(upstream, own[unit][0], unit, case.service)}, then `systemctl "
@@ -87,13 +87,13 @@ def _in_one_place(upstream: Upstream, own: str, unit: str, service: Unit | None)
             inside = f"/{service.prefix}/web.sock"
             bind = BINDS.get(common.server(service), "the path {}").format(upstream.root + inside)
             return (
-                f"install -d -o {common.user(service)} {upstream.root}/{service.prefix}, let "
-                f"{unit} make its socket there ({bind}), write {inside} instead of "
+                f"run install -d -o {common.user(service)} {upstream.root}/{service.prefix}, set "
+                f"{unit} to create its socket there ({bind}), write {inside} instead of "
                 f"{upstream.name.removeprefix(upstream.root)} in {upstream.file}, line "
                 f"{upstream.line}, then `systemctl restart {unit}`"
             )
         place = upstream.path or f"{upstream.root}{own}"
-        listen = f"ListenStream={place} in {unit}, and `systemctl restart {unit}`"
+        listen = f"set ListenStream={place} in {unit}, and run `systemctl restart {unit}`"
         if upstream.path:
             return listen
         return f"{listen}; in {upstream.file}, write {own} instead of {upstream.name}"
