@@ -1,10 +1,10 @@
-"""The sockets at which a deployment is reached: systemd's, and those that its service makes itself.
+"""The sockets of a deployment: systemd's, and those that its service creates itself.
 
-Most deployments have no socket unit: the server makes a socket, or takes a port, when it starts.
-What keeps a front from it is the same question; only the lines that answer it are others.
+Most deployments have no socket unit: the server creates a socket, or binds a port, when it starts.
+The same reasons can keep a front from connecting; only the lines that fix them are different.
 
-A service listens at more than its front knows: statistics, control sockets. So a socket of its own
-counts as a door only where the configuration of a front asks for it.
+A service may also listen on sockets that are not for a front (statistics, control sockets). So its
+own socket counts as a door only if the configuration of a front names it.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _LISTEN = "0A"  # TCP_LISTEN of /proc/net/tcp
 
 
 class Own(NamedTuple):
-    """A socket that a service has made itself and listens at: by its path, or a TCP port."""
+    """A socket that a service created itself and listens on: a path or a TCP port."""
 
     path: str
     port: int
@@ -34,32 +34,32 @@ class Own(NamedTuple):
 
     @property
     def address(self) -> str:
-        """What to call it."""
+        """Its name for people."""
         return self.path or f"127.0.0.1:{self.port}"
 
 
 class Asker(NamedTuple):
-    """A front, and the line of its configuration that asks for a socket."""
+    """A front, and the line of its configuration that names a socket."""
 
     installed: InstalledFront
     upstream: Upstream
 
 
 class Door(NamedTuple):
-    """One unix socket at which requests come in.
+    """A unix socket that receives requests.
 
-    `unit` is the socket unit, or the service where `own` is the socket that it has made itself.
+    unit: the socket unit; the service, if it created the socket itself (`own`).
     """
 
     unit: str
     path: str
     own: Own | None = None
     askers: tuple[Asker, ...] = ()
-    """The fronts that ask for it: looked for where it is the service's own."""
+    """The fronts that name it, if it is the service's own."""
 
 
 def doors(host: HostState) -> list[Door]:
-    """Return the unix sockets at which fronts reach a deployment."""
+    """Return the unix sockets to which fronts of a deployment connect."""
     return host.machine.once(("doors", host.deployment.name), lambda: _doors(host))
 
 
@@ -74,7 +74,7 @@ def _doors(host: HostState) -> list[Door]:
 
 
 def own_sockets(host: HostState) -> list[Own]:
-    """Return what the processes of a service listen at, and have not been given by systemd."""
+    """Return the sockets of a service that it listens on but did not inherit from systemd."""
     return host.machine.once(("own sockets", host.deployment.name), lambda: _own_sockets(host))
 
 
@@ -121,7 +121,7 @@ def _absolute(name: str, process: Process) -> str:
 
 
 def listening_ports() -> dict[int, int]:
-    """Return the TCP ports that something listens at, by the sockets' numbers (proc_net_tcp)."""
+    """Return the listening TCP ports by the sockets' inode numbers (proc_net_tcp)."""
     found = {}
     for name in ("tcp", "tcp6"):
         try:
@@ -135,7 +135,7 @@ def listening_ports() -> dict[int, int]:
 
 
 def asking(host: HostState, own: Own) -> list[Asker]:
-    """Return the fronts whose configuration asks for a socket, those that run if any does."""
+    """Return the fronts whose configuration names a socket; only running ones, if there are any."""
     return [
         Asker(installed, upstream)
         for installed in [it for it in host.fronts if it.workers] or host.fronts
@@ -145,7 +145,7 @@ def asking(host: HostState, own: Own) -> list[Asker]:
 
 
 def is_meant(upstream: Upstream, own: Own, installed: InstalledFront) -> bool:
-    """Whether a front asks for a service's own socket: by its path, seen from a chroot or not."""
+    """Return whether a front names a service's own socket, in its chroot or outside."""
     if upstream.port:
         return upstream.port == own.port
     seen = installed.packaging.path_inside(own.path)
@@ -184,7 +184,7 @@ def naming(host: HostState, installed: InstalledFront, path: str) -> dict[str, s
 def concerning(host: HostState, installed: InstalledFront, upstream: Upstream) -> dict[str, str]:
     """Return the files of a front's configuration that may pass requests to a socket.
 
-    They name it, or nginx's group of it. Of a port they are all files.
+    These files name the socket, or nginx's upstream group of it. For a port they are all files.
     """
     found = naming(host, installed, upstream.path) if upstream.path else texts(host, installed)
     if upstream.path and installed.front.name == "nginx":
@@ -198,9 +198,9 @@ def concerning(host: HostState, installed: InstalledFront, upstream: Upstream) -
 
 
 def by_target(things: Iterable[T], text: Callable[[T], str]) -> dict[str, list[T]]:
-    """Return parts of nginx's configuration by what each passes requests to.
+    """Return parts of nginx's configuration by the target of their requests.
 
-    text: what a part says.
+    text: returns the text of a part.
     """
     found: dict[str, list[T]] = {}
     for thing in things:

@@ -1,4 +1,4 @@
-"""Run the rules over a deployment, and leave out findings that are silenced."""
+"""Run the rules on a deployment, and leave out silenced findings."""
 
 from collections.abc import Collection, Iterable
 
@@ -15,13 +15,13 @@ def examine(
 ) -> list[Finding]:
     """Return what is wrong with `case`: causes before their effects (`causes.arrange`).
 
-    `ignored` are rules to leave out. So are those that a comment silences: in the unit that the
-    finding is about, or, where it is about the front or another service, in the socket unit that
-    these connect to.
+    ignored: rules to leave out. A comment leaves out a rule too: in the unit that the finding is
+    about, or, for a finding about the front or another service, in the socket unit to which these
+    connect.
 
-    A rule that can't be checked (a file or a process that refuses to be read) does not keep the
-    others from it: a line about it is added to `troubles`. Without `troubles` its Error or OSError
-    is raised. Raises UsageError for a rule that doesn't exist.
+    If a rule can't be checked because a file or a process can't be read, a line about that is added
+    to `troubles`, and the other rules are checked. Without `troubles` its Error or OSError is
+    raised. Raises UsageError for a rule that doesn't exist.
     """
     check_ids(ignored)
     silenced = {
@@ -57,7 +57,7 @@ def check_ids(ids: Iterable[str]) -> None:
 
 
 def misnamed(case: Case) -> list[str]:
-    """Return what is to be said of comments in units that silence a rule which doesn't exist."""
+    """Return a line for each comment in a unit that silences a rule which doesn't exist."""
     return [
         f"{ignore.file}:{ignore.line}: {_no_such(ignore.rule)}"
         for unit in case.deployment.units
@@ -73,12 +73,12 @@ def _no_such(name: str) -> str:
 
 
 def _effect(unit: str, case: Case) -> str:
-    """The commands with which changed lines of a running system's unit take effect."""
+    """Return the command that makes changed lines of a unit take effect on a running system."""
     return f"systemctl daemon-reload && {_restart(unit, case)}"
 
 
 def _restart(unit: str, case: Case) -> Command:
-    # A socket unit isn't started while its service runs.
+    # systemd doesn't start a socket unit while its service is running.
     is_socket = unit.endswith(".socket")
     stop = ("systemctl", "stop", case.service.name) if is_socket and case.service else ()
     return restart(unit, safe=is_socket)._replace(first=stop)
@@ -90,13 +90,13 @@ def _finding(rule: Rule, hit: Hit, case: Case) -> Finding:
     if isinstance(fix, Lines) and case.host is not None:
         then = _effect(fix.unit, case)
         if _holds_already(fix, case):
-            # Written once more it would change nothing: what runs is older than its unit.
+            # Writing them again would change nothing: the running unit is older than its files.
             fix, then = _restart(fix.unit, case), ""
     return Finding(rule, subject, file, line, text, hit.because, fix, then, hit.unit, hit.path)
 
 
 def _holds_already(fix: Lines, case: Case) -> bool:
-    """Whether the unit has all of a fix's lines, in which the last line of a kind holds."""
+    """Return whether the unit has all lines of a fix. The last line of each key counts."""
     unit = next((it for it in case.deployment.units if it.name == fix.unit), None)
     wanted = [line.partition("=") for line in fix.lines if not line.endswith("=")]
     return unit is not None and all(

@@ -17,7 +17,7 @@ class Gap(NamedTuple):
 
 
 class Exposure(NamedTuple):
-    """Of 10 points at most, and where they come from, the costliest first."""
+    """The exposure, at most 10 points, and its gaps, the most expensive first."""
 
     overall: float
     gaps: tuple[Gap, ...]
@@ -26,7 +26,7 @@ class Exposure(NamedTuple):
 def measure(target: str, *, offline: bool) -> Exposure | None:
     """Return the exposure of a loaded service, or with `offline` of a unit file.
 
-    None where systemd-analyze(1) isn't there, can't read the unit, or is older than 252.
+    None if systemd-analyze(1) is missing, can't read the unit, or is older than 252.
     """
     options = ["--no-pager", f"--offline={'yes' if offline else 'no'}"]
     text = _ask([*options, target])
@@ -37,7 +37,7 @@ def measure(target: str, *, offline: bool) -> Exposure | None:
 
 
 def gaps(rows: str) -> tuple[Gap, ...]:
-    """Return the gaps in the JSON of systemd-analyze; none where it isn't what was expected."""
+    """Return the gaps in the JSON of systemd-analyze; none if its format is unknown."""
     try:
         found = [
             Gap(row["name"], row["description"], float(row["exposure"]))
@@ -55,5 +55,5 @@ def _ask(options: list[str]) -> str | None:
         done = subprocess.run(argv, capture_output=True, timeout=60, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return None
-    # It exits 1 for a unit that it finds too exposed as well: what counts is what it prints.
+    # It also exits 1 for a unit that is too exposed: only its output counts.
     return done.stdout.decode(errors="replace") or None

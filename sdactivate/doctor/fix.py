@@ -1,14 +1,13 @@
-"""Apply safe fixes, one cause at a time, and look again after each (doctor --fix).
+"""Apply safe fixes, one cause at a time, and examine again after each (doctor --fix).
 
-A command that ran has fixed nothing by that: the finding must be gone. So after each fix the
-deployment is examined anew, and what counts is what is found then. A fix that has been applied is
-never applied again, and what follows from a finding that is still there is left alone: its fix
-would be undone by its cause. Only what the first look has found is touched, since that is what was
-shown; what a fix has brought up is said.
+A successful command proves nothing: the finding has to be gone. So after each fix the deployment is
+examined again, and that result counts. No fix is applied twice. Consequences of a finding that is
+still there are not fixed, because the cause would undo the fix. Only findings of the first
+examination are fixed, because only those were shown; new findings after a fix are reported.
 
-Lines go into a drop-in of our own, NAME.d/zz-sdactivate-doctor.conf, so that nothing that
-somebody wrote is touched and removing that file undoes them all. Its name comes after those that
-people give theirs (systemctl edit: override.conf): the last one holds. Commands are run as shown.
+Lines go into a separate drop-in, NAME.d/zz-sdactivate-doctor.conf, so that no existing file is
+changed and removing this file undoes them all. Its name sorts after the usual ones (systemctl edit:
+override.conf), so that it overrides them. Commands are run as shown.
 """
 
 import subprocess
@@ -29,19 +28,19 @@ _FIRST = "# Written by `sdactivate doctor --fix`; remove this file to undo it.\n
 
 Ask = Callable[[str], bool]
 Look = Callable[[], Sequence[Finding]]
-"""Examine the same deployments anew."""
+"""Examines the same deployments again."""
 
 
 def apply(findings: Sequence[Finding], ask: Ask, look: Look, units: Path = _UNITS) -> int:
     """Show each safe fix of `findings`, and apply those that `ask` says yes to, causes first.
 
-    findings: what is found, as `causes.arrange` has put it.
-    look: finds anew, after each fix.
-    units: where drop-ins go.
+    findings: in the order of `causes.arrange`.
+    look: examines again, after each fix.
+    units: the directory for drop-ins.
 
-    Returns how many of `findings` are gone at the end. What is shown goes to standard error, the
-    words of a command that fails included. Sockets aren't restarted without being asked: where a
-    drop-in changes one, the command that is left to run is said. Raises what `look` raises.
+    Returns how many of `findings` are gone at the end. Output goes to standard error, including the
+    error of a command that fails. Sockets are not restarted: if a drop-in changes one, the command
+    that makes the change take effect is printed. Raises what `look` raises.
     """
     first, now = {it.place for it in findings}, findings
     tried: list[Fix] = []
@@ -56,7 +55,7 @@ def apply(findings: Sequence[Finding], ask: Ask, look: Look, units: Path = _UNIT
             known = {it.place for it in now}
             now = look()
             _tell_outcome(finding, known & first, now)
-    finally:  # what was written holds, whatever has failed after it
+    finally:  # what was written has to be loaded, even if a later step failed
         for unit, effect in changed.items():
             _tell(f"{unit} has changed; it takes effect with: {effect}")
     for finding in now:
@@ -67,7 +66,7 @@ def apply(findings: Sequence[Finding], ask: Ask, look: Look, units: Path = _UNIT
 
 
 def _is_due(finding: Finding, now: Sequence[Finding], tried: Sequence[Fix]) -> bool:
-    """Whether nothing stands before this fix: no cause that is still found, no earlier try."""
+    """Return whether a fix may be applied: its causes are gone, and it was not tried before."""
     about, found = f"{finding.name}:", {it.place for it in now}
     if cause := next((it for it in finding.because_of if it.place in found), None):
         _tell(f"{about} left until {cause.name} is fixed, which explains it")
@@ -79,7 +78,7 @@ def _is_due(finding: Finding, now: Sequence[Finding], tried: Sequence[Fix]) -> b
 
 
 def _tell_outcome(finding: Finding, before: Collection[Place], now: Sequence[Finding]) -> None:
-    """Say whether a finding is gone, and which of those that there were before are gone with it."""
+    """Print whether a finding is gone, and which others disappeared with it."""
     after = {it.place: it for it in now}
     if still := after.get(finding.place):
         _tell(f"{finding.name}: still there: {still.because}")
@@ -91,7 +90,8 @@ def _tell_outcome(finding: Finding, before: Collection[Place], now: Sequence[Fin
 def _fix(finding: Finding, ask: Ask, units: Path, changed: dict[str, str]) -> bool:
     """Show what fixes one finding; apply it and return True if it is safe and agreed to.
 
-    changed: gets the unit that lines were written for, and with which command they take effect.
+    changed: gets each unit that lines were written for, with the command that makes them take
+    effect.
     """
     about, fix = f"{finding.name}:", finding.fix
     try:
@@ -122,14 +122,14 @@ def _fix(finding: Finding, ask: Ask, units: Path, changed: dict[str, str]) -> bo
 
 
 def _tell(line: str) -> None:
-    """Print one line: a newline in the name of a file begins no other, which would be believed."""
+    """Print one line. Newlines are escaped, so that a file name can't forge another line."""
     tell(escape(line))
 
 
 def drop_in(fix: Lines, units: Path = _UNITS) -> tuple[Path, str, str]:
-    """Return the drop-in for `fix`, what it holds now, and what it would hold.
+    """Return the drop-in for `fix`, its present contents, and its new contents.
 
-    The two are equal where it has these lines already: another file, read later, overrides them.
+    Both are equal if it has these lines already: then a file that is read later overrides them.
     """
     path = units / f"{fix.unit}.d" / _DROP_IN
     old = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -138,14 +138,14 @@ def drop_in(fix: Lines, units: Path = _UNITS) -> tuple[Path, str, str]:
 
 
 def diff(path: Path, old: str, new: str) -> str:
-    """Return the unified diff of a drop-in, as it is and as it would be."""
+    """Return the unified diff from the drop-in's present contents to the new ones."""
     before = str(path) if old else "/dev/null"
     lines = unified_diff(old.splitlines(True), new.splitlines(True), before, str(path))
     return "".join(lines)
 
 
 def run(argv: Sequence[str]) -> None:
-    """Run a command; Error with its own words where it fails."""
+    """Run a command. Raises Error with the command's standard error if it fails."""
     command = Command(tuple(argv))
     try:
         done = subprocess.run(argv, capture_output=True, check=False, timeout=_PATIENCE)  # noqa: S603
@@ -159,7 +159,11 @@ def run(argv: Sequence[str]) -> None:
 
 
 def asker(*, yes: bool) -> Ask:
-    """Return how to ask: not at all with --yes, else at the terminal; without one, no is said."""
+    """Return the function that asks.
+
+    With --yes it answers yes without asking; otherwise it asks at the terminal. Without a terminal
+    it answers no.
+    """
     if yes:
         return lambda _: True
     if not sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""What the running system says of a deployment: units, sockets, processes, logs. Read once each."""
+"""The state of the running system for a deployment: units, sockets, processes, logs."""
 
 import contextlib
 import os
@@ -25,11 +25,11 @@ from sdactivate.systemd.journal import that_matter
 from sdactivate.systemd.systemctl import Snapshot, addresses, one, since_epoch
 
 T = TypeVar("T")
-_LOG_TAIL = 256 * 1024  # bytes of a front's log that are looked at
+_LOG_TAIL = 256 * 1024  # bytes of a front's log that are read
 _RECENT = 3600  # seconds
 _BEGAN = "InactiveExitTimestampMonotonic"  # when systemd began to start a unit
 _ACTIVE, _MAIN_STARTED = "ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic"
-_MOMENTS = 15  # seconds: a server that fails at its start does so within them
+_MOMENTS = 15  # seconds: a server that fails at its start does so within this time
 PROPERTIES = (
     *(_ACTIVE, "ActiveState", "Backlog", "ConsistsOf", "DropInPaths"),
     *(_MAIN_STARTED, "ExecMainStatus", "FileDescriptorName", "FragmentPath"),
@@ -38,7 +38,7 @@ PROPERTIES = (
     "InactiveEnterTimestampMonotonic",
     *("TriggeredBy", "Triggers", "Type", "UnitFileState", _BEGAN),
 )
-"""What systemd is asked of each unit: a tenth of what it has to say, for hundreds of them."""
+"""The properties that are read for each unit: a tenth of all, because units can be hundreds."""
 # systemd's lines about a failure that don't say why; with the last one it ends
 _END = re.compile("Failed to (start|listen on) ")
 _SUMMARY = re.compile(f": Failed with result |: Failed to (run|spawn) '|^{_END.pattern}")
@@ -61,7 +61,7 @@ class InstalledFront(NamedTuple):
 
     @property
     def user(self) -> str:
-        """Whom they run as: what its configuration says may not be what it is packaged with."""
+        """The user that they run as. Its configuration may differ from the package's."""
         return words.user(self.workers[0].identity.uid) if self.workers else self.packaging.user
 
     @property
@@ -71,12 +71,12 @@ class InstalledFront(NamedTuple):
 
 
 class Machine:
-    """What holds for every deployment of this system. Each fact is read once.
+    """The state that all deployments of this system share. Each fact is read once.
 
-    Mounts that don't answer are taken out of what this process sees from now on.
+    Mounts that don't answer are removed from this process's view of the file system.
 
-    Raises Error where this process isn't root's: it could not see enough to say anything; also
-    where a mount does not answer, and can't be left out.
+    Raises Error if this process is not root, because it could not see enough; also if a mount does
+    not answer and can't be left out.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Machine:
                 "other users must be read. Use sudo, or --offline for the unit files alone"
             )
         self.silent = mounts.silent()
-        """The mounts that don't answer: `leave_out` keeps all that is done here away from them."""
+        """The mounts that don't answer. `leave_out` has hidden them from this process."""
         mounts.leave_out(self.silent)
         self.units = Snapshot(PROPERTIES)
         self.services: dict[str, None] = {}
@@ -120,7 +120,7 @@ class Machine:
         found = set()
         try:
             for number in os.listdir("/proc/1/fd"):
-                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                with contextlib.suppress(FileNotFoundError):  # closed in the meantime
                     link = os.readlink(f"/proc/1/fd/{number}")
                     found |= {int(it) for it in re.findall(r"^socket:\[(\d+)\]$", link)}
         except PermissionError:
@@ -151,7 +151,7 @@ class Machine:
         return frozenset(it.pw_name for it in pwd.getpwall())
 
     def account(self, name: str, *, alone: bool = False) -> Identity | None:
-        """Return the identity that a process of an account gets, None where there is no account.
+        """Return the identity that a process of an account gets, None without such an account.
 
         alone: without its supplementary groups.
         """
@@ -171,18 +171,18 @@ class Machine:
         return self.once(("journal", *options), lambda: unit_logs.journalctl(*argv))
 
     def _sync(self) -> None:
-        """Let what was logged a moment ago arrive in the journal."""
+        """Wait until the latest log lines have reached the journal."""
         self.once("journal is synced", lambda: unit_logs.journalctl("--sync"))
 
     def logged_lately(self, unit: str) -> list[Line]:
-        """Return what was logged of a unit in the last hour, the newest lines of it."""
+        """Return the newest lines that a unit has logged in the last hour."""
         known = self._lately
         if unit not in known:
             known[unit] = unit_logs.of_unit(unit, self._an_hour_ago)
         return known[unit]
 
     def logged(self, unit: str) -> list[Line]:
-        """Return what was logged of a unit that has failed, the newest lines of it."""
+        """Return the newest lines that a failed unit has logged."""
         begun = self._failed.get(unit)
         if begun is not None:
             known = self._lately if begun >= self._an_hour_ago else self._earlier
@@ -197,37 +197,37 @@ class Machine:
 
     @cached_property
     def _failed(self) -> dict[str, float]:
-        """The services that have failed, and when each began to start the last time."""
+        """The failed services, and when the last start of each began."""
         failed = [it for it in self.services if self._state(it) == "failed"]
         begins = {it: one(self.units.show(it), _BEGAN) for it in failed}
-        # A second of slack: the clocks are not read at one moment
+        # One second of tolerance: the clocks are not read at the same moment
         return {it: since_epoch(at) - 1 for it, at in begins.items() if at not in ("0", "")}
 
     @cached_property
     def _lately(self) -> dict[str, list[Line]]:
-        """What was logged of all in the last hour, but for those that failed before that."""
+        """The lines of all services in the last hour, except those that failed before that."""
         now = {it: self._an_hour_ago for it in self.services if self._state(it) != "failed"}
         failed = {it: at for it, at in self._failed.items() if at >= self._an_hour_ago}
         return self._together(now | failed)
 
     @cached_property
     def _earlier(self) -> dict[str, list[Line]]:
-        """What was logged of those that have begun to start before that, and failed."""
+        """The lines of failed services whose start began earlier than that."""
         return self._together({it: at for it, at in self._failed.items() if at < self._an_hour_ago})
 
     def _state(self, unit: str) -> str:
         return one(self.units.show(unit), "ActiveState")
 
     def _together(self, since: dict[str, float]) -> dict[str, list[Line]]:
-        """What was logged of many units, in one pass; nothing of a few, which are asked for alone.
+        """Return the lines of many units, read in one pass; nothing for a few units.
 
-        since: from when on, for each.
+        since: the earliest time for each.
         """
         self._sync()
         return unit_logs.of_units(since) if len(since) > unit_logs.FEW else {}
 
     def front_log(self, installed: InstalledFront) -> list[tuple[float, str]]:
-        """Return what a front has logged lately: when, 0.0 where that is not known, and what."""
+        """Return the recent lines of a front's log, each with its time (0.0 if unknown)."""
         packaging = installed.packaging
 
         def read() -> list[tuple[float, str]]:
@@ -263,7 +263,7 @@ class Machine:
         return self.once(("front", packaging.unit), lambda: front_config.read(front, packaging))
 
     def once(self, name: object, find: Callable[[], T]) -> T:
-        """Return what `find` has returned the first time that `name` was asked for."""
+        """Return the result of `find`, which is called only the first time for each `name`."""
         if name not in self._found:
             self._found[name] = find()
         found: T = self._found[name]
@@ -273,8 +273,7 @@ class Machine:
 class HostState:
     """The running system, as far as it concerns one deployment.
 
-    machine: what others of the same system share with it. Raises Error where this process isn't
-    root's.
+    machine: the state shared with other deployments. Raises Error if this process is not root.
     """
 
     def __init__(self, deployment: Deployment, machine: Machine | None = None) -> None:
@@ -283,14 +282,14 @@ class HostState:
         if deployment.service and "@." not in deployment.service.name:
             self.machine.services[deployment.service.name] = None
         self.unseen: dict[object, str] = {}
-        """What could not be examined: a line for each file system that refuses even root."""
+        """What could not be examined: a line for each file system that denies root access."""
 
     def property(self, unit: str, name: str) -> str:
-        """Return a property of a unit as systemd has it now."""
+        """Return a property of a unit, as read from systemd."""
         return one(self.machine.units.show(unit), name)
 
     def look_again(self, unit: str) -> None:
-        """Let the properties of a unit be read anew: it is on its way from one state to another."""
+        """Forget the properties of a unit, so that they are read again: its state is changing."""
         self.machine.units.forget(unit)
 
     def addresses(self, socket: str) -> list[str]:
@@ -321,7 +320,7 @@ class HostState:
         return self.machine.fronts
 
     def is_systemds(self, listener: sock_diag.Listener) -> bool:
-        """Whether systemd holds a socket itself, as it does those of its active units."""
+        """Return whether systemd itself has a socket open, as for its active units."""
         held = self.machine.held
         return held is None or listener.number in held
 
@@ -332,8 +331,8 @@ class HostState:
     def verdict(self, path: str, process: Process) -> Verdict | None:
         """Return whether `process` may connect to `path`, as it sees it.
 
-        None if it has left, or if what it sees can't be examined (`unseen` says why). What a
-        chrooted process calls the path is what is left of it below its root.
+        None if the process has exited, or if its view can't be examined (`unseen` says why). For a
+        chrooted process the path is relative to its root.
         """
         try:
             inside = path
@@ -342,7 +341,7 @@ class HostState:
                 inside = path.removeprefix(top) if top != "/" and _lies_in(path, top) else path
             return judge(self.way(inside, process.root), process.identity)
         except Error as error:
-            # One line for all the processes that see the same: it is the same mount.
+            # One line for all processes with the same view: it is the same mount.
             unit = process.unit or "no unit"
             who = f"process {process.pid} ({process.name}, {unit})"
             self.unseen.setdefault(process.view, f"{who} may see other files: {error}")
@@ -359,20 +358,20 @@ class HostState:
         return self.machine.account(installed.user, alone=installed.front.drops_groups)
 
     def since(self, *units: str) -> float:
-        """Return when what is logged begins to matter: an hour ago, or the last start of a unit."""
+        """Return the earliest time of relevant log lines: an hour ago, or a unit's last start."""
         return max(time.time() - _RECENT, *map(self._logs_since, units))
 
     def _logs_since(self, unit: str) -> float:
-        # A service logs from the start of its main process on, maybe long before it is active.
+        # A service logs from the start of its main process, perhaps long before it is active.
         main = self.property(unit, _MAIN_STARTED)
         return since_epoch(main if main not in ("", "0") else self.property(unit, _ACTIVE))
 
     def began(self, unit: str) -> float:
-        """Return when systemd began to start a unit that runs, in seconds of the epoch."""
+        """Return when systemd began to start a running unit, in seconds since the epoch."""
         return since_epoch(self.property(unit, _BEGAN))
 
     def complaint(self, unit: str) -> str:
-        """Return why systemd last didn't start a unit, in its own words; "" where it has none."""
+        """Return systemd's latest message why it didn't start a unit; "" if there is none."""
         # Not by --unit: journald can't tell the unit of a child that has ended before it looks.
         which = (f"UNIT={unit}", "_UID=0")
         lines = that_matter(self.journal(*which, "--lines=20", "--priority=warning"))
@@ -381,9 +380,9 @@ class HostState:
         return said[-1] if said else ""
 
     def keeps_failing(self, unit: str) -> bool:
-        """Return whether systemd has started a unit again moments ago, since it had just failed.
+        """Return whether systemd restarted a unit moments ago because it had just failed.
 
-        One that somebody has started by hand meanwhile has begun anew.
+        False if the unit was started by hand since then.
         """
         began = self.began(unit)
         if self.property(unit, "NRestarts") in ("0", "") or time.time() - began > _MOMENTS:
@@ -420,9 +419,9 @@ class HostState:
 
 
 def is_started_again(lines: Iterable[str]) -> bool:
-    """Return whether systemd itself has started a unit again after a failure.
+    """Return whether systemd itself restarted a unit after a failure.
 
-    lines: what systemd has logged of the unit, oldest first. A restart by hand logs a stop, or no
+    lines: systemd's log lines about the unit, oldest first. A restart by hand logs a stop, or no
     "Scheduled restart job" after the failure.
     """
     again = False
@@ -439,7 +438,7 @@ def _lies_in(path: str, directory: str) -> bool:
 
 
 def stamp(line: str) -> float | None:
-    """Return when a line of a front's log was written, None where it doesn't say."""
+    """Return when a line of a front's log was written, None if it has no time."""
     for pattern, form in _STAMPS:
         if found := pattern.search(line[:64]):
             try:
@@ -450,7 +449,7 @@ def stamp(line: str) -> float | None:
 
 
 def tail(path: str) -> list[str]:
-    """Return the last lines of a log; none where there is none, or it is not a file (a FIFO)."""
+    """Return the last lines of a log; none if it is missing or not a file (a FIFO)."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -1,20 +1,20 @@
-"""Why a unit's last start failed, from what was logged of it: the first cause, not the last line.
+"""Find why a unit's last start failed, in its log: the first cause, not the last line.
 
-Servers sum up. gunicorn ends with "Reason: Worker failed to boot.", uWSGI with "no app loaded. GAME
-OVER", systemd with "Failed with result 'exit-code'."; the reason stands above. So each line is
-given a rank by the first row of `TABLE` that knows it, and a traceback counts as what it says
-first (`tracebacks`). The highest rank wins. Among equals it is:
+The last lines are only summaries. gunicorn ends with "Reason: Worker failed to boot.", uWSGI with
+"no app loaded. GAME OVER", systemd with "Failed with result 'exit-code'."; the reason is above. So
+the first row of `TABLE` that matches a line gives it a rank. A traceback counts as its first
+exception (`tracebacks`). The highest rank wins. Among lines of equal rank it is:
 
-- CAUSE: the last, since what ended the process is nearest to its end: an application may have
-  caught and logged another exception before. What only reports it again ranks lower.
-- ERROR: the first of the last lines, since an error stands above its summary.
+- CAUSE: the last, because the exception that ended the process is nearest to the end. Before it the
+  application may have caught and logged others. Lines that only repeat it rank lower.
+- ERROR: the first among the last lines, because an error is printed before its summary.
 - PLAIN: the last.
 - NOISE: none, unless there is nothing else.
 
-systemd's own lines rank as CAUSE where a step of its own failed, before there was a process.
+systemd's own lines rank as CAUSE if one of its steps failed before the program was executed.
 
-To add a server's words: add a row, and to tests/doctor/last_words what the server writes.
-Pure functions, in time linear in the lines: any text may be given.
+To add a server's message, add a row, and add the server's output to tests/doctor/last_words.
+The functions depend only on the lines and take linear time. They accept any text.
 """
 
 import re
@@ -26,15 +26,15 @@ from typing import NamedTuple
 from sdactivate.doctor import tracebacks
 
 MOST_LINES = 1000
-"""How many lines of a start are looked at: its last ones."""
+"""How many lines of a start are read at most: its last ones."""
 _LONGEST = 400  # letters of a line that are shown
-_NEAR = 40  # lines before the end in which an error is taken for the reason
+_NEAR = 40  # lines before the end in which an error counts as the reason
 
 
 class Line(NamedTuple):
     """One line of the journal. `start` is the same for all lines of one start of the unit.
 
-    "" where journald couldn't tell: the process had ended by then.
+    "" if journald did not know it, because the process had exited by then.
     """
 
     text: str
@@ -52,7 +52,7 @@ class Rank(IntEnum):
 
 
 class Cause(NamedTuple):
-    """Why a start failed: in one line, by which kind of words, and the file that they name."""
+    """Why a start failed: one line, its kind, and the file that it names."""
 
     said: str
     kind: str = ""
@@ -61,13 +61,13 @@ class Cause(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Lines that are known: what they begin with or hold, and how much they say."""
+    """A pattern for known lines, and their rank."""
 
     kind: str
     rank: Rank
     pattern: re.Pattern[str]
     said: str = "{line}"
-    """What is shown: {line}, and the groups of the pattern by name."""
+    """The text to show: a format with {line} and the named groups of the pattern."""
 
 
 def _row(kind: str, rank: Rank, pattern: str, said: str = "{line}") -> Row:
@@ -87,7 +87,7 @@ _OF_SYSTEMD = (
     _row("memory", Rank.CAUSE, r"has been killed by the OOM killer|oom-kill"),
     _row("masked", Rank.CAUSE, r"Unit (?P<unit>\S+) is masked", "{unit} is masked"),
 )  # fmt: skip
-# Of systemd's lines these come before the step's own, and say more than it does
+# These lines of systemd come before the step's own, and say more
 _DETAIL = re.compile(
     r": (Failed to (?:set up|locate|execute|determine|load|open|apply|create|attach|change).*"
     r"|Changing to the requested working directory failed.*)$"
@@ -98,7 +98,7 @@ _ENDED = re.compile(
 )
 
 TABLE: tuple[Row, ...] = (
-    # What sums up, or only says that something goes on
+    # Summaries, and messages without a reason
     _row("", Rank.NOISE, r"^\s*$"),
     _row("", Rank.NOISE, r"\[(INFO|DEBUG|WARNING)\]|^(\d[\d:., -]+ )?(INFO|DEBUG|WARNING)\b"),
     _row("", Rank.NOISE, r"\[ERROR\] (Worker \(pid:\d+\)|Shutting down: Master|Reason: )"),
@@ -142,13 +142,13 @@ TABLE: tuple[Row, ...] = (
     _row("no-socket", Rank.CAUSE, r"^sdactivate serve: (?P<what>no socket was passed[^,]*)",
          "{what}"),
     _row("sdactivate", Rank.CAUSE, r"^sdactivate( serve)?: (?P<what>.+)"),
-    # uWSGI's only word where the name is wrong; below a traceback it sums that up
+    # uWSGI's only message if the name is wrong; after a traceback it is a summary
     _row("application", Rank.ERROR, r"^unable to load app \d+ .+",
          "uWSGI finds no application of that name: {line}"),
     _row("", Rank.ERROR,
          r"\b(ERROR|CRITICAL|FATAL|Error|fatal|panic|Segmentation fault|Aborted)\b"),
 )  # fmt: skip
-"""Known lines; the first row that fits a line ranks it. What fits none is PLAIN."""
+"""Known lines. The first row that matches a line ranks it; other lines are PLAIN."""
 
 _ALONE = re.compile(
     r"^((?:[^\W\d]\w{0,99}\.){0,20}[^\W\d]\w{0,99}(?:Error|Exception)): (.+)"
@@ -159,7 +159,8 @@ _FILE = re.compile(r'\s*File "([^"]{1,4096})", line (\d{1,9})')
 def last_start(lines: Iterable[Line], *, is_restarting: bool = False) -> list[Line]:
     """Return the lines of a unit's last start among those of several, in their order.
 
-    is_restarting: the last start may have said nothing yet; then the last one that has ended.
+    is_restarting: return those of the last start that has ended. The latest start may have logged
+    nothing yet.
     """
     of_start: dict[str, list[Line]] = {}
     start = ""
@@ -178,7 +179,7 @@ def _is_end(line: Line) -> bool:
 
 
 def cause(lines: Sequence[Line]) -> Cause | None:
-    """Return why a start failed, of which `lines` are all that was logged; None if none says."""
+    """Return why the start with the log `lines` failed; None if no line gives a reason."""
     lines = lines[-MOST_LINES:]
     found = _of_systemd([it.text for it in lines if it.by_systemd])
     if found and found[0] is Rank.CAUSE:
@@ -200,7 +201,7 @@ def _of_systemd(texts: Sequence[str]) -> _Ranked | None:
 
 
 def _step(step: re.Match[str], texts: Sequence[str]) -> Cause:
-    """What failed in a step: the line before its own names what it was about, or says why."""
+    """Return what failed in a step: the line before the step's own has the object or the reason."""
     name, program, error = step.groups()
     details = [found[1] for text in texts if (found := _DETAIL.search(text))]
     said = details[-1] if details else error
@@ -224,13 +225,13 @@ def _of_process(texts: Sequence[str]) -> _Ranked | None:
         if (chain := ends.get(place)) is not None:
             why = not chain.is_ignored and chain.causes
             candidates.append((Rank.CAUSE if why else Rank.PLAIN, Cause(str(chain), "traceback")))
-        elif place not in taken and text.strip() not in seen:  # gunicorn says it once more
+        elif place not in taken and text.strip() not in seen:  # gunicorn repeats it
             candidates.append(_alone(texts, place) or _ranked(text))
     return _best(candidates)
 
 
 def _alone(texts: Sequence[str], place: int) -> _Ranked | None:
-    """An exception whose traceback has no head, or that has none: uWSGI's way."""
+    """Return an exception without a traceback or without its first line, as uWSGI logs it."""
     if not (found := _ALONE.match(texts[place])):
         return None
     said = found[0]

@@ -4,7 +4,8 @@
 its socket is /run/mysite.sock. For a rule without symptoms no program prints anything.
 
 tests/machine/test_symptoms.py and test_doctor.py break each rule on a real system and look for
-these words. The messages of the fronts are not repeated here: they are in `fronts`, and tested there.
+these words. The messages of the fronts are not repeated here: they are in `fronts`, and tested
+there.
 """
 
 from collections.abc import Iterator, Mapping

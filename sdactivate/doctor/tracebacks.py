@@ -1,11 +1,11 @@
-"""Read Python's tracebacks in the lines of a log, chains included, whatever stands around them.
+"""Read Python's tracebacks, including chained ones, from the lines of a log.
 
-A server logs a traceback as lines of its own, some with a prefix ("ERROR:    Traceback …"), others
-indented or, in an exception group, behind a bar. Each traceback is a list of frames and then the
-exception; where one exception was raised while another was handled, or from it, Python writes
-them one after the other, the first one first, with a sentence between.
+A server logs a traceback as separate lines, some with a prefix ("ERROR:    Traceback …"), others
+indented or, in an exception group, after a bar. Each traceback is a list of frames, followed by the
+exception. If one exception was raised while another was handled, or from it, Python prints both,
+the first one first, with a sentence between.
 
-Pure functions over lines, in time linear in them: any text may be given.
+The functions depend only on the lines and take linear time. They accept any text.
 """
 
 import re
@@ -30,11 +30,11 @@ WRAPPERS = frozenset(
     ("SystemExit", "KeyboardInterrupt", "CancelledError", "GeneratorExit", "HaltServer",
      "BrokenPipeError", "WorkerShutdown", "WorkerTerminate", "BrokenProcessPool")
 )  # fmt: skip
-"""Exceptions that end a process or report that one has ended: never why."""
+"""Exceptions that end a process or report that one has ended. They never give the reason."""
 _UNRAISABLE = re.compile(r"Exception ignored (?:in|while)|Task exception was never retrieved|"
                          r"Exception in callback|Error in atexit|Error in sys\.excepthook"
                          )  # fmt: skip
-"""What Python says of an exception that stops nothing, in the line before its traceback."""
+"""Python's line before the traceback of an exception that it ignores."""
 
 
 class Frame(NamedTuple):
@@ -47,7 +47,7 @@ class Frame(NamedTuple):
 
     @property
     def is_library(self) -> bool:
-        """Whether it is Python's or a package's own, not the site's."""
+        """Whether it belongs to Python or a package, not to the site."""
         return _LIBRARY.search(self.file) is not None
 
 
@@ -65,7 +65,7 @@ class Raised(NamedTuple):
 
     @property
     def place(self) -> Frame | None:
-        """The site's own frame that is nearest to it, None where none is the site's."""
+        """The nearest frame of the site's own code, None if there is none."""
         return next((it for it in reversed(self.frames) if not it.is_library), None)
 
     def __str__(self) -> str:
@@ -73,23 +73,23 @@ class Raised(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """A traceback as it was written: exceptions in their order, the last is what was seen."""
+    """A traceback as printed: its exceptions in order. The last one is what reached the top."""
 
     raised: tuple[Raised, ...]
     start: int
-    """The place of its first line."""
+    """The index of its first line."""
     end: int
-    """The place of its last line."""
+    """The index of its last line."""
     is_ignored: bool = False
-    """Whether Python itself says that it stopped nothing."""
+    """Whether Python says that it ignored the exception."""
 
     @property
     def causes(self) -> tuple[Raised, ...]:
-        """Those that say why: without what only ends a process."""
+        """The exceptions that give a reason, without those that only end a process."""
         return tuple(it for it in self.raised if it.short not in WRAPPERS)
 
     def __str__(self) -> str:
-        """The first exception that says why, where it was raised, and what became of it."""
+        """The first exception that gives a reason, where it was raised, and the resulting one."""
         first, *more = self.causes or self.raised
         said = str(first)
         if place := first.place:

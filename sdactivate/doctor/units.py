@@ -1,8 +1,7 @@
 """Find and read the socket and service units that belong to one deployment.
 
-From files (`offline`), for a repository's CI, with the drop-ins that lie beside them; or from
-systemd itself (`live`), which says what it has loaded for a name, templates, aliases and
-drop-ins included.
+`offline` reads files, for a repository's CI, with the drop-ins beside them. `live` asks systemd
+itself what it has loaded for a name, including templates, aliases and drop-ins.
 """
 
 import glob
@@ -19,7 +18,7 @@ from sdactivate.systemd.unitfile import Unit
 _KINDS = (".socket", ".service")
 _RELATED = ("Triggers", "TriggeredBy", "ConsistsOf", "RequiredBy")
 UNUSABLE = ("bad-setting", "error")
-"""The LoadState= of a unit whose file is there, and which systemd will not start."""
+"""The LoadState= of a unit whose file exists, but which systemd will not start."""
 _LINKS = (".wants", ".requires", ".upholds")
 
 
@@ -29,11 +28,11 @@ class Deployment(NamedTuple):
     service: Unit | None
     sockets: tuple[Unit, ...]
     near: tuple[Unit, ...] = ()
-    """Of a socket without a service: services without a socket that may be meant by it."""
+    """For a socket without a service: services without a socket that may belong to it."""
 
     @property
     def name(self) -> str:
-        """What to call it: the name without suffix."""
+        """Its name without suffix."""
         return (self.service or self.sockets[0]).name.rpartition(".")[0]
 
     @property
@@ -46,9 +45,8 @@ def offline(paths: Iterable[str], troubles: list[str] | None = None) -> list[Dep
     """Return the deployments that the files at `paths` make.
 
     A path is a .socket or .service file, a drop-in (NAME.socket.d/X.conf), or a directory of
-    such. Drop-ins beside a named unit count as well. Raises UsageError for a path that is none
-    of these. One that can't be read is left out, with a line in `troubles`; without `troubles`
-    it is an Error.
+    these. Drop-ins beside a named unit are included. Raises UsageError for any other path. A path
+    that can't be read is left out, with a line in `troubles`; without `troubles` Error is raised.
     """
     files: dict[Path, None] = {}
     for path in paths:
@@ -59,9 +57,9 @@ def offline(paths: Iterable[str], troubles: list[str] | None = None) -> list[Dep
 
 
 def _apart(files: Collection[Path]) -> Iterable[Collection[Path]]:
-    """Part `files` by their directories where two units have one name: staging and production.
+    """Group `files` by directory if two units have the same name, as in staging and production.
 
-    Otherwise they all belong together, wherever they lie.
+    Otherwise they all belong together, in whatever directories they are.
     """
     units = [file.name for file in files if file.name.endswith(_KINDS)]
     if len(set(units)) == len(units):
@@ -113,7 +111,7 @@ def pair(units: Iterable[Unit]) -> list[Deployment]:
 
 
 def _near(socket: Unit, services: list[Unit], alone: list[Unit]) -> tuple[Unit, ...]:
-    """Those of `services` that may be meant by one of the sockets that are alone."""
+    """Return those of `services` that may belong to one of the sockets without a service."""
     if len(alone) == len(services) == 1:
         return tuple(services)
     return tuple(it for it in services if requires(it, socket.name))
@@ -135,11 +133,11 @@ def service_of(unit: Unit) -> str:
 def live(name: str, troubles: list[str] | None = None, known: Snapshot | None = None) -> Deployment:
     """Return what systemd has loaded for `name`: a unit's name, or one without suffix.
 
-    known: what systemd has said already, and says of these units.
+    known: properties that are already read; those of these units are added.
 
-    Raises Error where it has no such unit, or can't be asked; UsageError for a pattern
-    or a template. A drop-in that can't be read is left out, with a line in `troubles`; without
-    `troubles` it is an Error, as a unit's own file always is.
+    Raises Error if systemd has no such unit or can't be asked; UsageError for a pattern or a
+    template. A drop-in that can't be read is left out, with a line in `troubles`; without
+    `troubles` Error is raised, as always for a unit's own file.
     """
     if name.rpartition(".")[0].endswith("@") or name.endswith("@"):
         raise UsageError(f"{name}: a template; name an instance of it")
@@ -156,7 +154,7 @@ def live(name: str, troubles: list[str] | None = None, known: Snapshot | None = 
     if found is None:
         file = "; --offline reads the file of that name" if os.path.exists(name) else ""
         raise Error(f"{' and '.join(map(not_loaded, candidates))}{file}")
-    # An alias is a name that no process and no line of the journal has
+    # No process and no line of the journal has an alias as its unit
     found = one(known.show(found), "Id") or found
     if found.endswith(".socket"):
         service = next(iter(listed(one(known.show(found), "Triggers"))), "")
@@ -177,10 +175,10 @@ def live(name: str, troubles: list[str] | None = None, known: Snapshot | None = 
 
 
 def prepare(names: Iterable[str], known: Snapshot) -> None:
-    """Ask systemd once for all that `names` may mean, and for what these have to do with.
+    """Read the properties of all units that `names` may mean, and of related units.
 
-    A wave for the units of those names, and one for those that start, are started by, or stop with
-    them: `live` and the checks find them in `known`.
+    One call reads the units of these names, and a second those that start them, are started by them
+    or stop with them. `live` and the checks find the properties in `known`.
     """
     asked = [candidate for name in names for candidate in names_of(name)]
     known.prepare(asked)
@@ -194,7 +192,7 @@ def prepare(names: Iterable[str], known: Snapshot) -> None:
 
 
 def names_of(name: str) -> list[str]:
-    """Return the units that `name` may mean: itself, or those of both kinds that are called so."""
+    """Return the units that `name` may mean: the unit itself, or NAME.socket and NAME.service."""
     return [name] if name.endswith(_KINDS) else [f"{name}{kind}" for kind in _KINDS]
 
 
@@ -221,7 +219,7 @@ def services(value: str) -> list[str]:
 
 def _expand(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        # What WantedBy= and Also= have made is links to what lies here as well.
+        # WantedBy= and Also= create links to files that are found here anyway.
         files = [it for it in sorted(path.rglob("*")) if it.parent.suffix not in _LINKS]
         inside = [it for it in files if _is_part(it) and _counts(it)]
         if not inside:
@@ -240,7 +238,7 @@ def _expand(path: Path) -> Iterator[Path]:
 
 
 def _counts(path: Path) -> bool:
-    """Whether it is a file; a drop-in may also be /dev/null, and then hides another."""
+    """Return whether it is a file. A drop-in may also be /dev/null, which hides another."""
     return path.is_file() or (path.suffix == ".conf" and path.is_char_device())
 
 
@@ -252,7 +250,7 @@ def _is_part(path: Path) -> bool:
 
 
 def _names(unit: str) -> list[str]:
-    """The names whose drop-ins hold for `unit`, weakest first (systemd.unit(5))."""
+    """Return the names whose drop-ins apply to `unit`, lowest priority first (systemd.unit(5))."""
     stem, _, kind = unit.rpartition(".")
     prefix, at, _ = stem.partition("@")
     dashes = [f"{prefix[: i + 1]}.{kind}" for i, letter in enumerate(prefix) if letter == "-"]
@@ -261,7 +259,7 @@ def _names(unit: str) -> list[str]:
 
 
 def _drop_ins(unit: str, files: Iterable[Path]) -> list[Path]:
-    """The drop-ins among `files` that hold for `unit`: of two with one name the more specific."""
+    """Return the drop-ins for `unit` in `files`: of two with one name the more specific one."""
     files = sorted(files)
     held = {
         file.name: file

@@ -1,4 +1,4 @@
-"""Questions that several checks ask of a unit: its addresses, user, command."""
+"""Facts about a unit that several checks use: its addresses, user, command."""
 
 import posixpath
 import re
@@ -44,9 +44,9 @@ class Address(NamedTuple):
 
 
 def addresses(socket: Unit) -> list[Address]:
-    """Return what a socket unit takes connections at (systemd.socket(5)): no datagrams, no FIFOs.
+    """Return the addresses of a socket unit for connections (systemd.socket(5)).
 
-    An empty line of any kind resets all that are before it.
+    Datagram sockets and FIFOs are left out. An empty line of any kind resets all lines before it.
     """
     held: list[Address] = []
     for entry in socket.entries:
@@ -65,14 +65,14 @@ def run_path(path: str) -> str:
 
 
 def paths(socket: Unit) -> list[Address]:
-    """Return only those with a file."""
+    """Return only the addresses with a file."""
     return [address for address in addresses(socket) if address.is_path]
 
 
 def resolve(value: str, unit: Unit) -> str:
     """Return `value` with the specifiers that a file alone can answer (systemd.unit(5)).
 
-    The directories are those of the system's manager. The others stay as they are.
+    The directories are those of the system manager. Other specifiers stay as they are.
     """
     if "%" not in value:
         return value
@@ -88,7 +88,7 @@ def resolve(value: str, unit: Unit) -> str:
 
 
 def _unescaped(name: str) -> str:
-    """An instance's name as the administrator means it: systemd-escape(1)."""
+    """Return an instance's name, unescaped: systemd-escape(1)."""
     slashes = name.replace("-", "/")
     return re.sub(r"\\x([0-9a-fA-F]{2})", lambda found: chr(int(found[1], 16)), slashes)
 
@@ -107,7 +107,7 @@ def command(entry: Entry, service: Unit) -> list[str]:
 
 
 def is_ours(service: Unit) -> bool:
-    """Whether a service runs `sdactivate serve`, which alone knows our settings."""
+    """Return whether a service runs `sdactivate serve`. Only that uses our settings."""
     return any(_OURS.search(entry.value) for entry in service.entries_of("ExecStart"))
 
 
@@ -146,7 +146,7 @@ def setting(service: Unit, name: str) -> str | None:
 
 
 def user(service: Unit) -> str:
-    """Return whom a service runs as: root where nobody is named (systemd.exec(5))."""
+    """Return the user that a service runs as: root if none is set (systemd.exec(5))."""
     named = service.value("User")
     if named:
         return resolve(named, service)
@@ -154,7 +154,7 @@ def user(service: Unit) -> str:
 
 
 def is_root(service: Unit) -> bool:
-    """Whether a service runs as root, because it says so or says nothing."""
+    """Return whether a service runs as root, explicitly or by default."""
     return user(service) in ("root", "0")
 
 
@@ -164,7 +164,7 @@ def is_dynamic(service: Unit) -> bool:
 
 
 def has_private_tmp(service: Unit) -> bool:
-    """Whether it has a /tmp of its own; DynamicUser= implies it."""
+    """Return whether it has a private /tmp; DynamicUser= implies it."""
     value = service.value("PrivateTmp")
     return value == "disconnected" or service.is_on("PrivateTmp") or is_dynamic(service)
 
@@ -176,25 +176,25 @@ def runtime_directories(service: Unit) -> list[str]:
 
 
 def usual_path(unit: Unit) -> str:
-    """Return where a site's socket usually lies: that of an instance has the instance's name."""
+    """Return the usual path of a site's socket. For an instance it has the instance's name."""
     prefix, at, instance = unit.name.rpartition(".")[0].partition("@")
     return f"/run/{prefix}-{instance or '%i'}.sock" if at else f"/run/{prefix}.sock"
 
 
 def front_group(case: Case) -> str:
-    """Return SocketGroup='s value for a fix: the running front's group where one is known."""
+    """Return the value of SocketGroup= for a fix: the running front's group if it is known."""
     fronts = case.host.fronts if case.host else []
     return next((it.group for it in fronts if it.workers), "THE FRONT'S GROUP")
 
 
 def under(path: str, *directories: str) -> bool:
-    """Whether `path` is one of `directories` or lies in one."""
+    """Return whether `path` is one of `directories` or is in one."""
     path = posixpath.normpath(path)
     return any(path == it or path.startswith(it.rstrip("/") + "/") for it in directories)
 
 
 def seconds(value: str) -> float | None:
-    """Return a time span of systemd.time(7) in seconds, None where it is none."""
+    """Return a time span of systemd.time(7) in seconds, None if it is not one."""
     from sdactivate.settings import seconds as parse
 
     try:
@@ -204,6 +204,6 @@ def seconds(value: str) -> float | None:
 
 
 def services(case_service: Unit | None) -> Iterator[Unit]:
-    """Yield the service if there is one: so that a check reads as a loop."""
+    """Yield the service if there is one, so that a check can be a loop."""
     if case_service is not None:
         yield case_service

@@ -1,9 +1,9 @@
-"""Checks on dynamic users: their names, their groups, and what they are to write.
+"""Checks on dynamic users: their names, their groups, and the files that they have to write.
 
-DynamicUser= gives a service a user for as long as it runs (systemd.exec(5)). Its number is one of
-61184 to 65519, and another service may be given the same one later. So there is no such user or
-group before the service starts; it has a name only where NSS asks systemd for it (nss-systemd(8));
-and nothing is its own for good but the directories that systemd hands over to it at each start.
+DynamicUser= gives a service a user while it runs (systemd.exec(5)). Its number is one of 61184 to
+65519, and another service may get the same number later. So the user and the group do not exist
+before the service starts. Their names resolve only where NSS queries systemd (nss-systemd(8)). The
+user permanently owns only the directories that systemd hands over to it at each start.
 """
 
 import os
@@ -21,13 +21,13 @@ from sdactivate.systemd.unitfile import Unit, split
 NUMBERS = range(61184, 65520)
 """The numbers of dynamic users: UIDS.md of systemd, "Special Distributions UID ranges"."""
 _LIBRARIES = ("usr/lib*/libnss_systemd.so.2", "usr/lib*/*/libnss_systemd.so.2")
-# What is logged by what has no name: Python's pwd, coreutils, OpenSSH, libpq
+# What programs log if a user has no name: Python's pwd, coreutils, OpenSSH, libpq
 _NAMELESS = re.compile(
     r"uid not found: (\d+)|cannot find name for user ID (\d+)|No user exists for uid (\d+)|"
     r"local user with ID (\d+) does not exist"
 )
 _MOST_FILES = 200
-"""So many files below a directory are looked at: whether the service can write any of them."""
+"""How many files below a directory are checked for write access at most."""
 
 
 def group_not_there(case: Case) -> Iterator[Hit]:
@@ -72,7 +72,7 @@ def _number(line: str) -> int:
 
 
 def named(root: Path = Path("/")) -> Fix:
-    """Return what gives dynamic users a name on the system below `root`: nsswitch.conf(5)."""
+    """Return the fix that gives dynamic users names on the system at `root`: nsswitch.conf(5)."""
     if not any(found for pattern in _LIBRARIES for found in root.glob(pattern)):
         return Command(("apt-get", "install", "libnss-systemd"))
     try:
@@ -105,7 +105,7 @@ def writes_elsewhere(case: Case) -> Iterator[Hit]:
 
 
 def _not_its_own(host: HostState, service: Unit, path: str) -> str:
-    """Why a directory is not for a dynamic user to write; "" where it is, or nobody can tell."""
+    """Return why a dynamic user should not write to a directory; "" if it may, or if unknown."""
     verdict = reach.refusal(host, service, path, WRITE | SEARCH)
     try:
         owner = os.stat(path).st_uid
@@ -113,7 +113,7 @@ def _not_its_own(host: HostState, service: Unit, path: str) -> str:
         return ""
     if owner in NUMBERS:
         if verdict is None and any(service.words("SupplementaryGroups")):
-            return ""  # by a group, whoever the owner was
+            return ""  # a group gives it access, whoever owns the directory
         return (
             f"{path} belongs to a dynamic user ({owner}). {service.name} has that number only "
             "while it runs, and another service may get it next"
@@ -124,19 +124,19 @@ def _not_its_own(host: HostState, service: Unit, path: str) -> str:
 
 
 def _main_is_unknown(host: HostState, service: Unit) -> bool:
-    """Whether its groups aren't known: those of a process are, and of one that has none."""
+    """Return whether its groups are unknown: it isn't running and has SupplementaryGroups=."""
     runs = host.property(service.name, "ActiveState") == "active"
     return not runs and bool(service.words("SupplementaryGroups"))
 
 
 def _writes_below(host: HostState, service: Unit, path: str) -> bool:
-    """Whether something in a directory is the service's to write, as far as it is looked at."""
+    """Return whether the service can write to something in a directory, among the first files."""
     looked = 0
     for directory, _, files in os.walk(path):
         for place in (directory, *(os.path.join(directory, name) for name in files)):
             looked += 1
             if looked > _MOST_FILES:
-                return True  # nobody can tell
+                return True  # unknown
             if place != path and reach.refusal(host, service, place, WRITE) is None:
                 return True
     return False

@@ -1,4 +1,4 @@
-"""Checks on the running system: what has failed to start or to stay, and why in its own words."""
+"""Checks on the running system: what failed to start or keeps exiting, with the logged reason."""
 
 import glob
 import os
@@ -27,7 +27,7 @@ _RESULTS = {
     "start-limit-hit": "it was started too often within the limit's interval (StartLimitBurst=)",
     "resources": "systemd couldn't start it",
 }
-# How often, and after how many seconds each, a service that is being restarted is looked at
+# How often a service that is being restarted is checked, and the seconds between
 _LOOKS, _BETWEEN_LOOKS = 40, 0.03
 ANOTHER_COMMAND = "a command other than ExecStart= failed (ExecStartPre=, ExecStartPost=)"
 _SAYS = "it says: "
@@ -44,7 +44,7 @@ def service_failed(case: Case) -> Iterator[Hit]:
 
 
 def missing_files(case: Case) -> Iterator[Hit]:
-    """What systemd reads before it starts a service. Of one that has failed of it SDA110 tells."""
+    """Files that systemd reads before it starts a service. SDA110 covers services that failed."""
     host = case.running
     for service in common.services(case.service):
         if "@." in service.name or _failure(host, service.name):
@@ -65,7 +65,7 @@ def missing_files(case: Case) -> Iterator[Hit]:
 
 
 def background_worker(case: Case) -> Iterator[Hit]:
-    """Background workers stop with the site's socket unit: PartOf=."""
+    """Background workers: units with PartOf= the site's socket unit."""
     host = case.running
     for socket in case.sockets:
         if "@." in socket.name or host.property(socket.name, "ActiveState") != "active":
@@ -87,7 +87,7 @@ def background_worker(case: Case) -> Iterator[Hit]:
 
 
 def command_failed(case: Case) -> Iterator[Hit]:
-    """Commands of the site's, by hand or by a timer: NAME-COMMAND.service, which ends."""
+    """Commands of the site, run by hand or by a timer: NAME-COMMAND.service."""
     host = case.running
     for name in host.machine.once("failed commands", _failed_commands):
         if name.startswith(f"{case.deployment.name}-") and (reason := _failure(host, name)):
@@ -96,7 +96,7 @@ def command_failed(case: Case) -> Iterator[Hit]:
 
 
 def _failed_commands() -> list[str]:
-    """The services that do one thing, have failed at it, and belong to no socket."""
+    """Return the failed services of Type=oneshot that no socket starts."""
     wanted = ("Id", "Type", "ActiveState", "TriggeredBy")
     return [
         one(it, "Id")
@@ -109,7 +109,7 @@ def _failed_commands() -> list[str]:
 def _failed(host: HostState, service: Unit, reason: str) -> Hit:
     cause = host.why(service.name)
     fix: Fix = Command(("journalctl", "--unit", service.name, "--lines=50"))
-    if cause is None:  # it has said it to systemd, and not yet to the journal
+    if cause is None:  # systemd knows the reason, but the journal does not have it yet
         return Hit(service.name, reason, advice.fix(reason, service) or fix)
     named = _named(service, cause)
     if cause.kind == "not-ready":
@@ -125,7 +125,7 @@ def _failed(host: HostState, service: Unit, reason: str) -> Hit:
 
 
 def _named(service: Unit, cause: Cause) -> str:
-    """The lines of the unit that a cause is about, where they say more than it does."""
+    """Return the unit's lines that a cause is about, if they add information."""
     entries: list[Entry] = []
     if cause.kind == "environment":
         entries = _missing(service, "EnvironmentFile")
@@ -145,18 +145,18 @@ def _named(service: Unit, cause: Cause) -> str:
 
 
 def _missing(service: Unit, *keys: str) -> list[Entry]:
-    """The lines that name a file which isn't there."""
+    """Return the lines that name a missing file."""
     found = []
     for entry in (it for key in keys for it in service.entries_of(key)):
         name = entry.value if entry.key == "EnvironmentFile" else entry.value.partition(":")[2]
         path = common.resolve(name, service)
-        if path.startswith("/") and not glob.glob(path):  # "-" before it: it need not be there
+        if path.startswith("/") and not glob.glob(path):  # with "-" before it, the file is optional
             found.append(entry)
     return found
 
 
 def _missing_interpreter(program: str) -> str:
-    """The interpreter of a script, if the script is there and that is not."""
+    """Return the interpreter of a script if it is missing and the script exists."""
     named = of_script(program)
     return named if named and not os.path.exists(named) else ""
 
@@ -177,13 +177,13 @@ def _fix(service: Unit, cause: Cause) -> Fix | None:
 
 
 def _failure(host: HostState, service: str) -> str:
-    """What went wrong with a service the last time, "" for nothing: asked for by several rules."""
+    """Return why a service failed the last time, "" if it did not. Several rules use this."""
     return host.machine.once(("failure", service), lambda: _look_for_failure(host, service))
 
 
 def _look_for_failure(host: HostState, service: str) -> str:
-    # While systemd starts it again, which fails within milliseconds and is tried 0.1 s later, there
-    # is no result. The one in between has the reason.
+    # While systemd restarts it there is no result. The start fails within milliseconds and is
+    # repeated after 0.1 s; in between there is a result with the reason.
     for _ in range(_LOOKS):
         result = host.property(service, "Result")
         if result not in ("success", "") or not _is_restarting(host, service):
@@ -209,9 +209,9 @@ def _look_for_failure(host: HostState, service: str) -> str:
 
 
 def _is_restarting(host: HostState, service: str) -> bool:
-    """Whether systemd starts a service again, which it has done before in vain.
+    """Return whether systemd is restarting a service that has failed before.
 
-    One that is ready as soon as it is started (Type=simple) is active meanwhile.
+    With Type=simple the service is active meanwhile, because it counts as ready at once.
     """
     if host.property(service, "NRestarts") in ("0", ""):
         return False

@@ -1,4 +1,4 @@
-"""Checks on what a service does with the socket that it inherits: bind it anew, change its file."""
+"""Checks on how a service treats its inherited socket: it binds again, or changes the file."""
 
 import posixpath
 import re
@@ -37,11 +37,11 @@ def commands_of(service: Unit, *keys: str) -> Iterator[tuple[Entry, list[str]]]:
 
 
 class _Binding(NamedTuple):
-    """How a server that isn't told of an inherited socket binds: its options, and what follows.
+    """How a server binds an address if no option names the inherited socket, and the consequence.
 
-    gunicorn and uWSGI are not here: where sockets are passed, they serve those and bind nothing,
-    whatever --bind and --socket say (measured). But uWSGI compares names letter by letter, so that
-    it takes /var/run/a.sock for another socket than /run/a.sock (`_names_it_otherwise`).
+    gunicorn and uWSGI are not here: if they are passed sockets, they serve those and bind nothing,
+    whatever --bind and --socket are (measured). But uWSGI compares paths as text, so that for it
+    /var/run/a.sock and /run/a.sock are different sockets (`_names_it_otherwise`).
     """
 
     paths: tuple[str, ...]
@@ -49,9 +49,9 @@ class _Binding(NamedTuple):
     others: tuple[str, ...]
     """Options for an address of any kind, "unix:" before a path."""
     inherits: tuple[str, ...]
-    """What begins a word by which it serves an inherited socket."""
+    """Beginnings of words that make it serve an inherited socket."""
     own: str = "it deletes the file and creates its own socket there"
-    """What it does at the socket unit's path, as root. Measured."""
+    """What it does to the socket unit's path if it is root. Measured."""
 
 
 _BINDINGS: Mapping[str, _Binding] = {
@@ -105,7 +105,7 @@ def _names_it_otherwise(service: Unit, paths: list[str]) -> Iterator[Hit]:
 
 
 def bound(words: list[str], binding: _Binding) -> str:
-    """Return what a command binds itself, "" where it says nothing of it or inherits instead."""
+    """Return the address that a command binds itself, "" if it names none or inherits."""
     if any(word.startswith(binding.inherits) for word in words) and binding.inherits:
         return ""
     found = [value for option, value in options(words) if option in binding.paths]
@@ -116,7 +116,7 @@ def bound(words: list[str], binding: _Binding) -> str:
 def options(words: list[str]) -> Iterator[tuple[str, str]]:
     """Yield each option of a command with its value, written apart or with "=".
 
-    The value of one that has none is the word after it.
+    For an option without a value this is the next word.
     """
     for word, after in pairwise([*words, ""]):
         option, equals, value = word.partition("=")
@@ -188,7 +188,7 @@ def changes_file(case: Case) -> Iterator[Hit]:
 
 
 def _done(program: str, path: str, entry: Entry, service: Unit, sockets: tuple[Unit, ...]) -> str:
-    """What a command of the service does to its socket's file, "" for nothing."""
+    """Return what a command of the service does to its socket's file, "" for nothing."""
     if program not in (*_CHANGES, *_TAKES):
         return ""
     marks = entry.value[: len(entry.value) - len(entry.value.lstrip("@-:+!|"))]
@@ -206,7 +206,7 @@ def _done(program: str, path: str, entry: Entry, service: Unit, sockets: tuple[U
     if may:
         return f"it removes {path}: the socket unit stays active, but no client can connect"
     if "-" in marks:
-        return ""  # it fails, as it may
+        return ""  # it fails, which is allowed
     start = ", and so does the start" if entry.key.startswith(("ExecStart", "ExecC")) else ""
     return (
         f"{user} may not change {path}, which belongs to {owners.pop()}: the command fails{start}"
@@ -221,7 +221,7 @@ _ENDS_AT_HUP = {
     "waitress": "exits and drops the requests in progress",
     "uwsgi": "executes itself again without its sockets, and exits",
 }
-"""What HUP does to a server that doesn't reload by it. Measured: docs/servers.md."""
+"""What HUP does to a server that does not reload on it. Measured: docs/servers.md."""
 _HUP = re.compile(r"(-s|--signal|-n)?[= ]?-?(SIG)?(HUP|1)")
 
 
@@ -250,7 +250,7 @@ def reload_ends_it(case: Case) -> Iterator[Hit]:
 
 
 def _keeps_its_sockets(case: Case, service: Unit) -> bool:
-    """Whether uWSGI finds its sockets again when it executes itself: by their names (2.0.31)."""
+    """Return whether uWSGI finds its sockets by name when it executes itself again (2.0.31)."""
     inherited = [it.text for socket in case.sockets for it in common.addresses(socket)]
     named = uwsgi_options.values(service, "socket", "uwsgi-socket", "http-socket")
     return {common.resolve(it, service) for it in named} >= set(inherited)

@@ -30,10 +30,10 @@ _TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108
 
 
 class _Refusal(NamedTuple):
-    """A front that does not get through to a door, and by which kind of reason.
+    """A front that can't connect to a socket, and the kind of reason.
 
-    elsewhere: it sees other files; restart: its account may, but its processes are older than
-    that; mask: an ACL's mask takes the grant away; refused: anything else.
+    elsewhere: the front sees other files. restart: its account may connect, but its processes were
+    started before that. mask: an ACL's mask removes the permission. refused: any other reason.
     """
 
     kind: str
@@ -43,26 +43,26 @@ class _Refusal(NamedTuple):
 
     @property
     def unit(self) -> str:
-        """The unit whose socket it is."""
+        """The unit of the socket."""
         return self.door.unit
 
     @property
     def path(self) -> str:
-        """The socket's."""
+        """The path of the socket."""
         return self.door.path
 
 
 def _refusals(case: Case, kind: str) -> Iterator[_Refusal]:
-    """Yield the refusals of one kind, for each path that no front at all gets through to.
+    """Yield the refusals of one kind, for each path to which no front can connect.
 
-    The running fronts are asked; where none runs, the accounts of those that are installed. Of a
-    service's own socket those are asked that it is meant for.
+    Checks the running fronts; if none is running, the accounts of the installed fronts. For a
+    service's own socket it checks only the fronts whose configuration names it.
     """
     yield from (it for it in _all_refusals(case) if it.kind == kind)
 
 
 def _all_refusals(case: Case) -> list[_Refusal]:
-    """Those of every kind: asked for by several rules."""
+    """Return the refusals of every kind. Several rules use them."""
     name = case.deployment.name
     return case.running.machine.once(("refusals", name), lambda: list(_look(case)))
 
@@ -73,9 +73,9 @@ def _look(case: Case) -> Iterator[_Refusal]:
     figures = common.setting(case.service, "metrics") if case.service else None
     for door in doors(host):
         if not door.own and host.way(door.path).error:
-            continue  # there is no socket for anyone
+            continue  # no socket there
         if figures and not door.own and host.property(door.unit, "FileDescriptorName") == figures:
-            continue  # who monitors reads it, and no front
+            continue  # for monitoring, not for a front
         asked = [it.installed for it in door.askers] if door.own else running or host.fronts
         found = [
             _Refusal(_kind(host, door, installed, verdict), door, installed, verdict)
@@ -106,7 +106,7 @@ def _kind(host: HostState, door: Door, installed: InstalledFront, verdict: Verdi
 
 
 def _sees_another(host: HostState, door: Door, installed: InstalledFront) -> bool:
-    """Whether the file that a front sees there is not the service's: an old one, or another's."""
+    """Return whether a front sees another file there than the service's socket."""
     if door.own is None or any(it.root != "/" for it in installed.workers):
         return False
     seen = host.listener(door.path)
@@ -128,7 +128,7 @@ def front_refused(case: Case) -> Iterator[Hit]:
 
 
 def _because(path: str, verdict: Verdict) -> str:
-    """The component that decides, if it isn't the socket itself, and how it stands there."""
+    """Return which component denies access, if not the socket itself, with its permissions."""
     node = verdict.node
     assert node is not None
     where = "" if node.path == path else f"{node.path}: "
@@ -137,7 +137,7 @@ def _because(path: str, verdict: Verdict) -> str:
 
 
 def _start_anew(fix: Fix, installed: InstalledFront) -> str:
-    """A process that runs does not get a group that its account is given."""
+    """Return the restart after usermod: a running process does not get its account's new group."""
     is_new_group = isinstance(fix, Command) and fix.argv[0] == "usermod"
     return str(restart(installed.packaging.unit)) if is_new_group else ""
 
@@ -150,7 +150,7 @@ def _opens(case: Case, refusal: _Refusal) -> Fix:
     assert node is not None
     group = words.group(node.gid)
     if node.kind == "directory":
-        # The class that refuses is the only one that is asked: it must be the one that is given x.
+        # The kernel checks only one class: that class has to get x.
         has = words.bits(verdict.has | SEARCH).replace("-", "")
         by_class = {
             "owner": ("chmod", "u+x"),
@@ -177,7 +177,7 @@ def masked(case: Case) -> Iterator[Hit]:
         unit, path, node = door.unit, door.path, verdict.node
         assert node is not None
         assert node.acl is not None
-        # What the mask leaves others already, it goes on leaving them.
+        # Keep what the mask already allows.
         mask = words.bits(node.acl.mask | verdict.need).replace("-", "")
         yield Hit(
             installed.packaging.unit,
@@ -186,7 +186,7 @@ def masked(case: Case) -> Iterator[Hit]:
                 ("setfacl", "-m", f"m::{mask}"),
                 node.path,
                 f"{node.path} is private: move the socket out of it",
-                # Not safe: every entry that the mask held back holds again, not the front's alone
+                # Not safe: every entry that the mask limited takes effect again
             ),
             unit,
             path=node.path,
@@ -223,7 +223,7 @@ def front_elsewhere(case: Case) -> Iterator[Hit]:
 
 
 def _own_elsewhere(service: Unit, door: Door, installed: InstalledFront) -> tuple[str, Fix]:
-    """Why a front doesn't see a service's own socket, and what to do."""
+    """Return why a front doesn't see a service's own socket, and the fix."""
     lies = Advice(own_sockets.elsewhere(service, door))
     if common.has_private_tmp(service) and common.under(door.path, *_TEMPORARY):
         return f"{service.name} has a private /tmp (PrivateTmp=)", lies
@@ -273,9 +273,9 @@ def front_log(case: Case) -> Iterator[Hit]:
 
 
 def _made(path: str) -> float:
-    """When a server had made its socket: what failed before, failed because it was starting.
+    """Return when a server created its socket, 0 if unknown. Earlier failures came from the start.
 
-    Fronts tell whole seconds.
+    One second is added, because fronts log whole seconds.
     """
     try:
         return os.lstat(path).st_mtime + 1
@@ -288,7 +288,7 @@ _CONFIGURATION = {
     "HAProxy": "/etc/haproxy",
 }  # fmt: skip
 _HEADERS = r"(X-Forwarded-Host|X-Forwarded-Port|Forwarded|X-Script-Name)"
-# How each of them sets a header field of a request to something: not how it takes one out
+# How each front sets a header field of a request; removing one does not match
 _SETS = re.compile(
     rf"""^\s*(?:
         proxy_set_header\s+{_HEADERS}\s+(?!["']["'])
@@ -340,7 +340,7 @@ def default_server(case: Case) -> Iterator[Hit]:
 def own_servers(
     case: Case,
 ) -> Iterator[tuple[InstalledFront, front_config.Server, str, Upstream]]:
-    """Yield each server of a front that passes requests to the deployment, the unit, and where."""
+    """Yield each front's server that passes requests to the deployment, the unit, the upstream."""
     for installed, unit, upstream, own in _own(case):
         for server in sorted(own, key=lambda it: (it.file, it.line)):
             yield installed, server, unit, upstream
@@ -367,7 +367,7 @@ def _own(
 def _servers(
     host: HostState, installed: InstalledFront, upstream: Upstream
 ) -> set[front_config.Server]:
-    """Return the servers that pass requests on to a socket, by nginx's group of it or not."""
+    """Return the servers that pass requests to a socket, directly or by an upstream group."""
     machine, front = host.machine, installed.front.name
     servers = machine.configuration(installed).servers
     if upstream.path:
@@ -405,7 +405,7 @@ def _setting_fields(
 
 
 def _configuration(top: str) -> Iterator[tuple[Path, str]]:
-    """Yield the files below `top`, each once, and what they hold."""
+    """Yield the files below `top`, each once, with their contents."""
     seen: set[Path] = set()
     for directory, _, names in os.walk(top) if top else ():
         for name in sorted(names):
@@ -426,15 +426,15 @@ def fields_set(text: str, path: str) -> list[str]:
 
 
 def says(line: str, template: str, path: str) -> bool:
-    """Whether a front's line is the failure of `template`, and about the socket at `path`.
+    """Return whether a front's log line reports the failure `template` for the socket at `path`.
 
-    Longer paths that begin like it are another socket's.
+    A longer path that begins with it is another socket.
     """
     return front_config.names_socket(line, path) and template.replace("SOCKET", path) in line
 
 
 def _shortened(line: str, template: str, path: str) -> str:
-    """A front's line without what follows the failure: the request, the client."""
+    """Return a log line without the text after the failure, such as the request and client."""
     found = template.replace("SOCKET", path)
     end = line.index(found) + len(found)
     about = re.search(re.escape(path), line)
@@ -443,10 +443,10 @@ def _shortened(line: str, template: str, path: str) -> str:
 
 
 def _not_refused(host: HostState, path: str) -> list[Process]:
-    """Processes of services that are no fronts, and that the socket's file itself doesn't refuse.
+    """Return the processes of services other than fronts that may write to the socket's file.
 
-    It is the same file in whatever mount namespace it is seen: only those that it does not refuse
-    need a walk of their own.
+    The file is the same in every mount namespace. Only for these processes the whole path has to be
+    checked.
     """
     machine = host.machine
     services = machine.once(
@@ -514,5 +514,5 @@ def allowing(fronts: list[str], kernel: tuple[int, int]) -> tuple[str, ...]:
     """Return the lines with which a service of ours serves these units only, on Linux `kernel`."""
     rules = [PeerRule("unit", front) for front in fronts]
     line = f"Environment=SDACTIVATE_ALLOW_PEER={','.join(map(str, rules))}"
-    # An older kernel doesn't tell a peer's unit itself: it is read from /proc.
+    # An older kernel does not report a peer's unit: it is read from /proc.
     return (line, "ProtectProc=default") if needs(rules, kernel) else (line,)

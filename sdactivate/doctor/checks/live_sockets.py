@@ -44,10 +44,11 @@ def _restart(case: Case, socket: str, *, safe: bool = True) -> Command:
 
 
 def _without_service(case: Case, socket: str, command: Command) -> Command:
-    """Start or restart a socket unit, which systemd refuses to do while its service runs.
+    """Return `command`, preceded by a stop of the service if systemd requires that.
 
-    With Requires= the service is stopped by it; without, it must be stopped first, and even one
-    systemctl restart for both is refused (tried).
+    systemd refuses to start or restart a socket unit while its service is running. With Requires=
+    it stops the service itself. Without, the service has to be stopped first; even one systemctl
+    restart for both is refused (tested).
     """
     service = case.service.name if case.service else ""
     runs = service and case.running.property(service, "ActiveState") == "active"
@@ -57,7 +58,7 @@ def _without_service(case: Case, socket: str, command: Command) -> Command:
 
 
 def without_service(case: Case) -> Iterator[Hit]:
-    """A socket unit that is there, for a service that systemd can't start."""
+    """A socket unit whose service systemd can't start."""
     for socket in case.sockets:
         is_there = case.running.property(socket.name, "ActiveState") != "inactive"
         if case.service is not None or socket.is_on("Accept") or not is_there:
@@ -121,9 +122,9 @@ def socket_failed(case: Case) -> Iterator[Hit]:
 
 
 def _unknown_owner(case: Case, socket: str) -> Fix | None:
-    """Return what makes the group or the user that is to have the socket, where there is none.
+    """Return the fix that creates the missing owner or group of the socket, None if both exist.
 
-    An account with the name of a dynamic user would keep that from starting (status=217/USER).
+    An account with the name of a dynamic user would make the service fail (status=217/USER).
     """
     host = case.running
     dynamic = [common.user(it) for it in common.services(case.service) if common.is_dynamic(it)]
@@ -144,7 +145,7 @@ def differs(case: Case) -> Iterator[Hit]:
     names = [unit.name for unit in case.deployment.units if "@." not in unit.name]
     unread = [name for name in names if host.property(name, "NeedDaemonReload") == "yes"]
     for unit in unread:
-        # Whether a socket must be restarted is seen on it once systemd has read its unit.
+        # Whether a socket needs a restart shows only after systemd has read its unit.
         runs = unit.endswith(".service") and host.property(unit, "ActiveState") == "active"
         yield Hit(
             unit,
@@ -165,7 +166,7 @@ def _changed_by_hand(case: Case) -> Iterator[Hit]:
         owner = host.property(unit, "SocketUser") or "root"
         group = host.property(unit, "SocketGroup")
         have = {
-            # An ACL shows its mask where the mode has the group's bits: nothing to compare.
+            # With an ACL, the mode's group bits are the mask and can't be compared.
             "mode": (f"{node.mode & 0o777:04o}", "" if node.acl else mode.zfill(4)),
             "owner": (words.user(node.uid), owner if not owner.isdigit() else ""),
             "group": (words.group(node.gid), group if not group.isdigit() else ""),
@@ -177,7 +178,7 @@ def _changed_by_hand(case: Case) -> Iterator[Hit]:
         ]
         way = path if wrong else ""
         asked = min(_backlog(host, unit), _most())
-        # 0 is `damaged`'s, and what a server has asked for is `short_queue`'s.
+        # `damaged` reports 0, and `short_queue` a backlog that the server set.
         if listener.backlog not in (0, asked) and not _service_listens(case, unit):
             wrong.append(f"a backlog of {listener.backlog} instead of {asked}")
         if wrong:
@@ -191,10 +192,10 @@ def _changed_by_hand(case: Case) -> Iterator[Hit]:
 
 
 def _service_listens(case: Case, socket: str) -> bool:
-    """Whether the service has called listen() on its socket itself, with a backlog of its own.
+    """Return whether the service itself called listen() on its socket, with its own backlog.
 
-    Nobody does so by hand: the socket is systemd's. So it was the service, if it has run since the
-    socket was made, and its server is known for that or the unit has not been changed since.
+    Only a process that has the socket can do that. So it was the service, if it has run since the
+    socket was created, and either its server is known to do that or the unit has not changed since.
     """
     host, service = case.running, case.service
     if service is None:
@@ -207,7 +208,7 @@ def _service_listens(case: Case, socket: str) -> bool:
 
 
 def _changed_since(case: Case, socket: str, moment: float) -> bool:
-    """Whether a file of a socket unit, or a directory of its drop-ins, is newer than that."""
+    """Return whether a file or a drop-in directory of a socket unit is newer than `moment`."""
     unit = next(it for it in case.sockets if it.name == socket)
     directories = [f"{place}/{socket}.d" for place in _UNIT_DIRECTORIES]
     for name in (*unit.files, *directories, *(os.path.dirname(it) for it in unit.files)):
@@ -244,7 +245,7 @@ def damaged(case: Case) -> Iterator[Hit]:
     host = case.running
     for unit, path in host.paths():
         listener = host.listener(path)
-        # Whoever writes Backlog=0 means it.
+        # Backlog=0 in the unit is intended.
         meant = listener and not listener.is_shut_down and not _backlog(host, unit)
         if listener and listener.damage and not meant:
             yield Hit(
@@ -282,11 +283,11 @@ def somaxconn(case: Case) -> Iterator[Hit]:
 
 
 def _backlog(host: HostState, unit: str) -> int:
-    """How many waiting connections a socket unit asks for."""
+    """Return the backlog that a socket unit sets."""
     asked = host.property(unit, "Backlog")
     return int(asked) if asked.isdecimal() else 0
 
 
 def _most() -> int:
-    """How many the kernel grants."""
+    """Return the kernel's limit of the backlog."""
     return int(_SOMAXCONN.read_text())

@@ -1,7 +1,7 @@
-"""What lets a front in to a socket that the service makes itself: the server's own options.
+"""Fixes that let a front connect to a socket that the service creates itself.
 
-systemd has no say in such a socket. Its mode comes from the server, or from the umask of the
-process; its group is that of the process; where it lies, the server's configuration says.
+systemd does not control such a socket. Its mode comes from the server or the umask of the process,
+its group from the process, and its path from the server's configuration.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ MODES: Mapping[str, str] = {
     "{}",
     "waitress": "set --unix-socket-perms=660 in ExecStart= of {}",
 }
-"""Servers that set the mode of their socket, whatever the umask is, and how. Measured."""
+"""Servers that set the mode of their socket whatever the umask is, and their option. Measured."""
 BINDS: Mapping[str, str] = {
     "gunicorn": "--bind unix:{}",
     "uwsgi": "socket = {}",
@@ -36,7 +36,7 @@ _WRITE_OF_GROUP = 0o020
 
 
 def opens(service: Unit, door: Door, installed: InstalledFront, verdict: Verdict) -> Fix:
-    """Return what lets a front in to a service's own socket, where `verdict` keeps it out."""
+    """Return the fix that lets a front connect to a service's own socket despite `verdict`."""
     node = verdict.node
     assert node is not None
     if node.kind == "directory":
@@ -64,7 +64,7 @@ def opens(service: Unit, door: Door, installed: InstalledFront, verdict: Verdict
 
 
 def elsewhere(service: Unit, door: Door) -> str:
-    """Return where a service's own socket should lie instead, and what has to say so."""
+    """Return the advice to move a service's own socket, with the lines to change."""
     asker = door.askers[0]
     chroot = asker.installed.packaging.chroot
     inside = f"/{service.prefix}/web.sock"

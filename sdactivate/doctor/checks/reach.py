@@ -1,7 +1,7 @@
-"""What a service's process reaches: asked of the process that runs, else of the account.
+"""Which paths a service can access: checked for its running process, otherwise for its account.
 
-A site that serves has its program, whatever the way to it looks like from outside: its mount
-namespace shows it directories that are closed to its user (/var/lib/private), and bind mounts.
+A running service can read its program, even if the path looks closed from outside. Its mount
+namespace gives it bind mounts, and directories that are closed to its user (/var/lib/private).
 """
 
 import posixpath
@@ -20,13 +20,14 @@ _OWN = {
     "RuntimeDirectory": "/run",
     "ConfigurationDirectory": "/etc",
 }
-"""Directories that systemd makes for a service, and lets it into: systemd.exec(5)."""
+"""Directories that systemd creates for a service, which may use them: systemd.exec(5)."""
 
 
 def refusal(host: HostState, service: Unit, path: str, need: int) -> Verdict | None:
-    """Return what keeps a service from `path`, None if nothing does or nobody can tell.
+    """Return the verdict that denies a service access to `path`.
 
-    need: the permission on what the path leads to, of access.permissions.
+    None if access is allowed or can't be determined. need: the permission of access.permissions
+    that is needed on the path's target.
     """
     if process := _main(host, service):
         verdict = judge(host.way(path, process.root, need), process.identity)
@@ -34,8 +35,8 @@ def refusal(host: HostState, service: Unit, path: str, need: int) -> Verdict | N
     if common.under(path, *own_directories(service), *bound(service)):
         return None
     user = common.user(service)
-    # A dynamic user doesn't exist while the service is down: to ask for each by its name is a
-    # question to systemd each time
+    # A dynamic user doesn't exist while the service is down, and looking up its name queries
+    # systemd each time
     if common.is_dynamic(service) and user not in host.machine.accounts:
         identity: Identity | None = STRANGER
     else:
@@ -47,7 +48,7 @@ def refusal(host: HostState, service: Unit, path: str, need: int) -> Verdict | N
 
 
 def serves_from(host: HostState, service: Unit, path: str, need: int) -> bool:
-    """Return whether the service runs, and its process reaches `path`."""
+    """Return whether the service is running and its process can access `path`."""
     process = _main(host, service)
     if process is None:
         return False
@@ -55,7 +56,7 @@ def serves_from(host: HostState, service: Unit, path: str, need: int) -> bool:
 
 
 def _main(host: HostState, service: Unit) -> Process | None:
-    """The main process of a service that has started."""
+    """Return the main process of a service that has started."""
     its = {str(it.pid): it for it in host.machine.processes_of(service.name)}
     if not its or host.property(service.name, "ActiveState") != "active":
         return None
@@ -63,7 +64,7 @@ def _main(host: HostState, service: Unit) -> Process | None:
 
 
 def own_directories(service: Unit) -> list[str]:
-    """Return the directories that systemd makes for a service: those of a dynamic user, too."""
+    """Return the directories that systemd creates for a service, also for a dynamic user."""
     return [
         posixpath.join(base, *private, common.resolve(word, service).partition(":")[0])
         for key, base in _OWN.items()
@@ -73,7 +74,7 @@ def own_directories(service: Unit) -> list[str]:
 
 
 def bound(service: Unit) -> list[str]:
-    """Return the paths at which a service sees what is bound there: BindPaths= and its kind."""
+    """Return the paths of a service's bind mounts: BindPaths= and BindReadOnlyPaths=."""
     words = [*service.words("BindReadOnlyPaths"), *service.words("BindPaths")]
     parts = (common.resolve(word, service).removeprefix("-").split(":") for word in words)
     return [(*part, part[0])[1] for part in parts]

@@ -1,4 +1,4 @@
-"""Checks on how a socket and its service are tied: what stops, orders or names one by the other."""
+"""Checks on the dependencies between a socket and its service: stops, order, names."""
 
 import posixpath
 import re
@@ -17,8 +17,8 @@ _IN_SOCKET = {
     "StopPropagatedFrom": "a stop of {} stops it as well",
     "Conflicts": "a start of {} stops it",
 }
-"""What ties a socket unit's end to its service's (systemd.unit(5)). Where the *service* says the
-first four of its socket, it is the service that stops with the socket, as it should."""
+"""Lines that stop a socket unit with its service (systemd.unit(5)). The first four in the *service*
+do the reverse: the service stops with its socket, as it should."""
 _IN_SERVICE = {"PropagatesStopTo": _IN_SOCKET["StopPropagatedFrom"],
                "Conflicts": _IN_SOCKET["Conflicts"]}  # fmt: skip
 _IN_INSTALL = {"RequiredBy": _IN_SOCKET["Requires"]}
@@ -50,21 +50,21 @@ def stops_with_service(case: Case) -> Iterator[Hit]:
 
 
 def _ties(socket: Unit, service: Unit) -> Iterator[tuple[Entry, Unit, str]]:
-    """The lines that let the socket stop because of its service, whom they name, and how."""
+    """Yield the lines that stop the socket with its service, the unit they name, and how."""
     places = (
         (socket, service, "Unit", _IN_SOCKET),
         (service, socket, "Unit", _IN_SERVICE),
         (service, socket, "Install", _IN_INSTALL),
     )
     for unit, other, section, keys in places:
-        # An empty line resets none of them: systemd.unit(5), "dependencies can't be reset".
+        # An empty line does not reset these: systemd.unit(5), "dependencies can't be reset".
         for entry in unit.entries:
             if entry.section == section and entry.key in keys and _names(entry, unit, other):
                 yield entry, other, keys[entry.key]
 
 
 def _names(entry: Entry, unit: Unit, other: Unit) -> bool:
-    """Whether a line of `unit` names the unit `other`; a template's is that of its instance."""
+    """Return whether a line of `unit` names `other`; for a template, the same instance of it."""
     return _instance(other) in [common.resolve(it, unit) for it in entry.value.split()]
 
 
@@ -99,7 +99,7 @@ def names_differ(case: Case) -> Iterator[Hit]:
 
 
 def _is_meant(service: Unit, socket: Unit) -> bool:
-    """Whether a service runs a server that waits for this socket, or for any."""
+    """Return whether a service runs a server that needs this socket or binds none itself."""
     if not common.server(service):
         return False
     commands = [common.command(it, service) for it in service.entries_of("ExecStart")]

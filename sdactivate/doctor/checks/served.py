@@ -1,8 +1,8 @@
-"""Checks on the running system: what a server says while it runs, and serves nothing or not all.
+"""Checks on the running system: messages of a server that runs but does not serve all requests.
 
-systemd calls such a service active, and the front gets errors for answers. A row of `ROWS` knows
-what the server writes then. To add one: the words as the server writes them, what they mean, and
-what to do; a line in tests/doctor/test_served.py with the server's own words.
+systemd reports such a service as active, but the front gets errors. A row of `ROWS` has what the
+server writes then. To add a case, add a row with the server's exact text, its meaning and the fix.
+Then add a line with the server's exact text to tests/doctor/test_served.py.
 """
 
 import posixpath
@@ -19,11 +19,11 @@ from sdactivate.doctor.private import grant
 from sdactivate.systemd.unitfile import Unit
 
 _HTTP = ("21573", "21327", "16709", "21589", "17473")
-"""What the first bytes of GET, POST, HEAD, PUT and DELETE are as the length of a uwsgi packet."""
+"""The first bytes of GET, POST, HEAD, PUT and DELETE, read as the length of a uwsgi packet."""
 
 
 class Row(NamedTuple):
-    """What is said, what it means with the groups of the pattern, and what fixes it."""
+    """A server's message, its meaning (a format for the pattern's groups), and what fixes it."""
 
     pattern: re.Pattern[str]
     means: str
@@ -98,8 +98,8 @@ def turned_away(case: Case) -> Iterator[Hit]:
 # -- a server without its application --------------------------------------------------------------
 
 _NO_APPLICATION = re.compile(r"\*\*\* no app loaded\. going in full dynamic mode \*\*\*")
-# Its codes for a worker that could not start, or not load the application: then it ends itself, as
-# soon as its other workers let it
+# gunicorn's exit codes for a worker that could not start or not load the application. Then gunicorn
+# exits as soon as its other workers have
 _ENDING = re.compile(
     r"\[ERROR\] (?:Shutting down: Master|Worker \(pid:\d+\) exited with code [34])"
 )
@@ -164,7 +164,7 @@ def _vassals(service: Unit, lines: list[str]) -> Iterator[Hit]:
         )
 
 
-# -- what requests fail of -------------------------------------------------------------------------
+# -- why requests fail ----------------------------------------------------------------------------
 
 
 def lacks(case: Case) -> Iterator[Hit]:

@@ -14,9 +14,9 @@ from sdactivate.sandbox import HOMES, below_home
 from sdactivate.systemd.unitfile import Entry, Unit, split
 
 _KEPT = ("yes", "restart", "true", "1", "on")
-# Measured: which of these start the program as their child. `sh` is dash here, which forks even
-# for a lone command; bash becomes the last command of a list. poetry, pipenv, env, nice, setsid,
-# nohup, setpriv, chrt, prlimit and stdbuf become the program.
+# Measured: which of these start the program as their child. `sh` is dash here, which forks even for
+# a single command; bash executes the last command of a list without a fork. poetry, pipenv, env,
+# nice, setsid, nohup, setpriv, chrt, prlimit and stdbuf execute the program without a fork.
 _FORKING_SHELLS = ("sh", "dash", "busybox")
 _BASH_STAYS = re.compile(r"(?<!\|)\|(?!\|)|(?<!&)&(?!&)|\b(done|fi|esac)\b")
 _FORKS = {
@@ -32,15 +32,15 @@ _FORKS = {
 }
 
 
-# What no web application's unit has: it does one thing and ends, has a terminal, is on the bus, or
-# is needed before the system is up. Most of what a distribution brings runs as root for this.
+# Values that no web application's unit has: it does one thing and exits, uses a terminal or the
+# bus, or is needed before the system is up. Most of a distribution's root units have one.
 _NO_SERVER = {
     ("Unit", "DefaultDependencies"): "no|false|off|0",
     ("Service", "Type"): "oneshot|dbus|idle",
     ("Service", "BusName"): ".+",
     ("Service", "StandardInput"): "tty.*",
 }
-# Servers that give root up for all that is asked of them, and can't start without it
+# Servers that need root to start, and drop its rights for all requests
 _DROP_ROOT = re.compile(r"nginx|apache2|apachectl|httpd|lighttpd|haproxy|cherokee|php-fpm[\d.]*")
 
 
@@ -53,7 +53,7 @@ def socket_not_required(case: Case) -> Iterator[Hit]:
         } | set(service.names("Sockets"))
         named = {common.resolve(word, service) for word in named}
         for socket in case.sockets:
-            # With Accept=yes it can't; and what takes no connections serves no requests.
+            # With Accept=yes it can't require it; without connections there are no requests.
             if socket.is_on("Accept") or not common.addresses(socket):
                 continue
             # A template's own socket is that of the same instance.
@@ -75,7 +75,7 @@ def runtime_directory(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
         kept = service.value("RuntimeDirectoryPreserve", "no").lower() in _KEPT
         if kept and common.is_root(service):
-            continue  # it is root's as before
+            continue  # it still belongs to root
         for entry in service.entries_of("RuntimeDirectory"):
             for word in split(entry.value):
                 name = common.resolve(word, service).partition(":")[0]
@@ -146,7 +146,7 @@ def forks(case: Case) -> Iterator[Hit]:
 
 
 def forking_wrapper(argv: list[str]) -> str:
-    """Return what in a command runs the program as a child, "" where nothing does."""
+    """Return the part of a command that runs the program as its child, "" if there is none."""
     while argv and posixpath.basename(argv[0]) in ("env", "nice", "setsid", "chrt", "ionice"):
         argv = argv[1:]
         while argv and (argv[0].startswith("-") or "=" in argv[0]):
@@ -169,7 +169,7 @@ _DAEMONS = {"gunicorn": ("-D", "--daemon"), "uwsgi": ("-d", "--daemonize", "--da
 
 
 def leaves_its_parent(words: list[str]) -> str:
-    """Return the option by which a server leaves its parent, "" for none. Measured."""
+    """Return the option that makes a server fork into the background, "" for none. Measured."""
     known = _DAEMONS.get(common.server_in(words), ())
     return next((option for option, _ in options(words) if option in known), "")
 
@@ -209,14 +209,14 @@ def root(case: Case) -> Iterator[Hit]:
 
 
 def _needs_root(service: Unit) -> bool:
-    """Whether it is not a web application, or a server that gives root up by itself."""
+    """Return whether it is no web application, or a server that drops root's rights itself."""
     values = ((service.value(key, section=place), odd) for (place, key), odd in _NO_SERVER.items())
     if any(re.fullmatch(odd, value) for value, odd in values):
         return True
     commands = [common.command(it, service) for it in service.entries_of("ExecStart")]
     if any(_DROP_ROOT.fullmatch(posixpath.basename(argv[0])) for argv in commands if argv):
         return True
-    # Servers of Python that change to a user of their own, or start others that do
+    # Python servers that switch to another user, or start processes that do
     if common.server(service) == "gunicorn":
         words = {option for argv in commands for option, _ in options(argv)}
         return bool(words & {"-u", "--user"})
@@ -225,12 +225,12 @@ def _needs_root(service: Unit) -> bool:
 
 def ip_lists(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
-        # Deny=any alone is meant for what the application connects to: nobody expects a server
-        # to serve nobody. Who is allowed, or denied by name, is meant for its clients as well.
+        # Deny=any alone concerns the application's own connections: a server is not meant to refuse
+        # every client. Addresses that are allowed or denied by name concern its clients too.
         denied = [it for it in service.entries_of("IPAddressDeny") if it.value != "any"]
         entry = service.entry("IPAddressAllow") or (denied[-1] if denied else None)
         if entry and entry.value == "localhost" and common.is_ours(service):
-            continue  # --network local: that, too, is meant for what the application connects to
+            continue  # --network local: this also concerns the application's own connections
         for socket in case.sockets:
             keys = ("IPAddressAllow", "IPAddressDeny")
             has_own = any(socket.entry(key) for key in keys)

@@ -1,4 +1,4 @@
-"""Checks on the running system: files that a front is to serve itself, and may not reach."""
+"""Checks on the running system: files that a front serves itself but can't reach."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,13 +18,14 @@ _SERVES: Mapping[str, re.Pattern[str]] = {
     "apache": re.compile(r"^\s*(?:Alias\s+\S+|DocumentRoot)\s+\"?(/[^\s\"$]+)", re.MULTILINE),
     "caddy": re.compile(r"^\s*root\s+(?:\*\s+)?(/[^\s{}]+)", re.MULTILINE),
 }
-"""How a server of each front names a directory of files."""
+"""How each front's configuration names a directory of files."""
 
 
 def served_by_fronts(case: Case) -> Iterator[tuple[InstalledFront, str, str, int, str]]:
-    """Yield each directory of files that a front serves itself beside the deployment.
+    """Yield each directory whose files a front serves itself.
 
-    The front, the directory, the file and the line that say so, and the deployment's unit.
+    Only of servers that also pass requests to the deployment. Yields the front, the directory, the
+    file and line that name it, and the deployment's unit.
     """
     for installed, server, unit, _ in own_servers(case):
         pattern = _SERVES.get(installed.front.name)

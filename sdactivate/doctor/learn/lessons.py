@@ -1,4 +1,4 @@
-"""What was seen becomes a list: one lesson for all refusals that have one answer."""
+"""Turn observed refusals into a list: one lesson for all refusals with the same answer."""
 
 import errno
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from sdactivate.sandbox import OPTIONS
 _NUMBERS = {name: number for number, name in errno.errorcode.items()}
 
 _TOGETHER = ("ProcSubset", "ProtectHome", "ProtectProc")
-"""Directives whose refusals differ by nothing but the file."""
+"""Directives whose refusals differ only by the file."""
 _SHOWN = 4
 
 UNKNOWN, CAUGHT = "", "none raised"
@@ -22,20 +22,23 @@ UNKNOWN, CAUGHT = "", "none raised"
 
 @dataclass
 class Lesson:
-    """One thing that was refused, however often."""
+    """One thing that was refused, once or several times."""
 
     answer: Answer
     whats: list[str] = field(default_factory=list)
-    """What was refused; several where they have one directive and one option in common."""
+    """What was refused. Refusals with the same directive and the same option are collected here."""
     count: int = 0
     calls: list[str] = field(default_factory=list)
     """Examples, as strace shows them."""
     processes: list[str] = field(default_factory=list)
     raised: str = UNKNOWN
-    """The exception that it became in Python; CAUGHT: none, so that the program goes on."""
+    """The Python exception that the refusal raised.
+
+    CAUGHT: none was raised, and the program went on.
+    """
     frames: tuple[str, ...] = ()
     is_handled: bool = False
-    """Whether a library has handled every such exception: none has reached the site's code."""
+    """Whether a library handled every such exception, so that none reached the site's code."""
     wanted: str = ""
 
     @property
@@ -50,7 +53,7 @@ class Lesson:
 
     @property
     def is_needed(self) -> bool:
-        """Whether the application seems to need it: nothing says that it can do without."""
+        """Whether the application seems to need it: there is no sign that it can do without."""
         return not (self.answer.is_probe or self.is_handled or self.raised == CAUGHT)
 
     @property
@@ -62,7 +65,7 @@ class Lesson:
 
     @property
     def by_way_of(self) -> str:
-        """The line of a library that made the call, where that is another."""
+        """The line of a library that made the call, if that is a different one."""
         if not self.frames:
             return ""
         inner = tracebacks.words(self.frames[0])
@@ -145,7 +148,7 @@ def reliefs(lessons: Iterable[Lesson]) -> list[Relax]:
 
 
 Costs = Mapping[Relax | None, tuple[Exposure, Exposure]]
-"""The exposure of the unit as it is, and with one thing relaxed."""
+"""The exposure of the unit as it is, and with one thing allowed."""
 
 
 def as_data(lessons: Iterable[Lesson], costs: Costs, watched: str, by_requests: bool) -> object:
