@@ -1,7 +1,7 @@
-"""Read what a Django site's settings say, without running them: names bound to literals alone.
+"""Read a Django site's settings without running them: only names bound to literals.
 
 The settings are found by DJANGO_SETTINGS_MODULE, in the unit's Environment= or in the module of the
-application. What is computed (from the environment, from another module) is not known.
+application. Computed values (from the environment, from another module) are unknown.
 """
 
 import ast

@@ -1,7 +1,7 @@
-"""Which settings systemd knows in which section of a unit, and which values it can read.
+"""The settings that systemd knows in each section of a unit, and the values that it accepts.
 
-Made of the tables that `explain` has, which know every directive by its manual page; what is here
-besides are names that systemd still reads and no longer documents.
+They come from the tables of `explain`, which have every directive with its manual page. Added here
+are names that systemd still reads but no longer documents.
 """
 
 import re
@@ -58,7 +58,7 @@ def sections() -> Mapping[str, frozenset[str]]:
 
 
 class Values(NamedTuple):
-    """What systemd can read of a setting, and that in words."""
+    """The values that systemd accepts for a setting, as a test and in words."""
 
     reads: Callable[[str], object]
     allowed: str
@@ -129,13 +129,13 @@ VALUES: Mapping[str, Values] = {
     **dict.fromkeys(_BOOLEANS, _boolean()),
     **dict.fromkeys(_SPANS, _span()),
 }
-"""Settings whose values systemd can't always read. What it can't read it passes over."""
+"""Settings whose values are checked. systemd ignores values that it can't parse."""
 
 _ASSIGNMENT = re.compile(r"-?[A-Za-z_][A-Za-z0-9_]*=", re.DOTALL)
 
 
 def unread_variables(words: Iterable[str]) -> list[str]:
-    """Return those words of Environment= that are no assignment: systemd passes over them."""
+    """Return the words of Environment= that are not assignments. systemd ignores them."""
     return [word for word in words if "%" not in word.partition("=")[0]
             and not _ASSIGNMENT.match(word)]  # fmt: skip
 
@@ -144,7 +144,7 @@ _ANOTHER = re.compile(r"(?:^|\s)(?P<before>\S+)\s+(?P<name>[A-Z][A-Z0-9_]*)=")
 
 
 def swallowed_variables(words: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the assignments inside the value of another: the variable, and the one that has it.
+    """Return the assignments inside the value of another: the inner and the outer variable.
 
     As in Environment="A=1 B=2", where A is "1 B=2". What follows an option is the option's.
     """

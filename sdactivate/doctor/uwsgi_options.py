@@ -1,6 +1,6 @@
 """The options that a uWSGI service runs with: those of its command line and of its ini file.
 
-Only what stands there: no placeholders (%n), no includes, no files of another kind.
+Placeholders (%n), includes and files of other formats are not read.
 """
 
 import os
@@ -15,7 +15,7 @@ _MOST = 1 << 18  # bytes of a configuration that are read
 
 
 def options(service: Unit) -> list[tuple[str, str]]:
-    """Return each option with its value, in their order; a file's stand where it is named."""
+    """Return each option with its value, in order; a file's options where it is named."""
     found: list[tuple[str, str]] = []
     for entry in service.entries_of("ExecStart"):
         words = common.command(entry, service)

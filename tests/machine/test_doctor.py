@@ -586,7 +586,7 @@ def test_another_command_that_fails_is_told_from_the_program(site: Machine) -> N
     site.run("systemctl", "daemon-reload")
     site.run("systemctl", "start", "mysite.service", check=False)
     because = doctor(site)["SDA110"]["because"]
-    assert "another of its commands than ExecStart= failed" in because
+    assert "a command other than ExecStart= failed" in because
     assert because.endswith("its last log line: no moon tonight")
 
 

@@ -17,7 +17,7 @@ from sdactivate.systemd.systemctl import one, show_all
 from sdactivate.systemd.unitfile import Entry, Unit
 
 _RESULTS = {
-    "exit-code": "it exited with code",
+    "exit-code": "it failed with exit code",
     "signal": "it was killed by signal",
     "core-dump": "it crashed with signal",
     "timeout": "it was not ready, or did not stop, in time (TimeoutStartSec=, TimeoutStopSec=)",

@@ -1,8 +1,8 @@
-"""Read strace's lines: strace(1) with -f -y -Y. Never fails: what has no such form is no call.
+"""Read strace's lines (strace(1) with -f -y -Y). Ignores lines of any other form.
 
-The traced programs choose what is in the lines: names of files and of processes, contents of
-strings. Everything is read from the left, strings as strace quotes them, and nothing found in a
-string is taken for anything else.
+The traced programs control parts of the lines: names of files and processes, contents of strings.
+So lines are parsed from the left, with strace's quoting, and the contents of a string are never
+parsed as anything else.
 """
 
 import os
@@ -26,11 +26,11 @@ _ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-fA-F]{2}|.)")
 _LETTERS = {"n": 10, "t": 9, "r": 13, "v": 11, "f": 12, "a": 7, "b": 8}
 
 OPEN = "?"
-"""The errno of a call that had not returned when strace left, or its process ended."""
+"""The errno of a call that had not returned when strace detached or its process exited."""
 
 
 class Call(NamedTuple):
-    """One call that failed, as strace has shown it."""
+    """A failed call, as strace printed it."""
 
     pid: int
     process: str
@@ -41,11 +41,11 @@ class Call(NamedTuple):
     arguments: str
     """As strace wrote them, without the parentheses."""
     paths: tuple[str, ...] = ()
-    """The files that it names: absolute where the directory is known."""
+    """The files that it names, absolute if the directory is known."""
 
 
 class Mark(NamedTuple):
-    """What hook.py has said by a call: an exception, with its frames, or a name looked up."""
+    """A message of hook.py, sent as a call: an exception with its frames, or a name looked up."""
 
     pid: int
     kind: str
@@ -59,7 +59,7 @@ class Mark(NamedTuple):
 
 
 def parse(line: str, cwd: str = "") -> Call | Mark | None:
-    """Return what a line of strace's says failed; None for all others.
+    """Return the failed call in a line of strace; None if there is none.
 
     cwd: the working directory, for paths that are relative to it; "" where it is not known.
     """
@@ -67,7 +67,7 @@ def parse(line: str, cwd: str = "") -> Call | Mark | None:
         return None
     rest = line[prefix.end() :].rstrip("\n")
     pid, process = int(prefix["pid"][:10]), prefix["process"] or ""
-    if found := _SIGNAL.match(rest):  # the filter kills instead of refusing
+    if found := _SIGNAL.match(rest):  # the filter kills the process instead of refusing the call
         return Call(pid, process, found["name"], "SIGSYS", "")
     if not (call := _CALL.match(rest)):
         return None
@@ -112,7 +112,7 @@ def _split(text: str) -> tuple[str, str]:
     return text, ""
 
 
-# What -y and -Y put behind a descriptor or a process: strace writes > as \76 within.
+# What -y and -Y put after a descriptor or a process: strace writes > as \76 in it.
 _DESCRIBED = re.compile(r"<(?!unfinished|detached)[^>]*>")
 
 
@@ -178,7 +178,7 @@ _SUN_PATH = re.compile(r'sun_path=(@?)"((?:[^"\\]|\\.)*)"')
 
 
 def _paths(name: str, arguments: str, cwd: str) -> tuple[str, ...]:
-    """Return the paths that a call is about, "" for one that can't be told."""
+    """Return the paths that a call is about, "" for an unknown one."""
     if found := _SUN_PATH.search(arguments):
         path = unquoted(found[2])
         return (f"@{path}",) if found[1] else (_joined(cwd, path),)

@@ -1,9 +1,8 @@
-"""Say of a refused call which directive of the unit refused it, and which option allows it.
+"""Find the directive of the unit that refused a call, and the option that allows it.
 
-A table of rules over three things: the call, the unit's properties as `systemctl show` has them,
-and what the host has at a path. Nothing is asked of the machine here. A call that would have failed
-outside of the sandbox, too, is not the sandbox's: a file that is not there, or that its mode keeps
-from the site's user.
+The rules of a table use three things: the call, the unit's properties from `systemctl show`, and
+what the host has at a path. Nothing here reads the machine. A call that would also fail outside the
+sandbox was not refused by it: for example, the file is missing, or its mode denies the site's user.
 """
 
 import re
@@ -23,7 +22,7 @@ from sdactivate.systemd import escape
 
 
 class Relax(NamedTuple):
-    """What would allow it: an option of a site, with its value."""
+    """The option of a site that would allow it, with its value."""
 
     option: str
     """A key of `sandbox.OPTIONS`."""
@@ -39,22 +38,22 @@ class Answer(NamedTuple):
     """Why a call was refused, and what to do."""
 
     directive: str
-    """That refused it, such as ProtectSystem; "" where it was not the sandbox."""
+    """The directive that refused it, such as ProtectSystem; "" if it was not the sandbox."""
     what: str
-    """What was refused, in words, the same for all calls that are alike."""
+    """What was refused, in words; the same for all similar calls."""
     relax: Relax | None = None
-    """What allows exactly this; None where no option does, or none should."""
+    """What allows exactly this; None if no option does, or none should."""
     advice: str = ""
-    """What to do instead, or as well."""
+    """What to do instead, or in addition."""
     is_probe: bool = False
-    """Libraries ask for this as a matter of course and go on without it."""
+    """Whether libraries try this routinely and work without it."""
 
 
 Rule = Callable[["Asked"], "Answer | None"]
 
 
 class Asked(NamedTuple):
-    """What a rule looks at."""
+    """The facts that a rule uses."""
 
     call: Call
     unit: Sandbox
@@ -80,7 +79,7 @@ class Asked(NamedTuple):
 
     @property
     def writes(self) -> bool:
-        """Whether it would change something."""
+        """Whether the call would change something."""
         call = self.call
         if call.name in ("open", "openat", "openat2"):
             return bool(re.search(r"\bO_(WRONLY|RDWR|CREAT|TRUNC)\b", outside_strings(call)))
@@ -142,7 +141,7 @@ TELLING = frozenset(
         *("ETIMEDOUT",),
     }
 )
-"""The errors by which a sandbox refuses. All others are left out at once."""
+"""The errors with which a sandbox refuses calls. Calls with other errors are ignored."""
 
 
 # -- system calls ---------------------------------------------------------------------------------
@@ -158,7 +157,7 @@ PRIVILEGED = frozenset(
         *("nfsservctl", "vhangup", "setns", "unshare", "mknod", "mknodat"),
     }
 )
-"""Calls that need a capability as well, which no option gives."""
+"""Calls that also need a capability, which no option gives."""
 
 _PRIORITIES = frozenset(
     {
@@ -167,7 +166,7 @@ _PRIORITIES = frozenset(
         *("pkey_alloc", "io_uring_setup", "membarrier", "userfaultfd", "mlockall", "rseq"),
     }
 )
-"""Calls by which programs tune themselves, and go on where they may not."""
+"""Calls with which programs tune themselves. They work without them too."""
 
 _CALL_WORDS: Mapping[str, str] = {
     "listen": "to listen at a socket of its own (listen), as a process pool of the method "
@@ -726,10 +725,10 @@ RULES: tuple[Rule, ...] = (
     _modes,
     _foreign,
 )
-"""From the most exact to the most general: the first that fits decides."""
+"""The rules from the most specific to the most general. The first that matches decides."""
 
 
 def text_of(call: Call) -> str:
-    """Return the call as one reads it: name, arguments in short, error."""
+    """Return the call for people: its name, shortened arguments and error."""
     shown = call.arguments if len(call.arguments) <= 120 else f"{call.arguments[:117]}..."
     return f"{call.name}({shown}): {call.errno}"

@@ -1,4 +1,4 @@
-"""What a unit says of its sandbox, and what the host has at a path: the facts for `causes`."""
+"""The facts for `causes`: a unit's sandbox properties, and what the host has at a path."""
 
 import grp
 import os
@@ -13,7 +13,7 @@ class There(NamedTuple):
     """What the host has at a path, links followed, seen by root from outside of the sandbox."""
 
     mode: int
-    """As stat(2) has it, with the type."""
+    """The mode of stat(2), including the type."""
     uid: int
     group: str
     """The name of the group, or its number."""
@@ -23,11 +23,11 @@ class There(NamedTuple):
 
 
 Look = Callable[[str], There | None]
-"""What says what is at an absolute path; None for nothing."""
+"""Returns what is at an absolute path; None for nothing."""
 
 
 class Sandbox:
-    """What a unit's properties say of its sandbox: `systemctl show`, by name."""
+    """The properties of a unit's sandbox by name, from `systemctl show`."""
 
     def __init__(self, properties: Mapping[str, str]) -> None:
         self._properties = properties
@@ -37,7 +37,7 @@ class Sandbox:
         return self._properties.get(name, "")
 
     def is_on(self, name: str) -> bool:
-        """Return whether a directive takes something away: yes, strict, invisible …"""
+        """Return whether a directive restricts something: yes, strict, invisible …"""
         return self.value(name) not in ("", "no", "none", "default", "all", "0", "false")
 
     def words(self, name: str) -> list[str]:

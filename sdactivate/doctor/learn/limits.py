@@ -1,4 +1,4 @@
-"""What the kernel did at a unit's limit of memory: which processes it has killed."""
+"""Count the processes that the kernel killed at a unit's memory limit."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ def told(lines: Iterable[str]) -> int:
 
 
 def answers(times: int, memory_max: str) -> Iterator[tuple[Answer, int]]:
-    """Yield what is to be said where the kernel has killed so many processes.
+    """Yield the lines to print if the kernel killed this many processes.
 
     memory_max: MemoryMax= of the unit as `systemctl show` has it, in bytes.
     """

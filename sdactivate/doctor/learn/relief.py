@@ -1,4 +1,4 @@
-"""What relaxes a unit for its lessons: lines, and the exposure that each costs."""
+"""Lines that allow what the lessons ask for, and the exposure that each adds."""
 
 import tempfile
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The lessons as text: what was refused, from which line, what allows it, what that costs."""
+"""The lessons as text: what was refused, at which line, what allows it, and its cost."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Find the line of Python behind a refusal in what a service has logged: its tracebacks."""
+"""Find the line of Python that caused a refusal, in the tracebacks of a service's log."""
 
 import re
 import sysconfig

@@ -1,7 +1,7 @@
-"""Watch processes by strace: what fails is noted, nothing of the unit is changed (strace(1)).
+"""Watch processes with strace(1) and record failed calls. The unit is not changed.
 
-strace attaches from outside and lets go at the end, however that comes: it is told to, it is
-killed, or this process is (the kernel tells it then). The processes go on as they were.
+strace attaches from outside and detaches at the end: when it is told to, when it is killed, or when
+this process is killed (then the kernel tells it). The processes continue unchanged.
 """
 
 import errno
@@ -29,15 +29,15 @@ _UNTOLD = (
     *("wait4", "waitid", "restart_syscall", "sched_yield", "ioctl", "getpeername", "getsockname"),
     *("getsockopt", "setsockopt", "shutdown", "exit", "exit_group", "munmap", "madvise", "pause"),
 )
-"""Calls that no sandbox refuses: to print them would only cost time."""
+"""Calls that no sandbox refuses. Printing them would only take time."""
 
 HOOK = "/run/sdactivate-learn-"
 """How the path of the directory begins that hook.py is put into."""
 
 _MOST = 20000
-"""Kinds of refusals that are kept; more are counted."""
+"""How many kinds of refusals are kept; further ones are only counted."""
 _MOST_LETTERS = 8 << 20
-"""Letters of all that is kept: a traced program chooses how long its paths are."""
+"""How many characters are kept in total: a traced program controls the length of its paths."""
 _LONGEST = 8 << 10
 """Bytes of a line of strace's that is read. Its limit of strings does not hold for paths."""
 _LONGEST_ARGUMENTS = 1000  # letters that are kept
@@ -65,7 +65,7 @@ class Seen:
 
 @dataclass
 class _Thread:
-    """What is known of a thread while its lines come."""
+    """The state of a thread while its lines are read."""
 
     recent: "deque[Seen]" = field(default_factory=lambda: deque(maxlen=_NEAR))
     looked_up: str = ""
@@ -133,7 +133,7 @@ class Watch:
 
     @property
     def is_on(self) -> bool:
-        """Whether strace runs: it leaves when the last of its processes has."""
+        """Whether strace is running: it exits when the last of its processes has exited."""
         return self._strace is not None and self._strace.poll() is None
 
     @property
@@ -142,7 +142,7 @@ class Watch:
         return self._strace is not None and (self._strace.poll() or 0) < 0
 
     def stop(self) -> None:
-        """Let go of the processes, and read what strace has to say."""
+        """Detach from the processes, and read the rest of strace's output."""
         if self._strace is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -271,7 +271,7 @@ def _is_traced(pid: int) -> bool:
 
 
 def _words() -> list[str]:
-    """Return how strace is called. Raises Error where it is missing or too old."""
+    """Return strace's command line. Raises Error if strace is missing or too old."""
     strace = shutil.which("strace")
     if not strace:
         raise Error(
