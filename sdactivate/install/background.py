@@ -7,7 +7,7 @@ from sdactivate.generate.output import File
 from sdactivate.install.manager import Manager
 from sdactivate.install.transaction import Say, Step
 from sdactivate.systemd.systemctl import RUNNING
-from sdactivate.systemd.unitfile import parse
+from sdactivate.systemd.unitfile import parse, reads_alike
 
 
 class Background:
@@ -22,7 +22,11 @@ class Background:
         self.manager, self.say = manager, say
         self.wanted = [unit for file in new.values() for unit in file.units]
         gone = [path.name for path in old if path not in new and _is_background(path, old[path])]
-        changed = [path.name for path, file in new.items() if old[path] != file.text.encode()]
+        changed = [
+            path.name
+            for path, file in new.items()
+            if not reads_alike((old[path] or b"").decode(errors="replace"), file.text)
+        ]
         self.files = [file for file in new.values() if file.instances]
         self.before: dict[str, tuple[str, str]] = {}
         """The instances that there are now, with their states."""

@@ -8,7 +8,7 @@ written, so a second `install` finishes the work, and `uninstall` removes it.
 Sockets can't be reloaded (systemd.socket(5)). If a socket unit has changed, the service stops after
 it has answered its accepted requests, the socket is created again, and the service starts: only
 connections in the old socket's backlog are lost. If only the service has changed, it is restarted
-behind its socket, and nothing is lost.
+behind its socket, and nothing is lost. If only comments have changed, nothing is restarted.
 """
 
 import difflib
@@ -29,6 +29,7 @@ from sdactivate.install.manifest import PLACING, Record, digest, of_others, refu
 from sdactivate.install.transaction import Say, Step
 from sdactivate.site import Site
 from sdactivate.systemd.systemctl import RUNNING
+from sdactivate.systemd.unitfile import reads_alike
 from sdactivate.terminal import escape
 
 _PREPARED = ("sysusers.d", "tmpfiles.d")
@@ -92,6 +93,12 @@ class Installation:
         self.changed = [
             path for path, file in self.new.items() if self.old[path] != file.text.encode()
         ]
+        self.altered = [
+            path
+            for path in self.changed
+            if not reads_alike(_text(self.old[path]), self.new[path].text)
+        ]
+        """The units of these that set something else than before, comments aside."""
         self.gone = [
             path for path in recorded if path not in self.new and self.old[path] is not None
         ]
@@ -110,7 +117,7 @@ class Installation:
     def diff(self) -> Iterator[str]:
         """Yield what would change, as a unified diff."""
         for path in (*self.changed, *self.gone):
-            before = (self.old[path] or b"").decode(errors="replace").splitlines(keepends=True)
+            before = _text(self.old[path]).splitlines(keepends=True)
             after = self.new[path].text.splitlines(keepends=True) if path in self.new else []
             old_name = str(path) if self.old[path] is not None else "/dev/null"
             new_name = str(path) if path in self.new else "/dev/null"
@@ -119,7 +126,7 @@ class Installation:
     def losses(self) -> Iterator[str]:
         """Yield a sentence for each file that loses lines or is removed for lack of an option."""
         for path in self.changed:
-            before = (self.old[path] or b"").decode(errors="replace")
+            before = _text(self.old[path])
             if path.parent == self.manager.units and (
                 lines := dropped(before, self.new[path].text)
             ):
@@ -302,13 +309,13 @@ class Installation:
         return [unit for unit in units if self.units[unit][0] in ("active", "activating")]
 
     def _order(self) -> str:
-        renewed = self._running(self._named(".socket", self.changed))
+        renewed = self._running(self._named(".socket", self.altered))
         if renewed:
             return (
                 f"stop {self.site.name}.service, restart {', '.join(renewed)}, start the service "
                 "if it ran: connections in the old backlog are lost, accepted ones are not"
             )
-        if self._running(self._named(".service", self.changed)):
+        if self._running(self._named(".service", self.altered)):
             return "restart the service behind its socket: no connection is lost"
         if not self._starting:  # a template: the administrator chooses its instances
             unit = next(iter(self._sockets), "NAME@.socket").replace("@.", "@INSTANCE.")
@@ -322,14 +329,14 @@ class Installation:
         systemctl = self.manager.systemctl
         self._reload()
         services = self._running(self._named(".service", self.new))
-        sockets = self._running(self._named(".socket", self.changed))
+        sockets = self._running(self._named(".socket", self.altered))
         if sockets:
             if services:
                 systemctl("stop", "--", *services)
             self.manager.bring("restart", sockets)
             if services:
                 self.manager.bring("start", services)
-        elif again := self._running(self._named(".service", self.changed)):
+        elif again := self._running(self._named(".service", self.altered)):
             self.manager.bring("restart", again)
         if self._starting:
             self.manager.bring("enable --now", self._starting)
@@ -345,7 +352,7 @@ class Installation:
             active, enabled = self.units[unit]
             if enabled != "enabled":
                 self.manager.disable(unit)
-            if active != "active" or self.manager.place(unit) in self.changed:
+            if active != "active" or self.manager.place(unit) in self.altered:
                 service = f"{self.site.name}.service"
                 self.manager.systemctl(
                     "stop", "--", unit, *([service] if unit in self._sockets else [])
@@ -366,6 +373,10 @@ class Installation:
         self.background.disable_in_image(
             {path.name for path in self.changed if self.old[path] is None}
         )
+
+
+def _text(data: bytes | None) -> str:
+    return (data or b"").decode(errors="replace")
 
 
 def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:

@@ -83,6 +83,12 @@ def parse(text: str, file: str) -> Parsed:
     return Parsed(tuple(entries), tuple(ignores), _GENERATED.search(text) is not None)
 
 
+def reads_alike(one: str, other: str) -> bool:
+    """Return whether two texts of a unit set the same: comments and blank lines don't count."""
+    read = [[it[:3] for it in parse(text, "").entries] for text in (one, other)]
+    return read[0] == read[1]
+
+
 def _logical(text: str, file: str, ignores: list[Ignore]) -> Iterator[tuple[int, str]]:
     """Yield lines with what continues them joined, and without comments and empty ones.
 

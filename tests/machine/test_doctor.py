@@ -335,7 +335,7 @@ def test_a_front_that_asks_for_another_socket(site: Machine, asked: str, name: s
             f"nginx connects to {name} ({file}, line 11), where nothing listens"
         )
         assert "; it has failed " in because
-        assert because.endswith("; mysite.socket listens at /run/mysite.sock")
+        assert because.endswith("; mysite.socket listens on /run/mysite.sock")
         assert f"write /run/mysite.sock instead of {name}" in found["SDA126"]["fix"]
         # another application's, which is asked for beside the site's
         also = kept.replace(

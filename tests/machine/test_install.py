@@ -77,6 +77,18 @@ def test_a_changed_socket_is_made_anew_and_a_changed_service_restarted(machine: 
     assert re.search("no +:www-data", changed.stdout)
 
 
+def test_a_changed_comment_restarts_nothing(machine: Machine) -> None:
+    machine.run(*INSTALL)
+    shown = ("systemctl", "show", "-P", "InvocationID", "mysite.socket", "mysite.service")
+    before = machine.run(*shown).stdout
+    for unit in ("mysite.socket", "mysite.service"):
+        path = f"{UNITS}/{unit}"
+        machine.write(path, machine.read(path) + "# of another version\n")
+    machine.run(*INSTALL, "--force")
+    assert "another version" not in machine.read(f"{UNITS}/mysite.socket")
+    assert machine.run(*shown).stdout == before
+
+
 def test_a_template_is_installed_and_goes_with_its_instances(machine: Machine) -> None:
     table = "".join(
         f'{key} = "{value}"\n'
@@ -372,7 +384,7 @@ def check_whole(machine: Machine) -> None:
         assert machine.read(f"{UNITS}/{name}").endswith("\n")
 
 
-STEPS = ["write /", "compile", "enable and start", "start the service once", "prove"]
+STEPS = ["write /", "compile", "enable and start", "start the service once", "test who can connect"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdactivate.systemd.unitfile import Unit, parse, split
+from sdactivate.systemd.unitfile import Unit, parse, reads_alike, split
 
 # What unit files are made of, so that odd combinations of it come up
 TEXT = st.lists(
@@ -18,6 +18,21 @@ TEXT = st.lists(
 
 def unit(text: str, name: str = "web.service") -> Unit:
     return Unit(name, [parse(text, "f")], ["f"])
+
+
+@pytest.mark.parametrize(
+    ("other", "is_alike"),
+    [
+        ("# why\n[Socket]\nBacklog=9\n\n; more\nA=b", True),
+        ("[Socket]\nA=b\nBacklog=9", False),  # the order counts: a later line may undo an earlier
+        ("[Socket]\nBacklog=8\nA=b", False),
+        ("[Service]\nBacklog=9\nA=b", False),
+        ("[Socket]\nBacklog=9", False),
+        ("", False),
+    ],
+)
+def test_comments_do_not_count(other: str, is_alike: bool) -> None:
+    assert reads_alike("[Socket]\nBacklog=9\nA=b\n", other) == is_alike
 
 
 def test_an_assignment_has_its_section_and_line() -> None:
