@@ -403,7 +403,7 @@ Restart=always
         answer="502",
         until="ss -xl state listening | grep -q /run/board/daphne.sock",
         finds="SDA140",
-        says="nginx speaks uwsgi to /run/board/daphne.sock",
+        says="nginx uses uwsgi for /run/board/daphne.sock",
         fix="write proxy_pass http://unix:/run/board/daphne.sock",
         done="""
 sed -i 's,include uwsgi_params; uwsgi_pass ,include proxy_params; proxy_pass http://,' /etc/nginx/sites-enabled/site
