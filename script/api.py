@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(CHECKOUT))
+
+from script import generated  # noqa: E402
+
 DOCUMENT = CHECKOUT / "docs" / "api.md"
 
 HEAD = """\
@@ -299,13 +303,5 @@ def whole() -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def main() -> int:
-    """Write the page, or check it."""
-    if "--check" in sys.argv[1:]:
-        return int(DOCUMENT.read_text(encoding="utf-8") != whole())
-    DOCUMENT.write_text(whole(), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated.main(DOCUMENT, whole()))

@@ -15,6 +15,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 DOCUMENT = CHECKOUT / "docs" / "cases.md"
 sys.path.insert(0, str(CHECKOUT))
 
+from script import generated  # noqa: E402
 from sdactivate.doctor import units  # noqa: E402
 from sdactivate.doctor.examine import examine  # noqa: E402
 from sdactivate.doctor.finding import Case, Finding, Rule  # noqa: E402
@@ -172,13 +173,5 @@ def whole() -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def main() -> int:
-    """Write the page, or check it."""
-    if "--check" in sys.argv[1:]:
-        return int(DOCUMENT.read_text(encoding="utf-8") != whole())
-    DOCUMENT.write_text(whole(), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated.main(DOCUMENT, whole()))

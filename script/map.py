@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(CHECKOUT))
+
+from script import generated  # noqa: E402
+
 PACKAGE = CHECKOUT / "sdactivate"
 DOCUMENT = CHECKOUT / "docs" / "architecture.md"
 BEGIN, END = "## The map\n", "## The path of a request\n"
@@ -46,15 +50,5 @@ def whole(text: str) -> str:
     return before + "\n".join(lines()) + "\n" + END + after
 
 
-def main() -> int:
-    """Write the map, or check it."""
-    text = DOCUMENT.read_text()
-    wanted = whole(text)
-    if "--check" in sys.argv[1:]:
-        return int(text != wanted)
-    DOCUMENT.write_text(wanted)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated.main(DOCUMENT, whole(DOCUMENT.read_text(encoding="utf-8"))))

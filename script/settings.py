@@ -14,6 +14,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 DOCUMENT = CHECKOUT / "docs" / "settings.md"
 sys.path.insert(0, str(CHECKOUT))
 
+from script import generated  # noqa: E402
 from sdactivate.generate import options  # noqa: E402
 from sdactivate.generate.build import ALL, known_options  # noqa: E402
 from sdactivate.generate.kinds import KINDS  # noqa: E402
@@ -221,13 +222,5 @@ def whole() -> str:
     return "".join(lines)
 
 
-def main() -> int:
-    """Write the page, or check it."""
-    if "--check" in sys.argv[1:]:
-        return int(DOCUMENT.read_text(encoding="utf-8") != whole())
-    DOCUMENT.write_text(whole(), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated.main(DOCUMENT, whole()))

@@ -60,9 +60,5 @@ def changed_by(node: Node, *, sticky: bool = True) -> str:
     if node.mode & 0o002:
         return "everyone can write to it"
     if node.mode & 0o020 and (node.gid or node.acl):  # the bits of a list's mask, too: acl(5)
-        return (
-            f"gid {node.gid} can write to it"
-            if not node.acl
-            else ("its ACL lets other users write")
-        )
+        return "its ACL lets other users write" if node.acl else f"gid {node.gid} can write to it"
     return ""

@@ -7,26 +7,28 @@ from sdactivate.generate.output import File
 from sdactivate.install.manager import Manager
 from sdactivate.install.transaction import Say, Step
 from sdactivate.systemd.systemctl import RUNNING
-from sdactivate.systemd.unitfile import parse, reads_alike
+from sdactivate.systemd.unitfile import parse
 
 
 class Background:
     """What is to be done with the background workers of a site.
 
     new: the site's files by their places. old: what lies there now, and where older ones were.
+    altered: those of `new` that set something else than before.
     """
 
     def __init__(
-        self, manager: Manager, new: Mapping[Path, File], old: Mapping[Path, bytes | None], say: Say
+        self,
+        manager: Manager,
+        new: Mapping[Path, File],
+        old: Mapping[Path, bytes | None],
+        altered: Collection[Path],
+        say: Say,
     ) -> None:
         self.manager, self.say = manager, say
         self.wanted = [unit for file in new.values() for unit in file.units]
         gone = [path.name for path in old if path not in new and _is_background(path, old[path])]
-        changed = [
-            path.name
-            for path, file in new.items()
-            if not reads_alike((old[path] or b"").decode(errors="replace"), file.text)
-        ]
+        changed = {path.name for path in altered}
         self.files = [file for file in new.values() if file.instances]
         self.before: dict[str, tuple[str, str]] = {}
         """The instances that there are now, with their states."""

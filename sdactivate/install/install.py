@@ -103,7 +103,7 @@ class Installation:
             path for path in recorded if path not in self.new and self.old[path] is not None
         ]
         self.units = {path.name: manager.state_of(path.name) for path in self._units(self.old)}
-        self.background = Background(manager, self.new, self.old, say)
+        self.background = Background(manager, self.new, self.old, self.altered, say)
 
     def _but_of_fronts(self, paths: Iterable[Path]) -> list[Path]:
         return [path for path in paths if path not in self.of_fronts]

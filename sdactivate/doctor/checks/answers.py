@@ -22,7 +22,7 @@ def refused(case: Case) -> Iterator[Hit]:
                 found.setdefault(key, []).append((refusal, error))
         for (directive, _), all_ in found.items():
             refusal, error = all_[-1]
-            times = f"{len(all_)} times" if len(all_) > 1 else "once"
+            times = common.times(len(all_))
             option = f"; with gen or install: {refusal.option}" if refusal.option else ""
             yield Hit(
                 refusal.at,

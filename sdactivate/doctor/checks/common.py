@@ -59,6 +59,11 @@ def addresses(socket: Unit) -> list[Address]:
     return held
 
 
+def times(number: int) -> str:
+    """Return how often something has happened, in words; number: 1 or more."""
+    return "once" if number == 1 else f"{number} times"
+
+
 def run_path(path: str) -> str:
     """Return `path` with /run for its old name /var/run, as systemd does."""
     return re.sub("^/var/run/", "/run/", path)

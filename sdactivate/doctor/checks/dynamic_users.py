@@ -56,7 +56,7 @@ def without_name(case: Case) -> Iterator[Hit]:
             continue
         said = [line for line in host.said(service.name) if _number(line) in NUMBERS]
         if said:
-            times = f"{len(said)} times" if len(said) > 1 else "once"
+            times = common.times(len(said))
             yield Hit(
                 service.name,
                 f"{service.name} runs as a dynamic user, which has no name on this host. Looking "

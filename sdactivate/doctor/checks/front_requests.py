@@ -51,6 +51,11 @@ class Passing(NamedTuple):
         """The line of the directive that passes requests on."""
         return self.server.line + self.server.text.count("\n", 0, self.start)
 
+    def value(self, setting: str) -> str:
+        """Return the value that nginx's `setting` has there; "" if it has its default."""
+        held = front_scopes.innermost(self.blocks, setting)
+        return held[-1].words[1] if held and len(held[-1].words) > 1 else ""
+
     @property
     def then(self) -> str:
         """The command with which a change takes effect."""
@@ -133,20 +138,20 @@ def body_refused(case: Case) -> Iterator[Hit]:
         if not hits:
             continue
         longest = max(int(it["bytes"]) for it in hits)
-        held = front_scopes.innermost(passing.blocks, "client_max_body_size")
-        limit = held[-1].words[1] if held and len(held[-1].words) > 1 else _USUAL
+        set_to = passing.value("client_max_body_size")
+        limit = set_to or _USUAL
         if longest <= _bytes(limit):
             continue
         told.add(server)
-        times = f"{len(hits)} times" if len(hits) > 1 else "once"
-        says = f"client_max_body_size is {limit}" + ("" if held else " (the default)")
+        times = common.times(len(hits))
+        says = f"client_max_body_size is {limit}" + ("" if set_to else " (the default)")
         yield Hit(
             installed.packaging.unit,
             f"{installed.front.title} refused a request body {times} in the last hour, with 413: "
             f"the longest had {longest} bytes, and {says}",
             Advice(
                 f"set client_max_body_size {_enough(longest)}; in the server of {server.file}, "
-                f"line {server.line}" + (" (change the line that is there)" if held else "")
+                f"line {server.line}" + (" (change the line that is there)" if set_to else "")
             ),
             passing.unit,
             then=passing.then,
@@ -222,9 +227,8 @@ def answer_given_up(case: Case) -> Iterator[Hit]:
                 continue
             told.add((passing.server, row.words))
             setting = row.setting.replace("proxy_", f"{_MODULES[passing.protocol]}_")
-            held = front_scopes.innermost(passing.blocks, setting)
-            now = held[-1].words[1] if held and len(held[-1].words) > 1 else row.usual
-            times = f"{len(hits)} times" if len(hits) > 1 else "once"
+            now = passing.value(setting) or row.usual
+            times = common.times(len(hits))
             yield Hit(
                 passing.installed.packaging.unit,
                 f"{passing.installed.front.title} has given up on a response {times} in the last "

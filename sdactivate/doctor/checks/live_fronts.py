@@ -257,7 +257,7 @@ def front_log(case: Case) -> Iterator[Hit]:
             for template, meaning in kinds:
                 hits = [line for line in lines if says(line, template, path)]
                 if hits:
-                    times = f"{len(hits)} times" if len(hits) > 1 else "once"
+                    times = common.times(len(hits))
                     yield Hit(
                         installed.packaging.unit,
                         f"{installed.front.title} could not connect to {path} {times} in the last "

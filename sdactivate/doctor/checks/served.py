@@ -86,7 +86,7 @@ def turned_away(case: Case) -> Iterator[Hit]:
         for row in ROWS:
             hits = [it for it in map(row.pattern.search, lines) if it]
             if hits:
-                times = f"{len(hits)} times" if len(hits) > 1 else "once"
+                times = common.times(len(hits))
                 last = hits[-1]
                 yield Hit(
                     service.name,

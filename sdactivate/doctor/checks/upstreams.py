@@ -38,8 +38,7 @@ def nobody_listens(case: Case) -> Iterator[Hit]:
             partial(_failures, host, installed, unit),
         ):
             packaging, front = installed.packaging, installed.front
-            number = "once" if failures == 1 else f"{failures} times"
-            times = f"; it has failed {number} in the last hour" if failures else ""
+            times = f"; it has failed {common.times(failures)} in the last hour" if failures else ""
             is_below = upstream.path and upstream.root
             root = f" in its chroot {upstream.root}" if is_below else ""
             yield Hit(
