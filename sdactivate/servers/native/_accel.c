@@ -18,8 +18,9 @@
    Plain, of a request over SCGI, uwsgi and FastCGI: the whole of its header has come in one read,
    and over SCGI and uwsgi the whole of its body; there are at most 128 variables; no variable comes twice; the method is known; the host is one that has been checked before; there
    is a PATH_INFO; SCRIPT_NAME is empty or was checked before; lengths and flags are spelt in the
-   usual way. Of FastCGI: the records are BEGIN_REQUEST, one of PARAMS, the empty one, and the empty
-   one of STDIN, with nothing before, between or behind them.
+   usual way. Of FastCGI: the records are BEGIN_REQUEST, one of PARAMS, and the empty one, with
+   nothing before or between them. If only the empty one of STDIN follows, the request is complete.
+   Records of a body are left to the Python code.
 
    Plain, of a request over HTTP (all of it in one read; all else is for llhttp):
 
@@ -829,13 +830,18 @@ variables_fastcgi(PyObject *object, PyObject *const *args, Py_ssize_t count)
     if (number == 0 || !next_record(&rest, BEGIN_REQUEST, number, &begin) || begin.size < 8
         || byte_at(begin.at) != 0 || byte_at(begin.at + 1) != 1 /* a responder */
         || !next_record(&rest, PARAMS, number, &params) || !params.size || params.size > limit
-        || !next_record(&rest, PARAMS, number, &end) || end.size
-        || !next_record(&rest, STDIN, number, &body) || body.size || rest.size)
+        || !next_record(&rest, PARAMS, number, &end) || end.size || !rest.size)
         Py_RETURN_NONE;
+    Slice behind = rest;
+    if (next_record(&rest, STDIN, number, &body) && !body.size) {
+        if (rest.size)
+            Py_RETURN_NONE;
+        behind = rest;
+    }
     PyObject *keep = byte_at(begin.at + 2) & 1 ? Py_True : Py_False;
     Py_ssize_t length;
     PyObject *environ = environ_of((Variables *)object, split_fastcgi, params, &length);
-    return environ == NULL ? nothing() : Py_BuildValue("NIO", environ, number, keep);
+    return environ == NULL ? nothing() : Py_BuildValue("NIOn", environ, number, keep, behind.size);
 }
 
 static int
@@ -902,7 +908,8 @@ static PyMethodDef variables_methods[] = {
     {"uwsgi", (PyCFunction)(void (*)(void))variables_uwsgi, METH_FASTCALL,
      "uwsgi(data, limit) -> (environ, offset of the body) or None"},
     {"fastcgi", (PyCFunction)(void (*)(void))variables_fastcgi, METH_FASTCALL,
-     "fastcgi(data, limit) -> (environ, request id, whether the connection is kept) or None"},
+     "fastcgi(data, limit) -> (environ, request id, whether the connection is kept, bytes of its "
+     "body's records; 0: it is complete, without a body) or None"},
     {NULL},
 };
 
@@ -2849,9 +2856,20 @@ accept_one(PyObject *module, PyObject *number)
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
+/* Bytes to be overwritten: nobody may be shown them before. */
+static PyObject *
+blank(PyObject *module, PyObject *number)
+{
+    Py_ssize_t size = PyLong_AsSsize_t(number);
+    if (size == -1 && PyErr_Occurred())
+        return NULL;
+    return PyBytes_FromStringAndSize(NULL, size);
+}
+
 static PyMethodDef functions[] = {
     {"accept", accept_one, METH_O,
      "accept(fd) -> a connection that does not block, or None where there is none"},
+    {"blank", blank, METH_O, "blank(size) -> bytes with any content, to be overwritten"},
     {"receive", (PyCFunction)(void (*)(void))receive, METH_FASTCALL,
      "receive(fd, size) -> bytes, at most 64 KiB: as os.read does on a socket that does not block"},
     {NULL},
@@ -2926,7 +2944,7 @@ static const struct {
     int value;
 } NUMBERS[] = {
     /* kinds of variables */
-    {"INTERFACE", 2}, /* as accel.py has it */
+    {"INTERFACE", 3}, /* as accel.py has it */
     {"VARIABLE", VARIABLE}, {"DROPPED", DROPPED}, {"ODD", ODD}, {"METHOD", METHOD}, {"HOST", HOST},
     {"LENGTH", LENGTH}, {"HTTPS", HTTPS}, {"SCHEME", SCHEME}, {"QUERY", QUERY}, {"PORT", PORT},
     {"PROTOCOL", PROTOCOL}, {"SOFTWARE", SOFTWARE}, {"SERVER", SERVER}, {"MOUNT", MOUNT},

@@ -13,7 +13,7 @@ from typing import Any
 
 VARIABLE = "SDACTIVATE_ACCEL"
 
-INTERFACE = 2
+INTERFACE = 3
 """What the modules here expect of `_accel.INTERFACE`. A checkout's may be older than its source."""
 
 

@@ -29,7 +29,7 @@ from sdactivate import log
 from sdactivate.servers import forks
 from sdactivate.servers.native.accel import module
 from sdactivate.servers.native.forwarded import Trust
-from sdactivate.servers.native.held_bodies import BEHIND, Held, Upload
+from sdactivate.servers.native.held_bodies import Held, Read, Upload
 from sdactivate.servers.native.loop import Loop
 from sdactivate.servers.native.pending_output import GRACE, FileRange, Output, Pace, Piece
 from sdactivate.servers.native.pool import Pool
@@ -153,8 +153,12 @@ class Connection:
 
     @property
     def in_body(self) -> bool:
-        """Whether the next bytes are those of the body that is collected, as they are."""
+        """Whether the next bytes are those of the body that is collected: `fill` may read them."""
         return False
+
+    def fill(self, upload: Upload) -> Read:
+        """Read more of the body that is collected (`in_body`) into its place. Raises OSError."""
+        return upload.receive(self.fd)
 
     def filled(self, count: int, behind: bytes) -> None:
         """Take note that so many bytes of a body have been read into `upload`, and go on.
@@ -275,13 +279,12 @@ class Connection:
             return
         end = _TURN
         while True:
-            upload, asked, behind = self.upload, CHUNK, b""
+            upload, asked, filled, behind = self.upload, CHUNK, 0, b""
             try:
                 if data is not None:
                     count = len(data)
                 elif upload is not None and upload.room and self.in_body:
-                    asked = upload.room + BEHIND
-                    count, behind = upload.receive(self.fd)
+                    asked, count, filled, behind = self.fill(upload)
                 else:
                     data = _read(self.fd, CHUNK)
                     count = len(data)
@@ -299,8 +302,7 @@ class Connection:
                     self.close()
                     return
             elif data is None:
-                self.filled(count, behind)
-                count += len(behind)
+                self.filled(filled, behind)
             else:
                 self.received(data)
             # A short read has emptied the socket, but for an end that came in the same event;

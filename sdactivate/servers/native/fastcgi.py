@@ -12,6 +12,7 @@ from sdactivate import log
 from sdactivate.servers.native import cgi_environ, twin
 from sdactivate.servers.native.accel import module
 from sdactivate.servers.native.connection import CHUNK, COPY, Owner
+from sdactivate.servers.native.held_bodies import Read, Upload
 from sdactivate.servers.native.keepalive import KeepAlive
 from sdactivate.servers.native.pending_output import FileRange, Piece
 from sdactivate.servers.native.shut_idle import send_if_silent
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 
 responder = twin.responder()
+
+SMALLEST_RECORD = 4096
+"""Records with less content are cheaper to read many at a time and to cut up then."""
 
 
 class FastCgi(KeepAlive):
@@ -95,6 +99,16 @@ class FastCgi(KeepAlive):
         if request.aborted:
             self._end(request)
             raise PeerGone("the front has aborted the request")
+
+    @property
+    def in_body(self) -> bool:
+        content, length, _, _ = self._parser.body_record
+        room = 0 if self.upload is None else self.upload.room
+        return 0 < content <= room and length >= SMALLEST_RECORD
+
+    def fill(self, upload: Upload) -> Read:
+        content, length, padding, head = self._parser.body_record
+        return upload.receive_records(self.fd, content, length, padding + len(head), head)
 
     # Responses out
 

@@ -14,13 +14,19 @@ import os
 from collections.abc import Mapping
 from io import BytesIO
 from threading import Lock
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
+from sdactivate.servers.native.accel import module
 from sdactivate.servers.native.wire import Malformed
 
 BEHIND = 4096
 # A peer gets memory for this many times the bytes it has sent
 _AHEAD = 16
+# How much of a body in records is read at a time
+_STRIDE = 1 << 18
+
+# Bytes to be overwritten, of a given size. The compiled form does not set them to zero
+_blank = bytes if module is None else module.blank
 
 
 def spool_directory(environ: Mapping[str, str]) -> str:
@@ -110,6 +116,20 @@ class Held:
         )
 
 
+class Read(NamedTuple):
+    """What one read of a body has brought.
+
+    asked, came: bytes that were asked for, and that came; 0: the peer has closed its side.
+    size: bytes of the body among them. behind: what has come behind them, at least BEHIND bytes if
+    there are so many: a connection that is closed with bytes unread is reset (tcp(7), unix(7)).
+    """
+
+    asked: int
+    came: int
+    size: int
+    behind: bytes
+
+
 class Upload:
     """A request's body that is still coming.
 
@@ -143,21 +163,46 @@ class Upload:
         self._reader: BinaryIO | None = None
         held.count(uploads=1)
 
-    def receive(self, fd: int) -> tuple[int, bytes]:
-        """Read from a socket into the place, which has room.
-
-        Return how many bytes of the body have come, 0 at the end, and what has come behind it, at
-        most BEHIND bytes: a connection that is closed with bytes unread is reset (tcp(7), unix(7)).
-        Raises OSError.
-        """
+    def receive(self, fd: int) -> Read:
+        """Read from a socket into the place, which has room. Raises OSError."""
         assert self._place is not None
         behind = bytearray(BEHIND)
+        asked = self.room + BEHIND
         came = os.readv(fd, (self._place[self.size :], behind))
         count = min(came, self.room)
-        self.came += count
+        self._note(count, count)
+        return Read(asked, came, count, bytes(behind[: came - count]))
+
+    def receive_records(self, fd: int, first: int, each: int, between: int, head: bytes) -> Read:
+        """Do as `receive` does where the body comes in records, each of which has a head.
+
+        first: bytes left of the present record, at most `room`. Behind it records are expected of
+        `each` bytes, with `between` bytes before each of them, of which the last are `head`. While
+        that is what comes, the bytes of every record are read to where they belong. From the first
+        bytes on that differ, all is returned as `behind`, for the parser.
+        """
+        assert self._place is not None
+        start, end = self.size, self.size + min(self.room, _STRIDE)
+        buffers: list[memoryview | bytearray] = [self._place[start : start + first]]
+        for at in range(start + first, end - each + 1, each):
+            buffers += (bytearray(between), self._place[at : at + each])
+        buffers.append(bytearray(BEHIND))
+        came = os.readv(fd, buffers)
+        count, left = min(came, first), came - first
+        at = 1
+        while left > between and at < len(buffers) - 1 and bytes(buffers[at]).endswith(head):
+            part = min(left - between, each)
+            count += part
+            left -= between + part
+            at += 2
+        behind = b"".join(buffers[at:])[:left] if left > 0 else b""
+        self._note(count, came - len(behind))
+        return Read(sum(map(len, buffers)), came, count, behind)
+
+    def _note(self, count: int, came: int) -> None:
+        self.came += came
         self.size += count
         self.room -= count
-        return count, bytes(behind[: came - count])
 
     def write(self, data: bytes | bytearray) -> None:
         """Take the next bytes. Raises Malformed (503) where they can't be kept."""
@@ -192,7 +237,7 @@ class Upload:
         if more <= 0 or length > _AHEAD * self.size or not self._held.reserve(more):
             return
         self._reserved += more
-        whole = BytesIO(bytes(length))
+        whole = BytesIO(_blank(length))
         self._place = whole.getbuffer()
         self._place[: self.size] = self._buffer.getbuffer()
         self._buffer = whole
@@ -209,6 +254,7 @@ class Upload:
         """Return a file of the whole body, for wsgi.input; it ends with the upload."""
         self._let_place_go()
         if self._file is None:
+            self._buffer.truncate(self.size)
             self._buffer.seek(0)
             return self._buffer
         self._file.seek(0)

@@ -131,10 +131,6 @@ class Http(KeepAlive):
     def in_body(self) -> bool:
         return self._parser.in_body
 
-    def filled(self, count: int, behind: bytes) -> None:
-        self._parser.body_read(count)
-        KeepAlive.received(self, behind)
-
     def prepare(self, request: wire.Request) -> None:
         environ = request.environ
         if request.forwarded and self.trusted:

@@ -24,6 +24,7 @@ class Parser(Protocol):
     idle: bool
 
     def feed(self, data: bytes) -> None: ...
+    def body_read(self, count: int) -> None: ...
 
 
 class KeepAlive(Connection):
@@ -120,6 +121,17 @@ class KeepAlive(Connection):
             # Its deadline does not move when more of the same header comes
             self._timed = True
             self.wait(settings.header_timeout)
+
+    def filled(self, count: int, behind: bytes) -> None:
+        self._parser.body_read(count)
+        upload = self.upload
+        if behind or upload is None or not upload.room:
+            KeepAlive.received(self, behind)
+            return
+        try:
+            self.wait_for_more(upload)
+        except Malformed as error:
+            self.refuse(error)
 
     def resume(self) -> None:
         KeepAlive.received(self, b"")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sdactivate.servers.native.held_bodies import Held, Upload, spool_directory
+from sdactivate.servers.native.held_bodies import BEHIND, Held, Upload, spool_directory
 from sdactivate.servers.native.pending_output import FileRange, Output, Pace, Piece
 from sdactivate.servers.native.server import Server
 from sdactivate.servers.native.wsgi import PeerGone
@@ -574,10 +574,12 @@ def test_a_body_of_known_length_is_read_to_where_it_stays(tmp_path: Path) -> Non
     with ours, theirs:
         theirs.sendall(b"3" * 7000)
         while upload.size < 7500:
-            assert upload.receive(ours.fileno())[1] == b""
+            assert upload.receive(ours.fileno()).behind == b""
         upload.write(b"4" * 400)
         theirs.sendall(b"5" * 200 + b"the next request")
-        assert upload.receive(ours.fileno()) == (100, b"5" * 100 + b"the next request")
+        asked, came, count, behind = upload.receive(ours.fileno())
+        assert (asked, came) == (100 + BEHIND, 216)
+        assert (count, behind) == (100, b"5" * 100 + b"the next request")
     assert (upload.size, upload.room, upload.came) == (8000, 0, 7100)
     reader = upload.reader()
     whole = reader.read()

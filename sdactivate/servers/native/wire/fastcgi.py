@@ -155,7 +155,7 @@ def values(asked: Iterable[str], known: dict[str, str]) -> bytes:
     return head(GET_VALUES_RESULT, MANAGEMENT, len(content)) + content
 
 
-Plain = Callable[[bytes, int], "tuple[dict[str, Any], int, bool] | None"]
+Plain = Callable[[bytes, int], "tuple[dict[str, Any], int, bool, int] | None"]
 
 
 class Request(Message):
@@ -183,13 +183,14 @@ class Parser:
     `requests` gets each request whose parameters are complete; `replies` is what the
     connection must send in answer to records that are no application's affair; `current` is the
     request under way; `idle` tells whether there is none and no record has begun.
-    `plain` reads a whole request in one call, if it is in plain form and there is nothing before
-    or behind it: called with the bytes and `limit` it returns the environ, the request's id and
-    whether the connection is kept; or None, and then its records are read here.
+    `plain` reads a request in one call, if it is in plain form and begins these bytes: called with
+    the bytes and `limit` it returns the environ, the request's id, whether the connection is kept,
+    and how many bytes of its body's records follow (0: it is complete and has no body); or None,
+    and then its records are read here.
     """
 
     __slots__ = (
-        *("_content", "_current", "_padding", "_rest", "_wanted"),
+        *("_content", "_current", "_head", "_length", "_padding", "_rest", "_wanted"),
         *("idle", "known", "limit", "plain", "replies", "requests"),
     )
 
@@ -203,25 +204,29 @@ class Parser:
         # What is still to come of a STDIN record. Bodies are large, so their records are not kept
         # until they are complete
         self._content = self._padding = 0
+        self._length, self._head = 0, b""  # of that record
         self._rest = bytearray()  # the beginning of another record that is not complete
         self._wanted = 0  # how long that is at least when something can be done with it
         self._current: Request | None = None
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
+        at = 0
         if self.plain is not None and self.idle and not self.requests:
             found = self.plain(data, self.limit)
             if found is not None:
-                environ, request_id, keep_alive = found
+                environ, request_id, keep_alive, behind = found
                 self._current = request = Request(request_id, keep_alive)
                 request.variables, request.environ = {}, environ
-                request.complete = request.is_plain = True
+                request.is_plain = True
+                request.complete = not behind
                 self.requests.append(request)
-                self.idle = False
-                return
+                if not behind:
+                    self.idle = False
+                    return
+                at = len(data) - behind
         current = self._current
         rest = self._rest
-        at = 0
         if self._content or self._padding:
             at = self._go_on(data)
             if at == len(data):
@@ -242,7 +247,8 @@ class Parser:
             stop = start + length
             if stop + padding > end:
                 if kind == STDIN and length and current is not None and request_id == current.id:
-                    self._content, self._padding = length, padding
+                    self._content = self._length = length
+                    self._padding, self._head = padding, data[at:start]
                     at = start + self._go_on(data[start:])
                 else:
                     wanted = stop + padding - at
@@ -277,6 +283,26 @@ class Parser:
         padding = min(self._padding, len(data) - size)
         self._padding -= padding
         return size + padding
+
+    @property
+    def body_record(self) -> tuple[int, int, int, bytes]:
+        """The STDIN record under way: content left, its length and padding, its head.
+
+        Without content left there is none, and the rest means nothing.
+        """
+        return self._content, self._length, self._padding, self._head
+
+    def body_read(self, count: int) -> None:
+        """Take note that `count` bytes of the body have been read elsewhere.
+
+        They are content of the record under way, and of records with the same head and padding,
+        each of which begins behind the content and padding of the one before.
+        """
+        current = self._current
+        assert current is not None
+        current.received += count
+        over = count - self._content
+        self._content = -over if over <= 0 else -over % self._length
 
     def _params(self, request: Request, content: bytes) -> None:
         if request.variables is not None:

@@ -136,7 +136,7 @@ class Conversation:
 
 
 def tell(data: list[bytes], address: Any, capfd: pytest.CaptureFixture[str], **more: Any) -> Any:
-    conversation = Conversation(address, **LIMITS, **more)
+    conversation = Conversation(address, **(LIMITS | more))
     for each in data:
         conversation.said(each)
     log = capfd.readouterr().err

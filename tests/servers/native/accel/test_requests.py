@@ -7,6 +7,7 @@ requests that fronts and browsers send, or it would be of no use.
 import gc
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -55,18 +56,32 @@ def original_variables(parse: Callable[..., Any], data: bytes) -> Found:
 
 
 def original_fastcgi(data: bytes) -> Found:
+    end = end_of_params(data)
     parser = fastcgi.Parser(LIMITS[0], {})
     try:
-        parser.feed(data)
+        parser.feed(data[:end])
         if len(parser.requests) != 1 or parser.replies:
             return None
         (request,) = parser.requests
         assert request.variables is not None
-        if not request.complete or request.body or parser._rest:
-            return None
-        return cgi_environ.environ(request.variables, BASE), request.id, request.keep_alive
+        environ = cgi_environ.environ(request.variables, BASE)
     except Malformed as error:
         return error.status
+    with suppress(Malformed):
+        parser.feed(data[end:])
+    is_all = request.complete and not (request.aborted or request.received)
+    return environ, request.id, request.keep_alive, 0 if is_all else len(data) - end
+
+
+def end_of_params(data: bytes) -> int:
+    """Where the first empty record of parameters ends."""
+    at = 0
+    while at < len(data):
+        kind, length = data[at + 1], int.from_bytes(data[at + 4 : at + 6], "big")
+        at += 8 + length + data[at + 6]
+        if kind == fastcgi.PARAMS and not length:
+            break
+    return at
 
 
 def original_http(data: bytes) -> Found:
@@ -135,7 +150,10 @@ def test_takes_what_fronts_and_browsers_send(protocol: str) -> None:
 @pytest.mark.parametrize("protocol", PAIRS)
 def test_leaves_every_part_of_it_to_the_original(protocol: str) -> None:
     whole = PROTOCOLS[protocol].request(PARAMS)
-    assert not [size for size in range(len(whole)) if agree(protocol, whole[:size])]
+    taken = [size for size in range(len(whole)) if agree(protocol, whole[:size])]
+    # Over FastCGI a head is complete without the body that begins behind it
+    begun = range(len(whole) - 7, len(whole)) if protocol == "fastcgi" else ()
+    assert taken == list(begun)
 
 
 @pytest.mark.parametrize("protocol", PAIRS)
