@@ -1044,7 +1044,7 @@ def test_what_systemd_doesn_t_know_is_said(site: Machine) -> None:
     for verb in ("doctor", "who"):
         done = site.run(*site.sdactivate, verb, "my*", check=False)
         assert done.returncode == 2
-        assert "a pattern fits many units; name one" in done.stderr
+        assert "a pattern can match several units; name one unit" in done.stderr
     done = site.run(*site.sdactivate, "doctor", f"{UNITS}/mysite.socket", check=False)
     assert "--offline reads the file" in done.stderr
     done = site.run(*site.sdactivate, "doctor", "mysite", user="nobody", check=False)
