@@ -411,8 +411,8 @@ def test_the_line_is_found_in_the_journal() -> None:
     assert (lesson.line, lesson.is_needed) == ("", True)
     text = as_text([lesson], {}, "mysite.service, 60 s", by_requests=True)
     assert "not known: no traceback in the journal has it" in text
-    assert "Grant none that you cannot explain" in text
-    assert "Grant none" not in as_text([lesson], {}, "a command", by_requests=False)
+    assert "Allow none that you cannot explain" in text
+    assert "Allow none" not in as_text([lesson], {}, "a command", by_requests=False)
 
 
 @given(st.text(max_size=300))
