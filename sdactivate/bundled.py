@@ -1,7 +1,8 @@
-"""Import libraries that a distribution's package brings along in a directory of its own.
+"""Import the libraries that a distribution's package bundles in a directory of its own.
 
-Debian has no flup, and an httptools whose parser is not strict (packaging/debian). Its package of
-sdactivate puts both into `sdactivate/_bundled`. What pip installs has no such directory.
+Debian does not package flup, and its httptools has a parser that is not strict (packaging/debian).
+The Debian package of sdactivate has both in `sdactivate/_bundled`. An installation by pip has no
+such directory.
 """
 
 import os
@@ -13,15 +14,15 @@ DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_bundled")
 
 
 def prefer() -> None:
-    """Let imports find the libraries of `DIRECTORY` before any others of their names."""
+    """Make imports find the libraries in `DIRECTORY` before others of the same name."""
     if DIRECTORY not in sys.path and os.path.isdir(DIRECTORY):
         sys.path.insert(0, DIRECTORY)
 
 
 def load(name: str) -> Any:
-    """Return the module `name`: the bundled one, or the environment's where none is bundled.
+    """Return the module `name`: the bundled one, else the environment's.
 
-    Raises ImportError where there is neither.
+    Raises ImportError if there is neither.
     """
     prefer()
     return import_module(name)

@@ -13,14 +13,14 @@ _Value = TypeVar("_Value")
 class Error(Exception):
     """Something is wrong or failed: the base of the kit's errors.
 
-    `exit_code` is the exit code of a command that it ends: 1, or 2 of a UsageError.
+    `exit_code` is the exit code of a command that it ends: 1, or 2 for a UsageError.
     """
 
     exit_code = 1
 
 
 class UsageError(Error, ValueError):
-    """An option, a setting or a value is not understood. It is a ValueError, too."""
+    """An option, a setting or a value is not valid. It is a ValueError, too."""
 
     exit_code = 2
 

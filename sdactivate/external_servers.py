@@ -225,7 +225,7 @@ def command(
     if len(families) > 1 and not server.several:
         raise UsageError(
             f"--server {server.name} serves one socket, and {len(families)} are passed: clients "
-            "of the others would wait for ever. Pass one socket, or choose another server"
+            "of the others would wait forever. Pass one socket, or choose another server"
         )
     if len(set(families)) > 1 and any("{domain}" in word for word in server.socket):
         raise UsageError(

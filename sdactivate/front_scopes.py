@@ -1,6 +1,6 @@
-"""What holds where in nginx's configuration: blocks inside blocks, the inner one outranks.
+"""Find which directives apply at a place in nginx's configuration; inner blocks override outer.
 
-https://nginx.org/en/docs/beginners_guide.html#conf_structure. A pure function of a text.
+https://nginx.org/en/docs/beginners_guide.html#conf_structure. All are pure functions of a text.
 """
 
 import re
@@ -13,26 +13,26 @@ TOKENS = re.compile(
     | (?P<word>"(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | (?:\\.|\$\{\w+\}|[^\s;{}\\])+)""",
     re.VERBOSE | re.DOTALL,
 )
-"""What ends a directive or a block, and words; a comment is neither."""
+"""Matches words, what ends a directive or a block, and comments, which are neither."""
 _DEEPEST = 4
 
 
 class Directive(NamedTuple):
-    """One directive: its words, and where it begins in its text. -1: in an included file."""
+    """One directive: its words, and where it begins in the text; -1: in an included file."""
 
     words: tuple[str, ...]
     start: int
 
 
 class Block(NamedTuple):
-    """A block: what it is called by (server, location /), and the directives right inside."""
+    """A block: the words before its brace (server, location /), and its immediate directives."""
 
     words: tuple[str, ...]
     directives: list[Directive]
 
 
 def at(text: str, place: int, included: Callable[[str], str] = lambda _: "") -> list[Block]:
-    """Return the blocks around `place`, the outermost first: the whole text has no words.
+    """Return the blocks around `place`, the outermost first: the whole text, without words.
 
     included: returns the text that `include PATTERN;` stands for.
     """

@@ -1,10 +1,11 @@
-"""Find file systems of the network and of FUSE, and ask each, in bounded time, whether it answers.
+"""Find network and FUSE file systems, and test with a time limit whether each answers.
 
-Whoever looks at a path on such a file system waits for a server or for another process: for ever
-where that is gone, and often beyond the reach of a signal. So each is asked once before anything
-else looks, by a child process that may be left behind.
+A process that examines a path on such a file system waits for a server or another process: forever
+if that is gone, and often in a state that no signal interrupts. So a child process, which may be
+left behind, tests each mount once before anything else uses it.
 
-One whose mount answers may still stop answering later, or hang at single files: that is not seen.
+A mount that has answered may still stop answering later, or hang at single files. That is not
+detected.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from typing import NamedTuple
 from sdactivate.errors import Error
 
 SECONDS = 3.0
-"""How long all the mounts of one look may take to answer, together."""
+"""How long the mounts of one test may take to answer, all together."""
 _NETWORK = frozenset(
     {"9p", "afs", "autofs", "ceph", "cifs", "coda", "gfs2", "gpfs", "lustre", "ncpfs", "nfs"}
     | {"nfs4", "ocfs2", "orangefs", "smb2", "smb3", "smbfs", "virtiofs"}
@@ -34,7 +35,7 @@ _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 
 
 class Mount(NamedTuple):
-    """A mounted file system: its device's number, where it is seen, its type, what is mounted."""
+    """A mounted file system: its device number, mount point, type, and source."""
 
     device: str
     point: str
@@ -46,12 +47,12 @@ class Mount(NamedTuple):
 
 
 def may_hang(kind: str) -> bool:
-    """Return whether a file system of this type waits for another process or another host."""
+    """Return whether a file system of this type depends on another process or another host."""
     return kind in _NETWORK or (kind.startswith("fuse") and kind != "fusectl")
 
 
 def parse(text: str) -> list[Mount]:
-    """Return the mounts that may hang among those of a /proc/PID/mountinfo, in its order."""
+    """Return the mounts in the text of a /proc/PID/mountinfo that may hang, in its order."""
     found = []
     for line in text.splitlines():
         before, dash, after = line.partition(" - ")
@@ -67,9 +68,9 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=256)
 def seen_from(root: str = "/") -> Mapping[str, Mount]:
-    """Return the mounts that may hang, by the path under which they are seen from `root`.
+    """Return the mounts that may hang, by their path as seen from `root`.
 
-    root: "/", or another process's: /proc/PID/root. Empty where that process has left.
+    root: "/", or another process's: /proc/PID/root. Empty if that process has exited.
     """
     directory = "/proc/self" if root == "/" else os.path.dirname(root)
     try:
@@ -79,11 +80,11 @@ def seen_from(root: str = "/") -> Mapping[str, Mount]:
         return {}
 
 
-_answered: dict[str, bool] = {}  # by device: one file system may be mounted at many places
+_answered: dict[str, bool] = {}  # by device: one file system may be mounted in many places
 
 
 def answers(mount: Mount, root: str = "/") -> bool:
-    """Return whether a mount, seen from `root`, answers in time. Each is asked once."""
+    """Return whether a mount, seen from `root`, answers in time. Each is tested once."""
     if mount.device not in _answered:
         real = root.rstrip("/") + mount.point
         _answered[mount.device] = not without_answer([real])
@@ -93,7 +94,7 @@ def answers(mount: Mount, root: str = "/") -> bool:
 def silent() -> list[Mount]:
     """Return the mounts of this process that don't answer.
 
-    Those of autofs are not asked: to ask them is to mount what they stand for.
+    Those of autofs are not tested: that would mount the file systems that they stand for.
     """
     mounts = [it for it in seen_from().values() if it.kind != "autofs"]
     unknown = {it.point: it for it in mounts if it.device not in _answered}
@@ -104,7 +105,7 @@ def silent() -> list[Mount]:
 
 
 def forget() -> None:
-    """Let mounts be read, and asked, anew."""
+    """Forget the mounts and the results, so that they are read and tested again."""
     seen_from.cache_clear()
     _answered.clear()
 
@@ -112,7 +113,7 @@ def forget() -> None:
 def without_answer(paths: Iterable[str], seconds: float = SECONDS) -> set[str]:
     """Return those of `paths` at which stat(2) and statfs(2) have not returned in time.
 
-    An error is an answer. A child process that waits where no signal ends it is left behind.
+    An error is an answer. A child process that no signal can interrupt is left behind.
     """
     asked = {_ask(path): path for path in paths}
     poll = select.poll()
@@ -134,14 +135,17 @@ def without_answer(paths: Iterable[str], seconds: float = SECONDS) -> set[str]:
 
 
 def _ask(path: str) -> tuple[int, int]:
-    """Start a child process that looks at `path`: what it closes when it has, and its PID."""
+    """Start a child process that examines `path`.
+
+    Return a descriptor that is readable once it has finished, and its PID.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child:
         os.close(writer)
         return reader, child
     try:
-        # Nobody is to wait for what this process holds open: a pipe, a terminal, a lock
+        # If this process hangs, nothing must wait for descriptors that it keeps open
         os.dup2(writer, 0)
         os.closerange(1, os.sysconf("SC_OPEN_MAX"))
         with contextlib.suppress(OSError, ValueError):
@@ -156,10 +160,10 @@ _before: dict[str, str] = {}  # the mount namespace of this process before `leav
 
 
 def namespace(directory: str) -> str:
-    """Return what tells the mount namespace of the process at /proc/PID from others.
+    """Return an identifier of the mount namespace of the process at /proc/PID.
 
-    For this process it is the one that it had before `leave_out`, whose files it still sees.
-    Raises OSError as readlink(2) does.
+    For this process it is that of the namespace it had before `leave_out`, whose files it still
+    sees. Raises OSError as readlink(2) does.
     """
     if _before and os.path.basename(directory) in ("self", str(os.getpid())):
         return _before["mnt"]
@@ -167,10 +171,10 @@ def namespace(directory: str) -> str:
 
 
 def leave_out(mounts: Iterable[Mount]) -> None:
-    """Take `mounts` out of what this process sees, and its children: nobody else's view changes.
+    """Unmount `mounts` for this process and its children only.
 
-    What lies below such a mount is seen in its place: mostly an empty directory. Raises Error where
-    this process may have no mount namespace of its own: it would wait for ever.
+    They then see the directory below the mount instead, which is usually empty. Raises Error if
+    this process can't have a mount namespace of its own: it would hang at these mounts.
     """
     new = {it.point for it in mounts} - _left_out
     points = sorted(new, key=len, reverse=True)
@@ -188,7 +192,7 @@ def leave_out(mounts: Iterable[Mount]) -> None:
 
     _before.setdefault("mnt", namespace("/proc/self"))
     call(libc.unshare(_CLONE_NEWNS))
-    # First of all: an unmount in a shared mount would be everyone's
+    # This first: an unmount in a shared mount would affect every process
     call(libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None))
     for point in points:
         call(libc.umount2(os.fsencode(point), _MNT_DETACH | _UMOUNT_NOFOLLOW))

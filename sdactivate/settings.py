@@ -2,9 +2,9 @@
 
 A setting has one name and can be given in three places. The later ones override the earlier:
 
-1. `serve(application, threads=4)` in the code: the application's own default; 2. `sdactivate serve
---threads 4` on the command line; 3. `SDACTIVATE_THREADS=4` in the environment, since operators edit
-units, not code.
+1. `serve(application, threads=4)` in the code: the application's own default;
+2. `sdactivate serve --threads 4` on the command line;
+3. `SDACTIVATE_THREADS=4` in the environment, since operators edit units, not code.
 
 The runtime reads the values, the generator writes them into units, and the command line and the
 documentation list them. This module imports none of these.
@@ -24,7 +24,7 @@ PREFIX = "SDACTIVATE_"
 
 
 class Variable(NamedTuple):
-    """A variable with the prefix that is no setting: what it may be, (): any text; what it does."""
+    """A variable with the prefix that is not a setting: its values, (): any text; its meaning."""
 
     choices: tuple[str, ...]
     help: str
@@ -33,13 +33,13 @@ class Variable(NamedTuple):
 NOT_SETTINGS: dict[str, Variable] = {
     "SDACTIVATE_ACCEL": Variable(
         ("0", "1"),
-        "0: the native server runs in pure Python; 1, or not set: with its compiled hot path "
-        "where there is one",
+        "0: the native server runs in pure Python; 1 or not set: it uses its compiled hot path, "
+        "if that is installed",
     ),
     VARIABLE: Variable(
         (),
-        "what `sdactivate.django.protected` is told of the front, whatever server runs: gen "
-        "writes it for --protected",
+        "tells `sdactivate.django.protected` about the front, with any server; gen writes it for "
+        "--protected",
     ),
 }
 """By name."""

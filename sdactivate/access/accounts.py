@@ -1,4 +1,4 @@
-"""Accounts as identities (user, groups), and those worth asking about on this host."""
+"""Accounts as identities (user, groups), and which of this host's accounts to check."""
 
 import grp
 import os
@@ -13,7 +13,7 @@ from sdactivate.access.words import user
 from sdactivate.errors import UsageError
 from sdactivate.fronts import FRONTS, Front, Packaging, distribution
 
-# Where unit files lie, systemd.unit(5), "Unit File Load Path".
+# The directories of unit files: systemd.unit(5), "Unit File Load Path".
 UNIT_PATH = (
     "/etc/systemd/system",
     "/run/systemd/system",
@@ -22,13 +22,13 @@ UNIT_PATH = (
     "/lib/systemd/system",
 )
 
-_NOBODYS = 0xFFFFFFFD  # no account's; -1 and -2 mean something else to the kernel and to NFS
+_NOBODYS = 0xFFFFFFFD  # no account has it; -1 and -2 have a meaning to the kernel and to NFS
 STRANGER = Identity(_NOBODYS, _NOBODYS)
-"""Somebody who owns nothing and is in no group: a dynamic user that doesn't exist yet."""
+"""A user that owns nothing and is in no group: a dynamic user that doesn't exist yet."""
 
 
 class Person(NamedTuple):
-    """One account that is asked about, and why."""
+    """One account to check, and why."""
 
     name: str
     why: str
@@ -38,12 +38,12 @@ class Person(NamedTuple):
 def account(name: str, only: Iterable[str] | None = None) -> Identity:
     """Return the identity that a login or User= would give: the account's, with its groups.
 
-    `name` is a user's name or number. `only` names the groups to have instead of the account's
-    supplementary ones. Raises UsageError where there is no such user or group.
+    `name` is a user's name or number. `only` names the groups to use instead of the account's
+    supplementary ones. Raises UsageError if there is no such user or group.
     """
     try:
         entry = pwd.getpwuid(int(name)) if _is_number(name) else pwd.getpwnam(name)
-    except (KeyError, ValueError):  # no name at all, such as one with a NUL
+    except (KeyError, ValueError):  # ValueError: not a valid name, such as one with a NUL
         raise UsageError(f"{name!r}: there is no such user on this host") from None
     groups = (
         os.getgrouplist(entry.pw_name, entry.pw_gid)
@@ -68,7 +68,7 @@ def _gid(name: str) -> int:
 def asked(text: str) -> Person:
     """Parse `--as TEXT`: USER, USER:GROUP,… (these groups instead of its own) or :GROUP.
 
-    :GROUP is an unrelated user whose only group it is. Raises UsageError as `account` does.
+    :GROUP means an unrelated user who is only in this group. Raises UsageError as `account` does.
     """
     name, colon, groups = text.partition(":")
     if not colon:
@@ -83,7 +83,7 @@ def asked(text: str) -> Person:
 
 
 def fronts() -> Iterator[tuple[Front, Packaging]]:
-    """Yield the fronts that are installed on this host, as its distribution packages them."""
+    """Yield the fronts installed on this host, with the packaging of its distribution."""
     family = distribution()
     for front in FRONTS.values():
         packaging = front.packaging.get(family)
@@ -92,10 +92,10 @@ def fronts() -> Iterator[tuple[Front, Packaging]]:
 
 
 def of_interest(processes: Iterable[Process], site_user: str = "") -> list[Person]:
-    """Return whom to ask about where nobody is named.
+    """Return the accounts to check by default.
 
-    The fronts found here, the site's own user, nobody, and every other account that a process
-    runs as. Accounts that a process's user id has no name for are left to the processes.
+    These are the users of the fronts found here, the site's own user, `nobody`, and every other
+    account that a process runs as. A user id without an account is only listed among the processes.
     """
     people: dict[str, Person] = {}
 

@@ -1,7 +1,7 @@
-"""Services that can connect to the socket without being its front.
+"""Services other than the front that can connect to the socket.
 
-Debian's php-fpm is the classic: it runs as www-data like the front, so a PHP page can speak to
-the application directly, as any user it claims to be.
+Debian's php-fpm is the usual case: it runs as www-data, like the front, so a PHP page can connect
+to the application directly and claim to be any user.
 """
 
 from collections.abc import Collection
@@ -19,9 +19,9 @@ def bypasses_front(
 ) -> bool:
     """Whether a process of `unit`, which may connect by `verdict`, can bypass the front.
 
-    `own` are the units of the deployment itself. Root can do anything, sessions are those of
-    people whom somebody put into the group, and where others may connect everyone may, which
-    is a finding of its own: none of these is counted.
+    `own` are the units of the deployment itself. Not counted: root, which can do anything; login
+    sessions, whose users were added to the group on purpose; and sockets that anyone can connect
+    to, which is a separate finding.
     """
     return (
         verdict is not None
@@ -35,7 +35,7 @@ def is_another_service(unit: str, identity: Identity, own: Collection[str] = ())
     """Whether a process of `unit` is one that `bypasses_front` counts wherever it may connect."""
     return (
         not identity.override
-        and identity.uid != 0  # who owns the socket as root does, without a capability too
+        and identity.uid != 0  # root's files are its own even without a capability
         and unit.endswith(".service")
         and not unit.startswith("user@")
         and unit not in _FRONTS

@@ -1,8 +1,8 @@
 """Connect to a socket as another user, in a child process: `who --prove`.
 
 A child process enters the root, drops to the identity (credentials(7), capabilities(7)) and
-calls connect(2). The connection is closed at once; a socket unit's service is started by it like
-by any other client. A file is opened for reading instead, and a directory is entered.
+calls connect(2). It closes the connection at once; like any other client, it starts a socket
+unit's service. A file is opened for reading instead, and a directory is entered.
 """
 
 import ctypes
@@ -14,8 +14,8 @@ import struct
 from sdactivate.access.permissions import Identity
 from sdactivate.errors import Error
 
-# The permissions were enough, whatever became of the connection: nobody listens (or it is no
-# socket), the backlog is full, or it is a socket of another type.
+# The permissions were enough, whatever happened to the connection: nothing listens (or it is not
+# a socket), the backlog is full, or it is a socket of another type.
 _REACHED = (0, errno.ECONNREFUSED, errno.EAGAIN, errno.EPROTOTYPE)
 
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2  # linux/capability.h
@@ -32,8 +32,8 @@ def reached(error: int) -> bool:
 def prove(path: str, identity: Identity, root: str = "/", kind: str = "socket") -> int:
     """Return the errno of connecting to `path` as `identity` below `root`; 0: connected.
 
-    `kind` is that of what the path leads to: see permissions.Node. Raises Error where this process
-    may not become `identity`.
+    `kind` is the kind of file that the path leads to: see permissions.Node. Raises Error if this
+    process may not become `identity`.
     """
     reader, writer = os.pipe()
     if not (child := os.fork()):
@@ -78,7 +78,7 @@ def _connect(path: str) -> int:
         client.setblocking(False)
         try:
             return client.connect_ex(path)
-        except OSError:  # Python's own: the path and its NUL are longer than sun_path
+        except OSError:  # raised by Python itself: the path and its NUL are longer than sun_path
             return errno.ENAMETOOLONG
 
 
@@ -89,7 +89,7 @@ def _ourselves() -> Identity:
 
 def _become(identity: Identity) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    # Python's errors in the child end it before it has answered: none is passed over.
+    # An exception here ends the child before it has answered, so none is missed.
     if libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
     os.setgroups(sorted(identity.groups))

@@ -1,4 +1,4 @@
-"""Refuse a file that root must trust if other users than root could change it.
+"""Refuse a file that root must trust if users other than root could change it.
 
 A user who can write a file of sites can have systemd run any program as any user. So can a user
 who can replace that file, or a directory or link on the way to it.
@@ -15,15 +15,15 @@ from sdactivate.access.permissions import READ, Node
 from sdactivate.errors import Error
 
 LARGEST = 16 << 20
-"""Bytes of the largest file that is read."""
+"""The largest file that is read, in bytes."""
 
 
 def refuse_unfit(path: Path) -> None:
-    """Raise Error where others than root, or than who runs this, can change what `path` says.
+    """Raise Error if users other than root and the calling user can change what `path` says.
 
-    Also for what would block the reader: a FIFO, a device, a file without end.
+    Also for a file that would block the reader: a FIFO, a device, an endless file.
     """
-    with suppress(OSError):  # reading it will say the same
+    with suppress(OSError):  # reading it will fail with the same error
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):
             raise Error(f"{path}: not a regular file, nor a link to one")
@@ -31,14 +31,14 @@ def refuse_unfit(path: Path) -> None:
             raise Error(f"{path}: it has {about.st_size} bytes, and the limit is {LARGEST}")
     for node, why in others_on(str(path.absolute())):
         fix = f"chown root:root {node.path} && chmod go-w {node.path}"
-        raise Error(f"{path}: other users than root can change {node.path} ({why}): {fix}")
+        raise Error(f"{path}: users other than root can change {node.path} ({why}): {fix}")
 
 
 def others_on(path: str) -> Iterator[tuple[Node, str]]:
     """Yield each part of the absolute `path`, links followed, that others can change, and who can.
 
-    Others than root and than who runs this. What is not there yet has nobody. Raises Error as
-    `walk` does, where a directory can't be searched.
+    Others are users other than root and the calling user. Parts that do not exist yet are left
+    out. Raises Error as `walk` does, if a directory can't be searched.
     """
     for step in walk(path, need=READ).steps:
         if why := changed_by(step.node):
@@ -48,8 +48,8 @@ def others_on(path: str) -> Iterator[tuple[Node, str]]:
 def changed_by(node: Node, *, sticky: bool = True) -> str:
     """Return who besides root can change the file or directory; "": nobody.
 
-    sticky: whether a sticky directory is excepted. There only an owner can put something else in a
-    file's place (inode(7)), but anyone can make a file.
+    sticky: whether to accept a sticky directory. There only the owner can replace a file
+    (inode(7)), but anyone can create one.
     """
     if node.uid not in (0, os.geteuid()):
         return f"uid {node.uid} owns it"
@@ -59,6 +59,6 @@ def changed_by(node: Node, *, sticky: bool = True) -> str:
         return ""
     if node.mode & 0o002:
         return "everyone can write to it"
-    if node.mode & 0o020 and (node.gid or node.acl):  # the bits of a list's mask, too: acl(5)
+    if node.mode & 0o020 and (node.gid or node.acl):  # with an ACL these bits are its mask: acl(5)
         return "its ACL lets other users write" if node.acl else f"gid {node.gid} can write to it"
     return ""

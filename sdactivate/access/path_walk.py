@@ -1,7 +1,7 @@
 """Walk to a path as the kernel does, and read each directory, link, mode and ACL on the way.
 
-Nothing is opened: lstat(2), readlink(2) and the ACL's extended attribute are all it takes. The
-root can be another process's (/proc/PID/root), whose mounts and chroot then hold for the walk.
+Nothing is opened: lstat(2), readlink(2) and the ACL's extended attribute are enough. The root can
+be another process's (/proc/PID/root); its mounts and chroot then apply to the walk.
 """
 
 import errno
@@ -28,7 +28,7 @@ _KINDS = {
 }
 
 NEEDS = {"file": READ, "directory": SEARCH}
-"""What people want of an end that is no socket: to read a file, to find what is in a directory."""
+"""The permission to check if the path ends at a file (read it) or a directory (search it)."""
 
 # linux/posix_acl_xattr.h: a version, then entries of tag, permissions, id.
 _ACL_VERSION = 2
@@ -39,7 +39,7 @@ _USER, _GROUP_OBJ, _GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
 def parse_acl(raw: bytes) -> Acl:
     """Return the ACL that the attribute system.posix_acl_access holds.
 
-    Raises ValueError where it is none: another version, or cut short.
+    Raises ValueError if it can't be parsed: another version, or truncated.
     """
     if len(raw) < 4 or (len(raw) - 4) % _ENTRY.size:
         raise ValueError(f"an access control list of {len(raw)} bytes can't be read")
@@ -59,7 +59,7 @@ def parse_acl(raw: bytes) -> Acl:
 
 
 def read_node(real: str, shown: str) -> Node:
-    """Return what lies at `real`, under the name `shown`. Raises OSError as lstat(2) does."""
+    """Return the file at `real` as a Node named `shown`. Raises OSError as lstat(2) does."""
     status = os.lstat(real)
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "file")
     target = os.readlink(real) if kind == "symlink" else ""
@@ -84,16 +84,15 @@ def _acl(real: str) -> Acl | None:
 
 
 def walk(path: str, root: str = "/", need: int | None = WRITE) -> Way:
-    """Return the way to the absolute `path`, as a process sees it whose root is `root`.
+    """Return the way to the absolute `path`, as a process whose root is `root` sees it.
 
-    `need` is what is wanted of the end: connect(2) writes, execve(2) and chdir(2) need x. None:
-    what NEEDS says of its kind, and otherwise w.
+    `need` is the permission needed on the last component: connect(2) needs w, execve(2) and
+    chdir(2) need x. None: what NEEDS says for its kind, and otherwise w.
 
     A walk that ends early (nothing there, a loop of links) is a Way with that error and the
-    steps up to it. Raises Error if `path` is not absolute, or if a directory on the way can't be
-    searched by ourselves, or its file system fails or does not answer (`mounts`): then nothing
-    certain can be said.
-    FileNotFoundError or ProcessLookupError: there is no `root`.
+    steps up to it. Raises Error if `path` is not absolute, if this process can't search a
+    directory on the way, or if its file system fails or does not answer (`mounts`): the result
+    would be uncertain. Raises FileNotFoundError or ProcessLookupError if there is no `root`.
     """
     if not path.startswith("/"):
         raise Error(f"{path!r}: not an absolute path")
@@ -109,7 +108,7 @@ def walk(path: str, root: str = "/", need: int | None = WRITE) -> Way:
     except ProcessLookupError:  # the process whose root it was
         raise
     except OSError as error:
-        # As the process calls it whose root this is: the same for all that see the same.
+        # The path as the process with this root sees it, so that equal views give equal errors.
         place = (error.filename or path).removeprefix(found.root)
         raise Error(f"{path}: {place}: {error.strerror}{_hint(error)}") from None
 
@@ -119,7 +118,7 @@ def _hint(error: OSError) -> str:
         return ""
     if os.geteuid():
         return f" for uid {os.geteuid()}: run as root"
-    return " for root, too: another user's file system (FUSE) or another host's (NFS)"
+    return " even for root: another user's file system (FUSE) or another host's (NFS)"
 
 
 class _Walk:
@@ -130,7 +129,7 @@ class _Walk:
         self.steps: list[Step] = []
 
     def to(self, path: str, need: int | None) -> Way:
-        here: list[str] = []  # the directory that we stand in, from the root
+        here: list[str] = []  # the current directory's components, from the root
         pending = _components(path)
         must_be_directory = path.endswith("/")
         links = 0

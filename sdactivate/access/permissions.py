@@ -1,26 +1,27 @@
 """Decide who may connect: the kernel's permission check on what `path_walk` has read.
 
-connect(2) walks the path of a unix socket and then writes to what it finds (unix(7)). Three
-things are asked, in the order of the walk, and the first refusal is the answer:
+connect(2) resolves the path of a unix socket and needs write permission on the socket (unix(7)).
+The kernel checks three things, in the order of the walk, and the first refusal decides:
 
-1. search (x) on every directory in which something is looked up: `..` and the directories that
-   a symbolic link leads through included (path_resolution(7));
-2. that a *last* symbolic link may be followed: in a sticky directory that everyone writes to,
-   only by the link's owner, or if the directory's owner made it (fs.protected_symlinks, proc(5));
+1. search (x) on every directory in which a name is looked up, including `..` and the directories
+   that a symbolic link leads through (path_resolution(7));
+2. that a symbolic link as the *last* component may be followed: in a world-writable sticky
+   directory only by the link's owner, or if the directory's owner made the link
+   (fs.protected_symlinks, proc(5));
 3. write (w) on the socket.
 
-Each is answered by *one* class of a file's permissions, never by the sum of several (acl(5),
+Each check uses *one* class of a file's permissions, never the sum of several (acl(5),
 "Access check algorithm"): the owner's, else the named user's, else the groups', else the
-others'. An owner without w is refused even if everyone else has it. Where there is an access
-control list, named users and all groups have only what its mask leaves them.
+others'. An owner without w is refused even if everyone else has it. If there is an access
+control list, its mask limits what named users and all groups have.
 
-Linux has a shortcut that acl(5) doesn't tell (fs/namei.c, acl_permission_check): the list is not
-read at all when the mode's group bits, which show the mask, are all clear. A named user is then
-judged as one of the others.
+Linux has a shortcut that acl(5) doesn't mention (fs/namei.c, acl_permission_check): it does not
+read the list if the mode's group bits, which show the mask, are all clear. A named user is then
+treated as one of the others.
 
-What is refused may still be granted by a capability (capabilities(7)): CAP_DAC_OVERRIDE for both,
-CAP_DAC_READ_SEARCH for directories; in a user namespace only over files whose owner and group
-are known there (user_namespaces(7)).
+A capability may still grant what the permissions refuse (capabilities(7)): CAP_DAC_OVERRIDE grants
+both w and x, CAP_DAC_READ_SEARCH grants x on directories; in a user namespace only for files whose
+owner and group are mapped there (user_namespaces(7)).
 
 Everything here is a pure function of what `path_walk` has read.
 """
@@ -34,18 +35,18 @@ _STICKY_AND_OPEN = 0o1002
 
 
 class Range(NamedTuple):
-    """Ids that a user namespace knows: `size` of them from `first` on, as seen from here."""
+    """Ids mapped in a user namespace: `size` of them from `first` on, as seen from here."""
 
     first: int
     size: int
 
 
 class Identity(NamedTuple):
-    """Who is asking: the ids that the kernel compares, and what it lets pass regardless.
+    """The ids that the kernel compares, and the capabilities that bypass the comparison.
 
     `groups` are the supplementary groups. `override` is CAP_DAC_OVERRIDE, `search` is
-    CAP_DAC_READ_SEARCH, both effective. `uids` and `gids` are those known to the user
-    namespace, None where it is the initial one.
+    CAP_DAC_READ_SEARCH, both effective. `uids` and `gids` are those mapped in the user
+    namespace, None for the initial one.
     """
 
     uid: int
@@ -57,11 +58,11 @@ class Identity(NamedTuple):
     gids: tuple[Range, ...] | None = None
 
     def is_in(self, gid: int) -> bool:
-        """Whether the kernel counts it to the group `gid`."""
+        """Whether the kernel counts it as a member of group `gid`."""
         return gid == self.gid or gid in self.groups
 
     def rules_over(self, node: "Node") -> bool:
-        """Whether its capabilities mean anything for `node`."""
+        """Whether its capabilities apply to `node`."""
         return _known(node.uid, self.uids) and _known(node.gid, self.gids)
 
 
@@ -79,7 +80,7 @@ class Acl(NamedTuple):
 
 
 class Node(NamedTuple):
-    """One file on the way. `kind` is a word for people: directory, symlink, socket, file …"""
+    """One file on the way. `kind` is a readable word: directory, symlink, socket, file …"""
 
     path: str
     kind: str
@@ -91,10 +92,10 @@ class Node(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One question of the walk: does `node` grant `need`?
+    """One check of the walk: does `node` grant `need`?
 
-    For a last symlink `need` is 0 and `parent` is the directory it lies in, where
-    fs.protected_symlinks is on.
+    For a symlink `need` is 0. If it is the last component and fs.protected_symlinks is on,
+    `parent` is the directory it lies in.
     """
 
     node: Node
@@ -103,7 +104,7 @@ class Step(NamedTuple):
 
 
 class Way(NamedTuple):
-    """The whole walk, and the error it ends in for everyone (0: it reaches `end`)."""
+    """The whole walk, and the error it ends with for everyone (0: it reaches `end`)."""
 
     path: str
     steps: tuple[Step, ...]
@@ -111,14 +112,14 @@ class Way(NamedTuple):
 
     @property
     def end(self) -> Node | None:
-        """What the path leads to, None if to nothing."""
+        """What the path leads to; None for nothing."""
         return self.steps[-1].node if self.steps and not self.error else None
 
 
 class Verdict(NamedTuple):
-    """Yes or no, and the one component that decides.
+    """Yes or no, and the one path component that decides.
 
-    `by` names the class that answered: owner, user (named in the ACL), group, others, mask (a
+    `by` names the class that decided: owner, user (named in the ACL), group, others, mask (a
     grant that the mask took away), capability, link (a symlink that may not be followed) or
     error (`error` has the number: the walk ends there for everyone). `whose` is the uid or gid
     of that class, if it has one. `has` is the permissions of that class.
@@ -166,7 +167,7 @@ def _may_follow(step: Step, identity: Identity) -> bool:
 
 
 def permission(node: Node, need: int, identity: Identity) -> _Answer:
-    """Return whether `node` grants `need` to `identity`, and which class says so."""
+    """Return whether `node` grants `need` to `identity`, and which class decides."""
     answer = _by_class(node, need, identity)
     if answer.granted or not identity.rules_over(node):
         return answer
@@ -200,6 +201,6 @@ def _by_list(node: Node, acl: Acl, need: int, identity: Identity) -> _Answer:
     if not mine:
         others = node.mode & 7
         return _Answer(need & ~others == 0, "others", None, others)
-    # The first group that grants decides; where none does, belonging to one is a refusal.
+    # The first group that grants decides. If none does, a member of any of them is refused.
     gid, has = next(((gid, has) for gid, has in mine if need & ~has == 0), mine[0])
     return masked("group", gid, has)

@@ -1,8 +1,8 @@
 """Running processes: their identity, unit, and view of the file system.
 
-Groups of a running process come from its start, not from /etc/group: what usermod(8) changed
-since holds for it only after a restart. So the question "can nginx connect" is put to nginx's
-processes, not to its account.
+A running process has the groups it got when it started, not those in /etc/group: a later
+usermod(8) takes effect after a restart. So "can nginx connect" is answered for nginx's
+processes, not only for its account.
 """
 
 import os
@@ -17,9 +17,9 @@ _OVERRIDE, _SEARCH = 1 << 1, 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: ca
 
 
 class Process(NamedTuple):
-    """One process. `root` is the way to its file system: "/" where that is also ours.
+    """One process. `root` is a path to its root directory: "/" if it is the same as ours.
 
-    `view` is equal for two processes that see the same files. None: it may not be looked at.
+    `view` is equal for two processes that see the same files. None: it can't be examined.
     """
 
     pid: int
@@ -31,10 +31,10 @@ class Process(NamedTuple):
 
 
 def parse_status(text: str) -> tuple[str, Identity]:
-    """Return the name and the identity that /proc/PID/status tells (proc_pid_status(5)).
+    """Return the name and the identity in the text of /proc/PID/status (proc_pid_status(5)).
 
-    The ids are those of the file system (the fourth), which is what access is checked with.
-    Raises ValueError where a line that is needed is missing or no number.
+    The ids are the file-system ids (the fourth), which the kernel checks access with.
+    Raises ValueError if a required line is missing or not a number.
     """
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     try:
@@ -52,14 +52,14 @@ def parse_status(text: str) -> tuple[str, Identity]:
 
 
 def parse_ranges(text: str) -> tuple[Range, ...] | None:
-    """Return the ids that /proc/PID/uid_map knows; None for all (user_namespaces(7))."""
+    """Return the ids mapped in the text of /proc/PID/uid_map; None: all (user_namespaces(7))."""
     rows = [tuple(map(int, line.split())) for line in text.splitlines()]
     ranges = tuple(Range(outside, count) for _, outside, count in rows)
     return None if ranges == (Range(0, 0xFFFFFFFF),) else ranges
 
 
 def running(proc: str = "/proc") -> Iterator[Process]:
-    """Yield every process but the kernel's own threads. Those that leave meanwhile are left out."""
+    """Yield every process except kernel threads and those that exit in the meantime."""
     known: dict[tuple[str, str], bool] = {}
     ours = _view(f"{proc}/self", known)
     for entry in sorted(filter(str.isdigit, os.listdir(proc)), key=int):
@@ -74,7 +74,7 @@ def running(proc: str = "/proc") -> Iterator[Process]:
                 uids=parse_ranges(_read(f"{directory}/uid_map")),
                 gids=parse_ranges(_read(f"{directory}/gid_map")),
             )
-        except (OSError, ValueError):  # it has left, or may not be looked at (proc(5), hidepid)
+        except (OSError, ValueError):  # it has exited, or is hidden (proc(5), hidepid)
             continue
         view = _view(directory, known)
         root = "/" if view == ours else f"{directory}/root"
@@ -82,7 +82,7 @@ def running(proc: str = "/proc") -> Iterator[Process]:
 
 
 def _view(directory: str, known: dict[tuple[str, str], bool]) -> tuple[object, ...] | None:
-    """Return what tells the root of a process from others; None where it can't be looked at.
+    """Return a key that identifies the root of a process; None if it can't be examined.
 
     known: whether a root answers, by mount namespace and by its path there.
     """

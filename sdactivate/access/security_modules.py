@@ -1,7 +1,7 @@
 """Security modules that can refuse what permissions grant: SELinux and AppArmor, if enforcing.
 
-What they refuse depends on a policy and on each process's label, which is not read here: `who` says
-that it has not asked them, and the doctor reads from the log what they have refused.
+What they refuse depends on a policy and on each process's label, neither of which is read here:
+`who` says that it has not asked them, and the doctor reads from the log what they have refused.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ class Module(NamedTuple):
     name: str
     file: str
     in_force: str
-    """What the file holds then. SELinux that is permissive refuses nothing."""
+    """What the file holds if the module is enforcing. A permissive SELinux refuses nothing."""
 
 
 TABLE = (
@@ -34,7 +34,7 @@ def in_force(sys: str = "/sys") -> tuple[str, ...]:
 
 
 def sentence(names: Iterable[str]) -> str:
-    """Return what is to be said of them beside an answer that is yes; "" for none."""
+    """Return the note about these modules that goes with a "yes"; "" if there are none."""
     listed = " and ".join(names)
     if not listed:
         return ""

@@ -1,8 +1,8 @@
 """List the kernel's listening unix sockets, with backlog and damage (sock_diag(7)).
 
-/proc/net/unix gives a socket's path as it was bound, but not the inode of the file that stands
-for it, nor its queue: a file that was removed and made anew by somebody else looks the same
-there. The diagnosis messages have device, inode and queue.
+/proc/net/unix gives a socket's path as it was bound, but neither the inode of its file nor its
+queue: a file that another process removed and recreated looks the same there. The sock_diag
+messages have device, inode and queue.
 """
 
 import os
@@ -31,10 +31,10 @@ _PAIR = struct.Struct("=II")
 class Listener(NamedTuple):
     """A listening unix socket of this network namespace.
 
-    `number` is its own, which /proc/PID/fd shows as socket:[number]. `name` is as it was bound, @
-    first for an abstract one. `device` and `inode` are of its file, 0 where it has none. `waiting`
-    connections are not accepted yet, of at most `backlog`. `is_shut_down`: shutdown(2) was called
-    on it, and it refuses all who connect though it still listens.
+    `number` is the socket's inode, which /proc/PID/fd shows as socket:[number]. `name` is as it was
+    bound, with a leading @ for an abstract one. `device` and `inode` are those of its file, 0 if it
+    has none. `waiting` connections, at most `backlog`, are not accepted yet. `is_shut_down`:
+    shutdown(2) was called on it, and it refuses every connection though it still listens.
     """
 
     number: int
@@ -47,19 +47,19 @@ class Listener(NamedTuple):
 
     @property
     def damage(self) -> str:
-        """What a process that held it has done to it, "" for nothing.
+        """What a process that held the socket has done to it, "" for nothing.
 
-        It outlives that process: systemd and every later service have the same socket.
+        The damage outlives that process: systemd and every later service have the same socket.
         """
         if self.is_shut_down:
             return "it was shut down (shutdown(2)): nobody can connect"
         if not self.backlog:
-            return "its backlog is 0 (listen(2)): clients are refused or wait one behind another"
+            return "its backlog is 0 (listen(2)): clients are refused, or wait one after another"
         return ""
 
 
 def listeners() -> list[Listener]:
-    """Return all listening unix sockets; Error where the kernel doesn't say."""
+    """Return all listening unix sockets. Raises Error if the kernel doesn't list them."""
     body = _REQUEST.pack(
         socket.AF_UNIX, 0, 0, 1 << _LISTEN, 0, _SHOW_NAME | _SHOW_VFS | _SHOW_RQLEN, 0, 0
     )
@@ -82,7 +82,7 @@ def listeners() -> list[Listener]:
 
 
 def messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield type and payload of each netlink message; ValueError where one is cut short."""
+    """Yield type and payload of each netlink message. Raises ValueError if one is truncated."""
     while datagram:
         if len(datagram) < _NLMSG.size:
             raise ValueError("a netlink message is cut short")
@@ -112,23 +112,23 @@ def parse_listener(payload: bytes) -> Listener:
         elif kind == _UNIX_DIAG_RQLEN and len(value) == _PAIR.size:
             waiting, backlog = _PAIR.unpack(value)
         elif kind == _UNIX_DIAG_SHUTDOWN:
-            is_shut_down = any(value)  # RCV_SHUTDOWN, SEND_SHUTDOWN: the kernel always tells
+            is_shut_down = any(value)  # RCV_SHUTDOWN, SEND_SHUTDOWN: the kernel always sends it
         rest = rest[length + 3 & ~3 :]
     return Listener(number, name, device, inode, waiting, backlog, is_shut_down)
 
 
 def behind(path: str, found: list[Listener] | None = None) -> Listener | None:
-    """Return the socket that listens behind the file at `path`; None where none does.
+    """Return the socket that listens behind the file at `path`, or None.
 
-    `found` is what `listeners` returned, where it is asked for several. An abstract address
-    (@name) is looked up by its name.
+    `found`: what `listeners` returned, to look up several paths with one call of it. An abstract
+    address (@name) is looked up by its name.
     """
     found = listeners() if found is None else found
     if path.startswith("@"):
         return next((one for one in found if one.name == path), None)
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except (OSError, ValueError):  # not there, or no path at all: it has a NUL
+    except (OSError, ValueError):  # not there, or not a valid path: it has a NUL
         return None
     try:
         status, device = os.fstat(descriptor), _device(descriptor)
@@ -142,15 +142,15 @@ def behind(path: str, found: list[Listener] | None = None) -> Listener | None:
 
 
 def _kernels(device: int) -> int:
-    """The kernel's own 32-bit number of a device, which has 20 bits of minor."""
+    """The kernel's own 32-bit number of a device, which has 20 bits for the minor number."""
     return (os.major(device) << 20 | os.minor(device)) & 0xFFFFFFFF
 
 
 def _device(descriptor: int) -> int | None:
-    """Return the device of the file system that a file lies on, None where its mount isn't told.
+    """Return the device of the file system that a file lies on, None if its mount isn't listed.
 
-    On overlayfs and btrfs stat(2) shows another one; proc_pid_mountinfo(5) has the kernel's own,
-    but in a chroot not of the mount that the root lies on.
+    On overlayfs and btrfs stat(2) shows another one. proc_pid_mountinfo(5) has the kernel's own,
+    but in a chroot it does not list the mount that the root lies on.
     """
     try:
         fields = dict(line.split(":", 1) for line in _lines(f"/proc/self/fdinfo/{descriptor}"))

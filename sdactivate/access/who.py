@@ -19,9 +19,9 @@ _SUN_PATH = 107  # unix(7): 108 with the NUL
 
 
 class Answer(NamedTuple):
-    """Whether somebody may connect: on paper and, where it was tried, as proven.
+    """Whether a user or process may connect: by the permissions and, if tried, as proven.
 
-    `verdict` is None where the way can't be seen from here (`because` says why).
+    `verdict` is None if the path can't be examined from here (`because` says why).
     """
 
     verdict: Verdict | None
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
     @property
     def allowed(self) -> bool | None:
-        """Yes, no, or None: not known."""
+        """True, False, or None if unknown."""
         return self.verdict.allowed if self.verdict else None
 
     @property
@@ -54,19 +54,19 @@ class UnitProcesses(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All that `who` says about one address."""
+    """Everything that `who` reports about one address."""
 
     address: str
     way: Way | None  # None: the address has no file, and so no permissions
     listener: Listener | None
     people: tuple[tuple[Person, Answer], ...]
     processes: tuple[UnitProcesses, ...]
-    own: str = ""  # the service that serves it, where it is known
-    not_asked: tuple[str, ...] = ()  # security modules that may refuse what is yes here
+    own: str = ""  # the service that serves it, if known
+    not_asked: tuple[str, ...] = ()  # security modules that may still refuse a "yes"
 
     @property
     def says_yes(self) -> bool:
-        """Whether anybody may pass: of an address without a file everyone may."""
+        """Whether anyone may connect; to an address without a file everyone may."""
         answers = [answer for _, answer in self.people] + [row.answer for row in self.processes]
         return self.way is None or any(answer.allowed for answer in answers)
 
@@ -87,9 +87,9 @@ def report(
 ) -> Report:
     """Find out who can connect to `address`: an absolute path, @name, or anything else for TCP.
 
-    Where the path leads to a file the question is who can read it, and for a directory who can
-    reach what is in it. `own` is the service that serves it. With `proving` each identity really
-    connects once (or reads, or enters). Raises Error where the walk or the proof needs root.
+    If the path leads to a file, the question is who can read it, and for a directory who can
+    reach what is in it. `own` is the service that serves it. With `proving`, each identity really
+    connects once (or reads, or enters). Raises Error if the walk or the proof needs root.
     """
     if not address.startswith("/"):
         listener = behind(address) if address.startswith("@") else None
@@ -97,7 +97,7 @@ def report(
         open_to = tuple((person, everyone) for person in people)
         return Report(address, None, listener, open_to, (), not_asked=in_force())
     asker = _Asker(address, proving)
-    way = asker.way("/")  # before anything else looks there: an Error where a mount does not answer
+    way = asker.way("/")  # first of all, since it raises Error if a mount does not answer
     listener = behind(address)
     asked = tuple((person, asker.ask(person.identity)) for person in people)
     rows = tuple(_by_unit(processes, asker))
@@ -135,7 +135,7 @@ class _Asker:
         return Answer(verdict, words.because(verdict) + where, self._proof(identity, root, key))
 
     def _proof(self, identity: Identity, root: str, key: str) -> int | None:
-        if not self.proving or identity.uids is not None:  # no way into a user namespace
+        if not self.proving or identity.uids is not None:  # a user namespace can't be entered
             return None
         if (identity, key) not in self.proofs:
             end = self.ways[key].end
@@ -155,7 +155,7 @@ def _by_unit(processes: Sequence[Process], asker: _Asker) -> Iterable[UnitProces
             answer = asker.ask(process.identity, process.root, process.view)
         except Error as error:
             answer = Answer(None, str(error))
-        except OSError:  # it has left
+        except OSError:  # it has exited
             continue
         same.setdefault((process.unit, process.identity, answer), []).append(process)
     for (unit, identity, answer), members in same.items():
@@ -165,7 +165,7 @@ def _by_unit(processes: Sequence[Process], asker: _Asker) -> Iterable[UnitProces
 
 
 def bypasses_front(report: Report, row: UnitProcesses) -> bool:
-    """Whether a unit's processes can speak to the application past its front."""
+    """Whether a unit's processes can bypass the front and connect to the application."""
     if report.way and report.way.end and report.way.end.kind in NEEDS:
         return False
     return bypass.bypasses_front(row.unit, row.identity, row.answer.verdict, (report.own,))

@@ -19,7 +19,7 @@ _PROVEN = {"file": "read", "directory": "entered"}
 
 
 def as_text(report: Report) -> str:
-    """Return the report for people: the way as a tree, then who may pass."""
+    """Return the report as text: the path as a tree, then who may connect."""
     address = escape(report.address)
     lines = [f"{address}{_listening(report)}", ""]
     if report.way is None:
@@ -97,7 +97,7 @@ def _tree(way: Way) -> list[str]:
 
 
 def _members_of(node: Node | None) -> list[str]:
-    """Who is in the socket's group: they connect, once they have logged in or restarted."""
+    """Who is in the socket's group: they can connect after their next login or restart."""
     if node is None or node.gid == 0 or node.kind != "socket":
         return []
     return [f"  group {words.group(node.gid)}: {', '.join(words.members(node.gid)) or 'nobody'}"]
@@ -108,7 +108,7 @@ def _yes(answer: Answer) -> str:
 
 
 def _done(report: Report) -> str:
-    """What a proof has done where nothing refused it."""
+    """The word for what a proof did if nothing refused it."""
     end = report.way.end if report.way else None
     return _PROVEN.get(end.kind if end else "", "connected")
 
@@ -143,7 +143,7 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Return the report as plain values; the names of docs/who.md."""
+    """Return the report as plain values, with the keys of docs/who.md."""
     done = _done(report)
     return {
         "address": report.address,

@@ -8,7 +8,7 @@ from sdactivate.access.permissions import READ, SEARCH, WRITE, Node, Verdict
 
 
 def user(uid: int) -> str:
-    """Return the name of an account, its number where it has none."""
+    """Return the name of an account, or its number if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -16,7 +16,7 @@ def user(uid: int) -> str:
 
 
 def group(gid: int) -> str:
-    """Return the name of a group, its number where it has none."""
+    """Return the name of a group, or its number if it has none."""
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:
@@ -54,7 +54,7 @@ def mode(node: Node) -> str:
 
 
 def acl(node: Node) -> str:
-    """Return the ACL's entries as getfacl(1) writes them, in one line; "" where there is none."""
+    """Return the ACL's entries as getfacl(1) writes them, on one line; "" if there is no ACL."""
     if node.acl is None:
         return ""
     entries = [
@@ -67,27 +67,27 @@ def acl(node: Node) -> str:
 
 
 def because(verdict: Verdict) -> str:
-    """Return the reason of a verdict: the component that decides and what it says."""
+    """Return the reason for a verdict: the path component that decides, and how."""
     if verdict.node is None or verdict.by == "error":
         return os.strerror(verdict.error)
     return f"{verdict.node.path}: {answer(verdict)}"
 
 
 def answer(verdict: Verdict) -> str:
-    """Describe the component that decides, without its name. There must be such a component."""
+    """Describe how the deciding component decides, without its name. There must be one."""
     assert verdict.node is not None
     has = bits(verdict.has)
     need = bits(verdict.need).replace("-", "")
     wanted = "" if verdict.allowed else f", needs {need}"
     if verdict.by == "link":
         return (
-            f"a link of {user(verdict.node.uid)}'s in a sticky directory, which only its owner "
-            f"follows (fs.protected_symlinks)"
+            f"a link of {user(verdict.node.uid)}'s in a sticky directory: only its owner "
+            f"may follow it (fs.protected_symlinks)"
         )
     if verdict.by == "mask":
         return f"the ACL grants it, but its mask leaves {has}{wanted}"
     if verdict.by == "capability":
-        return "root's capabilities pass (CAP_DAC_OVERRIDE)"
+        return "allowed by root's capabilities (CAP_DAC_OVERRIDE)"
     whose = verdict.whose
     named = {
         "owner": lambda: f"owner {user(whose or 0)} has {has}",

@@ -1,8 +1,8 @@
 """System checks for `manage.py check`: settings that are wrong behind an activated socket.
 
-One table, `CHECKS`: a function that says what is wrong (nothing: all is well), a hint, and
-whether it is asked on every run or by `manage.py check --deploy` only. What Django's own checks
-say already (security.W018, W020 and the like) is not said again.
+One table, `CHECKS`: a function that yields what is wrong (nothing if all is well), a hint, and
+whether it runs on every `manage.py check` or only with --deploy. What Django's own checks already
+report (security.W018, W020 and the like) is left to them.
 """
 
 import logging
@@ -43,11 +43,11 @@ class Check(NamedTuple):
 
 
 def _debug_under_activation() -> Iterator[str]:
-    # asked of the process that serves, too: that one a supervisor has started
+    # These are set only in a process that a supervisor has started. `serve` runs this check, too.
     if settings.DEBUG and not {"LISTEN_FDS", "NOTIFY_SOCKET"}.isdisjoint(os.environ):
         yield (
-            "DEBUG is on in a process that a supervisor has started: visitors see settings and "
-            "source code, and every query is kept in memory."
+            "DEBUG is on in a process that a supervisor started: error pages show settings and "
+            "source code to visitors, and every query is kept in memory."
         )
 
 
@@ -62,7 +62,7 @@ def _world_connectable() -> Iterator[str]:
     if stat.S_ISSOCK(found.st_mode) and found.st_mode & stat.S_IWOTH and reached:
         yield (
             f"{path} has mode {stat.S_IMODE(found.st_mode):04o}: every user of this machine can "
-            "connect and say whatever a web server may say, a user's name included."
+            "connect and send whatever the web server may send, a logged-in user's name included."
         )
 
 
@@ -76,14 +76,14 @@ def _forwarded_header() -> Iterator[str]:
     if header := settings.SECURE_PROXY_SSL_HEADER:
         yield (
             f"SECURE_PROXY_SSL_HEADER trusts {header[0]}, which a web server that speaks SCGI, "
-            "FastCGI or uwsgi doesn't set: where it lets the client's own through, anybody is "
-            "on HTTPS."
+            "FastCGI or uwsgi doesn't set: if it passes on the client's own, any client can "
+            "pretend to use HTTPS."
         )
 
 
 def _any_host() -> Iterator[str]:
     if "*" in settings.ALLOWED_HOSTS:
-        yield "ALLOWED_HOSTS contains '*': links and mails are made with any Host a client sends."
+        yield "ALLOWED_HOSTS contains '*': links and mails can contain any Host a client sends."
 
 
 def _static_files() -> Iterator[str]:
@@ -93,20 +93,20 @@ def _static_files() -> Iterator[str]:
         return
     try:
         if not isinstance(staticfiles_storage, FileSystemStorage):
-            return  # they are kept elsewhere
+            return  # the files are stored elsewhere
         root: Any = staticfiles_storage.base_location
     except (ImportError, ImproperlyConfigured):
-        return  # collectstatic says so
+        return  # collectstatic reports it
     if not root:
         yield "STATIC_ROOT is not set: there is no directory for the web server to serve."
     elif not Path(root).is_dir() or not any(Path(root).iterdir()):
-        yield f"STATIC_ROOT, {root}, is empty or not there: pages will come without their styles."
+        yield f"STATIC_ROOT, {root}, is empty or does not exist: pages will have no styles."
 
 
 def _idle_timeout() -> float:
-    """What this process leaves after: the environment's, else that of `manage.py serve`.
+    """The idle timeout in seconds: from the environment, else from the options of `serve`.
 
-    `manage.py check --deploy` is run by hand, in another environment: the service's is asked for.
+    `manage.py check --deploy` is run by hand, in another environment, so it reads the service's.
     """
     given = _of_service("idle_timeout") if "--deploy" in sys.argv else ""
     for word, following in zip(sys.argv, [*sys.argv[1:], "0"], strict=True):
@@ -115,12 +115,12 @@ def _idle_timeout() -> float:
             given = value if equals else following
     try:
         return seconds(os.environ.get("SDACTIVATE_IDLE_TIMEOUT", given or "0"))
-    except ValueError:  # the server refuses it, and says so
+    except ValueError:  # the server reports it
         return 0
 
 
 def _of_service(setting: str) -> str:
-    """What the site's service says of a setting, drop-ins and all; "" where it says nothing."""
+    """The value of a setting in the site's service, drop-ins included; "" if it has none."""
     unit = Path(_socket()).with_suffix(".service").name
     try:
         shown = show(unit, "Environment", "ExecStart")
@@ -140,15 +140,15 @@ def _connections_outlive() -> Iterator[str]:
     for alias, database in settings.DATABASES.items():
         age = database.get("CONN_MAX_AGE", 0)
         if idle and (age is None or age > idle):
-            shown = "without end" if age is None else f"{age} s"
+            shown = "open without limit" if age is None else f"open for {age} s"
             yield (
                 f"DATABASES[{alias!r}] keeps connections {shown} (CONN_MAX_AGE), but an idle site "
-                f"leaves after {idle:g} s: until then it holds a connection for nothing."
+                f"exits after {idle:g} s: until then it holds an unused connection."
             )
 
 
 def _several_machines() -> bool:
-    """Whether a balancer asks for the site: it has a path or a time for that."""
+    """Whether the site is behind a balancer: `ready_path` or `drain_delay` is set."""
     for name in ("ready_path", "drain_delay"):
         given = os.environ.get(BY_NAME[name].variable, "")
         if not given and "--deploy" in sys.argv:
@@ -162,13 +162,13 @@ def _database_of_one() -> Iterator[str]:
     for alias, database in settings.DATABASES.items() if _several_machines() else ():
         if database.get("ENGINE", "").endswith("sqlite3"):
             yield (
-                f"DATABASES[{alias!r}] is SQLite, a file of this machine: behind a balancer each "
+                f"DATABASES[{alias!r}] is SQLite, a file on this machine: behind a balancer each "
                 "machine has a database of its own."
             )
 
 
 def _cache_of_one(alias: str) -> str:
-    """What keeps the cache `alias` on this machine alone; "" where others have it, too."""
+    """Where the cache `alias` is, if it is only on this machine; "" if machines can share it."""
     backend = settings.CACHES.get(alias, {}).get("BACKEND", "")
     kinds = {"LocMemCache": "in the memory of one process", "FileBasedCache": "in files"}
     return kinds.get(backend.rpartition(".")[2], "")
@@ -178,8 +178,8 @@ def _caches_of_one() -> Iterator[str]:
     for alias in settings.CACHES if _several_machines() else ():
         if where := _cache_of_one(alias):
             yield (
-                f"CACHES[{alias!r}] is {where} of this machine: behind a balancer what one machine "
-                "has cached, or deleted, the others don't know."
+                f"CACHES[{alias!r}] is {where} on this machine: behind a balancer, the other "
+                "machines do not see what one of them caches or deletes."
             )
 
 
@@ -192,7 +192,7 @@ def _sessions_of_one() -> Iterator[str]:
         where = _cache_of_one(alias)
     if where:
         yield (
-            f"SESSION_ENGINE, {engine}, keeps sessions {where} of this machine: behind a balancer "
+            f"SESSION_ENGINE, {engine}, keeps sessions {where} on this machine: behind a balancer, "
             "visitors are logged out whenever another machine answers."
         )
 
@@ -203,15 +203,15 @@ def _uploads_of_one() -> Iterator[str]:
     try:
         local = isinstance(default_storage, FileSystemStorage)
     except (ImportError, ImproperlyConfigured):
-        return  # what uses it says so
+        return  # reported when it is used
     if local:
         yield (
             f"Uploads go to MEDIA_ROOT, {settings.MEDIA_ROOT}: unless all machines behind the "
-            "balancer share that directory, each has those that were sent to it."
+            "balancer share that directory, each has only the uploads that were sent to it."
         )
 
 
-_SECRETS_ARE_SHORTER = 4096  # bytes
+_SECRETS_ARE_SHORTER = 4096  # bytes; larger files are not compared with SECRET_KEY
 
 
 def _secret_of_one() -> Iterator[str]:
@@ -227,14 +227,14 @@ def _secret_of_one() -> Iterator[str]:
             continue
         if text and text == settings.SECRET_KEY.strip():
             yield (
-                f"SECRET_KEY is in {path}, which this machine has made: another machine behind the "
-                "balancer has another one, and refuses this one's sessions and links."
+                f"SECRET_KEY is in {path}, which was created on this machine: another machine "
+                "behind the balancer has another key, and refuses this one's sessions and links."
             )
 
 
 def _errors_go_nowhere() -> Iterator[str]:
     if settings.DEBUG:
-        return  # Django's default writes them, and shows them
+        return  # Django's default LOGGING writes them to the console
     name = "django.request"
     record = logging.LogRecord(name, logging.ERROR, __file__, 0, "Internal Server Error", (), None)
     logger: logging.Logger | None = logging.getLogger(name)
@@ -248,13 +248,13 @@ def _errors_go_nowhere() -> Iterator[str]:
         if any(_arrives(handler, record) for handler in handlers):
             return
     yield (
-        "A view that raises an exception answers 500, and nothing is logged: where DEBUG is off "
-        "Django's default LOGGING writes no errors, and mails them only to ADMINS."
+        "If a view raises an exception, the answer is 500 and nothing is logged: while DEBUG is "
+        "off, Django's default LOGGING only mails errors to ADMINS."
     )
 
 
 def _arrives(handler: logging.Handler, record: logging.LogRecord) -> bool:
-    """Whether somebody can read what `handler` is given."""
+    """Whether `handler` delivers `record` to a place where it can be read."""
     if isinstance(handler, AdminEmailHandler) and not settings.ADMINS:
         return False
     if isinstance(handler, logging.NullHandler):
@@ -271,7 +271,7 @@ CHECKS = (
     Check(
         "sdactivate.W002",
         _forwarded_header,
-        "Take it out: sdactivate tells Django from what the web server itself says "
+        "Remove it: sdactivate tells Django the scheme that the web server itself reports "
         "(HTTPS, REQUEST_SCHEME, or X-Forwarded-Proto of a trusted peer).",
     ),
     Check("sdactivate.W003", _any_host, "List the hosts that the web server serves."),
@@ -286,14 +286,14 @@ CHECKS = (
     Check(
         "sdactivate.W007",
         _errors_go_nowhere,
-        "Let LOGGING write to standard error, which the journal keeps: docs/troubleshooting.md, "
-        "'A 500 and nothing in the journal', has the three lines.",
+        "Have LOGGING write to standard error, which goes to the journal: the three lines are in "
+        "docs/troubleshooting.md, 'A 500 and nothing in the journal'.",
         deploy=False,
     ),
     Check(
         "sdactivate.W008",
         _database_of_one,
-        "Use PostgreSQL or another server that all machines reach.",
+        "Use PostgreSQL or another server that all machines can reach.",
         deploy=False,
     ),
     Check(
@@ -311,14 +311,14 @@ CHECKS = (
     Check(
         "sdactivate.W011",
         _uploads_of_one,
-        "Mount one directory on all of them, or use an object storage; where it is mounted, "
+        "Mount one directory on all of them, or use object storage. If it is mounted already, "
         "silence this check (SILENCED_SYSTEM_CHECKS).",
         deploy=False,
     ),
     Check(
         "sdactivate.W012",
         _secret_of_one,
-        "Give all machines the same key by --credential.",
+        "Give all machines the same key with --credential.",
         deploy=False,
     ),
 )

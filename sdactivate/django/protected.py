@@ -1,4 +1,4 @@
-"""protected_file(): answer with a file that only the application lets out (--protected)."""
+"""protected_file(): answer with a file from a protected directory (--protected)."""
 
 import io
 import os
@@ -34,12 +34,12 @@ def protected_file(
     path: an absolute path, such as that of a FieldFile, in a directory of --protected.
     as_attachment, filename, content_type: as those of Django's FileResponse.
 
-    Where no front was named to the service, as with `manage.py runserver`, Django sends the file
-    itself. The response says that no shared cache keeps the file, and that a browser asks again
-    each time; the view may change these header fields.
+    If the service has no front, as with `manage.py runserver`, Django sends the file itself. The
+    response forbids shared caches to store the file, and makes browsers revalidate it each time;
+    the view may change these header fields.
 
-    Raises Http404 where there is no such file, SuspiciousFileOperation (a 400) for a file that is
-    in no protected directory, and ValueError for a path that is not absolute.
+    Raises Http404 if there is no such file, SuspiciousFileOperation (a 400) for a file that is
+    not in a protected directory, and ValueError for a path that is not absolute.
     """
     file = Path(path)
     if not file.is_absolute():
@@ -53,7 +53,7 @@ def protected_file(
     if not file.is_file():
         raise Http404(file.name)
     response = FileResponse(
-        # The front reads it, as a user of its own
+        # The front reads the file, as its own user
         io.BytesIO() if value else file.open("rb"),
         as_attachment=as_attachment,
         filename=filename or file.name,

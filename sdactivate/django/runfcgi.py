@@ -1,11 +1,11 @@
 """Options of Django 1.8's `manage.py runfcgi`, translated into launch options and settings.
 
-One table, `OPTIONS`. What people meant by them is kept; three things are not:
+One table, `OPTIONS`. The options keep their meaning, with three differences:
 
-- The socket's mode was what umask left of 0777, set after it was already open. Here umask= still
-  means that, mode= says it directly, and the socket is never more open than that.
-- Started as root, it stayed root. Now run-as= must say whom to become.
-- The pool grew and shrank by itself. Now it has a size.
+- The socket's mode was 0777 less the umask, set after the socket was already open. umask= still
+  gives the same mode, mode= sets it directly, and the socket is never more open than that.
+- Started as root, it stayed root. Now run-as= must name the user to become.
+- The pool grew and shrank by itself. Now it has a fixed size.
 """
 
 import errno
@@ -26,29 +26,29 @@ from sdactivate.values import parse_listen, parse_mode
 
 
 class Option(NamedTuple):
-    """One row: a word, its value where nothing is said, and what it is for."""
+    """One row: the default value of an option, and its help."""
 
     default: str
     help: str
 
 
 OPTIONS: dict[str, Option] = {
-    "protocol": Option("fcgi", "fcgi, scgi, uwsgi or http; auto takes any"),
+    "protocol": Option("fcgi", "fcgi, scgi, uwsgi or http; auto accepts any"),
     "socket": Option("", "path of a unix socket to listen on"),
     "host": Option("", "address to listen on, with port="),
     "port": Option("", "port to listen on, with host="),
     "method": Option("prefork", "prefork (processes) or threaded (threads)"),
-    "maxchildren": Option("", "how many of them"),
-    "minspare": Option("", "has no meaning any more: the pool has a fixed size"),
-    "maxspare": Option("", "has no meaning any more: the pool has a fixed size"),
+    "maxchildren": Option("", "number of processes or threads"),
+    "minspare": Option("", "ignored: the pool has a fixed size"),
+    "maxspare": Option("", "ignored: the pool has a fixed size"),
     "maxrequests": Option("0", "requests that a process serves before it is replaced"),
     "daemonize": Option("", "true: go to the background (the default with a socket or port)"),
     "pidfile": Option("", "file to write the process's number to"),
     "workdir": Option("/", "directory to change to"),
-    "debug": Option("", "has no meaning any more: see DEBUG in the settings"),
+    "debug": Option("", "ignored: see DEBUG in the settings"),
     "outlog": Option("", "file for standard output, with daemonize=true"),
     "errlog": Option("", "file for standard error, with daemonize=true"),
-    "umask": Option("", "octal: the process's umask, and with it the socket's mode"),
+    "umask": Option("", "octal umask of the process, which also limits the socket's mode"),
     "user": Option("", "owner of the socket"),
     "group": Option("", "group of the socket: the web server's"),
     "mode": Option("", "mode of the socket, such as 0660"),
@@ -60,9 +60,10 @@ _PROTOCOLS = {"fcgi": "fastcgi", "scgi": "scgi", "uwsgi": "uwsgi", "http": "http
 _METHODS = ("prefork", "fork", "threaded", "thread")
 _TRUE, _FALSE = ("true", "yes", "t", "1"), ("false", "no", "f", "0")
 _NEW = ("user", "group", "mode", "run-as", "keep-env")  # words that Django never had
-_FLAGS = ("daemonize", "debug", "keep-env")  # words that may stand without a value
+_FLAGS = ("daemonize", "debug", "keep-env")  # words that may be given without a value
 
-# Old scripts say `kill`, then start: seconds in which the process before finishes and leaves.
+# Old scripts `kill` the process and start another at once: how long the new one waits, in seconds,
+# for the old one to finish and exit.
 _PATIENCE = Settings().graceful_timeout + 10.0
 
 
@@ -70,7 +71,7 @@ class Meaning(NamedTuple):
     """What a command line of runfcgi means."""
 
     listen: str
-    """Where to listen; "": on what standard input is, as a web server's child."""
+    """Where to listen; "": on standard input, as a web server's child."""
     settings: Mapping[str, str]
     """The runtime's settings, by name."""
     daemonize: bool
@@ -89,14 +90,14 @@ class Meaning(NamedTuple):
 def understand(words: Sequence[str]) -> Meaning:
     """Return what the words, each KEY=VALUE, mean.
 
-    Raises UsageError for a word that there never was, and for values that mean nothing.
+    Raises UsageError for an unknown word, and for invalid values.
     """
     given = {name: option.default for name, option in OPTIONS.items()}
     for word in words:
         key, equals, value = word.partition("=")
         key = key.lower().replace("_", "-")
         if key not in OPTIONS:
-            raise UsageError(f"{word!r} is none of the words of runfcgi: {', '.join(OPTIONS)}")
+            raise UsageError(f"{word!r} is not an option of runfcgi: {', '.join(OPTIONS)}")
         if not equals and key not in _FLAGS:
             raise UsageError(f"{word}: it needs a value, {key}=…")
         given[key] = value if equals else "true"
@@ -124,11 +125,11 @@ def _listen(given: Mapping[str, str]) -> str:
     if host and port and not socket:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if socket or host or port:
-        raise UsageError("say either socket=, or host= and port=")
+        raise UsageError("give either socket=, or host= and port=")
     if new := [word for word in _NEW if given[word]]:
         raise UsageError(
-            f"{new[0]}={given[new[0]]}: it needs socket=; the program that starts this on standard "
-            "input has decided that already"
+            f"{new[0]}={given[new[0]]}: it needs socket=; for a socket on standard input, the "
+            "program that starts this command decides it"
         )
     return ""
 
@@ -136,8 +137,8 @@ def _listen(given: Mapping[str, str]) -> str:
 def _settings(given: Mapping[str, str]) -> dict[str, str]:
     if given["protocol"] not in _PROTOCOLS:
         raise UsageError(
-            f"protocol={given['protocol']}: it can be {', '.join(_PROTOCOLS)}. What spoke ajp "
-            "speaks http or fcgi, too"
+            f"protocol={given['protocol']}: it can be {', '.join(_PROTOCOLS)}. A web server that "
+            "spoke ajp can also speak http or fcgi"
         )
     if given["method"] not in _METHODS:
         raise UsageError(f"method={given['method']}: it can be prefork or threaded")
@@ -194,7 +195,8 @@ def plan(meaning: Meaning, command: Sequence[str], environ: Mapping[str, str]) -
 def write_number(pidfile: str) -> None:
     """Write this process's number to the file, if one is named. Raises Error.
 
-    Not before the socket is ours: a start that was one too many leaves the file as it is.
+    Call it only once this process has the socket: a redundant second start must not change the
+    file.
     """
     if pidfile:
         fd = _open("pidfile", pidfile, os.O_TRUNC, 0o644)
@@ -203,10 +205,10 @@ def write_number(pidfile: str) -> None:
 
 
 def _open(word: str, path: str, flags: int, mode: int) -> int:
-    """Open for writing what `word` names, and make it if it is not there.
+    """Open the file `path`, the value of `word`, for writing; create it if it does not exist.
 
-    Root goes no way that others laid: a site could have its log, or its number, written to any
-    file of root's by a link. Raises Error.
+    As root, follow no link that other users made: with one, a site could have its log or its
+    process number written to any file of root's. Raises Error.
     """
     flags |= os.O_WRONLY | os.O_CREAT
     try:
@@ -222,12 +224,12 @@ def _open(word: str, path: str, flags: int, mode: int) -> int:
 
 
 def variables(meaning: Meaning) -> dict[str, str]:
-    """The runtime's settings, as the environment has them."""
+    """The runtime's settings, as environment variables."""
     return {f"SDACTIVATE_{name.upper()}": value for name, value in meaning.settings.items()}
 
 
 def modern(meaning: Meaning, command: Sequence[str]) -> str:
-    """The command line that says the same today."""
+    """The equivalent command line of `sdactivate launch`."""
     words = ["sdactivate", "launch", "--listen", meaning.listen]
     if meaning.listen.startswith("/"):
         words += ["--mode", f"{meaning.mode:04o}"]
@@ -247,11 +249,11 @@ def modern(meaning: Meaning, command: Sequence[str]) -> str:
 def in_background(logs: tuple[str, str], run: Callable[[int], object]) -> None:
     """Call `run` in the background, as a SysV daemon of daemon(7): fork, setsid, fork.
 
-    logs: files that standard output and error are appended to; "": /dev/null, which standard input
-    becomes as well. run: is given a descriptor that is to stay open until it executes the site.
+    logs: files that standard output and error are appended to; "": /dev/null, as for standard
+    input. run: gets a descriptor that must stay open until it executes the site.
 
-    The process that was started leaves with 0 when that has happened. Raises Error, here, for what
-    `run` raises there, and for a log that can't be written.
+    The calling process then exits with 0. Raises Error, in the calling process, for what `run`
+    raises in the background, and for a log that can't be written.
     """
     null = os.open(os.devnull, os.O_RDWR)
     streams = [null] + [

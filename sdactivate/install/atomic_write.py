@@ -1,4 +1,4 @@
-"""Write files whole or not at all, and only over files that this kit wrote."""
+"""Write files atomically, and overwrite only files that this kit wrote."""
 
 import glob
 import grp
@@ -15,15 +15,15 @@ from sdactivate.generate.render import SIGNATURE
 
 
 def write(directory: Path, files: Iterable[File], force: bool = False) -> list[File]:
-    """Write `files` below `directory` and return those that were not there like this before.
+    """Write `files` below `directory` and return those that are new or have changed.
 
-    What has not changed is not touched. Each file appears under its name complete, or not; and
-    before the first one does, all are looked at, and all are on this file system: a full disk
-    changes nothing. None is synced: should the power fail, the next run sees what is missing and
-    writes it again, as it can all be made anew.
+    Unchanged files are not touched. Each file gets its name only when it is complete. Before the
+    first one does, all existing files have been checked and all new ones written to the same file
+    system, so a full disk changes nothing. Nothing is synced: after a power failure, the next run
+    writes what is missing again.
 
-    Raises Error for what is there and was not written by sdactivate, unless `force`, and OSError
-    where the file system refuses.
+    Raises Error for an existing file that sdactivate did not write, unless `force`, and OSError
+    if the file system refuses.
     """
     changed = {path: file for file in files if not _is_there(path := directory / file.name, file)}
     if not force:
@@ -54,9 +54,9 @@ def _is_there(path: Path, file: File) -> bool:
 
 
 def read(path: Path) -> bytes | None:
-    """Return what is in the file at `path`; None where nothing is.
+    """Return the content of the file at `path`; None if there is none.
 
-    Raises Error for what is no regular file: what a symbolic link leads to is somebody else's.
+    Raises Error if it is not a regular file: a symbolic link leads to a file that is not ours.
     """
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
@@ -80,7 +80,7 @@ _SUFFIX = ".sdactivate-draft"
 
 
 def remove(path: Path) -> bool:
-    """Remove the file or link at `path`, with its drafts; say whether there was one."""
+    """Remove the file or link at `path`, with its drafts; return whether there was one."""
     remove_drafts(path)
     try:
         path.unlink()
@@ -90,15 +90,15 @@ def remove(path: Path) -> bool:
 
 
 def remove_drafts(path: Path) -> None:
-    """Remove what a killed process has left of a file or link that was to be at `path`."""
+    """Remove the drafts of the file or link at `path` that a killed process left behind."""
     for draft in path.parent.glob(f".{glob.escape(path.name[:64])}.*{_SUFFIX}"):
         draft.unlink(missing_ok=True)
 
 
 def replace(path: Path, file: File, sync: bool = False) -> None:
-    """Put `file` at `path` in one step: a reader sees the old text or the new.
+    """Replace the file at `path` by `file` atomically: a reader sees the old text or the new.
 
-    With `sync` it is on the disk before it has the name. Raises OSError.
+    With `sync` it is on the disk before it gets the name. Raises OSError.
     """
     draft = _draft(path, file, sync)
     try:
@@ -116,7 +116,7 @@ def replace(path: Path, file: File, sync: bool = False) -> None:
 
 
 def _rename(draft: str, path: Path) -> None:
-    """Give `draft` its name. Raises OSError, which names `path`: nobody knows of a draft."""
+    """Rename `draft` to `path`. Raises OSError, which names `path`: the draft is internal."""
     try:
         os.replace(draft, path)
     except OSError as error:
@@ -124,7 +124,7 @@ def _rename(draft: str, path: Path) -> None:
 
 
 def _draft(path: Path, file: File, sync: bool = False) -> str:
-    """Write `file` beside `path`; return by what name. Raises OSError, which names `path`."""
+    """Write `file` beside `path`; return the draft's name. Raises OSError, which names `path`."""
     draft = ""
     try:
         descriptor, draft = tempfile.mkstemp(_SUFFIX, f".{path.name[:64]}.", path.parent)
@@ -146,9 +146,9 @@ def _draft(path: Path, file: File, sync: bool = False) -> str:
 
 
 def link(path: Path, target: str) -> None:
-    """Make `path` a symbolic link to `target` in one step.
+    """Make `path` a symbolic link to `target` atomically.
 
-    Raises Error where something else than a link has the name, and OSError.
+    Raises Error if `path` exists and is not a link, and OSError.
     """
     if path.exists() and not path.is_symlink():
         raise Error(f"{path} exists and is not a symbolic link; move it away")

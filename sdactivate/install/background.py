@@ -11,10 +11,10 @@ from sdactivate.systemd.unitfile import parse
 
 
 class Background:
-    """What is to be done with the background workers of a site.
+    """The changes that an install makes to the background workers of a site.
 
-    new: the site's files by their places. old: what lies there now, and where older ones were.
-    altered: those of `new` that set something else than before.
+    new: the site's files by path. old: the current content of these paths and of those of an
+    earlier install. altered: the paths of `new` whose settings change.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Background:
         changed = {path.name for path in altered}
         self.files = [file for file in new.values() if file.instances]
         self.before: dict[str, tuple[str, str]] = {}
-        """The instances that there are now, with their states."""
+        """The existing instances, with their states."""
         self.changed: set[str] = set()
         self.gone: set[str] = set()
         for template in (*gone, *(file.name for file in self.files)):
@@ -41,7 +41,7 @@ class Background:
             self.gone |= found.keys() if template in gone else set()
 
     def step(self) -> Step:
-        """Return the step that enables and starts them; those that run finish their task first."""
+        """Return the step that enables and starts them; running ones finish their task first."""
         return Step(
             f"enable and start the background workers {', '.join(self.wanted)}; one that runs and "
             "has changed finishes its task first"
@@ -57,9 +57,9 @@ class Background:
         return bool(self.wanted or self.before)
 
     def remove(self, template: str) -> None:
-        """Disable and stop the instances of a template whose file is to go.
+        """Disable and stop the instances of a template before its file is removed.
 
-        They finish their task, by the unit that is still there: it takes as long as that.
+        Returns when they have finished their tasks, for which they still need the unit.
         """
         units = sorted(unit for unit in self.gone if _template(unit) == template)
         self.manager.disable(template)
@@ -73,7 +73,7 @@ class Background:
             self.manager.systemctl("disable", "--now", "--no-block", "--", *stale)
         running = [unit for unit in self.wanted if self._ran(unit)]
         if again := [unit for unit in running if unit in self.changed]:
-            # A task may take as long as it likes, and the restart does not fail because of it.
+            # --no-block: a task may take long, and the install must not fail because of it.
             self.manager.systemctl("restart", "--no-block", "--", *again)
         if self.wanted:
             self.manager.systemctl("enable", "--", *self.wanted)
@@ -88,7 +88,7 @@ class Background:
                 self.manager.systemctl("stop", "--no-block", "--", unit)
 
     def revive(self) -> None:
-        """Let what ran before run again, by the old files, which are back."""
+        """Start what ran before again, after the old files are restored."""
         for unit, (_, enabled) in self.before.items():
             if enabled == "enabled":
                 self.manager.systemctl("enable", "--", unit)
@@ -100,12 +100,12 @@ class Background:
         return self.before.get(unit, ("", ""))[0] in RUNNING
 
     def enable_in_image(self) -> None:
-        """Make the links of an image, where nothing runs."""
+        """Create the links in an image, where nothing runs."""
         for file in self.files:
             self.manager.enable_instances(file)
 
     def disable_in_image(self, fresh: Collection[str]) -> None:
-        """Remove them again, of those templates that are new."""
+        """Remove the links again, for the templates that are new."""
         for file in self.files:
             if file.name in fresh:
                 self.manager.unlink_wants(file.name)
@@ -117,7 +117,7 @@ def _template(unit: str) -> str:
 
 
 def _is_background(path: Path, data: bytes | None) -> bool:
-    """Whether a template's instances are the site's own, and not the administrator's to name."""
+    """Whether a template's instances belong to the site, not chosen by the administrator."""
     if not path.name.endswith("@.service") or data is None:
         return False
     entries = parse(data.decode(errors="replace"), path.name).entries

@@ -1,15 +1,15 @@
 """Compile a site's code to .pyc files without running it, and without root's rights.
 
-A service can't write .pyc files, and without them each cold start would compile everything. But who
-owns the code must not get root's rights from root's wish to compile it (docs/hardening.md):
+A service can't write .pyc files, and without them each cold start would compile everything. But
+compiling as root must not give root's rights to the owner of the code (docs/hardening.md):
 
-- The site's interpreter does the compiling, as nobody: in a transient unit with a user of its own
-  and the sandbox of `sdactivate.sandbox`, or, where no systemd runs, as the user nobody. It gets
-  sources through a pipe and returns bytecode; it sees no file of the site. `-I -S` keep it from
-  running .pth files, sitecustomize and usercustomize, with which a virtual environment's packages
-  would run at its start.
+- The site's interpreter compiles without privileges: in a transient unit with a user of its own
+  and the sandbox of `sdactivate.sandbox`, or as the user nobody if systemd does not run. It gets
+  sources through a pipe and returns bytecode; it sees no file of the site. `-I -S` prevent .pth
+  files, sitecustomize and usercustomize, through which packages of a virtual environment would run
+  code at its start.
 - Sources are read, and .pyc files written, with the rights of each directory's owner, and through
-  directories' descriptors, so that no symbolic link is followed.
+  descriptors of the directories, so that no symbolic link is followed.
 """
 
 import os
@@ -28,18 +28,19 @@ from sdactivate.errors import Error
 from sdactivate.systemd.version import host_version
 
 DEADLINE = 300
-"""Seconds that a tree's compiling may take."""
+"""Seconds that compiling a tree may take."""
 LARGEST_SOURCE = 8 << 20
-"""Bytes of the largest source that is compiled."""
+"""The largest source that is compiled, in bytes."""
 LARGEST_ANSWER = 64 << 20
-"""Bytes of the longest answer that the compiling process may give."""
+"""The longest answer that the compiling process may give, in bytes."""
 EXIT_EXEC = 203
-"""What systemd-run ends with where the command can't be executed: systemd.exec(5)."""
+"""The exit status of systemd-run if the command can't be executed: systemd.exec(5)."""
 NOBODY = 65534
 """The user and group nobody, which own nothing."""
 
-# First the tag of its .pyc files and its magic number; then for each name and source, the code,
-# or nothing where it can't be compiled. Each part has its length in front, in four bytes.
+# It writes the tag of its .pyc files and its magic number. Then it reads pairs of name and source,
+# and answers each with the code, or with nothing if it can't be compiled. A length of four bytes
+# precedes each part.
 PROGRAM = """
 import importlib.util, marshal, os, sys
 def take():
@@ -59,22 +60,21 @@ while name := take():
 
 
 class Result(NamedTuple):
-    """What could not be compiled, by the names that the site knows its sources by."""
+    """What could not be compiled. The sources' names are those that the site uses."""
 
     invalid: list[str]
-    """Sources that are not valid in this Python: they could not be imported either."""
+    """Sources that are not valid in this Python, and so could not be imported either."""
     failed: dict[str, str]
-    """Sources that could not be read, or their .pyc files written; each with the reason."""
+    """Sources that could not be read, or whose .pyc files could not be written, with the reason."""
 
 
 def compile_tree(directory: Path, shown: str, python: str) -> Result:
     """Write the .pyc files that are missing or out of date below `directory`.
 
-    `shown` is the name by which the site will know the directory, for tracebacks; `python` the
-    interpreter that will run the code. What a symbolic link leads to is left out, but `directory`
-    itself may be one.
+    `shown` is the path that the site will have for the directory, for tracebacks; `python` is the
+    interpreter that will run the code. Symbolic links are not followed, except `directory` itself.
 
-    Raises Error where the interpreter can't be run or does not end its work within DEADLINE.
+    Raises Error if the interpreter can't be run or does not finish within DEADLINE.
     """
     result = Result([], {})
     with _Compiler(python) as compiler:
@@ -92,10 +92,10 @@ def compile_tree(directory: Path, shown: str, python: str) -> Result:
 
 
 def _compile(compiler: "_Compiler", folder: int, name: str, shown: str) -> bool:
-    """Compile one source if need be; return whether it could be. Raises OSError."""
+    """Compile one source unless its .pyc is current; return False if it can't. Raises OSError."""
     if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
         return True
-    # Without O_NONBLOCK a FIFO that has taken the file's place would hold us up.
+    # Without O_NONBLOCK, opening would block if a FIFO had replaced the file.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     with open(os.open(name, flags, dir_fd=folder), "rb") as stream:
         about = os.fstat(stream.fileno())
@@ -107,7 +107,7 @@ def _compile(compiler: "_Compiler", folder: int, name: str, shown: str) -> bool:
             if _is_current(cache, target, header):
                 return True
             source = stream.read(LARGEST_SOURCE)
-            # What has changed meanwhile has another time: its .pyc will not be believed.
+            # If the source changes in the meantime, its time differs and the .pyc is not used.
             code = compiler.compile(shown, source)
             if code:
                 _put(cache, target, header + code, about)
@@ -116,7 +116,7 @@ def _compile(compiler: "_Compiler", folder: int, name: str, shown: str) -> bool:
 
 @contextmanager
 def _cache(folder: int) -> Iterator[int]:
-    """The directory __pycache__ in `folder`, made where it is missing; a link is refused."""
+    """Open the directory __pycache__ in `folder`, created if missing; a link is refused."""
     name, mode = "__pycache__", os.fstat(folder).st_mode & 0o777
     made = False
     with suppress(FileExistsError):
@@ -125,7 +125,7 @@ def _cache(folder: int) -> Iterator[int]:
     cache = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
     try:
         if made:
-            os.fchmod(cache, mode)  # whatever root's umask is: the service must read it
+            os.fchmod(cache, mode)  # regardless of root's umask: the service must read it
         yield cache
     finally:
         os.close(cache)
@@ -140,7 +140,7 @@ def _is_current(cache: int, name: str, header: bytes) -> bool:
 
 
 def _put(cache: int, name: str, data: bytes, source: os.stat_result) -> None:
-    """Write `name` in the directory `cache`, whole or not at all, for who can read the source."""
+    """Write `name` in the directory `cache` atomically, with the source's read permissions."""
     draft = f".{name[:200]}.{os.getpid()}"
     with suppress(FileNotFoundError):
         os.unlink(draft, dir_fd=cache)
@@ -160,7 +160,7 @@ def _put(cache: int, name: str, data: bytes, source: os.stat_result) -> None:
 
 @contextmanager
 def _as_owner(about: os.stat_result) -> Iterator[None]:
-    """Have the rights of a directory's owner while the block runs, and none of root's beside."""
+    """Run the block with the rights of a directory's owner, and none of root's."""
     if os.geteuid() != 0 or about.st_uid == 0:
         yield
         return
@@ -241,7 +241,7 @@ class _Compiler:
         )
 
     def compile(self, name: str, source: bytes) -> bytes:
-        """Return the code of `source`; nothing where it can't be compiled."""
+        """Return the code of `source`; b"" if it can't be compiled."""
         try:
             for part in (os.fsencode(name), source):
                 self._stdin.write(len(part).to_bytes(4, "big") + part)
@@ -278,7 +278,7 @@ class _Compiler:
 
 
 def _not_executed(python: str, why: str | None) -> Error:
-    """The error for an interpreter that a user without rights can't run, nor then a service."""
+    """The error for an interpreter that an unprivileged user, and so a service, can't run."""
     where = sandbox.below_home(python)
     link = f"it leads to {where}; " if where not in ("", python) else ""
     move = f" ({link}other users can't reach a home directory: use one in /usr or /opt)"

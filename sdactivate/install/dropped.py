@@ -8,10 +8,10 @@ from sdactivate.systemd.unitfile import Entry, parse, split
 
 
 def dropped(old: str, new: str) -> list[str]:
-    """Return the lines of the unit `old` that `new` has not, and has nothing in the place of.
+    """Return the lines of the unit `old` that `new` neither has nor replaces.
 
-    A line that comes with another value is a change, and not named. The value of a variable that
-    is not a setting of the server is left out, for it may be a secret.
+    A line with another value is a change, and not returned. The value of a variable that is not a
+    setting of the server is left out, because it may be a secret.
     """
     before, after = parse(old, "").entries, parse(new, "").entries
     added: Mapping[str, list[Entry]] = _by_name(after, before)
@@ -24,7 +24,7 @@ def dropped(old: str, new: str) -> list[str]:
 
 
 def _by_name(entries: tuple[Entry, ...], others: tuple[Entry, ...]) -> dict[str, list[Entry]]:
-    """Return those of `entries` that are not among `others`, by what they set."""
+    """Return those of `entries` that are not among `others`, grouped by what they set."""
     known = {(entry.section, str(entry)) for entry in others}
     found: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
@@ -46,7 +46,7 @@ def _shown(entry: Entry) -> str:
 
 
 def warning(path: Path, lines: list[str]) -> str:
-    """Return the sentence that names these `lines` of the file at `path`."""
+    """Return the warning that the file at `path` loses these `lines`."""
     return (
         f"warning: {path} loses {', '.join(lines)}. An option that is not given again is dropped: "
         "give it again if you want it, or keep all of them in a file (--from sites.toml)"

@@ -1,4 +1,4 @@
-"""Resolve paths inside an image (--root): its absolute links stay inside."""
+"""Resolve paths inside an image (--root): absolute links lead to paths inside it."""
 
 import errno
 import os
@@ -11,18 +11,18 @@ MAX_LINKS = 40
 
 
 def refuse_missing(root: Path) -> None:
-    """Raise UsageError where an image's root is not a directory: a mistyped one is not made."""
+    """Raise UsageError if an image's root is not a directory: a mistyped one is not created."""
     if not root.is_dir():
-        raise UsageError(f"--root: {str(root)!r} is not a directory; make it first")
+        raise UsageError(f"--root: {str(root)!r} is not a directory; create it first")
 
 
 def inside(root: Path, path: str) -> Path:
-    """Return where the absolute `path` of the image at `root` is, as this host names it.
+    """Return the path on this host for the absolute `path` of the image at `root`.
 
     It is what the kernel would find with `root` as its root directory (openat2(2),
-    RESOLVE_IN_ROOT), and may not be there yet. No symbolic link is left in it below `root`.
+    RESOLVE_IN_ROOT), and need not exist yet. It contains no symbolic link below `root`.
 
-    Raises Error where there are too many links, and OSError where one can't be read.
+    Raises Error if there are too many links, and OSError if one can't be read.
     """
     here: list[str] = []
     pending, links = path.split("/"), 0
@@ -38,7 +38,7 @@ def inside(root: Path, path: str) -> Path:
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
                 raise
-            here.append(name)  # it is not a link, or not there
+            here.append(name)  # not a link, or it does not exist
             continue
         if (links := links + 1) > MAX_LINKS:
             raise Error(f"{path}: too many symbolic links in its path in {root}")

@@ -1,6 +1,6 @@
 """Talk to the service manager for install: systemctl, unit directories, --root, --user-manager.
 
-Everything goes by the commands that an administrator would use: systemctl(1), systemd-analyze(1),
+Everything is done with the commands an administrator would use: systemctl(1), systemd-analyze(1),
 systemd-sysusers(8), systemd-tmpfiles(8).
 """
 
@@ -61,7 +61,7 @@ class Manager:
 
     def __post_init__(self) -> None:
         if self.own and not self.runs:
-            raise UsageError("--root: an image has no user's own manager; leave --user-manager out")
+            raise UsageError("--root: an image has no user manager; leave out --user-manager")
 
     def require_root(self) -> None:
         """Raise Error if the calling user can't write the system's units."""
@@ -73,7 +73,7 @@ class Manager:
 
     @contextmanager
     def alone(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Lock out every other install and uninstall meanwhile, by flock(2).
+        """Exclude every other install and uninstall while the block runs, by flock(2).
 
         Raises OSError if the directory of the records can't be created.
         """
@@ -83,7 +83,7 @@ class Manager:
             try:
                 fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say("wait for another install or uninstall to end")
+                say("wait for another install or uninstall to finish")
                 fcntl.flock(directory, fcntl.LOCK_EX)
             yield
         finally:
@@ -226,6 +226,6 @@ def unlink_dead(path: Path) -> bool:
         if not stat.S_ISSOCK(path.lstat().st_mode) or is_bound(str(path)):
             return False
     except OSError:
-        return False  # it is gone, or can't be asked
+        return False  # it is gone, or can't be examined
     path.unlink(missing_ok=True)
     return True

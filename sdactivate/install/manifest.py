@@ -15,7 +15,7 @@ from sdactivate.install.front import Place
 from sdactivate.install.manager import Manager
 
 PLACING = "+"
-"""Before a digest: the front's file may be there, and the front may not have read it."""
+"""Before a digest: the front's file may exist, but the front may not have read it yet."""
 
 
 class Record(NamedTuple):
@@ -24,16 +24,16 @@ class Record(NamedTuple):
     path: Path
     files: dict[str, str]
     root: Path = Path("/")
-    """Of the image, whose record names the files as the image does: it may be moved, or booted."""
+    """The image's root. Its record has paths inside the image, which may be moved or booted."""
     places: tuple[Place, ...] = ()
-    """Where the front has a file of the site; two while it moves from one front to another."""
+    """The places of the site's front files; two while it moves from one front to another."""
 
     @classmethod
     def load(cls, manager: Manager, name: str) -> "Record":
-        """Return the record of the site; an empty one where there is none.
+        """Return the record of the site; an empty one if there is none.
 
-        What an image's record names is looked for in the image. Raises Error for a record that
-        can't be understood, or is no regular file.
+        The paths in an image's record are resolved inside the image. Raises Error for a record that
+        can't be parsed, or is not a regular file.
         """
         path = manager.state / f"{name}.json"
         if (data := atomic_write.read(path)) is None:
@@ -55,7 +55,7 @@ class Record(NamedTuple):
             ) from None
 
     def save(self) -> None:
-        """Write the record, whole and synced, or remove it where it has no file."""
+        """Write the record atomically and synced, or remove it if it lists no files."""
         if not self.files:
             atomic_write.remove(self.path)
             return
@@ -69,7 +69,7 @@ class Record(NamedTuple):
 
 
 def _place(manager: Manager, recorded: str) -> str:
-    """Return where the file is that a record names: the file itself, should it be a link."""
+    """Return the path of a file in a record; if the file itself is a link, that of the link."""
     folder, name = os.path.split(os.path.normpath(recorded))
     return str(manager.at(folder) / name)
 
@@ -79,13 +79,13 @@ def of_others(manager: Manager, name: str) -> dict[Path, str]:
     found: dict[Path, str] = {}
     for path in manager.state.glob("*.json"):
         if path.stem != name:
-            with suppress(Error):  # a broken one is not this site's concern
+            with suppress(Error):  # another site's broken record must not stop this one
                 found |= dict.fromkeys(map(Path, Record.load(manager, path.stem).files), path.stem)
     return found
 
 
 def digest(data: bytes) -> str:
-    """Return the digest that a record keeps of a file."""
+    """Return the digest that a record has for a file's content."""
     return hashlib.sha256(data).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """Change a file that root trusts, atomically, and only in a directory that others can't write.
 
-The directory is opened once, and all that is done is done in it: what somebody puts in its place
-meanwhile is not written to, nor is what a link leads to.
+The directory is opened once, and everything happens through its descriptor. If someone replaces
+the directory or the file by a link in the meantime, nothing outside it is written to.
 """
 
 import os
@@ -30,13 +30,13 @@ def rewrite(path: Path, old: str, new: str) -> None:
     real = path.resolve()
     folder = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY | _IN)
     try:
-        # Opened first, then looked at: where nobody else can change the way, it still leads here
+        # Open first, then check: if nobody else can change the path, it still leads here
         refuse_unfit(path)
         if not os.path.samestat(os.fstat(folder), os.stat(path.resolve().parent)):
             raise Error(f"{path}: its directory was moved meanwhile; nothing was written")
         node = read_node(f"/proc/self/fd/{folder}/.", str(real.parent))
         if why := changed_by(node, sticky=False):
-            raise Error(f"{path}: other users than root can write to {real.parent} ({why})")
+            raise Error(f"{path}: users other than root can write to {real.parent} ({why})")
         about = _refuse_changed(path, folder, real.name, old)
         _put(folder, real.name, new, about)
     finally:

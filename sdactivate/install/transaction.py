@@ -1,4 +1,4 @@
-"""Run steps, and undo those that were done where one fails."""
+"""Run steps, and undo them if one fails."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -9,7 +9,7 @@ Say = Callable[[str], None]
 
 
 class Step(NamedTuple):
-    """One thing that is done, and how to take it back; undoing half of it, or twice, is fine."""
+    """One action, and how to undo it. `undo` must also work after half of it, and twice."""
 
     name: str
     do: Callable[[], None]
@@ -17,11 +17,11 @@ class Step(NamedTuple):
 
 
 def carry_out(steps: Iterable[Step], say: Say) -> None:
-    """Do the steps in their order.
+    """Do the steps in order.
 
-    Raises Error, which names the step that failed and why, after it and those before it have
-    been undone, or `say` has told what could not be; an interruption is told of and passed on
-    after the same.
+    If one fails, it and those before it are undone; `say` gets what could not be undone. Then
+    Error is raised, which names the step that failed and why. An interruption is undone and
+    reported in the same way, and raised again.
     """
     begun: list[Step] = []
     for step in steps:
@@ -30,13 +30,13 @@ def carry_out(steps: Iterable[Step], say: Say) -> None:
             say(step.name)
             step.do()
         except BaseException as error:
-            end = "what had been done was undone"
+            end = "all changes were undone"
             for back in reversed(begun):
                 try:
                     back.undo()
                 except (Error, OSError) as trouble:
                     say(f"could not undo '{back.name}': {trouble}")
-                    end = "not all that had been done could be undone: see above"
+                    end = "not all changes could be undone: see above"
             if isinstance(error, Error | OSError):
                 raise Error(f"{step.name}: {error}; {end}") from error
             say(f"{step.name}: interrupted; {end}")

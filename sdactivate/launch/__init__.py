@@ -3,15 +3,15 @@
 Only this package binds sockets, changes their owners and modes, or drops root permanently.
 (`uninstall` also unlinks a socket that its unit has left behind.) Its modules:
 
-    parent_directory.py      the directory a socket is to be in, and whether it can be trusted
-    sockets.py               a socket that is at no instant more open than asked
-    privileges.py            become the application's user for good, and prove it
-    controlling_terminal.py  leave root's terminal: what is typed there is root's
-    environment.py           which variables stay, and which are added
-    syscalls.py              the system calls that Python has no name for
-    process.py               what the application is given at exec, and nothing else
-    on_demand.py             start at the first connection, and again after the application has left
-    talk.py                  lines on standard error, which may be full or gone
+    parent_directory.py      open the socket's directory, and check that it can be trusted
+    sockets.py               create a socket that is never more accessible than requested
+    privileges.py            become the application's user permanently, and verify it
+    controlling_terminal.py  detach from root's terminal
+    environment.py           which variables are kept, and which are added
+    syscalls.py              system calls that Python lacks
+    process.py               what the application inherits at exec
+    on_demand.py             start at the first connection, and again after the application exits
+    talk.py                  write to standard error, ignoring errors
 
 `launch` works in this order: it parses and resolves everything, so that mistakes are found before
 anything has changed; it creates the sockets, which needs root; it puts the descriptors in place; it

@@ -5,10 +5,10 @@ directory by a symbolic link to elsewhere. So the path from / to the socket is w
 time, each opened relative to its parent (openat(2) with O_NOFOLLOW), and each directory must be
 trusted before the next name is looked up in it:
 
-- it belongs to root or to the user who runs the launcher; - nobody else can write it. (This
-includes access control lists: the mode shows their mask as the group's bits.) A sticky directory
-such as /tmp is allowed, except as the last one: in it, users can't rename or remove files of
-another user.
+- it belongs to root or to the user who runs the launcher;
+- nobody else can write to it. (This includes access control lists: the mode shows their mask as the
+  group's bits.) A sticky directory such as /tmp is allowed, except as the last one: in it, users
+  can't rename or remove files of another user.
 
 This module itself follows symbolic links in trusted directories, such as /var/run -> /run. The last
 name, the socket's own, is never followed; see sockets.py.

@@ -133,7 +133,7 @@ def _turn(directory: int, name: str, path: str) -> Iterator[None]:
     """Lock `name` for one launcher at a time, so that none removes a socket that another just made.
 
     The lock is a file that only this user can open (other users could hold a lock on the directory
-    itself for ever). The process that holds it removes it at the end.
+    itself forever). The process that holds it removes it at the end.
     """
     lock = f".{name}.lock"
     deadline = time.monotonic() + _TURN

@@ -1,9 +1,9 @@
 """Build a release in transient units with a user of their own, different from the site's.
 
-The user exists during the build, owns nothing else, and has the whole sandbox of
-`sdactivate.sandbox`, with the network only to download packages. Of /srv/NAME it sees only its own
-release and environment, at their final paths, so that paths written into them stay valid. It runs
-with low priority.
+The user exists only during the build, owns nothing else, and has the whole sandbox of
+`sdactivate.sandbox`, with the network only to download packages. In /srv/NAME it sees only its own
+release and environment, at their final paths, so that paths written into them stay valid. The
+units have low priority.
 """
 
 import hashlib
@@ -33,12 +33,12 @@ YIELDING = ("CPUWeight=10", "IOWeight=10", "Nice=10")
 
 
 def unit_of(name: str) -> str:
-    """Return the unit of a release's steps, of which one runs at a time."""
+    """Return the unit of a release's steps, only one of which runs at a time."""
     return f"sdactivate-release-{name}.service"
 
 
 def stop_leftovers(name: str) -> None:
-    """Stop what a release that was killed has left running. Raises Error."""
+    """Stop the units that a killed release has left running. Raises Error."""
     for unit in (unit_of(name), _holder(name)):
         if one(show(unit, "ActiveState"), "ActiveState") not in ("inactive", "failed"):
             ask(["systemctl", "stop", "--", unit])
@@ -54,13 +54,13 @@ class Build:
     def __init__(self, layout: Layout, identity: str, python: str, environ: dict[str, str]) -> None:
         self.layout = layout
         self.python = python
-        """The interpreter that the steps run; its programs are found first."""
+        """The interpreter that the steps run. Its directory comes first in PATH."""
         self.release = layout.releases / identity
-        """Where the release will be, and is while it is built."""
+        """The final path of the release; the build's steps see it there, too."""
         self.environment = layout.environments / identity
-        """Where an environment will be, if one is built."""
+        """The final path of an environment, if one is built."""
         self.wheels = layout.base / "wheels"
-        """Where a step sees its directory of packages."""
+        """The path where a step sees its directory of packages."""
         self.tree = layout.staging / "tree"
         self.made_environment = layout.staging / "environment"
         self.environ = environ
@@ -71,8 +71,7 @@ class Build:
 
     def __enter__(self) -> "Build":
         self.layout.staging.mkdir(mode=0o700)
-        # A unit that has done its work and remains: as long as it does, so does its user, and all
-        # steps have the same.
+        # A unit that has finished but stays active keeps its user, so that all steps have the same.
         ask(
             [
                 *("systemd-run", "--quiet", f"--unit={_holder(self.layout.name)}"),
@@ -112,9 +111,9 @@ class Build:
         stdin: "int | IO[bytes]" = subprocess.DEVNULL,
         again: bool = True,
     ) -> str:
-        """Run a step as the build's user in the release, and return the end of what it says.
+        """Run a step as the build's user in the release, and return the end of its output.
 
-        `wheels`: a directory to be seen at `self.wheels`. Raises StepFailed.
+        `wheels`: a directory to mount at `self.wheels`. Raises StepFailed.
         """
         needs = {"jit", "listens"} | ({"network"} if network else set())
         needs |= {"home"} if sandbox.below_home(self.python) else set()
@@ -123,7 +122,7 @@ class Build:
         lines += [
             *(f"User={self._user}", "UMask=0022", f"WorkingDirectory={self.release}"),
             *(*YIELDING, "MemoryMax=80%", "TasksMax=1024", f"RuntimeMaxSec={DEADLINE}"),
-            # mode=: the files of the mounts below must be reached
+            # mode=: the build's user must be able to reach the mounts below
             f"TemporaryFileSystem={base}:ro,mode=0755",
             f"BindPaths={self.tree}:{self.release}",
             f"BindPaths={self.made_environment}:{self.environment}",
@@ -137,7 +136,7 @@ class Build:
         cache = f"/var/cache/{self._user}"
         variables = {
             "PYTHONNOUSERSITE": "1",
-            # What a site keeps is not here; what its settings want to make is made and forgotten.
+            # The site's state is not here. Files that its settings create in /tmp are dropped.
             "STATE_DIRECTORY": "/tmp",  # noqa: S108 - the unit's own
             **self.environ,
             "HOME": "/tmp",  # noqa: S108
@@ -170,7 +169,7 @@ class Build:
     def unpack(self, source: Path | None) -> str:
         """Unpack `source`, a directory, a tar, or None for standard input, into the release.
 
-        Return the commit that `git archive` has noted in it. Raises Error.
+        Return the commit that `git archive` recorded in it, or "". Raises Error.
         """
         with ExitStack() as end:
             stdin: int | IO[bytes] = 0
@@ -190,7 +189,7 @@ class Build:
                 raise Error(error.output.strip() or str(error)) from None
             finally:
                 if tar and tar.stdout:
-                    tar.stdout.close()  # where the reader has ended early, so does tar
+                    tar.stdout.close()  # so that tar ends if the reader has ended early
                     if tar.wait() > 0:
                         errors.seek(0)
                         raise Error(_first_words(errors, tar.returncode))
@@ -199,10 +198,10 @@ class Build:
 
 
 def packed(directory: Path, errors: IO[bytes]) -> "subprocess.Popen[bytes]":
-    """Start tar(1) on a directory, as the directory's owner: root's rights read nothing for others.
+    """Start tar(1) on a directory, as the directory's owner, so that it can't read root's files.
 
-    What it can't read it tells to the file `errors`. Left out are what belongs to version control,
-    an environment, and .pyc files.
+    Its error messages go to the file `errors`. Left out are the files of version control, .venv
+    and __pycache__.
     """
     about = directory.stat()
     owner = about.st_uid if os.geteuid() == 0 else None

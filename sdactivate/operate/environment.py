@@ -1,7 +1,7 @@
 """A release's virtual environment: its requirements, an equal one to reuse, how it is built.
 
-It is made of requirements.txt or pyproject.toml, by uv where that is installed and by venv and pip
-elsewhere. The project itself is not installed: it is imported from where the service runs.
+It is built from requirements.txt or pyproject.toml, with uv if that is installed, else with venv
+and pip. The project itself is not installed: it is imported from the service's directory.
 """
 
 import hashlib
@@ -18,21 +18,21 @@ from sdactivate.errors import Error
 from sdactivate.terminal import escape
 
 LARGEST = 4 << 20
-"""Bytes of the largest file of requirements."""
+"""The largest file of requirements, in bytes."""
 FILES = ("requirements.txt", "pyproject.toml")
 """The files that list requirements, in the order of preference."""
 
 RESOLVES = "zz-sdactivate-release.pth"
-"""A file of the environment's packages, whose line runs at each start of its interpreter: site(3).
+"""A .pth file in the environment's site-packages; its line runs at each start of the interpreter.
 
-An interpreter searches modules by the path it was started with, /srv/NAME/current/.venv. So a
+An interpreter finds modules by the path it was started with, /srv/NAME/current/.venv. So a
 module that is imported late, after a switch to a newer release, would come from that release."""
 RESOLVE = "import os, sys; sys.path[:] = [one and os.path.realpath(one) for one in sys.path]\n"
 
 _INCLUDE = re.compile(r"(?:-r|--requirement|-c|--constraint)[ =]?\s*(\S+)")
 _LOCAL = re.compile(r"-e\b|--editable\b|[./]|.*(?:file:|@ *[./])")
 
-# pip has no word for the dependencies of a project without the project.
+# pip has no option to install a project's dependencies without the project.
 _PIP_OF_PROJECT = """
 import subprocess, sys
 try:
@@ -61,7 +61,7 @@ def find(tree: Path, python: str, uv: str) -> Requirements | None:
     """Return the requirements of the release in `tree`; None if it has no such file.
 
     `python` is the interpreter, `uv` the path of uv or empty. Raises Error for a file of
-    requirements that is missing, too large, or no regular file.
+    requirements that is missing, too large, or not a regular file.
     """
     file = next((name for name in FILES if (tree / name).exists()), "")
     if not file:
@@ -106,15 +106,16 @@ def _read(tree: Path, name: str) -> bytes:
             if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
                 raise Error(f"{name} is not a regular file of at most {LARGEST >> 20} MiB")
             return stream.read(LARGEST)
-    except (OSError, ValueError) as error:  # of a NUL in its name
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
         reason = error.strerror if isinstance(error, OSError) else error
         raise Error(f"{escape(name)}: {reason}") from None
 
 
 def script(file: str, environment: Path, python: str, uv: str, source: list[str]) -> str:
-    """Return a shell script that builds an environment at `environment`, in the release's top.
+    """Return a shell script that builds an environment at `environment`.
 
-    `source`: options of pip and uv that say where packages come from.
+    It must run in the top directory of the release. `source`: options of pip and uv that say where
+    packages come from.
     """
     made = f"{environment}/bin/python"
     lines: list[list[str]]

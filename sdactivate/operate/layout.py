@@ -1,7 +1,7 @@
 """The directory of a site's releases, /srv/NAME: its lock, its link `current`, its records.
 
     /srv/NAME/releases/ID           a release's code; ID is the time at which it was begun, in UTC
-    /srv/NAME/releases/ID.json      its record, written last: without it, the release is not whole
+    /srv/NAME/releases/ID.json      its record, written last: without it, the release is incomplete
     /srv/NAME/releases/ID/.venv     a link to its environment
     /srv/NAME/environments/ID       an environment, named after the release that it was built for
     /srv/NAME/current               a link to the release that is served
@@ -27,9 +27,9 @@ from sdactivate.generate.output import File
 from sdactivate.install import atomic_write
 
 SRV = Path("/srv")
-"""Where sites are that have releases."""
+"""The directory of sites that have releases."""
 LONGEST_RECORD = 65536
-"""Bytes of a record."""
+"""The longest record, in bytes."""
 
 _ID = re.compile(r"([0-9]{8}-[0-9]{6})(?:\.([1-9][0-9]{0,5}))?", re.ASCII)
 
@@ -39,7 +39,7 @@ class Release(NamedTuple):
 
     id: str
     made: str = ""
-    """When, in UTC: 2026-11-28 10:15:30."""
+    """When it was made, in UTC: 2026-11-28 10:15:30."""
     by: str = ""
     """The user who made it, before sudo."""
     ref: str = ""
@@ -48,13 +48,13 @@ class Release(NamedTuple):
     environment: str = ""
     """The ID of its environment; empty: it has none."""
     key: str = ""
-    """What the environment was made for: its requirements and interpreter, as a digest."""
+    """A digest of the requirements and interpreter that the environment was made for."""
     migrations: str = ""
     """The migrations that ran for it, separated by spaces: guestbook.0002_entry."""
 
 
 def order(identity: str) -> tuple[str, int]:
-    """Return what IDs are sorted by; ("", 0) for what is none."""
+    """Return the sort key of an ID; ("", 0) for text that is not an ID."""
     found = _ID.fullmatch(identity)
     return (found[1], int(found[2] or 0)) if found else ("", 0)
 
@@ -70,17 +70,17 @@ class Layout:
         self.environments = self.base / "environments"
         self.staging = self.base / ".staging"
         self.again = self.base / ".again"
-        """A script that runs the last failed step again."""
+        """A script to run the last failed step again."""
 
     def prepare(self) -> None:
-        """Make the directories that are missing.
+        """Create the missing directories.
 
-        Raises Error if other users can write one, since they could replace what is served.
+        Raises Error if other users can write to one, since they could replace what is served.
         """
         for directory in (self.base, self.releases, self.environments):
             with suppress(FileExistsError):
                 directory.mkdir(mode=0o755)
-                directory.chmod(0o755)  # whatever root's umask is
+                directory.chmod(0o755)  # regardless of root's umask
             about = directory.lstat()
             if not stat.S_ISDIR(about.st_mode):
                 raise Error(f"{directory} is not a directory; move it away")
@@ -92,9 +92,9 @@ class Layout:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the lock of the site's releases, in the manner of flock(1).
+        """Hold the lock of the site's releases (flock(2)).
 
-        Raises Error where another process holds it.
+        Raises Error if another process holds it.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         with open(os.open(self.base / ".lock", flags, 0o600), "r+") as lock:
@@ -104,15 +104,15 @@ class Layout:
                 pid = lock.read(20).strip()
                 who = f" (PID {pid})" if pid.isdigit() else ""
                 raise Error(
-                    f"another release or rollback of {self.name} is under way{who}; "
-                    "wait until it has ended"
+                    f"another release or rollback of {self.name} is running{who}; "
+                    "wait until it has finished"
                 ) from None
             lock.truncate(0)
             print(os.getpid(), file=lock, flush=True)
             yield
 
     def new_id(self) -> str:
-        """Return an ID that sorts after those of all releases that there are."""
+        """Return an ID that sorts after those of all existing releases."""
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         last, number = max(map(order, self._ids()), default=("", 0))
         return stamp if stamp > last else f"{last}.{number + 1}"
@@ -129,7 +129,7 @@ class Layout:
         return [release for release in found if release]
 
     def read(self, identity: str) -> Release | None:
-        """Return a release by its ID; None where there is none, or it is not whole."""
+        """Return a release by its ID; None if there is none, or it is incomplete."""
         if not _ID.fullmatch(identity) or not (self.releases / identity).is_dir():
             return None
         try:
@@ -162,9 +162,9 @@ class Layout:
         return self.releases / f"{identity}.json"
 
     def linked(self) -> str:
-        """Return the ID of the release that `current` leads to; "" where it leads to none.
+        """Return the ID of the release that `current` leads to; "" if there is no `current`.
 
-        Raises Error where something else has that name.
+        Raises Error if `current` is not a link to a release.
         """
         try:
             target = os.readlink(self.current)
@@ -175,7 +175,7 @@ class Layout:
         parent, _, identity = target.rpartition("/")
         if parent in ("releases", str(self.releases)) and _ID.fullmatch(identity):
             return identity
-        raise Error(f"{self.current} leads to {target!r}, which is no release; remove it")
+        raise Error(f"{self.current} leads to {target!r}, which is not a release; remove it")
 
     def link(self, identity: str) -> None:
         """Make `current` lead to a release, atomically; with "", remove it."""
@@ -185,7 +185,7 @@ class Layout:
             self.current.unlink(missing_ok=True)
 
     def run_by(self, pid: str) -> str:
-        """Return the ID of the release that a process has its working directory in; or ""."""
+        """Return the ID of the release that a process has its working directory in, or ""."""
         with suppress(OSError, ValueError, IndexError):
             directory = Path(os.readlink(f"/proc/{pid}/cwd"))
             identity = directory.relative_to(self.releases).parts[0]
@@ -193,7 +193,7 @@ class Layout:
         return ""
 
     def clear(self) -> None:
-        """Remove what a release that failed or was killed has left behind."""
+        """Remove what a failed or killed release has left behind."""
         remove(self.staging)
         self.again.unlink(missing_ok=True)
         for draft in self.base.glob(".*sdactivate*"):
@@ -236,7 +236,7 @@ class Layout:
 
 def remove(path: Path) -> None:
     """Remove a tree, however deep, without following links. Raises Error."""
-    done = subprocess.run(  # noqa: S603 - a fixed command; Python's own recurses
+    done = subprocess.run(  # noqa: S603 - a fixed command; shutil.rmtree has a recursion limit
         ["rm", "-rf", "--one-file-system", "--", str(path)],  # noqa: S607
         capture_output=True,
         text=True,
@@ -247,10 +247,10 @@ def remove(path: Path) -> None:
 
 
 def in_use(base: Path) -> set[str]:
-    """Return which of releases/ID and environments/ID below `base` a process uses.
+    """Return which of releases/ID and environments/ID below `base` any process uses.
 
-    By its working directory, its root, its program, what it has mapped and its command line:
-    proc(5). Root sees those of all processes.
+    A process uses one if its working directory, root, program or mapped files lie there, or if its
+    command line names it: proc(5). Only root sees these of all processes.
     """
     names = re.compile(
         re.escape(os.fsencode(base)) + rb"/((?:releases|environments)/[0-9]{8}-[0-9]{6}[.0-9]*)"

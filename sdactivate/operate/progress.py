@@ -13,10 +13,10 @@ _AGAIN = "\r\x1b[K"  # to the beginning of the line, and clear it: console_codes
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Be a step: tell its name and how long it took; what fails in it is told with its name.
+    """Run the block as a step: print its name and how long it took.
 
-    On a terminal the name is there from its beginning on. Raises Error for an Error or OSError of
-    the block.
+    On a terminal the name appears when the step begins. For an Error or OSError of the block,
+    raises Error with the step's name.
     """
     began = time.monotonic()
     _draw(f"sdactivate: {escape(name)} …")
@@ -30,12 +30,12 @@ def step(name: str) -> Iterator[None]:
 
 
 def note(text: str) -> None:
-    """Tell something that is no step."""
+    """Print a message that is not a step."""
     _draw("")
     tell(f"sdactivate: {text}")
 
 
 def _draw(line: str) -> None:
-    """Have `line` as the last one of a terminal, for the time being."""
+    """Replace the last line on the terminal by `line`, if standard error is a terminal."""
     if sys.stderr.isatty():
         print(_AGAIN + line, end="", file=sys.stderr, flush=True)

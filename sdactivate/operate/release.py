@@ -3,11 +3,11 @@
     unpack, environment, --before, collectstatic     in the build's unit (`build`)
     take over                                        root copies what was built (`take_over`)
     import, check, migrate, --after                  in the site's own sandbox (`transient`)
-    switch                                           the link, and the service, which has to answer
+    switch                                           the link and the service, which must answer
     prune
 
-Until the record is written, what a release has made is removed by the next one. Root runs none of
-the site's code.
+The next release removes what a release without a record has left. Root runs none of the site's
+code.
 """
 
 import os
@@ -32,7 +32,7 @@ from sdactivate.systemd.unitfile import Unit, split
 from sdactivate.terminal import escape
 from sdactivate.values import application
 
-# The application is imported as `sdactivate serve` does, and that as the unit does.
+# Import the application as `sdactivate serve` does, and sdactivate itself as the unit does.
 _IMPORT = """
 import runpy, sys
 from importlib import import_module
@@ -45,7 +45,7 @@ if name.endswith("()"): found = found()
 if not callable(found): sys.exit(f"{sys.argv[1]}: {found!r:.60} can't be called")
 """
 _APPLIED = re.compile(r"^\s*Applying (\S+?)\.\.\. OK", re.MULTILINE)
-# Operations in `migrate --plan` that older code can't live with, and the model that each is about
+# Operations in `migrate --plan` that break older code, each with its model
 _BREAKS = re.compile(
     r"^ +((?:Remove field \S+ from|Delete model|Rename field \S+ on|Rename model|Rename table for)"
     r" (\S+).*)$",
@@ -58,13 +58,13 @@ _APPS = re.compile(r"^INSTALLED_APPS = .*'django\.contrib\.staticfiles'", re.MUL
 
 @dataclass(frozen=True)
 class Asked:
-    """What `sdactivate release` was asked for."""
+    """The options of `sdactivate release`."""
 
     name: str
     source: Path | None
     """A directory or a tar; None: a tar on standard input."""
     python: str
-    """The interpreter that environments are made with."""
+    """The interpreter that environments are built with."""
     ref: str = ""
     find_links: str = ""
     """A directory of packages; empty: none."""
@@ -79,28 +79,28 @@ class Asked:
     """Whether --before and collectstatic have the network."""
     migrate: bool = True
     rebuild: bool = False
-    """Whether an environment is built even if there is one like it."""
+    """Whether to build an environment even if an equal one exists."""
     keep: int = 5
 
 
 @dataclass
 class Site:
-    """What the site's unit says of where and how it runs; without a unit, what is assumed."""
+    """Where and how the site runs, from its unit; without a unit, the defaults."""
 
     layout: Layout
     unit: Unit | None
     python: str = ""
     """The interpreter of the unit."""
     below: str = ""
-    """The working directory, from the top of the release."""
+    """The working directory, relative to the top of the release."""
     app: str = ""
     sdactivate: bool = False
-    """Whether the unit runs sdactivate by the interpreter."""
+    """Whether the unit runs sdactivate with the interpreter."""
     properties: list[str] = field(default_factory=list)
 
     @classmethod
     def find(cls, layout: Layout) -> "Site":
-        """Return the site of `layout`. Raises Error where its unit runs in another place."""
+        """Return the site of `layout`. Raises Error if its unit does not run in `current`."""
         service = f"{layout.name}.service"
         if load_state(service) == "not-found":
             return cls(layout, None)
@@ -129,7 +129,7 @@ class Site:
 
     @property
     def builds(self) -> bool:
-        """Whether a release is to have an environment."""
+        """Whether a release needs an environment of its own."""
         return not self.python or self.python.startswith(f"{self.layout.current}/")
 
     def services(self) -> list[str]:
@@ -137,7 +137,7 @@ class Site:
         return [f"{self.layout.name}.service", *others(self.layout)] if self.unit else []
 
     def environ(self) -> dict[str, str]:
-        """Return the variables that the unit itself sets: they are no secrets, as files are."""
+        """Return the variables that the unit itself sets: unlike its files, they are not secret."""
         lines = (line.partition("=") for line in self.properties)
         words = (word for name, _, value in lines if name == "Environment" for word in split(value))
         pairs = (word.partition("=") for word in words)
@@ -148,9 +148,9 @@ class Site:
         }
 
     def run(self, identity: str, command: list[str], what: str) -> str:
-        """Run a command as the site, in its sandbox, with a release in the place of `current`.
+        """Run a command as the site, in its sandbox, with a release in place of `current`.
 
-        Return the end of its output. Raises Error where it fails.
+        Return the end of its output. Raises Error if it fails.
         """
         assert self.unit is not None
         current = re.compile(re.escape(str(self.layout.current)) + r"(?![^/:;,\s\"'])")
@@ -179,13 +179,14 @@ def _is_application(word: str) -> bool:
 
 
 def release(asked: Asked) -> Release:
-    """Make a release and let it be served; return it.
+    """Make a release and have it served; return it.
 
-    Raises Error, which names the step and how to run it again; then what served before serves on.
+    Raises Error, which names the failed step and how to run it again. The previous release is then
+    still served.
     """
     layout = Layout(asked.name)
     layout.prepare()
-    os.nice(10)  # what root itself copies yields, as the units do
+    os.nice(10)  # low priority for root's own copying, as for the units
     with layout.alone():
         stop_leftovers(asked.name)
         layout.clear()
@@ -228,7 +229,7 @@ def release(asked: Asked) -> Release:
 
 
 def _is_full(layout: Layout) -> bool:
-    """Return whether what has failed is better removed at once than kept to be looked at."""
+    """Return whether the disk is so full that a failed release must be removed at once."""
     disk = os.statvfs(layout.base)
     return disk.f_bavail * 20 < disk.f_blocks or disk.f_favail * 20 < disk.f_files
 
@@ -239,7 +240,7 @@ def _as_before(layout: Layout, migrated: list[str]) -> str:
     if not migrated:
         return f"{served}; no migration has run"
     names = ", ".join(map(escape, migrated))
-    return f"{served}, with a database that is newer. These migrations have run: {names}"
+    return f"{served}, but with a newer database. These migrations have run: {names}"
 
 
 def _who() -> str:
@@ -252,7 +253,7 @@ def _who() -> str:
 
 
 def _build(asked: Asked, site: Site, made: Release) -> Release:
-    """Build the release and take it over; return it with what was learnt of it."""
+    """Build the release and take it over; return it with its commit and environment."""
     layout = site.layout
     variables = {**site.environ(), **dict(asked.build_env)}
     with Build(layout, made.id, asked.python, variables) as build:
@@ -314,7 +315,7 @@ def _build(asked: Asked, site: Site, made: Release) -> Release:
 
 
 def _collect(asked: Asked, site: Site, build: Build) -> None:
-    """Collect static files, where there is Django with a place for them in the release."""
+    """Collect static files, if Django has a STATIC_ROOT for them in the release."""
     directory = build.tree / site.below
     if not (directory / "manage.py").exists():
         return
@@ -336,7 +337,7 @@ def _collect(asked: Asked, site: Site, build: Build) -> None:
 
 
 def _take(layout: Layout, made: Release, build: Build, interpreter: str) -> None:
-    """Take over what was built; `interpreter` is given where an environment was, too."""
+    """Take over what was built; `interpreter` is given if that includes an environment."""
     parts = {layout.releases / made.id: (build.tree, "")}
     if interpreter:
         parts[build.environment] = (build.made_environment, interpreter)
@@ -345,7 +346,7 @@ def _take(layout: Layout, made: Release, build: Build, interpreter: str) -> None
             try:
                 take_over(source, target, build.owner, links_to)
             except BaseException:
-                layout.clear()  # half of it is of no use, and the disk may be full
+                layout.clear()  # a partial copy is useless, and the disk may be full
                 raise
         if interpreter:
             for packages in build.environment.glob("lib/python*/site-packages"):
@@ -356,7 +357,7 @@ def _take(layout: Layout, made: Release, build: Build, interpreter: str) -> None
 
 
 def _try(asked: Asked, site: Site, identity: str, migrated: list[str]) -> None:
-    """See in the site's sandbox that the release works, and let it change the database."""
+    """Test the release in the site's sandbox, and run its migrations."""
     python = site.python
     if site.app:
         with step(f"import {site.app}"):
@@ -383,24 +384,24 @@ def _try(asked: Asked, site: Site, identity: str, migrated: list[str]) -> None:
 
 
 def _warn_of_migrations(site: Site, identity: str, python: str) -> None:
-    """Note what is about to be taken away from the code that serves meanwhile, here or elsewhere.
+    """Warn of migrations that remove what the older release, still serving, may need.
 
-    On several machines the others serve the older release for as long as the new one is rolled out.
+    With several machines, the others serve the older release until the new one is on them, too.
     """
     argv = [python, "manage.py", "migrate", "--plan", "--no-color"]
     with step("look at the migrations"):
         plan = site.run(identity, argv, "manage.py migrate --plan")
     for taken in taken_away(plan):
         note(
-            f"warning: migrate: {escape(taken)}: the release that is served until then, on this or "
-            "another machine, may need it; take it away in the release after"
+            f"warning: migrate: {escape(taken)}: the release that still serves, on this or another "
+            "machine, may need it; remove it in the next release"
         )
 
 
 def taken_away(plan: str) -> list[str]:
-    """Return the operations of `migrate --plan` that older code can't live with, each once.
+    """Return the operations of `migrate --plan` that break older code, each once.
 
-    What the same plan creates was there for no older code.
+    Models that the same plan creates are left out: no older code uses them.
     """
     created = {model.lower() for model in _CREATES.findall(plan)}
     found = (text for text, model in _BREAKS.findall(plan) if model.lower() not in created)

@@ -18,7 +18,9 @@ def listed(name: str) -> list[dict[str, str]]:
     layout = Layout(name)
     known = layout.all()
     if not known:
-        raise Error(f"{name} has no releases in {layout.releases}; `sdactivate release` makes one")
+        raise Error(
+            f"{name} has no releases in {layout.releases}; make one with `sdactivate release`"
+        )
     states = dict.fromkeys(
         (one.partition("/")[2] for one in in_use(layout.base) if one.startswith("releases/")),
         "in use",

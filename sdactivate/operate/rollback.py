@@ -1,4 +1,4 @@
-"""Switch a site back to an earlier release, which must answer as a new one must."""
+"""Switch a site back to an earlier release, which must answer just like a new one."""
 
 from sdactivate.errors import Error, UsageError
 from sdactivate.operate.build import stop_leftovers
@@ -19,7 +19,9 @@ def rollback(name: str, identity: str = "") -> tuple[str, list[str]]:
     """
     layout = Layout(name)
     if not layout.all():
-        raise Error(f"{name} has no releases in {layout.releases}; `sdactivate release` makes one")
+        raise Error(
+            f"{name} has no releases in {layout.releases}; make one with `sdactivate release`"
+        )
     with layout.alone():
         releases = layout.all()  # a concurrent release may have removed some
         known = [release.id for release in releases]

@@ -16,14 +16,14 @@ from sdactivate.systemd import names
 from sdactivate.systemd.unitfile import Unit
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-"""The signals that the command gets when its caller does."""
+"""The signals that are passed on to the command."""
 
 _NOT_STARTED = range(200, 246)
-"""Exit codes by which systemd says at which step it failed: systemd.exec(5)."""
+"""Exit codes that tell at which step systemd failed to start the command: systemd.exec(5)."""
 
 
 def require_systemd() -> None:
-    """Raise Error where no transient unit can be made: without systemd, or without root."""
+    """Raise Error if no transient unit can be made: without systemd, or without root."""
     if not os.path.isdir("/run/systemd/system") or not shutil.which("systemd-run"):
         raise Error(
             "systemd does not run here, and only systemd can run a command in a site's sandbox. "
@@ -44,23 +44,24 @@ def run(
     output: int | None = None,
     say: Callable[[str], None],
 ) -> int:
-    """Run `command` in the surroundings of the service `unit` and return its exit code.
+    """Run `command` with the environment and sandbox of the service `unit`; return its exit code.
 
-    network: it may connect to other machines, though the service may not. writable: absolute paths
-    that it may write to besides those of the service. It has a terminal where standard input,
-    output and error all are one, otherwise the caller's streams. Signals that would end this
-    process are passed on to it. `say` gets systemd's reason where it could not start the command.
+    network: it may connect to other machines, even if the service may not. writable: absolute paths
+    that it may write to besides those of the service. If standard input, output and error all are
+    a terminal, it gets a terminal, otherwise the caller's streams. Signals that would end this
+    process are passed on to it. `say` gets systemd's reason if it could not start the command.
 
     more: properties after those of the unit, NAME=VALUE. watch: called with the name of the
-    command's own unit, whose processes wait until they are traced, up to 30 seconds; what it raises
-    ends the command. output: the descriptor that standard output goes to instead of the caller's.
+    command's own unit, whose processes wait until they are traced, up to 30 seconds; an exception
+    that it raises stops the command. output: a descriptor for standard output instead of the
+    caller's.
 
-    Raises UsageError for a writable path that is not there.
+    Raises UsageError for a writable path that does not exist.
     """
     for path in writable:
         if not os.path.exists(path):
             raise UsageError(
-                f"--writable {path!r}: there is no such path; make it first, owned by the site's "
+                f"--writable {path!r}: there is no such path; create it first, owned by the site's "
                 f"user{f' {user}' if (user := unit.value('User')) else ''}"
             )
     name = f"{_label(unit)}-run-{secrets.token_hex(4)}.service"
@@ -80,12 +81,12 @@ def run(
     )
     given = [None if _is_given(number) else subprocess.DEVNULL for number in (0, 1, 2)]
     with _terminal_restored(terminal), _passed_on(name) as began:
-        process = subprocess.Popen(  # noqa: S603 - of our own making, without a shell
+        process = subprocess.Popen(  # noqa: S603 - built here, without a shell
             argv,
             stdin=given[0],
             stdout=given[1] if output is None else output,
             stderr=given[2],
-            # In a session of its own systemd-run is not ended by a ^C that is the command's.
+            # In its own session, so that a ^C meant for the command does not end systemd-run.
             start_new_session=not terminal,
         )
         began(process)
@@ -97,7 +98,7 @@ def run(
                 process.wait()
                 raise
         code = process.wait()
-    if code < 0:  # systemd-run itself was killed: nobody waits for the command any more
+    if code < 0:  # systemd-run itself was killed, so nothing waits for the command any more
         _systemctl("stop", name)
         return 128 - code
     if code in _NOT_STARTED:
@@ -107,13 +108,13 @@ def run(
 
 
 def _label(unit: Unit) -> str:
-    """The site's name as the beginning of another unit's: mysite-one for mysite@one.service."""
+    """The site's name as a prefix for another unit's name: mysite-one for mysite@one.service."""
     label = unit.name.removesuffix(".service").replace("@", "-")
     return label[: names.UNIT_NAME_MAX - len("-run-12345678.service")]
 
 
 def _is_given(number: int) -> bool:
-    """Whether the caller has given us the descriptor; one that we have opened is not inherited."""
+    """Whether this process inherited the descriptor: one that it opened is not inheritable."""
     try:
         return os.get_inheritable(number)
     except OSError:
@@ -129,7 +130,7 @@ def _is_terminal(number: int) -> bool:
 
 @contextmanager
 def _terminal_restored(terminal: bool) -> Iterator[None]:
-    """Put the terminal back as it is now: systemd-run, when it is killed, leaves it raw."""
+    """Restore the terminal's settings at the end: a killed systemd-run leaves it in raw mode."""
     before = termios.tcgetattr(0) if terminal else None
     try:
         yield
@@ -141,7 +142,7 @@ def _terminal_restored(terminal: bool) -> Iterator[None]:
 
 @contextmanager
 def _passed_on(name: str) -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
-    """Pass signals on to the unit `name`, once the given process runs that waits for it."""
+    """Pass signals on to the unit `name`, or to the given process while the unit does not run."""
     waiting: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
@@ -168,7 +169,7 @@ def _systemctl(*words: str) -> bool:
 
 
 def _reasons(name: str) -> list[str]:
-    """Return why systemd could not start the unit `name`; nothing where it did."""
+    """Return the lines that say why systemd could not start the unit `name`; [] if it did."""
     argv = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={name}", "--lines=20"]
     try:
         with suppress(OSError, subprocess.TimeoutExpired):

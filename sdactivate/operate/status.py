@@ -1,8 +1,7 @@
 """The state of sites: what systemd knows of their units, and what their processes publish.
 
-The processes are not asked: `status_record` says what they publish and how root reads it. An
-application can write into that what it likes, so all of it is bounded, and escaped where it is
-shown.
+The processes are not contacted: `status_record` says what they publish and how root reads it. An
+application can write anything there, so all values are bounded, and escaped when they are shown.
 """
 
 import os
@@ -28,7 +27,7 @@ from sdactivate.systemd.systemctl import (
 )
 
 _LINK = f"/memfd:{status_record.NAME} (deleted)"
-# What is looked at of a service, whatever it has: processes, descriptors of each
+# Limits for what is examined of a service: processes, descriptors of each
 _PROCESSES, _DESCRIPTORS = 4096, 8192
 _SERVES = re.compile(r"[ /]sdactivate(\.__main__)? serve ")
 _UNSET = ("", "[not set]", "infinity", str(2**64 - 1))
@@ -40,19 +39,19 @@ class Helper(NamedTuple):
     unit: str
     state: str
     last: str = ""
-    """Of a timer: when it ran last, as systemctl shows it; empty: it has not."""
+    """For a timer: when it last ran, as systemctl shows it; empty: never."""
     next: str = ""
-    """Of a timer: when it runs next; empty: it does not, or that is not known."""
+    """For a timer: when it runs next; empty: not scheduled, or unknown."""
 
 
 class Status(NamedTuple):
-    """One site. None, or empty: it is not known, or there is none."""
+    """One site. None or an empty value: unknown, or there is none."""
 
     name: str
     state: str
     """systemd's word: active, inactive, failed, activating …"""
     since: float | None = None
-    """When the service began, in seconds of the epoch."""
+    """When the service started, in seconds of the epoch."""
     release: str | None = None
     """The directory that its main process runs in."""
     linked: str | None = None
@@ -68,22 +67,22 @@ class Status(NamedTuple):
     p50: float | None = None
     p99: float | None = None
     measured: int = 0
-    """Of how many of the latest requests these are."""
+    """The number of latest requests that p50 and p99 are computed from."""
     backlog: int | None = None
     backlog_limit: int | None = None
     reloaded: float | None = None
-    """When this process took the service over, at a reload."""
+    """When the main process took over the service in a reload, in seconds of the epoch."""
     failed_reloads: int | None = None
-    """Reloads that have failed since."""
+    """The number of reloads that have failed since."""
     reason: str = ""
-    """Why the last one failed."""
+    """Why the last of these failed."""
     memory: int | None = None
     memory_limit: int | None = None
     background: tuple[Helper, ...] = ()
     timers: tuple[Helper, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as values of JSON."""
+        """Return the status as JSON values."""
         helpers = {
             "background": [each._asdict() for each in self.background],
             "timers": [each._asdict() for each in self.timers],
@@ -92,9 +91,9 @@ class Status(NamedTuple):
 
 
 def status(name: str) -> Status:
-    """Return how the site `name` is doing.
+    """Return the status of the site `name`.
 
-    Raises Error where systemd has no such service, UsageError for a pattern of names.
+    Raises Error if systemd has no such service, UsageError for a pattern of names.
     """
     if any(letter in name for letter in "*?["):
         raise UsageError(f"NAME {name!r} is a pattern; name one site")
@@ -103,7 +102,7 @@ def status(name: str) -> Status:
     if one(found, "LoadState") != "loaded":
         raise Error(
             f"{name}: systemd has no {unit} ({one(found, 'LoadState')}); `sdactivate status` lists "
-            "the sites that there are"
+            "the existing sites"
         )
     background, timers = _beside(name)
     return _of(found)._replace(background=background, timers=timers)
@@ -151,7 +150,7 @@ def _of(found: Properties) -> Status:
 
 
 def _published(made: Status, records: dict[int, Record], main: int) -> Status:
-    """Return `made` with what the processes publish: the main one's word, its workers' sums."""
+    """Return `made` with what the main process publishes, and with sums over the workers."""
     if (own := records.get(main)) is None:
         return made
     counted = [own, *(record for record in records.values() if record.is_worker)]
@@ -201,7 +200,7 @@ def _members(group: str) -> list[int]:
 
 
 def read(pid: int) -> Record | None:
-    """Return what process `pid` publishes; None where it publishes nothing, or may not be read."""
+    """Return what process `pid` publishes; None if it publishes nothing, or can't be read."""
     try:
         numbers = os.listdir(f"/proc/{pid}/fd")[:_DESCRIPTORS]
     except OSError:
@@ -216,7 +215,7 @@ def read(pid: int) -> Record | None:
 
 def _read(path: str) -> Record | None:
     """Return the record in the file behind a descriptor of another process."""
-    # First without opening what it may be: a FIFO would be waited for
+    # O_PATH first, which does not really open the file: opening a FIFO would block
     handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         found = os.fstat(handle)
@@ -226,7 +225,7 @@ def _read(path: str) -> Record | None:
     finally:
         os.close(handle)
     try:
-        for _ in range(10):  # it may just be written
+        for _ in range(10):  # a write may be in progress
             if record := status_record.unpack(os.pread(fd, status_record.SIZE, 0)):
                 return record
             time.sleep(0.001)
@@ -251,7 +250,7 @@ def _backlog(units: list[str]) -> tuple[int | None, int | None]:
 
 
 def _beside(name: str) -> tuple[tuple[Helper, ...], tuple[Helper, ...]]:
-    """Return the background workers and timers of a site: units that are called NAME-…."""
+    """Return the background workers and timers of a site: units whose names begin with NAME-."""
     properties = (
         *("Id", "ActiveState", "SubState", "Type", "LastTriggerUSec", "NextElapseUSecRealtime"),
         *("NextElapseUSecMonotonic", "TriggeredBy"),
@@ -277,7 +276,7 @@ def _beside(name: str) -> tuple[tuple[Helper, ...], tuple[Helper, ...]]:
 
 
 def _is_site(found: Properties) -> bool:
-    """Whether a service has a socket of its own: another site, whose name begins alike."""
+    """Whether a service has its own socket: then it is another site with the same prefix."""
     return any(unit.endswith(".socket") for unit in listed(one(found, "TriggeredBy")))
 
 
@@ -290,7 +289,7 @@ _UNITS = {"w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1, "ms": 0.001, "u
 
 
 def _elapse(text: str) -> str:
-    """Return the time of day of a span since the boot, as systemctl shows it; "" for none."""
+    """Return the time for a span since boot, as systemctl shows the span; "" for none."""
     parts = re.findall(r"([0-9.]+)(min|ms|us|w|d|h|s)\b", text)
     if not parts:
         return ""
@@ -320,7 +319,7 @@ def _shown(value: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration with two digits that matter."""
+    """Return a duration with two significant digits."""
     if seconds is None:
         return ""
     return f"{seconds * 1000:.2g} ms" if seconds < 0.0995 else f"{seconds:.2f} s"

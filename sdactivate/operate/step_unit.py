@@ -11,9 +11,9 @@ from sdactivate.install import atomic_write
 from sdactivate.terminal import escape
 
 KEPT = 65536
-"""Bytes of a command's output that are kept: the last."""
+"""How many of the last bytes of a command's output are kept."""
 LINES = 25
-"""Lines of them that an error shows."""
+"""How many of the last lines an error shows."""
 
 
 class StepFailed(Error):
@@ -25,7 +25,7 @@ class StepFailed(Error):
     def __init__(self, message: str, output: str) -> None:
         super().__init__(message)
         self.output = output
-        """The end of what it said."""
+        """The end of the command's output."""
 
 
 def run(
@@ -34,12 +34,12 @@ def run(
     again: Path | None = None,
     stdin: "int | IO[bytes]" = subprocess.DEVNULL,
 ) -> str:
-    """Run a command of systemd-run(1) that ends with the unit; return the end of its output.
+    """Run a systemd-run(1) command that waits for its unit; return the end of its output.
 
-    `what` is the command in the reader's words; `again` the file that will run it again. Raises
-    StepFailed where it fails, with its last words and that file.
+    `what` is the command as shown to the reader; `again` is the script to write on failure, which
+    runs it again. Raises StepFailed if it fails, with the end of its output and that script.
     """
-    with subprocess.Popen(  # noqa: S603 - made by us, of what the administrator says
+    with subprocess.Popen(  # noqa: S603 - built here from the administrator's options
         argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         assert process.stdout is not None
@@ -55,7 +55,7 @@ def run(
     if again:
         # One line: a second one would not be a comment any more.
         script = f"#!/bin/sh\n# {escape(what)}\nexec {shlex.join(argv)}\n"
-        # What the unit's environment has in it is nobody else's.
+        # 0600: the command line contains the unit's environment.
         atomic_write.replace(again, File(again.name, script, 0o600))
         repeat = f"\nTo run it again: sudo sh {again}"
     raise StepFailed(f"`{what}` failed (exit {code}){': ' if last else ''}{last}{repeat}", text)

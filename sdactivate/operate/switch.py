@@ -121,9 +121,9 @@ def _reloads(service: str) -> bool:
 
 
 def systemctl(verb: str, units: list[str]) -> None:
-    """Run a command of systemctl(1) for units. Raises Error with the reason that they have told.
+    """Run a systemctl(1) command for units. Raises Error with the reason from their StatusText.
 
-    How long it may take is the units' to say: TimeoutStartSec=, TimeoutStopSec=.
+    The units limit how long it may take: TimeoutStartSec=, TimeoutStopSec=.
     """
     done = subprocess.run(  # noqa: S603 - a fixed command
         ["systemctl", verb, "--", *units],  # noqa: S607

@@ -4,7 +4,7 @@ The build's user has written the tree, and code in the build may have set traps 
 no link is followed: each directory is opened relative to its parent's descriptor, and each file is
 checked after it is opened and must belong to the build's user (a hard link to another user's file
 does not). The copy belongs to root, is readable by all, writable only by root, and has no setuid
-bits. A process that still has a source file open can change it meanwhile, but not the copy.
+bits. A process that still has a source file open can change that file, but not the copy.
 """
 
 import errno
@@ -66,7 +66,7 @@ class _Walk:
                     self.directory(inside, copy, parts)
                     _own(copy, 0o755, os.fstat(inside))
         elif stat.S_ISREG(about.st_mode):
-            # Without O_NONBLOCK a FIFO that has taken the file's place would hold us up.
+            # Without O_NONBLOCK, opening would block if a FIFO had replaced the file.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
             with _opened(os.open(name, flags, dir_fd=source)) as file:
                 self.check(os.fstat(file), parts)
@@ -77,16 +77,16 @@ class _Walk:
 
     def check(self, about: os.stat_result, parts: tuple[str, ...]) -> None:
         if about.st_uid != self.owner:
-            raise Error(f"{_shown(parts)} belongs to another user than the build's")
+            raise Error(f"{_shown(parts)} does not belong to the build's user")
         if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
-            raise Error(f"{_shown(parts)} has changed its type meanwhile")
+            raise Error(f"{_shown(parts)} changed its type while it was copied")
 
     def link(self, source: int, target: int, name: str, parts: tuple[str, ...]) -> None:
         leads = os.readlink(name, dir_fd=source)
         if not stays_inside(parts, leads):
             if not (self.interpreter and _INTERPRETER.fullmatch("/".join(parts))):
                 raise Error(f"{_shown(parts)} is a link to {escape(leads)}, out of the release")
-            # Where an environment's interpreter leads is not for the build to say.
+            # The build must not choose where an environment's interpreter leads.
             leads = self.interpreter
         else:
             self.links.append(parts)
@@ -104,11 +104,12 @@ class _Walk:
 
 
 def take_over(source: Path, target: Path, owner: int, interpreter: str = "") -> Taken:
-    """Copy the directory `source` to `target`, which must not be there; return how much it was.
+    """Copy the directory `source` to `target`, which must not exist; return how much was copied.
 
-    `owner` is the build's user, whose files alone are copied. `interpreter`, for an environment: a
-    link bin/python* that leads out of it leads there. Raises Error for anything but plain files,
-    directories and links that stay inside, and for too much; OSError for a full disk.
+    `owner` is the build's user; files of other users are an error. `interpreter`, for an
+    environment: the new target of links bin/python* that lead out of it. Raises Error for anything
+    but plain files, directories and links that stay inside, and for too many files or bytes;
+    OSError for a full disk.
     """
     walk = _Walk(owner, interpreter)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -117,7 +118,7 @@ def take_over(source: Path, target: Path, owner: int, interpreter: str = "") -> 
         with _opened(os.open(target, flags)) as copy:
             walk.directory(inside, copy, ())
             _own(copy, 0o755, os.fstat(inside))
-    # By way of other links a name may lead elsewhere than it says: nobody can change them any more.
+    # Through other links, a link may still lead outside. The copies can't change any more: check.
     top = os.path.realpath(target)
     for parts in walk.links:
         link = os.path.join(top, *parts)
@@ -139,7 +140,7 @@ def _opened(descriptor: int) -> Iterator[int]:
 
 
 def _copy_some(source: int, target: int) -> int:
-    """Copy on from one open file to the other; return how many bytes, 0 at the end."""
+    """Copy the next part of one open file to the other; return its bytes, 0 at the end."""
     try:
         return os.copy_file_range(source, target, 1 << 26)
     except OSError as error:

@@ -29,17 +29,17 @@ OF_THE_SERVICE = frozenset(
         *("FailureAction", "SuccessAction", "RebootArgument"),
         # How it ends: systemd.kill(5)
         *("KillMode", "KillSignal", "SendSIGHUP", "SendSIGKILL", "FinalKillSignal"),
-        # What it is passed, and where its output goes: a command has its caller's
+        # Its descriptors and where its output goes: a command has its caller's
         *("NonBlocking", "Sockets", "OpenFile", "USBFunctionDescriptors", "USBFunctionStrings"),
         *("StandardInput", "StandardOutput", "StandardError", "StandardInputText"),
         *("StandardInputData", "TTYPath", "TTYReset", "TTYVHangup", "TTYVTDisallocate"),
         *("TTYRows", "TTYColumns"),
     }
 )
-"""Directives of [Service] that are about the service, not about what surrounds its processes."""
+"""Directives of [Service] about the service itself, not about the environment of its processes."""
 
 OF_THE_SERVICE_TOO = ("Restart", "Timeout", "Watchdog", "Notify", "StartLimit", "FileDescriptorS")
-"""The beginnings of more of them. (StartLimit… was in [Service] once, and is still read there.)"""
+"""Prefixes of more of them. (StartLimit… was once in [Service], and is still read there.)"""
 
 _INTERPRETER = re.compile(r"python[0-9.]*")
 _PREFIXES = "@-:+!|"  # of a command line: systemd.service(5)
@@ -50,7 +50,7 @@ UNTIL_TRACED = (
     "-c",
     't() { while read -r key value; do [ "$key" = TracerPid: ] || continue; [ "$value" != 0 ]; '
     "return; done </proc/$$/status; }; "
-    # Without a limit it would wait for ever if the tracing process has exited
+    # Without a limit it would wait forever if the tracing process had exited
     'i=0; until t; do i=$((i+1)); [ $i -lt 300 ] || exit 75; sleep 0.1; done; exec "$@"',
     "sh",
 )
@@ -62,7 +62,7 @@ _SHELL = 'trap : INT QUIT TERM HUP; "$@"; exit $?'
 def service_of(name: str) -> Unit:
     """Return the service of the site `name` with its drop-ins: mysite, mysite@one.
 
-    Raises UsageError for a template without an instance or another type of unit; Error where
+    Raises UsageError for a template without an instance or another type of unit; Error if
     systemd has no such service, or can't be asked.
     """
     stem, dot, suffix = name.rpartition(".")
@@ -73,8 +73,8 @@ def service_of(name: str) -> Unit:
         raise UsageError(f"NAME {name!r} is a template; name one of its instances: {name}INSTANCE")
     if not is_loaded(unit):
         raise Error(
-            f"{name}: systemd has no {unit} ({load_state(unit)}); `sdactivate install` makes a "
-            "site's units, `systemctl list-units --type=socket` lists those that there are"
+            f"{name}: systemd has no {unit} ({load_state(unit)}); `sdactivate install` creates a "
+            "site's units, `systemctl list-units --type=socket` lists the existing sockets"
         )
     return read_loaded(unit)
 
@@ -82,8 +82,8 @@ def service_of(name: str) -> Unit:
 def interpreter(unit: Unit) -> str:
     """Return the absolute path of the Python that the service `unit` runs with.
 
-    That is the program of its ExecStart=, or the interpreter beside it, where another server's
-    program lies in a virtual environment. Raises Error where there is none.
+    That is the program of its ExecStart=, or, for another server's program in a virtual
+    environment, the interpreter beside it. Raises Error if there is none.
     """
     entry = unit.entry("ExecStart")
     words = split(expand(unit, entry)) if entry else []
@@ -101,13 +101,13 @@ def interpreter(unit: Unit) -> str:
 
 
 def properties(unit: Unit, active: bool) -> list[str]:
-    """Return what surrounds the processes of the service `unit`, as NAME=VALUE for systemd-run -p.
+    """Return the environment of the service's processes, as NAME=VALUE for systemd-run -p.
 
     active: whether the service runs.
 
-    They are in the order of the unit's lines: later ones outrank or extend earlier ones, and an
+    They are in the order of the unit's lines: later ones override or extend earlier ones, and an
     empty value empties a list, as in the unit. Specifiers are expanded, since systemd-run(1) takes
-    values as they are. Raises Error for a specifier that means nothing outside the unit.
+    values literally. Raises Error for a specifier that can't be expanded outside the unit.
     """
     kept = [
         f"{entry.key}={expand(unit, entry)}"
@@ -128,7 +128,7 @@ def properties(unit: Unit, active: bool) -> list[str]:
 def with_need(need: str) -> list[str]:
     """Return the properties that relax the sandbox for one `need` of `sandbox.NEEDS`.
 
-    To be appended to those of the unit.
+    Append them to those of the unit.
     """
     return sandbox.relaxed(need)
 
@@ -148,17 +148,17 @@ def command_line(
     terminal: bool = False,
     description: str = "",
 ) -> list[str]:
-    """Return the systemd-run(1) command line that runs `command` in the surroundings of `unit`.
+    """Return the systemd-run(1) command line that runs `command` with the sandbox of `unit`.
 
-    name: of the transient unit, complete: mysite-run-1f2e.service. more: properties after those of
-    the unit, such as "WorkingDirectory=/srv/mysite/releases/7". before: words that start it:
-    UNTIL_TRACED. terminal: the command gets a pseudo terminal connected to the caller's terminal;
-    otherwise it gets the caller's standard streams.
+    name: the complete name of the transient unit: mysite-run-1f2e.service. more: properties after
+    those of the unit, such as "WorkingDirectory=/srv/mysite/releases/7". before: words in front of
+    the command: UNTIL_TRACED. terminal: the command gets a pseudo terminal connected to the
+    caller's terminal; otherwise it gets the caller's standard streams.
 
-    Its exit code is the command's, 128 + N where signal N ended it, 127 where there is no such
-    program; one from 200 to 245 is systemd's, which could not start it (systemd.exec(5), Process
-    Exit Codes). A first word `python` is the site's interpreter, and a program that is installed
-    beside that is found there. Nothing in `command` is expanded. Must be run by root.
+    Its exit code is the command's, 128 + N if signal N ended it, 127 if there is no such program;
+    one from 200 to 245 means that systemd could not start it (systemd.exec(5), Process Exit
+    Codes). A first word `python` is the site's interpreter, and a program that is installed
+    beside it is found there. Nothing in `command` is expanded. Must be run by root.
     """
     first, *rest = command
     if "/" not in first:
@@ -172,7 +172,7 @@ def command_line(
         f"--description={description or f'A command in the surroundings of {unit.name}'}",
         *(f"--property={line}" for line in (*properties(unit, active), *more)),
         "--",
-        # systemd takes an end by TERM, INT, HUP or PIPE for success: the shell tells them apart.
+        # systemd treats an end by TERM, INT, HUP or PIPE as success: the shell turns it into 128+N.
         *("/bin/sh", "-c", _SHELL.replace("$", "$$"), "sh"),
         *(word.replace("$", "$$") for word in (*before, first, *rest)),
     ]
@@ -181,8 +181,8 @@ def command_line(
 def expand(unit: Unit, entry: Entry) -> str:
     """Return the value of a line of `unit` with its specifiers expanded (systemd.unit(5)).
 
-    As for systemd, a % before what is no specifier stays. Raises Error for one whose value can't be
-    told from outside the unit.
+    As in systemd, a % that starts no specifier stays. Raises Error for a specifier whose value
+    can't be known outside the unit.
     """
 
     def meaning(found: re.Match[str]) -> str:
@@ -193,8 +193,8 @@ def expand(unit: Unit, entry: Entry) -> str:
             return unit.files[0] if letter == "y" else os.path.dirname(unit.files[0])
         if letter == "d" or _UNKNOWN.fullmatch(letter):
             raise Error(
-                f"{entry.file}:{entry.line}: {entry}: what %{letter} means can't be told outside "
-                "the unit; write the value itself"
+                f"{entry.file}:{entry.line}: {entry}: %{letter} can't be expanded outside the "
+                "unit; write the value itself"
             )
         return found[0]
 
@@ -253,4 +253,4 @@ _SPECIFIERS: Mapping[str, Callable[[str], str]] = {
     "m": lambda unit: _identity("/etc/machine-id"),
     "b": lambda unit: _identity("/proc/sys/kernel/random/boot_id"),
 }
-"""What the specifiers mean to the system's manager, by letter, of a unit's full name."""
+"""The values of specifiers in the system manager, by letter: functions of a unit's full name."""

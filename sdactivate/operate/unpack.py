@@ -1,8 +1,8 @@
 """A program that unpacks a tar of a site's code, within limits and in the build's sandbox.
 
-It runs as `python -I -S -c TEXT-OF-THIS-FILE DIRECTORY`, so that the interpreter needs nothing but
-its standard library, and reads the archive, compressed or not, from standard input. So untrusted
-archives are never decompressed or parsed with root's rights.
+It runs as `python -I -S -c TEXT-OF-THIS-FILE DIRECTORY`, so it must need nothing but the standard
+library. It reads the archive, compressed or not, from standard input. So untrusted archives are
+never decompressed or parsed with root's rights.
 """
 
 import os
@@ -11,23 +11,24 @@ import tarfile
 from typing import BinaryIO
 
 MOST_BYTES = 16 << 30
-"""Bytes of all files of a release together."""
+"""The limit for the total size of a release's files, in bytes."""
 MOST_FILES = 1_000_000
-"""Files, directories and links of a release."""
+"""The limit for files, directories and links of a release."""
 DEEPEST = 100
-"""Directories that a file may lie in, one inside the other."""
+"""The limit for nested directories."""
 
 
 class Refused(Exception):
-    """The archive has a member that no release may have, or is none. The message says which."""
+    """The archive has a member that is not allowed in a release, or is not a valid archive."""
 
 
 def unpack(archive: BinaryIO, directory: str) -> str:
-    """Unpack `archive` into `directory`, which is empty; return the commit that git has noted.
+    """Unpack `archive` into the empty `directory`; return the commit that git recorded, or "".
 
-    Files get the mode 0644 or 0755 and their time of modification; owners are left out. Raises
-    Refused for a member that is no plain file, directory or link that stays inside, for one under
-    a link, for what comes twice or is too much, and for what is no tar; OSError for a full disk.
+    Files get the mode 0644 or 0755 and their time of modification; owners are ignored. Raises
+    Refused for a member that is not a plain file, directory or link that stays inside, for one
+    below a link, for duplicates, if a limit is exceeded, and if it is not a tar archive; OSError
+    for a full disk.
     """
     kinds: dict[tuple[str, ...], bytes] = {(): b"d"}
     total = 0
@@ -45,11 +46,11 @@ def unpack(archive: BinaryIO, directory: str) -> str:
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise Refused(f"the tar archive is damaged or incomplete: {error}") from None
     except OSError as error:
-        if error.errno is None:  # gzip and bz2 say so of what is damaged
+        if error.errno is None:  # gzip and bz2 raise it for damaged data
             raise Refused(f"the tar archive is damaged or incomplete: {error}") from None
         raise
     except Exception as error:
-        # lzma and zlib have errors of their own, which only exist where they do
+        # lzma and zlib have their own exceptions, and these modules may be missing
         if type(error).__module__ in ("_lzma", "lzma", "zlib", "_zstd", "compression.zstd"):
             raise Refused(f"the tar archive is damaged or incomplete: {error}") from None
         raise
@@ -76,7 +77,7 @@ def _unpack_one(
             os.mkdir(os.path.join(directory, *above), 0o755)
             kinds[above] = b"d"
         elif kinds[above] != b"d":
-            raise Refused(f"{member.name!r} lies below {'/'.join(above)!r}, which is no directory")
+            raise Refused(f"{member.name!r} lies below {'/'.join(above)!r}, not a directory")
     path = os.path.join(directory, *parts)
     kinds[parts] = kind
     if member.isdir():
@@ -97,17 +98,17 @@ def _unpack_one(
 
 
 def _parts(name: str) -> "tuple[str, ...]":
-    """The components of a member's name. Raises Refused for one that would lie elsewhere."""
+    """The components of a member's name. Raises Refused for a name that would lie outside."""
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if name.startswith("/") or ".." in parts:
         raise Refused(f"{name!r} would lie outside the release; pack relative names without '..'")
     if "\0" in name or len(os.fsencode(name)) > 3000 or len(parts) > DEEPEST:
-        raise Refused(f"{name[:80]!r}: this name is too long or lies too deep")
+        raise Refused(f"{name[:80]!r}: this name is too long, or nested too deeply")
     return parts
 
 
 def stays_inside(parts: "tuple[str, ...]", target: str) -> bool:
-    """Return whether a link at `parts` to `target` leads to a place inside, by the names alone."""
+    """Return whether a link at `parts` to `target` stays inside, judged by the names alone."""
     if not target or target.startswith("/") or "\0" in target:
         return False
     depth = len(parts) - 1

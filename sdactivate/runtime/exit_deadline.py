@@ -2,7 +2,7 @@
 
 An interpreter does not exit before every non-daemon thread has ended and every exit handler has run
 (threading, atexit). If the application never ends such a thread, a process that has handed over
-would stay for ever. So there is a deadline for the exit, too.
+would stay forever. So there is a deadline for the exit, too.
 """
 
 from __future__ import annotations

@@ -347,7 +347,7 @@ class MainProcess:
         ):
             self._reload.begin()
             return
-        # The supervisor knows us only by our PID, or could not be notified of another
+        # The supervisor knows the service only by this PID, or could not be notified of another
         self._again = True
         self._leaving = "reloading: this process executes a fresh interpreter"
 

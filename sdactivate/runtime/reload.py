@@ -1,7 +1,7 @@
 """A reload, from the side of the old process and from that of its successor.
 
-old: start a successor -> it is ready -> hand over to it (or abandon it) new: say that it is ready
--> be the main process -> see the old one off (or be given up)
+- old: start a successor -> it is ready -> hand over to it (or abandon it)
+- new: report readiness -> become the main process -> wait until the old one exits (or be abandoned)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OVERTIME = 10.0
 
 
 class Reload:
-    """The old process's side. One reload at a time: a second request means still newer code.
+    """The old process's side. One reload at a time: a second request is for even newer code.
 
     ready: called with a successor that waits to become the main process, and the seconds it took.
     failed: called with the reason if there is none.
@@ -95,7 +95,7 @@ class Reload:
 
 
 class Succession:
-    """The new process's side. It finds out whether there is an old process.
+    """The new process's side. It detects whether there is an old process.
 
     grace: seconds for the old process to finish its requests (graceful_timeout). confirmed: called
     when this is the main process, with the time at which the service started. given_up: called if
@@ -123,7 +123,7 @@ class Succession:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is no old process, or none any more."""
+        """Whether there is no old process, or it has exited."""
         return self._predecessor is None or self._predecessor.is_gone
 
     def failed(self, reason: str) -> None:

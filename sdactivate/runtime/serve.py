@@ -75,12 +75,12 @@ def serve(application: Application | str, **settings: Any) -> None:
         if __name__ == "__main__":
             sdactivate.serve(application, threads=4, header_timeout="10s")
 
-    application: a WSGI callable (PEP 3333), or where it is found: "mysite.wsgi:application".
-    settings: defaults of the application's own, by the names in docs/settings.md. A value is a
+    application: a WSGI callable (PEP 3333), or its name: "mysite.wsgi:application".
+    settings: the application's own defaults, by the names in docs/settings.md. A value is a
         number, a string as on the command line, a bool, or a list. The environment overrides
         it: SDACTIVATE_THREADS=4.
 
-    Raises SystemExit, always: it never returns. The code is 0 after an orderly stop, 1 where the
+    It never returns, but always raises SystemExit. The code is 0 after a graceful stop, 1 if the
     application can't be imported or its sockets can't be served, and 2 for a setting that is not
     valid. The reason is written to standard error.
     """

@@ -3,11 +3,11 @@
 Parent and worker exchange messages on a SOCK_SEQPACKET socket pair (unix(7)). The worker sends:
 
     ready               it can accept
-    failed REASON       it can't, and ends
-    figures N N …       how it is doing: while it serves, when it ends, and when the parent asks
-    durations N N …     how long its latest requests took; where there are metrics, as often
-    replace REASON      it has done enough, or is stuck: another should take its place
-    cut N               it has cut off N requests that had not ended, and ends
+    failed REASON       it can't, and exits
+    figures N N …       its figures: while it serves, when it exits, and when the parent asks
+    durations N N …     the durations of its latest requests, with the figures if there are metrics
+    replace REASON      it has reached a limit, or is stuck, and must be replaced
+    cut N               it has cut off N unfinished requests, and exits
 
 The parent asks for figures, or tells the worker to cut off unfinished requests, that another worker
 serves in its place, or that a stop is announced. If the parent's end of the channel is closed, the

@@ -1,10 +1,10 @@
 """Which unit a control group belongs to (cgroups(7)).
 
 systemd keeps the processes of each unit in a control group below those of the unit's slices:
-/system.slice/nginx.service. So the unit is the first part of the path that is not a slice, and it
-is one only if it is named like one. What lies below a unit belongs to the unit's user,
-who may give directories there any name: user@1000.service, a container's init. A directory that
-is neither a slice nor a unit, /docker, is not systemd's, and nothing below it is.
+/system.slice/nginx.service. So the unit is the first part of the path that is not a slice, if it
+has the form of a unit's name. What lies below a unit belongs to the unit's user, who may give
+directories there any name: user@1000.service, a container's init. A directory that is neither a
+slice nor a unit, such as /docker, is not managed by systemd, and nothing below it is.
 """
 
 import os
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 """Where the unified hierarchy is mounted: alone, or beside those of version 1."""
 
-# Compiled at the first use: a serving process without --allow-peer imports this, too
+# Not compiled here: a serving process without --allow-peer imports this module but never uses them
 _SLICE = r"[A-Za-z0-9:_.\\@-]+\.slice"
 _UNIT = r"[A-Za-z0-9:_.\\@-]+\.(service|scope|socket|mount|swap)"
 
@@ -25,10 +25,10 @@ def root() -> str:
 
 
 def path_of(text: str) -> str:
-    """Return the path in the text of /proc/PID/cgroup that systemd has put the process at.
+    """Return the control group of a process from the text of its /proc/PID/cgroup.
 
-    It is that of the unified hierarchy, or of systemd's own where that one is not in use ("/");
-    "" where neither is named. Lines that have another form are passed over.
+    It is that of the unified hierarchy, or of systemd's own one if the unified one is not in use
+    (its path is "/") or not listed; "/" if neither is listed. Lines of another form are ignored.
     """
     paths = {}
     for line in text.splitlines():
@@ -52,7 +52,7 @@ def unit_at(path: str) -> str:
 
 
 def unit_of(text: str) -> str:
-    """Return the unit in the text of /proc/PID/cgroup: the one that the system's manager knows.
+    """Return the unit in the text of /proc/PID/cgroup: a unit of the system manager.
 
     Returns "" for none.
     """
@@ -60,19 +60,19 @@ def unit_of(text: str) -> str:
 
 
 def _unescaped(part: str) -> str:
-    """systemd puts _ before names that the kernel could take for files of its own."""
+    """systemd prefixes _ to names that could clash with the kernel's own files."""
     return part.removeprefix("_")
 
 
 def places(directory: str, unit: str) -> Iterator[str]:
-    """Yield where the control group of `unit` lies below `directory`, looking only into slices.
+    """Yield the directories of the control group of `unit` below `directory`; search only slices.
 
-    `directory` is the root of the hierarchy as it is mounted, or a slice in it. For each place,
-    `unit_at` says `unit`.
+    `directory` is the root of the hierarchy as it is mounted, or a slice in it. `unit_at` returns
+    `unit` for each of them.
     """
     try:
         entries = [it for it in os.scandir(directory) if it.is_dir(follow_symlinks=False)]
-    except OSError:  # it has ended meanwhile
+    except OSError:  # it was removed in the meantime
         return
     for entry in entries:
         name = _unescaped(entry.name)
@@ -83,15 +83,15 @@ def places(directory: str, unit: str) -> Iterator[str]:
 
 
 def unit_with(number: int) -> str:
-    """Return the unit whose control group, or one inside it, has this id: its inode's number.
+    """Return the unit whose control group, or one inside it, has this id (its inode number).
 
-    Raises LookupError where none is to be seen.
+    Raises LookupError if there is none.
     """
     if top := root():
         for directory, _, _ in os.walk(top):
             try:
                 found = os.stat(directory).st_ino == number
-            except OSError:  # it has ended meanwhile
+            except OSError:  # it was removed in the meantime
                 continue
             if found and (unit := unit_at(directory.removeprefix(top))):
                 return unit

@@ -1,8 +1,8 @@
-"""Check an inherited descriptor before it is served: a stream socket that listens.
+"""Check that an inherited descriptor is a listening stream socket before it is served.
 
-Nothing about it is changed. A listening stream socket of a family that carries web requests
-passes; everything else is an error that names the descriptor, says what it is, and which
-setting of the socket unit (systemd.socket(5)) makes it right.
+The check changes nothing about it. A listening stream socket of a family that carries web requests
+passes. Everything else is an error that names the descriptor, says what it is, and which
+setting of the socket unit (systemd.socket(5)) to correct.
 """
 
 import os
@@ -23,7 +23,7 @@ FAMILIES = {
 class ActivationError(Error):
     """No socket was passed that can be served: the base of the errors of `inherited_sockets`.
 
-    A program of your own, which can't go on without its sockets:
+    In a program of your own that can't run without its sockets:
 
         import sdactivate
 
@@ -35,11 +35,11 @@ class ActivationError(Error):
 
 
 class BadDescriptor(ActivationError):
-    """A descriptor that was announced is not open."""
+    """An announced descriptor is not open."""
 
 
 class NotASocket(ActivationError):
-    """A descriptor is not a socket, but a file, a pipe or a terminal."""
+    """A descriptor is not a socket but a file, a pipe or a terminal."""
 
 
 class NotAStream(ActivationError):
@@ -55,11 +55,11 @@ class ShutDown(ActivationError):
 
 
 class WrongFamily(ActivationError):
-    """A socket is of another family than AF_UNIX, AF_INET, AF_INET6 and AF_VSOCK."""
+    """A socket's family is none of AF_UNIX, AF_INET, AF_INET6 and AF_VSOCK."""
 
 
 def listening_socket(fd: int, name: str) -> socket.socket:
-    """Return descriptor `fd`, called `name`, as a socket, having made sure it can be served.
+    """Check that descriptor `fd`, called `name`, can be served, and return it as a socket.
 
     Raises BadDescriptor, NotASocket, NotAStream, NotListening, ShutDown or WrongFamily; the
     descriptor then stays open and unchanged.
@@ -69,7 +69,7 @@ def listening_socket(fd: int, name: str) -> socket.socket:
         mode = os.fstat(fd).st_mode
     except OSError:
         raise BadDescriptor(
-            f"{label} is not open: none of this number was passed, or it was closed on the way here"
+            f"{label} is not open: it was not passed, or a process in between closed it"
         ) from None
     if not stat.S_ISSOCK(mode):
         raise NotASocket(
@@ -93,13 +93,13 @@ def listening_socket(fd: int, name: str) -> socket.socket:
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise NotListening(
                 f"{label} is not a listening socket: it is a connection, or only bound. In a "
-                "socket unit write Accept=no (one service for all connections). If it is written "
-                f"so, a process has shut the socket down: {_make_anew(name)}"
+                "socket unit write Accept=no (one service for all connections). If it already "
+                f"says so, a process has shut the socket down: {_make_anew(name)}"
             )
         if _is_shut_down(sock):
             raise ShutDown(
-                f"{label} was shut down by a process that held it, and refuses all who connect "
-                f"until it is made anew: {_make_anew(name)}"
+                f"{label} was shut down by a process that held it, and refuses every connection "
+                f"until it is recreated: {_make_anew(name)}"
             )
     except ActivationError:
         sock.detach()
@@ -108,9 +108,9 @@ def listening_socket(fd: int, name: str) -> socket.socket:
 
 
 def _is_shut_down(sock: socket.socket) -> bool:
-    """Whether shutdown(2) was called on a listening unix socket, which stays listening then.
+    """Whether shutdown(2) was called on a listening unix socket, which keeps listening.
 
-    A TCP socket does not. poll(2) tells of it as of a peer that sends no more.
+    A TCP socket stops listening. poll(2) reports it like a peer that has stopped sending.
     """
     poll = select.poll()
     poll.register(sock, select.POLLRDHUP)
@@ -119,8 +119,8 @@ def _is_shut_down(sock: socket.socket) -> bool:
 
 def _make_anew(name: str) -> str:
     return (
-        f"`systemctl stop {name}.service && systemctl restart {name}.socket` under systemd, where "
-        f"the units have this name; another supervisor makes it when it is restarted"
+        f"`systemctl stop {name}.service && systemctl restart {name}.socket` under systemd, if "
+        f"the units have this name; another supervisor recreates it when it is restarted"
     )
 
 

@@ -1,23 +1,22 @@
 r"""Escape values for unit files: specifiers, quotes, command lines.
 
-A unit file is lines of `Key=value`, and what a value may hold differs from key to key. Four
-things happen to it on the way in, and each is a way for a value to become something else:
+A unit file consists of lines of `Key=value`, and what a value may hold differs from key to key.
+systemd applies four steps to it, and each can change its meaning:
 
 1. **Lines** (systemd.syntax(7)). A newline ends the value; a backslash at the end of the line
-   joins the next one to it; white space around the value is cut off.
+   joins the next one to it; white space around the value is stripped.
 2. **Specifiers** (systemd.unit(5)). `%` starts one almost everywhere: `%n`, `%h`. `%%` is a `%`.
 3. **Quoting** (systemd.syntax(7)). Settings that take a list (Environment=, StateDirectory=,
-   ReadWritePaths=) split at white space and know quotes and `\` escapes. Those that take one
-   value (ListenStream=, WorkingDirectory=, Description=) know neither: a quote is a quote there.
+   ReadWritePaths=) split at white space and accept quotes and `\` escapes. Those that take one
+   value (ListenStream=, WorkingDirectory=, Description=) take both literally.
 4. **Command lines** (systemd.service(5)). ExecStart= quotes as above, and then replaces `$WORD`
-   and `${WORD}` by the environment, cuts at a lone `;`, and reads `@-:+!` in front of the
+   and `${WORD}` by the environment, splits at a lone `;`, and reads `@-:+!` in front of the
    program as modifiers.
 
-So there is one function for each place: `plain` for settings with one value (`literal` where
-specifiers are unknown), `word` for an item of a list, `command` for a command line. Each returns
-an `Escaped`, and the templates refuse anything that is not one: a value cannot reach a unit
-without having passed here. What can't be written at all is refused by the functions that
-`site.py` reads values with.
+So there is one function for each place: `plain` for settings with one value (`literal` for those
+without specifiers), `word` for an item of a list, `command` for a command line. Each returns
+an `Escaped`, and the templates refuse anything else, so no value gets into a unit unescaped. The
+functions that `site.py` reads values with refuse what can't be written at all.
 """
 
 import re
@@ -27,13 +26,13 @@ from sdactivate.errors import UsageError
 
 
 class Escaped(str):
-    """Text that means in a unit file what it was meant to mean."""
+    """Text that is escaped for its place in a unit file."""
 
     __slots__ = ()
 
 
-# Control characters, line and paragraph separators, surrogates, and the code points that
-# Unicode promises never to assign, which systemd takes for broken UTF-8.
+# Control characters, line and paragraph separators, surrogates, and Unicode's noncharacters,
+# which systemd treats as invalid UTF-8.
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef"
     + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
@@ -41,19 +40,19 @@ _UNPRINTABLE = re.compile(
 )
 
 
-# What means nothing to systemd anywhere: nearly all that is ever written, so it is tried first.
+# No special meaning to systemd anywhere. Nearly every value is like this, so it is tried first.
 _BARE = re.compile(r"[A-Za-z0-9_./:@,+=-]+")
 
 
 def printable(text: str) -> str:
     """Return `text` if a unit file can hold it inside quotes.
 
-    Raises UsageError for control characters (a newline would start a line of its own) and for
-    what is not UTF-8.
+    Raises UsageError for control characters (a newline would start a new line) and for what is
+    not UTF-8.
     """
     if found := _UNPRINTABLE.search(text):
         raise UsageError(
-            f"{text!r}: the character {found[0]!r} can't stand in a unit file; leave it out"
+            f"{text!r}: a unit file can't contain the character {found[0]!r}; leave it out"
         )
     return text
 
@@ -61,7 +60,7 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """Return `text` if a line of a unit file can hold it as it is, without quotes.
 
-    Raises UsageError for what `printable` refuses and for what systemd.syntax(7) would cut or
+    Raises UsageError for what `printable` refuses and for what systemd.syntax(7) would strip or
     join: spaces at either end, a backslash at the end.
     """
     if _BARE.fullmatch(text):
@@ -76,15 +75,15 @@ def one_line(text: str) -> str:
 def plain(text: str) -> Escaped:
     """Return `text` for a setting that takes one value and no quotes, such as ListenStream=.
 
-    Raises UsageError where a line can't hold it; see `one_line`.
+    Raises UsageError if a line can't hold it; see `one_line`.
     """
     return Escaped(one_line(text).replace("%", "%%"))
 
 
 def literal(text: str) -> Escaped:
-    """Return `text` for a setting that knows no specifiers, such as MemoryMax=25%.
+    """Return `text` for a setting without specifiers, such as MemoryMax=25%.
 
-    Raises UsageError where a line can't hold it; see `one_line`.
+    Raises UsageError if a line can't hold it; see `one_line`.
     """
     return Escaped(one_line(text))
 
@@ -111,7 +110,7 @@ def program(path: str) -> str:
     """
     if not _PROGRAM.fullmatch(one_line(path)):
         raise UsageError(
-            f"{path!r}: a program is named by its absolute path, without quotes, backslashes or $"
+            f"{path!r}: not an absolute path of a program without quotes, backslashes and $"
         )
     return path
 

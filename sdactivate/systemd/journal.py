@@ -7,14 +7,14 @@ _GOES_ON = re.compile(r", ignoring(?:[:.]|$)")
 
 
 def that_matter(lines: Iterable[str]) -> list[str]:
-    """Return `lines` without those by which systemd says that it goes on all the same.
+    """Return `lines` without those that say systemd ignored a problem.
 
-    They end in "…, ignoring: REASON" and come after what made a unit fail, in a container for
-    instance, whose control groups lack a controller.
+    They end in "…, ignoring: REASON", and can come after the line that tells why a unit failed: in
+    a container, for instance, whose control groups lack a controller.
     """
     return [line for line in lines if matters(line)]
 
 
 def matters(line: str) -> bool:
-    """Return whether one line of systemd's is none by which it says that it goes on."""
+    """Return whether a line of systemd's does more than say that a problem was ignored."""
     return not _GOES_ON.search(line)

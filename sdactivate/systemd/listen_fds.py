@@ -1,18 +1,18 @@
 """Take the listening sockets that a supervisor passed: sd_listen_fds(3) and other ways.
 
 The protocol is sd_listen_fds(3): the supervisor binds and listens, passes the descriptors
-from 3 upwards, and says so in the environment: LISTEN_PID (the receiver), LISTEN_FDS (how many),
-LISTEN_FDNAMES (what each is called) and, from systemd 258, LISTEN_PIDFDID (the same, immune
-to the reuse of process numbers).
+from 3 upwards, and announces them in the environment: LISTEN_PID (the receiver), LISTEN_FDS (how
+many), LISTEN_FDNAMES (their names) and, from systemd 258, LISTEN_PIDFDID (the receiver again, in
+a form that a reused process number can't match).
 
-Three habits make it safe:
+Three rules make it safe:
 
 - The variables are read once and removed, from `os.environ` as well as from the C library's
   environment, so that no child takes descriptors that were not meant for it.
-- Every descriptor is looked at before it is used. Nothing is changed about it but
-  FD_CLOEXEC: its address, owner and mode are the supervisor's affair.
+- Every descriptor is checked before it is used. Nothing about it is changed except FD_CLOEXEC:
+  the supervisor sets its address, owner and mode.
 - It fails closed. A socket that can't be served, and sockets meant for another process, are
-  errors. There is no address of our own to fall back to.
+  errors. No socket is bound as a fallback.
 """
 
 import os
@@ -28,15 +28,15 @@ VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
 
 class NoSockets(ActivationError):
-    """No socket was passed, or they were taken already."""
+    """No socket was passed, or the sockets were taken already."""
 
 
 class WrongProcess(ActivationError):
-    """The sockets were passed to another process, as a rule to a wrapper that forked."""
+    """The sockets were passed to another process, usually a wrapper that forked."""
 
 
 class MalformedEnvironment(ActivationError):
-    """A variable that announces sockets can't be read, such as LISTEN_FDS=x."""
+    """A variable that announces sockets can't be parsed, such as LISTEN_FDS=x."""
 
 
 class InheritedSocket(NamedTuple):
@@ -44,9 +44,9 @@ class InheritedSocket(NamedTuple):
 
     name: str
     """FileDescriptorName= of the socket unit (systemd.socket(5)); by default the unit's own name,
-    mysite.socket. "unknown" where the supervisor gives none."""
+    mysite.socket. "unknown" if the supervisor gives none."""
     sock: socket.socket
-    """The socket. Nothing about it was changed but that children do not inherit it."""
+    """The socket. The only change made to it is that children do not inherit it."""
 
 
 class Ambiguous(ActivationError):
@@ -58,7 +58,7 @@ class Source(NamedTuple):
 
     name: str
     variables: tuple[str, ...]
-    """What they set: one of them means that there are sockets. All are removed."""
+    """The variables they set. Any of them means that there are sockets; all are removed."""
     find: Callable[[Mapping[str, str]], Mapping[int, str]]
     """Returns the descriptors and their names; raises ActivationError, or ValueError."""
 
@@ -66,23 +66,23 @@ class Source(NamedTuple):
 def inherited_sockets(fd: Sequence[int] = ()) -> list[InheritedSocket]:
     """Return the listening sockets that were passed to this process, in the order of descriptors.
 
-    `serve` calls it; a server of your own calls it once, before it starts threads or children:
+    `serve` calls it. A server of your own calls it once, before it starts threads or children:
 
         import sdactivate
 
         for name, sock in sdactivate.inherited_sockets():
             print(name, sock.getsockname())
 
-    It removes the variables that announce sockets (LISTEN_FDS and the like), and puts /dev/null in
-    the place of a socket that came as standard input. Where several socket units feed one service,
-    the order is undefined: use the names.
+    It removes the variables that announce sockets (LISTEN_FDS and the like), and replaces a socket
+    that came as standard input with /dev/null. If several socket units pass sockets to one service,
+    their order is undefined: use the names.
 
     fd: numbers of descriptors that were passed without an announcement (the setting `fd`).
 
     Raises (all are ActivationError, and say what to change):
         NoSockets: nothing was passed, or it was taken already.
         WrongProcess: the sockets were announced to another process.
-        MalformedEnvironment: a variable can't be read.
+        MalformedEnvironment: a variable can't be parsed.
         Ambiguous: sockets were passed in more than one way.
         BadDescriptor, NotASocket, NotAStream, NotListening, ShutDown, WrongFamily: a descriptor
             can't be served; every descriptor that was passed is left as it is.
@@ -106,7 +106,7 @@ def inherited_sockets(fd: Sequence[int] = ()) -> list[InheritedSocket]:
     if len(found) > 1:
         raise Ambiguous(
             f"sockets were passed in more than one way: {' and '.join(found)}. One of them is "
-            "left over from somebody else's start; serve from a clean environment"
+            "left over from another program's start; serve from a clean environment"
         )
     if not found:
         raise NoSockets(_HOW_TO_START)
@@ -134,7 +134,7 @@ def _by_systemd(environ: Mapping[str, str]) -> Mapping[int, str]:
         names: dict[int, str] = daemon.listen_fds_with_names(unset_environment=True)
     except OSError as error:
         raise MalformedEnvironment(
-            f"the supervisor's LISTEN_FDS={environ['LISTEN_FDS']} can't be followed "
+            f"the sockets of LISTEN_FDS={environ['LISTEN_FDS']} can't be taken "
             f"({error.strerror}): each descriptor from 3 on must be open, and "
             "LISTEN_FDNAMES must have a name for each"
         ) from None
@@ -179,11 +179,11 @@ SOURCES = (
         _by_einhorn,
     ),
 )
-"""Who announces sockets in which variables.
+"""Which supervisors announce sockets, and in which variables.
 
-Without variables come: standard input, where it is a listening socket (spawn-fcgi, lighttpd's
-bin-path, mod_fcgid, supervisord's fcgi-program, s6-fdholder-retrieve); and what --fd names
-(circus's $(circus.sockets.NAME), a shell's 3</…)."""
+Two kinds come without variables: standard input, if it is a listening socket (spawn-fcgi,
+lighttpd's bin-path, mod_fcgid, supervisord's fcgi-program, s6-fdholder-retrieve); and the
+descriptors that --fd names (circus's $(circus.sockets.NAME), a shell's 3</…)."""
 
 
 def _listening_stdin() -> tuple[int, int] | None:
@@ -208,7 +208,7 @@ def _includes(descriptors: Iterable[int], wanted: tuple[int, int]) -> bool:
 
 
 def _moved_from_stdin(inherited: InheritedSocket) -> InheritedSocket:
-    """Close the socket to children, and move it if it is where everybody reads from."""
+    """Make the socket not inheritable, and move it away if it is standard input."""
     name, sock = inherited
     if sock.fileno() != 0:
         os.set_inheritable(sock.fileno(), False)
@@ -229,7 +229,7 @@ _HOW_TO_START = (
 
 
 def _check_recipient(announced: Mapping[str, str | None]) -> None:
-    """Make sure that the announcement is there, legible, and meant for this process."""
+    """Check that the announcement is there, can be parsed, and is meant for this process."""
     pid, fds, pidfdid = (announced[n] for n in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_PIDFDID"))
     if pid is None or fds is None:
         raise NoSockets(_HOW_TO_START)
@@ -247,7 +247,7 @@ def _check_recipient(announced: Mapping[str, str | None]) -> None:
 
 
 def _is_own_pidfd(inode: int) -> bool:
-    """Whether `inode` is this process's own in pidfs (Linux 6.9); true where that can't be told."""
+    """Whether `inode` is this process's own in pidfs (Linux 6.9); true if that can't be checked."""
     try:
         pidfd = os.pidfd_open(os.getpid())
     except (AttributeError, OSError):

@@ -11,13 +11,13 @@ from sdactivate.systemd.systemctl import Snapshot, listed, load_state, one, show
 from sdactivate.systemd.unitfile import Parsed, Unit, parse
 
 _NULL = os.makedev(1, 3)
-_MOST = 1 << 20  # bytes; systemd's limit for a line (LONG_LINE_MAX), and our limit for a file
+_MOST = 1 << 20  # bytes; systemd's limit for a line (LONG_LINE_MAX), used here for a whole file
 
 
 def loaded(name: str) -> Unit:
     """Return the one unit `name`, of any type, with its drop-ins, as systemd has loaded it.
 
-    Raises Error where it has no such unit, or can't be asked; UsageError for a template.
+    Raises Error if there is no such unit, or systemd can't be asked; UsageError for a template.
     """
     if "@." in name:
         raise UsageError(f"{name}: a template; name an instance of it, or the path of its file")
@@ -31,8 +31,8 @@ def read_loaded(
 ) -> Unit:
     """Return the unit `name`, which systemd has loaded, with its drop-ins.
 
-    Raises Error where a file of it can't be read. With `troubles` a drop-in that can't be is left
-    out, with a line there. known: what systemd has said already.
+    Raises Error if one of its files can't be read; for `troubles` see `read`. known: what systemd
+    has said already.
     """
     properties = known.show(name) if known else show(name, "FragmentPath", "DropInPaths")
     paths = [one(properties, "FragmentPath"), *listed(one(properties, "DropInPaths"))]
@@ -40,12 +40,12 @@ def read_loaded(
 
 
 def is_loaded(name: str) -> bool:
-    """Return whether systemd has loaded the unit `name`; "" is none."""
+    """Return whether systemd has loaded the unit `name`; False for ""."""
     return bool(name) and load_state(name) == "loaded"
 
 
 def not_loaded(name: str) -> str:
-    """Return the sentence that says why there is no unit `name`: not-found, masked …"""
+    """Return the error message for a unit `name` that is not loaded: not-found, masked …"""
     return f"{name}: systemd has not loaded it ({load_state(name)})"
 
 
@@ -66,7 +66,7 @@ def read(name: str, files: Iterable[Path], troubles: list[str] | None = None) ->
 
 @contextmanager
 def tolerated(troubles: list[str] | None) -> Iterator[None]:
-    """Let an Error be a line in `troubles`, where there is such a list; misuse stays an error."""
+    """Append an Error to `troubles`, if there is such a list; UsageError is always raised."""
     try:
         yield
     except UsageError:
@@ -81,17 +81,17 @@ def _parsed(file: Path) -> Parsed:
     try:
         return parse(_text(file), str(file))
     except OSError as error:
-        raise Error(f"{file}: it can't be read: {error.strerror}") from None
+        raise Error(f"{file}: can't be read: {error.strerror}") from None
 
 
 def _text(file: Path) -> str:
-    """What a file holds: nothing for /dev/null, which masks; Error for what is not a unit file."""
-    # A FIFO without a writer would not even let itself be opened.
+    """The text of a unit file, "" for /dev/null (a mask). Raises Error for other kinds of file."""
+    # O_NONBLOCK: opening a FIFO without a writer would block.
     with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
         status = os.fstat(opened.fileno())
         if status.st_rdev != _NULL and not stat.S_ISREG(status.st_mode):
-            raise Error(f"{file}: it is not a regular file")
+            raise Error(f"{file}: not a regular file")
         raw = opened.read(_MOST + 1)
     if len(raw) > _MOST:
-        raise Error(f"{file}: no unit file has more than {_MOST >> 20} MiB")
+        raise Error(f"{file}: larger than {_MOST >> 20} MiB, the limit for a unit file")
     return raw.decode("utf-8", "replace")

@@ -21,7 +21,7 @@ def escape(text: str) -> str:
         "-"
         if char == "/"
         else char
-        # A dot is only special in front; ":" is systemd's to keep, but see check_name.
+        # A dot is special only at the start; systemd keeps ":", which unit_name refuses.
         if char.isascii() and (char.isalnum() or char in ":_" or (char == "." and index))
         else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
         for index, char in enumerate(text)
@@ -41,12 +41,12 @@ def unescape(text: str) -> str:
 
 
 def unit_name(name: str) -> str:
-    """Return `name` if it can name a unit and all that is called after it.
+    """Return `name` if it can name a unit and everything that is named after the unit.
 
     That is narrower than systemd.unit(5): the same word names a descriptor (LISTEN_FDNAMES is
-    separated by colons), a directory under /var/lib and a dynamic user. Letters, digits, "-",
-    "_", "." and systemd's escapes (\\x2d) are left; it starts with none of "-" and ".", leaves
-    room for a suffix, and has none: mysite.service would make mysite.service.socket.
+    separated by colons), a directory under /var/lib and a dynamic user. Allowed are letters,
+    digits, "-", "_", "." and systemd's escapes (\\x2d). It must not start with "-" or ".", must
+    leave room for a suffix, and must not have one: mysite.service would give mysite.service.socket.
 
     Raises UsageError otherwise, with the name as systemd-escape(1) would write it.
     """
@@ -55,7 +55,7 @@ def unit_name(name: str) -> str:
         hint = "\\x2d" + hint[1:] if hint.startswith("-") else hint
         meant = f"; systemd would write it {hint}" if _NAME.fullmatch(hint) else ""
         raise UsageError(
-            f"{name!r}: a name is made of letters, digits and '-', '_', '.', "
+            f"{name!r}: a name consists of letters, digits and '-', '_', '.', "
             f"and starts with a letter, a digit or '_'{meant}"
         )
     stem, dot, suffix = name.rpartition(".")
@@ -73,8 +73,8 @@ _NO_ID = (0xFFFF, 0xFFFFFFFF)
 def account(text: str) -> str:
     """Return `text` if it names a user or a group, by name or number: systemd.exec(5), User=.
 
-    Raises UsageError for what systemd or the password file's grammar has no place for, and for
-    the numbers 65535 and 4294967295, which mean "nobody in particular" to the kernel.
+    Raises UsageError for what systemd or the format of the password file does not allow, and for
+    the numbers 65535 and 4294967295, which mean "no id" to the kernel.
     """
     if text.isascii() and text.isdigit():
         if text != str(int(text)) or int(text) > 0xFFFFFFFF or int(text) in _NO_ID:

@@ -1,7 +1,7 @@
 """Tell the supervisor of readiness, status, watchdog and main process: sd_notify(3).
 
-s6 wants less, and wants it otherwise: one line on a descriptor, once, when the service is ready
-(s6's notification-fd). `write_ready_to` says which descriptor; READY=1 then goes there as well.
+s6 expects one line on a descriptor, once, when the service is ready (s6's notification-fd).
+`write_ready_to` sets the descriptor; READY=1 is then written there as well.
 """
 
 import os
@@ -13,8 +13,8 @@ from sdactivate.errors import UsageError
 from sdactivate.systemd.sd_daemon import daemon
 from sdactivate.terminal import escape
 
-# What changes how the supervisor sees the service is worth waiting for, so many seconds at most;
-# the rest comes again
+# These change the state of the service for the supervisor, so sending waits up to _PATIENCE
+# seconds. The others are sent again later anyway.
 _AWAITED = frozenset({"READY", "RELOADING", "STOPPING", "MAINPID"})
 _PATIENCE = 5.0
 
@@ -22,9 +22,9 @@ _ready_descriptors: list[int] = []
 
 
 def write_ready_to(fd: int) -> None:
-    """Let the next READY=1 also be a line on descriptor `fd`, which is then closed.
+    """Make the next READY=1 also write a line to descriptor `fd`, which is then closed.
 
-    Raises UsageError where `fd` is not open for writing.
+    Raises UsageError if `fd` is not open for writing.
     """
     try:
         os.write(fd, b"")
@@ -38,12 +38,12 @@ def write_ready_to(fd: int) -> None:
 
 
 class Supervisor:
-    """Who wants to know how the service is doing, as the environment says at the start.
+    """The supervisor that receives notifications, as the environment names it at the start.
 
     is_there: whether there is one (NOTIFY_SOCKET). watchdog: the interval of WatchdogSec= for this
     process in seconds, 0: none; see sd_watchdog_enabled(3).
 
-    To be made before the application is imported, which may change the environment.
+    Create it before the application is imported, which may change the environment.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -54,15 +54,15 @@ class Supervisor:
         self.watchdog = int(usec) / 1e6 if usec.isdigit() and is_ours else 0.0
 
     def tell(self, **fields: object) -> bool:
-        """Send one message; see `notify`. It waits only for what is worth it, and not for long.
+        """Send one message; see `notify`, also for which fields wait and how long.
 
-        Raises OSError where it can't be sent: BlockingIOError if nobody reads what was sent before.
+        Raises OSError if it can't be sent, BlockingIOError if the supervisor's queue is full.
         """
         if "READY" in fields:
             _say_ready()
         if not self.is_there:
             return False
-        # systemctl status shows it as it is, on the terminal of an administrator
+        # Escaped, because systemctl status writes it unchanged to an administrator's terminal
         text = "\n".join(
             f"{name}={escape(' '.join(str(value).splitlines()))}" for name, value in fields.items()
         )
@@ -77,7 +77,7 @@ class Supervisor:
         return True
 
     def reloading(self, **fields: object) -> bool:
-        """Say that a reload has begun, in the form that Type=notify-reload wants as well."""
+        """Say that a reload has begun, in the form that Type=notify-reload also accepts."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         return self.tell(RELOADING=1, MONOTONIC_USEC=now, **fields)
 
@@ -108,7 +108,7 @@ def notify(**fields: object) -> bool:
     READY, RELOADING, STOPPING and MAINPID wait up to 5 seconds for a supervisor that does not read;
     other fields do not wait.
 
-    Raises OSError where NOTIFY_SOCKET is set and can't be reached, or is not read (TimeoutError
-    after the 5 seconds, BlockingIOError for what does not wait).
+    Raises OSError if NOTIFY_SOCKET is set and can't be reached, or nobody reads from it
+    (TimeoutError after the 5 seconds, BlockingIOError for fields that do not wait).
     """
     return Supervisor(os.environ).tell(**fields)

@@ -1,12 +1,13 @@
 """Pass descriptors to a program that is executed: LISTEN_FDS and LISTEN_PID.
 
-The descriptors are put on 3, 4, … in the order given, and the environment of the program says so:
-LISTEN_PID (the receiver), LISTEN_FDS (how many) and LISTEN_FDNAMES (what each is called). There are
-two ways to start the program:
+The descriptors are put on 3, 4, … in the order given, and announced in the environment of the
+program: LISTEN_PID (the receiver), LISTEN_FDS (how many) and LISTEN_FDNAMES (their names). There
+are two ways to start the program:
 
 - `execute`: this process becomes it.
-- `spawn_orphan`: it becomes a child of PID 1. A relay in between, an interpreter without modules,
-  forks and exits: this process has threads, and a fork of it could inherit a lock.
+- `spawn_orphan`: it becomes a child of PID 1. A relay process in between, an interpreter without
+  modules, forks and exits. This process itself can't fork: it has threads, and the child could
+  inherit a locked lock.
 
 The other half, taking them, is in `listen_fds`.
 """
@@ -25,21 +26,21 @@ FIRST = 3  # SD_LISTEN_FDS_START
 
 
 def targets(count: int) -> range:
-    """Return the numbers that `count` descriptors are passed on."""
+    """Return the numbers under which `count` descriptors are passed."""
     return range(FIRST, FIRST + count)
 
 
 def _park(fds: Sequence[int], beyond: Iterable[int] = ()) -> list[int]:
-    """Duplicate `fds` to numbers above every target and `beyond`: out of each other's way."""
+    """Duplicate `fds` to numbers above every target and `beyond`, so that none is overwritten."""
     above = max((*targets(len(fds)), *beyond, FIRST)) + 1
     return [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]
 
 
 def place(fds: Sequence[int], beyond: Iterable[int] = ()) -> range:
-    """Put copies of `fds` on the descriptors from 3 on, inheritable; returns those numbers.
+    """Put copies of `fds` on the descriptors from 3 on, inheritable; return those numbers.
 
     What was open there is closed. beyond: descriptors that stay as they are, and whose numbers are
-    not used meanwhile. Raises OSError where one is not open or no more can be opened.
+    not used for temporary copies. Raises OSError if one is not open or no more can be opened.
     """
     placed = targets(len(fds))
     for parked, target in zip(_park(fds, beyond), placed, strict=True):
@@ -53,7 +54,7 @@ def close_others(keep: Iterable[int]) -> None:
     kept = set(keep)
     for fd in map(int, os.listdir("/proc/self/fd")):
         if fd >= FIRST and fd not in kept:
-            with suppress(OSError):  # the descriptor that listed the directory
+            with suppress(OSError):  # the one that listed the directory is closed already
                 os.close(fd)
 
 
@@ -70,12 +71,12 @@ def execute(
 ) -> NoReturn:
     """Become `command`, with the `count` descriptors from 3 on announced to it.
 
-    environ: its environment besides. names: what each descriptor is called, or nothing.
+    environ: its other environment. names: the descriptors' names, or nothing.
 
-    Raises Error where it can't be executed.
+    Raises Error if it can't be executed.
     """
     announced = {**_announced(environ, count, names), "LISTEN_PID": str(os.getpid())}
-    # Python ignores these two, and what is ignored stays so across an exec
+    # Python ignores these two, and an ignored signal stays ignored across exec
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     try:
@@ -92,14 +93,14 @@ def execute(
 _WHY_NOT = {
     errno.EACCES: ". The application's own user must be able to reach it: an interpreter under "
     "/root, for example, is closed to it",
-    errno.ENOENT: ". If it is there, the interpreter that its first line names is not",
+    errno.ENOENT: ". If it exists, the interpreter that its first line names does not",
     errno.ENOEXEC: ". It is neither a program for this machine nor a script that begins with #!",
 }
-"""What the usual errors of execve(2) come from."""
+"""The cause of the usual errors of execve(2)."""
 
-# Everything is in its place already: only who LISTEN_PID is can't be known before the fork.
-# argv: how many descriptors are announced; behind them is one on which the relay says the number
-# of the process it has started. Then the directory to be in, and the command.
+# The descriptors and the environment are set already, except LISTEN_PID, which is not known before
+# the fork. argv: the number of announced descriptors (after them comes one on which the relay
+# writes the number of the process it has started), the working directory, and the command.
 _RELAY = """\
 import os, sys
 channel, directory, command = 3 + int(sys.argv[1]), sys.argv[2], sys.argv[3:]
@@ -134,13 +135,13 @@ def spawn_orphan(
 ) -> int:
     """Start `command`, a Python interpreter, in `directory` as a child of PID 1.
 
-    fds, names: descriptors that are announced to it, and what each is called. channel: one that
-    it gets behind them, unannounced; on it the relay writes the process number of `command` as a
-    line, or a line with the reason why it can't be executed. Nothing else but 0 (/dev/null), 1 and
-    2 is passed on.
+    fds, names: descriptors that are announced to it, and their names. channel: passed after them,
+    unannounced; on it the relay writes the process number of `command` as a line, or the child a
+    line with the reason why it can't be executed. The only others passed on are 0 (/dev/null), 1
+    and 2.
 
     Returns the relay's process number, for the caller to wait for: it exits at once. Raises
-    OSError where no process can be started.
+    OSError if no process can be started.
     """
     parked = _park([*fds, channel])
     try:

@@ -1,4 +1,4 @@
-"""systemd-python's `daemon`, or an error that says which packages bring it: sd-daemon(3)."""
+"""systemd-python's `daemon`, or an error that says which packages to install: sd-daemon(3)."""
 
 import sys
 

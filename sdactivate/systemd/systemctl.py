@@ -17,22 +17,22 @@ Properties = dict[str, list[str]]
 _PATTERN = frozenset("*?[")
 _QUOTED = frozenset("\"'\\")
 _SPACES = re.compile("[ \t\r\n]+")
-# Units in one call: systemctl's command line and its 30 seconds have an end
+# Units in one call: the command line has a length limit, and a call must end within 30 seconds
 _AT_ONCE = 200
 
 RUNNING = ("active", "reloading", "activating")
-"""The ActiveState= of a unit that has processes, or is about to have some."""
+"""The ActiveState= of a unit that has processes, or is about to start some."""
 
 
 def show(unit: str, *properties: str, own: bool = False) -> Properties:
-    """Return what `systemctl show` says of `unit` (systemctl(1)), of itself where that is "".
+    """Return what `systemctl show` (systemctl(1)) says of `unit`, or of the manager for "".
 
-    `own` asks the calling user's own manager instead of the system's. Raises Error where systemd
-    isn't there to be asked, or doesn't answer within 30 seconds; UsageError for a pattern, which
-    systemctl would take for all the units that it fits.
+    `own` asks the calling user's own manager instead of the system's. Raises Error if systemd
+    isn't there, or doesn't answer within 30 seconds; UsageError for a pattern, which systemctl
+    would expand to every unit that matches.
     """
     if _PATTERN.intersection(unit):
-        raise UsageError(f"{unit}: a pattern fits many units; name one")
+        raise UsageError(f"{unit}: a pattern can match several units; name one unit")
     manager = ["--user"] if own else []
     wanted = (f"--property={name}" for name in properties)
     argv = ["systemctl", *manager, "show", "--no-pager", *wanted]
@@ -40,23 +40,23 @@ def show(unit: str, *properties: str, own: bool = False) -> Properties:
 
 
 class Snapshot:
-    """What systemd says of units: asked for many at a time, and kept.
+    """What systemd says of units: read for many units in one call, and cached.
 
-    properties: what is asked for, if not all. To look at another is then a KeyError: an answer that
-    nobody has asked for would look like an empty one.
+    properties: the properties to read, if not all. Looking up any other then raises KeyError, since
+    a property that was not read would look like an empty one.
     """
 
     def __init__(self, properties: Iterable[str] = ()) -> None:
         self._wanted = frozenset(properties)
         if self._wanted:
-            self._wanted |= {"Id", "Names"}  # by which they are told apart
+            self._wanted |= {"Id", "Names"}  # they identify the unit of an answer
         self._known: dict[str, Properties] = {}
 
     def prepare(self, units: Iterable[str]) -> None:
-        """Ask for these units in a few calls rather than in one each; unknown ones included.
+        """Read these units, unknown ones included, in a few calls rather than one call each.
 
-        Where systemd refuses a call, as it does for one bad name of many, its units are asked for
-        one by one when they are looked at (`show`), so that the bad one alone fails.
+        If systemd refuses a call, as it does if one of the names is invalid, its units are read one
+        by one when they are looked up (`show`), so that only the invalid one fails.
         """
         names = [name for name in dict.fromkeys(units) if not _PATTERN.intersection(name)]
         names = [name for name in names if name not in self._known]
@@ -70,7 +70,7 @@ class Snapshot:
         return _Some(properties, self._wanted) if self._wanted else properties
 
     def get(self, unit: str) -> Properties | None:
-        """Return what systemd has said of `unit`, None where it has not been asked."""
+        """Return what systemd has said of `unit`, None if it has not been asked."""
         return self._known.get(unit)
 
     def show(self, unit: str) -> Properties:
@@ -80,7 +80,7 @@ class Snapshot:
         return self._known[unit]
 
     def forget(self, unit: str) -> None:
-        """Let `unit` be asked for anew, by whichever of its names: its state changes."""
+        """Drop what is cached for `unit` under any of its names, because its state has changed."""
         kept = self._known.items()
         gone = {unit}.union(*(_names(it) for name, it in kept if unit in {name} | _names(it)))
         self._known = {name: it for name, it in kept if name not in gone and not gone & _names(it)}
@@ -110,7 +110,7 @@ def show_all(patterns: Sequence[str], *properties: str) -> list[Properties]:
 
     patterns: names of units, or patterns in the form of glob(7); at least one.
 
-    Raises Error where systemd isn't there to be asked, or doesn't answer within 30 seconds.
+    Raises Error if systemd isn't there, or doesn't answer within 30 seconds.
     """
     wanted = (f"--property={name}" for name in properties)
     text = ask(["systemctl", "show", "--no-pager", *wanted, "--", *patterns])
@@ -118,7 +118,7 @@ def show_all(patterns: Sequence[str], *properties: str) -> list[Properties]:
 
 
 def ask(argv: list[str]) -> str:
-    """Return what a command of systemd's prints; Error with its own words where it fails."""
+    """Return what a command of systemd's prints. Raises Error with its message if it fails."""
     try:
         done = subprocess.run(argv, capture_output=True, timeout=30, check=False)  # noqa: S603
     except FileNotFoundError:
@@ -149,14 +149,14 @@ def parse_show(text: str) -> Properties:
 
 
 def one(properties: Properties, name: str) -> str:
-    """Return the last value of a property, "" where there is none."""
+    """Return the last value of a property, "" if there is none."""
     return properties.get(name, [""])[-1]
 
 
 def listed(value: str) -> list[str]:
     """Return the words of a property that is a list; systemctl quotes them as for a shell.
 
-    Where the quotes don't match, the words are those between spaces.
+    If the quotes don't match, the value is split at spaces.
     """
     if not _QUOTED.intersection(value):
         return [word for word in _SPACES.split(value) if word]
@@ -177,7 +177,7 @@ def load_state(unit: str) -> str:
 
 
 def listening(socket_unit: str) -> Iterator[str]:
-    """Yield the addresses of a socket unit as it has them now: /run/x.sock, @name, [::]:80.
+    """Yield the current addresses of a socket unit: /run/x.sock, @name, [::]:80.
 
     Raises Error if there is no such unit.
     """
@@ -191,7 +191,7 @@ def listening(socket_unit: str) -> Iterator[str]:
 
 
 def addresses(properties: Properties) -> Iterator[str]:
-    """Yield the addresses that a socket unit takes connections at: no datagrams, no FIFOs."""
+    """Yield the addresses where a socket unit accepts connections: no datagrams, no FIFOs."""
     for value in properties.get("Listen", []):
         address, _, kind = value.rpartition(" (")
         if kind in ("Stream)", "SequentialPacket)"):

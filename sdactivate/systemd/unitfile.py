@@ -1,7 +1,7 @@
 """Parse unit files as systemd does: systemd.syntax(7).
 
-The reader is total: whatever the file holds, it gives the assignments that systemd would see,
-each with its file and line, and passes over what systemd would pass over with a warning.
+Parsing never fails: for any text it returns the assignments that systemd would see, each with its
+file and line, and skips what systemd would skip with a warning.
 """
 
 import re
@@ -12,15 +12,15 @@ from typing import NamedTuple
 _IGNORE = re.compile(r"sdactivate:\s*ignore=([^\s,]+(?:\s*,\s*[^\s,]+)*)(?:\s+(.*))?$")
 _GENERATED = re.compile(r"^# \S+, written by sdactivate\.", re.MULTILINE)
 _MARK = re.compile("^\ufeff", re.MULTILINE)
-_SPACE = " \t\r"  # what systemd strips; no other control character is one
+_SPACE = " \t\r"  # what systemd strips; it strips no other control character
 _SPACES = re.compile(f"[{_SPACE}\n]+")
 _QUOTES = re.compile("[\"'\\\\]")
 _ESCAPES = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
     "\\": "\\", '"': '"', "'": "'", "s": " ",
 }  # fmt: skip
-# What systemd can read of a directive. A value that it can't, the empty one included, is passed
-# over with a warning: the one before holds. The others are emptied by an empty value.
+# The values that systemd can parse. It skips any other value, the empty one included, with a
+# warning, and the previous value stays in effect. Other directives are reset by an empty value.
 _BOOLEAN = re.compile("1|yes|true|on|y|t|0|no|false|off|n|f", re.IGNORECASE)
 _OCTAL = re.compile("0*[0-7]{1,4}")
 _NUMBER = re.compile("0|[1-9][0-9]{0,9}")
@@ -31,7 +31,7 @@ READABLE = {
         ("Backlog", "MaxConnections", "MaxConnectionsPerSource", "TriggerLimitBurst"), _NUMBER
     ),
 }
-"""What systemd can read of these; another value leaves what was before."""
+"""The values that systemd can parse for these directives; any other is ignored."""
 _NUMBERED = re.compile(r"x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})")
 
 
@@ -63,7 +63,7 @@ class Parsed(NamedTuple):
     entries: tuple[Entry, ...]
     ignores: tuple[Ignore, ...]
     is_generated: bool = False
-    """Whether a comment says that sdactivate has written it."""
+    """Whether a comment says that sdactivate wrote it."""
 
 
 def parse(text: str, file: str) -> Parsed:
@@ -84,18 +84,18 @@ def parse(text: str, file: str) -> Parsed:
 
 
 def reads_alike(one: str, other: str) -> bool:
-    """Return whether two texts of a unit set the same: comments and blank lines don't count."""
+    """Return whether two texts of a unit set the same values, whatever their comments."""
     read = [[it[:3] for it in parse(text, "").entries] for text in (one, other)]
     return read[0] == read[1]
 
 
 def _logical(text: str, file: str, ignores: list[Ignore]) -> Iterator[tuple[int, str]]:
-    """Yield lines with what continues them joined, and without comments and empty ones.
+    """Yield logical lines: continued lines joined, without comments and empty lines.
 
-    A comment between continued lines is left out, and doesn't end them.
+    A comment between continued lines is dropped, and doesn't end them.
     """
     pending, start = "", 0
-    # A byte order mark is taken off the first line that begins with one, wherever that is.
+    # A byte order mark is removed from the first line that begins with one, wherever it is.
     if "\ufeff" in text:
         text = _MARK.sub("", text, count=1)
     for number, raw in _physical(text):
@@ -118,7 +118,7 @@ def _logical(text: str, file: str, ignores: list[Ignore]) -> Iterator[tuple[int,
 
 
 def _physical(text: str) -> Iterator[tuple[int, str]]:
-    """Yield lines, numbered as editors do. A lone CR or NUL ends one too, for systemd."""
+    """Yield lines, numbered as editors do. For systemd, a lone CR or NUL also ends a line."""
     if "\r" not in text and "\0" not in text:
         yield from enumerate(text.split("\n"), 1)
         return
@@ -129,7 +129,7 @@ def _physical(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _is_continued(line: str) -> bool:
-    """An odd number of backslashes at the end: the last is none that another escapes."""
+    """Whether the line ends in an odd number of backslashes: then the last one is not escaped."""
     return line.endswith("\\") and (len(line) - len(line.rstrip("\\"))) % 2 == 1
 
 
@@ -140,9 +140,9 @@ def _ignores(line: str, file: str, number: int) -> Iterator[Ignore]:
 
 
 def split(value: str) -> list[str]:
-    """Return the words of `value`: quotes taken off, escapes resolved (systemd.syntax(7)).
+    """Return the words of `value`: quotes removed, escapes resolved (systemd.syntax(7)).
 
-    An unfinished quote ends with the value; an unknown escape stays as it is written.
+    An unclosed quote ends with the value; an unknown escape stays as it is written.
     """
     return list(_split(value))
 
@@ -202,7 +202,7 @@ class Unit:
         self.kind = name.rpartition(".")[2]
         """socket, service …"""
         self.section = self.kind.capitalize()
-        """The section of its kind: Socket, Service."""
+        """The section named after its kind: Socket, Service."""
 
     @property
     def prefix(self) -> str:
@@ -210,9 +210,9 @@ class Unit:
         return self.name.rpartition(".")[0].partition("@")[0]
 
     def entry(self, key: str, section: str = "") -> Entry | None:
-        """Return the assignment that holds for a directive with one value: the last.
+        """Return the assignment in effect for a directive with one value: the last.
 
-        None where there is none, or where the last is empty, which restores the default. Lines that
+        None if there is none, or if the last is empty, which restores the default. Lines that
         systemd can't parse are ignored.
         """
         entries = self._all(key, section)
@@ -221,7 +221,7 @@ class Unit:
         return entries[-1] if entries and entries[-1].value else None
 
     def entries_of(self, key: str, section: str = "") -> list[Entry]:
-        """Return the assignments that hold for a list: those since the last empty one."""
+        """Return the assignments in effect for a list: those since the last empty one."""
         held: list[Entry] = []
         for entry in self._all(key, section):
             if entry.value:
@@ -240,7 +240,7 @@ class Unit:
         return [word for entry in self.entries_of(key, section) for word in split(entry.value)]
 
     def names(self, key: str, section: str = "") -> list[str]:
-        """Return the units that a list names: an escape is part of a unit's name."""
+        """Return the units that a list names, with escapes, which are part of a unit's name."""
         values = (entry.value.replace("\\", "\\\\") for entry in self.entries_of(key, section))
         return [word for value in values for word in split(value)]
 

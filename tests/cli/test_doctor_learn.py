@@ -70,7 +70,7 @@ def test_what_the_site_can_write_is_neither_read_nor_written(tmp_path: Path) -> 
     for path in (site / "link.toml", site / "own.toml", site):
         os.chown(path, PERSON, PERSON, follow_symlinks=False)
     for name in ("link.toml", "own.toml"):
-        with pytest.raises(Error, match="other users than root can change"):
+        with pytest.raises(Error, match="users other than root can change"):
             change(site / name)
     assert (tmp_path / "other.toml").read_text() == OTHER
     assert (site / "own.toml").stat().st_uid == PERSON
@@ -83,7 +83,7 @@ def test_the_lines_are_printed_instead(tmp_path: Path, capsys: pytest.CaptureFix
     args = argparse.Namespace(sites=str(path))
     _write(args, Unit("s.service", [], []), [Relax("network"), Relax("writable", "/srv/x")], yes)
     said = capsys.readouterr().err
-    assert "other users than root can change" in said
+    assert "users other than root can change" in said
     assert "    network = true\n" in said
     assert '    writable = ["/srv/x"]\n' in said
     assert path.read_text() == SITE
@@ -104,7 +104,7 @@ def test_a_directory_that_is_swapped_while_root_reads_the_diff(tmp_path: Path) -
         os.chown(conf, PERSON, PERSON, follow_symlinks=False)
         return True
 
-    with pytest.raises(Error, match="other users than root can change"):
+    with pytest.raises(Error, match="users other than root can change"):
         change(conf / "new.toml", swap)
     assert os.listdir(etc) == []
     assert (tmp_path / "top/was/new.toml").read_text() == SITE
@@ -115,7 +115,7 @@ def test_a_directory_that_anyone_can_write_to_is_not_written_to(tmp_path: Path) 
     (tmp := tmp_path / "tmp").mkdir()
     (tmp / "sites.toml").write_text(SITE)
     tmp.chmod(0o1777)
-    with pytest.raises(Error, match="other users than root can write to"):
+    with pytest.raises(Error, match="users other than root can write to"):
         change(tmp / "sites.toml")
     assert (tmp / "sites.toml").read_text() == SITE
 

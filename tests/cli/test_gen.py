@@ -44,7 +44,7 @@ def test_an_option_that_a_kind_has_no_use_for_is_mentioned(
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["my site"], "NAME 'my site': a name is made of"),
+        (["my site"], "NAME 'my site': a name consists of"),
         (["mysite", "--mode", "0999"], "--mode '0999': a mode is"),
         (["mysite", "--listen=--"], "--listen '--': a listen address is"),
         (["mysite", "--group=--"], "--group '--': a user or a group is"),
@@ -53,7 +53,7 @@ def test_an_option_that_a_kind_has_no_use_for_is_mentioned(
         (["mysite", *APP, "--run-as", "root"], "run_as='root': root can change every socket"),
         (["mysite", *APP, "--idle-timeout", "soon"], "--idle-timeout 'soon' is not a time span"),
         (["mysite", "--kind", "service"], "--kind service needs --app"),
-        (["mysite", "--systemd", "old"], "--systemd 'old': a version of systemd"),
+        (["mysite", "--systemd", "old"], "--systemd 'old': not a version of systemd"),
         (["mysite", "--kind", "sock"], "'sock' is not one of its values; did you mean socket?"),
         (["mysite", "--user", "a\nSocketMode=0666"], r"--user 'a\nSocketMode=0666'"),
     ],

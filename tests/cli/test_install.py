@@ -171,7 +171,7 @@ def test_what_was_removed_by_hand_is_no_obstacle(tmp_path: Path) -> None:
 
 def test_uninstall_takes_names_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["uninstall", "../mysite", f"--root={tmp_path}"]) == 2
-    assert "NAME '../mysite': a name is made of" in capsys.readouterr().err
+    assert "NAME '../mysite': a name consists of" in capsys.readouterr().err
 
 
 def test_nothing_of_the_working_directory_is_run(
@@ -219,7 +219,7 @@ def test_a_step_that_fails_takes_the_others_back(
     assert install(tmp_path, "--mode=0600") == 1
     err = capsys.readouterr().err
     assert f"enable the units: {link} exists and is not a symbolic link" in err
-    assert "what had been done was undone" in err
+    assert "all changes were undone" in err
     assert {path: path.read_text() for path in regular} == before
     assert files(tmp_path) == ALL
 
@@ -261,7 +261,7 @@ def test_a_second_signal_does_not_stop_the_undoing(number: signal.Signals, tmp_p
     strace += ["-e", f"inject=unlink,unlinkat:signal={number.name}"]
     done = subprocess.run([*strace, *argv], capture_output=True, text=True, timeout=60)
     assert done.returncode == 130
-    assert done.stderr.endswith("enable the units: interrupted; what had been done was undone\n")
+    assert done.stderr.endswith("enable the units: interrupted; all changes were undone\n")
     assert (tmp_path / "log").read_text().count(f"--- {number.name} ") >= 3
     assert files(root) == set()
 

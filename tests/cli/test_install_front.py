@@ -247,7 +247,7 @@ def test_it_is_taken_back_where_its_link_cannot_be_made(
     (debian / "etc/nginx/sites-enabled").write_text("")
     before = state(debian)
     assert install(debian, "nginx", "debian", *NAMED) == 1
-    assert "what had been done was undone" in capsys.readouterr().err
+    assert "all changes were undone" in capsys.readouterr().err
     assert state(debian) == before
 
 

@@ -78,7 +78,7 @@ def test_a_users_mount_costs_the_doctor_one_line(bad_mount: list[int], listening
     assert [seen[pid] for pid in bad_mount] == [None] * len(bad_mount)
     assert seen[os.getpid()] is not None
     (line,) = host.unseen.values()
-    assert "Permission denied for root, too" in line
+    assert "Permission denied even for root" in line
     assert f"process {min(bad_mount)}" in line
 
 
@@ -86,7 +86,7 @@ def test_a_users_mount_costs_the_doctor_one_line(bad_mount: list[int], listening
 def test_a_users_mount_costs_who_one_line(bad_mount: list[int], listening: Path) -> None:
     told = who.report(str(listening), [], list(processes.running()))
     text = who_report.as_text(told)
-    (line,) = [it for it in text.splitlines() if "Permission denied for root, too" in it]
+    (line,) = [it for it in text.splitlines() if "Permission denied even for root" in it]
     assert line.startswith("  ?")
 
 

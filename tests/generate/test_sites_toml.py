@@ -114,7 +114,7 @@ def test_the_same_in_a_pyproject(tmp_path: Path) -> None:
         ),
         ("[sites.a]\ngroup = ['a', 'b']\n", "2: sites.a.group: this takes one value, not a list"),
         ("[sites.a]\nlisten = [['/x']]\n", "2: sites.a.listen: this takes one value, not a list"),
-        ("\n[sites.'a b']\n", "2: sites.a b: 'a b': a name is made of"),
+        ("\n[sites.'a b']\n", "2: sites.a b: 'a b': a name consists of"),
         ("[sites]\na = 1\n", "2: sites.a: not a table"),
         ("sites = 1\n", "1: sites: not a table"),
         ("[defaults]\nx = 1\n", "2: defaults.x: there is no such key"),

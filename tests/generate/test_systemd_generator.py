@@ -206,7 +206,7 @@ def test_what_others_can_write_is_left_out(
     generate(tmp_path / "config", tmp_path / "normal", Target(252), said.append)
     (sentence,) = said
     assert sentence.startswith(
-        f"{tmp_path}/config/a.toml: other users than root can change {tmp_path}/"
+        f"{tmp_path}/config/a.toml: users other than root can change {tmp_path}/"
     )
     assert f"chmod go-w {tmp_path / place}" in sentence
     assert not (tmp_path / "normal/a.socket").exists()

@@ -105,7 +105,7 @@ def test_a_program_that_is_not_installed_is_warned_of(tmp_path: Path) -> None:
         ("a='x", "No closing quotation"),
         ("a=bin/x y", "did you mean 'python bin/x y'?"),
         ("a=manage.py loop", "did you mean 'python manage.py loop'?"),
-        ("a=x \x07", "can't stand in a unit file"),
+        ("a=x \x07", "a unit file can't contain"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(text: str, said: str) -> None:

@@ -138,7 +138,7 @@ def test_what_cannot_run_is_taken_back(
     assert failed.stdout == ""
     assert f"sdactivate install: {said}" in failed.stderr
     assert why in failed.stderr
-    assert "what had been done was undone" in failed.stderr
+    assert "all changes were undone" in failed.stderr
     assert units(machine) == []
     assert records(machine) == ""
     assert "mysite" not in machine.run("systemctl", "--failed", "--plain").stdout
@@ -198,7 +198,7 @@ def test_a_start_limit_does_not_stand_in_the_way(machine: Machine) -> None:
         machine.run(*INSTALL)
         machine.run(*INSTALL, "--mode", "0666")
         failed = machine.run(*INSTALL, "--listen", "/run/systemd", check=False)
-        assert failed.stderr.endswith("; what had been done was undone\n")
+        assert failed.stderr.endswith("; all changes were undone\n")
         assert machine.run("stat", "-c", "%a", "/run/mysite.sock").stdout == "666\n"
         assert fetch(machine) == 0
     finally:
@@ -358,7 +358,7 @@ def test_each_command_that_fails_is_named_and_all_is_taken_back(
     assert failed.returncode == 1
     assert f"`{command}" in failed.stderr
     assert "failed: out of order" in failed.stderr
-    assert failed.stderr.endswith("; what had been done was undone\n")
+    assert failed.stderr.endswith("; all changes were undone\n")
     assert failed.stdout == ""
     assert units(machine) == []
     assert records(machine) == ""
@@ -430,7 +430,7 @@ def check(**_):
         done = machine.run(*INSTALL, check=False)
         assert done.returncode == 1
         assert "(own.X1) uid not root" in done.stderr
-        assert "what had been done was undone" in done.stderr
+        assert "all changes were undone" in done.stderr
         assert units(machine) == []
     finally:
         machine.write(path, before)

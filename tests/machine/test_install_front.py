@@ -142,7 +142,7 @@ def test_what_caddy_refuses_is_taken_back(host: Machine) -> None:
     said = install(host, "caddy", check=False)
     assert "Caddy refuses the site, because the one in /etc/caddy/Caddyfile, line 11," in said
     assert "ambiguous site definition: :80" in said
-    assert said.endswith("what had been done was undone\n")
+    assert said.endswith("all changes were undone\n")
     assert left(host) == ""
     assert answer(host) == "another"
 
@@ -159,7 +159,7 @@ def test_what_nginx_refuses_is_taken_back_to_what_it_served(host: Machine) -> No
     broken = (*names, "--tls", "/etc/ssl/none.pem,/etc/ssl/none.key")
     said = install(host, "nginx", *broken, check=False)
     assert 'cannot load certificate "/etc/ssl/none.pem"' in said
-    assert said.endswith("what had been done was undone\n")
+    assert said.endswith("all changes were undone\n")
     assert host.read(NGINX[0]) == before
     assert answer(host) == "the site"
 
@@ -175,7 +175,7 @@ def test_a_reload_that_fails_is_taken_back(host: Machine) -> None:
         host.run("systemctl", "daemon-reload")
         said = install(host, "nginx", "--server-name", "localhost", check=False)
         assert "`systemctl reload -- nginx.service` failed" in said
-        assert said.endswith("what had been done was undone\n")
+        assert said.endswith("all changes were undone\n")
         assert left(host) == ""
         assert answer(host) == "another"
     finally:

@@ -193,7 +193,7 @@ def test_two_at_once(quick: Quick) -> None:
         holder.stdout.readline()
         failed = quick.release("late", check=False)
         assert failed.returncode == 1
-        assert "another release or rollback of quick is under way" in failed.stderr
+        assert "another release or rollback of quick is running" in failed.stderr
 
 
 # The lines after which a release is killed: what comes next has begun then.

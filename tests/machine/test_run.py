@@ -239,7 +239,7 @@ def test_templates_and_sites_of_the_generator(site: Machine) -> None:
         (("mysite", "--writable", "/no", "--", "true"), 2, "owned by the site's user mysite"),
         (("mysite", "--"), 2, "COMMAND"),
         (("mysite", "true", "--flag"), 2, "--flag: there is no such option"),
-        (("my*", "--", "true"), 2, "a pattern fits many units"),
+        (("my*", "--", "true"), 2, "a pattern can match several units"),
     ],
 )
 def test_what_is_refused(words: tuple[str, ...], code: int, said: str, site: Machine) -> None:

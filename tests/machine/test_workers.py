@@ -178,7 +178,7 @@ def test_a_second_install_changes_what_has_changed_and_can_be_undone(site: Machi
         timeout=180,
     )
     assert "install: enable and start the background workers" in failed.stderr
-    assert failed.stderr.endswith("what had been done was undone\n")
+    assert failed.stderr.endswith("all changes were undone\n")
     site.wait(lambda: active(site) == ALL, "all to run as before")
     assert site.run("find", "/etc/systemd/system", "-name", "*more*").stdout == ""
     pid = site.show("mysite-rq@1.service", "MainPID")

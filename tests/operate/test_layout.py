@@ -113,7 +113,7 @@ def test_a_new_id_is_the_newest_whatever_the_clock_says(layout: Layout) -> None:
 
 
 def test_two_cannot_be_at_work(layout: Layout) -> None:
-    held = pytest.raises(Error, match=rf"is under way \(PID {os.getpid()}\)")
+    held = pytest.raises(Error, match=rf"is running \(PID {os.getpid()}\)")
     with layout.alone(), held, layout.alone():
         pass
     with layout.alone():
@@ -135,7 +135,7 @@ def test_directories_that_others_could_replace_are_refused(tmp_path: Path) -> No
 def test_a_link_that_is_somebody_else_s(layout: Layout) -> None:
     assert layout.linked() == ""
     layout.current.symlink_to("/opt/mysite")
-    with pytest.raises(Error, match="leads to '/opt/mysite', which is no release"):
+    with pytest.raises(Error, match="leads to '/opt/mysite', which is not a release"):
         layout.linked()
     layout.current.unlink()
     layout.current.mkdir()

@@ -93,7 +93,7 @@ def test_anything_else_is_refused(tree: Path, make: Callable[[Path], None], reas
 
 def test_another_user_s_file_is_refused(tree: Path) -> None:
     """Such as a hard link to it."""
-    assert "belongs to another user" in refused(tree, ME + 1)
+    assert "does not belong to the build" in refused(tree, ME + 1)
 
 
 @pytest.mark.skipif(ME != 0, reason="only root can make a device and give files away")

@@ -65,7 +65,7 @@ def test_specifiers_mean_what_they_mean_in_the_unit(written: str, meant: str) ->
 
 def test_a_specifier_that_cannot_be_told_is_refused_with_its_line() -> None:
     made = unit("[Service]\nUser=a\nEnvironment=KEY=%d/key\n")
-    with pytest.raises(Error, match=r"mysite.service:3: Environment=KEY=%d/key: what %d means"):
+    with pytest.raises(Error, match=r"mysite.service:3: Environment=KEY=%d/key: %d can"):
         transient.properties(made, active=False)
 
 

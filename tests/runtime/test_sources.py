@@ -126,7 +126,7 @@ def test_numbers_that_are_no_sockets() -> None:
         assert take(str(fd), pass_fds=(fd,))["error"] == "NotASocket"
     closed = take("99")
     assert closed["error"] == "BadDescriptor"
-    assert "descriptor 99 (fd99) is not open: none of this number was passed" in closed["says"]
+    assert "descriptor 99 (fd99) is not open: it was not passed" in closed["says"]
 
 
 @pytest.mark.skipif(not shutil.which("spawn-fcgi"), reason="spawn-fcgi is not installed")

@@ -65,7 +65,7 @@ class ByCgroupId:
             try:
                 number = peercred.cgroup_id(ours)
             except OSError as error:
-                return f"this kernel doesn't tell it (Linux 6.13 does): {error.strerror}"
+                return f"this kernel doesn't report it (Linux 6.13 does): {error.strerror}"
         try:
             if number == os.stat(self.root + _own_cgroup()).st_ino:
                 return None

@@ -21,7 +21,7 @@ from sdactivate.launch import launch
 
 
 class _Lines(DjangoHelpFormatter, RawDescriptionHelpFormatter):  # type: ignore[misc]
-    """One word a line."""
+    """Keeps the line breaks of the help: one option a line."""
 
 
 class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
@@ -39,7 +39,7 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
         return super().create_parser(prog_name, subcommand, formatter_class=_Lines, **kwargs)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if "help" in options["words"]:  # the old runfcgi took `help` as a word, too
+        if "help" in options["words"]:  # the old runfcgi accepted `help` as a word, too
             self.print_help(os.path.basename(sys.argv[0]), "runfcgi")
             return
         try:
@@ -51,7 +51,7 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
 
     def _run(self, meaning: runfcgi.Meaning) -> None:
         if not meaning.listen:
-            self._warn("a web server's child serves standard input with `manage.py serve`, too")
+            self._warn("as a child of a web server, `manage.py serve` serves standard input, too")
             os.environ.update(runfcgi.variables(meaning))
             runfcgi.write_number(meaning.pidfile)
             call_command("serve")
@@ -65,7 +65,7 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
         self._warn(
             f"the equivalent command, without systemd:\n  {runfcgi.modern(meaning, command)}"
         )
-        # `python -m django` found the site in the directory that workdir= leaves
+        # `python -m django` found the site in this directory, before workdir= changes it
         path = [os.path.abspath(sys.path[0]), *filter(None, [os.environ.get("PYTHONPATH")])]
         environ = {"PYTHONPATH": os.pathsep.join(path)}
         plan = runfcgi.plan(meaning, command, environ)
@@ -84,7 +84,7 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
 
 
 def manage(*words: str) -> Sequence[str]:
-    """The command line of another management command of this site, by this interpreter."""
+    """The command line of another management command of this site, with this interpreter."""
     program = os.path.abspath(sys.argv[0])
     if os.path.basename(program) == "__main__.py":  # python -m django
         return [sys.executable, "-m", "django", *words]

@@ -14,7 +14,7 @@ from sdactivate.settings import TABLE
 
 class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
     help = (
-        "Serves this site on the sockets that a supervisor has passed to this process, as "
+        "Serves this site on the sockets that a supervisor passed to this process, as "
         "`sdactivate serve` does."
     )
     requires_system_checks = (TAG,)
@@ -39,7 +39,7 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
 
 
 def application() -> Any:
-    """The site's application, as WSGI_APPLICATION names it, or else Django's own."""
+    """The site's application: the one that WSGI_APPLICATION names, or else Django's default."""
     if not settings.WSGI_APPLICATION:
         return get_wsgi_application()
     module, _, name = settings.WSGI_APPLICATION.rpartition(".")
