@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = argv[0] if argv and argv[0] in VERBS else ""
     name = f"sdactivate {verb}".rstrip()
     for stream in ("stdout", "stderr"):
-        # A stream that was closed (>&-) is None in Python; print would then use another one.
+        # A stream that was closed (>&-) is None in Python; print would then use sys.stdout.
         if getattr(sys, stream) is None:
             setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
     try:
@@ -220,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def entry(argv: Sequence[str] | None = None) -> int:
-    """Run `main` in a process of its own that ends with it, and make that end quick."""
+    """Run `main` as the program of this process, and make its exit fast."""
     argv = sys.argv[1:] if argv is None else argv
     code = main(argv)
     if argv[:1] != ["serve"]:  # the application may rely on garbage collection at exit

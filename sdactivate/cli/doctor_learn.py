@@ -30,9 +30,9 @@ _GENERATED = "/run/systemd/generator"
 _SITES = Path("/etc/sdactivate")
 
 COST = """\
---learn attaches strace to the running processes of {unit}: every system call of theirs
-stops twice meanwhile, and requests take several times as long (docs/learn.md has figures). Nothing
-of the unit is changed. strace detaches at the end, at ^C, and if this command dies."""
+--learn attaches strace to the running processes of {unit}: it stops them twice at
+every system call, so requests take several times as long (docs/learn.md has figures). The unit is
+not changed. strace detaches at the end, at ^C, and if this command is killed."""
 
 
 def learn(args: argparse.Namespace) -> int:
@@ -158,8 +158,8 @@ def _watched_command(
         raise Error(f"{name}: systemd did not start it within 30 seconds")
 
     with (
-        # Around all of this: signals are passed on to the command only while it runs, and the
-        # directory must be removed whenever one arrives
+        # The outermost: signals are passed on to the command only while it runs, but the directory
+        # must be removed whenever one arrives
         _until_signal() as told,
         hook_directory.made() as directory,
         Watch(sandbox.value("WorkingDirectory").lstrip("!-")) as watch,
@@ -182,8 +182,8 @@ def _watched_command(
 def _seen_addresses(sandbox: "Sandbox") -> list[str]:
     """Return the unit properties that make the addresses the command connects to visible.
 
-    The command gets a network of its own without a route out. Internet sockets can be made there,
-    so connect(2) fails, which names the address, and not socket(2), which names none.
+    The command gets a network of its own without a route out. It can create internet sockets there,
+    so that connect(2) fails, whose arguments have the address, and not socket(2), which has none.
     """
     if not sandbox.is_on("PrivateNetwork"):
         return []
@@ -224,7 +224,7 @@ def _waiting(pids: Sequence[int]) -> int:
 
 @contextmanager
 def _until_signal() -> Iterator[list[int]]:
-    """Yield a list that collects the signals that would have ended this process."""
+    """Yield a list that collects signals, which do not end this process meanwhile."""
     told: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -239,7 +239,7 @@ def _until_signal() -> Iterator[list[int]]:
 
 
 def _logged(unit: str, since: float) -> list[str]:
-    """Return the lines that the service has logged since `began`, in seconds since the epoch."""
+    """Return the lines that a unit has logged since `since`, in seconds since the epoch."""
     from sdactivate.systemd.systemctl import ask
 
     try:

@@ -47,7 +47,7 @@ _TYPES = (".service", ".socket", ".timer", ".target", ".path", ".mount", ".slice
 
 
 def _units(asked: str) -> Iterable["Unit"]:
-    """Return the units that `name` stands for: a unit file, a loaded unit, or a site's units.
+    """Return the units that `asked` names: a unit file, a loaded unit, or a site's units.
 
     A name without a slash is looked up as a unit's name first. Raises Error if there is no such
     unit, file or site.

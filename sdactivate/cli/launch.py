@@ -15,8 +15,8 @@ examples:
   sdactivate launch --on-demand --listen /run/mysite.sock --group www-data --run-as mysite \\
       --chdir /srv/mysite -- sdactivate serve --idle-timeout 10min mysite.wsgi:application
 
-  # Any server that understands LISTEN_FDS, on a port below 1024: sdactivate launch --listen
-  127.0.0.1:80 --run-as mysite -- gunicorn mysite.wsgi
+  # Any server that understands LISTEN_FDS, on a port below 1024:
+  sdactivate launch --listen 127.0.0.1:80 --run-as mysite -- gunicorn mysite.wsgi
 """
 
 

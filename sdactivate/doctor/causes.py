@@ -136,7 +136,7 @@ TABLE: tuple[Row, ...] = (
     Row("SDA002", ("SDA105",), same_socket),
     Row("SDA114", ("SDA105",), same_path),
     Row("SDA031", ("SDA001",), behind_mode),
-    # A socket that can't be created, is missing, or is another one's
+    # A socket that can't be created, is missing, or is not the unit's
     Row("SDA004", ("SDA109", "SDA116"), same_unit),
     Row("SDA007", ("SDA109", "SDA114"), same_unit),
     Row("SDA037", ("SDA109",), same_unit),
@@ -195,8 +195,8 @@ TABLE: tuple[Row, ...] = (
     Row("SDA147", ("SDA109", "SDA110", "SDA111", "SDA116", "SDA122", "SDA126"), same_site),
     Row("SDA151", ("SDA102", "SDA106", "SDA111", "SDA126"), same_site),
     Row("SDA149", ("SDA150",), by_sent_name),
-    Row("SDA142", ("SDA153",), same_site),  # a worker that is killed for its time answers nothing
-    # A file system that does not answer: what lies there seems to be gone
+    Row("SDA142", ("SDA153",), same_site),  # a worker that is killed for a timeout does not answer
+    # A file system that does not answer: the files on it seem to be gone
     Row("SDA146", ("SDA110", "SDA112", "SDA113", "SDA126", "SDA128", "SDA143"), same_site),
 )  # fmt: skip
 
@@ -206,7 +206,7 @@ OUTAGE = (
     *("SDA032", "SDA122", "SDA116", "SDA109", "SDA101", "SDA117"),  # nothing listens
     *("SDA004", "SDA037"),
     *("SDA019", "SDA025", "SDA027", "SDA029", "SDA113", "SDA110", "SDA141"),  # nothing answers
-    *("SDA106", "SDA126", "SDA104", "SDA103", "SDA102", "SDA140", "SDA121"),  # the front's way
+    *("SDA106", "SDA126", "SDA104", "SDA103", "SDA102", "SDA140", "SDA121"),  # the front's access
     *("SDA150", "SDA148", "SDA153", "SDA152"),  # refused on the way
     *("SDA120", "SDA124", "SDA145", "SDA125", "SDA142", "SDA143", "SDA144", "SDA111"),
 )

@@ -1,7 +1,7 @@
 """What each unit directive outside the sandbox does, in words: a table for `explain`.
 
-What the generator writes is all here (a test holds it), and what others write round a socket
-often. The sandbox has a table of its own, `sdactivate.sandbox`.
+It has every directive that the generator writes (a test checks this), and others that are common in
+sockets and their services. The sandbox has a table of its own, `sdactivate.sandbox`.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ RESOURCES = "systemd.resource-control(5)"
 
 
 class Word(NamedTuple):
-    """What a directive is there for, in one sentence, and the manual page that has the rest."""
+    """What a directive is for, in one sentence, and the manual page that describes it."""
 
     why: str
     source: str

@@ -19,18 +19,18 @@ _NAMES_IT = re.compile(r"""DJANGO_SETTINGS_MODULE["']\s*[\],]\s*=?\s*["']([\w.]+
 _APPLICATION = re.compile(r"((?:\w+\.)*\w+)(?::\w+(?:\(\))?)?")
 _ROOTS = ("--chdir", "--pythonpath", "--app-dir")
 _OF_DEBUG = (".localhost", "127.0.0.1", "[::1]")
-"""What DEBUG = True allows where ALLOWED_HOSTS is empty."""
+"""The hosts that DEBUG = True allows if ALLOWED_HOSTS is empty."""
 
 
 class Allowed(NamedTuple):
-    """The hosts that a site answers for, and where that is written."""
+    """The hosts that a site answers for, and where they are set."""
 
     hosts: tuple[str, ...]
     file: str
     line: int
 
     def has(self, host: str) -> bool:
-        """Whether requests for `host` are answered: a leading dot stands for all below it."""
+        """Return whether requests for `host` are answered. A leading dot covers all subdomains."""
         name = _without_port(host).lower().rstrip(".")
         return any(
             pattern == "*"
@@ -41,7 +41,7 @@ class Allowed(NamedTuple):
 
 
 def read_module(path: str) -> str | None:
-    """Return the text of a module; None where it can't be read."""
+    """Return the text of a module; None if it can't be read."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             return file.read(_MOST).decode(errors="replace")
@@ -50,7 +50,7 @@ def read_module(path: str) -> str | None:
 
 
 Read = Callable[[str], str | None]
-"""How a module is read: its text by its path, None where it isn't there."""
+"""Reads a module: returns its text by its path, None if there is none."""
 
 
 def application(service: Unit, read: Read = read_module) -> tuple[str, str] | None:
@@ -69,7 +69,7 @@ def _without_port(host: str) -> str:
 
 
 def allowed_hosts(service: Unit, read: Read = read_module) -> Allowed | None:
-    """Return ALLOWED_HOSTS of the site that a service runs; None where it isn't written there."""
+    """Return ALLOWED_HOSTS of the site that a service runs; None if it is not known."""
     roots = list(_roots(service))
     for module in _settings(service, roots, read):
         for root in roots:
@@ -117,7 +117,7 @@ def _settings(service: Unit, roots: list[str], read: Read) -> Iterator[str]:
 
 
 def _named(service: Unit) -> list[str]:
-    """What a service's command may name its application by."""
+    """Return the words of a service's command that may name its application."""
     if common.server(service) == "uwsgi":
         return uwsgi_options.values(service, "module", "wsgi", "wsgi-file")
     return [it for entry in service.entries_of("ExecStart")
@@ -125,7 +125,7 @@ def _named(service: Unit) -> list[str]:
 
 
 def _bound(text: str, path: str) -> Allowed | None:
-    """What a module binds ALLOWED_HOSTS to; None where it does so by more than one literal."""
+    """Return ALLOWED_HOSTS of a module; None unless exactly one statement sets it to a literal."""
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):

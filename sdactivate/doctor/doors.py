@@ -30,7 +30,7 @@ class Own(NamedTuple):
     port: int
     process: Process
     number: int
-    """The socket's own, as in `sock_diag.Listener`."""
+    """The socket's inode number, as in `sock_diag.Listener`."""
 
     @property
     def address(self) -> str:
@@ -100,7 +100,7 @@ def _own_sockets(host: HostState) -> list[Own]:
 
 
 def _sockets_of(process: Process) -> set[int]:
-    """The numbers of a process's sockets (proc_pid_fd(5))."""
+    """Return the inode numbers of a process's sockets (proc_pid_fd(5))."""
     found = set()
     with contextlib.suppress(OSError):
         for name in os.listdir(f"/proc/{process.pid}/fd"):
@@ -111,7 +111,7 @@ def _sockets_of(process: Process) -> set[int]:
 
 
 def _absolute(name: str, process: Process) -> str:
-    """The path of a socket that may have been bound by a relative one (gunicorn -b unix:a.sock)."""
+    """Return the path of a socket whose address may be relative (gunicorn -b unix:a.sock)."""
     if name.startswith("/"):
         return os.path.normpath(name)
     try:
@@ -173,7 +173,7 @@ def texts(host: HostState, installed: InstalledFront) -> dict[str, str]:
 
 
 def naming(host: HostState, installed: InstalledFront, path: str) -> dict[str, str]:
-    """Return those of the files of a front's configuration that name the socket at `path`."""
+    """Return the files of a front's configuration that name the socket at `path`."""
     index: Naming[tuple[str, str]] = host.machine.once(
         ("texts by path", installed.packaging.unit),
         lambda: Naming((it, it[1]) for it in texts(host, installed).items()),

@@ -1,8 +1,7 @@
 """Explain each line of a unit: why it is there, what leaving it out costs, where to read on.
 
-The words come from three tables: `sandbox`, `directives` (what else stands round a socket) and
-`rarer_directives` (all others). This module goes through a unit, ours or anyone's, and looks them
-up.
+The texts come from three tables: `sandbox`, `directives` (common lines outside the sandbox) and
+`rarer_directives` (all others). The unit need not be one that sdactivate wrote.
 """
 
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from sdactivate.terminal import escape_lines
 
 WIDTH = 88
 _UNKNOWN = (
-    "sdactivate knows nothing about this directive: systemd has none of this name, "
+    "sdactivate does not know this directive: systemd has none of this name, "
     f"or it is newer than systemd {rarer_directives.NEWEST}."
 )
 
@@ -27,16 +26,16 @@ class Line(NamedTuple):
 
     entry: Entry
     why: str
-    """Empty where no table has the directive."""
+    """Empty if no table has the directive."""
     source: str
     cost: float = 0.0
     """Points of exposure that leaving it out of the whole sandbox adds."""
     better: str = ""
-    """The value that sdactivate's sandbox has, where it is another one."""
+    """The line of sdactivate's sandbox, if its value differs."""
 
     @property
     def since(self) -> int:
-        """The version of systemd that the directive is new in, 0 where that is 252 or earlier."""
+        """The version of systemd that the directive is new in, 0 for 252 or earlier."""
         return rarer_directives.SINCE.get(self.entry.key, 0)
 
 
@@ -46,7 +45,7 @@ class Explained(NamedTuple):
     unit: Unit
     lines: tuple[Line, ...]
     absent: tuple[Directive, ...]
-    """The lines of the sandbox that a service does without, the costliest first."""
+    """The lines of the sandbox that a service does not have, the costliest first."""
 
 
 def explain(unit: Unit) -> Explained:
@@ -73,7 +72,7 @@ def _line(entry: Entry) -> Line:
 
 
 def as_text(explained: Explained) -> str:
-    """Return it for people: each line, and indented below it what is to be said."""
+    """Return the text for people: each line, with its explanation indented below."""
     return "\n".join(map(escape_lines, _text(explained))) + "\n"
 
 
@@ -110,7 +109,7 @@ def _indented(text: str) -> list[str]:
 
 
 def as_json(explained: Explained) -> dict[str, Any]:
-    """Return it for programs; docs/explain.md has the keys."""
+    """Return the data for JSON; docs/explain.md describes the keys."""
     return {
         "unit": explained.unit.name,
         "lines": [

@@ -57,10 +57,10 @@ def apply(findings: Sequence[Finding], ask: Ask, look: Look, units: Path = _UNIT
             _tell_outcome(finding, known & first, now)
     finally:  # what was written has to be loaded, even if a later step failed
         for unit, effect in changed.items():
-            _tell(f"{unit} has changed; it takes effect with: {effect}")
+            _tell(f"{unit} has changed; to apply it, run: {effect}")
     for finding in now:
         if finding.place not in first:
-            _tell(f"found now, and left as it is: {finding.name}: {finding.because}")
+            _tell(f"new finding, not fixed: {finding.name}: {finding.because}")
     left = {it.place for it in now}
     return sum(it.place not in left for it in findings)
 
@@ -69,9 +69,9 @@ def _is_due(finding: Finding, now: Sequence[Finding], tried: Sequence[Fix]) -> b
     """Return whether a fix may be applied: its causes are gone, and it was not tried before."""
     about, found = f"{finding.name}:", {it.place for it in now}
     if cause := next((it for it in finding.because_of if it.place in found), None):
-        _tell(f"{about} left until {cause.name} is fixed, which explains it")
+        _tell(f"{about} not fixed before its cause: {cause.name}")
     elif finding.fix in tried:
-        _tell(f"{about} its fix has been applied, and it is still there: {finding.fix}")
+        _tell(f"{about} still there, although its fix was applied: {finding.fix}")
     else:
         return True
     return False
@@ -96,11 +96,11 @@ def _fix(finding: Finding, ask: Ask, units: Path, changed: dict[str, str]) -> bo
     about, fix = f"{finding.name}:", finding.fix
     try:
         if not fix.safe:
-            _tell(f"{about} left to you: {fix}")
+            _tell(f"{about} fix it by hand: {fix}")
         elif isinstance(fix, Lines):
             path, old, new = drop_in(fix, units)
             if new == old:
-                _tell(f"{about} {path} has it, but a later file differs")
+                _tell(f"{about} {path} has it, but a file that is read later overrides it")
                 return False
             _tell(about)
             tell(diff(path, old, new))
@@ -150,9 +150,9 @@ def run(argv: Sequence[str]) -> None:
     try:
         done = subprocess.run(argv, capture_output=True, check=False, timeout=_PATIENCE)  # noqa: S603
     except FileNotFoundError:
-        raise Error(f"{command}: {argv[0]} isn't installed here; install it, then again") from None
+        raise Error(f"{command}: {argv[0]} isn't installed: install it and try again") from None
     except subprocess.TimeoutExpired:
-        raise Error(f"{command}: it has not ended within {_PATIENCE} seconds") from None
+        raise Error(f"{command}: still running after {_PATIENCE} seconds") from None
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip()
         raise Error(f"{command}: {words or f'exit {done.returncode}'}")
@@ -167,7 +167,7 @@ def asker(*, yes: bool) -> Ask:
     if yes:
         return lambda _: True
     if not sys.stdin.isatty():
-        tell("there is no terminal to ask at: nothing is changed without --yes")
+        tell("standard input is not a terminal: nothing is changed without --yes")
         return lambda _: False
     return _asked
 

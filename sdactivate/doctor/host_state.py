@@ -82,15 +82,15 @@ class Machine:
     def __init__(self) -> None:
         if os.geteuid() != 0:
             raise Error(
-                "the running system is examined as root: logs, directories and processes of "
-                "other users must be read. Use sudo, or --offline for the unit files alone"
+                "examining the running system needs root, to read the logs, directories and "
+                "processes of other users: use sudo, or --offline for the unit files alone"
             )
         self.silent = mounts.silent()
         """The mounts that don't answer. `leave_out` has hidden them from this process."""
         mounts.leave_out(self.silent)
         self.units = Snapshot(PROPERTIES)
         self.services: dict[str, None] = {}
-        """The services of the deployments that are examined: what is asked of all in one pass."""
+        """The services of the deployments that are examined. One pass reads data for all."""
         self._found: dict[object, Any] = {}
 
     @cached_property
@@ -116,7 +116,7 @@ class Machine:
 
     @cached_property
     def held(self) -> frozenset[int] | None:
-        """The sockets of PID 1 (proc_pid_fd(5)); None where they may not be looked at."""
+        """The sockets of PID 1 (proc_pid_fd(5)); None if they may not be read."""
         found = set()
         try:
             for number in os.listdir("/proc/1/fd"):
@@ -147,7 +147,7 @@ class Machine:
 
     @cached_property
     def accounts(self) -> frozenset[str]:
-        """The names of all accounts that the host can list: dynamic ones, while they are there."""
+        """The names of all accounts that the host can list: dynamic ones only while they exist."""
         return frozenset(it.pw_name for it in pwd.getpwall())
 
     def account(self, name: str, *, alone: bool = False) -> Identity | None:
@@ -165,7 +165,7 @@ class Machine:
         return self.once(("account", name, alone), read)
 
     def journal(self, *options: str) -> list[str]:
-        """Return lines of the journal, the newest last; none where there is no journal."""
+        """Return lines of the journal, the newest last; none if there is no journal."""
         self._sync()
         argv = ("--no-pager", "--quiet", *options)
         return self.once(("journal", *options), lambda: unit_logs.journalctl(*argv))
@@ -239,7 +239,7 @@ class Machine:
         return self.once(("log", packaging.unit), read)
 
     def front_log_of(self, installed: InstalledFront, path: str) -> list[tuple[float, str]]:
-        """Return those of the lines of `front_log` that name the socket at `path`; "" for all."""
+        """Return the lines of `front_log` that name the socket at `path`; all for path ""."""
         lines = self.front_log(installed)
         if not path:
             return lines
@@ -409,11 +409,11 @@ class HostState:
         return self.machine.once(("said", unit), read)
 
     def journal(self, *options: str) -> list[str]:
-        """Return lines of the journal, the newest last; none where there is no journal."""
+        """Return lines of the journal, the newest last; none if there is no journal."""
         return self.machine.journal("--output=cat", *options)
 
     def front_log(self, installed: InstalledFront, since: float, path: str = "") -> list[str]:
-        """Return what a front has logged since then: of the socket at `path`, if one is named."""
+        """Return what a front has logged since then; with `path` only what names that socket."""
         found = self.machine.front_log_of(installed, path)
         return [line for when, line in found if not when or when >= int(since)]
 

@@ -3,7 +3,7 @@
 Each thing that a request passes is a door: the front, the directories, the socket, the service. A
 door that a finding is about is marked with it, in words and with a link; the findings follow below,
 each beneath its cause. Self-contained and readable without scripts, in print and without colours.
-Everything that comes from the system goes through `_shown`.
+`_shown` escapes all text that comes from the system.
 """
 
 import html
@@ -42,7 +42,7 @@ Numbered = Mapping[int, Finding]
 
 
 def write(path: str, examined: Examined) -> None:
-    """Write the page for `examined` to `path`. Raises OSError where it can't be written."""
+    """Write the page for `examined` to `path`. Raises OSError if it can't be written."""
     Path(path).write_text(page(examined), encoding="utf-8")
 
 
@@ -94,7 +94,7 @@ def _shown(text: str) -> str:
 
 
 def _contents(sites: Sequence[_Site]) -> Iterable[str]:
-    """Where each of several deployments is on the page."""
+    """Yield the links to several deployments on the page."""
     yield '<nav aria-label="Deployments"><ul>'
     for site in sites:
         count = report.count(list(site.findings.values())) or "nothing found"
@@ -141,8 +141,8 @@ def _door(
 ) -> Iterable[str]:
     """One thing that a request passes.
 
-    people: who may pass it, as `_passer` has them. findings: those that are about it. shut:
-    nobody gets through.
+    people: lines of `_passer`, for those who may or may not pass it. findings: those that are about
+    it. shut: nobody gets through.
     """
     findings = findings or {}
     severities = {finding.rule.severity for finding in findings.values()}
@@ -171,7 +171,7 @@ def _passer(allowed: bool, text: str) -> str:
 
 
 def _about(site: _Site, *, unit: str = "", path: str = "", address: str = "") -> Numbered:
-    """The findings about a unit or a file; of a socket unit those about one of its addresses."""
+    """Return the findings about a unit or a file; with `address`, only those about this address."""
 
     def is_about(finding: Finding) -> bool:
         if path and finding.path == path:
@@ -200,23 +200,23 @@ def _fronts(site: _Site, unit: Unit, address: str) -> Iterable[str]:
         found = _about(site, unit=name)
         yield from _door(installed.front.title, lines, findings=found, shut=not count)
     if not running and not marked:
-        yield from _door("Front", ["none that is known runs here"], shut=True)
+        yield from _door("Front", ["no known front runs here"], shut=True)
 
 
 def _named(host: HostState, installed: InstalledFront, address: str) -> Iterable[str]:
-    """Where a front's configuration names a socket, as far as it is read."""
+    """Yield the files of a front's configuration that name a socket, as far as they are read."""
     inside = installed.packaging.path_inside(address)
     if not address.startswith("/") or inside is None:
         return
     configuration = host.machine.configuration(installed)
     if files := configuration.naming(inside):
-        yield f"asks for it in {', '.join(files)}"
+        yield f"named in {', '.join(files)}"
     elif configuration.files:
         yield "its configuration does not name this socket"
 
 
 def _who_is_meant(unit: Unit, address: str) -> str:
-    """Who is let in by the unit alone: the fronts that distributions run in that group."""
+    """Return who may connect by the unit file alone: fronts that usually run in its group."""
     if not address.startswith("/"):
         return "any process that reaches the address"
     group = unit.value("SocketGroup")
@@ -229,7 +229,7 @@ def _who_is_meant(unit: Unit, address: str) -> str:
         if packaging.group == group
     }
     usual = f": {', '.join(sorted(packaged))}" if packaged else ""
-    return f"who runs in group {group}{usual}"
+    return f"processes in group {group}{usual}"
 
 
 def _way(site: _Site, unit: Unit, address: str) -> Iterable[str]:
@@ -253,12 +253,12 @@ def _way(site: _Site, unit: Unit, address: str) -> Iterable[str]:
 
 
 def _planned(site: _Site, unit: Unit, address: str, found: Numbered) -> Iterable[str]:
-    """The directories of a path and the socket, as the unit files alone have them."""
+    """Yield the directories of a path and the socket, as the unit files define them."""
     mode = common.mode(unit)
     made = unit.value("DirectoryMode", "0755")
     for directory in [str(it) for it in list(Path(address).parents)[-2::-1]]:
         about = _about(site, path=directory)
-        lines = [] if directory in ("/run", "/var", "/tmp") else [f"made with mode {made}"]  # noqa: S108
+        lines = [] if directory in ("/run", "/var", "/tmp") else [f"created with mode {made}"]  # noqa: S108
         yield from _door(directory, lines, findings=about)
     owner = f"{unit.value('SocketUser', 'root')}:{unit.value('SocketGroup', 'root')}"
     yield from _door(
@@ -267,7 +267,7 @@ def _planned(site: _Site, unit: Unit, address: str, found: Numbered) -> Iterable
 
 
 def _walked(site: _Site, host: HostState, way: Way, found: Numbered) -> Iterable[str]:
-    """The directories of a path and the socket, as they are."""
+    """Yield the directories of a path and the socket, as they are on this host."""
     verdicts = _verdicts(host, way)
     seen: list[str] = []
     for step in way.steps:
@@ -290,19 +290,19 @@ def _walked(site: _Site, host: HostState, way: Way, found: Numbered) -> Iterable
         about = found if is_end else _about(site, path=node.path)
         yield from _door(node.path, lines, [*everyone, *people], about, shut=shut)
     if way.error:
-        yield from _door("The end", [os.strerror(way.error)], findings=found, shut=True)
+        yield from _door("End of the path", [os.strerror(way.error)], findings=found, shut=True)
 
 
 def _everyone(is_open: bool) -> list[str]:
-    # Not as the others who may pass: this is no good news
+    # Marked differently from the others who may pass, because it is a risk
     return [f'<li class="open">! {_OPEN}</li>'] if is_open else []
 
 
 def _verdicts(host: HostState, way: Way) -> dict[tuple[str, str], list[Verdict]]:
-    """What decides over the processes of each service and user that go this way."""
+    """Return, for each service and user, the verdicts on its processes' access to this path."""
     found: dict[tuple[str, str], list[Verdict]] = {}
     for process in host.processes:
-        # One with a root of its own walks another way
+        # In a process with another root directory, the path is another file
         if process.identity.override or process.root != "/":
             continue
         if process.unit.endswith(".service"):
@@ -312,7 +312,7 @@ def _verdicts(host: HostState, way: Way) -> dict[tuple[str, str], list[Verdict]]
 
 
 def _people(verdicts: Mapping[tuple[str, str], Sequence[Verdict]], path: str) -> Iterable[str]:
-    """Who may pass one door. Whoever was turned away before doesn't stand here."""
+    """Yield who may pass one door, without those who were refused at an earlier one."""
     for (unit, user), theirs in sorted(verdicts.items()):
         stops = [it.node.path if it.node and not it.allowed else None for it in theirs]
         here = [it for it in stops if it is None or not _lies_before(it, path)]
@@ -354,7 +354,7 @@ def _service(site: _Site) -> Iterable[str]:
 
 
 def _findings(findings: Numbered) -> Iterable[str]:
-    """Each cause, and inside its box those of what follows from it."""
+    """Yield each finding, with its consequences inside its box."""
     opened = 0
     for number, finding in findings.items():
         yield "</article>" * max(0, opened - finding.depth)
@@ -368,7 +368,7 @@ def _finding(number: int, finding: Finding) -> Iterable[str]:
     place = report.where(finding)
     level = min(3 + finding.depth, 6)
     if follows:
-        yield f"<p>So, because of {_shown(finding.because_of[0].name)}:</p>"
+        yield f"<p>Consequence of {_shown(finding.because_of[0].name)}:</p>"
     yield f'<article class="finding {rule.severity}" id="finding-{number}" tabindex="-1">'
     yield (
         f'<h{level}><span class="tag">{rule.severity} {rule.id}</span> {_shown(rule.what)}: '
@@ -378,7 +378,7 @@ def _finding(number: int, finding: Finding) -> Iterable[str]:
     yield f"<pre>{_shown(finding.text)}</pre>" if finding.text else ""
     yield f"<p>{_shown(finding.because)}.</p>"
     yield f"<p>{_shown(rule.why)} <cite>{_shown(rule.source)}</cite></p>"
-    yield f"<p>{'After its cause, if it is still found' if follows else 'Fix it'}:</p>"
+    yield f"<p>{'Fix it after its cause, if it is still found' if follows else 'Fix it'}:</p>"
     yield f"<pre>{_shown(str(finding.fix))}</pre>"
     yield f"<p>Then:</p><pre>{_shown(finding.then)}</pre>" if finding.then else ""
 

@@ -27,7 +27,7 @@ from sdactivate.doctor import tracebacks
 
 MOST_LINES = 1000
 """How many lines of a start are read at most: its last ones."""
-_LONGEST = 400  # letters of a line that are shown
+_LONGEST = 400  # characters of a line that are shown
 _NEAR = 40  # lines before the end in which an error counts as the reason
 
 
@@ -43,7 +43,7 @@ class Line(NamedTuple):
 
 
 class Rank(IntEnum):
-    """How much a line says of why a start failed."""
+    """How much a line says about why a start failed."""
 
     NOISE = 0
     PLAIN = 1
@@ -80,8 +80,8 @@ _OF_SYSTEMD = (
          "a file of EnvironmentFile= can't be read: {why}"),
     _row("other-notifies", Rank.CAUSE,
          r"Got notification message from PID (?P<pid>\d+), but reception only permitted for",
-         "process {pid} says that it is ready, and systemd listens to the main process alone "
-         "(NotifyAccess=)"),
+         "process {pid} reported that it is ready, but systemd accepts this only from the main "
+         "process (NotifyAccess=)"),
     _row("not-ready", Rank.ERROR, r"[Ss]tart operation timed out"),
     _row("watchdog", Rank.ERROR, r"Watchdog timeout"),
     _row("memory", Rank.CAUSE, r"has been killed by the OOM killer|oom-kill"),

@@ -27,7 +27,7 @@ _CONTROLLERS = (
 )
 _OF_THE_KERNEL = (
     *("mem", "kmem", "port", "nvram", "cpu/*", "snapshot", "cuse", "userfaultfd"),
-    # Input that nobody typed, and other machines
+    # Simulated input devices, and virtual machines
     *("uinput", "uhid", "kvm", "vhost-*", "vfio/*"),
 )
 
@@ -52,4 +52,4 @@ def commands_the_machine(device: str) -> bool:
 
 
 def _plain(path: str) -> str:
-    return "/" + posixpath.normpath(path).lstrip("/")  # two at the beginning stay otherwise
+    return "/" + posixpath.normpath(path).lstrip("/")  # normpath keeps two leading slashes

@@ -1,7 +1,8 @@
-"""What the rarer unit directives do: with `directives` and the sandbox all of systemd 262's.
+"""What the rarer unit directives do, by manual page, in one sentence each.
 
-One sentence each, by manual page, and since which version those exist that not every supported
-systemd has. A test holds the names against the systemd that it runs on: systemd.directives(7).
+Together with `directives` and the sandbox they are all of systemd 262's. `SINCE` has the version
+for those that not every supported systemd knows. A test compares the names with those of the
+systemd that it runs on: systemd.directives(7).
 """
 
 from collections.abc import Mapping
@@ -108,7 +109,7 @@ _PAGES: dict[str, dict[str, str]] = {
     },
     "systemd.service(5)": {
         "BusName": "The D-Bus name by which a service of Type=dbus is ready.",
-        "ExecCondition": "A command that decides whether it starts. A no is not a failure.",
+        "ExecCondition": "A command that decides whether it starts. Not starting is not a failure.",
         "ExecReloadPost": "A command that runs after a successful reload.",
         "ExecStartPost": "A command that runs after the start. If it fails, the service fails.",
         "ExecStopPost": "A command that runs after a stop or exit of any kind.",
@@ -238,8 +239,8 @@ _PAGES: dict[str, dict[str, str]] = {
         "PassEnvironment": "Variables that it gets from systemd's own environment.",
         "Personality": "The processor that uname(2) shows it.",
         "PrivateBPF": "It has a BPF file system of its own.",
-        "PrivatePIDs": "It sees only its own processes, as their PID 1. A reload that hands over "
-        "to a new main process can't have it: all die with PID 1.",
+        "PrivatePIDs": "It is PID 1 and sees only its own processes. A reload can't replace the "
+        "main process: all processes end with PID 1.",
         "RootDirectory": "The directory that is its root.",
         "RootEphemeral": "Whether it gets a copy of its root that is thrown away.",
         "RootHash": "The hash that the image's content must have.",
@@ -386,7 +387,7 @@ _PAGES: dict[str, dict[str, str]] = {
 TABLE: Mapping[str, tuple[str, str]] = MappingProxyType(
     {name: (why, page) for page, words in _PAGES.items() for name, why in words.items()}
 )
-"""What a directive does, in one sentence, and the manual page that has the rest."""
+"""What a directive does, in one sentence, and the manual page that describes it."""
 
 _VERSIONS: dict[int, str] = {
     253: "LogFilterPatterns MemoryZSwapMax OpenFile ReloadSignal StartupMemoryZSwapMax",
@@ -415,6 +416,6 @@ _VERSIONS: dict[int, str] = {
 SINCE: Mapping[str, int] = MappingProxyType(
     {name: version for version, names in _VERSIONS.items() for name in names.split()}
 )
-"""The version of systemd that a directive is new in, where that is after 252."""
+"""The version of systemd that a directive is new in, if later than 252."""
 NEWEST = 262
 """The version whose directives are all known."""

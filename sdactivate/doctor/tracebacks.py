@@ -20,10 +20,10 @@ _CHAINED = (
     "During handling of the above exception, another exception occurred:",
 )
 _BAR = re.compile(r"^\s*(?:\+-[+-]*|\|)\s?")
-_SAID = 300  # letters of an exception's message that are shown
+_SAID = 300  # characters of an exception's message that are shown
 _FRAMES = 2000  # lines that one traceback may have
 PACKAGED = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d")
-"""What the path of a file of Python's or of a package has in it."""
+"""Matches the path of a file of Python or of an installed package."""
 _LIBRARY = re.compile(rf"{PACKAGED.pattern}|/lib/pypy|/bin/[^/]+$|^<")
 
 WRAPPERS = frozenset(
@@ -38,7 +38,7 @@ _UNRAISABLE = re.compile(r"Exception ignored (?:in|while)|Task exception was nev
 
 
 class Frame(NamedTuple):
-    """Where something was called: a file, its line, and that line's text where it is shown."""
+    """Where something was called: a file, its line, and that line's text if it is printed."""
 
     file: str
     line: int
@@ -119,7 +119,7 @@ def chains(lines: Sequence[str]) -> list[Chain]:
 
 
 def _is_continued(lines: Sequence[str], start: int, end: int) -> bool:
-    """Whether one of Python's sentences follows a traceback at `start`, before the next one."""
+    """Return whether one of Python's sentences follows a traceback at `start`, before another."""
     for line in lines[start : min(start + 4, end)]:
         if line.strip(" |+-").startswith(_CHAINED):
             return True
@@ -129,7 +129,7 @@ def _is_continued(lines: Sequence[str], start: int, end: int) -> bool:
 
 
 def _one(lines: Sequence[str], at: int) -> tuple[Raised | None, int]:
-    """The exception of the traceback whose frames begin at `at`, and the place after it."""
+    """Return the exception of the traceback whose frames begin at `at`, and the index after it."""
     frames: list[Frame] = []
     last = min(len(lines), at + _FRAMES)
     while at < last:
@@ -144,14 +144,14 @@ def _one(lines: Sequence[str], at: int) -> tuple[Raised | None, int]:
                 at += 1
             frames.append(Frame(frame[1], int(frame[2]), text, frame[3] or ""))
         elif line[:1].isspace() or not line.strip() or not (found := _exception(line)):
-            at += 1  # carets, "[Previous line repeated …]", what another thread said meanwhile
+            at += 1  # carets, "[Previous line repeated …]", lines of another thread
         else:
             return Raised(found[0], found[1], tuple(frames)), at + 1
     return None, at
 
 
 def _exception(line: str) -> tuple[str, str] | None:
-    """The class and the message of a line that ends a traceback; None where it is another's."""
+    """Return the class and the message of a line that ends a traceback; None for other lines."""
     if not (found := _EXCEPTION.match(line.rstrip())):
         return None
     name, message = found[1], (found[2] or "").strip()

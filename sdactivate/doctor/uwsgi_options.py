@@ -15,7 +15,7 @@ _MOST = 1 << 18  # bytes of a configuration that are read
 
 
 def options(service: Unit) -> list[tuple[str, str]]:
-    """Return each option with its value, in order; a file's options where it is named."""
+    """Return each option with its value, in order; a file's options at the place of its name."""
     found: list[tuple[str, str]] = []
     for entry in service.entries_of("ExecStart"):
         words = common.command(entry, service)
@@ -25,12 +25,12 @@ def options(service: Unit) -> list[tuple[str, str]]:
 
 
 def values(service: Unit, *names: str) -> list[str]:
-    """Return the values of the options called so."""
+    """Return the values of the options `names`."""
     return [value for name, value in options(service) if name in names]
 
 
 def values_of(path: str, *names: str) -> list[str]:
-    """Return the values of the options called so in an ini file."""
+    """Return the values of the options `names` in an ini file."""
     return [value for name, value in of_file(path) if name in names]
 
 
@@ -54,7 +54,7 @@ def _of_words(words: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def of_file(path: str) -> Iterator[tuple[str, str]]:
-    """Yield the options of an ini file's section [uwsgi]; none where it can't be read."""
+    """Yield the options of an ini file's section [uwsgi]; none if it can't be read."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             text = file.read(_MOST).decode(errors="replace")
@@ -71,9 +71,9 @@ def of_file(path: str) -> Iterator[tuple[str, str]]:
 
 
 def protocols(service: Unit) -> tuple[str, ...]:
-    """Return what it speaks, by its options: http, uwsgi, fastcgi, scgi; () where they don't say.
+    """Return the protocols that its options set: http, uwsgi, fastcgi, scgi.
 
-    uwsgi where nothing else is said: of `socket`, and of a socket that it inherits.
+    uwsgi is the default, for `socket` and for a socket that it inherits.
     """
     found: dict[str, None] = {}
     for name, value in options(service):
@@ -89,6 +89,6 @@ def protocols(service: Unit) -> tuple[str, ...]:
 
 
 def emperor(service: Unit) -> str:
-    """Return the directory in which its emperor looks for vassals, "" where it is none."""
+    """Return the directory in which its emperor looks for vassals, "" if it has no emperor."""
     found = values(service, "emperor")
     return posixpath.normpath(found[-1]) if found and found[-1].startswith("/") else ""

@@ -29,7 +29,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(os.path.join(os.path.dirname(__file__), "templates")),
         undefined=StrictUndefined,
         finalize=_only_escaped,
-        autoescape=False,  # noqa: S701 - the text is no HTML; see finalize
+        autoescape=False,  # noqa: S701 - the text is not HTML; see finalize
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -46,7 +46,7 @@ def environment() -> Environment:
 
 
 SIGNATURE = "written by sdactivate"
-"""In the first line of every file, so that a later run recognises its own files."""
+"""In the first line of every file, so that a later run recognizes its own files."""
 
 
 # The line that a later run looks for, and the lines that turn off doctor rules

@@ -10,8 +10,10 @@
     threads = 4
     command = ["clearsessions"]
 
-    [sites.mysite.worker.mail] # a background worker, with its own options command = "celery -A
-    mysite worker" count = 2 network = "local"
+    [sites.mysite.worker.mail]       # a background worker, with its own options
+    command = "celery -A mysite worker"
+    count = 2
+    network = "local"
 
     [sites."example.org"]
     kind = ["socket"]                # default: every file that the options call for

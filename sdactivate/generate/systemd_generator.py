@@ -50,7 +50,7 @@ def generate(config: Path, normal: Path, target: Target, log: Callable[[str], No
 
 
 def _told(path: Path, error: Exception, place: str = "") -> str:
-    """The error with its place: `place`, unless the message begins with that itself."""
+    """Return the error with its place: `place`, unless the message begins with the path."""
     said = str(error) if isinstance(error, Error) else f"{type(error).__name__}: {error}"
     return said if said.startswith(str(path)) else f"{place or path}: {said}"
 
@@ -70,7 +70,7 @@ def _write(normal: Path, files: tuple[File, ...]) -> None:
         (normal / file.name).write_text(file.text)
         for unit, wants in wanted(file):
             (normal / wants).mkdir(exist_ok=True)
-            with suppress(FileExistsError):  # run by hand, and not for the first time
+            with suppress(FileExistsError):  # it is run by hand a second time
                 (normal / wants / unit).symlink_to(f"../{file.name}")
 
 

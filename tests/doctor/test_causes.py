@@ -160,7 +160,7 @@ def test_the_page_has_an_effect_in_its_cause_s_box(several: bool) -> None:
     assert parser.open == []
     start, end = text.index("<article"), text.index("</article>")
     assert text[start:end].count("<article") == 4  # one inside the other
-    assert "So, because of SDA110 web.service:" in html.unescape(text)
+    assert "Consequence of SDA110 web.service:" in html.unescape(text)
     assert text.count("<article") == 4 + several
 
 

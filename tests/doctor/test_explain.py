@@ -35,7 +35,7 @@ def test_what_no_table_has_is_said_to_be_unknown() -> None:
     explained = explain(unit("[Service]\nX-Mine=1\n"))
     assert explained.lines[0].why == ""
     text = " ".join(as_text(explained).split())
-    assert "knows nothing about this directive: systemd has none of this name, or it is" in text
+    assert "does not know this directive: systemd has none of this name, or it is" in text
     assert "newer than systemd 262. systemd.directives(7)" in text
 
 

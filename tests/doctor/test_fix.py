@@ -47,7 +47,7 @@ def test_what_is_not_safe_is_said_and_never_asked(
     found = [finding(it, text=str(it)) for it in fixes]
     assert apply(found, ask, lambda: found, tmp_path) == 0
     assert list(tmp_path.iterdir()) == []
-    assert capsys.readouterr().err.count("left to you") == 3
+    assert capsys.readouterr().err.count("fix it by hand") == 3
 
 
 def test_a_fix_is_applied_once_whatever_it_has_done(
@@ -61,7 +61,7 @@ def test_a_fix_is_applied_once_whatever_it_has_done(
     assert log.read_text() == "once\n"
     said = capsys.readouterr().err
     assert "SDA015 web.socket: still there: because" in said
-    assert "its fix has been applied, and it is still there" in said
+    assert "still there, although its fix was applied" in said
 
 
 def test_what_follows_waits_for_its_cause_and_goes_with_it(
@@ -75,7 +75,8 @@ def test_what_follows_waits_for_its_cause_and_goes_with_it(
         return [] if done.exists() else [cause, effect]
 
     assert apply([cause, effect], lambda question: False, look) == 0
-    assert "SDA110 web.socket: left until SDA113 web.socket is fixed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "SDA110 web.socket: not fixed before its cause: SDA113 web.socket" in said
     assert apply([cause, effect], lambda question: True, look) == 2
     assert not again.exists()
     said = capsys.readouterr().err
@@ -99,7 +100,7 @@ def test_what_a_fix_brings_up_is_said_and_left(
 ) -> None:
     new = finding(touch(tmp_path / "no"), "SDA114")
     assert apply([finding(touch(tmp_path / "a"))], lambda _: True, lambda: [new]) == 1
-    assert "found now, and left as it is: SDA114 web.socket: because" in capsys.readouterr().err
+    assert "new finding, not fixed: SDA114 web.socket: because" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
 
@@ -113,7 +114,7 @@ def test_a_command_that_fails_is_told_in_its_own_words(
     assert apply(found, lambda _: True, lambda: found) == 0
     said = capsys.readouterr().err
     assert "too bad" in said
-    assert "no-such-program isn't installed here" in said
+    assert "no-such-program isn't installed: install it" in said
 
 
 def test_a_drop_in_keeps_what_it_has(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_lines_that_a_later_file_overrides_are_not_written_again(
     path.parent.mkdir()
     path.write_text(new)
     assert apply([found := finding(fix)], lambda _: True, lambda: [found], tmp_path) == 0
-    assert f"{path} has it, but a later file differs" in capsys.readouterr().err
+    assert f"{path} has it, but a file that is read later overrides it" in capsys.readouterr().err
     assert path.read_text() == new
 
 

@@ -198,7 +198,7 @@ def test_a_sites_code_is_only_looked_at_and_compiled_by_a_command_that_does_not_
     assert rest == ["compile", str(site), "--python", "/srv/web/bin/python"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the running system is examined as root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="examining the running system needs root")
 def test_an_interpreter_that_leads_into_a_home(tmp_path: Path) -> None:
     (tmp_path / "python").symlink_to("/root/no-such-thing/python")
     unit = tmp_path / "web.service"
@@ -285,7 +285,7 @@ def test_who_has_started_it_again(lines: list[str], again: bool) -> None:
 APP = "[Service]\nUser=nobody\nWorkingDirectory={}\nExecStart=/bin/true {}\n"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the running system is examined as root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="examining the running system needs root")
 @pytest.mark.parametrize(
     ("words", "file"),
     [

@@ -126,7 +126,7 @@ def test_a_door_with_a_finding_is_marked_and_leads_to_it(
 def test_doors_without_a_finding_are_not_marked(made: Callable[[broken.Broken], Path]) -> None:
     shown = doors(made(broken.Broken()))
     assert not any("marked" in said or "may pass" in said for said in shown.values())
-    assert "who runs in group www-data: " in shown["Front"]
+    assert "processes in group www-data: " in shown["Front"]
     assert "nginx" in shown["Front"]
 
 
@@ -143,7 +143,7 @@ def test_one_of_two_sockets_is_marked_alone(tmp_path: Path) -> None:
     write(tmp_path, units)
     main(["doctor", "--offline", str(tmp_path), "--html", str(tmp_path / "page.html")])
     shown = doors(tmp_path / "page.html")
-    assert "made with mode 0755" in shown["/run/web"]
+    assert "created with mode 0755" in shown["/run/web"]
     assert "marked" not in shown["/run/web/a.sock"]
     assert "marked error" in shown["/run/b.sock"]
 
@@ -157,7 +157,7 @@ def test_effects_stand_inside_the_box_of_their_cause(
     cause, effect = text.index("error SDA031</span>"), text.index("error SDA001</span>")
     assert cause < effect
     assert "</article>" not in text[cause:effect]
-    assert "So, because of SDA031" in text[cause:effect]
+    assert "Consequence of SDA031" in text[cause:effect]
 
 
 def test_it_is_read_by_headings_and_landmarks(tmp_path: Path) -> None:

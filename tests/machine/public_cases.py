@@ -2199,7 +2199,7 @@ server {
         _ready("shares"),
         answer="504",
         finds="SDA153",
-        says="a response took longer than it waits (proxy_read_timeout is 1s)",
+        says="a response took longer than nginx waits (proxy_read_timeout is 1s)",
         fix="a longer proxy_read_timeout",
         done="sed -i 's/proxy_read_timeout 1s/proxy_read_timeout 120s/' "
         "/etc/nginx/sites-enabled/shares; systemctl reload nginx",

@@ -255,7 +255,7 @@ def test_a_drop_in_is_shown_as_a_diff_and_written_with_yes(site: Machine) -> Non
     assert "Backlog=4096" in written
     # what is bound is still the old socket: the doctor says so, and what it has said fixes it
     assert "a backlog of 16 instead of 4096" in doctor(site)["SDA114"]["because"]
-    effect = said.rpartition("it takes effect with: ")[2].partition("\n")[0]
+    effect = said.rpartition("to apply it, run: ")[2].partition("\n")[0]
     site.run("sh", "-ec", effect)
     assert doctor(site) == {}
     assert site.run("systemctl", "show", "-P", "Backlog", "mysite.socket").stdout == "4096\n"
@@ -267,7 +267,7 @@ def test_what_is_written_holds_though_something_fails_after_it(site: Machine) ->
     site.run("touch", "/srv/mysite/mysite/__pycache__")  # where none can be made
     try:
         done = site.run(*site.sdactivate, "doctor", "mysite", "--fix", "--yes", check=False)
-        assert "mysite.socket has changed; it takes effect with: systemctl" in done.stderr
+        assert "mysite.socket has changed; to apply it, run: systemctl" in done.stderr
         assert "SDA112 mysite.service: failed: sdactivate compile" in done.stderr
         assert "fixed 1 of 2" in done.stderr
         assert site.show("mysite.socket", "Backlog") == "4096"
@@ -811,7 +811,7 @@ def test_a_server_that_is_never_ready_is_explained_and_fixed(site: Machine) -> N
         assert found["SDA110"]["explained_by"] == [{"rule": "SDA025", "subject": "mysite.service"}]
         said = site.run(*site.sdactivate, "doctor", "mysite", "--fix", "--yes", check=False).stderr
         assert "SDA025 mysite.service: gone" in said
-        assert "mysite.service has changed; it takes effect with: systemctl restart" in said
+        assert "mysite.service has changed; to apply it, run: systemctl restart" in said
         site.run("systemctl", "restart", "mysite.service")
         # nginx speaks SCGI to what is called uvicorn
         assert set(doctor(site)) <= {"SDA112", "SDA140"}

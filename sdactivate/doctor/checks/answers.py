@@ -1,4 +1,4 @@
-"""Checks on the running system: what the application has said while it served."""
+"""Checks on the running system: what the application has logged while it served."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -8,12 +8,12 @@ from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.systemd.unitfile import Unit
 
-# What the native server writes of a 5xx that the application has logged nothing about
+# What the native server logs about a 5xx for which the application has logged nothing
 _SILENT = re.compile(r"^(.+): answered (5\d\d.*?); the application has written nothing")
 
 
 def refused(case: Case) -> Iterator[Hit]:
-    """What its sandbox refuses an application that serves; of one that fails SDA110 tells it."""
+    """What the sandbox refuses a serving application. SDA110 covers one that fails to start."""
     for service in _serving(case):
         found: dict[tuple[str, str], list[tuple[refusals.Refusal, str]]] = {}
         for error in errors(case.running.said(service.name)):

@@ -1,7 +1,7 @@
-"""Check for .pyc files: a service that can't write any compiles at each start what has none.
+"""Check for .pyc files: a service that can't write them compiles modules at each start.
 
-A file that is there may be another interpreter's, or older than its source: Python passes over it
-(PEP 3147, PEP 552), and so is it counted here.
+Python ignores a .pyc file of another interpreter or of an older source (PEP 3147, PEP 552). Such a
+file counts as missing here.
 """
 
 import ast
@@ -55,7 +55,7 @@ def _is_elsewhere(service: Unit) -> bool:
 
 
 def _ourselves() -> str:
-    """The command `sdactivate`: the one that is called so, else that of this installation."""
+    """Return `sdactivate` if PATH has the command, else the path of this installation's."""
     beside = os.path.join(os.path.dirname(sys.executable), "sdactivate")
     return "sdactivate" if shutil.which("sdactivate") else beside
 
@@ -67,7 +67,7 @@ def _sources(directory: Path, most: int = 2000) -> list[Path]:
             it for it in directories if not it.startswith(".") and it not in ("node_modules",)
         )
         sources = (Path(top, name) for name in files if name.endswith(".py"))
-        # What a link leads to is compiled where it is, if at all.
+        # A link's target is compiled in its own directory, if at all.
         found += [path for path in sources if not path.is_symlink()]
         if len(found) >= most:
             break
@@ -75,14 +75,14 @@ def _sources(directory: Path, most: int = 2000) -> list[Path]:
 
 
 def _can_be_compiled(source: Path) -> bool:
-    """Whether it is worth it (an empty file isn't) and possible: a template or Python 2 isn't.
+    """Return whether a source is not empty and is valid Python 3, unlike a template.
 
-    It is only read, and only parsed: it is not ours, and this process is root's.
+    It is only parsed, not run: it is not trusted, and this process is root's.
     """
     text = _read(source, _LARGEST + 1)
     try:
         with catch_warnings():
-            simplefilter("ignore")  # of another project's odd escapes
+            simplefilter("ignore")  # warnings about invalid escape sequences
             ast.parse(text, source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
@@ -90,9 +90,9 @@ def _can_be_compiled(source: Path) -> bool:
 
 
 def _read(path: str | Path, most: int) -> bytes:
-    """The beginning of a file of somebody else's; b"" where it can't be read or is none.
+    """Return the beginning of a file; b"" if it can't be read or is not a regular file.
 
-    A FIFO would be waited for.
+    The file is not trusted: O_NONBLOCK, because opening a FIFO would block.
     """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
@@ -114,7 +114,7 @@ def _has_any(source: Path) -> bool:
 
 
 def _files(source: Path) -> Iterator[Path]:
-    """Its .pyc files but those of an optimising Python, which are not read otherwise."""
+    """Return its .pyc files, except those of python -O, which only python -O reads."""
     pattern = f"__pycache__/{glob.escape(source.stem)}.*.pyc"
     return (it for it in source.parent.glob(pattern) if _stem(it) == source.stem)
 
@@ -132,16 +132,16 @@ def _is_current(file: Path, source: Path) -> bool:
     if len(header) < _HEADER:
         return False
     flags, changed, size = (int.from_bytes(header[at : at + 4], "little") for at in (4, 8, 12))
-    if flags & _BY_HASH:  # what only the interpreter can compare
+    if flags & _BY_HASH:  # only the interpreter can compare the hash
         return True
     status = source.stat()
     return (changed, size) == (int(status.st_mtime) & _WORD, status.st_size & _WORD)
 
 
 def interpreter(service: Unit) -> str:
-    """Return the interpreter that a service runs, by its path; "" where it can't be told.
+    """Return the path of the interpreter that a service runs; "" if it is not known.
 
-    That of a program such as gunicorn's is in its first line.
+    For a script such as gunicorn, the first line names it.
     """
     for entry in service.entries_of("ExecStart"):
         program = (*common.command(entry, service), "")[0]
@@ -156,7 +156,7 @@ def interpreter(service: Unit) -> str:
 
 
 def of_script(program: str) -> str:
-    """Return the program that the first line of a script names (execve(2)); "" where it is none."""
+    """Return the program that the first line of a script names (execve(2)); "" if it has none."""
     first = os.fsdecode(_read(os.path.realpath(program), 256).partition(b"\n")[0])
     return next(iter(first.removeprefix("#!").split()), "") if first.startswith("#!") else ""
 
@@ -166,9 +166,9 @@ def _is_python(program: str) -> bool:
 
 
 def cache_tag(program: str) -> str:
-    """Return the tag of the .pyc files that an interpreter reads; "" where its name doesn't say.
+    """Return the tag of the .pyc files that an interpreter reads; "" if its name doesn't tell.
 
-    It is not run: it may be the site's own.
+    The interpreter is not run, because it may belong to the site.
     """
     name = os.path.basename(os.path.realpath(program)) if program else ""
     for pattern, kind in ((_CPYTHON, "cpython-"), (_PYPY, "pypy")):

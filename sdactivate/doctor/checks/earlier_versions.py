@@ -1,4 +1,4 @@
-"""Checks for units that an earlier version of the kit wrote: what they lack today."""
+"""Checks for units that an earlier version of the kit wrote: which of today's lines they lack."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -45,7 +45,7 @@ _MARKS = (
 
 
 def _missing(service: Unit) -> list[str]:
-    """What a generated service lacks, where it is older than this version; else nothing."""
+    """Return what a generated service lacks if an earlier version wrote it; else nothing."""
     if not service.is_generated or all(it.has(service) for it in _MARKS if it.always):
         return []
     ours = common.is_ours(service)
@@ -70,7 +70,7 @@ def older_generator(case: Case) -> Iterator[Hit]:
 def protocol_on_tcp(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
         if not common.is_ours(service) or (service.is_generated and not _missing(service)):
-            continue  # what this version writes is meant as it is
+            continue  # in units of this version, this is intended
         if (common.setting(service, "server") or "") not in _FIRST_BYTE:
             continue
         protocol = common.setting(service, "protocol") or "auto"

@@ -58,7 +58,7 @@ class Passing(NamedTuple):
 
     @property
     def then(self) -> str:
-        """The command with which a change takes effect."""
+        """The command that applies a change."""
         return f"systemctl {self.installed.front.renew} {self.installed.packaging.unit}"
 
 
@@ -86,7 +86,7 @@ def _blocks(case: Case, installed: InstalledFront, text: str, start: int, top: s
 
 
 def _included(top: str, name: str) -> str:
-    """The text of an included file: of one that is named, as proxy_params is."""
+    """Return the text of an included file such as proxy_params; "" for a pattern."""
     try:
         path = os.path.join(top, name)
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -96,7 +96,7 @@ def _included(top: str, name: str) -> str:
 
 
 def _everywhere(case: Case, installed: InstalledFront) -> Block:
-    """What nginx's configuration says outside of its servers: for all of them."""
+    """Return the directives outside of nginx's servers, which apply to all of them."""
     machine = case.running.machine
 
     def look() -> Block:
@@ -105,7 +105,7 @@ def _everywhere(case: Case, installed: InstalledFront) -> Block:
         for file, text in configuration.files.items():
             for server in configuration.servers:
                 text = text.replace(server.text, "") if server.file == file else text
-            # In the main file they stand in http {}; in files that it includes, outside of all
+            # In the main file they are in http {}; in included files, outside of any block
             inside = text.find("http {")
             for block in front_scopes.at(text, inside + 6 if inside >= 0 else 0):
                 found.directives.extend(block.directives)
@@ -126,7 +126,7 @@ _USUAL = "1m"
 
 
 def body_refused(case: Case) -> Iterator[Hit]:
-    """Requests that nginx has answered 413, since their bodies are longer than it lets through."""
+    """Requests that nginx answered with 413, because their bodies are longer than it allows."""
     told: set[Server] = set()
     for passing in _passing(case):
         installed, server = passing.installed, passing.server
@@ -175,7 +175,7 @@ def _bytes(size: str) -> float:
 
 
 def _enough(length: int) -> str:
-    """A size for nginx that has room for a body of that length, and some more."""
+    """Return a limit for nginx: twice the length of that body, at least 10 megabytes."""
     megabytes = max(2 * length >> 20, 10)
     return f"{megabytes}m"
 
@@ -184,7 +184,7 @@ def _enough(length: int) -> str:
 
 
 class GivenUp(NamedTuple):
-    """What nginx logs where it gives up on an answer, what its client gets, and what fixes it."""
+    """What nginx logs when it gives up on a response, what its client gets, and what fixes it."""
 
     words: str
     means: str
@@ -206,7 +206,7 @@ GIVEN_UP: tuple[GivenUp, ...] = (
     GivenUp(
         "upstream timed out (110: Connection timed out) while reading response header from "
         "upstream",
-        "a response took longer than it waits",
+        "a response took longer than nginx waits",
         504,
         "proxy_read_timeout",
         "60s",
@@ -217,7 +217,7 @@ GIVEN_UP: tuple[GivenUp, ...] = (
 
 
 def answer_given_up(case: Case) -> Iterator[Hit]:
-    """Answers that nginx has not waited for, or not had the room for."""
+    """Responses that nginx did not wait for, or whose header did not fit its buffer."""
     told: set[tuple[Server, str]] = set()
     for passing in _passing(case):
         lines = _logged_since_change(case, passing)
@@ -247,7 +247,7 @@ _UPSTREAM = re.compile(r'upstream: "\w+://(?P<at>unix:[^":]+|[^"/]+)')
 
 
 def _is_of(passing: Passing, line: str) -> bool:
-    """Whether a line of nginx's log is about an answer of the deployment."""
+    """Return whether a line of nginx's log is about a response of the deployment."""
     found = _UPSTREAM.search(line)
     if found is None:
         return False
@@ -259,7 +259,7 @@ def _is_of(passing: Passing, line: str) -> bool:
 
 
 def _logged_since_change(case: Case, passing: Passing) -> list[str]:
-    """What nginx has logged since its configuration was changed: what is older may be fixed."""
+    """Return what nginx has logged since its configuration changed: older faults may be fixed."""
     machine, installed = case.running.machine, passing.installed
 
     def newest() -> float:
@@ -303,8 +303,8 @@ def websockets_not_passed(case: Case) -> Iterator[Hit]:
             "or 400",
             Advice(
                 "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; and "
-                f'proxy_set_header Connection "upgrade"; at {first.place} (in a location of the '
-                "WebSockets' paths, where the site has other pages: docs/asgi.md)"
+                f'proxy_set_header Connection "upgrade"; at {first.place} (if the site has other '
+                "pages too, in a location for the WebSockets' paths: docs/asgi.md)"
             ),
             first.unit,
             then=first.then,
@@ -329,7 +329,7 @@ def _passes_upgrade(passing: Passing) -> bool:
 
 
 def _sent(passing: Passing) -> str:
-    """What nginx sends as Host; "" for the one of the client's request, or of the server's name."""
+    """Return the name that nginx sends as Host; "" if it is the client's or a variable."""
     held = front_scopes.innermost(passing.blocks, "proxy_set_header")
     fields = {it.words[1].lower(): it.words[2] for it in held if len(it.words) > 2}
     if "x-forwarded-host" in fields:
@@ -342,7 +342,7 @@ def _sent(passing: Passing) -> str:
 
 
 def host_not_passed(case: Case) -> Iterator[Hit]:
-    """nginx sends the name of its upstream as Host, as it does where nothing else is said."""
+    """nginx sends the name of its upstream as Host, which is its default."""
     told: set[Server] = set()
     for passing in _passing(case):
         if passing.protocol != "http" or passing.server in told:
@@ -363,7 +363,7 @@ def host_not_passed(case: Case) -> Iterator[Hit]:
 
 
 def _module(case: Case, path: str) -> str | None:
-    """The text of a module: many sites may have one."""
+    """Return the text of a module, read once: many sites may share it."""
     look = partial(django_settings.read_module, path)
     return case.running.machine.once(("module", path), look)
 
@@ -372,7 +372,7 @@ _REFUSED = re.compile(r"Invalid HTTP_HOST header: '(?P<host>[^'\s]{1,255})'\.")
 
 
 def host_not_allowed(case: Case) -> Iterator[Hit]:
-    """Names that the front serves the site by, and that Django's ALLOWED_HOSTS has not."""
+    """Names under which the front serves the site, but which ALLOWED_HOSTS does not contain."""
     for service in common.services(case.service):
         asked = _asked(case)
         if not asked:
@@ -392,7 +392,7 @@ def _logged(case: Case, service: Unit) -> list[str]:
 
 
 def _asked(case: Case) -> dict[str, str]:
-    """The host names that the application is asked for, and where the front says so."""
+    """Return the host names that the front sends to the application, and where they are set."""
     found: dict[str, str] = {}
     for passing in _passing(case):
         sent = _sent(passing) if passing.protocol == "http" else ""

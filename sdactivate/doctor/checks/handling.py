@@ -226,7 +226,7 @@ _HUP = re.compile(r"(-s|--signal|-n)?[= ]?-?(SIG)?(HUP|1)")
 
 
 def serves_in_process(service: Unit) -> bool:
-    """Return whether this project's own process serves, if by a server that can run alone."""
+    """Return whether a service runs `sdactivate serve` with a server inside that process."""
     return common.is_ours(service) and common.server(service) not in SERVERS
 
 
@@ -263,7 +263,7 @@ def _sends_hup(words: list[str]) -> bool:
 
 
 def _has_workers(service: Unit) -> bool:
-    """Whether uvicorn has several worker processes: their parent replaces them at HUP."""
+    """Return whether uvicorn has several worker processes: their parent replaces them at HUP."""
     for _, words in commands_of(service, "ExecStart"):
         counts = [value for option, value in options(words) if option == "--workers"]
         if common.server_in(words) == "uvicorn" and counts and counts[-1] not in ("1", ""):

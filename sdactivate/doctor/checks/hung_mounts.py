@@ -1,4 +1,4 @@
-"""Checks on the running system: mounts that do not answer, and what of a deployment lies there."""
+"""Checks on the running system: mounts that do not answer, if a deployment uses them."""
 
 import contextlib
 import os
@@ -14,14 +14,14 @@ _NAMED = re.compile(r"/[^\s\"':,;=]+")
 
 
 def silent(case: Case) -> Iterator[Hit]:
-    """Mounts that do not answer, if the deployment names something that lies there."""
+    """Mounts that do not answer, if the deployment names a path on them."""
     mounts = case.running.machine.silent
     if not mounts:
         return
     told: set[Mount] = set()
     for unit, path, where in _paths(case):
         for mount in mounts:
-            # Links can be followed: this process does not see the mount any more
+            # Following links does not block: this process no longer sees the mount
             if mount not in told and common.under(os.path.realpath(path), mount.point):
                 told.add(mount)
                 yield Hit(
@@ -49,7 +49,7 @@ def _paths(case: Case) -> Iterator[tuple[str, str, str]]:
                 yield unit.name, path, f"{entry.key}="
     for service in common.services(case.service):
         for process in case.running.machine.processes_of(service.name):
-            with contextlib.suppress(OSError):  # it has left
+            with contextlib.suppress(OSError):  # it has exited
                 path = os.readlink(f"/proc/{process.pid}/cwd")
                 yield service.name, path, f"where process {process.pid} runs"
     for installed, path, file, line, _ in served_by_fronts(case):

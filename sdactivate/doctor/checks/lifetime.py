@@ -14,7 +14,7 @@ _USUAL_STARTS, _USUAL_INTERVAL = 5, 10.0  # systemd-system.conf(5), DefaultStart
 _USUAL_STOP = 90.0  # the same, DefaultTimeoutStopSec=
 _MARGIN = 10  # seconds
 _INFINITE = ("infinity", "0")
-# Measured: the text WATCHDOG is in none of them.
+# Measured: none of them contains the text WATCHDOG.
 _SILENT = (*SERVERS, "waitress")
 
 
@@ -24,9 +24,9 @@ def never_watched(case: Case) -> Iterator[Hit]:
         if entry is None or entry.value in _INFINITE or server not in _SILENT:
             continue
         if serves_in_process(service):
-            continue  # it reports
+            continue  # sdactivate sends WATCHDOG=1
         if service.value("NotifyAccess") == "all":
-            continue  # the application may report
+            continue  # the application may send it
         yield Hit(
             entry,
             f"{server} never sends WATCHDOG=1: systemd kills it {entry.value} after each start, "
@@ -56,7 +56,7 @@ def low_start_limit(case: Case) -> Iterator[Hit]:
 
 
 def _last(service: Unit, key: str) -> Entry | None:
-    """The line that holds: in [Unit], or in [Service], where older units have it."""
+    """Return the effective line: in [Unit], or in [Service], where older units have it."""
     return service.entry(key, "Unit") or service.entry(key)
 
 
@@ -66,7 +66,7 @@ _GRACE: Mapping[str, str] = {
     "uvicorn": "--timeout-graceful-shutdown",
     "uwsgi": "--worker-reload-mercy",
 }
-"""How each server is told how long its requests may take at a stop, in seconds."""
+"""The option of each server for how long its requests may take at a stop, in seconds."""
 
 
 def stopped_too_soon(case: Case) -> Iterator[Hit]:
@@ -87,7 +87,7 @@ def stopped_too_soon(case: Case) -> Iterator[Hit]:
 
 
 def _graces(service: Unit) -> Iterator[tuple[Entry, float]]:
-    """The time that a server's command line gives its requests at a stop."""
+    """Yield each command line that limits how long requests may take at a stop, and the limit."""
     for entry, words in commands_of(service, "ExecStart"):
         flag = "--graceful-timeout" if common.is_ours(service) else ""
         flag = flag or _GRACE.get(common.server_in(words), "")
@@ -113,8 +113,8 @@ def migrates(case: Case) -> Iterator[Hit]:
                 yield Hit(
                     entry,
                     "every start migrates the database, even a restart after a crash. Clients "
-                    "wait for the migration. TimeoutStartSec= can end it halfway. While one "
-                    "process starts, those that still serve meet tables that they do not know",
+                    "wait for the migration. TimeoutStartSec= can end it halfway. Processes that "
+                    "still serve with the old code find tables that it does not know",
                     Advice(
                         "make it a step of the release: `sdactivate release`, or "
                         f"`sdactivate run {service.prefix} -- manage.py migrate` before the restart"

@@ -496,7 +496,7 @@ def _checks_its_peers(case: Case) -> bool:
 
 
 def allows_peers(value: str) -> bool:
-    """Whether a line of a service has a rule for peers, as a variable or as an option."""
+    """Return whether a line of a service has a rule for peers, as a variable or as an option."""
     return _ALLOW_PEER.search(value) is not None
 
 

@@ -55,7 +55,7 @@ class _Wanted(NamedTuple):
 
 
 def _wanted(service: Unit) -> Iterator[_Wanted]:
-    # Python lists the directories that it imports from: x alone is not enough for them.
+    # Python lists the directories that it imports from: they need r as well as x.
     listed = READ | SEARCH
     directory = ""
     for entry in service.entries_of("WorkingDirectory")[-1:]:
@@ -74,21 +74,21 @@ def _wanted(service: Unit) -> Iterator[_Wanted]:
             for package in list(Path(file).parents)[::-1]:
                 if common.under(str(package), directory) and str(package) != directory:
                     yield _Wanted(line, str(package), listed, "import from {}")
-            if not is_compiled(Path(file)):  # else it is only looked at, not read
+            if not is_compiled(Path(file)):  # else Python reads only the .pyc file
                 yield _Wanted(line, file, READ, "import {}")
         for file in [it.path for it in named if not it.is_module]:
             yield _Wanted(line, file, READ, "read {}")
 
 
 class _Application(NamedTuple):
-    """A file that a command line names: by its path, or as a module."""
+    """A file that a command line names, by its path or as a module."""
 
     path: str
     is_module: bool
 
 
 def _application(directory: str, word: str) -> _Application | None:
-    """The file that a word of a command line means, if it names an application (`app_name`)."""
+    """Return the file of the application that a word names (`app_name`); None if it names none."""
     try:
         named = app_name.parse(word)
     except UsageError:
@@ -105,7 +105,7 @@ def _application(directory: str, word: str) -> _Application | None:
 
 
 def _near(path: str) -> str:
-    """A path that is there and spelt much like one that isn't; "" for none."""
+    """Return an existing path that is spelt much like a missing one; "" if there is none."""
     from difflib import get_close_matches
 
     above, name = os.path.split(path.rstrip("/"))
@@ -126,7 +126,7 @@ def _reach(verdict: Verdict, path: str) -> Fix:
         ("chmod", f"o+{letters}"),
         verdict.node.path,
         f"{verdict.node.path} is private: move the program to another place, such as /srv or "
-        "/opt. Move also an interpreter that pyenv or uv installed there",
+        "/opt. Also move an interpreter that pyenv or uv installed there",
     )
 
 
@@ -177,7 +177,7 @@ def denied(case: Case) -> Iterator[Hit]:
 
 
 def _denials(host: HostState) -> list[str]:
-    # journald gets them from the kernel's log, or straight from its auditing.
+    # journald gets them from the kernel's log or from its audit subsystem.
     lines = host.journal("--since=-1h", "_TRANSPORT=kernel", "_TRANSPORT=audit")
     return [line for line in lines if any(mark in line for mark in _DENIED)]
 
@@ -185,8 +185,8 @@ def _denials(host: HostState) -> list[str]:
 def denials(lines: list[str], path: str) -> list[str]:
     """Return the lines in which AppArmor or SELinux denies `path`.
 
-    AppArmor has it as name; SELinux has a file's last component as name (write), and a socket's
-    address as path (connectto). What holds a space or a quote is in hexadecimal digits.
+    AppArmor logs it as name. SELinux logs a file's last component as name (write), and a socket's
+    address as path (connectto). A value with a space or a quote is in hexadecimal digits.
     """
     last = path.rpartition("/")[2]
     known = (("name", path), ("path", path), ("name", last))

@@ -11,14 +11,14 @@ from sdactivate.systemd.unitfile import Entry, Unit, split
 
 _SECONDS = 20
 _AT = re.compile(r"(?P<file>/[^:]+):(?P<line>\d+): (?P<said>.+)")
-# What only says that it is refused, and what is passed over
+# Messages that give no reason, and messages about lines that systemd ignores
 _NO_REASON = re.compile(r"bad unit file setting|fatal error, unit will not|failed to load properly")
 _PASSED_OVER = re.compile(r"[Ii]gnoring\.?$|, ignoring: ")
 _QUOTES = "Unbalanced quoting"
 
 
 def refused(case: Case) -> Iterator[Hit]:
-    """Units whose file is there, and that systemd does not start, whatever asks for them."""
+    """Units that have a file but that systemd refuses to start."""
     host = case.running
     for unit in case.deployment.units:
         if host.property(unit.name, "LoadState") not in UNUSABLE:
@@ -53,7 +53,7 @@ def _reason(unit: Unit) -> tuple[str, Fix]:
 
 
 def _verified(name: str) -> list[str]:
-    """What `systemd-analyze verify` says of a unit; nothing where it isn't there."""
+    """Return what `systemd-analyze verify` says about a unit; nothing if it isn't installed."""
     argv = ["systemd-analyze", "verify", "--man=no", name]
     try:
         done = subprocess.run(argv, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603
@@ -77,12 +77,12 @@ def not_running(case: Case) -> Iterator[Hit]:
         yield _stopped(case, service)
 
 
-_TOGETHER = 15  # seconds between the stops of units that stop together: TimeoutStopSec= and all
+_TOGETHER = 15  # seconds between the stops of units that stop together, at most
 _STOPS_WITH = ("Requires", "BindsTo", "PartOf")
 
 
 def _taken_along(case: Case, service: Unit) -> Entry | None:
-    """The line by which another unit has stopped a service, and nothing has started it since."""
+    """Return the line because of which a service stopped together with another unit."""
     host, stopped = case.running, "InactiveEnterTimestampMonotonic"
     at = int(host.property(service.name, stopped) or 0)
     for entry in (it for key in _STOPS_WITH for it in service.entries_of(key, "Unit")):

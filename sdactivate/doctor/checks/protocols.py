@@ -1,4 +1,4 @@
-"""Checks on the running system: what a front says to the server, and in which protocol."""
+"""Checks on the running system: the protocol that a front uses, and whether it reports HTTPS."""
 
 import os
 import posixpath
@@ -22,7 +22,7 @@ _WORDS = {
               "scgi": "scgi_pass "},
     "apache": {"http": "http://", "uwsgi": "uwsgi://", "fastcgi": "fcgi://", "scgi": "scgi://"},
 }  # fmt: skip
-"""How each front is told of a protocol, with an address behind it."""
+"""What each front's configuration has before an address, by protocol."""
 
 
 def another_protocol(case: Case) -> Iterator[Hit]:
@@ -51,9 +51,9 @@ def another_protocol(case: Case) -> Iterator[Hit]:
 
 
 def protocols(service: Unit) -> tuple[str, ...]:
-    """Return what the server of a service speaks; () where it isn't known, or all of them.
+    """Return the protocols of a service's server; () if they are unknown, or if it knows all.
 
-    Ours tells the protocol by a connection's first byte.
+    Our server recognizes the protocol by a connection's first byte.
     """
     name = common.server(service)
     if not name or common.is_ours(service):
@@ -64,13 +64,13 @@ def protocols(service: Unit) -> tuple[str, ...]:
         words = [it for line in service.entries_of("ExecStart")
                  for it in options(common.command(line, service))]  # fmt: skip
         if any(option in ("-c", "--config") for option, _ in words):
-            return ()  # it may say another
+            return ()  # the file may set another
         return ("uwsgi",) if ("--protocol", "uwsgi") in words else ("http",)
     return BACKENDS[name].protocols[:1]
 
 
 def _upstreams(case: Case) -> Iterator[tuple[Upstream, str]]:
-    """What a front may ask for to reach the deployment, and the unit that listens there."""
+    """Yield each address of the deployment for a front, and the unit that listens there."""
     for unit, path in case.running.paths():
         yield Upstream("", 0, path), unit
     for own in own_sockets(case.running):
@@ -87,7 +87,7 @@ def _spoken(host: HostState, upstream: Upstream) -> Iterator[tuple[InstalledFron
                 yield installed, said
 
 
-# -- HTTPS that the application is not told of -----------------------------------------------------
+# -- HTTPS that is not reported to the application -------------------------------------------------
 
 _ENDS_TLS = re.compile(r"^\s*listen\s[^;]*\bssl\b|^\s*ssl\s+on\s*;", re.MULTILINE)
 _TELLS = re.compile(
@@ -114,7 +114,7 @@ def https_not_told(case: Case) -> Iterator[Hit]:
 
 
 def _is_told_to_all(machine: Machine, installed: InstalledFront) -> bool:
-    """Whether nginx's configuration says it outside of its servers, for all of them."""
+    """Return whether nginx reports it for all servers, by a line outside of them."""
 
     def look() -> bool:
         configuration = machine.configuration(installed)
@@ -152,7 +152,7 @@ def _untold(installed: InstalledFront, server: Server, unit: str) -> Hit:
 
 
 def _with_includes(server: Server, top: str) -> str:
-    """The text of a server, with the files that it includes (proxy_params)."""
+    """Return the text of a server, with the files that it includes (proxy_params)."""
     parts = [server.text]
     for named in _INCLUDE.findall(server.text):
         path = os.path.join(top, named.strip("\"' "))

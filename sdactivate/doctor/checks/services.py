@@ -209,7 +209,7 @@ def root(case: Case) -> Iterator[Hit]:
 
 
 def _needs_root(service: Unit) -> bool:
-    """Return whether it is no web application, or a server that drops root's rights itself."""
+    """Return whether it is not a web application, or a server that drops root's rights itself."""
     values = ((service.value(key, section=place), odd) for (place, key), odd in _NO_SERVER.items())
     if any(re.fullmatch(odd, value) for value, odd in values):
         return True

@@ -17,7 +17,7 @@ from sdactivate.suggest import meant
 from sdactivate.systemd.unitfile import Entry, Unit, split
 
 _SECTIONS = ("Unit", "Install", "Socket", "Service")
-# What may hold any text. Arguments and ";" between commands are a command's own.
+# Directives that may contain any text. In commands, ";" separates commands.
 _FREE = re.compile(
     r"Description|Documentation|(Set|Load)Credential.*|StandardInput.*|Log.*|Syslog.*|X-.*|ExecSearchPath"
 )
@@ -42,20 +42,20 @@ def comment_behind_value(case: Case) -> Iterator[Hit]:
 
 
 def behind(entry: Entry) -> str:
-    """Return what is meant as a comment at the end of a line, "" for nothing."""
+    """Return what is meant as a comment at the end of a line, "" if there is none."""
     if "#" not in entry.value and ";" not in entry.value:
         return ""
     if entry.section not in _SECTIONS or _FREE.fullmatch(entry.key):
         return ""
     pattern = _BEHIND_COMMAND if _COMMAND.fullmatch(entry.key) else _BEHIND
-    # Quoted words are blanked out, and keep their places.
+    # Quoted words are blanked out with text of the same length.
     bare = _QUOTED.sub(lambda found: '"' * len(found[0]), entry.value)
     found = pattern.search(bare)
     return entry.value[found.start(1) :] if found else ""
 
 
 def not_read(case: Case) -> Iterator[Hit]:
-    """Lines that systemd passes over: no such setting, in another section, or no such value."""
+    """Lines that systemd ignores: an unknown setting, a wrong section, or an invalid value."""
     known, nowhere = sections(), frozenset[str]()
     for unit in case.deployment.units:
         told: set[str] = set()
@@ -147,7 +147,7 @@ _BUILT_IN = ("source", ".", "cd", "export", "exec", "if", "set", "ulimit", "umas
 
 
 def shell_syntax(case: Case) -> Iterator[Hit]:
-    """Commands in a shell's language: systemd starts a program, and no shell reads the line."""
+    """Commands written for a shell: systemd runs the program itself, without a shell."""
     for service in common.services(case.service):
         for entry in (it for key in _COMMANDS for it in service.entries_of(key)):
             words = common.command(entry, service)

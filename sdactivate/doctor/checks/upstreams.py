@@ -1,4 +1,4 @@
-"""Checks on the running system: the front asks for a socket that nobody listens at."""
+"""Checks on the running system: the front connects to a socket where nothing listens."""
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -28,7 +28,7 @@ def nobody_listens(case: Case) -> Iterator[Hit]:
     addresses = [address for held in own.values() for address in held]
     running = [it for it in host.fronts if it.workers] or host.fronts
     if any(_names(host, installed, addresses) for installed in running):
-        return  # what else is asked for is another's
+        return  # the other upstreams are other deployments'
     unit = next(name for name, held in own.items() if held)
     for installed in running:
         for upstream, failures in astray(
@@ -61,14 +61,14 @@ def astray(
     is_there: Callable[[Upstream], bool],
     failures: Callable[[Upstream], int],
 ) -> Iterator[tuple[Upstream, int]]:
-    """Yield what a front asks for and should find at a deployment, and how often it has failed.
+    """Yield upstreams that are probably meant to be the deployment, and how often they failed.
 
-    asked: all that it asks for, the deployment's own socket not among it. names: the deployment's,
-    and its sockets'. is_there: whether something listens there, or another unit is to. failures:
-    how often the front has logged that it could not connect.
+    asked: the front's upstreams; the deployment's own socket is not one of them. names: the names
+    of the deployment and its sockets. is_there: whether something listens there, or another unit
+    will. failures: how often the front has logged that it could not connect.
 
-    It is the deployment's where its name is like it, or where the front asks for nothing else and
-    has failed.
+    An upstream is probably meant to be the deployment if their names are alike, or if it is the
+    front's only one and has failed.
     """
     for upstream in asked:
         if is_there(upstream):
@@ -79,9 +79,9 @@ def astray(
 
 
 def _in_one_place(upstream: Upstream, own: str, unit: str, service: Unit | None) -> str:
-    """What to change so that the front asks for the socket: its configuration, or the unit."""
+    """Return what to change so that the front finds the socket: its configuration or the unit."""
     if own.startswith("/") and upstream.root and not own.startswith(f"{upstream.root}/"):
-        # Outside of its root it sees nothing, whatever it is told to ask for.
+        # In a chroot it can reach no path outside, whatever its configuration names.
         if service and unit == service.name:
             inside = f"/{service.prefix}/web.sock"
             bind = BINDS.get(common.server(service), "the path {}").format(upstream.root + inside)
@@ -101,9 +101,9 @@ def _in_one_place(upstream: Upstream, own: str, unit: str, service: Unit | None)
 
 
 def is_like(path: str, name: str) -> bool:
-    """Whether a socket's path may be meant for what is called `name`.
+    """Return whether a socket's path is probably meant for the deployment `name`.
 
-    It has the name in it (/run/NAME/web.sock), or is spelt much like it (/run/my-site.sock).
+    It contains the name (/run/NAME/web.sock), or is spelt much like it (/run/my-site.sock).
     """
     *directories, last = path.split("/")
     wanted, stem = _plain(name), _plain(_SUFFIX.sub("", last))
@@ -119,18 +119,18 @@ def _plain(name: str) -> str:
 
 
 def _names(host: HostState, installed: InstalledFront, addresses: Sequence[str]) -> bool:
-    """Whether a front's configuration asks for one of the deployment's own sockets."""
+    """Return whether a front's configuration names one of the deployment's own sockets."""
     known = asked(host, installed)
     ports = {int(it.rpartition(":")[2]) for it in addresses if it.rpartition(":")[2].isdecimal()}
     if any(it.path in addresses or it.port in ports for it in known):
         return True
     if any(it.root for it in known):
-        return False  # as it writes them, paths mean others
+        return False  # in a chroot, the paths in its configuration are other files
     return any(naming(host, installed, it) for it in addresses if it.startswith("/"))
 
 
 def _is_there(host: HostState, upstream: Upstream) -> bool:
-    """Whether something listens there, or a unit of that name says that it would."""
+    """Return whether something listens there, or a unit of that name is loaded."""
     if upstream.port:
         return upstream.port in host.machine.once("ports", listening_ports).values()
     if host.listener(upstream.path) is not None:
@@ -143,10 +143,10 @@ def _is_there(host: HostState, upstream: Upstream) -> bool:
 
 
 def _failures(host: HostState, installed: InstalledFront, unit: str, upstream: Upstream) -> int:
-    """How often a front has logged lately that it could not connect there."""
+    """Return how often a front has recently logged that it could not connect there."""
     since = host.since(unit, installed.packaging.unit)
     if upstream.server:
-        # SC--: a request that could not connect; is DOWN: a check that could not
+        # SC--: a request could not connect; is DOWN: a health check could not
         marks = (f" {upstream.server} ", f"Server {upstream.server} is DOWN")
         lines = host.front_log(installed, since)
         return sum((marks[0] in it and " SC--" in it) or marks[1] in it for it in lines)

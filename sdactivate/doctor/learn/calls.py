@@ -10,9 +10,9 @@ import re
 from typing import NamedTuple
 
 MARK = "/sdactivate-learn/"
-"""How the path begins that hook.py asks for, so that strace shows the line of Python."""
+"""The prefix of the paths that hook.py asks for, so that strace shows the line of Python."""
 
-# PID<comm> name(arguments) = -1 ERRNO (words): the name of a process may hold anything but NUL.
+# PID<comm> name(arguments) = -1 ERRNO (words): a process's name may contain anything but NUL.
 _PREFIX = re.compile(r"(?P<pid>\d+)(?:<(?P<process>.{0,64}?)>)? +(?=[a-z_][a-z0-9_]*\(|[-+]{3} |<)")
 _CALL = re.compile(r"(?P<name>[a-z_][a-z0-9_]*)\(")
 _RESULT = re.compile(
@@ -34,7 +34,7 @@ class Call(NamedTuple):
 
     pid: int
     process: str
-    """The name of the process (comm), "" where strace does not say."""
+    """The name of the process (comm), "" if strace does not show it."""
     name: str
     errno: str
     """EPERM and the like; OPEN."""
@@ -51,9 +51,9 @@ class Mark(NamedTuple):
     kind: str
     """The exception's class; "lookup" for a name, "reached" where exceptions reach the site."""
     errno: int
-    """Of an OSError; 0 for none."""
+    """The errno of an OSError; 0 for other exceptions."""
     number: str
-    """By which the exception is told from others."""
+    """Identifies the exception."""
     lines: tuple[str, ...]
     """FILE:LINE:FUNCTION, the innermost first; host and port; the numbers of exceptions."""
 
@@ -61,7 +61,7 @@ class Mark(NamedTuple):
 def parse(line: str, cwd: str = "") -> Call | Mark | None:
     """Return the failed call in a line of strace; None if there is none.
 
-    cwd: the working directory, for paths that are relative to it; "" where it is not known.
+    cwd: the working directory, for paths that are relative to it; "" if it is not known.
     """
     if not (prefix := _PREFIX.match(line)):
         return None
@@ -133,7 +133,7 @@ def unquoted(text: str) -> str:
 
     if "\\" not in text:
         return text
-    # strace writes what is not ASCII byte by byte.
+    # strace escapes text that is not ASCII byte by byte.
     raw = b"".join(
         letter.encode("latin-1", "ignore")
         if ord(letter) < 256
@@ -178,7 +178,7 @@ _SUN_PATH = re.compile(r'sun_path=(@?)"((?:[^"\\]|\\.)*)"')
 
 
 def _paths(name: str, arguments: str, cwd: str) -> tuple[str, ...]:
-    """Return the paths that a call is about, "" for an unknown one."""
+    """Return the paths that a call names, "" for an unknown one."""
     if found := _SUN_PATH.search(arguments):
         path = unquoted(found[2])
         return (f"@{path}",) if found[1] else (_joined(cwd, path),)

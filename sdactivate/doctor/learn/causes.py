@@ -61,7 +61,7 @@ class Asked(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The path that it failed at, where that can be told: of two, the one not to be had."""
+        """The path that the call probably failed at: of two, the second if the first exists."""
         paths = self.call.paths
         if len(paths) > 1 and self.look(paths[0]) is not None and self.call.errno != "EROFS":
             return paths[1]
@@ -69,7 +69,7 @@ class Asked(NamedTuple):
 
     @property
     def is_file(self) -> bool:
-        """Whether it is about a file, and not about a socket's address."""
+        """Whether the path is a file's, not a socket's address."""
         return self.path.startswith("/") and self.call.name not in _SOCKET_CALLS
 
     @property
@@ -102,15 +102,15 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def outside_strings(call: Call) -> str:
-    """Return the arguments without what is quoted in them: the traced program chose that."""
+    """Return the arguments with empty strings: the traced program controls their contents."""
     return _STRING.sub('""', call.arguments)
 
 
 def explain(call: Call, unit: Sandbox, look: Look) -> Answer | None:
-    """Return why `call` failed in `unit`; None for a failure that says nothing.
+    """Return why `call` failed in `unit`; None if its failure is of no interest.
 
-    An Answer without a directive is a refusal that the sandbox has no part in. `look` is asked for
-    absolute paths only. The first rule that fits decides.
+    An Answer without a directive means that the sandbox did not refuse the call. `look` is called
+    with absolute paths only. The first rule that matches decides.
     """
     if call.errno not in TELLING:
         return None
@@ -122,14 +122,14 @@ def explain(call: Call, unit: Sandbox, look: Look) -> Answer | None:
 
 
 def _as_a_unit_has_it(answer: Answer) -> Answer:
-    """Return `answer` without an option whose value no unit file and no file of sites can hold."""
+    """Return `answer` without its option if no unit file or sites file can hold its value."""
     if answer.relax is None:
         return answer
     try:
         escape.word(answer.relax.value)
     except UsageError:
-        advice = "no unit file can name this path: give it a name without control characters"
-        return answer._replace(relax=None, advice=f"{advice}, in UTF-8")
+        advice = "unit files can't contain this path: rename it, in UTF-8 and without control"
+        return answer._replace(relax=None, advice=f"{advice} characters")
     return answer
 
 
@@ -169,8 +169,8 @@ _PRIORITIES = frozenset(
 """Calls with which programs tune themselves. They work without them too."""
 
 _CALL_WORDS: Mapping[str, str] = {
-    "listen": "to listen at a socket of its own (listen), as a process pool of the method "
-    "forkserver, a manager or a server does",
+    "listen": "to listen on a socket of its own (listen), as a server, a multiprocessing manager "
+    "or a forkserver process pool does",
     "sched_setaffinity": "to choose its processors (sched_setaffinity)",
     "setrlimit": "to change its limits (setrlimit)",
 }
@@ -182,14 +182,14 @@ def _filtered(asked: Asked) -> Answer | None:
         return None
     what = _CALL_WORDS.get(call.name, f"the system call {call.name}")
     if call.name in PRIVILEGED:
-        needless = "the call needs a privilege, too, which no option gives: change the program's "
-        return Answer("SystemCallFilter", what, None, f"{needless}settings so that it does without")
+        needless = "the call also needs a privilege, which no option gives: change the program's "
+        return Answer("SystemCallFilter", what, None, f"{needless}settings to avoid the call")
     relax = Relax("allow-syscall", call.name)
     if call.name in _PRIORITIES:
         return Answer("SystemCallFilter", what, relax, is_probe=True)
     advice = ""
     if call.name == "listen":
-        advice = "or the start method `fork` or `spawn` of multiprocessing, which needs no socket"
+        advice = "or use multiprocessing's start method `fork` or `spawn`, which needs no socket"
     return Answer("SystemCallFilter", what, relax, advice)
 
 
@@ -201,11 +201,12 @@ def _namespaces(asked: Asked) -> Answer | None:
     if not asked.unit.is_on("RestrictNamespaces"):
         return None
     if call.name == "clone3" and call.errno == "ENOSYS":
-        return Answer("RestrictNamespaces", "clone3, for which clone is used", is_probe=True)
+        what = "clone3; the C library uses clone instead"
+        return Answer("RestrictNamespaces", what, is_probe=True)
     if call.errno != "EPERM" or call.name not in ("unshare", "clone", "clone3", "setns"):
         return None
     if call.name == "setns" or _NAMESPACE.search(outside_strings(call)):
-        advice = "no option gives it: Chromium and the like run with --no-sandbox inside"
+        advice = "no option allows it: run Chromium and similar programs with --no-sandbox"
         return Answer("RestrictNamespaces", "a namespace of its own", None, advice)
     return None
 
@@ -216,7 +217,7 @@ def _switch(name: str, calls: str, errno: str, what: str, advice: str = "") -> R
 
     def rule(asked: Asked) -> Answer | None:
         if asked.call.name in names and asked.call.errno == errno and asked.unit.is_on(name):
-            return Answer(name, what, None, advice or "no option gives it back")
+            return Answer(name, what, None, advice or "no option allows it")
         return None
 
     return rule
@@ -230,7 +231,7 @@ def _realtime(asked: Asked) -> Answer | None:
     if not call.name.startswith("sched_set") or call.errno != "EPERM":
         return None
     if asked.unit.is_on("RestrictRealtime") and _REALTIME.search(outside_strings(call)):
-        return Answer("RestrictRealtime", "real-time priority", None, "no option gives it back")
+        return Answer("RestrictRealtime", "real-time priority", None, "no option allows it")
     return None
 
 
@@ -244,7 +245,7 @@ def _setuid(asked: Asked) -> Answer | None:
     if any(int(mode, 8) & (stat.S_ISUID | stat.S_ISGID) for mode in modes) or re.search(
         r"\bS_IS[UG]ID\b", outside_strings(call)
     ):
-        advice = "leave 02000 and 04000 out of the mode, such as FILE_UPLOAD_DIRECTORY_PERMISSIONS"
+        advice = "leave 02000 and 04000 out of the mode (Django: FILE_UPLOAD_DIRECTORY_PERMISSIONS)"
         return Answer("RestrictSUIDSGID", f"a setuid or setgid bit on {asked.path}", None, advice)
     return None
 
@@ -266,7 +267,7 @@ def _executable_memory(asked: Asked) -> Answer | None:
     if not re.search(r"\b(PROT|SHM)_EXEC\b", outside_strings(call)):
         return None
     if asked.path and (top := unit.covers("NoExecPaths", asked.path)):
-        return Answer("NoExecPaths", f"to execute what is in {top}", Relax("jit"), _INSTALLED)
+        return Answer("NoExecPaths", f"to execute files in {top}", Relax("jit"), _INSTALLED)
     if unit.is_on("MemoryDenyWriteExecute"):
         return Answer(
             "MemoryDenyWriteExecute",
@@ -277,7 +278,7 @@ def _executable_memory(asked: Asked) -> Answer | None:
     return None
 
 
-_INSTALLED = "or install the program outside of what the site can write"
+_INSTALLED = "or install the program in a directory that the site can't write to"
 
 
 # -- sockets --------------------------------------------------------------------------------------
@@ -291,7 +292,7 @@ _PLACE = re.compile(
 
 
 def destination(call: Call) -> tuple[str, int] | None:
-    """Return the address and the port that a call is about, None for none."""
+    """Return the IP address and the port in a call's arguments, or None."""
     if call.name not in _SOCKET_CALLS or not (found := _PLACE.search(call.arguments)):
         return None
     address = found[2] or found[3]
@@ -312,18 +313,18 @@ def _family(asked: Asked) -> Answer | None:
     if family in _INET:
         return Answer(
             "RestrictAddressFamilies",
-            "an internet socket; where it would connect to is not known, since it got none",
+            "an internet socket; the destination is not known, because no socket was created",
             Relax("network-local"),
-            "`--network` instead where that is another machine. Best is the service's unix socket, "
-            "which needs neither",
+            "or `--network` if the destination is another machine. A unix socket of the service "
+            "needs neither",
         )
     if family == "AF_NETLINK":
         return Answer(
             "RestrictAddressFamilies",
-            "a netlink socket: the C library asks for this host's addresses by it",
+            "a netlink socket, with which the C library asks for this host's addresses",
             is_probe=True,
         )
-    advice = f"no option gives it: RestrictAddressFamilies={family} in a drop-in would"
+    advice = f"no option allows it; RestrictAddressFamilies={family} in a drop-in does"
     return Answer("RestrictAddressFamilies", f"a socket of {family}", None, advice)
 
 
@@ -340,7 +341,7 @@ def _internet(asked: Asked) -> Answer | None:
     shown = f"[{address}]" if ":" in address else address
     if port == 53:
         what = f"to look up a name by DNS ({shown}:53)"
-        advice = "what it wants behind that name shows once this works"
+        advice = "or allow this first, to see which addresses it connects to"
         return Answer(by, what, Relax("network"), advice)
     what = f"to connect to {shown}:{port}"
     if is_local:
@@ -357,7 +358,7 @@ _UNREACHED = frozenset(
 
 
 def _closed(unit: Sandbox, family: str, address: str, errno: str) -> str:
-    """Return the directive by which an address can't be reached; "" where none is in the way."""
+    """Return the directive that blocks an address; "" if none does."""
     if not unit.allows_family(family):
         return "RestrictAddressFamilies"
     if unit.is_on("PrivateNetwork"):
@@ -369,7 +370,7 @@ def _closed(unit: Sandbox, family: str, address: str, errno: str) -> str:
 
 def _by_unix_socket(port: int) -> str:
     known = _UNIX_SOCKETS.get(port)
-    return f"or connect by the unix socket, which needs nothing: {known}" if known else ""
+    return f"or connect to its unix socket, which needs no network: {known}" if known else ""
 
 
 _UNIX_SOCKETS = {
@@ -377,7 +378,7 @@ _UNIX_SOCKETS = {
     3306: "HOST = '/run/mysqld/mysqld.sock'",
     6379: "unix:///run/redis/redis-server.sock, with --join redis",
     11211: "unix:/run/memcached/memcached.sock",
-    25: "a socket of systemd's for sendmail -bs: docs/hardening.md",
+    25: "a socket unit for sendmail -bs (docs/hardening.md)",
 }
 
 
@@ -387,7 +388,8 @@ def _port(asked: Asked) -> Answer | None:
         return None
     if not unit.is_on("SocketBindDeny"):
         return None
-    return Answer("SocketBindDeny", f"a port of its own ({at[1]})", None, "--listen opens ports")
+    advice = "let systemd open the port, with --listen"
+    return Answer("SocketBindDeny", f"a port of its own ({at[1]})", None, advice)
 
 
 def _abstract(asked: Asked) -> Answer | None:
@@ -404,7 +406,7 @@ def _abstract(asked: Asked) -> Answer | None:
 
 
 def _hidden(asked: Asked) -> Answer | None:
-    """What InaccessiblePaths= and TemporaryFileSystem= hide: sockets that command the machine."""
+    """What InaccessiblePaths= and TemporaryFileSystem= hide: sockets that control the host."""
     call, unit, path = asked.call, asked.unit, asked.path
     if not path.startswith("/") or call.errno not in ("EACCES", "ENOENT", "ECONNREFUSED", "ENXIO"):
         return None
@@ -419,13 +421,13 @@ def _hidden(asked: Asked) -> Answer | None:
     if unit.covers("BindReadOnlyPaths", real) or unit.covers("BindPaths", real):
         return None
     if is_below(real, "/run/systemd/resolve"):
-        what = "systemd's resolver of names, which --network has with it"
+        what = "systemd's resolver of host names, which --network includes"
         return Answer(names[0], what, is_probe=True)
     if is_below(real, "/run/systemd") or is_below(real, "/run/dbus"):
-        return Answer(names[0], f"{real}, by which the machine is commanded", Relax("control"))
+        return Answer(names[0], f"{real}, which can control this host", Relax("control"))
     if any(word.lstrip("-") == unit.covers(names[0], real) for word in _OURS):
-        return Answer(names[0], f"{real}, by which the machine is commanded", Relax("control"))
-    return Answer(names[0], real, None, f"{names[0]}= of the unit names it: take it out of there")
+        return Answer(names[0], f"{real}, which can control this host", Relax("control"))
+    return Answer(names[0], real, None, f"remove it from {names[0]}= of the unit")
 
 
 _OURS = frozenset(ENGINES.split())
@@ -437,12 +439,12 @@ def _home(asked: Asked) -> Answer | None:
     if not unit.is_on("ProtectHome") or not any(is_below(path, top) for top in HOMES):
         return None
     if call.errno == "EROFS" and mode == "read-only":
-        advice = "what it writes belongs to $STATE_DIRECTORY or to a directory below /srv"
+        advice = "write to $STATE_DIRECTORY or to a directory below /srv"
         return Answer("ProtectHome", f"to write to {path}", None, advice)
     if call.errno not in ("EACCES", "ENOENT") or mode == "read-only" or not asked.there:
         return None
     if asked.writes:
-        advice = "what it writes belongs to $STATE_DIRECTORY or to a directory below /srv"
+        advice = "write to $STATE_DIRECTORY or to a directory below /srv"
         return Answer("ProtectHome", f"to write to {path}", None, advice)
     return Answer("ProtectHome", f"to read {path}", Relax("home"), "or move it to /srv or /opt")
 
@@ -470,7 +472,7 @@ def _proc(asked: Asked) -> Answer | None:
     return None
 
 
-_NO_PEERS = "no option gives it back"
+_NO_PEERS = "no option allows it"
 _ASKED_BY_LIBRARIES = ("/proc/filesystems", "/proc/mounts", "/proc/version", "/proc/cgroups")
 
 
@@ -487,17 +489,18 @@ def _device(asked: Asked) -> Answer | None:
         return None
     by = "PrivateDevices" if hidden else "DevicePolicy"
     if _commands_the_machine(path, there):
-        return Answer(by, f"the device {path}", None, "whoever has it has the machine: not given")
+        advice = "no option allows it, because the device can control this host"
+        return Answer(by, f"the device {path}", None, advice)
     if path in ("/dev/kmsg", "/dev/tty0", "/dev/console", "/dev/log"):
         return Answer(by, f"the device {path}", is_probe=True)
     return Answer(by, f"the device {path}", Relax("device", path))
 
 
 def _commands_the_machine(path: str, there: There) -> bool:
-    """Whether a device reads disks or memory, or gives orders to the hardware or the kernel.
+    """Return whether a device gives access to disks or memory, or controls hardware or the kernel.
 
-    Some are known by name. Of others, whoever made them has said so by their mode: they are root's
-    alone, or of a group that nobody should be in.
+    Some are known by name. Others are recognized by their mode: only root can open them, or only a
+    group that no site should be in.
     """
     if stat.S_ISBLK(there.mode):
         return True
@@ -516,8 +519,8 @@ def _temporary(asked: Asked) -> Answer | None:
         return None
     if not asked.there:
         return None
-    advice = "have its owner put it below /run (a socket) or /srv (a file) instead"
-    return Answer("PrivateTmp", f"{path} of this host: its own /tmp is another", None, advice)
+    advice = "move it below /run (a socket) or /srv (a file)"
+    return Answer("PrivateTmp", f"{path} of this host: it has a private /tmp", None, advice)
 
 
 def _kernel_files(asked: Asked) -> Answer | None:
@@ -531,7 +534,7 @@ def _kernel_files(asked: Asked) -> Answer | None:
     ):
         if is_below(path, top) and unit.is_on(name):
             return Answer(
-                name, f"to change {path}", None, "no option gives it back: set it outside"
+                name, f"to change {path}", None, "no option allows it: set it outside the site"
             )
     return None
 
@@ -541,7 +544,7 @@ def _execute(asked: Asked) -> Answer | None:
     if call.name not in ("execve", "execveat") or call.errno != "EACCES":
         return None
     if top := asked.unit.covers("NoExecPaths", path):
-        return Answer("NoExecPaths", f"to execute what is in {top}", Relax("jit"), _INSTALLED)
+        return Answer("NoExecPaths", f"to execute files in {top}", Relax("jit"), _INSTALLED)
     return None
 
 
@@ -554,7 +557,8 @@ def _read_only(asked: Asked) -> Answer | None:
     if here and here.is_mounted_read_only:
         return Answer("", f"to write to {directory}: this host has mounted it read-only")
     if unit.covers("ReadOnlyPaths", path):
-        return Answer("ReadOnlyPaths", f"to write to {directory}", None, "the unit names it there")
+        advice = "remove it from ReadOnlyPaths= of the unit"
+        return Answer("ReadOnlyPaths", f"to write to {directory}", None, advice)
     if not unit.is_on("ProtectSystem"):
         return None
     what = f"to write to {directory}"
@@ -563,7 +567,7 @@ def _read_only(asked: Asked) -> Answer | None:
         return Answer("ProtectSystem", "to write .pyc files", None, advice, is_probe=True)
     code = unit.value("WorkingDirectory").lstrip("-!")
     if directory == code or is_the_system(directory):
-        advice = f"write to $STATE_DIRECTORY, or make a directory of its own; {directory} holds "
+        advice = f"write to $STATE_DIRECTORY or to a separate directory; {directory} holds "
         return Answer(
             "ProtectSystem",
             what,
@@ -574,7 +578,7 @@ def _read_only(asked: Asked) -> Answer | None:
     if here and not _may_write(here, unit):
         advice += (
             f". {directory} belongs to uid {here.uid}, group {here.group}, mode "
-            f"{stat.S_IMODE(here.mode):04o}: the site's user needs the right to write there, too"
+            f"{stat.S_IMODE(here.mode):04o}: the site's user also needs write permission there"
         )
     return Answer("ProtectSystem", what, Relax("writable", directory), advice)
 
@@ -599,11 +603,11 @@ NEVER_JOINED = frozenset(
         *("libvirt", "libvirt-qemu", "podman", "systemd-journal", "kmem", "tty", "staff", "admin"),
     }
 )
-"""Groups whose members can take the machine, or read what everybody wrote."""
+"""Groups whose members can control the host, or read other users' data."""
 
 
 def _modes(asked: Asked) -> Answer | None:
-    """What ordinary permissions refuse: not the sandbox; a group may help with a socket."""
+    """What file permissions refuse, not the sandbox. Joining a group may allow it."""
     call, path = asked.call, asked.path
     if call.errno not in ("EACCES", "EPERM") or not path.startswith("/"):
         return None
@@ -611,7 +615,7 @@ def _modes(asked: Asked) -> Answer | None:
         return Answer("", f"{call.name} of {path}: only its owner or root may")
     *above, last = _ancestors(path)
     for place in [*above, last]:
-        if place.endswith("/private"):  # what systemd keeps dynamic users' directories in
+        if place.endswith("/private"):  # systemd keeps dynamic users' directories in it
             continue
         there = asked.look(place)
         if there is None:
@@ -625,9 +629,9 @@ def _modes(asked: Asked) -> Answer | None:
         )
         by_group = there.mode & (wanted << 3) == wanted << 3
         if by_group and there.group not in NEVER_JOINED:
-            return Answer("", what, Relax("join", there.group), "or its mode, where others may")
-        return Answer("", what, None, f"`sdactivate who {place}` says who may, and why")
-    return Answer("", f"{path}: permissions, by an access list or a security module")
+            return Answer("", what, Relax("join", there.group), "or change its mode")
+        return Answer("", what, None, f"`sdactivate who {place}` shows who may, and why")
+    return Answer("", f"{path}: permissions, by an ACL or a security module")
 
 
 def _ancestors(path: str) -> Iterator[str]:
@@ -637,7 +641,7 @@ def _ancestors(path: str) -> Iterator[str]:
 
 
 def _wanted(asked: Asked, there: There) -> int:
-    """Return the permission that the call needs of what it names, in the bits for others."""
+    """Return the permission that the call needs on the path it names, as the bit for others."""
     if stat.S_ISSOCK(there.mode) or asked.call.name in _SOCKET_CALLS or asked.writes:
         return stat.S_IWOTH
     if asked.call.name.startswith("execve"):
@@ -653,8 +657,8 @@ def _descriptors(asked: Asked) -> Answer | None:
         return None
     limit = asked.unit.value("LimitNOFILESoft") or asked.unit.value("LimitNOFILE")
     advice = (
-        "most often they are not closed: look at /proc/PID/fd first. No option raises it: "
-        "LimitNOFILE= in a drop-in, or resource.setrlimit up to the hard limit"
+        "usually files are opened and never closed: look at /proc/PID/fd first. No option raises "
+        "the limit: use LimitNOFILE= in a drop-in, or resource.setrlimit up to the hard limit"
     )
     return Answer("LimitNOFILE", f"more than {limit} open files", None, advice)
 
@@ -665,8 +669,8 @@ def _tasks(asked: Asked) -> Answer | None:
         return None
     limit = unit.value("TasksMax")
     if not limit.isdigit() or int(limit) > 1 << 40:
-        return Answer("", "a process or a thread: the machine's or the user's limit is reached")
-    advice = "most often threads or processes are not ended: count them first (systemctl status)"
+        return Answer("", "a new process or thread: the host's or the user's limit is reached")
+    advice = "usually threads or processes never end: count them first (systemctl status)"
     return Answer("TasksMax", f"more than {limit} processes and threads", _more(limit), advice)
 
 
@@ -682,19 +686,19 @@ def _memory(asked: Asked) -> Answer | None:
         if (unit.value(name) not in ("", "infinity")) and (
             name != "LimitMEMLOCK" or call.name == "mlock"
         ):
-            return Answer(name, "memory", None, f"{name}= of the unit: raise it there")
-    return Answer("", "memory: the machine has none left, or as much was never there")
+            return Answer(name, "more memory", None, f"raise {name}= of the unit")
+    return Answer("", "more memory: the host has not enough")
 
 
 def _foreign(asked: Asked) -> Answer | None:
-    """EPERM of a call that the filter lets through: the kernel's own rules."""
+    """EPERM of a call that the filter allows: the kernel's own permission check."""
     call = asked.call
     if call.errno != "EPERM":
         return None
     if call.name in PRIVILEGED and not asked.unit.value("CapabilityBoundingSet"):
-        advice = "no option gives privileges: change the program's settings so that it does without"
+        advice = "no option gives privileges: change the program's settings so that it needs none"
         return Answer("CapabilityBoundingSet", f"a privilege ({call.name})", None, advice)
-    return Answer("", f"{call.name}: the kernel refuses it to other users")
+    return Answer("", f"{call.name}: the kernel does not permit it to this user")
 
 
 RULES: tuple[Rule, ...] = (

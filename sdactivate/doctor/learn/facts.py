@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class There(NamedTuple):
-    """What the host has at a path, links followed, seen by root from outside of the sandbox."""
+    """What the host has at a path, links followed, as root sees it outside the sandbox."""
 
     mode: int
     """The mode of stat(2), including the type."""
@@ -33,7 +33,7 @@ class Sandbox:
         self._properties = properties
 
     def value(self, name: str) -> str:
-        """Return a property, "" where there is none."""
+        """Return a property, "" if there is none."""
         return self._properties.get(name, "")
 
     def is_on(self, name: str) -> bool:
@@ -86,7 +86,7 @@ class Sandbox:
 
     @property
     def refusal(self) -> str:
-        """Return the error by which SystemCallFilter= refuses: EPERM, or SIGSYS for a kill."""
+        """Return the error with which SystemCallFilter= refuses: EPERM, or SIGSYS for a kill."""
         number = self.value("SystemCallErrorNumber")
         return _ERRORS.get(number, number) if number not in ("", "0", "kill") else "SIGSYS"
 
@@ -95,16 +95,16 @@ _ERRORS = {"1": "EPERM", "13": "EACCES", "38": "ENOSYS", "2": "ENOENT"}
 
 
 def is_below(path: str, top: str) -> bool:
-    """Return whether `path` is `top` or lies in it; "" is no directory, "/" all of them."""
+    """Return whether `path` is `top` or is below it. Nothing is below "", all paths below "/"."""
     return bool(top) and f"{path}/".startswith(f"{top.rstrip('/')}/")
 
 
 def on_this_host(path: str) -> There | None:
-    """Return what this host has at `path`, links followed; None for nothing that can be seen."""
+    """Return what this host has at `path`, links followed; None if nothing can be seen there."""
     try:
         found = os.stat(path)
         mounted = os.statvfs(path).f_flag
-    except (OSError, ValueError):  # it holds a NUL
+    except (OSError, ValueError):  # ValueError: the path contains a NUL
         return None
     try:
         group = grp.getgrgid(found.st_gid).gr_name

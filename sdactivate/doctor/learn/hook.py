@@ -1,9 +1,9 @@
 """Show strace the line of Python behind a refusal: the sitecustomize.py of a watched command.
 
-It runs in the command's own process, as the site's user, and imports nothing of ours. An exception
-that a refused call may have raised is told by asking for a path that does not exist: strace shows
-it in its place among the calls of the same thread. So is that it has reached the site's own code:
-what a library handles by itself, it can do without.
+It runs in the command's own process, as the site's user, and imports nothing of ours. It reports an
+exception that a refused call may have raised by asking for a path that does not exist: strace shows
+this call among the others of the same thread. It also reports that an exception has reached the
+site's own code: if a library handles it, the site works without what was refused.
 """
 
 import os
@@ -25,7 +25,7 @@ def _say(text: str) -> None:
 
 
 def _is_telling(error: object) -> bool:
-    """Whether an exception may come of a refused call: some of Python's own, all of others'."""
+    """Return whether a refused call may cause an exception: some of Python's, all others."""
     if isinstance(error, _BUILT_IN):
         return not isinstance(error, RecursionError)
     module = type(error).__module__.partition(".")[0]
@@ -34,13 +34,13 @@ def _is_telling(error: object) -> bool:
 
 @lru_cache(4096)
 def _is_site(file: str) -> bool:
-    """Whether a file of code is the site's own, and no library's."""
+    """Return whether a file of code is the site's own, not a library's."""
     parts = ("/site-packages/", "/dist-packages/", "/lib/python", "/lib64/python")
     return not file.startswith("<") and not any(part in file for part in parts)
 
 
 def _tell(error: BaseException, frame: "FrameType | None") -> None:
-    """Say which exception was raised, and where."""
+    """Report which exception was raised, and where."""
     number = error.errno if isinstance(error, OSError) else None
     lines = [f"{type(error).__name__}:{number or 0}:{id(error)}"]
     while frame is not None and len(lines) < _DEEPEST:
@@ -52,7 +52,7 @@ def _tell(error: BaseException, frame: "FrameType | None") -> None:
 
 
 def _reached(error: BaseException) -> None:
-    """Say that an exception, and those that it came of, have reached the site's own code."""
+    """Report that an exception, and those that caused it, have reached the site's own code."""
     ids: list[str] = []
     one: BaseException | None = error
     while one is not None and len(ids) < _DEEPEST:
@@ -83,7 +83,7 @@ def _traced(frame: FrameType, event: str, arg: Any) -> Any:
     if event == "exception":
         _, error, traceback = arg
         if traceback is not None and isinstance(error, BaseException) and _is_telling(error):
-            # Where it was raised, not every frame that it goes through.
+            # Only where it was raised, not in every frame that it passes through
             if traceback.tb_next is None:
                 _tell(error, frame)
             if _is_site(frame.f_code.co_filename):
@@ -98,7 +98,7 @@ def _asked(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _begin() -> None:
     sys.addaudithook(_asked)
-    if monitoring := getattr(sys, "monitoring", None):  # Python 3.12: costs nothing but at a raise
+    if monitoring := getattr(sys, "monitoring", None):  # Python 3.12: takes time only at a raise
         for tool in (4, 3, 5):
             if monitoring.get_tool(tool) is None:
                 monitoring.use_tool_id(tool, "sdactivate-learn")
@@ -113,7 +113,7 @@ def _begin() -> None:
 
 
 def _next() -> None:
-    """Run the sitecustomize that this one stands in front of, if there is one."""
+    """Run the sitecustomize that this one hides, if there is one."""
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
     sys.modules.pop("sitecustomize", None)

@@ -1,4 +1,4 @@
-"""The directory with hook.py that a watched Python has in PYTHONPATH; what a kill has left goes."""
+"""Make the directory with hook.py that a watched Python has in PYTHONPATH, and remove old ones."""
 
 import os
 import shutil
@@ -12,14 +12,14 @@ from pathlib import Path
 from sdactivate.doctor.learn import hook
 from sdactivate.doctor.learn.watch import HOOK
 
-_OLD = 24 * 3600  # seconds; no command is watched as long
+_OLD = 24 * 3600  # seconds; no command is watched for so long
 
 
 @contextmanager
 def made(prefix: str = HOOK) -> Iterator[str]:
     """Make the directory, which everyone can read, and remove it at the end.
 
-    Those that an earlier process has left are removed first: one that was killed could not.
+    Old directories are removed first: a process that was killed has left its own behind.
     """
     remove_left(prefix)
     parent, _, name = prefix.rpartition("/")

@@ -81,11 +81,12 @@ def learn(
     counted: Iterable[tuple[Answer, int]] = (),
     hooked: bool,
 ) -> list[Lesson]:
-    """Return what is to be learnt of what was `seen`, the sandbox's first, the needed before that.
+    """Return a lesson for each thing that was refused in `seen`.
 
-    logged: tracebacks that the service has written meanwhile. hooked: whether hook.py was in the
-    Python processes, so that a refusal without an exception is known to have raised none. counted:
-    what no call shows, with how often it was: see `limits`.
+    Those of the sandbox come first, and of these the needed ones. logged: tracebacks that the
+    service has logged meanwhile. hooked: whether hook.py was in the Python processes, so that a
+    refusal without an exception is known to have raised none. counted: refusals that no call shows,
+    with their number: see `limits`.
     """
     made: dict[object, Lesson] = {it: Lesson(it, [it.what], times) for it, times in counted}
     for one in seen:
@@ -125,9 +126,9 @@ def learn(
 
 
 def reliefs(lessons: Iterable[Lesson]) -> list[Relax]:
-    """Return what the needed lessons ask to relax: each once, --network instead of its local form.
+    """Return the options that the needed lessons ask for, each once.
 
-    Two paths of which one lies in the other become the outer one.
+    --network replaces its local form. Of two paths, one inside the other, the outer is returned.
     """
     asked = list(
         dict.fromkeys(it.answer.relax for it in lessons if it.is_needed and it.answer.relax)
@@ -148,11 +149,11 @@ def reliefs(lessons: Iterable[Lesson]) -> list[Relax]:
 
 
 Costs = Mapping[Relax | None, tuple[Exposure, Exposure]]
-"""The exposure of the unit as it is, and with one thing allowed."""
+"""For each option: the exposure of the unit without it, and with it."""
 
 
 def as_data(lessons: Iterable[Lesson], costs: Costs, watched: str, by_requests: bool) -> object:
-    """Return the lessons as JSON has them: docs/learn.md says what each field is."""
+    """Return the lessons as data for JSON; docs/learn.md describes the fields."""
     return {
         "watched": watched,
         "provoked_by": "requests" if by_requests else "command",

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from sdactivate.doctor.learn.causes import Answer, Relax
 
-_SAID = "killed by the OOM killer"  # systemd from 248 on; so says the unit that has ended, too
+_SAID = "killed by the OOM killer"  # systemd 248 and later; also for a unit that has ended
 _ALSO = "OOM killer killed some processes"
 
 
 def killed(group: str) -> int:
     """Return how many processes of the control group at the path `group` were killed for memory.
 
-    See cgroups(7), memory.events. 0 where there is no such group, or no controller for it.
+    See cgroups(7), memory.events. 0 if there is no such group, or no memory controller.
     """
     try:
         lines = Path(group, "memory.events").read_text(encoding="ascii").splitlines()
@@ -23,12 +23,12 @@ def killed(group: str) -> int:
 
 
 def told(lines: Iterable[str]) -> int:
-    """Return 1 where systemd says in the log `lines` of a unit that the kernel killed in it."""
+    """Return 1 if systemd logged in a unit's `lines` that the kernel killed a process, else 0."""
     return int(any(_SAID in line or _ALSO in line for line in lines))
 
 
 def answers(times: int, memory_max: str) -> Iterator[tuple[Answer, int]]:
-    """Yield the lines to print if the kernel killed this many processes.
+    """Yield the answer and the number of kills if the kernel killed processes of the unit.
 
     memory_max: MemoryMax= of the unit as `systemctl show` has it, in bytes.
     """
@@ -37,6 +37,6 @@ def answers(times: int, memory_max: str) -> Iterator[tuple[Answer, int]]:
     relax = None
     if memory_max.isascii() and memory_max.isdigit() and int(memory_max) < 1 << 60:
         relax = Relax("memory-max", f"{max(2 * int(memory_max) >> 20, 1)}M")
-    advice = "or have it take less: `systemctl status` says what it takes"
-    what = "memory: the kernel has killed a process for want of it"
+    advice = "or reduce its use of memory, which `systemctl status` shows"
+    what = "more memory: the kernel killed a process at the limit"
     yield Answer("MemoryMax", what, relax, advice), times

@@ -13,9 +13,9 @@ from sdactivate.systemd.unitfile import Unit
 
 
 def lines(relax: Relax, version: int = 252) -> list[str]:
-    """Return the lines of [Service] that allow it, to stand after the unit's own.
+    """Return the lines of [Service] that allow it, to be read after the unit's own.
 
-    They leave out what systemd `version` does not know.
+    Directives that systemd `version` does not know are left out.
     """
     row = sandbox.OPTIONS[relax.option]
     known = {it.name for it in sandbox.TABLE if it.since <= version} | {"IPAddressAllow"}
@@ -30,9 +30,9 @@ def lines(relax: Relax, version: int = 252) -> list[str]:
 
 
 def costs(unit: Unit, asked: Iterable[Relax]) -> dict[Relax | None, tuple[Exposure, Exposure]]:
-    """Return the exposure of `unit` as it is and with each of `asked`; nothing without systemd's.
+    """Return, for each of `asked`, the exposure of `unit` without and with it.
 
-    See `exposure.measure`.
+    Empty if it can't be measured: see `exposure.measure`.
     """
     made: dict[Relax | None, tuple[Exposure, Exposure]] = {}
     text = "".join(f"[{it.section}]\n{it.key}={it.value}\n" for it in unit.entries)

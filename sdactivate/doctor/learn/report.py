@@ -7,12 +7,12 @@ from sdactivate.sandbox import OPTIONS
 from sdactivate.terminal import escape
 
 STRANGERS = """\
-Requests made these refusals, and anybody who can reach the site can make requests: some may be an
-attack that the sandbox has stopped. Grant none that you cannot explain. What the application itself
-needs shows by a command of yours: --while 'python manage.py test'."""
+Requests caused these refusals, and anyone who can reach the site can make requests: some may be an
+attack that the sandbox has stopped. Allow none that you cannot explain. To see what the application
+itself needs, watch a command of yours: --while 'python manage.py test'."""
 AGAIN = (
-    "Behind a refusal there may be another: run it again once this is changed. What was not used "
-    "meanwhile has not shown."
+    "One refusal may hide another: run it again after a change. Only what was used while watching "
+    "is covered."
 )
 
 
@@ -20,7 +20,7 @@ def as_text(lessons: Sequence[Lesson], costs: Costs, watched: str, by_requests: 
     """Return the report.
 
     watched: what was watched and how long, such as "mysite.service, 60 s". by_requests: whether
-    requests, of whomever, made the refusals.
+    requests caused the refusals; anyone may have sent them.
     """
     return "\n".join(_lines(lessons, costs, watched, by_requests)) + "\n"
 
@@ -42,7 +42,7 @@ def _lines(
         yield from _one(number, lesson, costs)
     if rest:
         yield ""
-        yield "Refused as well, and the program went on: to be left as it is."
+        yield "Also refused, but the program continued. Leave these as they are:"
         for lesson in rest:
             option = f"; {lesson.answer.relax} allows it" if lesson.answer.relax else ""
             yield f"  {lesson.answer.directive}= {escape(lesson.what)}{escape(option)}"
@@ -51,7 +51,7 @@ def _lines(
                 yield f"    {escape(lesson.raised)} was handled by a library: {escape(by)}"
     if others:
         yield ""
-        yield "Failed, and not by the sandbox:"
+        yield "Failed, but not because of the sandbox:"
         for lesson in others:
             by = f" ({', '.join(map(escape, lesson.processes))})" if lesson.processes else ""
             yield f"  {escape(lesson.what)}{by}"
@@ -72,14 +72,14 @@ def _fix(lesson: Lesson) -> str:
 def _one(number: int, lesson: Lesson, costs: Costs) -> Iterator[str]:
     answer = lesson.answer
     times = "" if lesson.count == 1 else f" ({lesson.count} times)"
-    yield f"{number}. {answer.directive}= refused {escape(lesson.what)}{times}"
+    yield f"{number}. {answer.directive}= does not allow the site {escape(lesson.what)}{times}"
     by = ", ".join(map(escape, lesson.processes))
     if lesson.calls:
         yield f"   call:     {escape(lesson.calls[0])}{f', by {by}' if by else ''}"
     if lesson.line:
         yield f"   line:     {escape(lesson.line)}, where {escape(lesson.raised)} was raised"
         if lesson.by_way_of:
-            yield f"             by way of {escape(lesson.by_way_of)}"
+            yield f"             through {escape(lesson.by_way_of)}"
     else:
         yield f"   line:     not known: {_why_not(lesson)}"
     if lesson.wanted:
@@ -96,7 +96,7 @@ def _one(number: int, lesson: Lesson, costs: Costs) -> Iterator[str]:
 
 def _why_not(lesson: Lesson) -> str:
     if not lesson.calls:
-        return "no call shows it"
+        return "no system call shows it"
     if lesson.raised == CAUGHT:
         return "no exception followed"
     if any(not name.startswith(("python", "pypy")) for name in lesson.processes):

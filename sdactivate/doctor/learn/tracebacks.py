@@ -19,7 +19,7 @@ class Traceback(NamedTuple):
     kind: str
     """The exception's class."""
     errno: int
-    """0 where it has none."""
+    """0 if it has none."""
     text: str
 
 
@@ -35,9 +35,9 @@ def read(lines: Iterable[str]) -> list[Traceback]:
 
 
 def behind(call: Call, number: int, tracebacks: Sequence[Traceback]) -> Traceback | None:
-    """Return the traceback of `call`, which failed with errno `number`; None where none fits.
+    """Return the traceback of `call`, which failed with errno `number`; None if none matches.
 
-    It has that number, and, where it names a file, one of the call's.
+    A traceback matches if it has that number and names no file, or a file of the call.
     """
     for one in tracebacks:
         if one.errno != number:
@@ -57,7 +57,7 @@ _OWN = tuple(path for name in ("stdlib", "platstdlib") if (path := sysconfig.get
 
 
 def of_the_site(frames: Sequence[str]) -> str:
-    """Return the innermost frame that is in no library: the site's own. "" where there is none."""
+    """Return the innermost frame of the site's own code, not a library's; "" if there is none."""
     for frame in frames:
         if not PACKAGED.search(frame) and not frame.startswith((*_OWN, "<")):
             return frame
@@ -65,6 +65,6 @@ def of_the_site(frames: Sequence[str]) -> str:
 
 
 def words(frame: str) -> str:
-    """Return a frame as one reads it: FILE:LINE in FUNCTION."""
+    """Return a frame for people: FILE:LINE in FUNCTION."""
     place, _, function = frame.rpartition(":")
     return f"{place} in {function}" if place else frame

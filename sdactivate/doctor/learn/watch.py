@@ -1,7 +1,7 @@
 """Watch processes with strace(1) and record failed calls. The unit is not changed.
 
-strace attaches from outside and detaches at the end: when it is told to, when it is killed, or when
-this process is killed (then the kernel tells it). The processes continue unchanged.
+strace detaches when it is told to, when it is killed, or when this process is killed: the kernel
+then signals strace. The processes continue unchanged.
 """
 
 import errno
@@ -32,35 +32,35 @@ _UNTOLD = (
 """Calls that no sandbox refuses. Printing them would only take time."""
 
 HOOK = "/run/sdactivate-learn-"
-"""How the path of the directory begins that hook.py is put into."""
+"""The prefix of the path of the directory that holds hook.py."""
 
 _MOST = 20000
 """How many kinds of refusals are kept; further ones are only counted."""
 _MOST_LETTERS = 8 << 20
 """How many characters are kept in total: a traced program controls the length of its paths."""
 _LONGEST = 8 << 10
-"""Bytes of a line of strace's that is read. Its limit of strings does not hold for paths."""
-_LONGEST_ARGUMENTS = 1000  # letters that are kept
+"""The longest line of strace's that is read, in bytes: its limit for strings excludes paths."""
+_LONGEST_ARGUMENTS = 1000  # characters that are kept
 _ATTACHED_WITHIN = 20  # seconds
-_NEAR = 20  # failed calls of a thread, among which an exception without a number belongs to one
+_NEAR = 20  # a thread's last failed calls, among which an exception's is looked for
 _SINCE = (5, 2)  # strace knows status=
 
 
 @dataclass
 class Seen:
-    """One kind of failed call: its first instance, and what is known of all."""
+    """One kind of failed call: its first instance, and what is known about all of them."""
 
     call: Call
     process: str
     count: int = 0
     raised: str = ""
-    """The exception that Python raised for it; "" for none that is known."""
+    """The exception that Python raised for it; "" if none is known."""
     lines: tuple[str, ...] = ()
     """FILE:LINE:FUNCTION, the innermost first."""
     has_reached_site: bool = False
     """Whether an exception has reached the site's own code, so that no library has handled it."""
     wanted: str = ""
-    """HOST:PORT that the thread has looked up just before."""
+    """HOST:PORT that the thread looked up just before."""
 
 
 @dataclass
@@ -72,7 +72,7 @@ class _Thread:
 
 
 class Watch:
-    """strace, attached to processes and whatever they start. A context manager.
+    """strace, attached to processes and their descendants. A context manager.
 
     cwd: the working directory of the processes, as far as it is known.
     """
@@ -80,7 +80,7 @@ class Watch:
     def __init__(self, cwd: str = "") -> None:
         self.seen: dict[object, Seen] = {}
         self.failed = 0
-        """All calls that failed, of those that are told."""
+        """How many of the calls that strace prints have failed."""
         self.dropped = 0
         self._letters = 0
         self._cwd = cwd
@@ -99,7 +99,7 @@ class Watch:
     def attach(self, pids: Iterable[int]) -> None:
         """Attach to the processes `pids` and all their threads; return when it is done.
 
-        Raises Error where strace is missing, too old, or can't attach.
+        Raises Error if strace is missing, too old, or can't attach.
         """
         pids = list(pids)
         output, ours = os.pipe()
@@ -112,7 +112,7 @@ class Watch:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=[ours],
-                start_new_session=True,  # a ^C is ours: strace is told afterwards
+                start_new_session=True,  # only this process gets ^C; it stops strace itself
             )
         except BaseException:
             os.close(output)
@@ -127,7 +127,7 @@ class Watch:
         while not all(map(_is_traced, pids)):
             if self._strace.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                said = "; ".join(self._said) or "it says nothing"
+                said = "; ".join(self._said) or "it printed no reason"
                 raise Error(f"strace can't attach to process {pids[0]}: {said}")
             time.sleep(0.02)
 
@@ -138,7 +138,7 @@ class Watch:
 
     @property
     def was_killed(self) -> bool:
-        """Whether a signal has ended strace that was not ours."""
+        """Whether a signal has ended strace; asked before `stop`, which sends one."""
         return self._strace is not None and (self._strace.poll() or 0) < 0
 
     def stop(self) -> None:
@@ -209,14 +209,14 @@ class Watch:
         thread.recent.append(one)
 
     def _has_room(self, letters: int) -> bool:
-        """Return whether so many letters more can be kept; they are counted then."""
+        """Return whether this many more characters can be kept; if so, count them."""
         if self._letters + letters > _MOST_LETTERS:
             return False
         self._letters += letters
         return True
 
     def _told(self, thread: _Thread, mark: Mark) -> None:
-        """Give what hook.py has said to its call: the thread's last that fits."""
+        """Store what hook.py reported with the call it is about: the thread's last that matches."""
         if mark.kind == "lookup":
             thread.looked_up = ":".join(mark.lines[:2])[:300]
         elif mark.kind == "reached":
@@ -249,7 +249,7 @@ def _alike(arguments: str) -> str:
 
 
 def _process(call: Call) -> str:
-    """Return the name of the process: strace keeps one from before an exec."""
+    """Return the present name of the process: strace shows the one from before an exec."""
     try:
         with open(f"/proc/{call.pid}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().rstrip("\n")
@@ -275,15 +275,15 @@ def _words() -> list[str]:
     strace = shutil.which("strace")
     if not strace:
         raise Error(
-            "strace isn't installed, which --learn watches with: apt-get install strace (Debian, "
-            "Ubuntu), dnf install strace (Fedora), pacman -S strace (Arch)"
+            "--learn needs strace, which isn't installed: apt-get install strace (Debian, Ubuntu), "
+            "dnf install strace (Fedora), pacman -S strace (Arch)"
         )
     said = _output(strace, "-V")
     found = re.match(r"strace -- version (\d+)\.(\d+)", said)
     if not found or (int(found[1]), int(found[2])) < _SINCE:
         raise Error(f"{strace}: --learn needs version {'.'.join(map(str, _SINCE))} or later")
     names = ["-Y"] if _output(strace, "-Y", "-V") else []
-    # The kernel tells strace when this process has ended, however it did.
+    # The kernel sends strace SIGTERM when this process ends, even if it is killed.
     ended = [setpriv, "--pdeathsig=TERM"] if (setpriv := shutil.which("setpriv")) else []
     calls = ",".join(f"?{name}" for name in _UNTOLD)
     return [
