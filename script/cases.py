@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write docs/cases.md: what is seen of each rule's broken setups, what is wrong, what fixes it.
+"""Write docs/cases.md: the symptoms of each rule's broken setups, their causes and fixes.
 
-.venv/bin/python script/cases.py            write it anew
-.venv/bin/python script/cases.py --check    exit 1 where it is not what the code says
+.venv/bin/python script/cases.py            write the page
+.venv/bin/python script/cases.py --check    exit 1 if the page differs from the code
 """
 
 import re
@@ -28,15 +28,15 @@ from tests.machine.broken_sites import LIVE, SINGLE  # noqa: E402
 from tests.machine.front_docs import table  # noqa: E402
 
 HEAD = """\
-# Cases: from what you see to what is wrong
+# Cases: symptoms and their causes
 
-Look for the line that your front, systemd or your application has printed, and follow it to its
-causes.
-`sudo sdactivate doctor mysite` names the one that it is, with the command for your site.
+Look up the line that your front, systemd or your application has printed, and follow the links to
+its possible causes. `sudo sdactivate doctor mysite` finds the actual cause, with the command for
+your site.
 
-The site is `mysite` here, its socket `/run/mysite.sock`. All cases but SDA115 are tests: a broken
-setup on which the doctor finds the rule, and a working one on which it finds nothing. The page is
-made of them by `script/cases.py`.
+Here the site is `mysite`, and its socket `/run/mysite.sock`. All cases except SDA115 are tests: a
+broken setup on which the doctor reports the rule, and a working one on which it reports nothing.
+`script/cases.py` generates this page from the tests.
 """
 NO_LINE = "no such line"
 KINDS = {
@@ -44,7 +44,7 @@ KINDS = {
     "missing": "2: No such file or directory",
     "refused": "111: Connection refused",
 }
-"""What connect(2) says, in the order in which it is looked for."""
+"""The errors of connect(2), in the order of the page."""
 
 
 def heading(rule: Rule) -> str:
@@ -63,23 +63,23 @@ def code(text: str) -> str:
 
 
 def mysite(text: str) -> str:
-    """Return what is said of the setups' `web` as said of mysite."""
+    """Return the text with the setups' name `web` replaced by mysite."""
     return re.sub(r"\bweb\b(?!/)", "mysite", text).replace("/web/", "/mysite/")
 
 
 def causes(words: str) -> str:
-    """Return the rules that a line is a symptom of; those that see the running system first."""
+    """Return the rules that a line is a symptom of; those for the running system first."""
     rules = [rule for rule in TABLE if words in [it.words for it in SYMPTOMS[rule.id]]]
     return "<br>".join(map(link, sorted(rules, key=lambda rule: not rule.is_live)))
 
 
 def by_symptom() -> Iterator[str]:
-    """Yield the tables from what is seen to rules: the fronts' lines first, then all others."""
+    """Yield the tables from symptoms to rules: the fronts' lines first, then all others."""
     yield "## The front cannot connect\n"
     yield (
-        "The tests forbid the socket, take it away, and leave it without a listener, and look for "
-        "these lines.\nHAProxy and Cherokee log the same for all three: `sdactivate who mysite` "
-        "tells them apart. Where each front\nlogs is in [troubleshooting]"
+        "The tests deny access to the socket, remove it, and leave it without a listener, and look "
+        "for these lines.\nHAProxy and Cherokee log the same for all three: `sdactivate who "
+        "mysite` shows which it is. For the path of\neach front's log see [troubleshooting]"
         "(troubleshooting.md#where-the-front-logs).\n"
     )
     told: set[str] = set()
@@ -119,14 +119,14 @@ def setups(rule: Rule) -> Iterator[tuple[str, ...]]:
 
 
 def missing(setup: broken.Broken) -> list[str]:
-    """Return the lines that the working twin has, and the broken setup has not."""
+    """Return the lines that the working twin has, but the broken setup has not."""
     had = {line for text in broken.units(setup).values() for line in text.splitlines()}
     works = [line for text in broken.twin(setup).values() for line in text.splitlines()]
     return [line for line in works if line not in had]
 
 
 def findings(setup: broken.Broken) -> list[Finding]:
-    """Return what the doctor says of a broken setup, each kind of finding once."""
+    """Return the doctor's findings on a broken setup, each kind once."""
     with tempfile.TemporaryDirectory() as directory:
         for name, text in broken.units(setup).items():
             Path(directory, name).write_text(text)

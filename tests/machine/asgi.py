@@ -27,8 +27,8 @@ CASES = [
 DEVIATIONS: dict[tuple[str, str], Deviation] = {
     ("lighttpd", "front reloaded"): Deviation(
         "closed",
-        "lighttpd cuts the connection off at a reload, after 8 s at the latest: the browser says "
-        "1006; new requests wait so long",
+        "lighttpd aborts the connection at a reload, after at most 8 s: the browser reports 1006; "
+        "new requests wait for that time",
     ),
     ("caddy", "front reloaded"): Deviation(
         "closed", "Caddy closes it with 1001 at a reload; uvicorn's clients may see 1002"
@@ -40,26 +40,26 @@ DEVIATIONS: dict[tuple[str, str], Deviation] = {
     ("lighttpd", "TLS: page"): Deviation(
         "echo: hello from a page, closed with 1006",
         "With TLS browsers speak HTTP/2 to lighttpd, which ends a WebSocket's stream before the "
-        "code arrives: the browser says 1006",
+        "code arrives: the browser reports 1006",
     ),
     ("daphne", "closed by the server"): Deviation(
-        "(4321, '')", "daphne sends the code and leaves the reason out"
+        "(4321, '')", "daphne sends the code without the reason"
     ),
     ("daphne", "site restarted"): Deviation(
-        "1006", "daphne cuts the connection off: the browser says 1006"
+        "1006", "daphne aborts the connection: the browser reports 1006"
     ),
     ("gunicorn", "site restarted"): Deviation(
         "1006",
-        "gunicorn cuts the connection off, and not before --graceful-timeout has passed; new "
-        "requests wait so long",
+        "gunicorn aborts the connection when --graceful-timeout has passed; new requests wait for "
+        "that time",
     ),
     ("hypercorn", "closed by the client"): Deviation(
-        "1006", "hypercorn tells the application 1006, whatever the client has said"
+        "1006", "hypercorn reports 1006 to the application, whatever code the client sent"
     ),
     ("hypercorn", "site restarted"): Deviation(
         ("1011", "1006"),
-        "hypercorn closes it with 1011, with Python 3.13 and later cuts it off (1006), and not "
-        "before --graceful-timeout has passed; new requests wait so long",
+        "hypercorn closes it with 1011, with Python 3.13 and later aborts it (1006), when "
+        "--graceful-timeout has passed; new requests wait for that time",
     ),
 }
 

@@ -145,8 +145,8 @@ def traps() -> str:
 
 
 def trusted() -> str:
-    """What is believed of a request, from whom, over what."""
-    columns = ("what a front may say", "SCGI, FastCGI, uwsgi", "HTTP", "believed over HTTP")
+    """What is trusted in a request, from whom, over which protocol."""
+    columns = ("what a front may report", "SCGI, FastCGI, uwsgi", "HTTP", "trusted over HTTP")
     rows = []
     for claim in trust.CLAIMS:
         option = f"--{claim.setting.replace('_', '-')}"
@@ -160,12 +160,14 @@ def trusted() -> str:
 def peers() -> str:
     """Who may speak for a client, and what is spoken where nothing is pinned."""
     return table(
-        ("peer", "what it says of its client", "protocol, unless pinned"),
+        ("peer", "what it reports about its client", "protocol, unless one is set"),
         (
             (
                 peer.who,
-                "believed" if peer.believed else "not believed: it is its own client",
-                "each connection's first byte tells" if peer.protocol == "auto" else peer.protocol,
+                "trusted" if peer.believed else "not trusted: the peer counts as the client",
+                "determined by each connection's first byte"
+                if peer.protocol == "auto"
+                else peer.protocol,
             )
             for peer in trust.PEERS
         ),

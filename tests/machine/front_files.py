@@ -13,22 +13,22 @@ SERVING: tuple[str, ...] = tuple(name for name in SETUP if FRONTS[name].static)
 PROTOCOL: dict[str, str] = {"apache": "scgi"}
 """What a front speaks where --protected asks for it; otherwise what is recommended."""
 
-_LONG_ONLY = "lighttpd says max-age and no more: what it added, it would say of a missing file, too"
+_LONG_ONLY = "lighttpd sends only max-age: it would also send any addition with a 404"
 _NO_PRECOMPRESSED = (
-    "lighttpd looks for no style.css.gz; its package lighttpd-mod-deflate compresses by itself "
-    "(deflate.cache-dir)"
+    "lighttpd does not look for style.css.gz; its package lighttpd-mod-deflate compresses files "
+    "itself (deflate.cache-dir)"
 )
 
 DEVIATIONS: dict[tuple[str, str], Deviation] = {
     ("nginx", "brotli"): Deviation(
-        "gzip", "nginx's module for Brotli is a package of its own: gzip is sent"
+        "gzip", "nginx's module for Brotli is a separate package: gzip is sent"
     ),
     ("lighttpd", "kept for a year where hashed"): Deviation("{'max-age=31536000'}", _LONG_ONLY),
     ("lighttpd", "shared caches"): Deviation("static/style.0123456789ab.css: set()", _LONG_ONLY),
     ("lighttpd", "gzip"): Deviation("as it is", _NO_PRECOMPRESSED),
     ("lighttpd", "brotli"): Deviation("as it is", _NO_PRECOMPRESSED),
     ("lighttpd", "304"): Deviation(
-        "304 without Cache-Control: set()", "a 304 of lighttpd's does not repeat Cache-Control"
+        "304 without Cache-Control: set()", "lighttpd's 304 does not repeat Cache-Control"
     ),
     **{
         ("caddy", check): Deviation(

@@ -109,27 +109,27 @@ _NO_FILES = "HAProxy serves no files and runs no PHP: `gen` refuses the options"
 _NO_LOGIN = "lighttpd does not pass the user to an http backend: `gen` refuses --auth-file"
 _MERGED = "// arrives as one / ({}); REQUEST_URI has what was sent"
 _NORMALISED = "Over http lighttpd normalises the path: // arrives as one /, %2F as /"
-_DIFFERS = "{} answers 400 where the target's host and Host differ"
+_DIFFERS = "{} answers 400 if the target's host and Host differ"
 _COMMA = "Two Cookie fields are joined with a comma; clients send one over HTTP/1.1 (RFC 6265)"
-_CHUNKED = "SCGI begins with the length of the body, which Apache does not wait for: 411"
-_HELD_BACK = "A streamed answer waits in Apache until there are some kB of it"
+_CHUNKED = "SCGI begins with the length of the body, for which Apache does not wait: 411"
+_HELD_BACK = "Apache buffers a streamed response until it has some kB of it"
 _CHUNKED_400 = "A chunked body over 16 kB is answered 400"
 _AS_IT_COMES = (
-    "{} hands a response on as it comes: what a slow client has not taken yet, the application's "
-    "server holds (server.md, Slow peers)"
+    "{} passes on a response at the client's pace: the application's server buffers what a slow "
+    "client has not received yet (server.md, Slow peers)"
 )
 _OWN_PORT = "Behind a balancer SERVER_PORT is {}'s own; get_host() does not depend on it"
-_8K = "A field of a response over 8 KiB is answered 500, by Apache's limit for CGI-like backends"
-_BALANCERS_ADDRESS = "lighttpd tells an http backend the balancer's address as the client's"
+_8K = "A response with a field over 8 KiB becomes a 500: Apache's limit for CGI-like backends"
+_BALANCERS_ADDRESS = "lighttpd passes the balancer's address to an http backend as the client's"
 _REFUSED = "`gen` refuses it: {}"
-_REGEX = "HAProxy takes a line break in a path of fcgi for an attack: 500"
+_REGEX = "HAProxy treats a line break in a path over fcgi as an attack: 500"
 
 # What is not "ok", and yet right, or the front's own affair: by front, protocol and check.
 # "*" stands for every protocol.
 DEVIATIONS: dict[tuple[str, str, str], Deviation | tuple[Deviation, ...]] = {
     **{
         ("apache", protocol, check): Deviation(
-            "PATH_INFO: /environ/a/b", _MERGED.format("Apache, in spite of MergeSlashes Off")
+            "PATH_INFO: /environ/a/b", _MERGED.format("Apache, despite MergeSlashes Off")
         )
         for protocol in ("scgi", "fastcgi")
         for check in ("path //", "mounted: path //")
@@ -148,7 +148,7 @@ DEVIATIONS: dict[tuple[str, str, str], Deviation | tuple[Deviation, ...]] = {
         for check in ("path //", "mounted: path //")
     },
     ("lighttpd", "*", "query"): Deviation(
-        "a=/%20b+c&&d", "lighttpd decodes what need not be encoded in a query (%2F)"
+        "a=/%20b+c&&d", "lighttpd decodes characters in a query that need no encoding (%2F)"
     ),
     ("lighttpd", "http", "TLS: balancer"): Deviation(
         "REMOTE_ADDR: 127.0.0.2", _REFUSED.format(_BALANCERS_ADDRESS)
@@ -159,7 +159,7 @@ DEVIATIONS: dict[tuple[str, str, str], Deviation | tuple[Deviation, ...]] = {
     ("lighttpd", "http", "login: password kept"): Deviation("passed on: True", _NO_LOGIN),
     ("caddy", "fastcgi", "several Cookie fields"): Deviation("a=1; b=2, c=3", _COMMA),
     ("caddy", "fastcgi", "mounted: path //"): Deviation(
-        "PATH_INFO: /environ/a/b", _MERGED.format("Caddy, where it cuts off the mount")
+        "PATH_INFO: /environ/a/b", _MERGED.format("Caddy, if it removes the mount")
     ),
     **{
         (name, "*", "answer held for a slow client"): Deviation(
@@ -173,7 +173,7 @@ DEVIATIONS: dict[tuple[str, str, str], Deviation | tuple[Deviation, ...]] = {
     },
     ("apache", "fastcgi", "request's field 32 KiB"): Deviation(
         "400",
-        "A field of a request over 16,000 bytes is answered 400, for Apache drops longer variables",
+        "A request with a field over 16,000 bytes is answered 400: Apache drops longer variables",
     ),
     ("apache", "scgi", "answer streamed by --stream"): Deviation("held back", _HELD_BACK),
     ("apache", "scgi", "413 of a chunked body"): Deviation("411", _CHUNKED),
@@ -182,7 +182,7 @@ DEVIATIONS: dict[tuple[str, str, str], Deviation | tuple[Deviation, ...]] = {
             Deviation("400", _CHUNKED_400, before=(3, 1)),
             Deviation(
                 ("400", "502", "no answer"),
-                "A chunked body over 16 kB is answered 400 or 502, or the connection is cut off",
+                "A chunked body over 16 kB is answered 400 or 502, or the connection is closed",
                 since=(3, 1),
             ),
         )
@@ -199,12 +199,12 @@ DEVIATIONS: dict[tuple[str, str, str], Deviation | tuple[Deviation, ...]] = {
     },
     ("nginx", "scgi", "upload streamed by --stream"): Deviation(
         "held back",
-        "SCGI begins with the length of the body: nginx holds an upload until it is whole",
+        "SCGI begins with the length of the body: nginx buffers an upload until it is complete",
     ),
     ("nginx", "*", "balancer: scheme in a second line"): Deviation(
         "secure: True",
         "nginx before 1.23 reads the first of several X-Forwarded-Proto, -Host or -Port fields: "
-        "the balancer must replace a client's field, not add its own behind it",
+        "the balancer must replace a client's field, not add its own after it",
         before=(1, 23),
     ),
     ("apache", "scgi", "balancer: port"): Deviation("https: 80", _OWN_PORT.format("Apache")),
@@ -219,13 +219,13 @@ DEVIATIONS: dict[tuple[str, str, str], Deviation | tuple[Deviation, ...]] = {
     },
     ("lighttpd", "*", "balancer: no address"): Deviation(
         "secure: False",
-        "lighttpd takes the scheme only with an address: where X-Forwarded-For ends with another "
-        "word, such as unknown, both are the balancer's own",
+        "lighttpd uses the scheme only with an address: if X-Forwarded-For ends with another word, "
+        "such as unknown, both are the balancer's own",
     ),
     ("lighttpd", "*", "balancer: port"): Deviation("https: 80", _OWN_PORT.format("lighttpd")),
     ("lighttpd", "*", "balancer: appended scheme, HTTPS"): Deviation(
         "secure: False",
-        "lighttpd ignores an X-Forwarded-Proto of several values: the balancer must say one",
+        "lighttpd ignores an X-Forwarded-Proto with several values: the balancer must send one",
     ),
     **{
         ("lighttpd", "*", check): Deviation(
@@ -237,7 +237,7 @@ DEVIATIONS: dict[tuple[str, str, str], Deviation | tuple[Deviation, ...]] = {
         ("lighttpd", "http", check): Deviation(
             "refused",
             _REFUSED.format(
-                "lighttpd tells an http backend the balancer's address as the client's"
+                "lighttpd passes the balancer's address to an http backend as the client's"
             ),
         )
         for shape in (
