@@ -53,7 +53,7 @@ def lines() -> Iterator[str]:
 
 
 def _distribution() -> str:
-    """The distribution's name from os-release(5)."""
+    """Return the distribution's name from os-release(5)."""
     try:
         return platform.freedesktop_os_release().get("PRETTY_NAME", NONE)
     except OSError:

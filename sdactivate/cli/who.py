@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _addresses(target: str) -> tuple[list[str], str, str]:
-    """The addresses that the target names, and the service behind them and its user, if known."""
+    """Return the addresses that the target names, their service and its user, if known."""
     from sdactivate.errors import Error, UsageError
     from sdactivate.systemd.systemctl import listed, listening, one, show
 

@@ -1,4 +1,4 @@
-"""Explain each line of a unit: why it is there, what leaving it out costs, where to read on.
+"""Explain each line of a unit: why it is there, what removing it costs, where it is documented.
 
 The texts come from three tables: `sandbox`, `directives` (common lines outside the sandbox) and
 `rarer_directives` (all others). The unit need not be one that sdactivate wrote.

@@ -58,7 +58,7 @@ def sysusers(site: Site, target: Target, *, member: tuple[str, ...] = ()) -> Out
     for name in names:
         if not _NAME.fullmatch(name):
             raise UsageError(
-                f"{name!r}: systemd-sysusers makes accounts of at most 31 letters, digits, '-', '_'"
+                f"{name!r}: systemd-sysusers accepts names of at most 31 letters, digits, '-', '_'"
             )
     text = render("sysusers.j2", target.comments, site=site, group=group, members=member)
     note = [

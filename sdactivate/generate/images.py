@@ -69,7 +69,7 @@ def quadlet(site: Site, target: Target, *, image: str = "") -> Output:
 
 
 def _docker(text: str) -> str:
-    """A word of a Dockerfile, quoted if needed, with `$` escaped."""
+    """Return a word for a Dockerfile, quoted if needed, with `$` escaped."""
     if re.fullmatch("[A-Za-z0-9/._@:+-]+", text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"'

@@ -72,7 +72,7 @@ def host(text: str) -> str:
 
 
 def is_span(text: str) -> bool:
-    """Whether `text` is a time span such as 15min, and not a calendar event."""
+    """Return whether `text` is a time span such as 15min, and not a calendar event."""
     try:
         seconds(text)
     except ValueError:

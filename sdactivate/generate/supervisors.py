@@ -161,7 +161,7 @@ def _service_directory(site: Site, target: Target, kind: str, command: list[list
 
 
 def _circus_variable(variable: str) -> str:
-    """One line of an [env:x] section."""
+    """Return one line of an [env:x] section."""
     name, _, value = variable.partition("=")
     if "$" in value or value != value.strip():
         raise UsageError(f"--env {variable}: circus would expand '$' and strip white space")

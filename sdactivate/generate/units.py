@@ -174,7 +174,7 @@ def _service(site: Site, target: Target, instances: bool) -> File:
 
 
 def _refreshes(site: Site, target: Target) -> bool:
-    """Whether a reload reads the site's credentials again: RefreshOnReload=, systemd 260."""
+    """Return whether a reload reads the site's credentials again: RefreshOnReload=, systemd 260."""
     return target.systemd >= 260 and bool(site.credential or site.encrypted_credential)
 
 
@@ -226,14 +226,14 @@ def surroundings(
 
 
 def _uploads_group(site: Site, target: Target) -> list[str]:
-    """The group that lets a dynamic user write uploads, if it needs one."""
+    """Return the group that lets a dynamic user write uploads, if it needs one."""
     name = uploads.group(site)
     return [name] if name and not target.own else []
 
 
 @cache
 def _topics(needs: frozenset[str], version: int) -> list[tuple[Escaped, Escaped]]:
-    """The sandbox as comments and blocks of lines, cached since many sites have the same."""
+    """Return the sandbox as comments and blocks of lines, cached because many sites share it."""
     rows = sandbox.lines(needs, version)
     blocks = (
         (comment, [row.line for row in rows if row.topic == topic])

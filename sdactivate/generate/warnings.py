@@ -167,7 +167,7 @@ def of_server(site: Site, python: str) -> Iterator[str]:
 
 
 def _lacks_the_kit(python: str) -> bool:
-    """Whether `python` is in a virtual environment (PEP 405) without sdactivate. It is not run."""
+    """Return whether `python` is in a virtual environment (PEP 405) without sdactivate."""
     from pathlib import Path
 
     environment = Path(python).parent.parent

@@ -73,8 +73,8 @@ def test_accounts_are_made(name: str, tmp_path: Path) -> None:
     [
         (Site("mysite"), (), "needs --group or --run-as"),
         (Site("mysite", run_as="me"), ("www-data",), "--member needs --group"),
-        (Site("mysite", group="a.b"), (), "'a.b': systemd-sysusers makes"),
-        (Site("mysite", group="33"), (), "'33': systemd-sysusers makes"),
+        (Site("mysite", group="a.b"), (), "'a.b': systemd-sysusers accepts"),
+        (Site("mysite", group="33"), (), "'33': systemd-sysusers accepts"),
     ],
 )
 def test_what_cannot_be_made(site: Site, member: tuple[str, ...], said: str) -> None:

@@ -164,7 +164,7 @@ def is_root(service: Unit) -> bool:
 
 
 def is_dynamic(service: Unit) -> bool:
-    """Whether the user exists only while the service runs."""
+    """Return whether the user exists only while the service runs."""
     return service.is_on("DynamicUser")
 
 

@@ -65,13 +65,13 @@ def without_service(case: Case) -> Iterator[Hit]:
             continue
         service = service_of(socket)
         state = case.running.property(service, "LoadState")
-        mended = _LOADS.get(state, _LOADS["error"]).format(service)
+        correction = _LOADS.get(state, _LOADS["error"]).format(service)
         again = f"systemctl restart {socket.name}"
         masked = state == "masked"
         yield Hit(
             socket.name,
             f"{service} is {state}: the socket unit fails when the next client connects",
-            Command(("systemctl", "unmask", service)) if masked else Advice(mended),
+            Command(("systemctl", "unmask", service)) if masked else Advice(correction),
             then=f"systemctl daemon-reload && {again}" if not masked else again,
         )
 

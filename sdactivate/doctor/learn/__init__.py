@@ -1,1 +1,1 @@
-"""Learn what an application needs: what the sandbox refuses it while it runs (doctor --learn)."""
+"""Find out what the sandbox refuses an application while it runs (doctor --learn)."""

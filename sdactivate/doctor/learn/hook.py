@@ -1,4 +1,4 @@
-"""Show strace the line of Python behind a refusal: the sitecustomize.py of a watched command.
+"""Report to strace the line of Python behind a refusal: a watched command's sitecustomize.py.
 
 It runs in the command's own process, as the site's user, and imports nothing of ours. It reports an
 exception that a refused call may have raised by asking for a path that does not exist: strace shows

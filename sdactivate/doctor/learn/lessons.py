@@ -58,7 +58,7 @@ class Lesson:
 
     @property
     def line(self) -> str:
-        """The line of the site's Python behind it, FILE:LINE in FUNCTION; "" where not known."""
+        """The line of the site's Python behind it, FILE:LINE in FUNCTION; "" if unknown."""
         if not self.frames:
             return ""
         return tracebacks.words(tracebacks.of_the_site(self.frames) or self.frames[0])

@@ -55,7 +55,7 @@ def files(asked: FrontRequest) -> Tls | None:
 
 
 def _made(asked: FrontRequest) -> Tls:
-    """Certificate and key, as certbot writes them or, for HAProxy, the hook."""
+    """Return certificate and key, as certbot writes them or, for HAProxy, the hook."""
     if not asked.front.static:
         return Tls(*[f"/etc/haproxy/{asked.name}.pem"] * 2)
     return Tls(f"{_lineage(asked.name)}/fullchain.pem", f"{_lineage(asked.name)}/privkey.pem")
@@ -150,7 +150,7 @@ def _lineage(name: str) -> str:
 
 
 def _is_there(asked: FrontRequest, target: Target) -> bool:
-    """Whether the front has its certificate; True if only root could tell."""
+    """Return whether the front has its certificate; True if only root could tell."""
     try:
         os.stat((target.at or Path)(_made(asked).certificate))
     except PermissionError:
