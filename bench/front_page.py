@@ -10,7 +10,7 @@ Row = dict[str, Any]
 
 RESULTS = "bench/results/README.md"
 BEGIN, END = "<!-- numbers: python -m bench report -->\n", "<!-- /numbers -->\n"
-# What the server's CPU a request is compared over: its application, our protocol, the peers
+# The applications with which the CPU time per request is compared
 COMPARED = (
     ("an application that does nothing", "trivial", "an-application-that-does-nothing"),
     ("Django with its default middleware", "djmw", "django-default-middleware"),
@@ -19,7 +19,7 @@ PEERS = {"bjoern": "bjoern", "uwsgi": "uWSGI", "granian": "granian", "gunicorn-g
 
 
 def ratio(rows: list[Row], peer: str) -> float | None:
-    """Return this server's CPU a request as a share of a peer's, both over HTTP.
+    """Return this server's CPU time per request as a share of a peer's, both over HTTP.
 
     Over closing connections, or against the peer's own protocol, if that is all that was measured;
     None if nothing was.
@@ -39,7 +39,7 @@ def figures(results: Path) -> Iterator[tuple[str, str, str]]:
         rows = parts[part]["rows"]
         shares = [(name, ratio(rows, peer)) for peer, name in PEERS.items()]
         said = ", ".join(f"{share:.2f} of {name}'s" for name, share in shares if share is not None)
-        yield f"CPU a request, {what}", said, f"[side by side]({RESULTS}#{anchor})"
+        yield f"CPU time per request, {what}", said, f"[side by side]({RESULTS}#{anchor})"
     rows = json.loads((results / "leaving.json").read_text())["rows"]
     times, lost, requests = (sum(row[key] for row in rows) for key in ("times", "lost", "requests"))
     yield (
@@ -59,7 +59,7 @@ def figures(results: Path) -> Iterator[tuple[str, str, str]]:
         "[the sandbox](docs/hardening.md)",
     )
     yield (
-        "from a bare Debian to a first page, by the package, without the download",
+        "from a bare Debian to the first page, with the package, without the download",
         "16 to 32 s",
         "[packages](docs/packages.md)",
     )

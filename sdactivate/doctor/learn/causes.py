@@ -180,7 +180,7 @@ def _filtered(asked: Asked) -> Answer | None:
     call, unit = asked.call, asked.unit
     if unit.allows_call(call.name) or call.errno not in (unit.refusal, "SIGSYS"):
         return None
-    what = _CALL_WORDS.get(call.name, f"the system call {call.name}")
+    what = _CALL_WORDS.get(call.name, f"to make the system call {call.name}")
     if call.name in PRIVILEGED:
         needless = "the call also needs a privilege, which no option gives: change the program's "
         return Answer("SystemCallFilter", what, None, f"{needless}settings to avoid the call")
@@ -201,13 +201,13 @@ def _namespaces(asked: Asked) -> Answer | None:
     if not asked.unit.is_on("RestrictNamespaces"):
         return None
     if call.name == "clone3" and call.errno == "ENOSYS":
-        what = "clone3; the C library uses clone instead"
+        what = "to call clone3; the C library uses clone instead"
         return Answer("RestrictNamespaces", what, is_probe=True)
     if call.errno != "EPERM" or call.name not in ("unshare", "clone", "clone3", "setns"):
         return None
     if call.name == "setns" or _NAMESPACE.search(outside_strings(call)):
         advice = "no option allows it: run Chromium and similar programs with --no-sandbox"
-        return Answer("RestrictNamespaces", "a namespace of its own", None, advice)
+        return Answer("RestrictNamespaces", "to create a namespace", None, advice)
     return None
 
 
@@ -231,7 +231,7 @@ def _realtime(asked: Asked) -> Answer | None:
     if not call.name.startswith("sched_set") or call.errno != "EPERM":
         return None
     if asked.unit.is_on("RestrictRealtime") and _REALTIME.search(outside_strings(call)):
-        return Answer("RestrictRealtime", "real-time priority", None, "no option allows it")
+        return Answer("RestrictRealtime", "to use real-time priority", None, "no option allows it")
     return None
 
 
@@ -246,7 +246,8 @@ def _setuid(asked: Asked) -> Answer | None:
         r"\bS_IS[UG]ID\b", outside_strings(call)
     ):
         advice = "leave 02000 and 04000 out of the mode (Django: FILE_UPLOAD_DIRECTORY_PERMISSIONS)"
-        return Answer("RestrictSUIDSGID", f"a setuid or setgid bit on {asked.path}", None, advice)
+        what = f"to set a setuid or setgid bit on {asked.path}"
+        return Answer("RestrictSUIDSGID", what, None, advice)
     return None
 
 
@@ -271,8 +272,8 @@ def _executable_memory(asked: Asked) -> Answer | None:
     if unit.is_on("MemoryDenyWriteExecute"):
         return Answer(
             "MemoryDenyWriteExecute",
-            "memory that is writable and executable, which a JIT compiler or a callback of a C "
-            "library needs",
+            "to use memory that is writable and executable, which a JIT compiler or a callback of "
+            "a C library needs",
             Relax("jit"),
         )
     return None
@@ -313,7 +314,7 @@ def _family(asked: Asked) -> Answer | None:
     if family in _INET:
         return Answer(
             "RestrictAddressFamilies",
-            "an internet socket; the destination is not known, because no socket was created",
+            "to create an internet socket; its destination is not known",
             Relax("network-local"),
             "or `--network` if the destination is another machine. A unix socket of the service "
             "needs neither",
@@ -321,11 +322,11 @@ def _family(asked: Asked) -> Answer | None:
     if family == "AF_NETLINK":
         return Answer(
             "RestrictAddressFamilies",
-            "a netlink socket, with which the C library asks for this host's addresses",
+            "to create a netlink socket, with which the C library asks for this host's addresses",
             is_probe=True,
         )
     advice = f"no option allows it; RestrictAddressFamilies={family} in a drop-in does"
-    return Answer("RestrictAddressFamilies", f"a socket of {family}", None, advice)
+    return Answer("RestrictAddressFamilies", f"to create a socket of {family}", None, advice)
 
 
 def _internet(asked: Asked) -> Answer | None:
@@ -389,7 +390,7 @@ def _port(asked: Asked) -> Answer | None:
     if not unit.is_on("SocketBindDeny"):
         return None
     advice = "let systemd open the port, with --listen"
-    return Answer("SocketBindDeny", f"a port of its own ({at[1]})", None, advice)
+    return Answer("SocketBindDeny", f"to bind port {at[1]}", None, advice)
 
 
 def _abstract(asked: Asked) -> Answer | None:
@@ -421,13 +422,13 @@ def _hidden(asked: Asked) -> Answer | None:
     if unit.covers("BindReadOnlyPaths", real) or unit.covers("BindPaths", real):
         return None
     if is_below(real, "/run/systemd/resolve"):
-        what = "systemd's resolver of host names, which --network includes"
+        what = "to reach systemd's resolver of host names, which --network includes"
         return Answer(names[0], what, is_probe=True)
     if is_below(real, "/run/systemd") or is_below(real, "/run/dbus"):
-        return Answer(names[0], f"{real}, which can control this host", Relax("control"))
+        return Answer(names[0], f"to reach {real}, which can control this host", Relax("control"))
     if any(word.lstrip("-") == unit.covers(names[0], real) for word in _OURS):
-        return Answer(names[0], f"{real}, which can control this host", Relax("control"))
-    return Answer(names[0], real, None, f"remove it from {names[0]}= of the unit")
+        return Answer(names[0], f"to reach {real}, which can control this host", Relax("control"))
+    return Answer(names[0], f"to reach {real}", None, f"remove it from {names[0]}= of the unit")
 
 
 _OURS = frozenset(ENGINES.split())
@@ -490,10 +491,10 @@ def _device(asked: Asked) -> Answer | None:
     by = "PrivateDevices" if hidden else "DevicePolicy"
     if _commands_the_machine(path, there):
         advice = "no option allows it, because the device can control this host"
-        return Answer(by, f"the device {path}", None, advice)
+        return Answer(by, f"to open the device {path}", None, advice)
     if path in ("/dev/kmsg", "/dev/tty0", "/dev/console", "/dev/log"):
-        return Answer(by, f"the device {path}", is_probe=True)
-    return Answer(by, f"the device {path}", Relax("device", path))
+        return Answer(by, f"to open the device {path}", is_probe=True)
+    return Answer(by, f"to open the device {path}", Relax("device", path))
 
 
 def _commands_the_machine(path: str, there: There) -> bool:
@@ -520,7 +521,7 @@ def _temporary(asked: Asked) -> Answer | None:
     if not asked.there:
         return None
     advice = "move it below /run (a socket) or /srv (a file)"
-    return Answer("PrivateTmp", f"{path} of this host: it has a private /tmp", None, advice)
+    return Answer("PrivateTmp", f"to see {path} of this host: its /tmp is private", None, advice)
 
 
 def _kernel_files(asked: Asked) -> Answer | None:
@@ -660,7 +661,7 @@ def _descriptors(asked: Asked) -> Answer | None:
         "usually files are opened and never closed: look at /proc/PID/fd first. No option raises "
         "the limit: use LimitNOFILE= in a drop-in, or resource.setrlimit up to the hard limit"
     )
-    return Answer("LimitNOFILE", f"more than {limit} open files", None, advice)
+    return Answer("LimitNOFILE", f"to have more than {limit} open files", None, advice)
 
 
 def _tasks(asked: Asked) -> Answer | None:
@@ -671,7 +672,8 @@ def _tasks(asked: Asked) -> Answer | None:
     if not limit.isdigit() or int(limit) > 1 << 40:
         return Answer("", "a new process or thread: the host's or the user's limit is reached")
     advice = "usually threads or processes never end: count them first (systemctl status)"
-    return Answer("TasksMax", f"more than {limit} processes and threads", _more(limit), advice)
+    what = f"to have more than {limit} processes and threads"
+    return Answer("TasksMax", what, _more(limit), advice)
 
 
 def _more(limit: str) -> Relax:
@@ -686,7 +688,7 @@ def _memory(asked: Asked) -> Answer | None:
         if (unit.value(name) not in ("", "infinity")) and (
             name != "LimitMEMLOCK" or call.name == "mlock"
         ):
-            return Answer(name, "more memory", None, f"raise {name}= of the unit")
+            return Answer(name, "to use more memory", None, f"raise {name}= of the unit")
     return Answer("", "more memory: the host has not enough")
 
 
@@ -697,7 +699,7 @@ def _foreign(asked: Asked) -> Answer | None:
         return None
     if call.name in PRIVILEGED and not asked.unit.value("CapabilityBoundingSet"):
         advice = "no option gives privileges: change the program's settings so that it needs none"
-        return Answer("CapabilityBoundingSet", f"a privilege ({call.name})", None, advice)
+        return Answer("CapabilityBoundingSet", f"to use a privilege ({call.name})", None, advice)
     return Answer("", f"{call.name}: the kernel does not permit it to this user")
 
 
@@ -706,7 +708,7 @@ RULES: tuple[Rule, ...] = (
     _realtime,
     _setuid,
     _filtered,
-    _switch("LockPersonality", "personality", "EPERM", "another personality of the kernel"),
+    _switch("LockPersonality", "personality", "EPERM", "to change its personality"),
     _switch("ProtectHostname", "sethostname setdomainname", "EPERM", "to rename the machine"),
     _switch("ProtectClock", "clock_settime settimeofday adjtimex", "EPERM", "to set the clock"),
     _switch("ProtectKernelLogs", "syslog", "EPERM", "to read the kernel's log"),

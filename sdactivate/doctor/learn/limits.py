@@ -38,5 +38,5 @@ def answers(times: int, memory_max: str) -> Iterator[tuple[Answer, int]]:
     if memory_max.isascii() and memory_max.isdigit() and int(memory_max) < 1 << 60:
         relax = Relax("memory-max", f"{max(2 * int(memory_max) >> 20, 1)}M")
     advice = "or reduce its use of memory, which `systemctl status` shows"
-    what = "more memory: the kernel killed a process at the limit"
+    what = "to use more memory: the kernel killed a process at the limit"
     yield Answer("MemoryMax", what, relax, advice), times
