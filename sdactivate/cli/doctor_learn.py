@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from sdactivate.generate.sites_toml_edit import Value
     from sdactivate.systemd.unitfile import Unit
 
-SECONDS = 60
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MOST_LINES = 5000  # of the journal: a site can fill it
 _GENERATED = "/run/systemd/generator"

@@ -86,6 +86,7 @@ HOST = {
     "/tmp/mysql.sock": There(SOCKET | 0o777, 0, "root"),
     "/tmp/x": There(FILE | 0o755, 0, "root"),
 }
+NOBODY = 1 << 22  # above every PID: its name is not that of a process of this machine
 INET = '{{sa_family=AF_INET, sin_port=htons({}), sin_addr=inet_addr("{}")}}, 16'
 
 
@@ -96,7 +97,7 @@ def answer(line: str, unit: dict[str, str] | None = None) -> Answer | None:
 
 
 def fails(call: str, errno: str = "EPERM") -> str:
-    return f"12<python3> {call}{' ' * 5}= -1 {errno} (Words of it)"
+    return f"{NOBODY}<python3> {call}{' ' * 5}= -1 {errno} (Words of it)"
 
 
 def unix(path: str, errno: str) -> str:
@@ -249,7 +250,7 @@ def test_addresses_where_this_host_alone_is_allowed() -> None:
     out = answer(fails(connect(587, "192.0.2.7"), "EINPROGRESS"), LOCAL)
     assert out
     assert (out.directive, str(out.relax)) == ("IPAddressDeny", "--network")
-    left = f"12<python3> {connect(587, '192.0.2.7')[:-1]} <detached ...>"
+    left = f"{NOBODY}<python3> {connect(587, '192.0.2.7')[:-1]} <detached ...>"
     call = parse(left)
     assert isinstance(call, Call)
     assert call.errno == OPEN
@@ -293,7 +294,7 @@ def test_a_name_is_taken_for_nothing_else(name: str, errno: str) -> None:
     line = fails(f"openat(AT_FDCWD</srv>, {quoted(name)}, O_RDONLY|O_CLOEXEC)", errno)
     call = parse(line)
     assert isinstance(call, Call)
-    assert (call.pid, call.process, call.name, call.errno) == (12, "python3", "openat", errno)
+    assert (call.pid, call.process, call.name, call.errno) == (NOBODY, "python3", "openat", errno)
     found = explain(call, Sandbox(CLOSED), lambda path: None)
     assert found is None or found.directive in ("", "ProtectSystem")
 
@@ -376,7 +377,9 @@ def test_another_exception_is_another_call_s() -> None:
     """Its number does not fit; nor is one of another thread's."""
     watch = noted(MEMINFO, mark("PermissionError:13:77", "/srv/a.py:1:f"))
     assert [one.raised for one in watch.seen.values()] == [""]
-    watch = noted(MEMINFO, mark("FileNotFoundError:2:77", "/srv/a.py:1:f").replace("12<", "13<"))
+    watch = noted(
+        MEMINFO, mark("FileNotFoundError:2:77", "/srv/a.py:1:f").replace(f"{NOBODY}<", "1<")
+    )
     assert [one.raised for one in watch.seen.values()] == [""]
 
 
@@ -455,7 +458,7 @@ def test_memory_that_was_refused_is_told_by_the_kernel(tmp_path: Path) -> None:
 
 def test_a_mark_is_no_call() -> None:
     found = parse(mark("FileNotFoundError:2:77", "/srv/a b.py:1:f"))
-    assert found == Mark(12, "FileNotFoundError", 2, "77", ("/srv/a b.py:1:f",))
+    assert found == Mark(NOBODY, "FileNotFoundError", 2, "77", ("/srv/a b.py:1:f",))
     assert isinstance(Seen(Call(1, "", "x", "EPERM", ""), "x"), Seen)
 
 
