@@ -208,7 +208,6 @@ def keep_numbers() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            null = os.open(
-                os.devnull, os.O_RDWR
-            )  # open(2) returns the lowest free number: this one
+            # open(2) returns the lowest free number: this one
+            null = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(null, True)

@@ -127,9 +127,8 @@ def _parse_inet(found: re.Match[str]) -> ListenAddress | None:
         if found["v6"] is None:
             host = "127.0.0.1" if found["v4"] == "localhost" else found["v4"]
             return ListenAddress("inet", str(IPv4Address(host)), port)
-        if (
-            "%" not in found["v6"]
-        ):  # a zone such as fe80::1%eth0 would need the interface to exist at boot
+        # Not with a zone, such as fe80::1%eth0: the interface would have to exist at boot
+        if "%" not in found["v6"]:
             return ListenAddress("inet6", str(IPv6Address(found["v6"])), port)
     except AddressValueError:
         pass

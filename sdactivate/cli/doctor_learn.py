@@ -326,7 +326,7 @@ def _write(
 def ask_to_write(path: Path, old: str, new: str, ask: Callable[[str], bool]) -> bool:
     """Show the change to a file and write it if `ask` says yes; return whether it was written.
 
-    Raises Error if other users than root can change the file or its path: see `rewrite`.
+    Raises Error if users other than root can change the file or its path: see `rewrite`.
     """
     from sdactivate.doctor import fix
     from sdactivate.install.rewrite import rewrite
@@ -381,7 +381,7 @@ def _options(chosen: "Sequence[Relax]") -> "dict[str, Value]":
 def _in_file(path: Path, name: str, options: "Mapping[str, Value]") -> tuple[Path, str, str]:
     """Return the file that `path` resolves to, its text, and its text with `options` added.
 
-    Raises Error, before it is read, if other users than root can change it.
+    Raises Error, before it is read, if users other than root can change it.
     """
     from sdactivate.access.only_root import refuse_unfit
     from sdactivate.generate.sites_toml_edit import with_options

@@ -1,4 +1,4 @@
-"""Install and uninstall a site: units in place, verified, started; undone where a step fails.
+"""Install and uninstall a site: units in place, verified, started; undone if a step fails.
 
 The work is a list of steps, each of which can be undone. If one fails, it and those before it are
 undone in reverse order, and the machine is as before. If the process is killed, each file is still

@@ -242,9 +242,8 @@ def _sockets(plan: Launch, access: Access) -> Iterator[list[socket]]:
     except BaseException:
         for _, sock in made:
             sock.close()
-        os.closerange(
-            pass_fds.FIRST, pass_fds.targets(len(made)).stop
-        )  # at their numbers from `place`
+        # At their numbers from `place`
+        os.closerange(pass_fds.FIRST, pass_fds.targets(len(made)).stop)
         for address, _ in made:
             if address.path:
                 with suppress(OSError, Error):

@@ -5,7 +5,7 @@ ioctl_tty(2), and root's shell then runs them. With a readable descriptor of the
 read what root types. Three steps prevent both, and ^C at the terminal still stops the site:
 
 1. Standard input that is a terminal becomes /dev/null. Standard output and standard error that are
-   terminals are opened anew, for writing only.
+   terminals are reopened, for writing only.
 2. TIOCNOTTY gives the controlling terminal up. The process stays in its process group, and the
    terminal signals that group, so ^C still arrives. setsid(2) would lose it.
 3. If the process is a session leader (`ssh -t HOST sdactivate launch …`), step 2 would take the

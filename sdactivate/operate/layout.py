@@ -5,7 +5,7 @@
     /srv/NAME/releases/ID/.venv     a link to its environment
     /srv/NAME/environments/ID       an environment, named after the release that it was built for
     /srv/NAME/current               a link to the release that is served
-    /srv/NAME/.staging              what a build writes; nobody but root can reach it from outside
+    /srv/NAME/.staging              what a build writes; only root can reach it from outside
 
 All of it belongs to root. Only root writes records, but they are parsed as untrusted input.
 """

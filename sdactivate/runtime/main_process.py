@@ -80,9 +80,8 @@ class MainProcess:
         self.deadline = 0.0  # when unfinished requests are cut off
         grace = plan.settings.graceful_timeout
         self._succession = Succession(self._loop, grace, self._become_main, self._be_given_up)
-        self._is_main = (
-            not self._succession.has_predecessor
-        )  # the process that the supervisor knows
+        # Whether this is the process that the supervisor knows
+        self._is_main = not self._succession.has_predecessor
         self._wants_reload = False  # when this becomes the main process
         self._reload = Reload(plan, self._loop, self._hand_over, self._reload_failed)
         self._askers = Askers()
@@ -101,9 +100,8 @@ class MainProcess:
                 signal.signal(number, signal.SIG_DFL)  # nothing is accepted yet: exit at once
             else:
                 self._arm(number)
-        signal.pthread_sigmask(
-            signal.SIG_UNBLOCK, SIGNALS
-        )  # signals that arrived before: see _leave
+        # Signals that arrived before are handled now: see _leave
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
             if settings.workers == 1 or settings.preload:
                 self._plan.load()

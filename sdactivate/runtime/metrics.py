@@ -145,9 +145,8 @@ class Metrics:
             return
         try:
             peer.sock.send(answer)
-            peer.sock.shutdown(
-                socket.SHUT_WR
-            )  # wait for the peer to close: closing here could cut the answer off
+            # Wait for the peer to close: closing here could cut the answer off
+            peer.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self._drop(peer)
 

@@ -42,9 +42,8 @@ class Publisher:
                 found = os.fstat(self._fd)
                 self._is = found.st_dev, found.st_ino
             elif not self._is_ours():
-                self._works = (
-                    False  # the application has closed it, and the descriptor now is another file
-                )
+                # The application has closed it, and the descriptor is now another file
+                self._works = False
                 return
             self._sequence += 1
             os.pwrite(self._fd, record.pack(self._sequence), 0)

@@ -219,9 +219,8 @@ def _run_file(path: str) -> Any:
     from types import ModuleType
 
     stem = "".join(c if c.isalnum() else "_" for c in os.path.basename(path).rpartition(".")[0])
-    module = ModuleType(
-        f"_wsgi_{stem}"
-    )  # its plain name could be that of another module: site.wsgi
+    # Prefixed, since the plain name could be that of another module: site.wsgi
+    module = ModuleType(f"_wsgi_{stem}")
     module.__file__ = path
     try:
         with open(path, "rb") as file:

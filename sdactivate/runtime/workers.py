@@ -334,9 +334,8 @@ class Workers:
 
     def _died(self, worker: Worker, status: int) -> None:
         if worker.failure and not worker.ready and self._starting:
-            self.failed = (
-                worker.failure
-            )  # the application fails, and would fail in the next one, too
+            # The application fails, and would fail in the next one, too
+            self.failed = worker.failure
             return
         now = time.monotonic()
         how = _how(status)

@@ -71,17 +71,17 @@ _KNOWN = frozenset(
 # waitress' name for the peer of a unix socket
 _UNIX_PEER = "localhost"
 _NO_LIMIT = 1 << 62
-# Those of the table that it can also trust
+# The fields of the table of trust that waitress can trust
 _BELIEVABLE = frozenset((*BY_DEFAULT, "X-Forwarded-Host", "X-Forwarded-Port"))
 
 
 class Listening(socket.socket):
-    """An inherited socket, as waitress is given it: it listens already, and may have a gate."""
+    """An inherited socket in the form for waitress: it listens already, and may have a gate."""
 
     gate: Any = None
 
     def listen(self, backlog: int = 0) -> None:
-        """Do nothing: systemd has done it, with the backlog of the socket unit."""
+        """Do nothing: systemd has called listen() with the backlog of the socket unit."""
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection; one that the gate does not admit is closed."""
@@ -96,7 +96,7 @@ class Server:
     """One process's waitress. See the native server's for the arguments.
 
     Raises UsageError for a setting that waitress does not have, or that is not valid for these
-    sockets, and Error where waitress is not installed.
+    sockets, and Error if waitress is not installed.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Server:
         self._thread = Thread(target=self._loop, name="waitress", daemon=True)
 
     def start(self) -> None:
-        """Begin to accept."""
+        """Start to accept."""
         for listener in self._listeners:
             listener.accepting = True
         if self._thread.ident is None:
@@ -144,7 +144,7 @@ class Server:
             self._listeners[0].pull_trigger()
 
     def adopt(self, sock: socket.socket) -> str:
-        """Serve a connected socket that nobody has accepted, as one of the first listener's."""
+        """Serve a connected socket, as if the first listener had accepted it."""
         listener = self._listeners[0]
         for each in self._listeners:
             each.accepting = False  # until `start`
@@ -161,30 +161,30 @@ class Server:
         return Lately().durations
 
     def drain(self, quiet: float = QUIET) -> None:
-        """Accept no more; finish what was accepted."""
+        """Stop accepting, and finish the accepted requests."""
         self._drain_began = time()
         self._quiet = quiet
         self._draining = True
         self._listeners[0].pull_trigger()
 
     def join(self, seconds: float) -> bool:
-        """Wait so long for the last response; whether it has been sent."""
+        """Wait up to `seconds` for the last response; return whether it has been sent."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def cut(self) -> None:
-        """Close what is left."""
+        """Close the remaining connections."""
         channels = [each for each in list(self._map.values()) if isinstance(each, Channel)]
         self.lost += sum(not channel.is_idle for channel in channels)
         self._cut = True
         self._listeners[0].pull_trigger()
 
     def tick(self) -> float | None:
-        """Nothing is due: waitress' own loop sees to its deadlines."""
+        """Do nothing: waitress' own loop handles its deadlines."""
         return None
 
     def figures(self) -> Figures:
-        """Return how the server is doing."""
+        """Return the current figures."""
         now = monotonic()
         busy = list(self.serving.values())
         return Figures(
@@ -197,11 +197,11 @@ class Server:
         )
 
     def lately(self) -> Lately:
-        """Return nothing: no notes are taken in waitress' threads."""
+        """Return nothing: waitress' threads record no requests."""
         return Lately()
 
     def stalled(self, seconds: float) -> bool:
-        """Whether every thread has been in the same request for so long."""
+        """Whether every thread has been in the same request for more than `seconds`."""
         now = monotonic()
         busy = list(self.serving.values())
         return len(busy) >= self.settings.threads and all(now - at > seconds for at, _ in busy)
@@ -218,24 +218,24 @@ class Server:
 
     @property
     def draining(self) -> bool:
-        """Whether the server takes no further request from a connection that is kept."""
+        """Whether the server accepts no further requests on kept-alive connections."""
         return self._draining
 
     def has_been_quiet(self, since: float) -> bool:
-        """Whether, at a stop, a peer that was heard last at `since` has had its time to go on."""
+        """Whether, at a stop, a peer last heard at `since` has been silent for long enough."""
         return time() - max(since, self._drain_began) >= self._quiet
 
     # In waitress' threads
 
     def begin(self, ident: int, what: str) -> None:
-        """The thread `ident` begins with a request."""
+        """Record that the thread `ident` starts a request."""
         self.serving[ident] = (monotonic(), what)
         if self.unobserved:
             self.unobserved = False
             self._poke()
 
     def end(self, ident: int, failed: bool) -> None:
-        """The thread has sent the response, or has failed to understand the request."""
+        """Record that the thread has sent the response, or could not parse the request."""
         with self._mutex:
             del self.serving[ident]
             self.requests += 1
@@ -264,7 +264,7 @@ class Server:
         wasyncore.close_all(self._map)
 
     def _drained(self) -> bool:
-        """Take the loop one step closer to its end; whether there is still something to do."""
+        """Retire the listeners and idle channels; return whether any channel is left."""
         for listener in self._listeners:
             if listener.accepting:
                 listener.accepting = False
@@ -276,7 +276,7 @@ class Server:
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection of waitress', which tells the server what it is doing."""
+    """A waitress connection that reports its requests to the server."""
 
     def __init__(self, owner: Server, *args: Any, **kwargs: Any) -> None:
         self.owner = owner
@@ -295,40 +295,40 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request has begun, or is being served."""
+        """Whether no request has begun or is being served."""
         return not (self.requests or self.request or self.total_outbufs_len)
 
     def handle_close(self) -> None:
-        """Close the connection, also where a child of this process has a copy of it."""
+        """Close the connection, even if a child of this process has a copy of it."""
         if forks.happened:
             try:
                 self.socket.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass  # the peer was quicker
+                pass  # the peer has closed it already
         super().handle_close()
 
     def retire(self) -> None:
-        """Let the connection end where no request is under way: what was sent is still read."""
+        """End the connection if no request is in progress; what was sent is still read."""
         if self.is_idle and not self._retired and self.owner.has_been_quiet(self.last_activity):
             self._retired = shut_if_silent(self.socket.fileno())
 
 
 class Task(WSGITask):  # type: ignore[misc]
-    """A request of waitress', whose failure is counted."""
+    """A waitress request whose failure is counted."""
 
     def __init__(self, owner: Server, *args: Any) -> None:
         self._owner = owner
         super().__init__(*args)
 
     def build_response_header(self) -> bytes:
-        """Return the head; at a stop it says that the connection is not kept."""
+        """Return the head; at a stop it says that the connection will be closed."""
         if self._owner.draining:
             self.request.headers["CONNECTION"] = "close"
         head: bytes = super().build_response_header()
         return head
 
     def execute(self) -> None:
-        """Call the application. Raises what it raises: waitress logs that and answers."""
+        """Call the application. Raises what it raises; waitress logs that and answers."""
         try:
             super().execute()
         except ClientDisconnected:
@@ -340,9 +340,9 @@ class Task(WSGITask):  # type: ignore[misc]
 
 
 def adjustments(settings: Settings, sockets: Sequence[socket.socket]) -> dict[str, Any]:
-    """Return what waitress is to be told: its "Arguments to waitress.serve".
+    """Return waitress' settings: its "Arguments to waitress.serve".
 
-    Raises UsageError for settings that it can't follow.
+    Raises UsageError for settings that it does not support.
     """
     for setting in TABLE:
         if getattr(settings, setting.name) != setting.default and setting.name not in _KNOWN:
@@ -353,9 +353,9 @@ def adjustments(settings: Settings, sockets: Sequence[socket.socket]) -> dict[st
             "speaks all four at once"
         )
     if any(sock.family == socket.AF_VSOCK for sock in sockets):
-        raise UsageError("waitress serves no vsock sockets; the native server does")
+        raise UsageError("waitress does not serve vsock sockets; the native server does")
     if len(settings.trust) > 1:
-        raise UsageError(f"--trust {' '.join(settings.trust)}: waitress believes one proxy only")
+        raise UsageError(f"--trust {' '.join(settings.trust)}: waitress can trust only one proxy")
     for field in settings.trust_headers:
         if field not in _BELIEVABLE:
             raise UsageError(

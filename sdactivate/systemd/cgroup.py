@@ -20,7 +20,7 @@ _UNIT = r"[A-Za-z0-9:_.\\@-]+\.(service|scope|socket|mount|swap)"
 
 
 def root() -> str:
-    """Return where the unified hierarchy is mounted, "" where it is not."""
+    """Return where the unified hierarchy is mounted, "" if it is not."""
     return next((it for it in ROOTS if os.path.exists(f"{it}/cgroup.controllers")), "")
 
 

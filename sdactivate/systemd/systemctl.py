@@ -94,7 +94,7 @@ class _Some(Properties):
         self._wanted = wanted
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the values of a property; `default` where the unit has none."""
+        """Return the values of a property; `default` if the unit has none."""
         if name not in self._wanted:
             raise KeyError(name)
         return super().get(name, default)

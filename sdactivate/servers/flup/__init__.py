@@ -2,7 +2,7 @@
 
 flup's code reads and writes its protocols; its own server loop is not used. That loop lets
 half-open connections block its threads, closes clients' connections when all threads are busy,
-waits for ever at a stop, and breaks rules of HTTP and WSGI. So only the codecs are flup's (the
+waits forever at a stop, and breaks rules of HTTP and WSGI. So only the codecs are flup's (the
 modules `scgi` and `fastcgi`), with the interface of the modules of the same names in
 `servers.native.wire`. Everything else is the native server's: accepting, scheduling, deadlines,
 WSGI, the stop.

@@ -42,13 +42,13 @@ class _Wire:
         return -1
 
     def taken(self) -> bytes:
-        """What has been written since the last time."""
+        """What has been written since the last call."""
         data, self.outgoing = bytes(self.outgoing), bytearray()
         return data
 
 
 class Request(flup.Request, Message):  # type: ignore[misc, name-defined]
-    """flup's request, with what the native server asks of one: see `servers.native.wire`."""
+    """flup's request, with the attributes that the native server needs: `servers.native.wire`."""
 
     def __init__(self, connection: Parser, stream_class: Any, timeout: int) -> None:
         flup.Request.__init__(self, connection, stream_class, timeout)
@@ -68,7 +68,7 @@ class Request(flup.Request, Message):  # type: ignore[misc, name-defined]
 class Parser(flup.Connection):  # type: ignore[misc, name-defined]
     """The requests of one connection: see `servers.native.wire.fastcgi.Parser`."""
 
-    # What flup asks its server for; the parser is both
+    # What flup asks its server for; the parser is the connection and the server
     request_class = Request
     inputStreamShrinkThreshold = 0
     maxwrite = _LONGEST + flup.FCGI_HEADER_LEN
@@ -78,13 +78,13 @@ class Parser(flup.Connection):  # type: ignore[misc, name-defined]
         super().__init__(self._wire, None, self, 0)
         self._requests: dict[int, Request] = {}
         self.limit = limit
-        # flup looks its capabilities up by the bytes that came, and has them by str: no answer
+        # flup looks up its capabilities by received bytes, but stores them by str: no match
         self.capability = {name.encode("ascii"): value for name, value in known.items()}
         self.requests: list[Request] = []
         self.replies = bytearray()
         self.idle = True
         self._rest = bytearray()  # the beginning of a record that is not complete
-        self._wanted = 0  # how long that is at least when something can be done with it
+        self._wanted = 0  # how long `_rest` must be before it can be processed
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises Malformed or TooLarge; the connection must then be closed."""
@@ -92,14 +92,14 @@ class Parser(flup.Connection):  # type: ignore[misc, name-defined]
         if rest:
             rest += data
             if len(rest) < self._wanted:
-                return  # as before: a record may come a byte at a time
+                return  # without copying: a record may come a byte at a time
             data = bytes(rest)
         view = memoryview(data)
         wanted = flup.FCGI_HEADER_LEN
         at = 0
         while len(data) - at >= flup.FCGI_HEADER_LEN:
             version, _, _, length, padding = struct.unpack_from(flup.FCGI_Header, data, at)
-            if version != flup.FCGI_VERSION_1:  # flup does not look at it
+            if version != flup.FCGI_VERSION_1:  # flup does not check it
                 raise Malformed(f"FastCGI: version {version} is not spoken here, only 1")
             end = at + flup.FCGI_HEADER_LEN + length + padding
             if end > len(data):
@@ -129,9 +129,9 @@ class Parser(flup.Connection):  # type: ignore[misc, name-defined]
     # What flup calls
 
     def process_input(self) -> None:
-        """Take a record, without select(2): flup's can't wait for descriptors over 1023.
+        """Process a record, without flup's select(2), which is limited to descriptors up to 1023.
 
-        Request 0 is the connection itself (section 3.3), which flup would let begin like any.
+        Request 0 is the connection itself (section 3.3), which flup would accept as a request.
         """
         record = flup.Record()
         record.read(self._sock)
@@ -144,22 +144,22 @@ class Parser(flup.Connection):  # type: ignore[misc, name-defined]
             self._do_unknown_type(record)
 
     def _cleanupSocket(self) -> None:
-        """Leave the socket to the loop: flup would wait here, without a limit."""
+        """Leave the socket to the loop: flup would wait here without a time limit."""
 
     def _do_begin_request(self, record: Any) -> None:
-        """Begin a request. flup learns what it is asked to be (its role) too late to refuse."""
+        """Begin a request. flup checks its role too late to refuse it."""
         if record.contentLength < struct.calcsize(flup.FCGI_BeginRequestBody):
             raise Malformed("FastCGI: BEGIN_REQUEST is too short")
         earlier = self._requests
         if all(each.answered for each in earlier.values()):
-            self._requests = {}  # what may still come of it is not waited for
+            self._requests = {}  # what may still arrive for them is not waited for
         if record.requestId in self._requests:
             raise Malformed(f"FastCGI: request {record.requestId} began twice")
         record.contentData = record.contentData[:8]
         super()._do_begin_request(record)
         request = self._requests.get(record.requestId)
         if request is None:
-            return  # refused: there is another one under way
+            return  # refused: another one is in progress
         request.keep_alive = bool(request.flags & flup.FCGI_KEEP_CONN)
         if request.role != flup.FCGI_RESPONDER:
             self.end_request(request, 0, flup.FCGI_UNKNOWN_ROLE)
@@ -172,14 +172,14 @@ class Parser(flup.Connection):  # type: ignore[misc, name-defined]
         protocolStatus: int = flup.FCGI_REQUEST_COMPLETE,
         remove: bool = True,
     ) -> None:
-        """End a request. flup says nothing on STDOUT of one that it refuses."""
+        """End a request. flup writes nothing to STDOUT for one that it refuses."""
         if protocolStatus != flup.FCGI_REQUEST_COMPLETE:
             _write(self._wire, flup.FCGI_STDOUT, req.requestId, refusal(protocolStatus))
             _write(self._wire, flup.FCGI_STDOUT, req.requestId, b"")
         super().end_request(req, appStatus, protocolStatus, remove)
 
     def _do_params(self, record: Any) -> None:
-        """Collect the parameters. flup takes each record for whole pairs, which it need not be."""
+        """Collect the parameters. flup expects whole pairs in each record; the protocol doesn't."""
         request = self._requests.get(record.requestId)
         if request is None:
             return
@@ -194,11 +194,11 @@ class Parser(flup.Connection):  # type: ignore[misc, name-defined]
         self._start_request(request)
 
     def _start_request(self, request: Request) -> None:
-        """Hand the request over: flup would run it here, and take no record meanwhile."""
+        """Hand the request over: flup would run it here, and read no record until it ends."""
         self.requests.append(request)
 
     def _do_stdin(self, record: Any) -> None:
-        """Keep a piece of the body; the end of the body is an empty one."""
+        """Keep a piece of the body; an empty one ends the body."""
         request = self._requests.get(record.requestId)
         if request is None:
             return
@@ -213,7 +213,7 @@ class Parser(flup.Connection):  # type: ignore[misc, name-defined]
             self._forget(request)
 
     def _do_abort_request(self, record: Any) -> None:
-        """Let who reads the body know: flup sets the mark, and reads on."""
+        """Mark the body as ended, for its reader: flup only sets a flag, and reads on."""
         super()._do_abort_request(record)
         request = self._requests.get(record.requestId)
         if request is None:
@@ -222,11 +222,11 @@ class Parser(flup.Connection):  # type: ignore[misc, name-defined]
         if request.answered:
             self._forget(request)
         elif request.variables is None or self.requests:
-            self.requests.clear()  # nobody has begun to serve it, and nobody will
+            self.requests.clear()  # it is not being served, and will not be
             self.end_request(request)
 
     def _do_get_values(self, record: Any) -> None:
-        """Answer with what is known. flup trips over lengths that reach beyond the record."""
+        """Answer with the known values. flup fails for lengths that reach beyond the record."""
         pairs(record.contentData)
         super()._do_get_values(record)
 
@@ -240,14 +240,14 @@ _TAKES = {
     flup.FCGI_PARAMS: Parser._do_params,
     flup.FCGI_STDIN: Parser._do_stdin,
 }
-"""FCGI_DATA is a filter's, and none is served here: flup would keep it for ever."""
+"""Without FCGI_DATA, which only filters get: flup would store it and never free it."""
 
 
 def pairs(content: bytes) -> Variables:
     """Read a stream of names and values with flup's `decode_pair`.
 
-    It takes what is left for the value where a length reaches beyond the stream. Raises
-    Malformed for that, and for a length that is cut short.
+    If a length reaches beyond the stream, flup takes the rest as the value. Here that raises
+    Malformed, as does a truncated length.
     """
     fields: list[str] = []
     at = 0

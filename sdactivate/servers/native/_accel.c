@@ -1,58 +1,62 @@
 /* The compiled twin of the native server's hot path.
 
-   Theory. Everything here has an original in Python, which always works and decides everything that
-   is a decision: limits, refusals and their wording, who is believed, deadlines, logging, what
-   happens to a peer that takes only half of a response. The code here knows one form of each thing,
-   the plain one, which is what nearly every request and response has; and whatever is not in that
-   form it leaves, untouched and without a word, to the original. It never refuses anything.
+   Principle. Everything here has an original in Python, which handles every case and makes all
+   decisions: limits, refusals and their wording, who is trusted, deadlines, logging, what happens
+   to a peer that reads only half of a response. The code here handles one form of each thing, the
+   plain form, which nearly every request and response has. It leaves everything else, unchanged and
+   without a message, to the original. It never refuses anything.
 
-   So there are two rules, and the tests hold both for any bytes at all:
+   So there are two rules, and the tests check both with arbitrary bytes:
 
-   - What is taken here, the original takes with the same result.
-   - What is not taken here has changed nothing: the original begins at the beginning.
+   - What this code handles, the original handles with the same result.
+   - What this code does not handle, it leaves unchanged: the original starts from the beginning.
 
-   A function that reads returns None for "not plain"; in C that is the verdict UNUSUAL. It costs a
-   second look at a request that is rare, and buys that no sentence, no status code and no policy
-   exists twice.
+   A reading function returns None for "not plain"; in C that is the verdict UNUSUAL. The price is
+   that rare requests are read twice; the benefit is that no message, status code or policy exists
+   twice.
 
-   Plain, of a request over SCGI, uwsgi and FastCGI: the whole of its header has come in one read,
-   and over SCGI and uwsgi the whole of its body; there are at most 128 variables; no variable comes twice; the method is known; the host is one that has been checked before; there
-   is a PATH_INFO; SCRIPT_NAME is empty or was checked before; lengths and flags are spelt in the
-   usual way. Of FastCGI: the records are BEGIN_REQUEST, one of PARAMS, and the empty one, with
-   nothing before or between them. If only the empty one of STDIN follows, the request is complete.
-   Records of a body are left to the Python code.
+   A request over SCGI, uwsgi and FastCGI is plain if: its whole header arrived in one read, and
+   over SCGI and uwsgi its whole body, too; there are at most 128 variables, none of them repeated;
+   the method is known; the host has been checked before; there is a PATH_INFO; SCRIPT_NAME is empty
+   or has been checked before; lengths and flags have their usual spelling. For FastCGI: the records
+   are BEGIN_REQUEST, one of PARAMS, and the empty one of PARAMS, with nothing before or between them.
+   If only the empty record of STDIN follows, the request is complete. Records of a body are left to
+   the Python code.
 
-   Plain, of a request over HTTP (all of it in one read; all else is for llhttp):
+   A request over HTTP is plain in this form (all of it in one read; llhttp parses everything else):
 
      method            GET HEAD POST PUT PATCH DELETE OPTIONS, and one space
-     target            "/", then of 0x21-0x7e all but "#"; one space
+     target            "/", then any of 0x21-0x7e except "#"; one space
      version           HTTP/1.1 and CR LF
      field name        letters, digits, "-"; at least one; not at the beginning of a folded line
-     colon             right behind the name; then spaces and tabs
+     colon             right after the name; then spaces and tabs
      field value       0x20-0x7e and tabs; CR LF
-     Host              exactly once, and one that has been checked before
-     Content-Length    at most once: 1 to 18 digits, no leading zero but "0" itself
+     Host              exactly once, with a value that has been checked before
+     Content-Length    at most once: 1 to 18 digits, without leading zeros except "0" itself
      Connection        at most once: "keep-alive" or "close", in this spelling
-     any other field   at most once, and 128 together; none of Transfer-Encoding, TE, Trailer, Expect, Upgrade,
-                       Proxy-Connection, HTTP2-Settings and what else the parser or the server obeys
-     the end           an empty line; then nothing, or exactly the body that Content-Length says
-     sizes             within the limits, which are the original's to explain
+     any other field   at most once, and at most 128 in all; none of Transfer-Encoding, TE, Trailer,
+                       Expect, Upgrade, Proxy-Connection, HTTP2-Settings and other fields that the
+                       parser or the server interprets
+     the end           an empty line; then nothing, or exactly the body of Content-Length bytes
+     sizes             within the limits (the original reports those that are not)
 
-   Plain, of a connection: a kept one of HTTP rests, with nothing of a request before these bytes and
-   nothing of an answer to be sent; none of SCGI and uwsgi has said anything yet, and it is a unix
-   socket's. Plain, of a thread: it need not wait for its turn in the application, nobody waits to
-   see the next request, and no access log is written.
+   A connection is plain if: over HTTP it is idle, with no earlier bytes of a request and no pending
+   output; over SCGI and uwsgi nothing has arrived on it before, and it is a unix socket's. A thread
+   is plain if: it need not wait for its turn in the application, the main loop does not wait for the
+   next request, and no access log is written.
 
-   Plain, of a response: a status that was seen before, with a body; headers in a list of tuples of
-   printable ASCII, none of them about the connection; a body at hand, as long as it says, short
-   enough to be copied behind its head; a peer that takes all of it at once.
+   A response is plain if: its status was seen before, and allows a body; its headers are a list of
+   tuples of printable ASCII, none of them about the connection; its body is available, has the
+   stated length, and is short enough to be copied behind its head; and the peer accepts all of it at
+   once.
 
-   The global lock is held throughout, system calls included: the descriptors do not block, and a
-   call that returns within microseconds costs less than letting go of the lock and asking for it
-   back from threads that compute.
+   The global lock is held throughout, also in system calls: the descriptors do not block, and a call
+   that returns within microseconds costs less than releasing the lock and getting it back from
+   threads that compute.
 
-   Ownership: a variable called `known` is borrowed from its table; all else is owned by who made it,
-   and released at one `done:` or by the one caller. Only documented parts of the C API are used. */
+   Ownership: a variable called `known` is borrowed from its table; everything else is owned by its
+   creator, and released at one `done:` or by the single caller. Only documented parts of the C API
+   are used. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -115,11 +119,11 @@ static PyObject *key_method, *key_protocol, *key_uri, *key_path, *key_query, *ke
 static PyObject *key_mount, *key_client, *key_input, *key_hints;
 static PyObject *value_http11, *value_https;
 
-/* -- Names: what a name on the wire means, asked once of Python and remembered ------------------ */
+/* -- Names: the meaning of a name on the wire, asked from Python once and cached ---------------- */
 
-/* Names are few, but a peer may invent others: so the memory is a table of fixed size, in which a
-   new name takes the place of an older one. The last value of each name is remembered as well: of
-   one request and the next, most are the same. */
+/* Usual names are few, but a peer may invent others: so the cache is a table of fixed size, in which
+   a new name replaces an older one. The last value of each name is cached as well, since most values
+   are the same in the next request. */
 
 #define BUCKETS 64
 #define WAYS 4
@@ -128,16 +132,16 @@ static PyObject *value_http11, *value_https;
 
 typedef struct {
     uint64_t hash;
-    PyObject *key;   /* the environ's key, NULL where there is none */
-    PyObject *value; /* the last one that came, NULL before */
+    PyObject *key;   /* the environ's key, NULL if there is none */
+    PyObject *value; /* the last value, NULL before the first */
     unsigned char kind;
-    unsigned char length; /* 0: the place is free */
+    unsigned char length; /* 0: the slot is free */
     char spelling[LONGEST_NAME];
 } Name;
 
 typedef struct {
     PyObject *meaning; /* bytes -> (key or None, kind) */
-    unsigned learned;  /* how many have been learnt: then an entry may be another name's */
+    unsigned learned;  /* number of names learnt; if it changes, an entry may be another name's */
     Name table[BUCKETS][WAYS];
 } Names;
 
@@ -179,7 +183,7 @@ learn(Names *names, Slice spelt, uint64_t hash)
     int kind;
     if (!PyTuple_Check(answer) || !PyArg_ParseTuple(answer, "Oi", &key, &kind)) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_TypeError, "a meaning is a key and a kind");
+            PyErr_SetString(PyExc_TypeError, "meaning() must return a key and a kind");
         Py_DECREF(answer);
         return NULL;
     }
@@ -225,7 +229,7 @@ is_text(PyObject *text, Slice value)
            && memcmp(PyUnicode_1BYTE_DATA(text), value.at, (size_t)value.size) == 0;
 }
 
-/* The text of a value (a new reference), the same object as last time if it is the same text. */
+/* The text of a value (a new reference): the same object as last time if the text is the same. */
 static PyObject *
 value_of(Name *known, Slice value)
 {
@@ -245,7 +249,7 @@ static int
 visit_names(Names *names, visitproc visit, void *arg)
 {
     Py_VISIT(names->meaning);
-    return 0; /* the rest are strings */
+    return 0; /* all others are strings */
 }
 
 static void
@@ -257,13 +261,13 @@ clear_names(Names *names)
             forget_name(&names->table[bucket][way]);
 }
 
-/* -- Patterns: which names come together, and the environ that was made of them last ------------- */
+/* -- Patterns: names that occur together, and the last environ that was built from them ---------- */
 
-/* One request has mostly the names that another one had, in the same order: those that the front's
-   configuration and the client's browser make. So of some such sequences the last environ is kept,
-   as it was before anything followed from one variable for another. Of a request that has the same
-   names only the values are compared that it has now, and its environ is a copy, with those put
-   in that differ. Nothing of another request can be left in it: each slot is compared each time. */
+/* A request usually has the same names as an earlier one, in the same order, given by the front's
+   configuration and the client's browser. So for some such sequences of names the last environ is
+   kept, in its state before variables were derived from others. For a request with the same names,
+   only the values are compared; its environ is a copy, in which the values that differ are replaced.
+   Nothing of another request can remain in it, since each slot is compared each time. */
 
 #define MOST_NAMES 128
 #define PATTERNS 4
@@ -274,19 +278,19 @@ typedef struct {
 
 typedef struct {
     Name *known;
-    PyObject *text; /* borrowed from one of the pattern's dictionaries; NULL: it is in none */
+    PyObject *text; /* borrowed from one of the pattern's dictionaries; NULL: in none */
 } Slot;
 
 typedef struct {
-    PyObject *environ;   /* NULL: there is no pattern here */
-    PyObject *forwarded; /* of HTTP: what a front says of its client; NULL: nothing */
-    unsigned learned;    /* the pattern holds only while the names are those that it was made with */
+    PyObject *environ;   /* NULL: this entry is unused */
+    PyObject *forwarded; /* HTTP: what a front says about its client; NULL: nothing */
+    unsigned learned;    /* the pattern is valid only while Names.learned has this value */
     Py_ssize_t count;
     Slot slots[MOST_NAMES];
 } Pattern;
 
 typedef struct {
-    unsigned next; /* the place that the next new one takes */
+    unsigned next; /* the entry that the next new one replaces */
     unsigned turn; /* changes whenever one of them changes or is used */
     Pattern table[PATTERNS];
 } Patterns;
@@ -303,7 +307,7 @@ has_names(const Pattern *pattern, const Pair *pairs)
     return 1;
 }
 
-/* The pattern of these names, NULL where there is none. */
+/* The pattern of these names, NULL if there is none. */
 static Pattern *
 pattern_of(Patterns *patterns, const Names *names, const Pair *pairs, Py_ssize_t count)
 {
@@ -314,7 +318,7 @@ pattern_of(Patterns *patterns, const Names *names, const Pair *pairs, Py_ssize_t
     return NULL;
 }
 
-/* Put a value into a pattern's environ, if it is not there already. */
+/* Put a value into a pattern's environ, unless it is there already. */
 static Verdict
 refresh(Pattern *pattern, Slot *slot, Slice value)
 {
@@ -331,7 +335,7 @@ refresh(Pattern *pattern, Slot *slot, Slice value)
 }
 
 /* The environ of a pattern that has been refreshed: a new reference, NULL with an error, or NULL
-   without one. To make a dictionary may be to collect garbage, and so to let other threads run. */
+   without one. Creating a dictionary can start a garbage collection, and so let other threads run. */
 static PyObject *
 copy_of(Patterns *patterns, const Pattern *pattern)
 {
@@ -344,8 +348,8 @@ copy_of(Patterns *patterns, const Pattern *pattern)
     return environ;
 }
 
-/* Remember an environ as a pattern, if no name was learnt since `learned`; the slots say where in it,
-   or in `forwarded`, each name's value is. */
+/* Keep an environ as a pattern, if no name was learnt since `learned`; the slots say where in it, or
+   in `forwarded`, each name's value is. */
 static int
 remember(Patterns *patterns, const Names *names, unsigned learned, PyObject *environ,
          PyObject *forwarded, const Slot *slots, Py_ssize_t count)
@@ -396,12 +400,12 @@ clear_patterns(Patterns *patterns)
 
 /* -- SCGI, uwsgi, FastCGI: variables -> environ ------------------------------------------------- */
 
-/* What a variable is to the server. From METHOD on a kind has one name, which comes once; from QUERY
-   on the base has a default for it. */
+/* The kinds of variables for the server. From METHOD on a kind has one name, which occurs once; from
+   QUERY on the base has a default for it. */
 enum {
     VARIABLE,
     DROPPED,
-    ODD, /* a name of the base's own: the original decides */
+    ODD, /* a name that the base has: left to the original */
     METHOD,
     HOST,
     LENGTH,
@@ -419,10 +423,10 @@ enum {
 
 typedef struct {
     PyObject_HEAD
-    PyObject *base;    /* what every environ begins with */
-    PyObject *methods; /* those that are known */
-    PyObject *hosts;   /* those that were checked */
-    PyObject *mounts;  /* the same */
+    PyObject *base;    /* the initial content of every environ */
+    PyObject *methods; /* the known methods */
+    PyObject *hosts;   /* the hosts that were checked */
+    PyObject *mounts;  /* the mounts that were checked */
     Names names;
     Patterns patterns;
 } Variables;
@@ -431,10 +435,10 @@ typedef struct {
 typedef struct {
     PyObject *environ;
     PyObject *values[KINDS];
-    Slice length, https, scheme; /* at == NULL: it has not come */
+    Slice length, https, scheme; /* at == NULL: not present */
 } Reading;
 
-/* Keep the bytes of what decides about more than itself; whether it goes into the environ. */
+/* Keep the bytes of a variable that affects others; return whether it goes into the environ. */
 static int
 keep_slice(Reading *reading, int kind, Slice value)
 {
@@ -451,7 +455,7 @@ keep_slice(Reading *reading, int kind, Slice value)
     return 1;
 }
 
-/* Read variables one by one; the slots are filled. */
+/* Read variables one by one, and fill the slots. */
 static Verdict
 read_variables(Variables *self, Reading *reading, const Pair *pairs, Py_ssize_t count, Slot *slots)
 {
@@ -487,14 +491,14 @@ read_variables(Variables *self, Reading *reading, const Pair *pairs, Py_ssize_t 
         added += kind < QUERY;
     }
     return PyDict_Size(reading->environ) == PyDict_Size(self->base) + added ? PLAIN
-                                                                            : UNUSUAL; /* one twice */
+                                                                            : UNUSUAL; /* one is repeated */
 }
 
-/* The same by a pattern. */
+/* The same with a pattern. */
 static Verdict
 refresh_variables(Variables *self, Reading *reading, const Pair *pairs, Pattern *pattern)
 {
-    self->patterns.turn++; /* whatever comes of it: another's values are no longer in there */
+    self->patterns.turn++; /* in any case: the slots now have other values */
     for (Py_ssize_t i = 0; i < pattern->count; i++) {
         Slot *slot = pattern->slots + i;
         int kind = slot->known->kind;
@@ -511,7 +515,7 @@ refresh_variables(Variables *self, Reading *reading, const Pair *pairs, Pattern 
     return reading->environ != NULL ? PLAIN : PyErr_Occurred() ? FAILED : UNUSUAL;
 }
 
-/* Read variables, by a pattern if there is one. */
+/* Read variables, with a pattern if there is one. */
 static Verdict
 take_variables(Variables *self, Reading *reading, const Pair *pairs, Py_ssize_t count)
 {
@@ -556,7 +560,7 @@ check_path(Variables *self, Reading *reading)
     PyObject *path = reading->values[PATH], *mount = reading->values[MOUNT];
     int is_mounted = mount != NULL && PyUnicode_GET_LENGTH(mount) > 0;
     if (path == NULL)
-        return UNUSUAL; /* the original finds it in the URI */
+        return UNUSUAL; /* the original derives it from the URI */
     if (is_mounted) {
         Verdict verdict = is_among(self->mounts, mount);
         if (verdict != PLAIN)
@@ -567,7 +571,7 @@ check_path(Variables *self, Reading *reading)
     return PyUnicode_READ_CHAR(path, 0) == '/' ? PLAIN : UNUSUAL;
 }
 
-/* All variables have come: whether the whole is plain, and what follows from one for another. */
+/* All variables are read: check whether the request is plain, and derive variables from others. */
 static Verdict
 complete(Variables *self, Reading *reading)
 {
@@ -590,8 +594,8 @@ complete(Variables *self, Reading *reading)
     return verdict == PLAIN ? set_scheme(reading) : verdict;
 }
 
-/* The three framings. Each splits a block into names and values: how many, or -1 where they are too
-   many or not framed as they should be. */
+/* The three framings. Each splits a block into names and values, and returns their number, or -1 if
+   they are too many or framed incorrectly. */
 
 static Py_ssize_t
 split_scgi(Slice block, Pair *pairs)
@@ -615,7 +619,7 @@ byte_at(const char *at)
     return (unsigned char)*at;
 }
 
-/* Take a slice behind its length of two bytes; whether it is there. */
+/* Take a slice after its length of two bytes; return whether it is there. */
 static int
 next_uwsgi(Slice *rest, Slice *found)
 {
@@ -640,7 +644,7 @@ split_uwsgi(Slice rest, Pair *pairs)
     return count;
 }
 
-/* Take a length of one byte or four (section 3.4); whether it is there. */
+/* Take a length of one byte or four (section 3.4); return whether it is there. */
 static int
 next_length(Slice *rest, Py_ssize_t *length)
 {
@@ -674,7 +678,7 @@ split_fastcgi(Slice rest, Pair *pairs)
 
 typedef Py_ssize_t (*Framing)(Slice, Pair *);
 
-/* The environ of a block of variables, and the length of the body, 0 where none is told: a new
+/* The environ of a block of variables, and the length of the body, 0 if it is not given: a new
    reference, NULL with an error, or NULL without one. */
 static PyObject *
 environ_of(Variables *self, Framing split, Slice block, Py_ssize_t *length)
@@ -693,7 +697,7 @@ environ_of(Variables *self, Framing split, Slice block, Py_ssize_t *length)
     return reading.environ;
 }
 
-/* What stands for an environ that there is none of: an error, or "not plain". */
+/* The result if there is no environ: an error, or None for "not plain". */
 static PyObject *
 nothing(void)
 {
@@ -702,19 +706,19 @@ nothing(void)
     Py_RETURN_NONE;
 }
 
-/* The bytes of an argument and a limit; whether they are what can be read here. */
+/* Parse the arguments, bytes and a limit; the verdict says whether they can be read here. */
 static int
 arguments(PyObject *const *args, Py_ssize_t count, Slice *data, Py_ssize_t *limit)
 {
     if (count != 2) {
-        PyErr_SetString(PyExc_TypeError, "data and a limit are wanted");
+        PyErr_SetString(PyExc_TypeError, "expected data and a limit");
         return -1;
     }
     *limit = PyLong_AsSsize_t(args[1]);
     if (*limit == -1 && PyErr_Occurred())
         return -1;
     if (!PyBytes_CheckExact(args[0]))
-        return 0; /* what came in pieces is in a bytearray */
+        return 0; /* a bytearray has data that came in pieces */
     *data = (Slice){PyBytes_AS_STRING(args[0]), PyBytes_GET_SIZE(args[0])};
     return 1;
 }
@@ -729,8 +733,8 @@ arguments(PyObject *const *args, Py_ssize_t count, Slice *data, Py_ssize_t *limi
         Py_RETURN_NONE;                                                                             \
     }
 
-/* The block of variables in an SCGI request or a packet of uwsgi's, and the offset of what is behind
-   it; whether the whole block is there. */
+/* The block of variables in an SCGI request or a uwsgi packet, and the offset of what follows it;
+   return whether the whole block is there. */
 
 static int
 find_scgi(Slice data, Py_ssize_t limit, Slice *block, Py_ssize_t *end)
@@ -764,8 +768,8 @@ typedef struct {
 static const OneShot one_shots[] = {[SCGI] = {find_scgi, split_scgi},
                                     [UWSGI] = {find_uwsgi, split_uwsgi}};
 
-/* The environ of the request that `data` begins with, where its body begins and how long it is: as
-   `environ_of`. */
+/* The environ of the request that `data` begins with, and the offset and length of its body; returns
+   as `environ_of` does. */
 static PyObject *
 read_one_shot(Variables *self, int dialect, Slice data, Py_ssize_t limit, Slice *body)
 {
@@ -853,11 +857,11 @@ variables_init(PyObject *object, PyObject *args, PyObject *keywords)
                           &meaning))
         return -1;
     if (self->base != NULL) {
-        PyErr_SetString(PyExc_TypeError, "Variables is made once");
+        PyErr_SetString(PyExc_TypeError, "a Variables object can't be initialized twice");
         return -1;
     }
     if (!PyAnySet_Check(methods) || !PyAnySet_Check(hosts) || !PyAnySet_Check(mounts)) {
-        PyErr_SetString(PyExc_TypeError, "methods, hosts and mounts are sets");
+        PyErr_SetString(PyExc_TypeError, "methods, hosts and mounts must be sets");
         return -1;
     }
     self->base = (Py_INCREF(base), base);
@@ -929,13 +933,13 @@ static PyTypeObject Variables_Type = {
 
 /* -- HTTP: a request's bytes -> environ --------------------------------------------------------- */
 
-/* What a field is to the server. */
-enum { FIELD, FORWARDED, IGNORED, PARSERS /* original's */, FIELD_HOST, FIELD_LENGTH, CONNECTION };
+/* The kinds of fields for the server. */
+enum { FIELD, FORWARDED, IGNORED, PARSERS /* left to the original */, FIELD_HOST, FIELD_LENGTH, CONNECTION };
 
 typedef struct {
     PyObject_HEAD
-    PyObject *hosts; /* those that were checked */
-    PyObject *base;  /* what the environs of the patterns begin with */
+    PyObject *hosts; /* the hosts that were checked */
+    PyObject *base;  /* the initial content of the patterns' environs */
     Names names;
     Patterns patterns;
 } Fields;
@@ -974,8 +978,8 @@ make_classes(void)
     classes['\t'] = IN_VALUE;
 }
 
-/* Whether 8 bytes are all of 0x20-0x7e: in none of them the highest bit is set, be it as it is, with
-   one more, or with 0x20 less. */
+/* Whether 8 bytes are all in 0x20-0x7e: then the highest bit is clear in each byte, in the byte plus
+   1, and in the byte minus 0x20. */
 static int
 all_printable(const char *at)
 {
@@ -985,7 +989,7 @@ all_printable(const char *at)
     return !((word | (word + ones) | (word - 0x20 * ones)) & 0x80 * ones);
 }
 
-/* The bytes of a class at the beginning of `rest`, which are taken off it. */
+/* Take the bytes of a class from the beginning of `rest`. */
 static Slice
 run_of(Slice *rest, int class)
 {
@@ -1000,7 +1004,7 @@ run_of(Slice *rest, int class)
     return found;
 }
 
-/* Take `text` off the beginning of `rest`; whether it was there. */
+/* Take `text` from the beginning of `rest`; return whether it was there. */
 static int
 take_text(Slice *rest, const char *text, Py_ssize_t size)
 {
@@ -1019,7 +1023,7 @@ hex_of(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* The text of a path, percent-encoding undone. */
+/* The text of a path, percent-decoded. */
 static PyObject *
 unquoted(Slice path)
 {
@@ -1045,7 +1049,7 @@ unquoted(Slice path)
     return text;
 }
 
-/* Put a value, which is given away, into a dictionary; NULL: making it has failed. */
+/* Put a value into a dictionary, and release the reference; NULL: creating the value has failed. */
 static Verdict
 put(PyObject *dict, PyObject *key, PyObject *value)
 {
@@ -1079,7 +1083,7 @@ take_request_line(Message *message, Slice *rest, Py_ssize_t limit)
     return verdict == PLAIN ? put(environ, key_query, text_of(query)) : verdict;
 }
 
-/* Take the value of a field that the server itself goes by; whether it is plain. */
+/* Take the value of a field that the server itself interprets; return whether it is plain. */
 static int
 obey(Message *message, int kind, Slice value)
 {
@@ -1110,8 +1114,8 @@ stripped(Slice value)
     return value;
 }
 
-/* Split a header into fields, up to its empty line, and take it off `rest`: how many, or -1 where
-   they are too many or not plain. */
+/* Split a header into fields, up to its empty line, and take it from `rest`; return their number, or
+   -1 if they are too many or not plain. */
 static Py_ssize_t
 split_header(Slice *rest, Pair *pairs)
 {
@@ -1129,7 +1133,7 @@ split_header(Slice *rest, Pair *pairs)
     return count;
 }
 
-/* Read fields one by one; the slots are filled. */
+/* Read fields one by one, and fill the slots. */
 static Verdict
 read_fields(Fields *self, Message *message, PyObject *base, const Pair *pairs, Py_ssize_t count,
             Slot *slots)
@@ -1153,7 +1157,7 @@ read_fields(Fields *self, Message *message, PyObject *base, const Pair *pairs, P
         if (kind == FORWARDED && message->forwarded == NULL) {
             if ((message->forwarded = PyDict_New()) == NULL)
                 return FAILED;
-            i--; /* other threads may have run meanwhile: the name is looked up again */
+            i--; /* other threads may have run: look the name up again */
             continue;
         }
         PyObject *into = kind == FORWARDED ? message->forwarded : message->environ;
@@ -1170,15 +1174,15 @@ read_fields(Fields *self, Message *message, PyObject *base, const Pair *pairs, P
     return is_once ? PLAIN : UNUSUAL;
 }
 
-/* Let the pattern have what a front says of its client now, in a dictionary of its own: the former
-   one may still be somebody's. */
+/* Put what a front says about its client now into the pattern, in a new dictionary: the former one
+   may still be in use. */
 static Verdict
 refresh_forwarded(Patterns *patterns, Pattern *pattern, const Pair *pairs)
 {
     PyObject *texts[MOST_NAMES], *old = pattern->forwarded;
     unsigned turn = ++patterns->turn;
     PyObject *forwarded = PyDict_New();
-    if (forwarded == NULL || patterns->turn != turn) { /* other threads have run meanwhile */
+    if (forwarded == NULL || patterns->turn != turn) { /* other threads have run */
         Py_XDECREF(forwarded);
         return forwarded == NULL ? FAILED : UNUSUAL;
     }
@@ -1200,12 +1204,12 @@ refresh_forwarded(Patterns *patterns, Pattern *pattern, const Pair *pairs)
     return PLAIN;
 }
 
-/* The same by a pattern. */
+/* The same with a pattern. */
 static Verdict
 refresh_fields(Fields *self, Message *message, const Pair *pairs, Pattern *pattern)
 {
     int is_told_anew = 0;
-    self->patterns.turn++; /* whatever comes of it: another's values are no longer in there */
+    self->patterns.turn++; /* in any case: the slots now have other values */
     for (Py_ssize_t i = 0; i < pattern->count; i++) {
         Slot *slot = pattern->slots + i;
         int kind = slot->known->kind;
@@ -1234,7 +1238,7 @@ release_message(Message *message)
     Py_CLEAR(message->forwarded);
 }
 
-/* Read fields, by a pattern if there is one. */
+/* Read fields, with a pattern if there is one. */
 static Verdict
 take_fields(Fields *self, Message *message, PyObject *base, const Pair *pairs, Py_ssize_t count)
 {
@@ -1243,7 +1247,7 @@ take_fields(Fields *self, Message *message, PyObject *base, const Pair *pairs, P
         self->base = (Py_INCREF(base), base);
         clear_patterns(&self->patterns);
         Py_XDECREF(old);
-        if (self->base != base) /* to let go of it may be to run Python code */
+        if (self->base != base) /* releasing it may run Python code */
             return UNUSUAL;
     }
     Pattern *pattern = pattern_of(&self->patterns, &self->names, pairs, count);
@@ -1264,13 +1268,13 @@ take_fields(Fields *self, Message *message, PyObject *base, const Pair *pairs, P
     return verdict;
 }
 
-/* What the header of a request may have, and its request line: bytes, fields, bytes. */
+/* The limits of a request: header bytes, header fields, request line bytes. */
 typedef struct {
     Py_ssize_t header, count, line;
 } Limits;
 
-/* Read a request whose environ begins as `base`. What is made of it is the message's, whatever comes
-   of it: `release_message`. The body stands at the end of the data. */
+/* Read a request whose environ begins as `base`. The message owns the objects, whatever the verdict:
+   call `release_message`. The body is at the end of the data. */
 static Verdict
 read_message(Fields *self, Message *message, Slice data, PyObject *base, Limits limits)
 {
@@ -1324,7 +1328,7 @@ fields_init(PyObject *object, PyObject *args, PyObject *keywords)
     if (!PyArg_ParseTuple(args, "OO:Fields", &hosts, &meaning))
         return -1;
     if (self->hosts != NULL || !PyAnySet_Check(hosts)) {
-        PyErr_SetString(PyExc_TypeError, "Fields is made once, of a set of hosts");
+        PyErr_SetString(PyExc_TypeError, "a Fields object can't be initialized twice, and needs a set of hosts");
         return -1;
     }
     self->hosts = (Py_INCREF(hosts), hosts);
@@ -1383,25 +1387,25 @@ static PyTypeObject Fields_Type = {
 
 /* -- Responses: one call of the application ----------------------------------------------------- */
 
-/* A Responder makes an Exchange for each request, which stands in for the original's Response: it
-   is run, and it is the start_response that the application calls. As soon as something is unusual
-   it makes a Response, in the state that this one would be in, and from then on that one decides:
-   `run` of the Response is given the Outcome in place of the application, which returns or raises
-   what the application has returned or raised. */
+/* A Responder creates an Exchange for each request, which replaces the original's Response: it is
+   run, and it is the start_response that the application calls. As soon as something is unusual, it
+   creates a Response in the corresponding state, which takes over: `run` of the Response gets the
+   Outcome in place of the application, which returns or raises what the application has returned or
+   raised. */
 
 enum { HEADER, HEADER_LENGTH, HOP_BY_HOP, HEADER_CONNECTION, DATE, SERVER_NAME };
-enum { CLOSE, KEEP, SETTLE }; /* what comes behind a response */
+enum { CLOSE, KEEP, SETTLE }; /* what follows a response */
 
-#define LONGEST_BODY 16384 /* what is longer is not copied behind its head */
+#define LONGEST_BODY 16384 /* a longer body is not copied behind its head */
 
 typedef struct {
     PyObject_HEAD
     PyObject *response; /* the type of the original */
-    PyObject *statuses; /* those that were seen before -> whether they have no body */
-    PyObject *fields;   /* () -> bytes: Server and Date, as HTTP has them at this second */
-    PyObject *forks;    /* module whose `happened` says that this process has forked */
-    PyObject *gone;     /* exception: the peer takes no more */
-    PyObject *fresh;    /* what `fields` has returned at the second `second` */
+    PyObject *statuses; /* statuses seen before -> whether they have no body */
+    PyObject *fields;   /* () -> bytes: the current Server and Date fields for HTTP */
+    PyObject *forks;    /* module whose `happened` says whether this process has forked */
+    PyObject *gone;     /* exception: the peer accepts no more */
+    PyObject *fresh;    /* what `fields` returned at the time `second` */
     time_t second;
     Names names;
 } Responder;
@@ -1412,15 +1416,15 @@ typedef struct {
     Responder *responder;
     PyObject *connection, *environ, *loop;
     PyObject *method, *mount, *path, *client; /* of the request, for the log */
-    PyObject *response;                       /* the original, once it decides */
+    PyObject *response;                       /* the original, once it has taken over */
     PyObject *status;                         /* NULL: start_response has not been called */
     char *fields;                             /* the lines of the application's headers */
     Py_ssize_t size, room;
-    Py_ssize_t length; /* what Content-Length says, -1: nothing */
+    Py_ssize_t length; /* the value of Content-Length, -1: none */
     Py_ssize_t sent;   /* bytes of body */
     int special;       /* a bit for each kind of header that was set */
     int dialect, after;
-    int is_over;     /* all of it has been sent here, and what comes behind it is done */
+    int is_over;     /* all of it has been sent here, and what follows it is done */
     unsigned number; /* of a FastCGI request */
 } Exchange;
 
@@ -1437,7 +1441,7 @@ static PyObject *name_answered, *name_failed, *name_is_error, *name_say_error, *
 static PyObject *name_record, *name_write;
 static PyObject *name_start_response, *no_bytes, *minus_one;
 
-/* What the application has returned or raised, to be returned or raised again, once. */
+/* What the application has returned or raised; calling it returns or raises that again, once. */
 typedef struct {
     PyObject_HEAD
     PyObject *result;
@@ -1451,7 +1455,7 @@ outcome_call(PyObject *object, PyObject *args, PyObject *keywords)
     PyObject *result = self->result;
     self->result = NULL;
     if (result == NULL && self->type == NULL)
-        PyErr_SetString(PyExc_RuntimeError, "an outcome is told once");
+        PyErr_SetString(PyExc_RuntimeError, "an Outcome can be called only once");
     else if (result == NULL) {
         PyErr_Restore(self->type, self->error, self->traceback);
         self->type = self->error = self->traceback = NULL;
@@ -1480,7 +1484,7 @@ static PyTypeObject Outcome_Type = {
     .tp_call = outcome_call,
 };
 
-/* The original of an exchange, in the state that it is in: a new reference. */
+/* The original of an exchange, in the exchange's state: a new reference. */
 static PyObject *
 original(Exchange *self)
 {
@@ -1505,7 +1509,7 @@ done:
     return response;
 }
 
-/* From now on the original decides; borrowed. */
+/* Let the original take over; returns it, borrowed. */
 static PyObject *
 hand_over(Exchange *self)
 {
@@ -1514,7 +1518,7 @@ hand_over(Exchange *self)
     return self->response;
 }
 
-/* Let the original go on with what the application has returned (given away), or, without that,
+/* Let the original continue with what the application has returned (stolen), or, if that is NULL,
    with what it has raised. */
 static PyObject *
 hand_over_outcome(Exchange *self, PyObject *result)
@@ -1565,7 +1569,7 @@ append(char *to, const char *from, Py_ssize_t size)
     return to + size;
 }
 
-/* The characters of a str that is all printable ASCII; whether it is. */
+/* The characters of a str; return whether it is all printable ASCII. */
 static int
 printable(PyObject *text, Slice *found)
 {
@@ -1587,7 +1591,7 @@ add_header(Exchange *self, PyObject *header)
         || !printable(PyTuple_GET_ITEM(header, 1), &value) || !is_nameable(name))
         return UNUSUAL;
     Name *known = look_up(&self->responder->names, name);
-    if (known == NULL) { /* not a token: the original says so */
+    if (known == NULL) { /* not a token: the original reports it */
         if (!PyErr_ExceptionMatches(PyExc_ValueError))
             return FAILED;
         PyErr_Clear();
@@ -1620,7 +1624,7 @@ add_headers(Exchange *self, PyObject *headers)
     Verdict verdict = PLAIN;
     for (Py_ssize_t i = 0; verdict == PLAIN && i < PyList_GET_SIZE(headers); i++) {
         PyObject *header = PyList_GET_ITEM(headers, i);
-        Py_INCREF(header); /* to learn a name is to run Python code */
+        Py_INCREF(header); /* learning a name runs Python code */
         verdict = add_header(self, header);
         Py_DECREF(header);
     }
@@ -1689,7 +1693,7 @@ joined(PyObject *pieces)
     return PyObject_CallMethodObjArgs(no_bytes, name_join, pieces, NULL);
 }
 
-/* The whole body, if it is at hand: a new reference, NULL with an error, or NULL without one. */
+/* The whole body, if it is available: a new reference, NULL with an error, or NULL without one. */
 static PyObject *
 whole_body(PyObject *result)
 {
@@ -1710,7 +1714,7 @@ whole_body(PyObject *result)
     return streaming == Py_False ? joined(result) : NULL;
 }
 
-/* Server and Date, made once a second; borrowed. */
+/* Server and Date, built once a second; borrowed. */
 static PyObject *
 fresh_fields(Responder *responder)
 {
@@ -1721,7 +1725,7 @@ fresh_fields(Responder *responder)
             return NULL;
         if (!PyBytes_CheckExact(fresh)) {
             Py_DECREF(fresh);
-            PyErr_SetString(PyExc_TypeError, "bytes are wanted");
+            PyErr_SetString(PyExc_TypeError, "fields() must return bytes");
             return NULL;
         }
         responder->fresh = fresh;
@@ -1746,9 +1750,9 @@ append_record(char *to, unsigned type, unsigned number, Py_ssize_t length)
 }
 
 #define LONGEST_RECORD 65528
-#define END_OF_RESPONSE 24 /* an empty record and that of the end, which has 8 bytes of content */
+#define END_OF_RESPONSE 24 /* an empty record, and END_REQUEST with 8 bytes of content */
 
-/* The bytes of a response as they go over the wire. */
+/* The bytes of a response with the protocol's framing. */
 static PyObject *
 framed(Exchange *self, PyObject *body)
 {
@@ -1794,7 +1798,7 @@ framed(Exchange *self, PyObject *body)
     return bytes;
 }
 
-/* The end: the bytes go out, and what comes behind them */
+/* The end: send the bytes, and do what follows */
 
 static int
 is_true(PyObject *object, PyObject *name)
@@ -1825,7 +1829,7 @@ is_none(PyObject *object, PyObject *name)
     return value == Py_None;
 }
 
-/* Close the connection: here, if the loop does not know it and no other process may hold it. */
+/* Close the connection: here, if the loop does not watch it and no other process can have it. */
 static int
 close_now(Exchange *self, int fd)
 {
@@ -1841,7 +1845,7 @@ close_now(Exchange *self, int fd)
     return 0;
 }
 
-/* The peer has taken `sent` bytes of `bytes` only: the connection keeps the rest. */
+/* The peer has accepted only `sent` bytes of `bytes`: the connection keeps the rest. */
 static int
 keep_rest(Exchange *self, PyObject *bytes, Py_ssize_t sent)
 {
@@ -1859,7 +1863,7 @@ keep_rest(Exchange *self, PyObject *bytes, Py_ssize_t sent)
     return 0;
 }
 
-/* Tell the parser that the request is answered, which it counts by. */
+/* Tell the parser, which keeps track of requests, that this one is answered. */
 static int
 mark_answered(Exchange *self)
 {
@@ -1873,7 +1877,7 @@ mark_answered(Exchange *self)
     return done == NULL ? -1 : 0;
 }
 
-/* The descriptor of a connection; -1: it is closed, or with an error. */
+/* The descriptor of a connection; -1: it is closed, or an error is set. */
 static int
 descriptor_of(PyObject *connection)
 {
@@ -1896,7 +1900,7 @@ deliver(Exchange *self, PyObject *bytes)
     Py_ssize_t size = PyBytes_GET_SIZE(bytes);
     Py_ssize_t sent = send(fd, PyBytes_AS_STRING(bytes), (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-        return 0; /* the peer is gone, and nobody is left to tell */
+        return 0; /* the peer is gone: nothing is left to do */
     if (sent != size)
         return keep_rest(self, bytes, sent < 0 ? 0 : sent);
     if (self->after == SETTLE)
@@ -1919,7 +1923,7 @@ can_answer(Exchange *self)
     if (self->dialect == HTTP && self->special & (1 << DATE | 1 << SERVER_NAME))
         return UNUSUAL;
     int is_first = is_none(self->connection, name_output);
-    if (is_first != 1) /* something is still to be sent before this */
+    if (is_first != 1) /* other output must be sent first */
         return is_first < 0 ? FAILED : UNUSUAL;
     if (self->dialect == HTTP || self->dialect == FASTCGI) {
         int draining = is_true(self->loop, name_draining);
@@ -1928,12 +1932,12 @@ can_answer(Exchange *self)
     return PLAIN;
 }
 
-/* Send a body that is at hand (borrowed); UNUSUAL: nothing was sent. */
+/* Send an available body (borrowed); UNUSUAL: nothing was sent. */
 static Verdict
 send_whole(Exchange *self, PyObject *body)
 {
     Py_ssize_t size = PyBytes_GET_SIZE(body);
-    if (self->response != NULL) /* start_response or write() was called while it was joined */
+    if (self->response != NULL) /* start_response or write() was called while the body was joined */
         return UNUSUAL;
     if (size >= LONGEST_BODY || (self->length >= 0 && self->length != size))
         return UNUSUAL;
@@ -1968,7 +1972,7 @@ close_result(PyObject *result)
     return closed == NULL ? -1 : 0;
 }
 
-/* The application's close() has raised: the original says so. */
+/* The application's close() has raised: the original logs it. */
 static int
 tell_of_close(Exchange *self)
 {
@@ -1988,7 +1992,7 @@ tell_of_close(Exchange *self)
     return told == NULL ? -1 : 0;
 }
 
-/* Answer with what the application has returned (given away), whose body is at hand. */
+/* Answer with what the application has returned (stolen), whose body is available. */
 static PyObject *
 answer_with(Exchange *self, PyObject *result, PyObject *body)
 {
@@ -1998,9 +2002,9 @@ answer_with(Exchange *self, PyObject *result, PyObject *body)
         done = (Py_INCREF(Py_None), Py_None);
     else if (verdict == UNUSUAL) {
         PyObject *list = Py_BuildValue("[O]", body);
-        done = hand_over_outcome(self, list); /* or the error of making it */
+        done = hand_over_outcome(self, list); /* or the error of creating it */
     }
-    else if (self->sent < 0) /* nothing has gone out: it is answered like an application's error */
+    else if (self->sent < 0) /* nothing was sent: it is answered like an application's error */
         done = hand_over_outcome(self, NULL);
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
@@ -2022,10 +2026,10 @@ exchange_run(PyObject *object, PyObject *application)
     Exchange *self = (Exchange *)object;
     PyObject *environ = self->environ;
     if (environ == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "an exchange is run once");
+        PyErr_SetString(PyExc_RuntimeError, "an Exchange can be run only once");
         return NULL;
     }
-    self->environ = NULL; /* it is the application's */
+    self->environ = NULL; /* it belongs to the application */
     PyObject *args[] = {environ, object};
     PyObject *result = PyObject_Vectorcall(application, args, 2, NULL);
     Py_DECREF(environ);
@@ -2042,7 +2046,7 @@ exchange_run(PyObject *object, PyObject *application)
     return done;
 }
 
-/* What the server asks of an exchange besides */
+/* The other methods that the server needs of an exchange */
 
 static PyObject *
 exchange_where(PyObject *object, PyObject *ignored)
@@ -2066,7 +2070,7 @@ exchange_record(PyObject *object, PyObject *milliseconds)
     return recorded;
 }
 
-/* What only an original can say of itself: what is plain has neither failed nor a status of 5xx. */
+/* Attributes of the original, if there is one: a plain response has neither failed nor status 5xx. */
 static PyObject *
 exchange_flag(PyObject *object, void *name)
 {
@@ -2109,7 +2113,7 @@ exchange_dealloc(PyObject *object)
 
 static PyMethodDef exchange_methods[] = {
     {"run", exchange_run, METH_O, "run(application): call it and send its response"},
-    {"where", exchange_where, METH_NOARGS, "where() -> what was asked, for the log"},
+    {"where", exchange_where, METH_NOARGS, "where() -> the request and its peer, for the log"},
     {"say_error", exchange_say_error, METH_O, "say_error(began): log a status of 5xx"},
     {"record", exchange_record, METH_O, "record(milliseconds): write the entry in the access log"},
     {NULL},
@@ -2144,7 +2148,7 @@ value_in(PyObject *environ, PyObject *key)
     return value;
 }
 
-/* A new exchange, whose environ is given away. */
+/* A new exchange, which steals the reference to the environ. */
 static Exchange *
 new_exchange(Responder *responder, PyObject *connection, PyObject *environ, PyObject *loop)
 {
@@ -2205,7 +2209,7 @@ responder_init(PyObject *object, PyObject *args, PyObject *keywords)
                           &forks, &gone, &meaning))
         return -1;
     if (self->response != NULL) {
-        PyErr_SetString(PyExc_TypeError, "a Responder is made once");
+        PyErr_SetString(PyExc_TypeError, "a Responder can't be initialized twice");
         return -1;
     }
     self->response = (Py_INCREF(response), response);
@@ -2260,7 +2264,7 @@ static PyMethodDef responder_methods[] = {
 static PyTypeObject Responder_Type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "sdactivate.servers.native._accel.Responder",
-    .tp_doc = "Makes the exchanges of a server.",
+    .tp_doc = "Creates the exchanges of a server.",
     .tp_basicsize = sizeof(Responder),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = PyType_GenericNew,
@@ -2275,8 +2279,7 @@ static PyTypeObject Responder_Type = {
 
 #define CHUNK 65536
 
-/* What has come to a descriptor, at most `size` bytes: a new reference or an
-   OSError. */
+/* The bytes that have arrived on a descriptor, at most `size`: a new reference or an OSError. */
 static PyObject *
 received_by(int fd, Py_ssize_t size)
 {
@@ -2301,34 +2304,34 @@ receive(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return received_by(fd, size < 0 || size > CHUNK ? CHUNK : size);
 }
 
-/* -- Requests: from the bytes that have come to the connection as it is afterwards ---------------- */
+/* -- Requests: from the received bytes to the state of the connection after the answer ------------ */
 
-/* A Handler takes a connection's request from its bytes to the end of its answer, in place of the
-   frames of Python that would pass it on to each other. What it asks of Python are decisions: who
-   is believed to be the client (`tell`), and all that goes along with a call of the application
-   (`respond`). Everything else that is not plain it leaves: what it has read to the connection's own
-   `received`, and what has not come to its end to the connection's `served`. */
+/* A Handler processes a connection's request from its bytes to the end of its answer, instead of the
+   chain of Python calls. It asks Python only for decisions: who the client is (`tell`), and
+   everything that accompanies a call of the application (`respond`). What is not plain it leaves to
+   Python: the bytes that it has read to the connection's own `received`, and an unfinished response
+   to the connection's `served`. */
 
 typedef struct {
     PyObject_HEAD
     Variables *variables;
     Fields *fields;
     Responder *cgi, *http;
-    PyObject *server;    /* its `respond` runs an exchange, and does what goes along with that */
-    PyObject *pool, *workers; /* the server's threads; what each of them is doing */
+    PyObject *server;    /* its `respond` runs an exchange, and does what accompanies that */
+    PyObject *pool, *workers; /* the server's threads, and what each of them is doing */
     PyObject *loop;      /* says whether the server drains */
-    PyObject *base;      /* what each environ of HTTP begins with, but for the connection's `own` */
-    PyObject *buffer;    /* (bytes) -> what an application reads them from */
-    PyObject *tell;      /* (fields, host) -> the variables that a front's fields mean */
-    PyObject *mount;     /* (environ, SCRIPT_NAME): when there is one among these */
-    PyObject *malformed; /* exception: they can't mean anything */
-    PyObject *kept, *last; /* what a connection's `request` is meanwhile: kept afterwards, or not */
-    PyObject *timeout;     /* of a kept connection, seconds */
-    PyObject *fields_told, *host_told, *told; /* the last ones */
+    PyObject *base;      /* the initial content of HTTP environs, without the connection's `own` */
+    PyObject *buffer;    /* (bytes) -> the file that an application reads them from */
+    PyObject *tell;      /* (fields, host) -> the variables for a front's fields */
+    PyObject *mount;     /* (environ, SCRIPT_NAME): called if there is one among these */
+    PyObject *malformed; /* exception: the fields are not valid */
+    PyObject *kept, *last; /* a connection's `request` in the meantime, if it is kept, and if not */
+    PyObject *timeout;     /* of a kept connection, in seconds */
+    PyObject *fields_told, *host_told, *told; /* the last results */
     Limits limits;
     Py_ssize_t most; /* bytes of a body */
-    int is_logged;   /* each request is */
-    double seconds;  /* timeout */
+    int is_logged;   /* each request is logged */
+    double seconds;  /* the value of timeout */
 } Handler;
 
 static double
@@ -2361,7 +2364,7 @@ this_worker(Handler *self)
     return worker;
 }
 
-/* Note that the thread has served a request more, which has taken so many seconds. */
+/* Record that the thread has served one more request, which has taken so many seconds. */
 static int
 count(PyObject *worker, double now, double seconds)
 {
@@ -2384,7 +2387,7 @@ count(PyObject *worker, double now, double seconds)
     return failed ? -1 : 0;
 }
 
-/* As Server.respond, where nobody but this thread takes part in it. */
+/* Like Server.respond, if only this thread is involved. */
 static int
 respond_alone(Handler *self, Exchange *exchange)
 {
@@ -2403,7 +2406,7 @@ respond_alone(Handler *self, Exchange *exchange)
     double now = monotonic();
     int failed = PyObject_SetAttr(worker, name_response, Py_None);
     int takes_turns = is_true(self->pool, name_takes_turns);
-    if (takes_turns > 0) { /* whatever else fails: others wait for it */
+    if (takes_turns > 0) { /* even if something else fails: others wait for it */
         PyObject *ended = PyObject_CallMethodObjArgs(self->pool, name_end_turn, worker, NULL);
         failed |= ended == NULL;
         Py_XDECREF(ended);
@@ -2428,7 +2431,7 @@ respond_alone(Handler *self, Exchange *exchange)
     return done == NULL || failed ? -1 : 0;
 }
 
-/* Let the server answer, by its `respond` if there is anything to be decided about it. */
+/* Have the server answer, with its `respond` if Python must decide anything. */
 static int
 respond(Handler *self, Exchange *exchange)
 {
@@ -2443,7 +2446,7 @@ respond(Handler *self, Exchange *exchange)
     return done == NULL ? -1 : 0;
 }
 
-/* Let the server answer a request that has been read whole; environ is given away. */
+/* Have the server answer a request that has been read completely; steals the environ. */
 static int
 answer(Handler *self, PyObject *connection, PyObject *environ, int dialect, int after)
 {
@@ -2460,7 +2463,7 @@ answer(Handler *self, PyObject *connection, PyObject *environ, int dialect, int 
     return is_over ? 0 : call(connection, name_served) ? -1 : 1;
 }
 
-/* Put the body that has come into an environ. */
+/* Put the body that has arrived into an environ. */
 static Verdict
 put_body(Handler *self, PyObject *environ, Slice body)
 {
@@ -2472,8 +2475,8 @@ put_body(Handler *self, PyObject *environ, Slice body)
     return verdict;
 }
 
-/* Leave a kept connection until its peer says more: as its `wait`, which the first time makes the
-   loop know it. */
+/* Leave a kept connection until its peer sends more: like its `wait`, which is called the first time
+   to register it with the loop. */
 static int
 leave(Handler *self, PyObject *connection)
 {
@@ -2492,7 +2495,7 @@ leave(Handler *self, PyObject *connection)
                : 0;
 }
 
-/* What a front's fields mean, borrowed; NULL: an error, or without one that they are refused. */
+/* The variables for a front's fields, borrowed; NULL: an error, or, without one, they are refused. */
 static PyObject *
 meaning_of(Handler *self, PyObject *fields, PyObject *host)
 {
@@ -2512,7 +2515,7 @@ meaning_of(Handler *self, PyObject *fields, PyObject *host)
     }
     if (!PyDict_CheckExact(told)) {
         Py_DECREF(told);
-        PyErr_SetString(PyExc_TypeError, "tell() returns a dict");
+        PyErr_SetString(PyExc_TypeError, "tell() must return a dict");
         return NULL;
     }
     Py_INCREF(fields);
@@ -2526,7 +2529,7 @@ meaning_of(Handler *self, PyObject *fields, PyObject *host)
     return told;
 }
 
-/* Let the environ tell of the client, as far as the peer is believed. */
+/* Update the environ with the data about the client, as far as the peer is trusted. */
 static Verdict
 tell_of_client(Handler *self, PyObject *connection, Message *message)
 {
@@ -2551,7 +2554,7 @@ tell_of_client(Handler *self, PyObject *connection, Message *message)
     return done == NULL ? FAILED : PLAIN;
 }
 
-/* Make of a message that was read whole what the application is given. */
+/* Complete the environ of a message that was read completely. */
 static Verdict
 prepare(Handler *self, PyObject *connection, Message *message, Slice body)
 {
@@ -2592,8 +2595,8 @@ serve_http(Handler *self, PyObject *connection, Slice data)
     return verdict;
 }
 
-/* Take a connection forward that rests and whose turn it is: read, and serve. Whatever is not plain
-   goes to its `_advance`, with what has been read. */
+/* Process an idle connection that has an event: read, and serve. Anything that is not plain goes to
+   its `_advance`, with the bytes that were read. */
 static int
 advance(Handler *self, PyObject *connection)
 {
@@ -2628,7 +2631,7 @@ advance(Handler *self, PyObject *connection)
     return verdict == FAILED ? -1 : 0;
 }
 
-/* Take the lock of a connection, if nobody has it: 1 or 0. */
+/* Take the lock of a connection if it is free: 1 or 0. */
 static int
 acquire(PyObject *lock)
 {
@@ -2639,7 +2642,7 @@ acquire(PyObject *lock)
     return got == Py_True;
 }
 
-/* As Connection.wake, once: whether there is nothing more to be done. */
+/* Like Connection.wake, once; return whether there is nothing more to do. */
 static int
 take_turn(Handler *self, PyObject *connection, PyObject *lock)
 {
@@ -2647,7 +2650,7 @@ take_turn(Handler *self, PyObject *connection, PyObject *lock)
         return -1;
     int is_ours = acquire(lock);
     if (is_ours <= 0)
-        return is_ours < 0 ? -1 : 1; /* who is at it goes on */
+        return is_ours < 0 ? -1 : 1; /* the thread that has it continues */
     int failed = PyObject_SetAttr(connection, name_again, Py_False) || advance(self, connection);
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
@@ -2673,16 +2676,16 @@ handler_turn(PyObject *object, PyObject *connection)
     return is_done < 0 ? NULL : PyBool_FromLong(is_done);
 }
 
-/* The bytes among the arguments of a method; whether they are what can be read here. */
+/* Parse the arguments of a method; the verdict says whether the bytes can be read here. */
 static int
 bytes_of(PyObject *const *args, Py_ssize_t count, Py_ssize_t wanted, Slice *data)
 {
     if (count != wanted) {
-        PyErr_SetString(PyExc_TypeError, "a connection and what it has received are wanted");
+        PyErr_SetString(PyExc_TypeError, "expected a connection and the bytes it has received");
         return -1;
     }
     if (!PyBytes_CheckExact(args[1]))
-        return 0; /* what came in pieces is in a bytearray */
+        return 0; /* a bytearray has data that came in pieces */
     *data = (Slice){PyBytes_AS_STRING(args[1]), PyBytes_GET_SIZE(args[1])};
     return 1;
 }
@@ -2709,7 +2712,7 @@ handler_one_shot(PyObject *object, PyObject *const *args, Py_ssize_t count)
     long dialect = PyLong_AsLong(args[2]);
     if (dialect != SCGI && dialect != UWSGI) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_ValueError, "a dialect of one request each is wanted");
+            PyErr_SetString(PyExc_ValueError, "the dialect must be SCGI or UWSGI");
         return NULL;
     }
     if (!is_readable)
@@ -2744,7 +2747,7 @@ handler_init(PyObject *object, PyObject *args, PyObject *keywords)
             &PyFloat_Type, &new.timeout, &new.is_logged))
         return -1;
     if (self->variables != NULL) {
-        PyErr_SetString(PyExc_TypeError, "a Handler is made once");
+        PyErr_SetString(PyExc_TypeError, "a Handler can't be initialized twice");
         return -1;
     }
     new.seconds = PyFloat_AS_DOUBLE(new.timeout);
@@ -2819,10 +2822,10 @@ static PyMethodDef handler_methods[] = {
     {"http", (PyCFunction)(void (*)(void))handler_http, METH_FASTCALL,
      "http(connection, data) -> whether that was a plain request, which has been answered"},
     {"turn", handler_turn, METH_O,
-     "turn(connection): as its wake(), once, for HTTP -> whether there is nothing more to be done"},
+     "turn(connection): like its wake(), once, for HTTP -> whether there is nothing more to do"},
     {"one_shot", (PyCFunction)(void (*)(void))handler_one_shot, METH_FASTCALL,
      "one_shot(connection, data, dialect) -> True: it has been answered; (environ, offset of the "
-     "body) of a request that is plain, but for its body; None: it is not"},
+     "body) of a request that is plain except for its body; None: it is not plain"},
     {NULL},
 };
 
@@ -2856,7 +2859,7 @@ accept_one(PyObject *module, PyObject *number)
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
-/* Bytes to be overwritten: nobody may be shown them before. */
+/* Uninitialized bytes, which must be overwritten before anything reads them. */
 static PyObject *
 blank(PyObject *module, PyObject *number)
 {
@@ -2868,10 +2871,10 @@ blank(PyObject *module, PyObject *number)
 
 static PyMethodDef functions[] = {
     {"accept", accept_one, METH_O,
-     "accept(fd) -> a connection that does not block, or None where there is none"},
-    {"blank", blank, METH_O, "blank(size) -> bytes with any content, to be overwritten"},
+     "accept(fd) -> a non-blocking connection, or None if there is none"},
+    {"blank", blank, METH_O, "blank(size) -> bytes with arbitrary content, to be overwritten"},
     {"receive", (PyCFunction)(void (*)(void))receive, METH_FASTCALL,
-     "receive(fd, size) -> bytes, at most 64 KiB: as os.read does on a socket that does not block"},
+     "receive(fd, size) -> bytes, at most 64 KiB: like os.read on a non-blocking socket"},
     {NULL},
 };
 
@@ -2944,7 +2947,7 @@ static const struct {
     int value;
 } NUMBERS[] = {
     /* kinds of variables */
-    {"INTERFACE", 3}, /* as accel.py has it */
+    {"INTERFACE", 3}, /* accel.py expects this number */
     {"VARIABLE", VARIABLE}, {"DROPPED", DROPPED}, {"ODD", ODD}, {"METHOD", METHOD}, {"HOST", HOST},
     {"LENGTH", LENGTH}, {"HTTPS", HTTPS}, {"SCHEME", SCHEME}, {"QUERY", QUERY}, {"PORT", PORT},
     {"PROTOCOL", PROTOCOL}, {"SOFTWARE", SOFTWARE}, {"SERVER", SERVER}, {"MOUNT", MOUNT},
@@ -2952,7 +2955,7 @@ static const struct {
     /* kinds of fields */
     {"FIELD", FIELD}, {"FORWARDED", FORWARDED}, {"IGNORED", IGNORED}, {"PARSERS", PARSERS},
     {"FIELD_HOST", FIELD_HOST}, {"FIELD_LENGTH", FIELD_LENGTH}, {"CONNECTION", CONNECTION},
-    /* dialects, and what comes behind a response */
+    /* dialects, and what follows a response */
     {"SCGI", SCGI}, {"UWSGI", UWSGI}, {"HTTP", HTTP}, {"FASTCGI", FASTCGI},
     {"CLOSE", CLOSE}, {"KEEP", KEEP}, {"SETTLE", SETTLE},
 };

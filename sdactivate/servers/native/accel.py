@@ -1,6 +1,6 @@
 """Choose the hot path of the native server: compiled (`_accel`), or pure Python.
 
-The compiled twin is used where the installation could build it. `SDACTIVATE_ACCEL=0` in the
+The compiled twin is used if the installation could build it. `SDACTIVATE_ACCEL=0` in the
 environment turns it off. On an interpreter that runs without the global lock it is not imported,
 since that would enable the lock again.
 """
@@ -14,11 +14,11 @@ from typing import Any
 VARIABLE = "SDACTIVATE_ACCEL"
 
 INTERFACE = 3
-"""What the modules here expect of `_accel.INTERFACE`. A checkout's may be older than its source."""
+"""The expected `_accel.INTERFACE`. In a checkout the compiled one may be older than its source."""
 
 
 def _chosen() -> tuple[Any, str]:
-    """Return the compiled module, or None and why."""
+    """Return the compiled module, or None and why it is not used."""
     if os.environ.get(VARIABLE) == "0":
         return None, f"{VARIABLE}=0"
     if not getattr(sys, "_is_gil_enabled", lambda: True)():

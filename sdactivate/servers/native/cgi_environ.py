@@ -4,8 +4,8 @@ Fronts differ in which variables they leave empty, leave out, repeat or decode; 
 here was observed with a front. RFC 3875 defines the variables, PEP 3333 their form.
 
 X-Forwarded-* and similar fields are removed: a client may have sent them. These protocols have
-variables of their own for this (REMOTE_ADDR, HTTPS, SERVER_NAME), which no client can set, so a
-front has no reason to send the fields. `sdactivate.trust` says which peers may set the variables.
+separate variables for this (REMOTE_ADDR, HTTPS, SERVER_NAME), which no client can set, so a front
+has no reason to send the fields. `sdactivate.trust` says which peers may set the variables.
 """
 
 from typing import Any
@@ -16,20 +16,21 @@ from sdactivate.trust import CLIENT_VARIABLES, FORGEABLE_VARIABLES
 
 Environ = dict[str, Any]
 
-# What only a front may say, and on these protocols says otherwise; what would be obeyed; what has
-# variables without HTTP_ (RFC 3875, section 4.1.18); and how the body came to the front, which has
-# decoded it (section 4.1.2). A tuple, because each request iterates over it: faster than a set
+# Fields that only a front may set, and for which these protocols have other variables; fields that
+# have variables without HTTP_ (RFC 3875, section 4.1.18); and the transfer encoding, which the
+# front has decoded (section 4.1.2). A tuple, because each request iterates over it: faster than a
+# set
 DROPPED = (
     *FORGEABLE_VARIABLES,
     *("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"),
 )
 
-# Digits of a length: more would be more than there are bytes in the world, and int() has a limit
+# The most digits of a length: no body is longer, and int() has a limit
 _LONGEST_LENGTH = 19
 
 MOUNTS: set[str] = set()
-"""Values of SCRIPT_NAME that were found to be right as they are: at most `_MOUNTS_KEPT`, of at most
-`_LONGEST_MOUNT` characters, for a front may pass on what clients send."""
+"""Values of SCRIPT_NAME that were checked and need no change: at most `_MOUNTS_KEPT`, of at most
+`_LONGEST_MOUNT` characters, because a front may pass on what clients send."""
 _MOUNTS_KEPT = 64
 _LONGEST_MOUNT = 255
 
@@ -45,10 +46,10 @@ def host_name(host: str) -> str:
 
 
 def is_mount(text: str) -> bool:
-    """Whether `text`, without a slash at its end, is where a site can be mounted.
+    """Whether `text`, without a trailing slash, is a valid mount point of a site.
 
-    One absolute path (RFC 3986, section 3.3): applications put it in front of their links, where
-    "//host" would be another host and "/a/.." another path.
+    It must be one absolute path (RFC 3986, section 3.3): applications prefix their links with it,
+    and "//host" would be another host there, "/a/.." another path.
     """
     _, *segments = text.split("/")
     return (
@@ -61,8 +62,8 @@ def is_mount(text: str) -> bool:
 def of_client(variables: Variables, address: tuple[Any, ...]) -> Variables:
     """Return those of the `variables` that a client may set itself.
 
-    They come from a peer that is not believed, at `address` as accept(2) gave it: it is its own
-    client.
+    They come from a peer that is not trusted, at `address` (as returned by accept(2)), so the peer
+    counts as the client.
     """
     found = {
         name: value
@@ -76,13 +77,13 @@ def environ(variables: Variables, base: Environ) -> Environ:
     """Return the environ of a request with these variables.
 
     `base` holds the variables that are the same for every request, and the defaults of those
-    that a front may leave out. Raises Malformed without a method, or for one that is not known;
-    for a length, a host or a mount that is none.
+    that a front may leave out. Raises Malformed if the method is missing or unknown, and for an
+    invalid length, host or mount.
     """
     if (method := variables.get("REQUEST_METHOD")) not in METHODS:
         if method is None:
             raise Malformed("there is no REQUEST_METHOD among the variables")
-        raise Malformed(f"the method {method[:100]!r} is not known", "501 Not Implemented")
+        raise Malformed(f"unknown method {method[:100]!r}", "501 Not Implemented")
     found = base | variables
     if not variables.keys().isdisjoint(DROPPED):
         for name in DROPPED:
@@ -90,7 +91,7 @@ def environ(variables: Variables, base: Environ) -> Environ:
     if (host := variables.get("HTTP_HOST")) not in HOSTS and host:
         check_host(host)
     length = found["CONTENT_LENGTH"]
-    # Empty from nginx (fastcgi, uwsgi), -1 from Caddy where the body is chunked
+    # Empty from nginx (fastcgi, uwsgi), -1 from Caddy if the body is chunked
     if not (length.isascii() and length.isdigit() and len(length) <= _LONGEST_LENGTH):
         if length not in ("", "-1"):
             raise Malformed(f"CONTENT_LENGTH={length!r} is not a number of bytes")
@@ -100,7 +101,7 @@ def environ(variables: Variables, base: Environ) -> Environ:
         if https.lower() in _TRUE:
             found["wsgi.url_scheme"] = "https"
         else:
-            del found["HTTPS"]  # "off" from Cherokee, "" from others: absent is what it means
+            del found["HTTPS"]  # "off" from Cherokee, "" from others: it is not HTTPS
     elif found.get("REQUEST_SCHEME") == "https":
         found["wsgi.url_scheme"] = "https"
     name = found["SERVER_NAME"]
@@ -112,13 +113,13 @@ def environ(variables: Variables, base: Environ) -> Environ:
         found["SCRIPT_NAME"] = _mount(script)
     path = found["PATH_INFO"]
     if path[:1] != "/" and (path or not found["SCRIPT_NAME"]) and path != "*":
-        # No path at all is the root's; one without its slash lost it to a mount at "/"
+        # An empty path means the root; one without a slash lost it to a mount at "/"
         found["PATH_INFO"] = "/" + path
     return found
 
 
 def _mount(script: str) -> str:
-    """Return a SCRIPT_NAME without slashes at its end. Raises Malformed for what is no mount."""
+    """Return a SCRIPT_NAME without trailing slashes. Raises Malformed if it is not a mount."""
     # Apache's uwsgi: "/app/"; "/" for the root
     mount = script.rstrip("/")
     if mount and not is_mount(mount):
@@ -131,10 +132,10 @@ def _mount(script: str) -> str:
 
 
 def _locate(found: Environ) -> None:
-    """Set the PATH_INFO of a request that came without one, from its URI.
+    """Set the PATH_INFO of a request without one, from its URI.
 
-    nginx's stock fastcgi_params and scgi_params have none. lighttpd and HAProxy leave it out at
-    exactly the mount, whose URI has nothing behind it.
+    nginx's stock fastcgi_params and scgi_params have none. lighttpd and HAProxy leave it out if
+    the URI is exactly the mount.
     """
     uri: str | None = found.get("DOCUMENT_URI")
     script: str = found["SCRIPT_NAME"]
@@ -143,10 +144,10 @@ def _locate(found: Environ) -> None:
         if "://" in encoded and encoded[:1] != "/":  # the absolute form
             encoded = "/" + encoded.partition("://")[2].partition("/")[2]
         if encoded[:1] != "/":
-            return  # nothing is known, or it is "*"
+            return  # it is unknown, or "*"
         uri = unquote_to_bytes(encoded.encode("latin-1")).decode("latin-1")
     elif script == uri:
-        found["SCRIPT_NAME"] = script = ""  # in nginx's stock parameters it is the whole path
+        found["SCRIPT_NAME"] = script = ""  # nginx's stock parameters set it to the whole path
     script = script.rstrip("/")
     if uri == script or uri.startswith(script + "/"):
         found["PATH_INFO"] = uri[len(script) :]

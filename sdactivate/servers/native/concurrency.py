@@ -3,32 +3,32 @@
 This module has no clocks, threads or locks. Every few milliseconds the pool passes its observations
 (a `Look`) and applies the result (a `State`):
 
-- Two are allowed at rest: a request that comes while another waits is served at once, and a burst
-  of requests that compute begins with hardly more threads than it needs.
-- If the threads want a whole CPU or more for some looks, half as many are allowed, but one more
-  than have been at the same request for long: short requests overtake long ones.
-- If all that are allowed have been at the same requests for long, twice as many are allowed.
-- If together they want less than a CPU for some looks, or hardly any at one, and none of them or
-  only one is free, they wait for something else, and twice as many are allowed.
-- When things have been calm for some looks, nobody needs to look. Two are allowed again, or all
-  where several wait for something.
+- Two are allowed at rest: a request that arrives while another waits is served at once, and a burst
+  of CPU-bound requests begins with hardly more threads than it needs.
+- If the threads demand a whole CPU or more for several looks, half as many are allowed, but at
+  least one more than have been in the same request for long: short requests overtake long ones.
+- If all allowed threads have been in the same requests for long, twice as many are allowed.
+- If together they demand less than a CPU for several looks, or hardly any in one, and at most one
+  of them is free, they wait for something else, and twice as many are allowed.
+- If the load has been low for several looks, the looks stop. Two are allowed again, or all of them
+  if several threads wait for something.
 """
 
 from typing import NamedTuple
 
 # Threads that are allowed at rest
 REST = 2
-# Seconds between two looks, while threads overlap and while all is well
+# Seconds between two looks, while demand is high and while it is low
 TICK = 0.004
 SLOW_TICK = 0.02
-# Shares of one CPU: above, a thread too many; below, room for more
+# Shares of one CPU: above FULL there are too many threads; below _ROOM there is room for more
 FULL = 0.95
 _ROOM = 0.80
 _CALM = 0.30
-# Looks in a row: one alone may be chance
+# Looks in a row: a single one may be accidental
 _SURE = 2
 _CALM_LOOKS = 20
-# Seconds in the same request, from which on it is a long one
+# A request that has taken more seconds than this is a long one
 LONG = 0.05
 
 
@@ -36,9 +36,10 @@ class Look(NamedTuple):
     """Observations of the pool's threads.
 
     busy: threads in a request, without those that wait for their peers. running: threads that are
-    neither parked nor wait for their peers. demand: the share of one CPU that the process has
-    wanted since the last look: what it ran, and what its busy threads stood in the scheduler's
-    queue. long: the busy threads that have been in the same request for more than LONG seconds.
+    not parked and do not wait for their peers. demand: the share of one CPU that the process has
+    demanded since the last look: the time that it ran, and that its busy threads waited in the
+    scheduler's queue. long: busy threads that have been in the same request for more than LONG
+    seconds.
     """
 
     busy: int
@@ -50,9 +51,9 @@ class Look(NamedTuple):
 class State(NamedTuple):
     """The result of a look.
 
-    allowed: threads that may run. calm: looks in a row at which things were calm. trend: looks in a
-    row at which there was room, or as a negative number at which a whole CPU was wanted. again:
-    seconds to the next look, None: when threads overlap again.
+    allowed: threads that may run. calm: looks in a row with low load. trend: looks in a row with
+    room for more threads, or, as a negative number, with a whole CPU demanded. again: seconds to
+    the next look, None: when threads overlap again.
     """
 
     allowed: int
@@ -62,7 +63,7 @@ class State(NamedTuple):
 
 
 def decide(size: int, state: State, look: Look) -> State:
-    """Return the state of a pool of `size` threads that follows from a look at it."""
+    """Return the new state of a pool of `size` threads after a look at it."""
     allowed = state.allowed
     busy, running, demand, long = look
     trend = 0

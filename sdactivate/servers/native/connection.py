@@ -1,4 +1,4 @@
-"""A connection: its descriptor, reading, writing, deadlines, and the parts that protocols share.
+"""A connection: its descriptor, reading, writing, deadlines, and the code that protocols share.
 
 Ownership. No thread owns a connection that waits for its peer; its descriptor stays in the server's
 epoll set, edge-triggered. Any thread may get an event for it, and `wake` makes sure that only one
@@ -41,13 +41,13 @@ from sdactivate.settings import Settings
 CHUNK = 65536
 # Below this, copying a body behind its head is cheaper than a second buffer for the kernel
 COPY = 16384
-# After a refusal or an unread body: how much of what the peer still sends is thrown away, and
-# for how long, so that it sees our answer rather than a reset
+# After a refusal or an unread body: how many bytes from the peer are discarded, and for how long,
+# so that it reads the answer instead of getting a reset
 _LINGER_BYTES = 64 << 20
 _LINGER_SECONDS = 5.0
-# How much a connection reads or writes before others have their turn
+# How many bytes a connection reads or writes before others have their turn
 _TURN = 1 << 20
-# Seconds between two looks at how a slow peer does
+# Seconds between two checks of a slow peer's speed
 _LOOK = 5.0
 
 _close = os.close
@@ -60,13 +60,13 @@ def _shutdown(fd: int, how: int) -> None:
     try:
         sock.shutdown(how)
     except OSError:
-        pass  # the peer was quicker
+        pass  # the peer has closed it already
     finally:
         sock.detach()
 
 
 class Owner(Protocol):
-    """What connections ask of the server that they belong to."""
+    """What connections need of their server."""
 
     settings: Settings
     loop: Loop[Connection]
@@ -78,7 +78,7 @@ class Owner(Protocol):
     held: Held
     trust: Trust
     fastcgi_values: dict[str, str]
-    probes: Any  # what is answered without the application: see `probes`
+    probes: Any  # answers health checks without the application: see `probes`
     errors: int
 
     @property
@@ -95,9 +95,9 @@ class Owner(Protocol):
 
 
 def local_address(fd: int, peer: Any) -> tuple[Any, ...] | None:
-    """Return the address and port of the TCP connection `fd` on this side, None on other sockets.
+    """Return the local address and port of the TCP connection `fd`, None for other sockets.
 
-    peer: its peer's address, as accept(2) gave it.
+    peer: its peer's address, as returned by accept(2).
     """
     if not isinstance(peer, tuple) or not isinstance(peer[0], str):
         return None
@@ -112,58 +112,61 @@ def local_address(fd: int, peer: Any) -> tuple[Any, ...] | None:
 class Connection:
     """One accepted connection; the protocols derive from it.
 
-    server: whose it is. fd: its descriptor, -1 once closed. address: the peer's, as accept(2)
-    gives it. since, deadline: when the wait for the peer began and when it ends, on the monotonic
-    clock; 0: none did.
-    done: the response under way has come to its end. output: what of it the peer has not taken
-    yet; then: what to do when it has. upload: the body of a request while it comes.
+    server: its server. fd: its descriptor, -1 once closed. address: the peer's, as returned by
+    accept(2). since, deadline: when the wait for the peer began and when it ends, on the monotonic
+    clock; 0: never. done: whether the current response is complete. output: the part of it that
+    the peer has not accepted yet; then: called when it has. upload: a request's body while it
+    arrives.
     """
 
     protocol = "?"
-    # What stands in front of a response's status
+    # The text before a response's status
     status_line = "Status: "
-    # Whether a body goes over the wire as it is, so that a file may be copied by sendfile(2)
+    # Whether a body is sent without framing, so that a file can be copied by sendfile(2)
     raw_body = False
 
-    # Until something else is said
+    # The initial state
     since = 0.0
     deadline = 0.0
     done = False
     _lock: Lock | None = None
     _again = False
     _lingered = -1
-    # Of a body that is streamed: bytes so far, and seconds that its peer was waited for
+    # For a streamed body: bytes so far, and seconds spent waiting for its peer
     _streamed = 0
     _waited = 0.0
     output: Output | None = None
     then: Callable[[], None] | None = None
     upload: Upload | None = None
-    half_closed = False  # the peer has closed its side, or both are: an end is to be read
+    half_closed = False  # the peer has closed its side, or both are closed: end of file follows
 
     def __init__(self, server: Owner, fd: int, address: Any) -> None:
         self.server = server
         self.fd = fd
         self.address = address
 
-    # What each protocol gives
+    # What each protocol implements
 
     def received(self, data: bytes) -> None:
-        """Take bytes from the peer; serve what has become complete."""
+        """Process bytes from the peer; serve the requests that they complete."""
         raise NotImplementedError
 
     @property
     def in_body(self) -> bool:
-        """Whether the next bytes are those of the body that is collected: `fill` may read them."""
+        """Whether the next bytes belong to the collected body, so that `fill` may read them."""
         return False
 
     def fill(self, upload: Upload) -> Read:
-        """Read more of the body that is collected (`in_body`) into its place. Raises OSError."""
+        """Read more of the body that is being collected (`in_body`) into its buffer.
+
+        Raises OSError.
+        """
         return upload.receive(self.fd)
 
     def filled(self, count: int, behind: bytes) -> None:
-        """Take note that so many bytes of a body have been read into `upload`, and go on.
+        """Record that `count` bytes of a body have been read into `upload`, and continue.
 
-        behind: what has come after the end of the body.
+        behind: bytes that arrived after the end of the body.
         """
         raise NotImplementedError
 
@@ -172,15 +175,15 @@ class Connection:
         return f"{self.status_line}{status}\r\n{fields}\r\n".encode("latin-1")
 
     def frame(self, data: bytes) -> bytes:
-        """Return a piece of a response's body as it goes over the wire."""
+        """Return a piece of a response's body with the protocol's framing."""
         return data
 
     def beginning(self, head: bytes, data: bytes) -> bytes:
-        """Return a head and the first piece of a body, if any, as they go over the wire."""
+        """Return a head and the first piece of a body, if any, with the protocol's framing."""
         return head + self.frame(data) if data else head
 
     def send_last(self, head: bytes, body: bytes, response: Response) -> None:
-        """Send all that is left of a response: its head, its whole body, its end."""
+        """Send a whole response: its head, its body, its end."""
         raise NotImplementedError
 
     def send_tail(self, response: Response) -> None:
@@ -191,13 +194,13 @@ class Connection:
         """Called when a response is complete: close the connection, unless it is kept alive."""
 
     def resume(self) -> None:
-        """Go on with what had to wait until a response was sent."""
+        """Continue with what had to wait until a response was sent."""
 
     def ask_to_close(self) -> None:
         """Ask the peer of an idle connection to close it, once, if the protocol can."""
 
     def expired(self) -> None:
-        """The deadline has passed: end the connection in the protocol's way."""
+        """Called when the deadline has passed: end the connection as the protocol requires."""
         self.close()
 
     # Turns
@@ -208,13 +211,13 @@ class Connection:
         self.deadline = self.since + seconds
         if self._lock is None:
             self._lock = lock = Lock()
-            with lock:  # until the kernel knows the descriptor, nobody may close it
+            with lock:  # until epoll has the descriptor, no other thread may close it
                 self.server.watch(self)
             if self._again:
                 self.server.loop.put_off(self)
 
     def wait_to_send(self) -> None:
-        """Leave the connection until its peer takes more of `output`."""
+        """Leave the connection until its peer can accept more of `output`."""
         self.since = now = monotonic()
         self.deadline = now + min(_LOOK, self.server.settings.write_timeout)
         loop = self.server.loop
@@ -246,7 +249,7 @@ class Connection:
     def expire(self, now: float) -> None:
         """Close the connection if its deadline has passed and no thread is processing it.
 
-        Unless its peer has spoken in time and no thread has been free to listen.
+        It stays open if its peer has sent data in time that no thread was free to read.
         """
         lock = self._lock
         if lock is not None and lock.acquire(False):
@@ -258,7 +261,7 @@ class Connection:
                         self._look_at_pace(self.output, now)
                     elif not self.has_spoken():
                         self.expired()
-            except Exception as error:  # this thread looks after all the others
+            except Exception as error:  # this thread handles the deadlines of all connections
                 self.close()
                 self.server.fault(error)
             finally:
@@ -267,13 +270,13 @@ class Connection:
                 self.server.loop.put_off(self)
 
     def has_spoken(self) -> bool:
-        """Whether there is something to read, which a thread will be told of, or has been."""
+        """Whether there is unread data. A thread gets an event for it, or has got one already."""
         return self._poll(select.POLLIN, 0)
 
     def _advance(self, data: bytes | None = None) -> None:
-        """Send what there is to send; then read what there is and take it.
+        """Send pending output; then read what has arrived, and process it.
 
-        data: what has been read already.
+        data: bytes that have been read already.
         """
         if self.output is not None and not self._go_on_sending(self.output):
             return
@@ -305,12 +308,12 @@ class Connection:
                 self.filled(filled, behind)
             else:
                 self.received(data)
-            # A short read has emptied the socket, but for an end that came in the same event;
-            # what comes later is an event of its own
+            # A short read has emptied the socket, except for an end of file in the same event;
+            # what arrives later causes another event
             if self.fd < 0 or (count < asked and not self.half_closed):
                 return
             if self.output is not None:
-                return  # nothing more is asked for until that is taken
+                return  # read no more until the peer has accepted that
             end -= count
             if end <= 0:
                 self._take_turns()
@@ -323,7 +326,7 @@ class Connection:
         self.server.loop.put_off(self)
 
     def _go_on_sending(self, output: Output) -> bool:
-        """Send more of a response; whether there is something to be read now."""
+        """Send more of a response; return whether to read from the peer now."""
         try:
             sent = output.send(self.fd, _TURN)
         except PeerGone:
@@ -350,14 +353,14 @@ class Connection:
         return self.fd >= 0 and self.output is None
 
     def _look_at_pace(self, output: Output, now: float) -> None:
-        """Close the connection if its peer takes the response too slowly."""
+        """Close the connection if its peer reads the response too slowly."""
         settings = self.server.settings
         pace = output.pace
         if pace is None:
             pace = output.pace = Pace(self.fd, output.written, self.since)
         pace.look(self.fd, output.written, now)
         if self._poll(select.POLLOUT, 0):
-            pace.excuse(now)  # it has taken what there was, and no thread has been free to go on
+            pace.excuse(now)  # it has read all there was, and no thread was free to send more
         fault = pace.fault(now, settings.write_timeout, settings.write_rate)
         if fault is not None:
             log.say(log.WARNING, f"{self.peer_name()}: {fault}; connection closed")
@@ -366,11 +369,11 @@ class Connection:
         self.deadline = now + min(_LOOK, settings.write_timeout)
 
     def ended(self) -> None:
-        """The peer has closed its side."""
+        """Called when the peer has closed its side."""
         self.close()
 
     def close(self) -> None:
-        """Close the connection; nothing happens to one that is closed."""
+        """Close the connection, if it is not closed already."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             if self.output is not None or self.upload is not None:
@@ -382,7 +385,7 @@ class Connection:
             _close(fd)
 
     def _let_go(self) -> None:
-        """Drop what is held for the peer."""
+        """Drop the buffers that are held for the peer."""
         output, self.output = self.output, None
         if output is not None:
             output.close()
@@ -391,10 +394,10 @@ class Connection:
             upload.close()
 
     def linger(self) -> None:
-        """Close the connection, but let the peer finish talking so that it reads our answer.
+        """Close the connection, but first let the peer finish sending, so that it reads the answer.
 
-        Closing with unread bytes resets the connection, and fronts then throw the response
-        away that came before.
+        Closing with unread bytes resets the connection, and fronts then discard the response that
+        was sent before.
         """
         if self.fd >= 0 and self._lingered < 0:
             self._lingered = 0
@@ -402,15 +405,15 @@ class Connection:
             self.wait(_LINGER_SECONDS)
 
     def shutdown(self, how: int) -> None:
-        """shutdown(2) on this connection, which is no concern of anybody else's."""
+        """Call shutdown(2) on this connection."""
         _shutdown(self.fd, how)
 
     def retire(self) -> None:
-        """The server takes no more requests: end the connection if none is under way.
+        """Called at a stop: end the connection if no request is in progress.
 
-        One that was sent in part has begun, whether it has been read or not: the rest is waited
-        for. A connection with a request under way ends with its response, and one whose peer was
-        heard a moment ago is looked at again: see `shut_idle`.
+        A request has begun if a part of it was sent, whether that has been read or not: the rest is
+        waited for. A connection with a request in progress ends with its response, and one whose
+        peer was heard a moment ago is checked again: see `shut_idle`.
         """
         lock = self._lock
         if lock is not None and lock.acquire(False):
@@ -424,20 +427,20 @@ class Connection:
             finally:
                 lock.release()
             if shut or self._again:
-                self.server.loop.put_off(self)  # its end is for a thread of the pool to read
+                self.server.loop.put_off(self)  # a thread of the pool reads its end of file
 
     def give_way(self, why: str) -> bool:
-        """Close the connection to make room, unless a thread is at it; whether it was closed.
+        """Close the connection to make room, unless a thread is processing it.
 
-        It is not closed if its peer has sent data that no thread has read yet. A peer that has
-        begun a request and is slow to go on is answered 503.
+        Return whether it was closed. It is not closed if its peer has sent data that no thread has
+        read yet. A peer that has begun a request and is slow to send the rest is answered 503.
         """
         lock = self._lock
         if lock is None or not lock.acquire(False):
             return False
         try:
             if self.fd < 0:
-                return False  # it has been closed meanwhile, or has become another
+                return False  # it has been closed or handed over in the meantime
             if self.output is not None:
                 log.say(log.WARNING, f"{self.peer_name()}: disconnected to make room: {why}")
             elif self._lingered < 0 and self.has_spoken():
@@ -453,7 +456,7 @@ class Connection:
         return True
 
     def hand_over(self, successor: Connection) -> None:
-        """Let `successor` have the descriptor; the time that its peer has begins anew."""
+        """Give the descriptor to `successor`, whose deadline starts again."""
         successor.since = self.since
         successor._lock = self._lock
         successor._again = self._again
@@ -464,16 +467,16 @@ class Connection:
 
     @property
     def idle(self) -> bool:
-        """Whether no request is under way."""
+        """Whether no request is in progress."""
         return False
 
     @property
     def has_begun(self) -> bool:
-        """Whether a request has begun, if only by its first byte, and has not been answered."""
+        """Whether at least the first byte of a request has arrived that is not answered yet."""
         return self._lingered < 0 and (self.output is not None or not self.idle)
 
     def refuse(self, error: Malformed) -> None:
-        """Answer what the peer got wrong, say so once, and end the connection."""
+        """Answer a protocol error of the peer, log it, and end the connection."""
         log.say(log.WARNING, f"{self.peer_name()}: {log.escape(error)}; answered {error.status}")
         self.server.errors += 1
         try:
@@ -484,23 +487,23 @@ class Connection:
         self.linger()
 
     def answer(self, status: str) -> None:
-        """Send a response of the server's own. Raises PeerGone."""
+        """Send a response made by the server itself. Raises PeerGone."""
         self.send_now(self.plain(status))
 
     def plain(self, status: str, fields: str = "") -> bytes:
-        """Return a response that says its status, with `fields` besides."""
+        """Return a response whose body is its status, with additional header `fields`."""
         body = f"{status}\n"
         fields += f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
         return f"{self.status_line}{status}\r\n{fields}\r\n{body}".encode("ascii")
 
     def peer_name(self) -> str:
-        """Who the peer is, for the log."""
+        """The peer's name for the log."""
         address = self.address
         if isinstance(address, tuple):
             return f"{address[0]}:{address[1]} ({self.protocol})"
         return f"unix peer ({self.protocol})"
 
-    # Bytes out that are at hand: what the peer does not take at once is sent later
+    # Sending available bytes: what the peer does not accept at once is sent later
 
     def post(self, data: bytes) -> None:
         """Send all of `data`, now or later. Raises PeerGone."""
@@ -517,14 +520,14 @@ class Connection:
             self._hold(Output((memoryview(data)[sent:],)), data)
 
     def keep_rest(self, data: bytes, sent: int) -> None:
-        """Finish a response of which the peer has taken the first `sent` bytes. Raises PeerGone."""
+        """Finish a response whose first `sent` bytes the peer has accepted. Raises PeerGone."""
         self._hold(Output((memoryview(data)[sent:],)), data)
         self.finish()
 
     def post_both(self, head: bytes, body: bytes) -> None:
         """Send a head and a body, now or later, without copying the body. Raises PeerGone.
 
-        For bodies of COPY bytes or more: what is shorter costs less when it is copied.
+        For bodies of COPY bytes or more: copying a shorter one costs less.
         """
         self.post_pieces((memoryview(head), memoryview(body)), body)
 
@@ -533,12 +536,12 @@ class Connection:
     ) -> None:
         """Send pieces, now or later. Raises PeerGone.
 
-        body: the object whose bytes they are, None: they are those of a file. descriptor: closed
-        when they are sent.
+        body: the object that owns their bytes, None for a file's. descriptor: closed when they are
+        sent.
         """
         output = Output(pieces, descriptor)
         try:
-            if self.output is not None:  # answers to management records, as a rule
+            if self.output is not None:  # usually answers to management records
                 self._send_rest(memoryview(b""))
             sent = output.send(self.fd, _TURN)
         except BaseException:
@@ -561,15 +564,15 @@ class Connection:
         self.output = output
 
     def body_pieces(self, head: bytes, body: memoryview | FileRange) -> Iterator[Piece]:
-        """Return a head and a body as they go over the wire."""
+        """Return a head and a body with the protocol's framing."""
         yield memoryview(head)
         yield body
 
     def send_file(self, head: bytes, descriptor: int, offset: int, count: int) -> None:
         """Send a head and `count` bytes of a file from `offset` on, now or later.
 
-        The descriptor is closed when they are sent. Raises PeerGone, and OSError where the file
-        ends before.
+        The descriptor is closed when they are sent. Raises PeerGone, and OSError if the file is
+        shorter.
         """
         body = FileRange(descriptor, offset, offset + count)
         self.post_pieces(self.body_pieces(head, body), None, descriptor)
@@ -585,9 +588,9 @@ class Connection:
     # Blocking sends and receives, for a thread that serves a request
 
     def send(self, data: bytes) -> None:
-        """Send all of `data`, and wait until the peer takes it.
+        """Send all of `data`, and wait until the peer accepts it.
 
-        Raises PeerGone where the peer is gone or takes it too slowly.
+        Raises PeerGone if the peer has disconnected or accepts it too slowly.
         """
         if self.output is None:
             try:
@@ -604,9 +607,9 @@ class Connection:
             self._send_rest(memoryview(data))
 
     def send_now(self, data: bytes) -> None:
-        """Send a few bytes that are not worth waiting for. Raises PeerGone if they can't go now.
+        """Send a few bytes without waiting. Raises PeerGone if they can't be sent at once.
 
-        For refusals: the thread that looks after deadlines must not wait.
+        For refusals: the thread that handles deadlines must not wait.
         """
         if self.output is not None:
             raise PeerGone
@@ -618,7 +621,7 @@ class Connection:
             raise PeerGone
 
     def _send_rest(self, data: memoryview) -> None:
-        """Wait, with the thread's place lent to another, until all is sent."""
+        """Wait until all is sent, with this thread's place lent to another."""
         output = self.output or Output(())
         output.add(data)
         self.output = None
@@ -642,10 +645,10 @@ class Connection:
             output.close()
 
     def read(self) -> bytes:
-        """Read some bytes of a body, waiting for them.
+        """Wait for some bytes of a body and return them.
 
-        Raises PeerGone where the peer has vanished or closed its side, Malformed where it says
-        nothing for `body_timeout`, or too little for `body_rate`.
+        Raises PeerGone if the peer has disconnected or closed its side, Malformed if it sends
+        nothing for `body_timeout`, or less than `body_rate`.
         """
         timeout = self.server.settings.body_timeout
         while True:
@@ -667,7 +670,7 @@ class Connection:
         slow = SlowWriter(self, self._streamed, began - self._waited)
         with self.server.pool.lending(slow):
             has_come = self._poll(select.POLLIN, timeout)
-            # What the application does in between, this one or another, is not the peer's time
+            # Time spent in the application, by this thread or another, does not count for the peer
             self._waited += monotonic() - began
         if slow.is_cut:
             raise PeerGone("the peer was disconnected in the middle of the body")
@@ -677,7 +680,7 @@ class Connection:
             )
 
     def _check_rate(self, size: int, seconds: float) -> None:
-        """Refuse a body of which `size` bytes have come in so many seconds, if that is too slow.
+        """Raise Malformed if `size` bytes of a body in this many seconds are too few (`body_rate`).
 
         Call it only after the bytes that have arrived are read: bytes that waited because all
         threads were busy must count for the peer.
@@ -685,15 +688,15 @@ class Connection:
         rate = self.server.settings.body_rate
         if seconds > GRACE and size < rate * seconds and not self.has_spoken():
             raise Malformed(
-                f"the body arrives at less than {rate} bytes a second (body_rate)",
+                f"the body arrives at less than {rate} bytes per second (body_rate)",
                 "408 Request Timeout",
             )
 
     def collect(self, pieces: Iterable[bytes | bytearray], came: int, length: int | None) -> Upload:
-        """Keep pieces of a request's body until all of it has come. Raises Malformed.
+        """Keep pieces of a request's body until all of it has arrived. Raises Malformed.
 
-        came: bytes that the peer has sent for it, framing and what is not complete included.
-        length: bytes of the whole body, None: unknown.
+        came: bytes that the peer has sent for it, including framing and incomplete parts. length:
+        bytes of the whole body, None: unknown.
         """
         upload = self.upload
         if upload is None:
@@ -707,12 +710,12 @@ class Connection:
         return upload
 
     def wait_for_more(self, upload: Upload) -> None:
-        """Leave the connection until more of a body comes. Raises Malformed if that is too slow."""
+        """Leave the connection until more of a body arrives. Raises Malformed if it is too slow."""
         self._check_rate(upload.came, monotonic() - upload.began)
         self.wait(self.server.settings.body_timeout)
 
     def too_late(self) -> Malformed:
-        """What a peer got wrong that has not come to the end of a request in time."""
+        """Return the error for a peer that has not completed a request in time."""
         why = f"{self.protocol}: no complete request"
         if self.upload is not None:
             why = f"no byte of the body for {self.server.settings.body_timeout:g} s (body_timeout)"
@@ -725,7 +728,7 @@ class Connection:
 
 
 class Slow:
-    """A peer for which a thread waits: see `pool.SlowPeer`."""
+    """A peer that a thread waits for: see `pool.SlowPeer`."""
 
     def __init__(self, connection: Connection) -> None:
         self.is_cut = False
@@ -735,7 +738,7 @@ class Slow:
         raise NotImplementedError
 
     def cut(self, why: str) -> None:
-        """End the wait for it."""
+        """Stop waiting for it, and disconnect it."""
         connection = self._connection
         self.is_cut = True
         log.say(log.WARNING, f"{connection.peer_name()}: {why}; connection closed")
@@ -743,7 +746,7 @@ class Slow:
 
 
 class SlowReader(Slow):
-    """One that takes a response."""
+    """A peer that reads a response."""
 
     def __init__(self, connection: Connection, pace: Pace, output: Output) -> None:
         super().__init__(connection)
@@ -751,14 +754,14 @@ class SlowReader(Slow):
         self._output = output
 
     def rate(self, now: float) -> float:
-        """Bytes a second that it has taken since it was waited for."""
+        """Bytes per second that it has read since the wait began."""
         pace = self._pace
         pace.look(self._connection.fd, self._output.written, now)
         return pace.taken / max(now - pace.began, 0.001)
 
 
 class SlowWriter(Slow):
-    """One that sends a body; `began` is when it would have begun if it had not paused."""
+    """A peer that sends a body; `began`: start of this wait, less the time of earlier waits."""
 
     def __init__(self, connection: Connection, size: int, began: float) -> None:
         super().__init__(connection)
@@ -766,5 +769,5 @@ class SlowWriter(Slow):
         self._began = began
 
     def rate(self, now: float) -> float:
-        """Bytes a second that it has sent while it was waited for."""
+        """Bytes per second that it has sent during the waits for it."""
         return self._size / max(now - self._began, 0.001)

@@ -11,7 +11,7 @@ from sdactivate.settings import Settings
 
 
 class ErrorLog:
-    """wsgi.errors: what an application writes there goes to the log, line by line."""
+    """wsgi.errors: writes an application's text to the log, line by line."""
 
     def write(self, text: str) -> int:
         for line in text.splitlines():
@@ -24,7 +24,7 @@ class ErrorLog:
             self.write(line)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: nothing is buffered."""
 
 
 def base_environ(settings: Settings) -> dict[str, Any]:

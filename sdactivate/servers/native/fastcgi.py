@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 responder = twin.responder()
 
 SMALLEST_RECORD = 4096
-"""Records with less content are cheaper to read many at a time and to cut up then."""
+"""Records with less content are cheaper to read many at a time and to split afterwards."""
 
 
 class FastCgi(KeepAlive):
     """A connection's requests, one at a time (FCGI_MPXS_CONNS=0)."""
 
     protocol = "fastcgi"
-    raw_body = True  # in records, whose heads are made as they are sent
-    # Another module that offers the same: Parser, stream, end_response
+    raw_body = True  # in records, whose heads are made when they are sent
+    # The module with Parser, stream and end_response, which `--server flup` replaces
     codec: ClassVar[Any] = wire
     has_twin = module is not None
 
     _parser: wire.Parser
     request: wire.Request
-    # The request behind whose response the front was asked to close the connection
+    # The request after whose response the front was asked to close the connection
     _asked_behind: wire.Request | None = None
 
     def __init__(self, server: Owner, fd: int, address: Any) -> None:
@@ -77,14 +77,14 @@ class FastCgi(KeepAlive):
             self.server.check_length(size)
 
     def _hear(self) -> None:
-        """Take what the front has said while a response goes out piece by piece.
+        """Read what the front has sent while a response is sent piece by piece.
 
-        It may have given the request up, and then keeps the connection (section 5.4). Raises
-        PeerGone; the request is then answered.
+        It may have aborted the request, and then keeps the connection (section 5.4). That raises
+        PeerGone, after the request is ended.
         """
         request, parser = self.request, self._parser
         if parser.requests or sum(map(len, request.body)) >= self.server.settings.body_buffer:
-            return  # what comes first is more of a body than may be held
+            return  # more would exceed what may be buffered of a body
         try:
             data = os.read(self.fd, CHUNK)
             if data:
@@ -160,10 +160,11 @@ class FastCgi(KeepAlive):
     def _send_end(self, request: wire.Request, data: bytes) -> None:
         """Send the last bytes of a response. Raises PeerGone.
 
-        FastCGI has no word for: this is the last one. So at a stop they end with a record that
-        makes nginx close the connection instead of keeping it. For other peers the connection is
-        shut for reading before them, while the peer waits for its answer and says nothing, and
-        closed right behind them: what it sends later is refused from the first byte on.
+        FastCGI can't say that a response is the last one. So at a stop the bytes end with a record
+        that makes nginx close the connection instead of keeping it. For other peers the connection
+        is shut for reading before these bytes are sent, while the peer silently waits for its
+        answer, and closed right after them: whatever it sends later is refused from the first byte
+        on.
         """
         self._parser.answered(request)
         if self.server.draining and request.keep_alive and self._parser.idle:
@@ -182,7 +183,7 @@ class FastCgi(KeepAlive):
         if request is self._asked_behind or not self._poll(select.POLLOUT, 0):
             return
         self._asked_behind = request
-        with suppress(OSError):  # its end is read as any other
+        with suppress(OSError):  # if it has ended, that is read as usual
             os.write(self.fd, wire.closing(request.id))
 
     def body_pieces(self, head: bytes, body: memoryview | FileRange) -> Iterator[Piece]:
@@ -204,7 +205,7 @@ class FastCgi(KeepAlive):
     def answer(self, status: str) -> None:
         request = self._parser.current
         if request is None:
-            return  # there is nobody to answer: no request has begun
+            return  # nothing to answer: no request has begun
         stdout: bytes = self.codec.stream(wire.STDOUT, request.id, self.plain(status))
         self.send_now(stdout + self.codec.end_response(request.id))
 
@@ -236,4 +237,4 @@ class Errors:
             self.write(line)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: nothing is buffered."""

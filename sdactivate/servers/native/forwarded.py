@@ -1,9 +1,9 @@
 """Client address, scheme, host and mount from a trusted front's X-Forwarded headers.
 
 A CGI-like front has variables for the client's address and scheme. An HTTP front has header fields,
-which a client can send as well. So they are trusted only from trusted peers, and removed from other
-peers' requests. Of several values the last one counts, which the trusted peer itself has added. On
-a unix socket every peer that can connect is trusted, on TCP those in the setting `trust`.
+which a client can send as well. So they are accepted only from trusted peers, and removed from
+other peers' requests. Of several values the last one counts, which the trusted peer itself has
+added. On a unix socket every peer that can connect is trusted, on TCP those in the setting `trust`.
 
 `sdactivate.trust` lists the trusted fields: a front that is not configured to drop one passes a
 client's on, and then any client could choose the host, the mount or the user.
@@ -21,9 +21,8 @@ from sdactivate.servers.native.cgi_environ import host_name, is_mount, of_client
 from sdactivate.servers.native.wire import Malformed, Variables, check_host
 from sdactivate.settings import Settings
 
-# REMOTE_ADDR of a peer on a unix socket that has said nothing about its client: the address
-# that means none. (An empty one breaks applications that parse it, and 127.0.0.1 is one that
-# applications trust.)
+# REMOTE_ADDR if a peer on a unix socket sends nothing about its client: the unspecified address.
+# (An empty one breaks applications that parse it, and applications may trust 127.0.0.1.)
 UNKNOWN = "0.0.0.0"  # noqa: S104
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -42,8 +41,7 @@ def networks(names: Sequence[str]) -> list[Network]:
 class Trust:
     """The peers and fields that a server trusts: settings `trust`, `trust_headers`, `remote_user`.
 
-    variables: those of the header fields that are believed. Raises UsageError for a network that
-    is none.
+    variables: those of the trusted header fields. Raises UsageError for an invalid network.
     """
 
     __slots__ = ("_networks", "_said", "variables")
@@ -54,7 +52,7 @@ class Trust:
         self.variables = trust.believed(settings.trust_headers, settings.remote_user)
 
     def believes(self, address: Any) -> bool:
-        """Whether the peer at `address`, as accept(2) gave it, may speak for its clients."""
+        """Whether the peer at `address`, as returned by accept(2), may speak for its clients."""
         if not isinstance(address, tuple) or not isinstance(address[0], str):
             return not isinstance(address, tuple)  # unix: every peer; vsock: none
         if not self._networks:
@@ -67,9 +65,9 @@ class Trust:
         return any((mapped or found) in network for network in self._networks)
 
     def believed_of(self, variables: Variables, address: tuple[Any, ...]) -> Variables:
-        """Return the variables of a CGI-like request, as far as the peer at `address` is believed.
+        """Return the variables of a CGI-like request that are accepted from the peer at `address`.
 
-        What a client may say itself always is. The log is told once that there was more.
+        Those that a client may set itself are always accepted. Other ones are logged once.
         """
         if self.believes(address):
             return variables
@@ -85,10 +83,10 @@ class Trust:
         return found
 
     def only_believed(self, found: Variables, host: str) -> Variables:
-        """Return those of the fields `found` that are believed.
+        """Return those of the fields `found` that are trusted.
 
-        host: the Host of the request. Of a field that would have made a difference, and that the
-        front may well have set itself, the log is told once.
+        host: the Host of the request. An ignored field is logged once if it would have made a
+        difference and the front may have set it itself.
         """
         for variable, option in _MISSED.items():
             value = found.get(variable)
@@ -116,9 +114,9 @@ _MISSED = {
 
 
 def apply(environ: dict[str, Any], found: Variables, believed: Trust) -> None:
-    """Make the environ of a trusted peer's request tell of the client, not of the front.
+    """Update the environ of a trusted peer's request, so that it describes the client.
 
-    Raises Malformed for a mount or a host that is none.
+    Raises Malformed for an invalid mount or host.
     """
     told = told_of_client(believed, found, environ.get("HTTP_HOST", ""))
     environ.update(told)
@@ -129,8 +127,8 @@ def apply(environ: dict[str, Any], found: Variables, believed: Trust) -> None:
 def told_of_client(believed: Trust, found: Variables, asked: str) -> dict[str, str]:
     """Return the variables for the fields `found` of a trusted peer; see `mount` for a mount.
 
-    asked: the Host of the request itself. The result is to be left as it is, for it is kept.
-    Raises Malformed for a mount or a host that is none.
+    asked: the Host of the request itself. The result is cached, so it must not be changed. Raises
+    Malformed for an invalid mount or host.
     """
     key: tuple[Any, ...] = (believed, *found, *found.values(), asked)
     told = _told.get(key)
@@ -144,23 +142,23 @@ def told_of_client(believed: Trust, found: Variables, asked: str) -> dict[str, s
 
 
 def mount(environ: dict[str, Any], name: str) -> None:
-    """Take the mount `name` off the front of PATH_INFO, if it is there."""
+    """Remove the mount `name` from the beginning of PATH_INFO, if it is there."""
     path = environ["PATH_INFO"]
     if path == name or path.startswith(name + "/"):
         environ["PATH_INFO"] = path[len(name) :]
 
 
-# What a server makes of fields: a front sends the same ones again and again. But a client may put
-# in what it likes, so what is long is not kept, and when there are many the kept ones are dropped.
+# A cache of the results, since a front sends the same fields again and again. A client can choose
+# their values, so long ones are not cached, and the cache is cleared when it is full.
 _KEPT = 1024
 _LONGEST_KEPT = 384
 _told: dict[tuple[Any, ...], dict[str, str]] = {}
 
 
 def _read(believed: Trust, found: Variables, asked: str) -> dict[str, str]:
-    """Return the variables that the fields `found` mean; SCRIPT_NAME is among them for a mount.
+    """Return the variables for the fields `found`, including SCRIPT_NAME for a mount.
 
-    asked: the Host of the request itself. Raises Malformed for a mount or a host that is none.
+    asked: the Host of the request itself. Raises Malformed for an invalid mount or host.
     """
     if not found.keys() <= believed.variables:
         found = believed.only_believed(found, asked)
@@ -185,7 +183,7 @@ def _read(believed: Trust, found: Variables, asked: str) -> dict[str, str]:
 def _address(
     client: str | None, scheme: str, host: str, port: str, forwarded: str, asked: str
 ) -> dict[str, str]:
-    """Return the variables that tell of the client's address, the scheme and the host."""
+    """Return the variables for the client's address, the scheme and the host."""
     scheme = _last(scheme).lower()
     host = _last(host)
     if client is None and forwarded:
@@ -227,7 +225,7 @@ def _element(text: str) -> dict[str, str]:
 def _split_port(client: str) -> tuple[str, str]:
     """Split "192.0.2.1:47", "[2001:db8::1]:47", "2001:db8::1" into address and port.
 
-    What is no address ("unknown", "_hidden") is none.
+    Return empty strings for what is not an address ("unknown", "_hidden").
     """
     address, port = client, ""
     if client[:1] == "[":

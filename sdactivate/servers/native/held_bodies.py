@@ -22,10 +22,10 @@ from sdactivate.servers.native.wire import Malformed
 BEHIND = 4096
 # A peer gets memory for this many times the bytes it has sent
 _AHEAD = 16
-# How much of a body in records is read at a time
+# The most bytes of a body in records that are read at a time
 _STRIDE = 1 << 18
 
-# Bytes to be overwritten, of a given size. The compiled form does not set them to zero
+# Returns bytes of a given size, to be overwritten. The compiled form does not set them to zero
 _blank = bytes if module is None else module.blank
 
 
@@ -49,11 +49,11 @@ class Held:
         self.responses = 0
         self.used = 0
         self._lock = Lock()
-        # By identity, for many peers may be sent the same object: how many, and its size
+        # By identity, because many peers may get the same object: the number of peers, and its size
         self._shared: dict[int, list[int]] = {}
 
     def reserve(self, size: int) -> bool:
-        """Reserve `size` bytes of memory; False where that would be over the bound."""
+        """Reserve `size` bytes of memory; return False if that would exceed the limit."""
         with self._lock:
             if self.used + size > self.limit:
                 return False
@@ -61,14 +61,15 @@ class Held:
             return True
 
     def release(self, size: int) -> None:
-        """Give `size` bytes back."""
+        """Release `size` reserved bytes."""
         with self._lock:
             self.used -= size
 
     def share(self, data: bytes) -> bool:
-        """Reserve memory for an object, once however often it is held; False: over the bound.
+        """Reserve memory for an object, once however often it is held.
 
-        The caller keeps a reference to `data` until it calls `unshare`.
+        Return False if that would exceed the limit. The caller must keep a reference to `data`
+        until it calls `unshare`.
         """
         with self._lock:
             found = self._shared.get(id(data))
@@ -82,7 +83,7 @@ class Held:
             return True
 
     def unshare(self, data: bytes) -> None:
-        """Give back what `share` has reserved."""
+        """Release what `share` has reserved."""
         with self._lock:
             found = self._shared[id(data)]
             found[0] -= 1
@@ -91,7 +92,7 @@ class Held:
                 self.used -= found[1]
 
     def count(self, uploads: int = 0, responses: int = 0) -> None:
-        """Note that so many more are held, or fewer."""
+        """Add to the numbers of uploads and responses; negative numbers subtract."""
         with self._lock:
             self.uploads += uploads
             self.responses += responses
@@ -104,8 +105,8 @@ class Held:
         except OSError as error:
             if error.errno not in (errno.EISDIR, errno.EOPNOTSUPP):
                 raise
-        # A file system without O_TMPFILE (open(2)). Not before: the import is large, and takes
-        # descriptors, of which none may be left
+        # The file system does not support O_TMPFILE (open(2)). Imported only here: the import is
+        # large, and needs descriptors, which may have run out
         try:
             import tempfile
         except ImportError as error:
@@ -117,11 +118,11 @@ class Held:
 
 
 class Read(NamedTuple):
-    """What one read of a body has brought.
+    """The result of one read of a body.
 
-    asked, came: bytes that were asked for, and that came; 0: the peer has closed its side.
-    size: bytes of the body among them. behind: what has come behind them, at least BEHIND bytes if
-    there are so many: a connection that is closed with bytes unread is reset (tcp(7), unix(7)).
+    asked, came: bytes that were asked for, and that arrived; 0: the peer has closed its side. size:
+    bytes of the body among them. behind: the bytes after those; there is room for at least BEHIND,
+    since closing a connection with unread bytes resets it (tcp(7), unix(7)).
     """
 
     asked: int
@@ -131,16 +132,16 @@ class Read(NamedTuple):
 
 
 class Upload:
-    """A request's body that is still coming.
+    """A request's body that is still arriving.
 
-    A body whose length is known has a place of that length as soon as a part of it has come. What
-    comes then can be read into that place (`receive`), and an application that reads the whole body
-    gets that very object: the bytes are copied once, by the kernel.
+    A body of known length gets a buffer of that length as soon as a part of it has arrived. The
+    rest can be read directly into that buffer (`receive`), and an application that reads the whole
+    body gets that same object: the bytes are copied once, by the kernel.
 
-    held: what it counts against. most: bytes of it in memory, beyond that it goes to a file.
-    length: bytes of it by the request's header, None: unknown.
-    began: on the monotonic clock. size: bytes of it so far. came: bytes on the wire so far.
-    room: bytes of the place that are free; 0: there is none.
+    held: the limit that it counts against. most: the most bytes in memory; a larger body goes to a
+    file. length: its bytes according to the request's header, None: unknown. began: when it began,
+    on the monotonic clock. size: bytes of it so far. came: bytes on the wire so far. room: free
+    bytes of the buffer; 0: there is none.
     """
 
     __slots__ = (
@@ -164,7 +165,7 @@ class Upload:
         held.count(uploads=1)
 
     def receive(self, fd: int) -> Read:
-        """Read from a socket into the place, which has room. Raises OSError."""
+        """Read from a socket into the buffer, which must have room. Raises OSError."""
         assert self._place is not None
         behind = bytearray(BEHIND)
         asked = self.room + BEHIND
@@ -174,12 +175,12 @@ class Upload:
         return Read(asked, came, count, bytes(behind[: came - count]))
 
     def receive_records(self, fd: int, first: int, each: int, between: int, head: bytes) -> Read:
-        """Do as `receive` does where the body comes in records, each of which has a head.
+        """Do the same as `receive` for a body that arrives in records, each with a head.
 
-        first: bytes left of the present record, at most `room`. Behind it records are expected of
-        `each` bytes, with `between` bytes before each of them, of which the last are `head`. While
-        that is what comes, the bytes of every record are read to where they belong. From the first
-        bytes on that differ, all is returned as `behind`, for the parser.
+        first: bytes left of the current record, at most `room`. After it, records of `each` bytes
+        are expected, with `between` bytes before each, the last of which are `head`. As long as
+        that is what arrives, the bytes of every record are read directly into their place. From the
+        first bytes on that differ, everything is returned as `behind`, for the parser.
         """
         assert self._place is not None
         start, end = self.size, self.size + min(self.room, _STRIDE)
@@ -205,7 +206,7 @@ class Upload:
         self.room -= count
 
     def write(self, data: bytes | bytearray) -> None:
-        """Take the next bytes. Raises Malformed (503) where they can't be kept."""
+        """Store the next bytes. Raises Malformed (503) if they can't be stored."""
         size = len(data)
         if self._place is not None:
             self._place[self.size : self.size + size] = data
@@ -232,7 +233,7 @@ class Upload:
             ) from error
 
     def _make_place(self, length: int) -> None:
-        """Make the place if enough of the body has come, and there is memory for all of it."""
+        """Create the whole buffer if enough of the body has arrived and there is memory for it."""
         more = length - self.size
         if more <= 0 or length > _AHEAD * self.size or not self._held.reserve(more):
             return
@@ -244,14 +245,14 @@ class Upload:
         self.room = more
 
     def _let_place_go(self) -> None:
-        """Let the buffer be read and freed again."""
+        """Release the memoryview, so that the buffer can be read and freed."""
         place, self._place = self._place, None
         if place is not None:
             place.release()
         self.room = 0
 
     def reader(self) -> BinaryIO:
-        """Return a file of the whole body, for wsgi.input; it ends with the upload."""
+        """Return a file of the whole body, for wsgi.input; `close` closes it."""
         self._let_place_go()
         if self._file is None:
             self._buffer.truncate(self.size)
@@ -262,7 +263,7 @@ class Upload:
         return self._reader
 
     def close(self) -> None:
-        """Let the memory and the file go."""
+        """Release the memory and the file."""
         self._let_place_go()
         self._release()
         file = self._reader or self._file

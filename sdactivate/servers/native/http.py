@@ -16,7 +16,7 @@ from sdactivate.servers.native.wsgi import DATE, SERVER, Response, check_encodin
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _SET_BY_APPLICATION = 1 << DATE | 1 << SERVER
-# What begins a request and no PROXY header
+# First bytes of a request that can't be those of a PROXY header
 _NO_PROXY = wire.BEGINNINGS - {proxy.SIGNATURE[0], proxy.LINE[0]}
 
 
@@ -30,7 +30,7 @@ def _fields(now: float) -> str:
     )
 
 
-# Made once a second: the second, and what they are in it. A clock may be put back.
+# Built once a second: the second, and the fields for it. (The clock may be set back.)
 _fresh = (-1, "")
 
 
@@ -45,7 +45,7 @@ def _server_and_date() -> str:
 
 
 responder = twin.responder(_server_and_date)
-# For a connection whose bytes only the compiled twin has read so far
+# The parser of a connection whose bytes only the compiled twin has read so far
 _UNUSED = wire.Parser(0, 0, 0)
 
 
@@ -56,8 +56,8 @@ class Http(KeepAlive):
     status_line = "HTTP/1.1 "
     raw_body = True
 
-    _chunked = False  # the response under way is
-    _keep = False  # the connection outlives it
+    _chunked = False  # whether the current response is chunked
+    _keep = False  # whether the connection is kept after it
 
     _parser: wire.Parser = _UNUSED
     request: wire.Request
@@ -84,7 +84,7 @@ class Http(KeepAlive):
 
     def feed(self, data: bytes) -> None:
         """Remove the PROXY header from the first bytes; only trusted peers may send one."""
-        if self.request is not None or (not self._head and data[0] in _NO_PROXY):  # as a rule
+        if self.request is not None or (not self._head and data[0] in _NO_PROXY):  # the usual case
             self._pass_on(data)
             return
         head: bytes | bytearray = data
@@ -144,9 +144,9 @@ class Http(KeepAlive):
         self.send(wire.CONTINUE)
 
     def _early_hints(self, fields: list[tuple[str, str]]) -> None:
-        """Send 103 Early Hints (RFC 8297) ahead of the response.
+        """Send 103 Early Hints (RFC 8297) before the response.
 
-        Raises TypeError or ValueError for fields that must not be sent, PeerGone.
+        Raises TypeError or ValueError for fields that must not be sent, and PeerGone.
         """
         text = ""
         for name, value in fields:

@@ -1,8 +1,8 @@
 """wsgi.input: the bytes of one request's body, and no more.
 
-A body that has arrived whole is a BytesIO. One that is still coming is a `Stream`, which pulls
-the next bytes from its connection when the application reads; io.BufferedReader makes of it
-all the ways of reading a file (PEP 3333, "Input and Error Streams").
+A body that has arrived completely is a BytesIO. One that is still arriving is a `Stream`, which
+pulls the next bytes from its connection when the application reads. io.BufferedReader adds the
+file methods to it (PEP 3333, "Input and Error Streams").
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from sdactivate.servers.native.wsgi import BodyError, PeerGone
 class Stream(io.RawIOBase):
     """The raw bytes that `pull` returns, piece by piece, up to the b"" that ends them.
 
-    Where `pull` raises (Malformed, PeerGone) there is no more to be read, and a caller gets a
-    BodyError; the log is told once.
+    If `pull` raises Malformed or PeerGone, nothing more can be read: callers get a BodyError, and
+    it is logged once.
     """
 
     def __init__(self, pull: Callable[[], bytes], peer_name: Callable[[], str]) -> None:
@@ -55,5 +55,5 @@ class Stream(io.RawIOBase):
 
 
 def stream(pull: Callable[[], bytes], peer_name: Callable[[], str]) -> BinaryIO:
-    """Return a file of the bytes that `pull` returns, which come from `peer_name`."""
+    """Return a file of the bytes that `pull` returns. peer_name: returns the peer's name."""
     return cast(BinaryIO, io.BufferedReader(Stream(pull, peer_name), 65536))

@@ -18,7 +18,7 @@ from sdactivate.servers.native.wsgi import PeerGone, Response
 
 
 class Parser(Protocol):
-    """What a persistent connection needs of its protocol's parser."""
+    """What a persistent connection needs from its protocol's parser."""
 
     requests: list[Any]
     idle: bool
@@ -30,22 +30,22 @@ class Parser(Protocol):
 class KeepAlive(Connection):
     """A connection whose requests come one after the other."""
 
-    resting = True  # what the peer says next begins a request
-    _head: bytes | bytearray = b""  # what may become a PROXY header
-    _timed = False  # the deadline of a header runs
-    _malformed: Malformed | None = None  # what came behind a response that is still being sent
-    request: Any = None  # the one that is being served, or waits for its body
+    resting = True  # the next byte from the peer begins a request
+    _head: bytes | bytearray = b""  # the possible beginning of a PROXY header
+    _timed = False  # whether the deadline for a header is set
+    _malformed: Malformed | None = None  # an error after a request whose response is being sent
+    request: Any = None  # the request that is being served, or waits for its body
 
     _parser: Parser
 
-    # What each protocol gives
+    # What each protocol implements
 
     def feed(self, data: bytes) -> None:
-        """Take bytes from the peer. Raises Malformed, PeerGone."""
+        """Parse bytes from the peer. Raises Malformed, PeerGone."""
         raise NotImplementedError
 
     def prepare(self, request: Any) -> None:
-        """Make the environ of a request whose header has just become complete, but for its body.
+        """Build the environ, without wsgi.input, of a request whose header is now complete.
 
         Raises Malformed.
         """
@@ -55,7 +55,7 @@ class KeepAlive(Connection):
         """Tell the peer to send the body that it holds back. Raises PeerGone."""
 
     def response(self, environ: dict[str, Any]) -> Any:
-        """Return what calls the application with `environ` and answers the request."""
+        """Return the object that calls the application with `environ` and answers the request."""
         return Response(self, environ)
 
     def respond(self, environ: dict[str, Any]) -> None:
@@ -76,7 +76,7 @@ class KeepAlive(Connection):
                 try:
                     self.feed(data)
                 except Malformed as error:
-                    malformed = error  # what has come whole before it is served first
+                    malformed = error  # complete requests before it are served first
             parser = self._parser
             while parser.requests:
                 request = parser.requests[0]
@@ -118,7 +118,7 @@ class KeepAlive(Connection):
             self.resting = not self._head
             self.wait(settings.keepalive_timeout)
         elif not self._timed:
-            # Its deadline does not move when more of the same header comes
+            # The deadline stays the same when more of the same header arrives
             self._timed = True
             self.wait(settings.header_timeout)
 
@@ -137,7 +137,7 @@ class KeepAlive(Connection):
         KeepAlive.received(self, b"")
 
     def served(self) -> None:
-        """Go on behind a response that the compiled twin has not brought to its end."""
+        """Continue after a response that the compiled twin has not finished."""
         self._end_response()
         if self.fd >= 0 and self._lingered < 0:
             self.resume()
@@ -156,7 +156,7 @@ class KeepAlive(Connection):
         return length > self.server.settings.body_buffer or bool(request.awaits_continue)
 
     def _collect(self, request: Message, came: int) -> Upload:
-        """Keep what has come of a body. Raises Malformed, PeerGone."""
+        """Store the part of a body that has arrived. Raises Malformed, PeerGone."""
         if request.awaits_continue:
             request.awaits_continue = False
             self.send_continue()
@@ -181,7 +181,7 @@ class KeepAlive(Connection):
         elif request.complete:
             if request.received < request.length:
                 raise Malformed(f"{self.protocol}: the body is shorter than its CONTENT_LENGTH")
-            self.server.check_length(request.length)  # if it shows at the end only
+            self.server.check_length(request.length)  # a chunked body's length is known only now
             if self.upload is None:
                 environ["wsgi.input"] = BytesIO(b"".join(request.body))
             else:
@@ -200,14 +200,14 @@ class KeepAlive(Connection):
 
     def _end_response(self) -> None:
         if not self.done:
-            # The response is incomplete, which the peer must be able to notice
+            # The response is incomplete: close, so that the peer notices
             if self.output is None:
                 self.close()
             else:
                 self.then = self.close
 
     def _pull(self) -> bytes:
-        """Return the next bytes of the body that is being read, b"" at its end."""
+        """Return the next bytes of the streamed body, b"" at its end."""
         request: Message = self.request
         try:
             while not request.body and not request.complete:

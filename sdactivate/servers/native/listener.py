@@ -23,9 +23,9 @@ from sdactivate.servers.native.wire import Malformed
 from sdactivate.systemd.listen_fds import InheritedSocket
 
 _read = os.read if module is None else module.receive
-# While a thread accepts one connection after the other, the rest is looked at every so often
+# After accepting this many connections in a row, a thread handles other events
 _IN_A_ROW = 32
-# accept(2) passes on what has happened to a connection while it waited
+# accept(2) reports errors that a connection got while it waited
 _OF_THE_PEER = frozenset(
     {
         *(errno.ECONNABORTED, errno.EPROTO, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EINTR),
@@ -35,13 +35,13 @@ _OF_THE_PEER = frozenset(
 )
 _NO_SOCKET = (errno.EBADF, errno.ENOTSOCK, errno.EINVAL)
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-# How long a connection that was accepted may take to speak: once the server is to stop, and before
-# it makes room for others
+# Seconds that an accepted connection may take to send its first byte: at a stop, and before it is
+# closed to make room for others
 _TO_SPEAK = 1.0
 
 
 class Acceptor(Owner, Protocol):
-    """What a listener asks of its server besides."""
+    """What a listener additionally needs of its server."""
 
     accepting: bool
     gate: Any
@@ -64,14 +64,15 @@ class Listener:
         self.is_tcp = self.sock.family in (socket.AF_INET, socket.AF_INET6)
         # accept(2) without the cost of a socket object: the descriptor and the peer's address
         self._accept = self.sock._accept  # type: ignore[attr-defined]
-        # The same, compiled, where the address tells nothing; it returns None where there is none
+        # The same, compiled, for unix sockets, whose peers have no address; returns None if no
+        # connection waits
         self._take = None if module is None or self.sock.family != socket.AF_UNIX else module.accept
         self.pinned = protocol
 
     def wake(self, accepted: tuple[int, Any] | None = None) -> None:
         """Accept and serve until nothing is left, or until other events must be handled.
 
-        `accepted`: the first connection, where there is one already.
+        `accepted`: the first connection, if it is accepted already.
         """
         server, accept, pinned, is_tcp = self.server, self._accept, self.pinned, self.is_tcp
         by_first_byte, asleep, more = server.by_first_byte, server.pool.asleep, server.loop.more
@@ -80,7 +81,7 @@ class Listener:
             if accepted is None:
                 if not server.accepting:
                     return
-                # Before, and not after: what others note meanwhile must stay
+                # Before accept(), not after: an entry that others make in the meantime must stay
                 more.pop(self, None)
                 try:
                     if take is not None:
@@ -107,7 +108,7 @@ class Listener:
                 os.close(fd)
                 continue
             try:
-                data = _read(fd, CHUNK)  # as a rule the request has come with the connection
+                data = _read(fd, CHUNK)  # usually the request has arrived with the connection
             except BlockingIOError:
                 newcomer = Undetermined(server, fd, address, pinned)
                 newcomer.wait(server.settings.header_timeout)
@@ -117,7 +118,8 @@ class Listener:
             if not data:
                 os.close(fd)
                 continue
-            # Who is about to sleep says so first, then looks at `more`: the other way round
+            # A thread about to sleep marks itself asleep, then checks `more`. Here the order is the
+            # reverse, so that one of the two notices the other
             more[self] = None
             was_last = bool(asleep) and not self._pass_on()
             protocol = pinned or by_first_byte.get(data[0]) or Undetermined
@@ -134,13 +136,13 @@ class Listener:
             if was_last:
                 return
             if server.pool.running > server.pool.allowed:
-                break  # this thread is to park: another goes on
-        # Where the backlog never empties nobody sleeps, and so nobody hears of kept connections
+                break  # this thread must park; another one continues
+        # If the backlog never empties, no thread sleeps, and none gets events of kept connections
         server.loop.hear(self.fd)
         server.loop.put_off(self)
 
     def _pass_on(self) -> bool:
-        """Let a thread that sleeps go on with the next connection; whether there may be one."""
+        """Wake a sleeping thread with the next connection; return whether there may be one."""
         self.server.loop.more.pop(self, None)
         if not self.server.accepting:
             return False
@@ -155,37 +157,37 @@ class Listener:
         except BlockingIOError:
             return False
         except OSError:
-            self.server.loop.put_off(self)  # whatever it is, it must not wait for this thread
+            self.server.loop.put_off(self)  # another thread handles the error at once
             return True
         self.server.loop.put_off(Accepted(self, accepted))
         return True
 
     def accept_one(self) -> tuple[int, Any] | None:
-        """Return a connection and its peer's address, None where none waits."""
+        """Return a connection and its peer's address, None if none waits."""
         try:
             return self._accept()  # type: ignore[no-any-return]
         except OSError:
-            return None  # if it is more than that, a thread will see to it
+            return None  # a thread will handle any other error
 
     def accept_last(self, most: int) -> None:
-        """Accept at most so many connections more, for threads to serve.
+        """Accept at most `most` further connections, for threads to serve.
 
-        When a connection comes the kernel wakes one thread, of one process (EPOLLEXCLUSIVE). One
-        that has been woken, and then may not accept any more, must not leave the connection to
-        others, who are asleep and are not told of it again.
+        When a connection arrives, the kernel wakes one thread of one process (EPOLLEXCLUSIVE). If
+        that thread may no longer accept, the connection must not be left to other processes: they
+        are asleep and get no second event.
         """
         for _ in range(most):
             try:
                 accepted = self._accept()
-            except OSError:  # nothing is left, or it is for the next thread
+            except OSError:  # nothing is left, or another process has taken it
                 return
             self.server.loop.put_off(Accepted(self, accepted))
 
     def _bear(self, error: OSError) -> bool:
-        """Take note that accept(2) failed; whether to try again at once."""
+        """Handle a failed accept(2); return whether to try again at once."""
         if error.errno in _OF_THE_PEER:
             return True
-        # Who has come just now is about to say something; the next one can wait in the backlog
+        # A new peer is about to send its request, so keep it; the next one waits in the backlog
         until = monotonic() - _TO_SPEAK
         evict = self.server.evict
         if error.errno in _OUT_OF_RESOURCES and evict(str(error.strerror), until):
@@ -200,7 +202,7 @@ class Listener:
 
 
 class Accepted:
-    """A connection that one thread has accepted for another to serve, and then to go on."""
+    """A connection that one thread has accepted for another, which then accepts further ones."""
 
     def __init__(self, listener: Listener, accepted: tuple[int, Any]) -> None:
         self._listener = listener
@@ -211,14 +213,14 @@ class Accepted:
         self._listener.wake(self._accepted)
 
     def close(self) -> None:
-        """Close the connection, which nobody is to serve."""
+        """Close the connection without serving it."""
         os.close(self._accepted[0])
 
 
 class Undetermined(Connection):
     """A connection whose protocol is not known yet.
 
-    If its first byte fits none, it is answered in the protocol that most peers understand.
+    If its first byte fits none, it is answered in HTTP, which most peers understand.
     """
 
     __slots__ = ("_pinned", "_successor")
@@ -238,7 +240,7 @@ class Undetermined(Connection):
 
     def wake(self) -> None:
         super().wake()
-        # An event that came to the old name is the new one's
+        # An event for this object is now one for its successor
         if self._successor is not None:
             self._successor.wake()
 
@@ -264,7 +266,7 @@ class Undetermined(Connection):
         return True
 
     def retire(self) -> None:
-        """Called at a stop: still wait for this connection's request.
+        """Called at a stop: wait a little longer for this connection's request.
 
         Its peer has connected and is about to write. If it were disconnected, a front would not
         retry but answer 502.
@@ -272,11 +274,11 @@ class Undetermined(Connection):
         self.deadline = min(self.deadline, monotonic() + _TO_SPEAK)
 
     def expired(self) -> None:
-        shut_if_silent(self.fd)  # a request that was sent just now is still read
+        shut_if_silent(self.fd)  # a request that has just been sent is still read
 
 
 def _without_delay(fd: int) -> None:
-    """A response goes out at once, though it is shorter than a TCP segment."""
+    """Have responses sent at once, even if they are shorter than a TCP segment."""
     sock = socket.socket(fileno=fd)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -3,16 +3,16 @@
     thread: take an event -> accept or read -> call the application -> write -> next
 
 There is no thread that only accepts or only dispatches: a free thread sleeps in epoll_wait,
-and the kernel wakes the one that slept last, whose caches are warm. A small request is accepted,
-read, served, written and closed by one thread in five system calls. With several worker processes
-EPOLLEXCLUSIVE wakes one of them at a time.
+and the kernel wakes the one that fell asleep last, whose caches are warm. One thread accepts,
+reads, serves, writes and closes a small request, in five system calls. With several worker
+processes EPOLLEXCLUSIVE wakes one of them at a time.
 
 All descriptors are registered once, edge-triggered, so each event is reported only once: one that a
 thread does not handle at once must be kept. Kept events are in `_ready`, listeners whose backlog
 may not be empty are in `more`, and a free thread checks both before it sleeps. The order of these
 checks and of marking itself asleep makes this correct: see `_take_turns`.
 
-Whatever is watched has a `fd` and a `wake()`, which any thread may call at any time.
+Every watched object has an `fd` and a `wake()`, which any thread may call at any time.
 """
 
 from __future__ import annotations
@@ -51,20 +51,21 @@ class Waker:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def wake(self) -> None:
-        """Nothing to be done: the thread is awake, and looks round."""
+        """Do nothing: the thread is awake now, and checks for kept events."""
 
     def write(self) -> None:
         os.eventfd_write(self.fd, 1)
 
 
 class Loop(Generic[W]):
-    """What the threads of a server wait for, and take in turns.
+    """The events that the threads of a server wait for and handle.
 
-    threads, lendable, poke: see `Pool`. fault: called with what a turn has raised, which is never
-    an application's doing.
+    threads, lendable, poke: see `Pool`. fault: called with an exception from handling an event,
+    which never comes from the application.
 
     pool: the threads. connections: those that wait for their peers, by descriptor. more:
-    listeners whose backlog may not be empty. draining: the threads end with the last connection.
+    listeners whose backlog may not be empty. draining: whether the threads end after the last
+    connection.
     """
 
     def __init__(
@@ -85,13 +86,13 @@ class Loop(Generic[W]):
         self._waker = Waker()
 
     def start(self) -> None:
-        """Start the threads. Raises RuntimeError where the system gives none."""
+        """Start the threads. Raises RuntimeError if the system can't start one."""
         self._watched[self._waker.fd] = self._waker
         self._epoll.register(self._waker.fd, select.EPOLLIN | select.EPOLLET)
         self.pool.start()
 
     def drain(self) -> None:
-        """Let the threads end when no connection is left."""
+        """Have the threads end when no connection is left."""
         self.draining = True
         self.pool.stop()
         self._waker.write()
@@ -99,12 +100,12 @@ class Loop(Generic[W]):
     # What is watched
 
     def start_listening(self, listener: Watchable) -> None:
-        """Wake `listener` whenever somebody has connected."""
+        """Wake `listener` whenever a peer connects."""
         self._watched[listener.fd] = listener
         self._epoll.register(listener.fd, select.EPOLLIN | select.EPOLLET | select.EPOLLEXCLUSIVE)
 
     def stop_listening(self, listener: Watchable) -> None:
-        """Leave the backlog of `listener` to others."""
+        """Leave the backlog of `listener` to other processes."""
         self._watched.pop(listener.fd, None)
         try:
             self._epoll.unregister(listener.fd)
@@ -112,24 +113,24 @@ class Loop(Generic[W]):
             pass  # the application has closed it
 
     def watch(self, connection: W) -> None:
-        """Wake `connection` whenever its peer has said something, or has left."""
+        """Wake `connection` whenever its peer has sent data or closed the connection."""
         self.replace(connection)
         self._epoll.register(connection.fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
 
     def expect_room(self, connection: W, expected: bool = True) -> None:
-        """Wake `connection` also when its peer has taken something; or no longer.
+        """Wake `connection` also when its peer can accept more output, or stop doing that.
 
-        Only while it is needed: what is taken of any response would be an event.
+        Only while output is pending: otherwise every response would cause events.
         """
         events = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
         self._epoll.modify(connection.fd, events | select.EPOLLOUT if expected else events)
 
     def replace(self, connection: W) -> None:
-        """A watched descriptor is this connection's from now on."""
+        """Make `connection` the owner of its watched descriptor."""
         self.connections[connection.fd] = self._watched[connection.fd] = connection
 
     def forget(self, fd: int) -> None:
-        """A watched connection is about to be closed, and its descriptor with it."""
+        """Stop watching a connection that is about to be closed."""
         self.connections.pop(fd, None)
         self._watched.pop(fd, None)
         if self.draining and not self.connections:
@@ -138,17 +139,17 @@ class Loop(Generic[W]):
     # What is kept for later
 
     def put_off(self, target: Wakeable) -> None:
-        """Let a thread that is or becomes free wake `target`."""
+        """Have a thread that is or becomes free wake `target`."""
         self._ready.append(target)
         if self.pool.asleep:
             self._waker.write()
 
     def hear(self, but: int = -1) -> None:
-        """Keep what has happened meanwhile, other than to descriptor `but`."""
+        """Keep the events that have occurred by now, except those of descriptor `but`."""
         self._keep([event for event in self._epoll.poll(0) if event[0] != but])
 
     def rouse(self) -> None:
-        """See that what was kept is not slept through: somebody may have been allowed since."""
+        """Wake a thread if events are kept: more threads may be allowed than before."""
         pool = self.pool
         if pool.asleep and (self._ready or self.more or pool.running > pool.allowed):
             self._waker.write()
@@ -173,7 +174,7 @@ class Loop(Generic[W]):
                 worker.response = None
                 self._fault(error)
                 self._check_epoll()
-        self._waker.write()  # and the next one
+        self._waker.write()  # so that the next thread ends, too
 
     def _is_empty(self) -> bool:
         return not self.connections and not self._ready
@@ -185,17 +186,17 @@ class Loop(Generic[W]):
         target: Any
         while not (self.draining and self._is_empty()):
             if pool.running > pool.allowed:
-                # One that sleeps is to see to what was kept, or to park as well
+                # A sleeping thread must handle the kept events, or park as well
                 if asleep and (ready or more or pool.running > pool.allowed + 1):
                     self._waker.write()
-                pool.park(worker)  # not at a stop: what is left must be served
+                pool.park(worker)  # returns at once at a stop: what is left must be served
             if ready:
                 try:
                     target = ready.popleft()
                 except IndexError:
                     continue
                 if ready and asleep:
-                    self._waker.write()  # what was left at the same time may have woken one only
+                    self._waker.write()  # events that came together may have woken only one thread
             elif more:
                 try:
                     target, _ = more.popitem()
@@ -203,7 +204,7 @@ class Loop(Generic[W]):
                     continue
             else:
                 asleep[worker] = None
-                # Who puts something into `ready` or `more` looks at `asleep` next
+                # Whoever adds to `ready` or `more` checks `asleep` afterwards
                 idle = not (ready or more)
                 events = wait(-1, 1 if pool.allowed > 1 else 16) if idle else []
                 del asleep[worker]
@@ -221,9 +222,9 @@ class Loop(Generic[W]):
                 target.wake()
 
     def _check_epoll(self) -> None:
-        """End a process that can't get events any more."""
+        """Exit if this process can't get events any more."""
         try:
-            self._keep(self._epoll.poll(0))  # edge-triggered: nobody is told of them again
+            self._keep(self._epoll.poll(0))  # edge-triggered: they are not reported again
         except OSError:
             log.say(
                 log.ERROR,

@@ -16,15 +16,15 @@ responder = twin.responder()
 
 
 class OneShot(Connection):
-    """A header of names and values, a body of CONTENT_LENGTH bytes, a response, the end."""
+    """A connection with one request: names and values, then a body of CONTENT_LENGTH bytes."""
 
     raw_body = True
 
-    _data: bytes | bytearray = b""  # what has come and is not understood yet
-    _environ: dict[str, Any] | None = None  # of a request whose body is still coming
-    _left = 0  # bytes of the body that have not been taken
+    _data: bytes | bytearray = b""  # bytes that have arrived and are not parsed yet
+    _environ: dict[str, Any] | None = None  # of a request whose body is still arriving
+    _left = 0  # bytes of the body that have not been read
     _served = False
-    # How the compiled twin knows this protocol; None: it does not
+    # The compiled twin's number for this protocol; None: it does not support it
     dialect: int | None = None
 
     @staticmethod
@@ -70,7 +70,7 @@ class OneShot(Connection):
             self._left = int(length)
             server.check_length(self._left)
         except Malformed as error:
-            self._left = 1  # for all we know, more is coming
+            self._left = 1  # more may be coming: linger before closing
             self.refuse(error)
             return
         data = data[end:]
@@ -119,7 +119,7 @@ class OneShot(Connection):
         self._collect(self._environ, b"")
 
     def _appended(self, data: bytes | bytearray) -> bytearray:
-        """Keep more behind what is kept; return all of it. A peer may send a byte at a time."""
+        """Append to the kept bytes; return all. In place: a peer may send a byte at a time."""
         kept = self._data
         if type(kept) is not bytearray:
             self._data = kept = bytearray(kept)
@@ -127,7 +127,7 @@ class OneShot(Connection):
         return kept
 
     def _empty(self) -> None:
-        """A packet without a request."""
+        """Handle a packet without a request."""
         raise Malformed(f"{self.protocol}: no variables")
 
     def _serve(self, environ: dict[str, Any]) -> None:
@@ -136,14 +136,14 @@ class OneShot(Connection):
         self.served()
 
     def served(self) -> None:
-        """Go on behind a response that has not come to its end."""
+        """Continue after a response that may not be finished."""
         self._served = True
         if self.output is not None:
             if not self.done:
-                self.then = self.close  # cut short, as below
+                self.then = self.close  # the response is truncated, as below
             self.wait_to_send()
         elif not self.done:
-            self.close()  # cut short: without its promised length, or without a head
+            self.close()  # the response is truncated: shorter than its length, or without a head
 
     def _pull(self) -> bytes:
         """Return the next bytes of a body that is streamed to the application."""
@@ -194,7 +194,7 @@ class Uwsgi(OneShot):
 
     protocol = "uwsgi"
     dialect = module and module.UWSGI
-    # Apache's mod_proxy_uwsgi wants a status line; nginx takes either
+    # Apache's mod_proxy_uwsgi requires a status line; nginx accepts both forms
     status_line = "HTTP/1.1 "
     parse = staticmethod(uwsgi.parse)
 

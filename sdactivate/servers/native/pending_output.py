@@ -17,17 +17,17 @@ from fcntl import ioctl
 from sdactivate.servers.native.held_bodies import Held
 from sdactivate.servers.native.wsgi import PeerGone
 
-# Bytes that are gathered for one writev(2), and records: a socket's buffer has 208 KiB as a rule
+# The most bytes and pieces for one writev(2): a socket's buffer usually has 208 KiB
 _GATHER = 1 << 18
 _PIECES = 64
-# A least rate is held against nobody before so many seconds, and for the first so many bytes: on
-# a unix socket the kernel tells of what was taken in lumps of up to 32 KiB
+# The minimum rate is not enforced in the first GRACE seconds, nor for the first LUMP bytes: on a
+# unix socket the kernel reports what was read in lumps of up to 32 KiB
 GRACE = 20.0
 LUMP = 1 << 16
 
 
 class FileRange:
-    """Bytes `start` to `end` of a file; a slice of it is another."""
+    """Bytes `start` to `end` of a file; slicing it returns another range."""
 
     __slots__ = ("descriptor", "end", "start")
 
@@ -48,15 +48,15 @@ Piece = memoryview | FileRange
 
 
 class Output:
-    """What is still to be sent on a connection.
+    """The output that is still to be sent on a connection.
 
-    written: bytes that the kernel has taken so far.
+    written: bytes that the kernel has accepted so far.
     """
 
     __slots__ = ("_descriptor", "_held", "_more", "_pieces", "_shared", "pace", "written")
 
     def __init__(self, pieces: Iterable[Piece], descriptor: int = -1) -> None:
-        """Take the pieces in their order; `descriptor`, if any, is closed at the end."""
+        """pieces: what to send, in order. descriptor: closed at the end, if there is one."""
         self.written = 0
         self.pace: Pace | None = None
         self._pieces: list[Piece] = []
@@ -66,7 +66,7 @@ class Output:
         self._shared: bytes | None = None
 
     def add(self, data: bytes | memoryview) -> None:
-        """Send `data` behind all else."""
+        """Send `data` after everything else."""
         rest = self._more
 
         def more() -> Iterator[Piece]:
@@ -143,9 +143,9 @@ class Output:
             del self._pieces[0]
 
     def hold(self, held: Held, body: bytes | None) -> None:
-        """Count what is left against `held`; over its bound it goes to a file. Raises OSError.
+        """Count the rest against `held`; over its limit, move it to a file. Raises OSError.
 
-        body: the object whose bytes are left, None where a file's are.
+        body: the object that owns the remaining bytes, None for a file's.
         """
         if body is not None:
             if not held.share(body):
@@ -170,7 +170,7 @@ class Output:
         self._pieces = [FileRange(self._descriptor, 0, size)]
 
     def close(self) -> None:
-        """Let go of what is left."""
+        """Release the rest."""
         self._pieces.clear()
         self._more = iter(())
         if self._descriptor >= 0:
@@ -187,8 +187,8 @@ class Output:
 class Pace:
     """The speed at which a peer reads what is sent to it.
 
-    began: when it was first waited for, on the monotonic clock, and later by what is excused.
-    moved: when it last took something. taken: bytes since it began.
+    began: when the first wait for it began, on the monotonic clock, plus the excused time. moved:
+    when it last read something. taken: bytes read since it began.
     """
 
     __slots__ = ("_first", "_looked", "_waited", "began", "moved", "taken")
@@ -200,7 +200,7 @@ class Pace:
         self._first = written - unsent(fd)
 
     def look(self, fd: int, written: int, now: float) -> None:
-        """Note what the peer has taken by now of `written` bytes."""
+        """Record how much the peer has read by now of `written` bytes."""
         taken = written - unsent(fd) - self._first
         if taken > self.taken:
             self.taken = taken
@@ -208,26 +208,26 @@ class Pace:
         self._waited, self._looked = now - self._looked, now
 
     def excuse(self, now: float) -> None:
-        """Don't count the time between the last two looks: the peer has waited for this server."""
+        """Don't count the time between the last two looks: the peer was waiting for this server."""
         self.began += self._waited
         self.moved = now
 
     def fault(self, now: float, silence: float, rate: int) -> str | None:
-        """What the peer does wrong: nothing taken for `silence` seconds, or less than `rate`.
+        """Return why the peer is too slow: it read nothing for `silence` seconds, or below `rate`.
 
-        `rate`: bytes a second, 0: any. None where nothing is wrong.
+        `rate`: bytes per second, 0: no limit. Returns None if it is not too slow.
         """
         if now - self.moved >= silence:
             return f"accepted no byte for {silence:g} s (write_timeout)"
         elapsed = now - self.began
         if elapsed > GRACE and self.taken + LUMP < rate * elapsed:
-            return f"accepts less than {rate} bytes a second (write_rate)"
+            return f"accepts less than {rate} bytes per second (write_rate)"
         return None
 
 
 def unsent(fd: int) -> int:
-    """Bytes that a socket's peer has not taken yet (tcp(7), SIOCOUTQ; unix(7))."""
+    """Bytes that a socket's peer has not read yet (tcp(7), SIOCOUTQ; unix(7))."""
     try:
         return int.from_bytes(ioctl(fd, termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder, signed=True)
     except OSError:
-        return 0  # a family that does not tell: what the kernel took must do
+        return 0  # this family does not report it: count what the kernel has accepted

@@ -34,7 +34,7 @@ from typing import Any, Protocol
 
 from sdactivate.servers.native.concurrency import FULL, LONG, REST, TICK, Look, State, decide
 
-# So many seconds a peer is waited for before it can be the slowest, if there is another
+# Seconds to wait for a peer before it can count as the slowest, if there is another one
 _MOMENT = 2.0
 RECENT = 256
 """Requests of a thread whose durations are kept: a power of two."""
@@ -50,23 +50,23 @@ class Job(Protocol):
 
 
 class SlowPeer(Protocol):
-    """What a thread that is lent waits for."""
+    """The peer that a lent thread waits for."""
 
     def rate(self, now: float) -> float:
-        """Bytes a second that it has taken or sent while it was waited for."""
+        """Bytes per second that it has read or sent during the wait."""
 
     def cut(self, why: str) -> None:
-        """End the wait for it; the thread then finds that it is gone."""
+        """Disconnect it, which ends the thread's wait."""
 
 
 class Worker:
     """A thread of the pool and what it is doing.
 
-    response: what it is serving, None between requests. since: when it began that, or ended
-    the last, on the monotonic clock. moved: when it last sent or received a piece of a body.
-    served: how many requests it has finished. recent: seconds that the latest RECENT of them have
-    taken, in no order; 0.0: there were fewer. lent: since when it waits for its peer, 0.0: it does
-    not. has_turn: no other thread may be in the application.
+    response: what it is serving, None between requests. since: when that began, or when the last
+    one ended, on the monotonic clock. moved: when it last sent or received a piece of a body.
+    served: the number of finished requests. recent: the durations of the latest RECENT of them in
+    seconds, unordered; 0.0: unused. lent: since when it waits for its peer, 0.0: it does not.
+    has_turn: whether it excludes other threads from the application.
     """
 
     __slots__ = (
@@ -89,7 +89,7 @@ class Worker:
         self._schedstat = -1
 
     def queued(self) -> int:
-        """Nanoseconds that the thread has stood in the scheduler's queue, so far (proc(5))."""
+        """Nanoseconds that the thread has waited in the scheduler's queue so far (proc(5))."""
         try:
             if self._schedstat < 0:
                 assert self.thread is not None
@@ -97,18 +97,17 @@ class Worker:
                 self._schedstat = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             return int(os.pread(self._schedstat, 64, 0).split()[1])
         except (OSError, IndexError):
-            return 0  # no such figures here: what it ran must do
+            return 0  # not available here: only the time that it ran counts
 
 
 class Pool:
     """The threads of a server; each runs `work(worker)` until the server stops.
 
-    size: threads that may serve at the same time, at most.
-    lendable: threads besides these that may wait for slow peers, at most. poke: called, by any
-    thread, when the controller is wanted and sleeps.
+    size: the most threads that may serve at the same time. lendable: the most additional threads
+    that may wait for slow peers. poke: called by any thread to wake the controller.
 
-    lent: the threads that wait for slow peers. takes_turns: one at a time may be in the
-    application, and has to call `take_turn` before and `end_turn` afterwards.
+    lent: the threads that wait for slow peers. takes_turns: whether only one thread at a time may
+    be in the application; it must call `take_turn` before and `end_turn` afterwards.
     """
 
     def __init__(
@@ -128,7 +127,7 @@ class Pool:
         self.running = 0  # threads neither parked nor lent
         self.workers: dict[int, Worker] = {}  # by thread identity
         self.asleep: dict[Worker, None] = {}  # those that wait for an event
-        self.watched = False  # the controller is looking every few milliseconds
+        self.watched = False  # whether the controller looks every few milliseconds
         self._work = work
         self._poke = poke
         self._mutex = Lock()
@@ -136,12 +135,12 @@ class Pool:
         self._parked: list[Worker] = []
         self._stopping = False
         self._state = State(self.allowed)
-        self._at = 0  # of the last look, and what the figures were, in nanoseconds
+        self._at = 0  # the time of the last look; with the figures then, in nanoseconds
         self._ran = 0
         self._queued: dict[Worker, int] = {}
 
     def start(self) -> None:
-        """Start the threads. Raises RuntimeError where the system gives none."""
+        """Start the threads. Raises RuntimeError if the system can't start one."""
         for _ in range(self.size):
             self._add()
 
@@ -163,13 +162,13 @@ class Pool:
         self._work(worker)
 
     def overlap(self) -> None:
-        """Several threads are at work: see to it that the controller looks."""
+        """Called when several threads are busy: have the controller look."""
         if self._adapts and not self.watched:
             self.watched = True
             self._poke()
 
     def park(self, worker: Worker) -> None:
-        """Wait until the thread is wanted again, if there is one too many."""
+        """If too many threads run, wait until this one is needed again."""
         with self._mutex:
             if self.running <= self.allowed or self._stopping:
                 return
@@ -180,7 +179,7 @@ class Pool:
 
     @contextmanager
     def lending(self, peer: SlowPeer) -> Iterator[None]:
-        """Let another thread serve while this one waits for its peer."""
+        """Let another thread serve while this one waits for `peer` in the block."""
         worker = self.workers.get(get_ident())
         if not self.lendable or worker is None:
             yield
@@ -199,7 +198,7 @@ class Pool:
         finally:
             with self._mutex:
                 self.lent.pop(worker, None)
-                self.running += 1  # perhaps one too many now: the next to be free parks
+                self.running += 1  # maybe one too many now; the next free thread parks
                 worker.lent = 0.0
             worker.moved = time.monotonic()
             if self.takes_turns and worker.response is not None:
@@ -211,14 +210,14 @@ class Pool:
         worker.has_turn = True
 
     def end_turn(self, worker: Worker) -> None:
-        """Let another thread be in the application, if this one was alone in it."""
+        """Let another thread enter the application, if this one excluded it."""
         if worker.has_turn:
             worker.has_turn = False
             self._turn.release()
 
     def _cut_slowest(self) -> None:
         now = time.monotonic()
-        # Who is waited for since a moment ago has had no time to take or to send anything
+        # A peer whose wait has just begun has had no time to read or send anything
         slow = [worker for worker in self.lent if now - worker.lent >= _MOMENT]
         worker = min(slow or [next(iter(self.lent))], key=lambda each: self.lent[each].rate(now))
         self.lent.pop(worker).cut(
@@ -226,13 +225,13 @@ class Pool:
         )
 
     def progress(self) -> None:
-        """Note that the thread that calls has moved a piece of a body."""
+        """Record that the calling thread has sent or received a piece of a body."""
         worker = self.workers.get(get_ident())
         if worker is not None:
             worker.moved = time.monotonic()
 
     def _fill(self) -> None:
-        """Let go as many threads as are allowed; the mutex is held."""
+        """Unpark or start threads up to the allowed number. The caller must hold the mutex."""
         while self.running < self.allowed and self._parked:
             worker = self._parked.pop()
             worker.parked = False
@@ -242,10 +241,10 @@ class Pool:
             try:
                 self._add()
             except RuntimeError:
-                pass  # no thread to be had: those there are must do
+                pass  # no thread can be started: continue with the existing ones
 
     def stop(self) -> None:
-        """Let every parked thread go, to find that the server stops."""
+        """Unpark every thread, so that it notices that the server stops."""
         with self._mutex:
             self._stopping = True
             self.allowed = len(self.workers) + 1
@@ -256,14 +255,14 @@ class Pool:
                 worker.gate.release()
 
     def join(self, deadline: float) -> bool:
-        """Wait for the threads until `deadline` (monotonic); whether all have ended."""
+        """Wait for the threads until `deadline` (monotonic); return whether all have ended."""
         for worker in list(self.workers.values()):
             assert worker.thread is not None
             worker.thread.join(max(0.0, deadline - time.monotonic()))
         return not any(w.thread.is_alive() for w in self.workers.values() if w.thread)
 
     def tick(self) -> float | None:
-        """One look of the controller. Returns seconds to the next, None: when it is poked."""
+        """Take one look as the controller. Returns seconds to the next, None: when it is poked."""
         if not self.watched:
             return None
         now = time.monotonic()
@@ -278,7 +277,8 @@ class Pool:
             self._allow(state.allowed)
         if state.again is None:
             self.watched = False
-            # Who wakes up from now on pokes. Who did before, and is not in a request yet, has not.
+            # Threads that wake up from now on poke. One that woke up before, and is not in a
+            # request yet, has not.
             if self.allowed < self.size and self.running - len(self.asleep) > 1:
                 self.watched = True
                 return TICK
@@ -292,11 +292,11 @@ class Pool:
                 self._fill()
 
     def _demand(self, busy: list[Worker]) -> float | None:
-        """The share of a CPU that was wanted since the last look; None: it can't be told yet.
+        """The share of a CPU that was demanded since the last look; None: not known yet.
 
-        Where the threads have had a whole CPU they are not asked for what they stood in the
-        scheduler's queue: each answer is a system call, after which this thread waits for the
-        interpreter's lock until every other one has had it for 5 ms.
+        If the threads have had a whole CPU, their waits in the scheduler's queue are not read: each
+        read is a system call, after which this thread waits for the interpreter's lock until every
+        other one has had it for 5 ms.
         """
         now = time.monotonic_ns()
         ran = time.process_time_ns()

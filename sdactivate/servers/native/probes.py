@@ -6,12 +6,12 @@ for these paths go to the application like any other.
 
 While a thread is free, it accepts and answers such a request like any other. When all threads are
 busy nothing is accepted, and a probe would wait behind other requests until the load balancer
-declared the machine dead under its highest load. So the main thread, which serves no requests, then
+declared the machine dead at its highest load. So the main thread, which serves no requests, then
 accepts the waiting connections: it answers the probes and queues the rest for the threads, in order
 of arrival, up to the limit `connections`. It checks only the first request of a connection. With
-several worker processes none does this, since another one could be free to serve those connections:
-there a probe waits, or uses the metrics socket (`runtime/metrics.py`), which also answers these
-paths.
+several worker processes none of them does this, since another one could be free to serve those
+connections: there a probe waits, or uses the metrics socket (`runtime/metrics.py`), which also
+answers these paths.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from sdactivate.settings import Settings
 from sdactivate.systemd.listen_fds import InheritedSocket
 
 LOOK = 0.1
-"""Seconds between two looks of the main thread at whether all others are busy."""
+"""Seconds between two checks by the main thread whether all others are busy."""
 _QUIET_LOOK = 0.5
-# How long a connection may take to speak before it is left to the threads, seconds
+# Seconds that a connection may take to send its first byte before it is left to the threads
 _TO_SPEAK = 1.0
 _PEEK = 8192
 _END = b"\r\n\r\n"
@@ -66,7 +66,7 @@ def check(sockets: Sequence[InheritedSocket], settings: Settings) -> None:
 
 
 def status(settings: Settings, path: str, *, is_ready: bool) -> str | None:
-    """Return what is answered at `path`; None: it is none of the paths of `settings`."""
+    """Return the status to answer at `path`; None if it is none of the paths of `settings`."""
     if not path or path not in (settings.ready_path, settings.live_path):
         return None
     is_well = is_ready or path != settings.ready_path
@@ -76,9 +76,9 @@ def status(settings: Settings, path: str, *, is_ready: bool) -> str | None:
 class Probes:
     """The paths that a server answers itself, and its answers.
 
-    settings: its `ready_path` and `live_path`; "": none.
+    settings: `ready_path` and `live_path` are used; "": none.
 
-    announced: a stop is announced: not ready, though everything is still served.
+    announced: whether a stop is announced: not ready, although everything is still served.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -90,23 +90,23 @@ class Probes:
             for path in (settings.ready_path, settings.live_path)
             if path
         )
-        self._silent: list[tuple[float, Listener, int, Any]] = []  # accepted, and nothing said yet
-        self._left: set[Accepted] = set()  # to the threads, none of which has taken it yet
+        self._silent: list[tuple[float, Listener, int, Any]] = []  # accepted, nothing received yet
+        self._left: set[Accepted] = set()  # left to the threads, and not taken by one yet
 
     def kind(self, found: type[Connection] | None, family: int) -> type[Connection] | None:
-        """Return what connections of a socket are that would be `found` without probes."""
+        """Return the class for a socket's connections; `found` is the one without probes."""
         return ProbedHttp if found is Http and family in INTERNET else found
 
     def status(self, path: str) -> str | None:
-        """Return what is answered at `path`; None: it is the application's."""
+        """Return the status to answer at `path`; None if the application answers."""
         return status(self._settings, path, is_ready=not self.announced)
 
     def may_begin(self, data: bytes) -> bool:
-        """Whether what a peer has sent begins as a probe does."""
+        """Whether a peer's data begins like a probe."""
         return data.startswith(self._beginnings)
 
     def _is_one(self, data: bytes) -> bool:
-        """Whether it is a probe as a whole, and nothing else."""
+        """Whether `data` is exactly one complete probe."""
         if not (self.may_begin(data) and data.find(_END) == len(data) - len(_END)):
             return False
         return self.status(_path(data.split(b" ", 2)[1].decode("latin-1"))) is not None
@@ -114,7 +114,7 @@ class Probes:
     # What the main thread does
 
     def look(self, server: Acceptor, listeners: Iterable[Listener]) -> float | None:
-        """Where every thread is busy, accept what waits, and answer the probes among it.
+        """If every thread is busy, accept the waiting connections, and answer the probes.
 
         Returns seconds to the next look, None: there is none.
         """
@@ -135,13 +135,13 @@ class Probes:
         return _QUIET_LOOK if is_quiet else LOOK
 
     def leave(self, server: Acceptor) -> None:
-        """Leave the connections that have said nothing yet to the threads: the server drains."""
+        """At a stop: leave the connections that have sent nothing yet to the threads."""
         waited, self._silent = self._silent, []
         for _, listener, fd, address in waited:
             self._leave(server, listener, fd, address)
 
     def cut(self) -> int:
-        """Close what no thread has taken; how many connections that were."""
+        """Close the connections that no thread has taken; return how many there were."""
         closed = 0
         while True:
             try:
@@ -158,7 +158,7 @@ class Probes:
     def _take(
         self, server: Acceptor, listener: Listener, fd: int, address: Any, since: float, now: float
     ) -> None:
-        """Answer a probe; wait a little for who has said nothing; leave others to the threads."""
+        """Answer a probe; wait briefly for a silent peer; leave all others to the threads."""
         is_trusted = server.trust.believes(address)
         data = _peek(fd) if is_trusted else b""
         if data is None and now - since < _TO_SPEAK:
@@ -168,7 +168,7 @@ class Probes:
             connection = ProbedHttp(server, fd, address)
             try:
                 connection.received(os.read(fd, len(data)))
-            except Exception as error:  # this thread looks after all the others
+            except Exception as error:  # the main thread must go on
                 connection.close()
                 server.fault(error)
         else:
@@ -176,9 +176,9 @@ class Probes:
 
 
 class _Left(Accepted):
-    """A connection that the main thread has accepted for another to serve.
+    """A connection that the main thread has accepted for another thread to serve.
 
-    left: those that no thread has taken yet.
+    left: all of these that no thread has taken yet.
     """
 
     def __init__(self, left: set[Accepted], listener: Listener, accepted: tuple[int, Any]) -> None:
@@ -198,11 +198,11 @@ class ProbedHttp(Http):
 
     @property
     def may_ask(self) -> bool:
-        """Whether its peer is one that is told: not the server's own check of the application."""
+        """Whether its peer gets answers to probes: not the server's own health check."""
         return self.trusted and isinstance(self.address, tuple)
 
     def wake(self) -> None:
-        KeepAlive.wake(self)  # the compiled twin would read by itself, and know of no probe
+        KeepAlive.wake(self)  # the compiled twin would read the request, and does not know probes
 
     def received(self, data: bytes) -> None:
         if self.may_ask and self.server.probes.may_begin(data):
@@ -213,7 +213,7 @@ class ProbedHttp(Http):
     def respond(self, environ: dict[str, Any]) -> None:
         status = None
         if self.may_ask and environ["REQUEST_METHOD"] in _METHODS:
-            # As it was sent, whatever is the mount that a field names
+            # The path as it was sent, regardless of a mount that a header field names
             status = self.server.probes.status(_path(environ["REQUEST_URI"]))
         if status is None:
             super().respond(environ)
@@ -222,7 +222,7 @@ class ProbedHttp(Http):
 
 
 class _Answer:
-    """A WSGI application that says its status, and that it is of this moment."""
+    """A WSGI application that answers with a status and forbids caching."""
 
     def __init__(self, status: str) -> None:
         self._status = status
@@ -238,12 +238,12 @@ class _Answer:
 
 
 def _path(target: str) -> str:
-    """The path of a request's target in its usual form (RFC 9112, section 3.2.1)."""
+    """The path of a request target in origin form (RFC 9112, section 3.2.1)."""
     return target.partition("?")[0]
 
 
 def _peek(fd: int) -> bytes | None:
-    """Return what a peer has sent, and leave it there; None: nothing yet; b"": it has gone."""
+    """Return what a peer has sent, without consuming it; None: nothing yet; b"": it is closed."""
     sock = socket.socket(fileno=fd)
     try:
         return sock.recv(_PEEK, socket.MSG_PEEK | socket.MSG_DONTWAIT)

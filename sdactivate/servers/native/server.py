@@ -1,17 +1,17 @@
 """The native server: listeners, limits, deadlines, figures, and protocol detection.
 
 `loop.py` has its threads and their events. An accepted connection is a `Connection` of its
-protocol, which calls the server for a response.
+protocol, which calls the server for each response.
 
 Nothing is accepted unless a thread is free to serve it: the kernel's backlog is the only queue. An
 accepted connection without a complete request costs a descriptor but no thread.
 
 On a unix socket the first byte of a connection tells its protocol: a digit begins an SCGI
-netstring, 1 is FastCGI's version, 0 (or 100, a ping) uwsgi's modifier, and what a token may consist
-of begins an HTTP method. PROXY protocol headers, which begin with the letters PROXY or with a line
-break, belong to HTTP. On TCP and vsock anyone may connect, and the other protocols carry facts
-about a client that only a front may set: there the protocol is HTTP unless the socket is pinned to
-another (`sdactivate.trust`).
+netstring, 1 is FastCGI's version, 0 (or 100, a ping) is uwsgi's modifier, and any other token
+character begins an HTTP method. PROXY protocol headers, which begin with the letters PROXY or with
+a line break, belong to HTTP. On TCP and vsock anyone may connect, and the other protocols carry
+facts about a client that only a front may set: there the protocol is HTTP unless the socket is
+pinned to another one (`sdactivate.trust`).
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ BY_FIRST_BYTE: dict[int, type[Connection]] = {
 # Read before the application is imported, which may clear the environment
 _SPOOL_DIRECTORY = spool_directory(os.environ)
 _RECENT = RECENT - 1  # a mask
-# How long accepting rests when there are no descriptors left
+# Seconds to pause accepting when there are no descriptors left
 _REST = 0.1
-# Deadlines are looked at so often, seconds
+# Seconds between two checks of the deadlines
 _SWEEP = 1.0
-# So long without a byte, and a peer is slow
+# Seconds without a byte after which a peer counts as slow
 _SLOW = 2.0
-# Seconds between two lines that say how many slow peers there are
+# The least seconds between two log lines about the number of slow peers
 _TELL = 60.0
 
 
@@ -78,11 +78,11 @@ class Server:
     """One process's native server.
 
     application: a WSGI callable. sockets: the listening sockets it shares with its supervisor.
-    settings: see `sdactivate.settings`. poke: called by any thread when `tick` is wanted and
-    its caller sleeps. gate: decides which peers are served, None: all.
+    settings: see `sdactivate.settings`. poke: called by any thread to have `tick` called soon.
+    gate: decides which peers are served, None: all.
 
-    A server of other codecs derives from it: `protocols` are those that a socket can be pinned
-    to, `by_first_byte` what a connection of any other socket becomes.
+    A server with other codecs derives from it: `protocols` are those that a socket can be pinned
+    to, `by_first_byte` selects the class for the connections of other sockets.
     """
 
     protocols: ClassVar[Mapping[str, type[Connection]]] = PROTOCOLS
@@ -114,10 +114,10 @@ class Server:
         }
         self.http_base = {**self.base, "REMOTE_ADDR": forwarded.UNKNOWN}
         del self.http_base["CONTENT_LENGTH"]
-        self.failed: str | None = None  # a process of threads goes on as long as it lives
-        self.unobserved = False  # nobody looks at the figures until the next request
+        self.failed: str | None = None  # why it can't accept any more
+        self.unobserved = False  # the figures are not read again before the next request
         self.held = Held(settings.held_bytes, _SPOOL_DIRECTORY)
-        # As PATH_INFO is: its bytes, each as a character (PEP 3333, "Unicode Issues")
+        # In the form of PATH_INFO: each byte as a character (PEP 3333, "Unicode Issues")
         self._streamed = tuple(
             unquote_to_bytes(f"{path.rstrip('/')}/").decode("latin-1") for path in settings.stream
         )
@@ -142,9 +142,9 @@ class Server:
         self.listeners = [Listener(self, inherited, self._kind(inherited)) for inherited in sockets]
 
     def pinned(self, name: str, family: int) -> type[Connection] | None:
-        """The one protocol of the socket called `name`, None where each connection tells.
+        """The fixed protocol of the socket called `name`, None if each connection chooses.
 
-        By the setting, by its name, or by its family.
+        The setting decides, else the socket's name, else its family.
         """
         if self.settings.protocol != "auto":
             return self.protocols[self.settings.protocol]
@@ -152,15 +152,15 @@ class Server:
         return self.protocols.get(name) or self.protocols.get(default.protocol)
 
     def _kind(self, inherited: InheritedSocket) -> type[Connection] | None:
-        """What the connections of a socket are, None where each tells."""
+        """The class of a socket's connections, None if each connection chooses."""
         family = inherited.sock.family
         found = self.pinned(inherited.name, family)
         return found if self.probes is None else self.probes.kind(found, family)
 
-    # Life
+    # Start and stop
 
     def start(self) -> None:
-        """Begin to accept. The inherited sockets become non-blocking, as systemd made them."""
+        """Start to accept. The inherited sockets become non-blocking, as systemd made them."""
         self._make_room()
         self.accepting = True
         for listener in self.listeners:
@@ -174,7 +174,7 @@ class Server:
             self.loop.start()
 
     def adopt(self, sock: socket.socket) -> str:
-        """Serve a connected socket that nobody has accepted, as one of the first listener's.
+        """Serve a connected socket, as if the first listener had accepted it.
 
         If each of that listener's connections chooses its protocol, this server's first one is
         used.
@@ -190,11 +190,11 @@ class Server:
     def _make_room(self) -> None:
         """Raise the soft limit of descriptors to what the connections need, up to the hard limit.
 
-        Not higher, since a library may still use select(2), which is limited to 1023.
+        Not higher than needed, since a library may still use select(2), which is limited to 1023.
         """
         connections, threads = self.settings.connections, self.settings.threads
-        # What is held for a peer may be in a file; a thread's peer, and what an application opens
-        # in a request; the rest of the process
+        # A connection and its temporary file; for each thread what the application opens in a
+        # request; the rest of the process
         wanted = 2 * connections + 16 * threads + self.settings.lent_threads + 128
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -217,10 +217,10 @@ class Server:
             self.probes.announced = True
 
     def drain(self, quiet: float = QUIET) -> None:
-        """Accept no more; finish what was accepted. The backlog is left to the next process.
+        """Stop accepting, and finish the accepted requests; leave the backlog to the next process.
 
-        But for what threads of this process have been woken for. In this order: when nobody here is
-        woken any more, and nobody else accepts, nothing that they were woken for can be missed.
+        Connections that threads of this process have been woken for are still accepted. The order
+        matters: once no thread here is woken or accepts any more, none of these can be missed.
         """
         for listener in self.listeners:
             self.loop.stop_listening(listener)
@@ -239,11 +239,11 @@ class Server:
 
     @property
     def draining(self) -> bool:
-        """Whether no further request is taken from a connection that is kept."""
+        """Whether no further requests are accepted on kept-alive connections."""
         return self.loop.draining
 
     def join(self, seconds: float) -> bool:
-        """Wait so long for the threads to end; whether they have."""
+        """Wait up to `seconds` for the threads to end; return whether they have."""
         return self.pool.join(monotonic() + seconds)
 
     def cut(self) -> None:
@@ -264,7 +264,7 @@ class Server:
     # Figures
 
     def figures(self) -> Figures:
-        """Return how the server is doing."""
+        """Return the current figures."""
         now = monotonic()
         workers = list(self.pool.workers.values())
         busy = [w for w in workers if w.response is not None and not w.lent]
@@ -273,7 +273,7 @@ class Server:
         return Figures(
             requests=sum(worker.served for worker in workers),
             errors=self.errors,
-            # One that returns from a slow peer may for a moment be one more
+            # A thread that returns from a slow peer can briefly exceed the number
             busy=min(len(busy), threads),
             threads=threads,
             oldest=max((now - max(w.since, w.moved) for w in busy), default=0.0),
@@ -282,7 +282,7 @@ class Server:
         )
 
     def _backlog(self) -> int | None:
-        """Connections that wait to be accepted; the kernel tells of TCP's only (tcp(7))."""
+        """Connections that wait to be accepted; the kernel reports them only for TCP (tcp(7))."""
         waiting = [
             int.from_bytes(info[24:28], sys.byteorder)  # tcpi_unacked, of a listening socket
             for listener in self.listeners
@@ -292,7 +292,7 @@ class Server:
         return sum(waiting) if waiting else None
 
     def stalled(self, seconds: float) -> bool:
-        """Whether every thread has been in the same request for so long, and moved nothing of it.
+        """Whether every thread has been in one request, and moved none of its body, for `seconds`.
 
         Threads that wait for slow peers don't count: others serve in their place.
         """
@@ -315,7 +315,7 @@ class Server:
         ]
 
     def tick(self) -> float | None:
-        """Do what is due. Returns seconds to the next time, None: when it is poked."""
+        """Do what is due. Returns the seconds to the next call, None: when it is poked."""
         now = monotonic()
         due = self.pool.tick()
         self.loop.rouse()
@@ -344,7 +344,7 @@ class Server:
         return due
 
     def _tell_of_slow_peers(self, now: float) -> None:
-        """Say how many slow peers there are, if they are more than the threads could wait for."""
+        """Log the number of slow peers, if there are more than the threads could wait for."""
         held, lent, settings = self.held, len(self.pool.lent), self.settings
         waiting = sum(
             connection.since < now - _SLOW
@@ -365,7 +365,7 @@ class Server:
     # What threads ask for
 
     def fault(self, error: Exception) -> None:
-        """Log a fault of the server itself, which costs one connection but no thread."""
+        """Log an error in the server itself, which costs one connection but no thread."""
         self.errors += 1
         log.say_exception("internal error in sdactivate; please report it", error)
 
@@ -375,14 +375,14 @@ class Server:
         worker = pool.workers[get_ident()]
         began = worker.since = monotonic()
         worker.response = response
-        if self.unobserved:  # asked only now: who looks sees the response
+        if self.unobserved:  # checked only now: a reader of the figures then sees this request
             self.unobserved = False
             self._poke()
         if pool.takes_turns:
             pool.take_turn(worker)
         try:
             response.run(self.application)
-        finally:  # a fault of the server's own must not keep the turn, nor look like a request
+        finally:  # also after an error in the server: release the turn, and don't seem busy
             worker.response = None
             if pool.takes_turns:
                 pool.end_turn(worker)
@@ -395,8 +395,8 @@ class Server:
             response.record((worker.since - began) * 1000)
 
     def count_failure(self, response: Any, began: float) -> None:
-        """Count a response that has begun at `began` if it is a failure, and say so."""
-        if response.is_error and not response.failed:  # or Response.run has said why
+        """Count and log a response that began at `began`, if it is a failure."""
+        if response.is_error and not response.failed:  # otherwise Response.run has logged why
             response.say_error(began)
         elif not response.failed:
             return
@@ -407,18 +407,19 @@ class Server:
             self._failed_minutes.add(int(now) // 60)
 
     def lately(self) -> Lately:
-        """Return how long the latest requests took, and when some failed."""
+        """Return the durations of the latest requests, and when some failed."""
         return Lately(self.durations(), self._failed_seconds, self._failed_minutes)
 
     def durations(self) -> tuple[int, ...]:
-        """Return how many of the latest requests took how long, as `status_record` says."""
+        """Return a histogram of the latest durations: `status_record.histogram`."""
         workers = list(self.pool.workers.values())
         return histogram(chain.from_iterable(worker.recent for worker in workers))
 
     def of_client(self, address: Any, local: Any) -> dict[str, str] | None:
-        """The variables of one HTTP connection, whose peer, or its client, is at `address`.
+        """The variables of an HTTP connection whose peer, or the peer's client, is at `address`.
 
-        local: where it was met, on TCP (RFC 3875, sections 4.1.14 and 4.1.15), else None.
+        local: the local address of a TCP connection (RFC 3875, sections 4.1.14 and 4.1.15), else
+        None.
         """
         if not isinstance(address, tuple):
             return None
@@ -432,30 +433,30 @@ class Server:
         return found
 
     def watch(self, connection: Connection) -> None:
-        """Wake `connection` whenever its peer has said something; another may have to give way."""
+        """Wake `connection` whenever its peer sends data; over the limit, close another one."""
         connections, limit = self.loop.connections, self.settings.connections
         self.loop.watch(connection)
         while len(connections) > limit and self.evict(f"connections={limit}, and all are taken"):
             pass
         if len(connections) == 1:
-            self._poke()  # there are deadlines to look after
+            self._poke()  # there are deadlines to check now
 
     def has_been_quiet(self, since: float) -> bool:
-        """Whether, at a stop, a peer that was heard last at `since` has had its time to go on."""
+        """Whether, at a stop, a peer last heard at `since` has been silent for long enough."""
         return monotonic() - max(since, self._drained) >= self._quiet
 
     def evict(self, why: str, until: float = math.inf) -> bool:
-        """Close the connection that has waited longest, if since before `until`; whether it was."""
+        """Close the longest waiting connection, if since before `until`; return whether it did."""
         waiting = list(self.loop.connections.values())  # others change it meanwhile
         waiting.sort(key=lambda each: each.since)
         return any(each.since < until and each.give_way(why) for each in waiting)
 
     def rest(self, error: OSError) -> None:
-        """Accept nothing for a moment: there are no descriptors or no memory left."""
+        """Pause accepting briefly: there are no descriptors or no memory left."""
         now = monotonic()
         if now - self._complained > 60:
             self._complained = now
-            hint = ". LimitNOFILE= in the service unit sets how many descriptors there are"
+            hint = ". LimitNOFILE= in the service unit sets the number of descriptors"
             log.say(
                 log.ERROR,
                 f"cannot accept: {error.strerror}; connections wait in the backlog"
@@ -472,7 +473,7 @@ class Server:
         return path.startswith(self._streamed)
 
     def check_length(self, length: int) -> None:
-        """Refuse a body of `length` bytes where that is over the limit."""
+        """Raise Malformed if a body of `length` bytes is over the limit."""
         limit = self.settings.body_bytes
         if limit and length > limit:
             raise Malformed(

@@ -1,15 +1,15 @@
 """Close an idle keep-alive connection at a stop without losing a request in transit.
 
 On a unix socket shutdown(2) with SHUT_RD is atomic for the peer: what it sent before is still read,
-and what it sends after fails with EPIPE at the first byte, so that it knows that nothing was taken
-and can send it again on another connection. What must not come between the last look and the call
-is a part of a request: the rest of it would fail. So
+and what it sends later fails with EPIPE at the first byte, so that it knows that nothing was
+accepted and can send it again on another connection. But if a part of a request arrived between the
+last check and the call, the rest of it would fail. So
 
-- nobody is shut off who has been heard from lately (`servers.api.QUIET`): a peer at work sends its
+- a peer that was heard from recently (`servers.api.QUIET`) is not shut off: a busy peer sends its
   next request within that time, and the response to that one ends the connection in the protocol's
   own way;
-- the look and the call follow one another without letting go of the interpreter's lock, which
-  another thread would keep for milliseconds. That leaves about a microsecond.
+- the check and the call follow each other without releasing the interpreter's lock, which another
+  thread would keep for milliseconds. That leaves about a microsecond.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ _PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
 
 def shut_if_silent(fd: int) -> bool:
-    """End `fd` unless its peer has said something; whether it was shut for reading.
+    """End `fd` unless its peer has sent data; return whether it was shut for reading.
 
-    Where really nothing has come it is shut for writing too, so that a peer that watches its idle
-    connections, as nginx does, does not take this one for its next request.
+    If nothing has arrived after that either, it is shut for writing too, so that a peer that
+    watches its idle connections, as nginx does, does not use this one for its next request.
     """
     return send_if_silent(fd, b"") is not None
 
 
 def send_if_silent(fd: int, last: bytes) -> int | None:
-    """End `fd` with the bytes `last`, unless its peer has said something.
+    """End `fd` with the bytes `last`, unless its peer has sent data.
 
-    Returns how many of them have been sent: if not all, the rest is for the caller to send, and
-    then to close. None: the peer has spoken, and nothing was done.
+    Returns how many of them were sent; if not all, the caller must send the rest, and then close.
+    None: the peer has sent data, and nothing was done.
     """
     try:
         from ctypes import PyDLL, create_string_buffer
     except (ImportError, OSError):  # no descriptor is left for the import
         return None if last else _shut_without_import(fd)
 
-    libc, byte = PyDLL(None), create_string_buffer(1)  # of this kind, which keeps the lock
+    libc, byte = PyDLL(None), create_string_buffer(1)  # PyDLL, unlike CDLL, keeps the lock
     recv, send, shutdown = libc.recv, libc.send, libc.shutdown
     if recv(fd, byte, 1, _PEEK) > 0:
         return None
@@ -52,7 +52,7 @@ def send_if_silent(fd: int, last: bytes) -> int | None:
 
 
 def _shut_without_import(fd: int) -> int | None:
-    """Do the same without bytes to send; the interpreter's lock may go to another thread."""
+    """Do the same without bytes to send; another thread may get the interpreter's lock."""
     sock = socket.socket(fileno=fd)
     try:
         with suppress(BlockingIOError):
@@ -60,7 +60,7 @@ def _shut_without_import(fd: int) -> int | None:
                 return None
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:
-        pass  # the peer was quicker
+        pass  # the peer has closed it already
     finally:
         sock.detach()
     return 0

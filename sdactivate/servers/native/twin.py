@@ -18,7 +18,7 @@ from sdactivate.servers.native.accel import module
 from sdactivate.servers.native.wire import HOSTS, METHODS, Malformed, http
 from sdactivate.settings import Settings
 
-# Names that applications ask for: one object for each, as in their own code
+# Names that applications look up, interned like the string constants in their code
 _USUAL = {
     name: sys.intern(name)
     for name in (
@@ -32,7 +32,7 @@ _USUAL = {
         *("SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE"),
     )
 }
-# Fields that llhttp obeys, or that the parser looks at behind it: their requests are theirs
+# Fields that llhttp or the Python parser interprets: requests with one are left to them
 _PARSERS = frozenset(
     {
         *("HTTP_EXPECT", "HTTP_HTTP2_SETTINGS", "HTTP_PROXY_CONNECTION", "HTTP_TE"),
@@ -44,7 +44,8 @@ _PARSERS = frozenset(
 def roomy(environ: dict[str, Any]) -> dict[str, Any]:
     """Return a copy whose copies have room for a request's variables, so that they need not grow.
 
-    A dictionary is as large as it once was; so is its copy, if no more than a third of it is gone.
+    A dictionary keeps the size that it once had; so does its copy, if at most a third of its items
+    were removed.
     """
     found: dict[Any, Any] = dict.fromkeys(range(len(environ) // 2))
     found.update(environ)
@@ -54,7 +55,7 @@ def roomy(environ: dict[str, Any]) -> dict[str, Any]:
 
 
 def variables(base: dict[str, Any]) -> Any:
-    """Return what reads plain requests of SCGI, uwsgi and FastCGI (`_accel.Variables`), or None.
+    """Return the reader of plain SCGI, uwsgi and FastCGI requests (`_accel.Variables`), or None.
 
     base: as `cgi_environ.environ` takes it.
     """
@@ -114,9 +115,9 @@ def _header(name: bytes) -> tuple[None, int]:
 
 
 def responder(server_and_date: Callable[[], str] = str) -> Any:
-    """Return what makes exchanges, each in place of a `Response` (`_accel.Responder`), or None.
+    """Return the maker of exchanges, which replace a `Response` (`_accel.Responder`), or None.
 
-    server_and_date: returns the fields of these names, as HTTP has them at this second.
+    server_and_date: returns the current Server and Date fields for HTTP.
     """
     if module is None:
         return None
@@ -133,10 +134,10 @@ def handler(
     http_responder: Any,
     server: Any,
 ) -> Any:
-    """Return what handles a server's plain requests (`_accel.Handler`), or None.
+    """Return the handler of a server's plain requests (`_accel.Handler`), or None.
 
-    variables, cgi, http_responder: what reads and answers requests, made here. server: whose they
-    are.
+    variables, cgi, http_responder: the reader and the responders, made by the functions above.
+    server: the server that gets the requests.
     """
     if module is None:
         return None

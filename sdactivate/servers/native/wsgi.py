@@ -1,10 +1,10 @@
 """Call the application and check its response against WSGI's and HTTP's rules (PEP 3333).
 
-A `Response` is one exchange. It knows the rules of WSGI and of HTTP's bodies (which responses have
-none, what Content-Length promises), but nothing about protocols: a connection frames the head and
-the pieces of the body. A response that is whole when the application returns (a list, or Django's
-non-streaming kind) is sent in one write and the connection is let go before the application's
-`close()` runs, so that the peer need not wait for it.
+A `Response` is one exchange. It enforces the rules of WSGI and of HTTP's bodies (which responses
+have none, what Content-Length promises), but knows nothing about protocols: a connection frames the
+head and the pieces of the body. A response that is complete when the application returns (a list,
+or Django's non-streaming kind) is sent in one write, and the connection is released before the
+application's `close()` runs, so that the peer need not wait for it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ T = TypeVar("T")
 Headers = list[tuple[str, str]]
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-# Fields that the server sets itself or has to look at, by every spelling met so far
+# Kinds of fields that the server sets itself or must interpret
 LENGTH, HOP_BY_HOP, CONNECTION, DATE, SERVER = 1, 2, 3, 4, 5
 _KINDS_BY_NAME = {
     "content-length": LENGTH,
     "connection": CONNECTION,
     "date": DATE,
     "server": SERVER,
-    # RFC 9110, section 7.6.1: the application has no say about one hop (PEP 3333)
+    # RFC 9110, section 7.6.1: applications must not set hop-by-hop fields (PEP 3333)
     "keep-alive": HOP_BY_HOP,
     "proxy-authenticate": HOP_BY_HOP,
     "proxy-authorization": HOP_BY_HOP,
@@ -39,11 +39,11 @@ _KINDS_BY_NAME = {
     "trailer": HOP_BY_HOP,
     "transfer-encoding": HOP_BY_HOP,
     "upgrade": HOP_BY_HOP,
-    # RFC 3875, section 6.3.3: to a front that speaks CGI this is the status itself
+    # RFC 3875, section 6.3.3: a front that speaks CGI would take it as the status
     "status": HOP_BY_HOP,
 }
-# What applications say again and again is looked at once. A name or a status may hold what a
-# client has sent: long ones are not kept, and when there are many all are dropped.
+# Caches of names and statuses that were checked. They may contain text from a client: long ones are
+# not cached, and a cache is cleared when it is full.
 _KEPT = 1024
 _LONGEST_KEPT = 64
 _kinds: dict[str, int] = {}
@@ -56,7 +56,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def _keep(kept: dict[str, T], text: str, found: T) -> None:
-    """Remember what was found out about `text`, unless it is long."""
+    """Cache the result `found` for `text`, unless `text` is long."""
     if len(text) <= _LONGEST_KEPT and type(text) is str:
         if len(kept) >= _KEPT:
             kept.clear()
@@ -111,7 +111,7 @@ def check_encoding(lines: str) -> None:
 def _look_at_status(status: str) -> bool:
     """Return whether a response with `status` has no body.
 
-    Raises TypeError or ValueError for what is not the status of a final response.
+    Raises TypeError or ValueError if it is not the status of a final response.
     """
     if not isinstance(status, str):
         raise TypeError(f"the status must be a str like '200 OK', not {status!r}")
@@ -126,15 +126,15 @@ def _look_at_status(status: str) -> bool:
     if _CONTROLS.search(status) or max(status) > "\xff":
         raise ValueError(f"the status {status!r} has characters that a status must not have")
     bodiless = code in ("204", "304")
-    if code < "500":  # what fails is looked at each time: `is_error`
+    if code < "500":  # errors are not cached: each one must set `is_error`
         _keep(statuses, status, bodiless)
     return bodiless
 
 
 def _keeps_length(value: str, first: int | None, status: str) -> bool:
-    """Return whether a Content-Length that can't be taken as it is goes out at all.
+    """Return whether to send a Content-Length that needs a closer look.
 
-    first: what an earlier one says. Raises ValueError for one that contradicts it, the status
+    first: the value of an earlier one. Raises ValueError if it contradicts that one or the status
     (RFC 9110, section 8.6), or is not a number.
     """
     if not (value.isascii() and value.isdigit()):
@@ -148,22 +148,22 @@ def _keeps_length(value: str, first: int | None, status: str) -> bool:
         raise ValueError(
             f"Content-Length: {value}, but a response with status {status} has no body"
         )
-    # Frameworks give what they take for an empty body this length, and a cache that believed it
-    # of a 304 would keep an empty page
+    # Frameworks send 0 for what they consider an empty body; with a 304, a cache that trusted it
+    # would store an empty page
     return length > 0
 
 
 class PeerGone(Exception):
-    """The `write` of start_response: the peer takes no more of the response.
+    """The `write` of start_response: the peer accepts no more of the response.
 
-    The server expects it: an application need not catch it.
+    The server handles it: an application need not catch it.
     """
 
 
 class BodyError(OSError):
-    """Reading wsgi.input: the peer closed, was silent too long, or broke its protocol.
+    """Reading wsgi.input: the peer closed, was silent too long, or violated its protocol.
 
-    status: the status line that the peer gets where the application does not catch this.
+    status: the status line that the peer gets if the application does not catch this.
     """
 
     def __init__(self, reason: str, status: str) -> None:
@@ -171,7 +171,7 @@ class BodyError(OSError):
         self.status = status
 
 
-# An attribute in sysfs claims one page, which is this at most
+# A sysfs attribute reports a size of one page, which is at most this
 _PSEUDO = 65536
 
 
@@ -193,11 +193,11 @@ class FileWrapper:
             self.close = filelike.close
 
     def extent(self) -> Extent | None:
-        """Return what the kernel can copy in place of read(), None where only read() will do.
+        """Return what the kernel can copy instead of read(), None if read() is necessary.
 
-        Only Python's own binary files say by their descriptor what they say by read():
-        GzipFile, for one, has the descriptor of the compressed file. Proxies of a file that
-        hand out its read() (Django's File) are seen through.
+        Only for Python's own binary files does the descriptor give the same bytes as read():
+        GzipFile, for example, has the descriptor of the compressed file. A proxy that exposes the
+        file's own read() (Django's File) is resolved.
         """
         try:
             file: Any = self.filelike.read.__self__  # type: ignore[attr-defined]
@@ -209,7 +209,7 @@ class FileWrapper:
             offset = file.tell()
         except (AttributeError, OSError, ValueError):
             return None
-        # /proc and /sys have files that say another size than they have, and no blocks
+        # Files in /proc and /sys report a wrong size, and no blocks
         told = found.st_blocks or found.st_size > _PSEUDO
         if not stat.S_ISREG(found.st_mode) or not told or found.st_size <= offset:
             return None
@@ -225,7 +225,7 @@ class FileWrapper:
 
 
 class Carrier(Protocol):
-    """What a response asks of the connection that carries it."""
+    """What a response needs of the connection that carries it."""
 
     protocol: str
     raw_body: bool
@@ -240,29 +240,29 @@ class Carrier(Protocol):
     def peer_name(self) -> str: ...
 
 
-# What is said of a request in the log
+# The variables that the log shows of a request
 _asked = itemgetter("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO")
 
 
 class Response:
     """One call of the application and the response to it.
 
-    The environ is the application's from the moment it is called (PEP 3333, "environ
-    Variables"): what the server needs of the request is copied before.
+    The application may change the environ once it is called (PEP 3333, "environ Variables"), so
+    what the server needs of the request is copied before.
     """
 
     _fields: str | None = None  # the lines of the application's headers
     _status = ""
     head_sent = False
-    close = False  # the application asked that the connection be closed
-    bodiless = False  # HEAD, 1xx, 204, 304
-    length: int | None = None  # what Content-Length says
-    left: int | None = None  # how much of that is still due
+    close = False  # the application asked to close the connection
+    bodiless = False  # HEAD, 204, 304
+    length: int | None = None  # the value of Content-Length
+    left: int | None = None  # bytes of it that are not sent yet
     special = 0  # a bit for each kind of field that the application has set
     sent = 0  # bytes of body
     failed = False
-    is_error = False  # the application has said a status of 5xx
-    _cut = False  # more than Content-Length has come, which is said once
+    is_error = False  # the application has set a status of 5xx
+    _cut = False  # whether an excess over Content-Length was logged
 
     def __init__(self, connection: Carrier, environ: dict[str, Any]) -> None:
         self.connection = connection
@@ -275,10 +275,10 @@ class Response:
     def start_response(
         self, status: str, headers: Headers, exc_info: Any = None
     ) -> Callable[[bytes], None]:
-        """PEP 3333's start_response; `exc_info` replaces what was not sent yet.
+        """PEP 3333's start_response; with `exc_info` it replaces what was not sent yet.
 
         Raises TypeError or ValueError for a status or a header that must not be sent; then
-        nothing was taken, and it can be called again.
+        nothing has changed, and it can be called again.
         """
         if exc_info is not None:
             try:
@@ -300,7 +300,7 @@ class Response:
         length = None
         special = 0
         for name, value in headers:
-            # Most values are printable, which is seen faster than what some may have besides
+            # Most values are printable, which is a faster check than the full one
             if type(value) is not str or not value.isprintable():
                 check_field(name, value)
             kind = kinds.get(name)
@@ -333,12 +333,12 @@ class Response:
         return self.write
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the body, behind the head if it is the first.
+        """Send a piece of the body, after the head if it is the first.
 
-        Raises TypeError for what is not bytes or like bytes.
+        Raises TypeError if it is not a bytes-like object.
         """
         if type(data) is not bytes:
-            data = b"".join((data,))  # what a list may have, and no more
+            data = b"".join((data,))  # accepts the same types as the join of a list
         if not data:
             return
         connection = self.connection
@@ -356,14 +356,14 @@ class Response:
     def run(self, application: Application) -> None:
         """Call the application and send its response.
 
-        Whatever the application raises ends here: it is logged, and the peer is told with a
-        plain 500 if the head has not gone out yet. A response that did not come to its end
-        shows in the connection, which has then not been given its last piece or its tail.
+        Any exception of the application is handled here: it is logged, and the peer gets a plain
+        500 if the head was not sent yet. After an incomplete response, the connection has not been
+        given the last piece or the tail, and so notices it.
         """
         result: Any = None
         try:
             result = application(self.environ, self.start_response)
-            # What write() has begun goes on piece by piece
+            # A response that write() has begun continues piece by piece
             kind = type(result) if not self.head_sent else None
             if kind is list or kind is tuple:
                 self._send_whole(b"".join(result))
@@ -375,9 +375,9 @@ class Response:
             ):
                 pass
             elif not self.head_sent and getattr(result, "streaming", None) is False:
-                # Django's way of saying that the content is at hand
+                # A Django response whose content is available
                 body = b"".join(result)
-                if self.head_sent:  # the result has called write() meanwhile
+                if self.head_sent:  # iterating the result has called write()
                     self._send_pieces([body])
                 else:
                     self._send_whole(body)
@@ -390,7 +390,7 @@ class Response:
                 )
         except PeerGone:
             pass
-        except BodyError as error:  # not the application's fault, and in the log already
+        except BodyError as error:  # not the application's fault, and logged already
             self._answer(error.status)
         except BaseException as error:  # SystemExit too: no request may end the worker
             log.say_exception(self.where(), error)
@@ -404,14 +404,14 @@ class Response:
                     self.close_failed(error)
 
     def close_failed(self, error: BaseException) -> None:
-        """Say that close() of what the application has returned has raised `error`."""
+        """Log that close() of the application's result has raised `error`."""
         log.say_exception(f"{self.where()}: close() of the response failed", error)
 
     def adopt(self, status: str, fields: str, length: int, special: int, sent: int) -> None:
-        """Go on where the compiled twin leaves off: behind a start_response that was plain.
+        """Continue where the compiled twin stops: after a plain start_response.
 
-        fields: the lines of its headers. length: what Content-Length says, -1: nothing.
-        sent: bytes of body of the whole response that has been sent, -1: none has.
+        fields: the lines of its headers. length: the value of Content-Length, -1: none. sent: bytes
+        of the body, if the whole response has been sent, else -1.
         """
         self._status = status
         self._fields = fields
@@ -447,14 +447,14 @@ class Response:
             self.left = 0
             self.sent = len(body)
         if self.left:
-            connection.send(connection.beginning(head, body))  # too short: run() says so
+            connection.send(connection.beginning(head, body))  # too short, which run() logs
         else:
             connection.send_last(head, body, self)
 
     def _send_file(self, extent: Extent) -> bool:
-        """Let the kernel copy a file to the connection.
+        """Have the kernel copy a file to the connection.
 
-        Returns False, and has sent nothing, where no descriptor is left for it.
+        Returns False, without sending anything, if no descriptor is left for it.
         """
         descriptor, offset, count = extent
         try:
@@ -480,15 +480,15 @@ class Response:
         return True
 
     def _head(self, whole: int | None) -> bytes:
-        """Return the head; `whole` is the length of the whole body where it is known."""
+        """Return the head; `whole` is the length of the whole body, None if unknown."""
         text = self._fields
         if text is None:
             raise AssertionError("the application returned without calling start_response")
         if self.bodiless:
-            whole = None  # such a response has no length of its own to tell
+            whole = None  # such a response gets no Content-Length
         elif self._asked[0] == "HEAD":
             self.bodiless = True
-            whole = whole or None  # without a body it is not said how long GET's would be
+            whole = whole or None  # an empty body says nothing about the length for GET
         if self.length is None and whole is not None:
             self.length = whole
             text += f"Content-Length: {whole}\r\n"
@@ -497,7 +497,7 @@ class Response:
         return head
 
     def _within_length(self, data: bytes) -> bytes:
-        """Return a piece of the body, cut off where the body would exceed Content-Length."""
+        """Return a piece of the body, truncated so that the body does not exceed Content-Length."""
         left = self.left
         if left is not None:
             if len(data) > left:
@@ -514,7 +514,7 @@ class Response:
         return data
 
     def where(self) -> str:
-        """What was asked, and by whom, for the log."""
+        """The request and its peer, for the log."""
         method, mount, path = self._asked
         return log.escape(f"{method} {mount}{path} from {self.connection.peer_name()}")
 
@@ -555,7 +555,7 @@ class Response:
         """Answer with an error instead of the application, if nothing was sent yet."""
         self.failed = True
         if self.head_sent:
-            return  # the connection is cut, and the peer sees a response that has no end
+            return  # the connection is closed, and the peer sees an incomplete response
         self._status = status
         self._fields = "Content-Type: text/plain; charset=utf-8\r\n"
         self.length = self.left = None

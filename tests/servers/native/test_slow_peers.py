@@ -394,8 +394,8 @@ def test_who_is_too_slow_is_cut_off_in_both_directions(tmp_path: Path) -> None:
                 peers[number].sendall(start)
             downloads[number].sendall(PROTOCOLS[protocol].encode(Request(f"/file/{SIZE}")))
         until = time.monotonic() + 60
-        slow = r"the body arrives at less than 1048576 bytes a second \(body_rate\)"
-        takes = r"accepts less than 1048576 bytes a second \(write_rate\)"
+        slow = r"the body arrives at less than 1048576 bytes per second \(body_rate\)"
+        takes = r"accepts less than 1048576 bytes per second \(write_rate\)"
 
         def cut() -> tuple[int, int]:
             return len(re.findall(slow, service.log)), len(re.findall(takes, service.log))
@@ -510,7 +510,7 @@ def test_a_pace() -> None:
         assert pace.fault(118.0, 10, 1 << 20) is None, "there is time of grace"
         assert pace.fault(121.0, 60, 1 << 20) is not None
         assert pace.fault(121.0, 60, 1000) is None, "the first 64 KiB are free"
-        assert pace.fault(1000.0, 1e6, 240) == "accepts less than 240 bytes a second (write_rate)"
+        assert pace.fault(1000.0, 1e6, 240) == "accepts less than 240 bytes per second (write_rate)"
         assert pace.fault(1000.0, 1e6, 0) is None
 
 

@@ -1,8 +1,8 @@
 """The wire protocols as functions of bytes: no sockets, no clocks, no threads.
 
-Every parser is given what has arrived so far and answers one of three things: a result, None
-(more bytes are needed), or `Malformed` with the reason. The three CGI-like protocols (SCGI,
-uwsgi, FastCGI) all come down to the same thing: a dictionary of variables.
+Every parser gets the bytes that have arrived so far. It returns a result or None (more bytes are
+needed), or raises `Malformed` with the reason. The three CGI-like protocols (SCGI, uwsgi, FastCGI)
+have the same result: a dictionary of variables.
 """
 
 import re
@@ -12,7 +12,7 @@ Variables = dict[str, str]
 
 
 class Malformed(Exception):
-    """The peer broke its protocol. The message says how; `status` is the answer it is due."""
+    """The peer violated its protocol. The message says how; `status` is the response's status."""
 
     def __init__(self, reason: str, status: str = "400 Bad Request") -> None:
         super().__init__(reason)
@@ -35,8 +35,8 @@ METHODS: frozenset[str] = frozenset(
         *("LINK", "UNLINK", "SOURCE"),
     }
 )
-"""The methods that are known here: llhttp's, which takes no others over HTTP. What has another
-is answered 501 in every protocol (RFC 9110, section 9.1)."""
+"""The known methods: those of llhttp, which accepts no others over HTTP. A request with another
+method is answered 501 in every protocol (RFC 9110, section 9.1)."""
 
 # RFC 3986, section 3.2.2: an address in brackets, or a registered name or an IPv4 address
 _HOST = re.compile(
@@ -44,19 +44,19 @@ _HOST = re.compile(
     r"|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)"
     r"(?::[0-9]*)?"
 )
-# RFC 1035, section 2.3.4, in its longest form, and a port
+# The longest name by RFC 1035, section 2.3.4, and a port
 _LONGEST_HOST = 255 + len(":65535")
 
 HOSTS: set[str] = set()
-"""Hosts that `is_host` has found to be right, so that the next request need not ask: at most
-`_HOSTS_KEPT`, of at most `_LONGEST_HOST` characters, for clients choose them."""
+"""Hosts that `is_host` has found to be valid, so that later requests need no check: at most
+`_HOSTS_KEPT`, of at most `_LONGEST_HOST` characters, because clients choose them."""
 _HOSTS_KEPT = 1024
 
 
 def is_host(text: str) -> bool:
-    """Whether `text` is a host and perhaps a port, as a Host field has it.
+    """Whether `text` is a host with an optional port, as in a Host field.
 
-    RFC 9110, section 7.2: uri-host [ ":" port ]; an empty one is none here.
+    RFC 9110, section 7.2: uri-host [ ":" port ]; an empty one is not accepted here.
     """
     found = _HOST.fullmatch(text) if len(text) <= _LONGEST_HOST else None
     if found is None:
@@ -73,17 +73,17 @@ def is_host(text: str) -> bool:
 
 
 def check_host(host: str) -> None:
-    """Raise Malformed unless `host` is a host, or nothing (RFC 9112, section 3.2)."""
+    """Raise Malformed unless `host` is a host or empty (RFC 9112, section 3.2)."""
     if host and host not in HOSTS and not is_host(host):
-        raise Malformed(f"Host {host[:100]!r} is not a host name or address, and a port")
+        raise Malformed(f"Host {host[:100]!r} is not a host name or address with an optional port")
 
 
 class Joined(Variables):
-    """Variables of which some come repeatedly; an ordinary dictionary keeps the last of each.
+    """Variables some of which are repeated; an ordinary dictionary would keep the last of each.
 
-    Fields of the client's header are joined as RFC 9110 (section 5.3) and RFC 6265 (section
-    5.4) do; of the rest, CONTENT_LENGTH for one, the last value counts. nginx, HAProxy and
-    Cherokee repeat HTTP_COOKIE.
+    Fields of the client's header are joined as in RFC 9110 (section 5.3) and RFC 6265 (section
+    5.4). For others, such as CONTENT_LENGTH, the last value counts. nginx, HAProxy and Cherokee
+    repeat HTTP_COOKIE.
 
     Raises Malformed for two different HTTP_HOST: for an absolute target, Cherokee sends both the
     client's Host and the host that it used itself, and nothing shows which is which.
@@ -111,29 +111,29 @@ class Joined(Variables):
 
 
 def joined(fields: list[str]) -> Variables:
-    """Return the variables of alternating names and values, some of which come repeatedly."""
+    """Return the variables of alternating names and values, some of which are repeated."""
     variables = Joined()
     for name, value in zip(fields[::2], fields[1::2], strict=True):
         variables[name] = value
     return variables.plain()
 
 
-# A piece is an object with some 40 bytes of its own, and a peer may send one byte in each:
-# those shorter than this are put together
+# Each piece is an object with an overhead of about 40 bytes, and a peer may send one byte in each:
+# pieces shorter than this are joined
 _SMALL = 4096
 
 
 class Message:
     """A request whose header is complete and whose body may still be arriving.
 
-    Kept by the parsers of the protocols that carry several requests on one connection.
+    Used by the parsers of the protocols that carry several requests on one connection.
 
-    length: bytes of the body by its header; None: nobody knows before its end.
-    body: the pieces that have arrived and were not taken yet; received: bytes so far.
-    complete: nothing more comes. aborted: the peer has given the request up.
-    awaits_continue: the peer sends the body only when it is told to.
-    is_plain: it was read in one call, and has its environ already.
-    keep_alive: the peer lets the connection live on after the response.
+    length: bytes of the body according to its header; None: unknown before its end. body: the
+    pieces that have arrived and were not read yet; received: bytes so far. complete: whether
+    nothing more will arrive. aborted: whether the peer has aborted the request. awaits_continue:
+    whether the peer sends the body only after 100 Continue. is_plain: whether it was read in one
+    call, and has its environ already. keep_alive: whether the peer keeps the connection after the
+    response.
     """
 
     length: int | None = None
@@ -148,14 +148,14 @@ class Message:
         self.body: list[bytes | bytearray] = []
 
     def expect(self, length: int) -> None:
-        """The body has `length` bytes, whatever the peer sends."""
+        """Set the length of the body to `length` bytes, whatever the peer sends."""
         self.length = length
         if self.received > length:
             self.body[:] = [b"".join(self.body)[:length]]
             self.received = length
 
     def take(self, data: bytes) -> None:
-        """Keep a piece of the body; what is over its length is dropped."""
+        """Keep a piece of the body; bytes beyond its length are dropped."""
         if self.length is not None:
             data = data[: self.length - self.received]
         if data:

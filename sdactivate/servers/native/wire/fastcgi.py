@@ -2,12 +2,12 @@
 
     version (1) | type | request id (u16) | content length (u16) | padding length | reserved
 
-A request is BEGIN_REQUEST, PARAMS records up to an empty one, STDIN records up to an empty
-one. A response is STDOUT records up to an empty one and END_REQUEST. A PARAMS stream may be
-cut into records at any byte, so it is read only when its empty record has come; names and
-values stand behind lengths of one byte (below 128) or four.
+A request consists of BEGIN_REQUEST, PARAMS records up to an empty one, and STDIN records up to an
+empty one. A response consists of STDOUT records up to an empty one, and END_REQUEST. A PARAMS
+stream may be split into records at any byte, so it is parsed only when its empty record has
+arrived. Names and values follow their lengths, of one byte (below 128) or four.
 
-Section numbers are those of the FastCGI Specification of 29 April 1996 (Open Market).
+Section numbers refer to the FastCGI Specification of 29 April 1996 (Open Market).
 """
 
 from collections.abc import Callable, Iterable
@@ -37,7 +37,7 @@ LONGEST = 65528
 def pairs(content: bytes | bytearray) -> Variables:
     """Read the names and values of a PARAMS or GET_VALUES stream (section 3.4).
 
-    Raises Malformed where they are cut short.
+    Raises Malformed if they are truncated.
     """
     variables: Variables = {}
     if _read(content, variables) != len(variables):
@@ -48,7 +48,7 @@ def pairs(content: bytes | bytearray) -> Variables:
 
 
 def _read(content: bytes | bytearray, into: Variables) -> int:
-    """Put the pairs of a stream into a dictionary, and return how many they are."""
+    """Put the pairs of a stream into a dictionary, and return their number."""
     text = content.decode("latin-1")
     count = at = 0
     end = len(content)
@@ -72,11 +72,11 @@ def _read(content: bytes | bytearray, into: Variables) -> int:
 
 
 def _length(content: bytes | bytearray, at: int) -> tuple[int, int]:
-    """Read a length of one byte or four at offset `at`; return it and the offset behind it."""
+    """Read a length of one byte or four at offset `at`; return it and the offset after it."""
     length = content[at]
     if length < 128:
         return length, at + 1
-    following = content[at + 3]  # IndexError where it is cut short
+    following = content[at + 3]  # IndexError if it is truncated
     return (length & 127) << 24 | content[at + 1] << 16 | content[at + 2] << 8 | following, at + 4
 
 
@@ -96,10 +96,10 @@ def end_request(request_id: int, status: int = REQUEST_COMPLETE, app_status: int
 
 
 def refusal(status: int) -> bytes:
-    """Return what STDOUT says to a request that is refused with the protocol `status`.
+    """Return the STDOUT content for a request that is refused with the protocol `status`.
 
-    Fronts may not look at the status of END_REQUEST (lighttpd takes the empty response of an
-    authorizer for "granted"), so that there is one for their clients as well.
+    Fronts may ignore the status of END_REQUEST (lighttpd treats an authorizer's empty response as
+    "granted"), so the client gets an error response as well.
     """
     said = "503 Service Unavailable" if status == CANT_MPX_CONN else "501 Not Implemented"
     return f"Status: {said}\r\nContent-Type: text/plain\r\n\r\n{said}\n".encode("ascii")
@@ -118,12 +118,12 @@ def end_response(request_id: int) -> bytes:
 
 
 def closing(request_id: int) -> bytes:
-    """Return bytes behind which nginx does not keep a connection: an empty STDERR record.
+    """Return bytes after which nginx does not keep a connection: an empty STDERR record.
 
-    FastCGI has no word for: this was the last response. nginx closes a kept connection where it
-    finds more bytes behind END_REQUEST, and an idle one where it finds any. Where it has begun a
-    request meanwhile, the record is part of the response to that, and says nothing (section 3.3:
-    a stream is closed by an empty record).
+    FastCGI can't say that a response was the last one. nginx closes a kept connection if more bytes
+    follow END_REQUEST, and an idle one if any bytes arrive. If it has begun a request in the
+    meantime, the record is part of the response to that, and has no effect (section 3.3: an empty
+    record closes a stream).
     """
     return head(STDERR, request_id, 0)
 
@@ -134,7 +134,7 @@ def unknown_type(kind: int) -> bytes:
 
 
 def stream(kind: int, request_id: int, content: bytes) -> bytes:
-    """Return `content` as records of a stream: STDOUT or STDERR (section 5.3), not its end."""
+    """Return `content` as records of a stream, STDOUT or STDERR (section 5.3), without its end."""
     if len(content) <= LONGEST:
         return head(kind, request_id, len(content)) + content if content else b""
     view = memoryview(content)
@@ -146,7 +146,7 @@ def stream(kind: int, request_id: int, content: bytes) -> bytes:
 
 
 def values(asked: Iterable[str], known: dict[str, str]) -> bytes:
-    """Return a GET_VALUES_RESULT record with those of the `known` that were asked (section 4.1)."""
+    """Return a GET_VALUES_RESULT record with the `known` values that were asked (section 4.1)."""
     content = b"".join(
         bytes((len(name), len(known[name]))) + (name + known[name]).encode("ascii")
         for name in dict.fromkeys(asked)
@@ -159,11 +159,11 @@ Plain = Callable[[bytes, int], "tuple[dict[str, Any], int, bool, int] | None"]
 
 
 class Request(Message):
-    """A request of the responder's role, from the moment it has begun.
+    """A request with the role of a responder, from its beginning.
 
-    id: its number on the connection. variables: its parameters, once all of their stream has
-    come; environ: what the connection has made of them. answered: its END_REQUEST is sent,
-    and what still comes of it is dropped.
+    id: its number on the connection. variables: its parameters, once their whole stream has
+    arrived; environ: what the connection has built from them. answered: whether its END_REQUEST is
+    sent; then the rest of the request is dropped.
     """
 
     params: bytes | bytearray = b""
@@ -181,12 +181,12 @@ class Parser:
 
     limit: the most bytes a PARAMS stream may have. known: the answers to GET_VALUES.
     `requests` gets each request whose parameters are complete; `replies` is what the
-    connection must send in answer to records that are no application's affair; `current` is the
-    request under way; `idle` tells whether there is none and no record has begun.
+    connection must send in answer to records that do not concern the application; `current` is the
+    request in progress; `idle` tells whether there is none and no record has begun.
     `plain` reads a request in one call, if it is in plain form and begins these bytes: called with
-    the bytes and `limit` it returns the environ, the request's id, whether the connection is kept,
+    the bytes and `limit`, it returns the environ, the request's id, whether the connection is kept,
     and how many bytes of its body's records follow (0: it is complete and has no body); or None,
-    and then its records are read here.
+    and then its records are parsed here.
     """
 
     __slots__ = (
@@ -201,16 +201,16 @@ class Parser:
         self.replies = bytearray()
         self.idle = True
         self.plain: Plain | None = None
-        # What is still to come of a STDIN record. Bodies are large, so their records are not kept
-        # until they are complete
+        # What is missing of a STDIN record. Bodies are large, so their records are processed before
+        # they are complete
         self._content = self._padding = 0
-        self._length, self._head = 0, b""  # of that record
+        self._length, self._head = 0, b""  # the content length and head of that record
         self._rest = bytearray()  # the beginning of another record that is not complete
-        self._wanted = 0  # how long that is at least when something can be done with it
+        self._wanted = 0  # how long `_rest` must be before it can be processed
         self._current: Request | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
+        """Parse the next bytes. Raises Malformed or TooLarge; then close the connection."""
         at = 0
         if self.plain is not None and self.idle and not self.requests:
             found = self.plain(data, self.limit)
@@ -235,7 +235,7 @@ class Parser:
         elif rest:
             rest += data
             if len(rest) < self._wanted:
-                return  # as before: a record may come a byte at a time
+                return  # without copying: a record may come a byte at a time
             data = bytes(rest)
         wanted = HEAD
         end = len(data)
@@ -274,11 +274,11 @@ class Parser:
         return bool(self._rest or self._content or self._padding)
 
     def _go_on(self, data: bytes) -> int:
-        """Take what has come of the rest of a STDIN record; return how many bytes that is."""
+        """Process the rest of a STDIN record, as far as it has arrived; return its bytes."""
         size = min(self._content, len(data))
         self._content -= size
         current = self._current
-        if size and current is not None:  # or it has been answered, and this came behind its end
+        if size and current is not None:  # None: it has been answered, and this came after its end
             self._stdin(current, data[:size])
         padding = min(self._padding, len(data) - size)
         self._padding -= padding
@@ -286,17 +286,17 @@ class Parser:
 
     @property
     def body_record(self) -> tuple[int, int, int, bytes]:
-        """The STDIN record under way: content left, its length and padding, its head.
+        """The current STDIN record: its remaining content, its length, padding and head.
 
-        Without content left there is none, and the rest means nothing.
+        If no content remains, there is no such record, and the other values are meaningless.
         """
         return self._content, self._length, self._padding, self._head
 
     def body_read(self, count: int) -> None:
-        """Take note that `count` bytes of the body have been read elsewhere.
+        """Record that `count` bytes of the body have been read elsewhere.
 
-        They are content of the record under way, and of records with the same head and padding,
-        each of which begins behind the content and padding of the one before.
+        They are content of the current record, and of records with the same head and padding, each
+        of which follows the content and padding of the one before.
         """
         current = self._current
         assert current is not None
@@ -309,7 +309,7 @@ class Parser:
             raise Malformed("FastCGI: parameters after the end of the parameters")
         if content:
             if not request.params:
-                request.params = content  # as a rule that is all
+                request.params = content  # usually this is all
             elif type(request.params) is bytearray:
                 request.params += content
             else:
@@ -331,7 +331,7 @@ class Parser:
             request.take(content)
 
     def _control(self, kind: int, request_id: int, content: bytes) -> None:
-        """Take a record that is not a piece of the current request's streams."""
+        """Process a record that is not a piece of the current request's streams."""
         current = self._current
         if request_id == MANAGEMENT:
             if kind == GET_VALUES:
@@ -355,10 +355,10 @@ class Parser:
             if current.answered:
                 self._current = None
             elif current.variables is None or self.requests:
-                self.requests.clear()  # nobody has begun to serve it, and nobody will
+                self.requests.clear()  # it is not being served, and will not be
                 self.replies += end_request(request_id)
                 self._current = None
-        # What belongs to a request that is not (or no longer) served is passed over
+        # Records of a request that is not (or no longer) served are ignored
 
     @property
     def current(self) -> Request | None:
@@ -367,7 +367,7 @@ class Parser:
         return None if current is None or current.answered else current
 
     def answered(self, request: Request) -> None:
-        """The response to `request` has been sent to its end."""
+        """Record that the response to `request` has been sent completely."""
         request.answered = True
         request.body.clear()
         if request.complete and self._current is request:

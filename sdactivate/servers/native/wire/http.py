@@ -24,36 +24,35 @@ from sdactivate.trust import FORGEABLE_VARIABLES
 
 httptools = bundled.load("httptools")
 
-# What a request begins with: a method, which is a token (RFC 9110, section 5.6.2), or an empty
-# line, which old clients send behind a body (RFC 9112, section 2.2)
+# First bytes of a request: of a method, which is a token (RFC 9110, section 5.6.2), or of an empty
+# line, which old clients send after a body (RFC 9112, section 2.2)
 BEGINNINGS = frozenset(
     b"!#$%&'*+-.^_`|~0123456789\r\nABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]+")
-# What stands in front of a target in its line, as far as it has come with it
+# The part of a request line before its target, as far as it arrived in the same piece
 _METHOD = re.compile(rb"\A\Z|(?:\A|[A-Z-]) +\Z")
 
 _END = b"\r\n\r\n"  # of a header, and of a chunked body
 _LINE_ENDS = frozenset((b"", b"\r", b"\n"))
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# What the front says of its client, if it is to be believed: kept apart from the environ. Proxy
-# would become HTTP_PROXY, which many HTTP clients obey (CVE-2016-5385), and is nobody's.
+# What a trusted front says about its client is kept apart from the environ. Proxy would become
+# HTTP_PROXY, which many HTTP clients obey (CVE-2016-5385), so it is always dropped.
 _NEVER = frozenset({"HTTP_PROXY"})
 FORWARDED = FORGEABLE_VARIABLES - _NEVER
 _OUTSIDE_HTTP = {"HTTP_CONTENT_TYPE": "CONTENT_TYPE", "HTTP_CONTENT_LENGTH": "CONTENT_LENGTH"}
 
-# The environ's key for a field's name as it was spelt, for those that have one and need no
-# second look. Spellings are few and short, but a peer may invent others: long ones are not kept,
-# and when there are many all are dropped.
+# A cache of the environ's keys by field name, as it was spelt. Usual spellings are few and short,
+# but a peer may invent others: long ones are not cached, and the cache is cleared when it is full.
 _KEYS: dict[bytes, str] = {}
 _FORWARDED_KEYS: dict[bytes, str] = {}
 _KEPT = 1024
 _LONGEST_KEPT = 64
 
-# What llhttp says, and what is due where that is not 400. (It looks no further into a method than
-# to where it differs from all that it knows: one that is no token is unknown as well.)
+# The status for llhttp's errors if it is not 400. (llhttp stops at the first byte at which a method
+# differs from all known ones, so a method that is not a token counts as unknown, too.)
 _STATUS = {
     "Invalid method encountered": "501 Not Implemented",
     "Invalid HTTP version": "505 HTTP Version Not Supported",
@@ -62,7 +61,7 @@ _STATUS = {
 
 
 def key(name: bytes) -> str | None:
-    """Return the environ's key for a field called `name`, None where it has none."""
+    """Return the environ's key for a field called `name`, None if it has none."""
     if b"_" in name or b"." in name:
         return None
     found = "HTTP_" + name.upper().replace(b"-", b"_").decode("latin-1")
@@ -80,9 +79,8 @@ def key(name: bytes) -> str | None:
 class Request(Message):
     """A request whose header is complete.
 
-    environ: the parser's `base` and the variables that come from its request line and header.
-    forwarded: those of FORWARDED among them, which are not in the environ. version: "1.1" or
-    "1.0".
+    environ: the parser's `base` and the variables from its request line and header. forwarded: the
+    variables from FORWARDED fields, which are not in the environ. version: "1.1" or "1.0".
     """
 
     def __init__(
@@ -100,8 +98,8 @@ def _complete(keep_alive: bool) -> Request:
     return request
 
 
-# What a connection's `request` is while the compiled twin serves one that has come whole, by
-# whether the connection is kept
+# The values of a connection's `request` while the compiled twin serves a complete request: for a
+# connection that is kept, and for its last request
 KEPT, LAST = _complete(True), _complete(False)
 
 
@@ -109,9 +107,9 @@ class Parser:
     """The requests of one connection, from bytes in any pieces.
 
     header_bytes, header_count, request_line: limits in bytes, fields and bytes.
-    `base` is what each environ begins with; it has nothing that a field could be called.
-    `requests` gets each request whose header is complete, oldest first; the connection takes
-    them. `idle` tells whether nothing of a request is under way.
+    `base` is the initial content of each environ; none of its keys can come from a field.
+    `requests` gets each request whose header is complete, oldest first; the connection removes
+    them. `idle` tells whether no request has begun.
     """
 
     __slots__ = (
@@ -148,21 +146,22 @@ class Parser:
         self._environ: dict[str, Any] = {}
         self._forwarded: Variables = {}
         self._url = b""
-        # What came of it that is not ASCII: where it stands percent-encoded, and what was sent
+        # The parts of the URL that are not ASCII: their place in `_url`, where they are
+        # percent-encoded, and the original bytes
         self._sent: list[tuple[int, bytes]] = []
-        self._in_target = False  # the last piece ended within it
-        self._is_ascii = False  # all that came of the header is
+        self._in_target = False  # whether the last piece ended within the target
+        self._is_ascii = False  # whether the header is ASCII so far
         self._seen = 0  # bytes since a header began, or since the last piece of a body
-        self._count = 0  # fields of it that have no entry of their own
+        self._count = 0  # fields of the header that have no entry of their own
         self._tail = b""  # the last bytes of a header that has not ended
-        self._request: Request | None = None  # whose body is under way
-        # llhttp has let go of the connection: that body follows an upgrade, or it was the last
+        self._request: Request | None = None  # the request whose body is arriving
+        # llhttp no longer parses: a body follows an upgrade, or the request was the last one
         self._raw = False
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes. Raises Malformed or TooLarge; the connection is then at its end."""
-        # As a rule a whole header comes, and nothing else. Several in one piece need no cut either:
-        # none of them can be over the limit. (To look for the end of the first costs more.)
+        """Parse the next bytes. Raises Malformed or TooLarge; then close the connection."""
+        # Usually exactly one whole header arrives. Several in one piece need no cut either, since
+        # none of them can be over the limit. (Searching for the end of the first costs more.)
         if (
             data[-4:] == _END
             and data[-5:-4] not in _LINE_ENDS
@@ -180,9 +179,9 @@ class Parser:
             self._take(data[start:at])
 
     def _count_empty_lines(self, last: Request) -> None:
-        """Count what stands behind the body of `last`, whose bytes end like a header.
+        """Count the empty lines after the body of `last`; they begin the next header.
 
-        It begins the next header. A chunked body ends like one itself.
+        Only for a body with Content-Length: a chunked body itself ends like a header.
         """
         if self._request is None and not self._raw and "CONTENT_LENGTH" in last.environ:
             body = b"".join(last.body[-len(_END) :])[-len(_END) :]
@@ -190,10 +189,10 @@ class Parser:
             self.idle = not self._seen
 
     def _cut(self, data: bytes, at: int) -> int:
-        """Return how far to take `data` from `at` on, so that no message ends before that.
+        """Return up to where to parse `data` from `at` on, so that no message ends before that.
 
-        llhttp does not say where a message ends. Taken in these pieces a header has the same
-        length however its bytes came.
+        llhttp does not report where a message ends. With these pieces, a header's length is the
+        same however its bytes arrived.
         """
         if self._raw:
             return len(data)
@@ -208,13 +207,13 @@ class Parser:
         else:
             end = found + len(_END)
         if request is None:
-            # No further than to the first byte over the limit
+            # At most to the first byte over the limit
             end = min(end, at + self.header_bytes + 1 - self._seen)
         self._tail = (tail + data[at:end])[-3:]
         return end
 
     def _take(self, data: bytes) -> None:
-        """Take a piece as `feed` has cut it."""
+        """Parse a piece that `feed` has cut."""
         if self._raw:
             self._feed_raw(data)
             return
@@ -231,8 +230,8 @@ class Parser:
             else:
                 self._feed_by_runs(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # An upgrade that nobody here makes: the request is answered as any other
-            # (RFC 9110, section 7.8), and the connection ends with it
+            # Upgrades are not supported: the request is answered like any other (RFC 9110, section
+            # 7.8), and the connection ends with it
             self._raw = True
             self._feed_raw(data[upgrade.args[0] :])
             return
@@ -244,7 +243,7 @@ class Parser:
             if not self._raw:
                 status = _STATUS.get(str(error), "400 Bad Request")
                 raise Malformed(f"HTTP: {error}", status) from None
-            # Nothing is taken from a peer after it has said that it would close
+            # A peer that announced to close may send anything afterwards; it is ignored
         if self._request is not None:
             self.idle = False
             if self._seen > self.header_bytes:
@@ -253,7 +252,7 @@ class Parser:
         elif not (self._seen or self._url):
             self.idle = True
         else:
-            # A header that has not ended is held to its limits as it grows
+            # The limits apply to a header while it grows
             self.idle = False
             self._check_line()
             if self._seen > self.header_bytes:
@@ -262,19 +261,18 @@ class Parser:
                 self._in_target = _ends_in_target(data, self._url[len(before) :])
 
     def _feed_by_runs(self, data: bytes) -> None:
-        """Let llhttp have bytes of which some are not ASCII.
+        """Pass bytes to llhttp that are not all ASCII.
 
-        It takes none of these in a target, where fronts pass on what clients send, and the other
-        protocols carry it. So each run of them in a target is percent-encoded, but only for llhttp
-        (RFC 9112, section 3.2: the target is a URI); the environ has the original bytes. Where a
-        target is, llhttp tells: by whose byte the one ahead of the run is.
+        llhttp refuses non-ASCII bytes in a target. But fronts pass on what clients send, and the
+        other protocols carry such bytes. So each run of them in a target is percent-encoded, but
+        only for llhttp (RFC 9112, section 3.2: the target is a URI); the environ has the original
+        bytes. A run is in a target if llhttp treats the byte before it as part of the target.
         """
         at, size = 0, len(data)
         while at < size:
             request = self._request
             if request is not None:
-                # A body's bytes are its own affair; what follows one of unknown length is not
-                # looked into
+                # A body may have any bytes. After one of unknown length, nothing is encoded
                 length = request.length
                 end = size if length is None else min(size, at + length - request.received)
                 self._feed_part(data, at, end)
@@ -300,7 +298,7 @@ class Parser:
                 at = end
 
     def _feed_part(self, data: bytes, begin: int, end: int) -> None:
-        """Let llhttp have `data[begin:end]`; where it lets go counts from the beginning of data."""
+        """Pass `data[begin:end]` to llhttp; an upgrade's offset counts from the start of `data`."""
         try:
             self._feed(data[begin:end])
         except httptools.HttpParserUpgrade as upgrade:
@@ -314,14 +312,14 @@ class Parser:
 
     @property
     def in_body(self) -> bool:
-        """Whether the next bytes are a body's, of a length that is known, and nothing else."""
+        """Whether the next bytes belong to a body of known length."""
         request = self._request
         return request is not None and request.length is not None and not self._raw
 
     def body_read(self, count: int) -> None:
-        """Take note that the next `count` bytes, all of a body (`in_body`), need no parser.
+        """Record that the next `count` bytes, all of a body (`in_body`), were read elsewhere.
 
-        At the body's end llhttp, which has not seen them, begins anew.
+        At the body's end llhttp, which has not seen them, is replaced by a fresh parser.
         """
         request = self._request
         assert request is not None
@@ -356,13 +354,13 @@ class Parser:
             variables = self._forwarded
         if variable is None or variable in variables:
             self._unusual(name, value)
-        elif self._is_ascii:  # this much sooner decoded
+        elif self._is_ascii:  # decoding ASCII is much faster
             variables[variable] = value.decode().rstrip(" \t")
         else:
             variables[variable] = value.decode("latin-1").rstrip(" \t")
 
     def _unusual(self, name: bytes, value: bytes) -> None:
-        """Take a field whose name is new, or not for applications, or repeated."""
+        """Process a field whose name is new, not for applications, or repeated."""
         variable = key(name)
         if variable is None:
             self._count += 1
@@ -409,7 +407,7 @@ class Parser:
         keep_alive = http.should_keep_alive() and not upgrade
         request = Request(keep_alive, version, environ, self._forwarded)
         if "HTTP_TRANSFER_ENCODING" in environ:
-            if version == "1.0":  # its framing is not to be relied on (RFC 9112, section 6.1)
+            if version == "1.0":  # its framing is unreliable (RFC 9112, section 6.1)
                 raise Malformed("HTTP: Transfer-Encoding in HTTP/1.0")
             coding = environ.pop("HTTP_TRANSFER_ENCODING").lower()
             if not coding:  # which some versions of llhttp let pass
@@ -419,10 +417,10 @@ class Parser:
             if "CONTENT_LENGTH" in environ:
                 raise Malformed("HTTP: Content-Length beside Transfer-Encoding")
             if upgrade:
-                raise Malformed("HTTP: a chunked body behind an Upgrade", "501 Not Implemented")
+                raise Malformed("HTTP: a chunked body with an Upgrade", "501 Not Implemented")
         else:
             length = environ.get("CONTENT_LENGTH")
-            if length and length[0] == "0":  # or it may have more digits than int() reads
+            if length and length[0] == "0":  # it could have more digits than int() accepts
                 environ["CONTENT_LENGTH"] = length = length.lstrip("0") or "0"
             request.length = int(length) if length else 0
         if "HTTP_EXPECT" in environ and version == "1.1":
@@ -431,7 +429,7 @@ class Parser:
             request.awaits_continue = True
         self._request = request
         self.requests.append(request)
-        # The fields of a trailer section go nowhere
+        # The fields of a trailer section are dropped
         self._environ = {}
         if self._forwarded:
             self._forwarded = {}
@@ -449,12 +447,12 @@ class Parser:
         request = self._request
         assert request is not None
         if request.length is not None and request.received < request.length:
-            return  # an upgrade: llhttp believes that the body is another protocol's
+            return  # an upgrade: llhttp treats the body as data of another protocol
         request.complete = True
         if request.length is None:
             request.length = request.received
         self._request = None
-        # A trailer section may have left something
+        # A trailer section may have left fields
         if self._environ or self._forwarded or self._count:
             self._environ = {}
             self._forwarded = {}
@@ -465,9 +463,9 @@ class Parser:
 
 
 def _ends_in_target(data: bytes, target: bytes) -> bool:
-    """Whether `data`, whose last `target` llhttp took for a target's, ends within it.
+    """Whether `data` ends within the target; `target`: the bytes of it that llhttp found in `data`.
 
-    It ends within the first field, otherwise.
+    Otherwise it ends within the first field.
     """
     line = data.rpartition(b"\n")[2]
     return (
@@ -483,14 +481,14 @@ def _locate(environ: dict[str, Any], target: bytes, method: str) -> None:
         if path == "*" and method == "OPTIONS":
             path = ""
         elif path[:7].lower() == "http://" or path[:8].lower() == "https://":
-            # The absolute form outranks Host (RFC 9112, section 3.2.2)
+            # The absolute form overrides Host (RFC 9112, section 3.2.2)
             authority, slash, rest = path[path.index("//") + 2 :].partition("/")
             if not is_host(authority):  # RFC 9110, sections 4.2.1 and 4.2.4
-                raise Malformed("HTTP: the request's target names no host")
+                raise Malformed("HTTP: the request target has no valid host")
             environ["HTTP_HOST"] = authority
             path = slash + rest or "/"
         else:
-            raise Malformed("HTTP: the request's target is no path")
+            raise Malformed("HTTP: the request target is not a path")
     if "%" in path:
         path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
     environ["PATH_INFO"] = path

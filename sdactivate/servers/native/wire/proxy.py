@@ -22,8 +22,8 @@ Client = tuple[str, int]
 def begins(data: bytes | bytearray) -> bool | None:
     """Whether `data`, the first bytes of a connection, begin a PROXY header.
 
-    None while more must come to tell: POST begins like PROXY, and an empty line, which may
-    stand before a request (RFC 9112, section 2.2), like version 2.
+    None if more bytes are needed: POST begins like PROXY, and an empty line, which may precede a
+    request (RFC 9112, section 2.2), like version 2.
     """
     if data.startswith((SIGNATURE, LINE)):
         return True
@@ -34,9 +34,8 @@ def begins(data: bytes | bytearray) -> bool | None:
 def parse(data: bytes | bytearray) -> tuple[int, Client | None] | None:
     """Read the header at the beginning of `data`.
 
-    Returns the offset behind it and the client's address and port, None for a client that is
-    not told (a health check, another family); None as a whole while it is not complete. Raises
-    Malformed.
+    Returns the offset after it and the client's address and port (None if the header has none: a
+    health check, another family); returns None while the header is not complete. Raises Malformed.
     """
     if data[:1] == b"P":
         return _parse_line(data)
@@ -60,7 +59,7 @@ def _parse_line(data: bytes | bytearray) -> tuple[int, Client | None] | None:
             raise ValueError
         return end + 2, (source, int(port))
     except (KeyError, ValueError):
-        raise Malformed("PROXY: the line can't be read") from None
+        raise Malformed("PROXY: the line can't be parsed") from None
 
 
 def _parse_binary(data: bytes | bytearray) -> tuple[int, Client | None] | None:
@@ -77,6 +76,6 @@ def _parse_binary(data: bytes | bytearray) -> tuple[int, Client | None] | None:
     if command == 0x20 or size is None:
         return end, None
     if length < 2 * size + 4:
-        raise Malformed("PROXY: the addresses are cut short")
+        raise Malformed("PROXY: the addresses are truncated")
     port = int.from_bytes(data[start + 2 * size : start + 2 * size + 2], "big")
     return end, (str(ipaddress.ip_address(bytes(data[start : start + size]))), port)

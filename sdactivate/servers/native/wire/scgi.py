@@ -2,23 +2,23 @@
 
     70:CONTENT_LENGTH\\0 27\\0 SCGI\\0 1\\0 REQUEST_METHOD\\0 POST\\0 … ,<27 bytes of body>
 
-One request a connection; the response is CGI's and ends where the connection does.
-The specification is https://python.ca/scgi/protocol.txt (2006), the netstring's grammar
-D. J. Bernstein's of 1997: decimal digits without leading zeros, a colon, the bytes, a comma.
+There is one request per connection; the response has CGI's form and ends with the connection. The
+specification is https://python.ca/scgi/protocol.txt (2006). Netstrings are D. J. Bernstein's
+(1997): decimal digits without leading zeros, a colon, the bytes, a comma.
 """
 
 from sdactivate.servers.native.wire import Malformed, TooLarge, Variables, joined
 
-# "999999999:" is far beyond any limit: a length that long is refused without reading on.
+# "999999999:" is far beyond any limit: a longer length is refused without reading more.
 _LONGEST_LENGTH = 9
 
 
 def parse(data: bytes | bytearray, limit: int) -> tuple[Variables, int] | None:
     """Read the header of a request from its first bytes, `data`.
 
-    Returns the variables (latin-1, as PEP 3333 wants them) and the offset at which the body
-    begins; None while the header is not complete. `limit` is the most bytes
-    the header block may have. Raises Malformed, or TooLarge for one over the limit.
+    Returns the variables (latin-1, as PEP 3333 requires) and the offset at which the body begins;
+    None while the header is not complete. `limit` is the most bytes the header block may have.
+    Raises Malformed, or TooLarge for one over the limit.
     """
     colon = data.find(b":", 0, _LONGEST_LENGTH + 1)
     digits = data[:colon] if colon >= 0 else data[: _LONGEST_LENGTH + 1]

@@ -3,9 +3,9 @@
     modifier1 (u8) | size (u16, little-endian) | modifier2 (u8) | vars | body
     vars: length (u16) name length (u16) value …
 
-Modifier1 0 is a WSGI request; 100 is a ping, answered with 100, modifier2 1 and no vars. One
-request a connection; the response is CGI's with an HTTP status line, and ends where the
-connection does. See https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html.
+Modifier1 0 is a WSGI request; 100 is a ping, answered with 100, modifier2 1 and no vars. There is
+one request per connection; the response has CGI's form with an HTTP status line, and ends with the
+connection. See https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html.
 """
 
 from sdactivate.servers.native.wire import Joined, Malformed, TooLarge, Variables
@@ -18,9 +18,9 @@ PONG = b"\x64\x00\x00\x01"
 def parse(data: bytes | bytearray, limit: int) -> tuple[Variables, int] | None:
     """Read the vars of a request from its first bytes, `data`.
 
-    Returns the variables (latin-1) and the offset at which the body begins; None while they
-    are not complete; no variables at all for a ping. `limit` is the most
-    bytes the vars may have. Raises Malformed, or TooLarge for a packet over the limit.
+    Returns the variables (latin-1) and the offset at which the body begins; None while they are not
+    complete; an empty dictionary for a ping. `limit` is the most bytes the vars may have. Raises
+    Malformed, or TooLarge for a packet over the limit.
     """
     if len(data) < 4:
         if data and data[0] not in (WSGI, PING):
@@ -49,8 +49,8 @@ def parse(data: bytes | bytearray, limit: int) -> tuple[Variables, int] | None:
 
 
 def _read(data: bytes | bytearray, end: int, into: Variables) -> int:
-    """Put the vars before the offset `end` into a dictionary, and return how many they are."""
-    # One decoding of the whole; then every length is two characters of it
+    """Put the vars before the offset `end` into a dictionary, and return their number."""
+    # Decode everything once; slicing the text is faster than decoding each value
     text = data[:end].decode("latin-1")
     count = 0
     at = 4
