@@ -418,7 +418,7 @@ def test_an_exchange_is_run_once() -> None:
             connection, environ, one.server.loop, accel.module.SCGI, accel.module.KEEP, 0
         )
         exchange.run(one.server.application)
-        with pytest.raises(RuntimeError, match="run once"):
+        with pytest.raises(RuntimeError, match="run only once"):
             exchange.run(one.server.application)
         with pytest.raises(KeyError):
             make(connection, {}, one.server.loop, 0, 0, 0)
