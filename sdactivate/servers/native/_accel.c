@@ -23,7 +23,8 @@
    If only the empty record of STDIN follows, the request is complete. Records of a body are left to
    the Python code.
 
-   A request over HTTP is plain in this form (all of it in one read; llhttp parses everything else):
+   A request over HTTP is plain in this form (its whole header arrived in one read, and nothing
+   behind its body; the rest of a body is left to the Python code, everything else to llhttp):
 
      method            GET HEAD POST PUT PATCH DELETE OPTIONS, and one space
      target            "/", then any of 0x21-0x7e except "#"; one space
@@ -949,7 +950,8 @@ typedef struct {
     PyObject *environ;
     PyObject *forwarded; /* what a front says of its client; NULL: nothing */
     PyObject *host; /* borrowed from the environ */
-    Py_ssize_t length;
+    Py_ssize_t length; /* of the body */
+    Py_ssize_t came;   /* of it */
     int has_host, has_length, has_connection, closes;
 } Message;
 
@@ -1273,8 +1275,8 @@ typedef struct {
     Py_ssize_t header, count, line;
 } Limits;
 
-/* Read a request whose environ begins as `base`. The message owns the objects, whatever the verdict:
-   call `release_message`. The body is at the end of the data. */
+/* Read a request whose environ begins as `base`. What is made of it is the message's, whatever comes
+   of it: `release_message`. At the end of the data stands the body, or what has come of it. */
 static Verdict
 read_message(Fields *self, Message *message, Slice data, PyObject *base, Limits limits)
 {
@@ -1288,11 +1290,22 @@ read_message(Fields *self, Message *message, Slice data, PyObject *base, Limits 
     if (count < 0 || count > limits.count || data.size - rest.size > limits.header)
         return UNUSUAL;
     Verdict verdict = take_fields(self, message, base, pairs, count);
-    if (verdict == PLAIN && (message->host == NULL || rest.size != message->length))
+    message->came = rest.size;
+    if (verdict == PLAIN && (message->host == NULL || message->came > message->length))
         verdict = UNUSUAL;
     if (verdict == PLAIN)
         verdict = is_among(self->hosts, message->host);
     return verdict == PLAIN ? take_request_line(message, &line, limits.line) : verdict;
+}
+
+/* A message for Python: as `Fields.read` returns it. */
+static PyObject *
+told_of(const Message *message, Slice data)
+{
+    return Py_BuildValue("OOOnn", message->environ,
+                         message->forwarded == NULL ? Py_None : message->forwarded,
+                         message->closes ? Py_False : Py_True, message->length,
+                         data.size - message->came);
 }
 
 static PyObject *
@@ -1310,10 +1323,7 @@ fields_read(PyObject *object, PyObject *args)
     PyObject *result = NULL;
     Verdict verdict = read_message((Fields *)object, &message, data, base, limits);
     if (verdict == PLAIN)
-        result = Py_BuildValue("OOOnn", message.environ,
-                               message.forwarded == NULL ? Py_None : message.forwarded,
-                               message.closes ? Py_False : Py_True, message.length,
-                               data.size - message.length);
+        result = told_of(&message, data);
     else if (verdict == UNUSUAL)
         result = (Py_INCREF(Py_None), Py_None);
     release_message(&message);
@@ -1367,7 +1377,7 @@ fields_dealloc(PyObject *object)
 static PyMethodDef fields_methods[] = {
     {"read", fields_read, METH_VARARGS,
      "read(data, base, header_bytes, header_count, request_line) -> (environ, forwarded or None, "
-     "keep_alive, length of the body, its offset) or None"},
+     "keep_alive, length of the body, its offset; not all of it need have come) or None"},
     {NULL},
 };
 
@@ -2570,13 +2580,20 @@ prepare(Handler *self, PyObject *connection, Message *message, Slice body)
     return verdict == PLAIN ? put_body(self, message->environ, body) : verdict;
 }
 
+/* Serve a request that is all of the data. If the rest of its body is still to come, and somebody
+   asks for what has `begun`: a new reference to what is known of it. */
 static Verdict
-serve_http(Handler *self, PyObject *connection, Slice data)
+serve_http(Handler *self, PyObject *connection, Slice data, PyObject **begun)
 {
     Message message;
     Verdict verdict = read_message(self->fields, &message, data, self->base, self->limits);
     if (verdict == PLAIN && message.length > self->most)
         verdict = UNUSUAL;
+    if (verdict == PLAIN && message.came < message.length) {
+        verdict = UNUSUAL;
+        if (begun != NULL && (*begun = told_of(&message, data)) == NULL)
+            verdict = FAILED;
+    }
     Slice body = {data.at + data.size - message.length, message.length};
     if (verdict == PLAIN)
         verdict = prepare(self, connection, &message, body);
@@ -2621,7 +2638,7 @@ advance(Handler *self, PyObject *connection)
         return call(connection, name_close);
     }
     Slice bytes = {PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)};
-    Verdict verdict = bytes.size < CHUNK ? serve_http(self, connection, bytes) : UNUSUAL;
+    Verdict verdict = bytes.size < CHUNK ? serve_http(self, connection, bytes, NULL) : UNUSUAL;
     if (verdict == UNUSUAL) {
         PyObject *done = PyObject_CallMethodObjArgs(connection, name_advance, data, NULL);
         verdict = done == NULL ? FAILED : PLAIN;
@@ -2697,8 +2714,11 @@ handler_http(PyObject *object, PyObject *const *args, Py_ssize_t count)
     int is_readable = bytes_of(args, count, 2, &data);
     if (is_readable < 0)
         return NULL;
-    Verdict verdict = is_readable ? serve_http((Handler *)object, args[0], data) : UNUSUAL;
-    return verdict == FAILED ? NULL : PyBool_FromLong(verdict == PLAIN);
+    PyObject *begun = NULL;
+    Verdict verdict = is_readable ? serve_http((Handler *)object, args[0], data, &begun) : UNUSUAL;
+    if (verdict == FAILED)
+        return NULL;
+    return begun != NULL ? begun : PyBool_FromLong(verdict == PLAIN);
 }
 
 static PyObject *
@@ -2820,7 +2840,8 @@ handler_dealloc(PyObject *object)
 
 static PyMethodDef handler_methods[] = {
     {"http", (PyCFunction)(void (*)(void))handler_http, METH_FASTCALL,
-     "http(connection, data) -> whether that was a plain request, which has been answered"},
+     "http(connection, data) -> whether that was a plain request, which has been answered; or what "
+     "Fields.read() returns, if it is plain and the rest of its body is still to come"},
     {"turn", handler_turn, METH_O,
      "turn(connection): like its wake(), once, for HTTP -> whether there is nothing more to do"},
     {"one_shot", (PyCFunction)(void (*)(void))handler_one_shot, METH_FASTCALL,

@@ -79,8 +79,29 @@ class Http(KeepAlive):
 
         def received(self, data: bytes) -> None:
             handler = self.server.handler
-            if handler is None or not (self.resting and handler.http(self, data)):
-                super().received(data)
+            begun = handler is not None and self.resting and handler.http(self, data)
+            if begun is True:
+                return
+            if begun:
+                self._begin(*begun)
+            super().received(data)
+
+        def _begin(
+            self,
+            environ: dict[str, Any],
+            told: dict[str, str] | None,
+            keep_alive: bool,
+            length: int,
+            at: int,
+        ) -> None:
+            """Let the parser begin behind the header of a request, at `at` of the next bytes."""
+            if self._parser is _UNUSED:
+                self._pass_on(b"")
+            if self.own is not None:
+                environ.update(self.own)
+            request = wire.Request(keep_alive, "1.1", environ, told or {})
+            request.length = length
+            self._parser.begun = request, at
 
     def feed(self, data: bytes) -> None:
         """Remove the PROXY header from the first bytes; only trusted peers may send one."""

@@ -110,6 +110,8 @@ class Parser:
     `base` is the initial content of each environ; none of its keys can come from a field.
     `requests` gets each request whose header is complete, oldest first; the connection removes
     them. `idle` tells whether no request has begun.
+    `begun` is set by the connection if it has read a header itself: the request, whose body is
+    incomplete, and the offset of the body in the bytes that `feed` gets next.
     """
 
     __slots__ = (
@@ -125,8 +127,10 @@ class Parser:
         "_seen",
         "_sent",
         "_tail",
+        "_unseen",
         "_url",
         "base",
+        "begun",
         "header_bytes",
         "header_count",
         "idle",
@@ -155,11 +159,15 @@ class Parser:
         self._count = 0  # fields of the header that have no entry of their own
         self._tail = b""  # the last bytes of a header that has not ended
         self._request: Request | None = None  # the request whose body is arriving
+        self.begun: tuple[Request, int] | None = None
+        self._unseen = False  # llhttp has not seen the header of `_request`
         # llhttp no longer parses: a body follows an upgrade, or the request was the last one
         self._raw = False
 
     def feed(self, data: bytes) -> None:
         """Parse the next bytes. Raises Malformed or TooLarge; then close the connection."""
+        if self.begun is not None:
+            data = self._begin(data, *self.begun)
         # Usually exactly one whole header arrives. Several in one piece need no cut either, since
         # none of them can be over the limit. (Searching for the end of the first costs more.)
         if (
@@ -176,7 +184,30 @@ class Parser:
         at = 0
         while at < len(data):
             start, at = at, self._cut(data, at)
-            self._take(data[start:at])
+            if self._unseen:
+                self.on_body(data[start:at])
+                self._end_body()
+            else:
+                self._take(data[start:at])
+
+    def _begin(self, data: bytes, request: Request, at: int) -> bytes:
+        """Accept a request whose header was read elsewhere. Return the bytes after the header."""
+        self.begun = None
+        self._request = request
+        self._unseen = True
+        self._tail = _END[-3:]  # as `_cut` leaves it
+        self.requests.append(request)
+        self.idle = False
+        return data[at:]
+
+    def _end_body(self) -> None:
+        """Complete a request without llhttp if its body has arrived."""
+        request = self._request
+        assert request is not None
+        if request.received == request.length:
+            self._unseen = False
+            self.on_message_complete()
+            self.idle = True
 
     def _count_empty_lines(self, last: Request) -> None:
         """Count the empty lines after the body of `last`; they begin the next header.
@@ -319,16 +350,16 @@ class Parser:
     def body_read(self, count: int) -> None:
         """Record that the next `count` bytes, all of a body (`in_body`), were read elsewhere.
 
-        At the body's end llhttp, which has not seen them, is replaced by a fresh parser.
+        llhttp does not see them. If it has seen the header, a fresh parser replaces it.
         """
         request = self._request
         assert request is not None
         request.received += count
-        if request.received == request.length:
+        if not self._unseen:
+            self._unseen = True
             self._http = httptools.HttpRequestParser(self)
             self._feed = self._http.feed_data
-            self.on_message_complete()
-            self.idle = True
+        self._end_body()
 
     def _feed_raw(self, data: bytes) -> None:
         request = self._request

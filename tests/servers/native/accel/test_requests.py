@@ -95,7 +95,7 @@ def original_http(data: bytes) -> Found:
 
 
 def seen(request: http.Request) -> Found:
-    assert request.complete
+    assert request.complete is (request.received == request.length)
     assert not request.awaits_continue
     assert request.version == "1.1"
     return (
