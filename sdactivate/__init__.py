@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sdactivate.systemd.listen_fds import InheritedSocket, inherited_sockets
     from sdactivate.systemd.notify import notify
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ActivationError",

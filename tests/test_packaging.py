@@ -69,6 +69,8 @@ def test_the_versions_are_the_same() -> None:
     assert re.fullmatch(rf"sdactivate \({re.escape(__version__)}-\d+\) \w+; urgency=medium", first)
     galaxy = (CHECKOUT / "ansible" / "galaxy.yml").read_text()
     assert f"\nversion: {__version__}\n" in galaxy
+    for page in ("README.md", "docs/guide.md", "examples/mysite/requirements.txt"):
+        assert f"\nsdactivate=={__version__}\n" in (CHECKOUT / page).read_text()
 
 
 def test_each_dependency_is_debian_s_or_brought_along() -> None:

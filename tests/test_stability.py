@@ -16,7 +16,7 @@ NEXT = HERE / "next.txt"
 
 
 def test_there_are_names_of_a_release() -> None:
-    assert [path.name for path in RELEASED] == ["0.1.0.txt"]
+    assert [path.name for path in RELEASED] == ["0.1.0.txt", "0.2.0.txt"]
 
 
 @pytest.mark.parametrize("release", RELEASED, ids=lambda path: path.stem)

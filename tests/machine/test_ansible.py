@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from sdactivate import __version__
 from tests.ansible_home import MISSING
 from tests.machine.fleet import Fleet, Played
 from tests.machine.machine import Installation, debian, install, wheels
@@ -255,7 +256,7 @@ def test_what_is_wrong_is_said_and_changes_nothing(two: Site) -> None:
     )
     command = "{{ 'older' if inventory_hostname == 'web2' else 'sdactivate' }}"
     site.variables = {**usual, "machines": {**own, "site_command": command}}
-    refused("different versions of sdactivate: web1 has 0.1.0, web2 has 0.0.9")
+    refused(f"different versions of sdactivate: web1 has {__version__}, web2 has 0.0.9")
     wrong = site.fleet.directory / "two"
     wrong.mkdir()
     for version in ("1", "2"):
