@@ -1049,7 +1049,7 @@ def test_what_systemd_doesn_t_know_is_said(site: Machine) -> None:
     assert "--offline reads the file" in done.stderr
     done = site.run(*site.sdactivate, "doctor", "mysite", user="nobody", check=False)
     assert done.returncode == 1
-    assert "Use sudo, or --offline" in done.stderr
+    assert "use sudo, or --offline" in done.stderr
 
 
 # HAProxy: another root, and none of its groups
