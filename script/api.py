@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write docs/api.md: the public Python names, from their signatures and docstrings.
 
-python script/api.py            write it anew
+python script/api.py            write it
 python script/api.py --check    exit 1 where it is not what the code says
 """
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write the map of docs/architecture.md: every module, with the first line of its docstring.
 
-python script/map.py            write it anew
+python script/map.py            write it
 python script/map.py --check    exit 1 where it is not what the code says
 """
 

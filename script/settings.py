@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write docs/settings.md: the settings of the server, and the keys of a file of sites.
 
-.venv/bin/python script/settings.py            write it anew
+.venv/bin/python script/settings.py            write it
 .venv/bin/python script/settings.py --check    exit 1 where it is not what the code says
 """
 
