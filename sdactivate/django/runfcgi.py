@@ -43,7 +43,7 @@ OPTIONS: dict[str, Option] = {
     "maxspare": Option("", "ignored: the pool has a fixed size"),
     "maxrequests": Option("0", "requests that a process serves before it is replaced"),
     "daemonize": Option("", "true: go to the background (the default with a socket or port)"),
-    "pidfile": Option("", "file to write the process's number to"),
+    "pidfile": Option("", "file to write the process ID to"),
     "workdir": Option("/", "directory to change to"),
     "debug": Option("", "ignored: see DEBUG in the settings"),
     "outlog": Option("", "file for standard output, with daemonize=true"),

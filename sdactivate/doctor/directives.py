@@ -198,7 +198,7 @@ TABLE: Mapping[str, Word] = MappingProxyType(
         "OnBootSec": Word("How long after the boot it runs first.", TIMER),
         "OnUnitActiveSec": Word("How long after its last run it runs again.", TIMER),
         "Persistent": Word(
-            "A run that was missed while the machine was off is made up for.", TIMER
+            "If a run was missed while the machine was off, it runs at the next boot.", TIMER
         ),
         "RandomizedDelaySec": Word("It runs up to this much later, at random.", TIMER),
         "Unit": Word("The unit that it starts, if that has another name.", TIMER),
