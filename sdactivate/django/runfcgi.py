@@ -193,7 +193,7 @@ def plan(meaning: Meaning, command: Sequence[str], environ: Mapping[str, str]) -
 
 
 def write_number(pidfile: str) -> None:
-    """Write this process's number to the file, if one is named. Raises Error.
+    """Write the process ID to the file, if one is named. Raises Error.
 
     Call it only once this process has the socket: a redundant second start must not change the
     file.
@@ -208,7 +208,7 @@ def _open(word: str, path: str, flags: int, mode: int) -> int:
     """Open the file `path`, the value of `word`, for writing; create it if it does not exist.
 
     As root, follow no link that other users made: with one, a site could have its log or its
-    process number written to any file of root's. Raises Error.
+    process ID written to any file of root's. Raises Error.
     """
     flags |= os.O_WRONLY | os.O_CREAT
     try:

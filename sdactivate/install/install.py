@@ -98,7 +98,7 @@ class Installation:
             for path in self.changed
             if not reads_alike(_text(self.old[path]), self.new[path].text)
         ]
-        """The units of these that set something else than before, comments aside."""
+        """The changed units whose settings differ, not only their comments."""
         self.gone = [
             path for path in recorded if path not in self.new and self.old[path] is not None
         ]
