@@ -106,7 +106,7 @@ def _kind(host: HostState, door: Door, installed: InstalledFront, verdict: Verdi
 
 
 def _sees_another(host: HostState, door: Door, installed: InstalledFront) -> bool:
-    """Return whether a front sees another file there than the service's socket."""
+    """Return whether a front sees a different file at the path of the service's socket."""
     if door.own is None or any(it.root != "/" for it in installed.workers):
         return False
     seen = host.listener(door.path)

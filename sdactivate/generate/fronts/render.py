@@ -97,7 +97,7 @@ class _Served(NamedTuple):
     kind: str
     """"static", "media" or "protected"."""
     inner: list[str]
-    """The other URLs that are below this one, as the rest after this URL."""
+    """The URLs below this one, without the part that this one has."""
     nested: bool
     """Whether it is below another one itself."""
 
