@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write docs/api.md: the public Python names, from their signatures and docstrings.
 
-python script/api.py            write it anew
-python script/api.py --check    exit 1 where it is not what the code says
+python script/api.py            write it
+python script/api.py --check    exit 1 if the page differs from the code
 """
 
 import ast
@@ -47,15 +47,15 @@ body or writes the response. They are not errors of the kit.
 
 ROOT = "sdactivate/__init__.py"
 FIRST = ("serve", "inherited_sockets", "InheritedSocket", "notify", "Site")
-"""The names that are no errors, in the order of the page."""
+"""The names that are not errors, in the order of the page."""
 OTHERS = ("sdactivate/django/protected.py:protected_file",)
 """Public names besides those of `sdactivate.__all__`: file and name."""
 WSGI = "sdactivate/servers/native/wsgi.py"
-"""The module whose exceptions an application meets in a request."""
+"""The module of the exceptions that an application can get during a request."""
 
 
 class Raised(NamedTuple):
-    """An exception class: its file, its node, and the names of what it is made of."""
+    """An exception class: its file, its node, and the names of its base classes."""
 
     file: str
     node: ast.ClassDef
@@ -87,7 +87,7 @@ def definition(file: str, name: str) -> ast.FunctionDef | ast.ClassDef:
 
 
 def public() -> dict[str, str]:
-    """Return the file of each name of `sdactivate.__all__`, in the order of the alphabet."""
+    """Return the file of each name of `sdactivate.__all__`, in alphabetical order."""
     for node in tree(ROOT).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_ROOMS":
             rooms: dict[str, str] = ast.literal_eval(node.value)
@@ -108,7 +108,7 @@ def classes() -> dict[str, Raised]:
 
 
 def errors(known: dict[str, Raised], base: str = "Error") -> Iterator[str]:
-    """Yield `base` and the classes that are made of it, each behind its base."""
+    """Yield `base` and the classes derived from it, each after its base."""
     yield base
     for name, raised in known.items():
         if raised.bases[:1] == (base,):
@@ -116,7 +116,7 @@ def errors(known: dict[str, Raised], base: str = "Error") -> Iterator[str]:
 
 
 def bases(raised: Raised) -> str:
-    """Return what an exception is made of, for a cell."""
+    """Return the base classes of an exception, for a table cell."""
     return ", ".join(f"`{name}`" for name in raised.bases)
 
 
@@ -150,7 +150,7 @@ def signature(node: ast.FunctionDef, name: str) -> str:
 
 
 def argument(one: ast.arg, default: ast.expr | None = None) -> str:
-    """Return an argument as a signature has it, with its default."""
+    """Return an argument as written in a signature, with its default."""
     value = "" if default is None else f" = {ast.unparse(default)}".replace("'", '"')
     return ast.unparse(one) + value
 
@@ -207,14 +207,14 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def docstring(node: ast.FunctionDef | ast.ClassDef) -> str:
-    """Return the docstring of `node`. Raises ValueError where it has none."""
+    """Return the docstring of `node`. Raises ValueError if it has none."""
     if text := ast.get_docstring(node):
         return text
     raise ValueError(f"{node.name} has no docstring")
 
 
 def fields(file: str, node: ast.ClassDef) -> Iterator[tuple[str, ...]]:
-    """Yield the rows of a class's fields: name, type, default, and the docstring behind it."""
+    """Yield the rows of a class's fields: name, type, default, and the docstring after it."""
     source = (CHECKOUT / file).read_text(encoding="utf-8")
     for one, behind in zip(node.body, [*node.body[1:], None], strict=True):
         if not isinstance(one, ast.AnnAssign):
@@ -258,7 +258,7 @@ def of_errors() -> Iterator[str]:
 
     def row(name: str) -> tuple[str, ...]:
         room = "sdactivate" if name in names else known[name].module
-        # without an example, and the line that leads to it
+        # without the example and the line that introduces it
         lead = [part for part in docstring(known[name].node).split("\n\n") if part[-1:] == "."]
         said = " ".join(part for part in lead if not part.startswith("    "))
         return f"`{room}.{name}`", bases(known[name]), str(exit_code(known, name)), cell(said)

@@ -1,4 +1,4 @@
-"""Build the documentation's site by Sphinx: build/site, or the directory that is named."""
+"""Build the documentation's site with Sphinx, in build/site or the given directory."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def stage(source: Path) -> None:
-    """Copy the pages and their images to `source`, as they lie in the repository.
+    """Copy the pages and their images to `source`, with the same paths as in the repository.
 
     The first page alone is moved: it is the site's index.html, and has the navigation.
     """
@@ -61,7 +61,7 @@ def stage(source: Path) -> None:
 
 
 def rebased(text: str, directory: str) -> str:
-    """Return a page's text as it reads from the directory above its own."""
+    """Return a page's text with its links changed for a copy one directory higher."""
     for target in sorted({link.target for link in pages.links(text)}, key=len, reverse=True):
         path = pages.inside(f"{directory}/index.md", target)
         if path and not target.startswith("#"):

@@ -1,4 +1,4 @@
-"""The demonstration: each step is the real thing, done now, with the time it took."""
+"""The demonstration: it runs each step for real, and prints how long it took."""
 
 import argparse
 import grp
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NAME = "mysite-demo"
-NOBODYS_NUMBER = 61184  # the first that systemd gives out for DynamicUser=: no account has it
+NOBODYS_NUMBER = 61184  # the first number that systemd uses for DynamicUser=: no account has it
 ROOT = os.geteuid() == 0
 BOLD, DIM, PLAIN = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
 
@@ -46,7 +46,7 @@ This demonstration does it with a real Django site: database, session, forms.
 
 
 class User(NamedTuple):
-    """Somebody who may try to connect, by numbers: not all of them need an account."""
+    """A user who tries to connect, by numbers, since not all of them have an account."""
 
     label: str
     uid: int
@@ -161,7 +161,7 @@ def demonstrate(home: Path, *, stay: bool) -> None:
 
 
 def users() -> tuple[User, User]:
-    """The web server's user and the application's: without root, oneself for both."""
+    """The web server's user and the application's; without root, both are the caller."""
     if not ROOT:
         myself = User("you", os.geteuid(), os.getegid())
         return myself, myself
@@ -184,7 +184,7 @@ def doorsteps(front: User, application: User) -> list[User]:
 
 @contextmanager
 def stage() -> Iterator[Path]:
-    """A directory of the demonstration's own, with a copy of the example site in it."""
+    """A temporary directory with a copy of the example site."""
     home = Path(tempfile.mkdtemp(prefix="sdactivate-demo-", dir="/run" if ROOT else None))
     try:
         home.chmod(0o755)
@@ -205,7 +205,7 @@ def stage() -> Iterator[Path]:
 def reachable_python(home: Path, user: User) -> tuple[dict[str, str], str]:
     """An interpreter and an environment that the application's user can reach.
 
-    A checkout under /root is closed to everybody else: what is needed of it is then copied.
+    If the checkout is under /root, which other users can't enter, the needed files are copied.
     """
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -291,7 +291,7 @@ def run(
 
 
 def to(user: User | None) -> dict[str, Any]:
-    """The arguments of subprocess that make it run as `user`."""
+    """The arguments of `subprocess` that run a command as `user`."""
     if user is None or not ROOT:
         return {}
     return {"user": user.uid, "group": user.gid, "extra_groups": []}
@@ -375,9 +375,9 @@ for attempt in (connect, lambda path: os.chmod(path, 0o666), os.unlink):
 
 
 def attempts(path: Path, user: User) -> list[str]:
-    """Really try to connect, to chmod and to unlink, as `user`."""
+    """Try to connect, to chmod and to unlink, as `user`."""
     tries = TRIES
-    if user.uid == os.geteuid():  # it is one's own socket: of course one can, and it is needed yet
+    if user.uid == os.geteuid():  # the owner can do all this, and the socket is still needed
         tries = tries.replace("lambda path: os.chmod(path, 0o666), os.unlink", "")
     command = [interpreter(user), "-I", "-S", "-c", tries, str(path)]
     results = run(command, cwd=Path("/"), user=user).splitlines()
@@ -385,12 +385,12 @@ def attempts(path: Path, user: User) -> list[str]:
 
 
 def interpreter(user: User) -> str:
-    """A bare interpreter that any user can reach, for a client of twelve lines."""
+    """An interpreter that every user can reach, for the short client."""
     usual = "/usr/bin/python3"
     return usual if ROOT and os.access(usual, os.X_OK) else os.path.realpath(sys.executable)
 
 
-# --- what can be seen from outside ---------------------------------------------------------------
+# --- what clients and other users see ------------------------------------------------------------
 
 
 def describe(path: Path) -> str:
@@ -459,7 +459,7 @@ def tell_the_way(path: Path, port: int, front: User) -> None:
     show(f"and not as nobody   sudo -u nobody curl --unix-socket {path} http://demo.localhost/")
 
 
-# --- how it is told ------------------------------------------------------------------------------
+# --- what is printed -----------------------------------------------------------------------------
 
 _step = 0
 
@@ -475,7 +475,7 @@ def step(title: str) -> Iterator[None]:
 
 
 def as_typed(command: list[str]) -> str:
-    """The command as one would type it, with a line for each pair of options."""
+    """The command as a user would type it, with a line for each pair of options."""
     words = ["sdactivate", *command[len(sdactivate()) :]]
     lines = [""]
     for word in map(shlex.quote, words):

@@ -1,11 +1,11 @@
-"""What the scripts that generate a page of docs/ have in common: write it, or check it."""
+"""Common code of the scripts that generate a page of docs/: write it, or check it."""
 
 import sys
 from pathlib import Path
 
 
 def main(document: Path, wanted: str) -> int:
-    """Write `wanted` into `document`; with --check only return 1 if it has another text."""
+    """Write `wanted` into `document`; with --check only return 1 if its text differs."""
     if "--check" in sys.argv[1:]:
         return int(document.read_text(encoding="utf-8") != wanted)
     document.write_text(wanted, encoding="utf-8")

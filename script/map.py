@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write the map of docs/architecture.md: every module, with the first line of its docstring.
 
-python script/map.py            write it anew
-python script/map.py --check    exit 1 where it is not what the code says
+python script/map.py            write it
+python script/map.py --check    exit 1 if the page differs from the code
 """
 
 import ast
@@ -21,7 +21,7 @@ BEGIN, END = "## The map\n", "## The path of a request\n"
 
 
 def summary(path: Path) -> str:
-    """Return the first line of a module's docstring, "" where it has none."""
+    """Return the first line of a module's docstring, "" if it has none."""
     return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
 
 
@@ -44,7 +44,7 @@ def lines() -> Iterator[str]:
 
 
 def whole(text: str) -> str:
-    """Return the document `text` with its map as the code is now."""
+    """Return the document `text` with the map of the current code."""
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     return before + "\n".join(lines()) + "\n" + END + after

@@ -20,7 +20,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 INDEX = "docs/README.md"
 FIRST_PAGE = "docs/index.md"
 NOT_PAGES = (".github/",)
-"""Where Markdown is for a Git host alone."""
+"""Directories whose Markdown is only for a Git host."""
 
 _PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 _ID = re.compile(r"""<\w+[^>]*\s(?:id|name)=["']([^"']+)["']""")
@@ -37,7 +37,7 @@ class Link(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A heading of the index, with the pages that it names first."""
+    """A heading of the index, with the pages that are linked there first."""
 
     title: str
     pages: tuple[tuple[str, str], ...]
@@ -143,7 +143,7 @@ def inside(page: str, target: str) -> str | None:
 
 
 def faults(page: str, text: str, known: Collection[str], root: Path = CHECKOUT) -> Iterator[str]:
-    """Yield what is wrong with the links of a page, a sentence each.
+    """Yield a sentence for each broken link of a page.
 
     known: the repository's files.
     """
@@ -184,5 +184,5 @@ def _links(token: Token) -> Iterator[Link]:
 
 
 def _plain(children: list[Token]) -> str:
-    """Return the text of inline tokens, without their marks."""
+    """Return the text of inline tokens, without their markup."""
     return "".join(it.content if it.type != "softbreak" else " " for it in children)

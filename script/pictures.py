@@ -23,10 +23,10 @@ sys.path.insert(0, str(CHECKOUT))
 
 IMAGES = CHECKOUT / "docs" / "images"
 SHOWN_CHECKOUT = "/usr/src/sdactivate"
-"""What a recording has for the checkout that it was made in, and for directories that it made."""
+"""The path that a recording shows instead of the checkout's."""
 COLUMNS, ROWS = 116, 60
 LONGEST_PAUSE = 0.7
-"""Seconds that a picture waits, however long the run did."""
+"""The longest pause in a picture, in seconds, even if the run took longer."""
 
 FONT, LINE, MARGIN = 13.0, 18.0, 16.0
 STYLE = """
@@ -46,7 +46,7 @@ QUIET = (
 
 
 class Output(NamedTuple):
-    """What a terminal got, and how many seconds after the start."""
+    """A piece of output, and how many seconds after the start it came."""
 
     time: float
     text: str
@@ -66,7 +66,7 @@ def demo() -> None:
 
 
 def record(*command: str) -> Iterator[Output]:
-    """Run a command on a terminal of its own; yield what it prints, as it comes."""
+    """Run a command on a terminal of its own; yield its output as it arrives."""
     pid, terminal = pty.fork()
     if not pid:
         os.execvpe(command[0], command, {**os.environ, "TERM": "xterm-256color"})
@@ -76,7 +76,7 @@ def record(*command: str) -> Iterator[Output]:
     while True:
         try:
             got = os.read(terminal, 65536)
-        except OSError:  # EIO: the last who had it open has ended
+        except OSError:  # EIO: no process has it open any more
             got = b""
         if not got:
             break
@@ -88,7 +88,7 @@ def record(*command: str) -> Iterator[Output]:
 
 
 def merged(outputs: Iterator[Output]) -> list[Output]:
-    """Return outputs with a line for each, and without the names of this machine's directories."""
+    """Return one output per line, with this machine's paths replaced."""
     found: list[Output] = []
     pending = ""
     for exactly, text in outputs:
@@ -107,10 +107,10 @@ def merged(outputs: Iterator[Output]) -> list[Output]:
 
 
 def drawn(outputs: list[Output], after: str) -> str:
-    """Return an SVG of a recording, from the first line on that begins with `after`.
+    """Return an SVG of a recording, beginning with the first line that starts with `after`.
 
-    Each part appears when the terminal got it, pauses cut short; where motion is not wanted, and
-    where pictures do not move, all is there at once.
+    Each part appears at the time at which it was printed, but long pauses are shortened. If the
+    reader prefers no motion, or the viewer does not animate, all of it is visible at once.
     """
     rows: list[str] = []
     clock = last = 0.0
@@ -143,7 +143,7 @@ def drawn(outputs: list[Output], after: str) -> str:
 
 
 def spans(line: str) -> str:
-    """Return a line of a terminal as SVG: what is bold and what is dim are classes."""
+    """Return a line of a terminal as SVG; bold and dim text have CSS classes."""
     classes = {"\x1b[1m": ' class="b"', "\x1b[2m": ' class="d"'}
     parts, style = [], ""
     for part in re.split(r"(\x1b\[\d*m)", line):
@@ -158,7 +158,7 @@ def spans(line: str) -> str:
 
 
 def doctor() -> None:
-    """Take the doctor's page of a site whose front lacks the socket's group."""
+    """Take a picture of the doctor's page for a site whose front lacks the socket's group."""
     from tests.conftest import build_wheel
     from tests.machine.broken_sites import NGINX, UNITS, missing_group, status
     from tests.machine.machine import Machine, asked_for, install
@@ -185,7 +185,7 @@ def doctor() -> None:
 
 
 def photograph(page: Path, picture: Path, size: tuple[int, int]) -> None:
-    """Write what Chromium shows of a page in a window of this size."""
+    """Write a screenshot of a page in Chromium, in a window of this size."""
     chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if not chromium:
         raise SystemExit("Chromium is missing: script/setup test")

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write docs/settings.md: the settings of the server, and the keys of a file of sites.
 
-.venv/bin/python script/settings.py            write it anew
-.venv/bin/python script/settings.py --check    exit 1 where it is not what the code says
+.venv/bin/python script/settings.py            write it
+.venv/bin/python script/settings.py --check    exit 1 if the page differs from the code
 """
 
 import sys
@@ -96,7 +96,7 @@ sdactivate is [built](server.md#the-compiled-hot-path).
 
 """
 FORMS = {"seconds": seconds, "bytes": size, "yes or no": yes_or_no}
-"""Forms of values that many settings have: what they are called, and what reads them."""
+"""Forms of values that many settings share: their names, and the functions that read them."""
 
 TYPES = {str: "text", int: "a number", float: "a number", bool: "true or false"}
 
@@ -114,7 +114,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def default(setting: Setting) -> str:
-    """Return the default of a setting, as it could be written."""
+    """Return the default of a setting, as a user would write it."""
     value: Any = setting.default
     if isinstance(value, bool):
         return "`yes`" if value else "`no`"
@@ -128,7 +128,7 @@ def default(setting: Setting) -> str:
 
 
 def allowed(setting: Setting) -> str:
-    """Return what a setting may be: its choices, the form of its value, or how it is read."""
+    """Return the allowed values of a setting: its choices, their form, or how they are read."""
     if setting.choices:
         return "one of " + ", ".join(f"`{choice}`" for choice in setting.choices)
     for form, read in FORMS.items():
@@ -138,7 +138,7 @@ def allowed(setting: Setting) -> str:
 
 
 def said(read: Callable[..., Any]) -> str:
-    """Return what a reader's docstring says it reads."""
+    """Return the form of values that a reader's docstring names."""
     text = (read.__doc__ or "").strip().rstrip(".")
     return cell(text[:1].lower() + text[1:])
 
@@ -160,7 +160,7 @@ def settings() -> str:
 
 
 def value(option: Option) -> str:
-    """Return what a file may say of an option."""
+    """Return the values that a file may give an option."""
     if option.rows:
         return "tables: [background workers](#background-workers)"
     if option.flag:

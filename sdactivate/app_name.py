@@ -34,9 +34,9 @@ class AppName(NamedTuple):
 def parse(text: str) -> AppName:
     """Return the application that `text` names.
 
-    "mysite.wsgi:application"; "mysite.wsgi" for the same; "mysite:create_app()" for what a function
-    returns when called without arguments; "/srv/mysite/mysite.wsgi", a file with a slash in its
-    path, with or without :NAME at the end.
+    text: "mysite.wsgi:application", or "mysite.wsgi" for the same; or "mysite:create_app()", which
+    calls a function without arguments and serves what it returns; or a file, whose path has a
+    slash: "/srv/mysite/mysite.wsgi", with or without :NAME at the end.
 
     Raises UsageError for any other form.
     """

@@ -264,8 +264,8 @@ def _application(server: ExternalServer, app: str) -> Words:
         )
     if name.is_factory and server.factory is None:
         raise UsageError(
-            f"{app}: {server.name} calls no factory; call it in a module of your own and name the "
-            "result, such as mysite.asgi:application"
+            f"{app}: {server.name} can't call a factory; call it in a module of your own and name "
+            "the result, such as mysite.asgi:application"
         )
     words = list(server.application[server.backend.interface(app)])
     if name.is_factory and server.factory:

@@ -191,7 +191,7 @@ def test_variables() -> None:
         ("=x", "NAME=VALUE"),
         ("1A=x", "NAME=VALUE"),
         ("A B=x", "NAME=VALUE"),
-        ("A=x\ny", "can't stand"),
+        ("A=x\ny", "can't contain"),
         ("SDACTIVATE_THREADS=3", "did you mean --threads"),
         ("LISTEN_FDS=1", "systemd sets"),
         ("NOTIFY_SOCKET=/x", "systemd sets"),

@@ -1,4 +1,4 @@
-"""Build, test and install what the package has in it: called by debian/rules, in the source's top.
+"""Build, test and install the package's contents. debian/rules calls it in the source's top.
 
 build       compile the extensions; write the completions, the manual pages and the wheel for
             virtual environments, all into build/debian
@@ -19,11 +19,11 @@ from pathlib import Path
 TOP = Path.cwd()
 BUILT = TOP / "build" / "debian"
 LIBRARY = BUILT / "library"
-"""What becomes /usr/lib/python3/dist-packages."""
+"""The contents of /usr/lib/python3/dist-packages."""
 VERSION = os.environ["DEB_VERSION_UPSTREAM"].partition("+")[0]
 
 RUNTIME = "/usr/lib/sdactivate/runtime"
-"""What a virtual environment imports: sdactivate and systemd-python, nothing else of the system."""
+"""The system's packages that a virtual environment can import: sdactivate and systemd-python."""
 IN_RUNTIME = ("sdactivate", "systemd")
 
 COMPLETIONS = {
@@ -69,7 +69,8 @@ def build() -> None:
     import hatch_build
 
     package = LIBRARY / "sdactivate"
-    compiled = hatch_build.compiled(BUILT / "accel")  # before the copy: it leaves nothing behind
+    # Before the copy, since it removes its temporary files
+    compiled = hatch_build.compiled(BUILT / "accel")
     copy(TOP / "sdactivate", package)
     shutil.copy(compiled, package / "servers/native" / f"_accel{SUFFIX}")
     bundled = package / "_bundled"
@@ -77,7 +78,7 @@ def build() -> None:
     copy(TOP / "httptools" / "httptools", bundled / "httptools")
     for extension in httptools(TOP / "httptools"):
         shutil.copy(extension, bundled / "httptools" / "parser")
-    for name in ("flup", "httptools"):  # who asks for the version reads it there
+    for name in ("flup", "httptools"):  # programs read the version there
         metadata = bundled / f"{name}-{version_of(name)}.dist-info" / "METADATA"
         metadata.parent.mkdir()
         metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version_of(name)}\n")
@@ -93,7 +94,7 @@ def build() -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a package without what it is compiled from, and without what is compiled."""
+    """Copy a package without C and Cython sources, and without compiled files."""
     unwanted = shutil.ignore_patterns("*.c", "*.so", "*.pyx", "*.pxd", "__pycache__", "_bundled")
     shutil.copytree(source, target, ignore=unwanted)
 

@@ -1,7 +1,7 @@
 """Security modules that can refuse what permissions grant: SELinux and AppArmor, if enforcing.
 
 What they refuse depends on a policy and on each process's label, neither of which is read here:
-`who` says that it has not asked them, and the doctor reads from the log what they have refused.
+`who` says that it has not checked them, and the doctor reads from the log what they have denied.
 """
 
 from collections.abc import Iterable
@@ -40,9 +40,9 @@ def sentence(names: Iterable[str]) -> str:
         return ""
     plural = " and " in listed
     return (
-        f"A yes is by owners, modes and ACLs: {listed}, which this kernel enforces, "
-        f"{'were' if plural else 'was'} not asked and may still refuse "
-        "(`sdactivate doctor` finds what has been refused: SDA115)."
+        f"'Yes' considers owners, modes and ACLs only. This kernel also enforces {listed}, which "
+        f"{'were' if plural else 'was'} not checked and may still deny access "
+        "(`sdactivate doctor` finds what was denied: SDA115)."
     )
 
 

@@ -81,7 +81,7 @@ def answer(verdict: Verdict) -> str:
     wanted = "" if verdict.allowed else f", needs {need}"
     if verdict.by == "link":
         return (
-            f"a link of {user(verdict.node.uid)}'s in a sticky directory: only its owner "
+            f"{user(verdict.node.uid)} owns this link in a sticky directory, and nobody else "
             f"may follow it (fs.protected_symlinks)"
         )
     if verdict.by == "mask":

@@ -12,7 +12,7 @@ SUMMARY = "what is wrong with a deployment, why, and what fixes it"
 EXAMPLES = """\
 examples:
   sudo sdactivate doctor mysite                       the running system
-  sudo sdactivate doctor mysite --fix                 fix what is safe to, asking each time
+  sudo sdactivate doctor mysite --fix                 fix what is safe to fix; ask each time
   sudo sdactivate doctor gunicorn.socket --html a.html
   sdactivate doctor --offline units/                  examine unit files only, for CI
   sdactivate doctor --offline web.socket web.service --format sarif
@@ -21,7 +21,7 @@ examples:
   sudo sdactivate doctor mysite --learn --while 'python manage.py test'
                                                       show what the sandbox refuses this command
   sudo sdactivate doctor mysite --learn --while 'python manage.py thumbnails' --apply
-                                                      and allow it, asking each time
+                                                      and allow it; ask each time
   sudo sdactivate doctor mysite --learn 30            watch the running site for 30 s; this slows it
 
 A comment in a unit turns a rule off for that unit:
@@ -51,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--explain", metavar="RULE", help="print what a rule finds and its symptoms: SDA102"
     )
-    parser.add_argument("--fix", action="store_true", help="fix what is safe to, asking each time")
+    parser.add_argument(
+        "--fix", action="store_true", help="fix what is safe to fix; ask before each change"
+    )
     parser.add_argument("--yes", action="store_true", help="with --fix, --learn: don't ask")
     parser.add_argument(
         "--html", metavar="FILE", help="write an HTML page with a drawing of a request's path"
@@ -74,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     learning.add_argument(
         "--apply",
         action="store_true",
-        help="change the site so that these are allowed, asking first",
+        help="change the site's options so that the sandbox allows what it refused; ask first",
     )
     learning.add_argument(
         "--from",

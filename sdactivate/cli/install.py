@@ -63,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-start",
         dest="start",
         action="store_false",
-        help="do not start a stopped service: its first connection does, for example after you "
-        "have migrated its database",
+        help="do not start a stopped service: the first connection starts it, for example after "
+        "you have migrated the database",
     )
     add_root(parser, "root directory of an image: write and enable the units in it, start nothing")
     gen.add_target(parser)

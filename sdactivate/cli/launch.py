@@ -11,7 +11,7 @@ examples:
   sdactivate launch --listen /run/mysite.sock --group www-data --run-as mysite \\
       --chdir /srv/mysite -- sdactivate serve mysite.wsgi:application
 
-  # The same, but nothing runs until somebody connects:
+  # The same, but nothing runs until a client connects:
   sdactivate launch --on-demand --listen /run/mysite.sock --group www-data --run-as mysite \\
       --chdir /srv/mysite -- sdactivate serve --idle-timeout 10min mysite.wsgi:application
 
@@ -64,13 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     environment.add_argument(
         "--keep-env",
         action="store_true",
-        help="pass on the launcher's whole environment (default: without root that, as root PATH, "
-        "the locale, TZ, TERM, the service manager's variables and SDACTIVATE_*)",
+        help="pass on the launcher's whole environment, which is the default without root; as root "
+        "the default is PATH, locale, TZ, TERM, the service manager's variables and SDACTIVATE_*",
     )
     environment.add_argument(
         "--clear-env",
         action="store_true",
-        help="of the launcher's environment, keep only PATH and LANG",
+        help="pass on only PATH and LANG of the launcher's environment",
     )
     process.add_argument(
         "--keep-fd",

@@ -174,7 +174,7 @@ def run(args: argparse.Namespace) -> int:
             "SOURCE -: standard input is a terminal; pipe a tar into it: git archive HEAD |"
         )
     if len(args.ref) > 200 or not args.ref.isprintable():
-        raise UsageError(f"--ref {args.ref[:80]!r} is not at most 200 printable characters")
+        raise UsageError(f"--ref {args.ref[:80]!r}: write at most 200 printable characters")
     require_root("a release")
     alone_with_signals()
     release(

@@ -43,7 +43,7 @@ OPTIONS: dict[str, Option] = {
     "maxspare": Option("", "ignored: the pool has a fixed size"),
     "maxrequests": Option("0", "requests that a process serves before it is replaced"),
     "daemonize": Option("", "true: go to the background (the default with a socket or port)"),
-    "pidfile": Option("", "file to write the process's number to"),
+    "pidfile": Option("", "file to write the process ID to"),
     "workdir": Option("/", "directory to change to"),
     "debug": Option("", "ignored: see DEBUG in the settings"),
     "outlog": Option("", "file for standard output, with daemonize=true"),
@@ -193,7 +193,7 @@ def plan(meaning: Meaning, command: Sequence[str], environ: Mapping[str, str]) -
 
 
 def write_number(pidfile: str) -> None:
-    """Write this process's number to the file, if one is named. Raises Error.
+    """Write the process ID to the file, if one is named. Raises Error.
 
     Call it only once this process has the socket: a redundant second start must not change the
     file.
@@ -208,7 +208,7 @@ def _open(word: str, path: str, flags: int, mode: int) -> int:
     """Open the file `path`, the value of `word`, for writing; create it if it does not exist.
 
     As root, follow no link that other users made: with one, a site could have its log or its
-    process number written to any file of root's. Raises Error.
+    process ID written to any file of root's. Raises Error.
     """
     flags |= os.O_WRONLY | os.O_CREAT
     try:

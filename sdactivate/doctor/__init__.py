@@ -1,1 +1,1 @@
-"""After: find what is wrong with a deployment, and fix it."""
+"""Find what is wrong with a deployment, and fix it."""

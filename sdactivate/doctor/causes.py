@@ -181,13 +181,13 @@ TABLE: tuple[Row, ...] = (
     Row("SDA110", ("SDA107", "SDA109", "SDA125"), same_site),
     Row("SDA014", ("SDA109",), same_unit),
     Row("SDA034", ("SDA109",), by_start_limit),
-    # A server that runs, and does not serve
+    # A server that runs but does not serve
     Row("SDA140", ("SDA142",), same_site),
     Row("SDA140", ("SDA111",), same_socket),
     Row("SDA126", ("SDA111",), same_socket),
     Row("SDA141", ("SDA125", "SDA145"), same_unit),
     Row("SDA141", ("SDA106", "SDA111"), same_site),
-    # What systemd does not read, or does not start
+    # Lines that systemd ignores, and units that it does not load
     Row("SDA031", ("SDA147",), same_unit),
     Row("SDA038", ("SDA147",), same_unit),
     Row("SDA038", ("SDA110", "SDA113", "SDA145"), by_ignored_line),

@@ -41,7 +41,7 @@ TABLE: Mapping[str, Word] = MappingProxyType(
             "fail.",
             UNIT,
         ),
-        "StartLimitBurst": Word("How many starts are allowed in that period.", UNIT),
+        "StartLimitBurst": Word("How many starts StartLimitIntervalSec= allows.", UNIT),
         "WantedBy": Word("The unit that starts it at boot, once it is enabled.", UNIT),
         "RequiredBy": Word("The unit that can't start without it, once it is enabled.", UNIT),
         "Also": Word("What is enabled and disabled along with it.", UNIT),
@@ -84,7 +84,8 @@ TABLE: Mapping[str, Word] = MappingProxyType(
         ),
         "TriggerLimitIntervalSec": Word("The period over which activations are counted.", SOCKET),
         "TriggerLimitBurst": Word(
-            "How often the socket may start the service in that period. Above that it fails.",
+            "How often the socket may start the service in TriggerLimitIntervalSec=. Above that it "
+            "fails.",
             SOCKET,
         ),
         "RemoveOnStop": Word("The socket's file is removed when the socket stops.", SOCKET),
@@ -149,14 +150,16 @@ TABLE: Mapping[str, Word] = MappingProxyType(
             "serve).",
             EXEC,
         ),
-        "EnvironmentFile": Word("A file of such variables. systemd reads it as root.", EXEC),
+        "EnvironmentFile": Word("A file of environment variables. systemd reads it as root.", EXEC),
         "LoadCredential": Word("A secret that only it can read, in $CREDENTIALS_DIRECTORY.", EXEC),
-        "LoadCredentialEncrypted": Word("The same, encrypted on disk: systemd-creds(1).", EXEC),
+        "LoadCredentialEncrypted": Word(
+            "Like LoadCredential=, but encrypted on disk: systemd-creds(1).", EXEC
+        ),
         "StateDirectory": Word(
             "Its own directory in /var/lib ($STATE_DIRECTORY), for data that it keeps.", EXEC
         ),
         "StateDirectoryMode": Word(
-            "The mode of that directory; 0700: no other user may enter it.", EXEC
+            "The mode of StateDirectory=; 0700: no other user may enter it.", EXEC
         ),
         "CacheDirectory": Word(
             "Its own directory in /var/cache ($CACHE_DIRECTORY), for data that it can create "
@@ -164,7 +167,7 @@ TABLE: Mapping[str, Word] = MappingProxyType(
             EXEC,
         ),
         "CacheDirectoryMode": Word(
-            "The mode of that directory; 0700: no other user may enter it.", EXEC
+            "The mode of CacheDirectory=; 0700: no other user may enter it.", EXEC
         ),
         "LogsDirectory": Word("Its own directory in /var/log.", EXEC),
         "RuntimeDirectory": Word(
@@ -198,7 +201,7 @@ TABLE: Mapping[str, Word] = MappingProxyType(
         "OnBootSec": Word("How long after the boot it runs first.", TIMER),
         "OnUnitActiveSec": Word("How long after its last run it runs again.", TIMER),
         "Persistent": Word(
-            "A run that was missed while the machine was off is made up for.", TIMER
+            "If a run was missed while the machine was off, it runs at the next boot.", TIMER
         ),
         "RandomizedDelaySec": Word("It runs up to this much later, at random.", TIMER),
         "Unit": Word("The unit that it starts, if that has another name.", TIMER),

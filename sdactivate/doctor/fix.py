@@ -40,7 +40,7 @@ def apply(findings: Sequence[Finding], ask: Ask, look: Look, units: Path = _UNIT
 
     Returns how many of `findings` are gone at the end. Output goes to standard error, including the
     error of a command that fails. Sockets are not restarted: if a drop-in changes one, the command
-    that makes the change take effect is printed. Raises what `look` raises.
+    that makes the change take effect is printed. Errors of `look` are passed on.
     """
     first, now = {it.place for it in findings}, findings
     tried: list[Fix] = []

@@ -138,7 +138,7 @@ class Machine:
         return sorted(found, key=lambda installed: not installed.workers)
 
     def way(self, path: str, root: str = "/", need: int = WRITE) -> Way:
-        """Return the walk to `path`."""
+        """Return the directories and links on the way to `path`, and their permissions."""
         return self.once(("way", path, root, need), lambda: walk(path, root, need))
 
     def listener(self, path: str) -> sock_diag.Listener | None:
@@ -350,7 +350,7 @@ class HostState:
             return None
 
     def way(self, path: str, root: str = "/", need: int = WRITE) -> Way:
-        """Return the walk to `path`."""
+        """Return the directories and links on the way to `path`, and their permissions."""
         return self.machine.way(path, root, need)
 
     def account(self, installed: InstalledFront) -> Identity | None:

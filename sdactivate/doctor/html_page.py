@@ -253,7 +253,7 @@ def _way(site: _Site, unit: Unit, address: str) -> Iterable[str]:
 
 
 def _planned(site: _Site, unit: Unit, address: str, found: Numbered) -> Iterable[str]:
-    """Yield the directories of a path and the socket, as the unit files define them."""
+    """Yield a row for each directory of a socket's path and for the socket, from the unit files."""
     mode = common.mode(unit)
     made = unit.value("DirectoryMode", "0755")
     for directory in [str(it) for it in list(Path(address).parents)[-2::-1]]:

@@ -9,7 +9,7 @@ exception (`tracebacks`). The highest rank wins. Among lines of equal rank it is
   application may have caught and logged others. Lines that only repeat it rank lower.
 - ERROR: the first among the last lines, because an error is printed before its summary.
 - PLAIN: the last.
-- NOISE: none, unless there is nothing else.
+- NOISE: not used, unless all lines are noise.
 
 systemd's own lines rank as CAUSE if one of its steps failed before the program was executed.
 

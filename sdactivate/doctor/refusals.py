@@ -153,7 +153,7 @@ TABLE: tuple[Row, ...] = (
     _row(
         r"unable to open database file",
         "ProtectSystem ProtectHome PrivateTmp",
-        "SQLite's file, or making the journal beside it",
+        "opening SQLite's file, or creating the journal beside it",
         _advice(
             "move the database to the state directory (StateDirectory={name} is /var/lib/{name}, "
             "$STATE_DIRECTORY), or set ReadWritePaths= to the database's directory"

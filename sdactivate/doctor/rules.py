@@ -277,8 +277,8 @@ TABLE: tuple[Rule, ...] = (
          "systemd.exec(5), Process Exit Codes",
          "correct what its log reports, then run systemctl start", failures.command_failed),
     Rule("SDA128", "error", "A file that the service's unit names is missing",
-         "systemd reads the file before it starts the program. Without the file it does not start "
-         "it.",
+         "systemd reads the file before it starts the program. If the file is missing, it does "
+         "not start the program.",
          EXEC, "create the file, or put - before its path", failures.missing_files),
     Rule("SDA129", "warning", "The dynamic user has no name on this host",
          "A dynamic user is not listed in a file such as /etc/passwd. Its name resolves only "
@@ -311,7 +311,7 @@ TABLE: tuple[Rule, ...] = (
          "docs.djangoproject.com: SECURE_PROXY_SSL_HEADER", "pass X-Forwarded-Proto",
          protocols.https_not_told),
     Rule("SDA145", "warning", "Requests fail because something outside the application is missing",
-         "It is a variable, a module, a program or a permission. Where that is present, the "
+         "It is a variable, a module, a program or a permission. Once it is there, the "
          "application works.",
          EXEC, "do what the finding says", served.lacks),
     Rule("SDA146", "error", "A mount that the site needs does not answer",

@@ -59,7 +59,7 @@ def offline(paths: Iterable[str], troubles: list[str] | None = None) -> list[Dep
 def _apart(files: Collection[Path]) -> Iterable[Collection[Path]]:
     """Group `files` by directory if two units have the same name, as in staging and production.
 
-    Otherwise they all belong together, in whatever directories they are.
+    Otherwise all files belong together, even in different directories.
     """
     units = [file.name for file in files if file.name.endswith(_KINDS)]
     if len(set(units)) == len(units):

@@ -303,8 +303,8 @@ def parts(
     names = [WEB, *(part.name for part in (*workers, *found))]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UsageError(
-            f"{kind}: two of the site, its background workers and commands would be called "
-            f"{min(twice)}"
+            f"{kind}: two parts (the site, its background workers, its commands) would be called "
+            f"{min(twice)}; rename one"
         )
     return workers, found
 

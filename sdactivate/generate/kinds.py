@@ -99,7 +99,7 @@ ON_DEMAND = Option(
 IMAGE = Option(
     "image",
     _image,
-    "the container's image (default localhost/NAME; for several machines it has to be named)",
+    "the container's image (default localhost/NAME; required for several machines)",
     "IMAGE",
     "containers",
 )

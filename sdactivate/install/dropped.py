@@ -34,7 +34,7 @@ def _by_name(entries: tuple[Entry, ...], others: tuple[Entry, ...]) -> dict[str,
 
 
 def _variable(entry: Entry) -> str:
-    """The variable that an Environment= line of ours sets, "" for other lines."""
+    """The variable that an Environment= line sets, in the form that gen writes; otherwise ""."""
     if entry.key != "Environment":
         return ""
     return next(iter(split(entry.value)), "").partition("=")[0]

@@ -144,7 +144,9 @@ class Placement:
             self._check()
         except Error as error:
             title = self.place.front.title
-            raise Error(f"{title} refuses it without the site, too: {error}") from None
+            raise Error(
+                f"{title} refuses its configuration even without the site: {error}"
+            ) from None
 
     def _refuse_missing_modules(self, text: str) -> None:
         """Raise Error for missing modules: Apache itself reports them only when a request fails."""
@@ -167,7 +169,7 @@ class Placement:
         self._put(self.file, linked=self.file is not None)
         if tell and not self._tell() and self.file:
             unit = self.place.packaging.unit
-            self.say(f"{unit} does not run: systemctl enable --now {unit}")
+            self.say(f"{unit} is not running: systemctl enable --now {unit}")
 
     def undo(self) -> None:
         """Restore the old files and have the front read them, if anything was changed."""

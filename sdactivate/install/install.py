@@ -98,7 +98,7 @@ class Installation:
             for path in self.changed
             if not reads_alike(_text(self.old[path]), self.new[path].text)
         ]
-        """The units of these that set something else than before, comments aside."""
+        """The changed units whose settings differ, not only their comments."""
         self.gone = [
             path for path in recorded if path not in self.new and self.old[path] is not None
         ]
@@ -284,7 +284,7 @@ class Installation:
         reasons += [f"{escape(source)}: not valid in this Python" for source in invalid]
         if reasons:
             more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-            self.say(f"not all was compiled, each cold start will take longer: {reasons[0]}{more}")
+            self.say(f"some files are not compiled; cold starts will be slower: {reasons[0]}{more}")
 
     def _prepare(self) -> None:
         for folder, command in (

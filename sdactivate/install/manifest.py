@@ -26,7 +26,7 @@ class Record(NamedTuple):
     root: Path = Path("/")
     """The image's root. Its record has paths inside the image, which may be moved or booted."""
     places: tuple[Place, ...] = ()
-    """The places of the site's front files; two while it moves from one front to another."""
+    """Where the site's front files are; two places while the site moves to another front."""
 
     @classmethod
     def load(cls, manager: Manager, name: str) -> "Record":

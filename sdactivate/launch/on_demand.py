@@ -69,7 +69,7 @@ class Activator:
                 say(f"{how}; waiting for a connection")
                 continue
             pause = min(max(FIRST_PAUSE, pause * 2), LONGEST_PAUSE)
-            say(f"{how}; no new start for {pause:g} s")
+            say(f"{how}; waiting {pause:g} s before the next start")
             self._wait((), time.monotonic() + pause)
             if self._restarting:
                 pause = 0.0

@@ -11,8 +11,8 @@ steps leaves no moment in which others could connect:
    inaccessible to others. An access control list inherited from the directory is removed.
 4. The file is held open by an O_PATH descriptor, so that every further step is about this file,
    even if another one gets its name.
-5. listen(), then chown, and last chmod: whoever can connect finds a listening process, and the mode
-   never applies to the wrong owner.
+5. listen(), then chown, and last chmod: a client that can connect finds a listening process, and
+   the mode never applies to the wrong owner.
 6. Owner, mode, and that the name still leads to the file are verified.
 
 TCP, vsock and abstract unix sockets have neither owner nor mode.

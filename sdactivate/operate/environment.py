@@ -1,4 +1,4 @@
-"""A release's virtual environment: its requirements, an equal one to reuse, how it is built.
+"""A release's virtual environment: its requirements, the reuse of an equal one, the build.
 
 It is built from requirements.txt or pyproject.toml, with uv if that is installed, else with venv
 and pip. The project itself is not installed: it is imported from the service's directory.

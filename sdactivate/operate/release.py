@@ -341,7 +341,7 @@ def _take(layout: Layout, made: Release, build: Build, interpreter: str) -> None
     parts = {layout.releases / made.id: (build.tree, "")}
     if interpreter:
         parts[build.environment] = (build.made_environment, interpreter)
-    with step("take it over as root's own"):
+    with step("take it over: root owns it from now on"):
         for target, (source, links_to) in parts.items():
             try:
                 take_over(source, target, build.owner, links_to)
@@ -393,8 +393,8 @@ def _warn_of_migrations(site: Site, identity: str, python: str) -> None:
         plan = site.run(identity, argv, "manage.py migrate --plan")
     for taken in taken_away(plan):
         note(
-            f"warning: migrate: {escape(taken)}: the release that still serves, on this or another "
-            "machine, may need it; remove it in the next release"
+            f"warning: migrate: {escape(taken)}: the old release, which still serves here or on "
+            "another machine, may need what this removes; remove it in the next release"
         )
 
 

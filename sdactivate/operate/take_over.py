@@ -85,7 +85,7 @@ class _Walk:
         leads = os.readlink(name, dir_fd=source)
         if not stays_inside(parts, leads):
             if not (self.interpreter and _INTERPRETER.fullmatch("/".join(parts))):
-                raise Error(f"{_shown(parts)} is a link to {escape(leads)}, out of the release")
+                raise Error(f"{_shown(parts)} is a link to {escape(leads)}, outside the release")
             # The build must not choose where an environment's interpreter leads.
             leads = self.interpreter
         else:
@@ -126,7 +126,7 @@ def take_over(source: Path, target: Path, owner: int, interpreter: str = "") -> 
         is_inside = f"{leads}/".startswith(f"{top}/")
         if not is_inside and not (interpreter and leads == os.path.realpath(interpreter)):
             raise Error(
-                f"{_shown(parts)} is a link out of the release: {escape(os.readlink(link))}"
+                f"{_shown(parts)} is a link to {escape(os.readlink(link))}, outside the release"
             )
     return Taken(walk.files, walk.size)
 

@@ -77,14 +77,16 @@ def _unpack_one(
             os.mkdir(os.path.join(directory, *above), 0o755)
             kinds[above] = b"d"
         elif kinds[above] != b"d":
-            raise Refused(f"{member.name!r} lies below {'/'.join(above)!r}, not a directory")
+            raise Refused(
+                f"{member.name!r} lies below {'/'.join(above)!r}, which is not a directory"
+            )
     path = os.path.join(directory, *parts)
     kinds[parts] = kind
     if member.isdir():
         os.mkdir(path, 0o755)
     elif member.issym():
         if not stays_inside(parts, member.linkname):
-            raise Refused(f"{member.name!r} is a link to {member.linkname!r}, out of the release")
+            raise Refused(f"{member.name!r} is a link to {member.linkname!r}, outside the release")
         os.symlink(member.linkname, path)
     elif member.isreg():
         _write(members, member, path)

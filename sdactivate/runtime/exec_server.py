@@ -1,6 +1,6 @@
 """Execute another server (gunicorn, uWSGI …) on the sockets that this process inherited.
 
-The inherited sockets are checked as for a server of our own and announced again in the form of
+The inherited sockets are checked as for the native server and announced again in the form of
 sd_listen_fds(3): as the descriptors from 3 on, for this PID, which exec does not change. So a
 server that supports only systemd works under every other supervisor, too.
 """

@@ -55,7 +55,7 @@ def end_by(deadline: float, code: int = 1) -> None:
     def cut() -> None:
         time.sleep(deadline - time.monotonic())
         what = _left_running() or "exit handlers"
-        log.say(log.WARNING, f"exited although the application still has running: {what}")
+        log.say(log.WARNING, f"exited while the application was still running: {what}")
         stdio.flush()
         os._exit(code)
 

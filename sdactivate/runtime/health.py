@@ -259,7 +259,7 @@ def _ask(
                     f"start_timeout={settings.start_timeout:g} s{where}"
                 )
         else:
-            return  # whatever stops it handles the rest
+            return  # the process is stopping: what stops it reports the rest
     found = status(protocol, answer)
     if found[:1] in ("2", "3") and found and not raised:
         return

@@ -54,9 +54,9 @@ class Lately(NamedTuple):
 class Server(Protocol):
     """A server, of one process or of several.
 
-    unobserved: set by the reader of the figures before it reads, to be woken at the next request
-    that they do not show. The server checks it after the figures show a new request. failed: why
-    the server can't go on; None while it can. lost: the number of requests that `cut` has cut off,
+    unobserved: a reader of the figures sets it before it reads them. When a request begins that
+    these figures do not show, the server clears it and wakes the reader. failed: why the server
+    can't go on; None while it can. lost: the number of requests that `cut` has cut off,
     including those of which only the first byte had arrived.
     """
 

@@ -76,7 +76,7 @@ _BELIEVABLE = frozenset((*BY_DEFAULT, "X-Forwarded-Host", "X-Forwarded-Port"))
 
 
 class Listening(socket.socket):
-    """An inherited socket in the form for waitress: it listens already, and may have a gate."""
+    """An inherited socket as waitress expects it. It already listens, and may have a gate."""
 
     gate: Any = None
 
@@ -328,7 +328,7 @@ class Task(WSGITask):  # type: ignore[misc]
         return head
 
     def execute(self) -> None:
-        """Call the application. Raises what it raises; waitress logs that and answers."""
+        """Call the application. Its exceptions are passed on: waitress logs them and answers."""
         try:
             super().execute()
         except ClientDisconnected:

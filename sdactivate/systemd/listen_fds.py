@@ -3,7 +3,7 @@
 The protocol is sd_listen_fds(3): the supervisor binds and listens, passes the descriptors
 from 3 upwards, and announces them in the environment: LISTEN_PID (the receiver), LISTEN_FDS (how
 many), LISTEN_FDNAMES (their names) and, from systemd 258, LISTEN_PIDFDID (the receiver again, in
-a form that a reused process number can't match).
+a form that a reused PID can't match).
 
 Three rules make it safe:
 

@@ -31,8 +31,8 @@ def write_ready_to(fd: int) -> None:
         os.set_inheritable(fd, False)
     except OSError as error:
         raise UsageError(
-            f"notify_fd={fd}: {error.strerror}. It is the number in s6's file notification-fd, "
-            "and must come through what starts this process (sdactivate launch --keep-fd)"
+            f"notify_fd={fd}: {error.strerror}. Give the number in s6's file notification-fd; "
+            "the program that starts this one must pass it on (sdactivate launch --keep-fd)"
         ) from None
     _ready_descriptors.append(fd)
 

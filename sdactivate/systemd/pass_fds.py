@@ -136,11 +136,11 @@ def spawn_orphan(
     """Start `command`, a Python interpreter, in `directory` as a child of PID 1.
 
     fds, names: descriptors that are announced to it, and their names. channel: passed after them,
-    unannounced; on it the relay writes the process number of `command` as a line, or the child a
+    unannounced; on it the relay writes the PID of `command` as a line, or the child a
     line with the reason why it can't be executed. The only others passed on are 0 (/dev/null), 1
     and 2.
 
-    Returns the relay's process number, for the caller to wait for: it exits at once. Raises
+    Returns the relay's PID, for the caller to wait for: it exits at once. Raises
     OSError if no process can be started.
     """
     parked = _park([*fds, channel])

@@ -74,7 +74,7 @@ class Snapshot:
         return self._known.get(unit)
 
     def show(self, unit: str) -> Properties:
-        """Return what systemd says of `unit`. Raises what `show` does."""
+        """Return what systemd says of `unit`. Raises the same errors as `systemctl.show`."""
         if unit not in self._known:
             self._known[unit] = self._kept(show(unit, *self._wanted))
         return self._known[unit]

@@ -115,9 +115,9 @@ def test_a_yes_says_which_security_modules_were_not_asked(
     yes = who.report(path, [asked("root")])._replace(not_asked=names)
     no = who.report(path, [asked("nobody")])._replace(not_asked=names)
     assert (yes.says_yes, no.says_yes) == (True, False)
-    said = f"{' and '.join(names)}, which this kernel enforces"
+    said = f"This kernel also enforces {' and '.join(names)}, which"
     assert (said in who_report.as_text(yes)) == bool(names)
-    assert "this kernel" not in who_report.as_text(no)
+    assert "This kernel" not in who_report.as_text(no)
     assert who_report.as_json(yes)["not_asked"] == list(names)
     port = who.report("[::]:80", [asked("root")])._replace(not_asked=names)
     assert (said in who_report.as_text(port)) == bool(names)

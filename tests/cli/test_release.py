@@ -24,7 +24,7 @@ from sdactivate.cli import main
         (["mysite", ".", "--find-links", "none"], "--find-links 'none' is not a directory"),
         (["mysite", ".", "--find-links", "a b"], "a b': remove ':', quotes or spaces"),
         (["mysite", ".", "--no-index"], "--no-index needs --find-links DIR"),
-        (["mysite", ".", "--ref", "a\nb"], "--ref 'a\\nb' is not at most 200"),
+        (["mysite", ".", "--ref", "a\nb"], "--ref 'a\\nb': write at most 200"),
         (["mysite", ".", "--keeep", "3"], "--keeep: there is no such option; did you mean --keep?"),
     ],
 )

@@ -140,7 +140,7 @@ def test_a_loop_of_failures_backs_off(activator: Activators, kind: str) -> None:
     site = activator(kind)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(site.path))
-        wait_until(lambda: "no new start for 2 s" in site.talk.read_text(), "the second pause")
+        wait_until(lambda: "waiting 2 s before" in site.talk.read_text(), "the second pause")
     assert site.told() == ["started"] * 2
     site.process.terminate()  # it leaves in the middle of a pause
     assert site.process.wait(PATIENCE) == 0
@@ -171,7 +171,7 @@ def test_a_hangup_restarts_without_a_pause(activator: Activators) -> None:
     wait_until(lambda: site.children() == [], "the command to leave")
     assert site.ask() != first
     assert site.told() == ["started", "SIGTERM", "started"]
-    assert "no new start" not in site.talk.read_text()
+    assert "before the next start" not in site.talk.read_text()
 
 
 class Held:
@@ -245,9 +245,11 @@ def test_a_hangup_ends_a_pause(activator: Activators) -> None:
     site = activator("crash")
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(site.path))
-        wait_until(lambda: "no new start for 2 s" in site.talk.read_text(), "the second pause")
+        wait_until(lambda: "waiting 2 s before" in site.talk.read_text(), "the second pause")
         site.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: site.talk.read_text().count("start for 1 s") == 2, "a first one again")
+        wait_until(
+            lambda: site.talk.read_text().count("waiting 1 s before") == 2, "a first one again"
+        )
 
 
 def test_a_log_that_is_full_stops_nobody(activator: Activators) -> None:
@@ -260,7 +262,7 @@ def test_a_process_that_cant_be_had_is_waited_for(activator: Activators) -> None
     site = activator("serve", "--limit", "nproc=0")
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(site.path))
-        wait_until(lambda: "no new start for 2 s" in site.talk.read_text(), "the second pause")
+        wait_until(lambda: "waiting 2 s before" in site.talk.read_text(), "the second pause")
     assert "can't start a process (Resource temporarily unav" in site.talk.read_text()
     site.process.terminate()
     assert site.process.wait(PATIENCE) == 0

@@ -152,7 +152,7 @@ def test_what_nginx_refuses_is_taken_back_to_what_it_served(host: Machine) -> No
     names = ("--server-name", "localhost")
     host.run("systemctl", "stop", "nginx.service")
     said = install(host, "nginx", *names)
-    assert "nginx.service does not run: systemctl enable --now nginx.service" in said
+    assert "nginx.service is not running: systemctl enable --now nginx.service" in said
     assert host.show("nginx.service", "ActiveState") == "inactive"
     host.run("systemctl", "start", "nginx.service")
     before = host.read(NGINX[0])
@@ -190,7 +190,7 @@ def test_refused_before_anything_is_changed(host: Machine) -> None:
     assert "give --units-only, and add to it what `sdactivate gen mysite --kind haproxy`" in said
     host.write("/etc/nginx/conf.d/broken.conf", "nonsense;\n")
     said = install(host, "nginx", check=False)
-    assert "nginx refuses it without the site, too: " in said
+    assert "nginx refuses its configuration even without the site: " in said
     assert 'unknown directive "nonsense"' in said
     host.run("rm", "/etc/nginx/conf.d/broken.conf")
     # Not nginx's: it has an init script as well, of which systemd makes a unit.

@@ -81,9 +81,9 @@ def _round(tree: Path) -> None:
     [
         (_fifo, "app/x is a FIFO"),
         (_socket, "app/x is a socket"),
-        (_link("/etc/shadow"), "app/x is a link to /etc/shadow, out of the release"),
-        (_link("../../x"), "out of the release"),
-        (_round, "out of the release"),
+        (_link("/etc/shadow"), "app/x is a link to /etc/shadow, outside the release"),
+        (_link("../../x"), "outside the release"),
+        (_round, "outside the release"),
     ],
 )
 def test_anything_else_is_refused(tree: Path, make: Callable[[Path], None], reason: str) -> None:

@@ -49,8 +49,8 @@ def refused(data: bytes, directory: Path) -> str:
     [
         (member("/etc/cron.d/x"), "outside the release"),
         (member("a/../../x"), "outside the release"),
-        (member("a", tarfile.SYMTYPE, linkname="/etc/passwd"), "out of the release"),
-        (member("a/b", tarfile.SYMTYPE, linkname="../../x"), "out of the release"),
+        (member("a", tarfile.SYMTYPE, linkname="/etc/passwd"), "outside the release"),
+        (member("a/b", tarfile.SYMTYPE, linkname="../../x"), "outside the release"),
         (member("a", tarfile.LNKTYPE, linkname="/etc/shadow"), "a hard link"),
         (member("a", tarfile.CHRTYPE), "a device"),
         (member("a", tarfile.BLKTYPE), "a device"),

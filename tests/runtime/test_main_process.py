@@ -374,7 +374,7 @@ def test_an_application_whose_threads_do_not_end(life: Lives, workers: int) -> N
     service.logged("waiting for the application's threads to end: poller")
     service.all_leave()
     if workers == 1:  # otherwise it is the parent who does not wait
-        service.logged("exited although the application still has running: poller")
+        service.logged("exited while the application was still running: poller")
 
 
 def test_threads_that_workers_will_not_have_are_told_of(life: Lives) -> None:

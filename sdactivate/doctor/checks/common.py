@@ -120,7 +120,7 @@ def is_ours(service: Unit) -> bool:
 def server(service: Unit) -> str:
     """Return the name of the server that a service runs (backends.BACKENDS), "" for another.
 
-    Ours is "native" unless a setting says otherwise.
+    `sdactivate serve` counts as "native" unless a setting selects another server.
     """
     if is_ours(service):
         return setting(service, "server") or "native"
@@ -136,7 +136,7 @@ def server_in(words: list[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def setting(service: Unit, name: str) -> str | None:
-    """Return the value that a service of ours gives the setting `name` (trust_headers), or None.
+    """Return the value of the setting `name` (trust_headers) in a service of sdactivate, or None.
 
     An option of ExecStart= outranks Environment=.
     """

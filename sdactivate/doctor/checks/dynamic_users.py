@@ -113,7 +113,7 @@ def _not_its_own(host: HostState, service: Unit, path: str) -> str:
         return ""
     if owner in NUMBERS:
         if verdict is None and any(service.words("SupplementaryGroups")):
-            return ""  # a group gives it access, whoever owns the directory
+            return ""  # a group may give it access: then the owner does not matter
         return (
             f"{path} belongs to a dynamic user ({owner}). {service.name} has that number only "
             "while it runs, and another service may get it next"

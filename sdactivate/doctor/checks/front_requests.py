@@ -150,7 +150,7 @@ def body_refused(case: Case) -> Iterator[Hit]:
             f"{installed.front.title} refused a request body {times} in the last hour, with 413: "
             f"the longest had {longest} bytes, and {says}",
             Advice(
-                f"set client_max_body_size {_enough(longest)}; in the server of {server.file}, "
+                f"set `client_max_body_size {_enough(longest)};` in the server of {server.file}, "
                 f"line {server.line}" + (" (change the line that is there)" if set_to else "")
             ),
             passing.unit,

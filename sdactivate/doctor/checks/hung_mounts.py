@@ -35,7 +35,7 @@ def silent(case: Case) -> Iterator[Hit]:
 
 def _fix(mount: Mount) -> str:
     served = (
-        "start the program that serves it again" if mount.kind.startswith("fuse")
+        "restart the program that serves it" if mount.kind.startswith("fuse")
         else f"make its server answer again ({mount.source})"
     )  # fmt: skip
     return f"{served}; or run umount --lazy {mount.point}, mount it again, and restart the service"

@@ -29,8 +29,8 @@ def never_watched(case: Case) -> Iterator[Hit]:
             continue  # the application may send it
         yield Hit(
             entry,
-            f"{server} never sends WATCHDOG=1: systemd kills it {entry.value} after each start, "
-            "whatever it is doing",
+            f"{server} never sends WATCHDOG=1: systemd kills it when WatchdogSec={entry.value} has "
+            "passed after a start, even while it serves",
             Lines(service.name, "Service", ("WatchdogSec=0",), True),
         )
 

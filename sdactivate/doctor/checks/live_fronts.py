@@ -106,7 +106,7 @@ def _kind(host: HostState, door: Door, installed: InstalledFront, verdict: Verdi
 
 
 def _sees_another(host: HostState, door: Door, installed: InstalledFront) -> bool:
-    """Return whether a front sees another file there than the service's socket."""
+    """Return whether a front sees a different file at the path of the service's socket."""
     if door.own is None or any(it.root != "/" for it in installed.workers):
         return False
     seen = host.listener(door.path)
@@ -200,7 +200,7 @@ def group_after_start(case: Case) -> Iterator[Hit]:
         yield Hit(
             installed.packaging.unit,
             f"{installed.user} is in group {group} now, but {installed.front.title}'s processes "
-            f"were started before that and are not: they can't connect to {path}",
+            f"were started before that and lack the group: they can't connect to {path}",
             restart(installed.packaging.unit),
             unit,
         )
@@ -288,7 +288,7 @@ _CONFIGURATION = {
     "HAProxy": "/etc/haproxy",
 }  # fmt: skip
 _HEADERS = r"(X-Forwarded-Host|X-Forwarded-Port|Forwarded|X-Script-Name)"
-# How each front sets a header field of a request; removing one does not match
+# How each front sets a header field of a request; a line that removes one does not match
 _SETS = re.compile(
     rf"""^\s*(?:
         proxy_set_header\s+{_HEADERS}\s+(?!["']["'])
@@ -511,7 +511,7 @@ def _shut(case: Case, unit: str, fronts: list[str]) -> Fix:
 
 
 def allowing(fronts: list[str], kernel: tuple[int, int]) -> tuple[str, ...]:
-    """Return the lines with which a service of ours serves these units only, on Linux `kernel`."""
+    """Return the lines that make `sdactivate serve` serve only these units, on Linux `kernel`."""
     rules = [PeerRule("unit", front) for front in fronts]
     line = f"Environment=SDACTIVATE_ALLOW_PEER={','.join(map(str, rules))}"
     # An older kernel does not report a peer's unit: it is read from /proc.

@@ -22,7 +22,7 @@ _WORDS = {
               "scgi": "scgi_pass "},
     "apache": {"http": "http://", "uwsgi": "uwsgi://", "fastcgi": "fcgi://", "scgi": "scgi://"},
 }  # fmt: skip
-"""What each front's configuration has before an address, by protocol."""
+"""The text that precedes an address in each front's configuration, by protocol."""
 
 
 def another_protocol(case: Case) -> Iterator[Hit]:

@@ -86,7 +86,7 @@ _BINDS = re.compile(
 
 
 def names_differ(case: Case) -> Iterator[Hit]:
-    """A socket without a service, and a server without a socket beside it."""
+    """Sockets without a service, if there is a server without a socket that is meant for them."""
     for socket in case.sockets if case.service is None else ():
         meant = [it for it in case.deployment.near if _is_meant(it, socket)]
         if len(meant) == 1 and not socket.is_on("Accept"):

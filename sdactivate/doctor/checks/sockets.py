@@ -216,8 +216,8 @@ def small_backlog(case: Case) -> Iterator[Hit]:
         if entry and int(entry.value) < _SMALL_BACKLOG:
             yield Hit(
                 entry,
-                f"with {entry.value} connections waiting, nginx and Caddy answer 502 at once; the "
-                "time that the service takes to start is enough for that",
+                f"with {entry.value} connections waiting, nginx and Caddy answer 502 at once; so "
+                "many can arrive while the service starts",
                 Lines(socket.name, "Socket", ("Backlog=4096",), True),
             )
 

@@ -125,7 +125,9 @@ def _value(entry: Entry) -> Hit | None:
                 entry,
                 f"{inner} is not set: the quotes enclose both, so {inner}= is part of the value "
                 f"of {outer}",
-                Advice(f'quotes around each: "{outer}=…" "{inner}=…", or a line for each'),
+                Advice(
+                    f'put quotes around each: "{outer}=…" "{inner}=…"; or write a line for each'
+                ),
             )
         return None
     values = VALUES.get(entry.key)

@@ -689,7 +689,7 @@ def _memory(asked: Asked) -> Answer | None:
             name != "LimitMEMLOCK" or call.name == "mlock"
         ):
             return Answer(name, "to use more memory", None, f"raise {name}= of the unit")
-    return Answer("", "more memory: the host has not enough")
+    return Answer("", "to use more memory: the host does not have enough")
 
 
 def _foreign(asked: Asked) -> Answer | None:

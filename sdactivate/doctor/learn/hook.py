@@ -1,9 +1,9 @@
 """Report to strace the line of Python behind a refusal: a watched command's sitecustomize.py.
 
-It runs in the command's own process, as the site's user, and imports nothing of ours. It reports an
-exception that a refused call may have raised by asking for a path that does not exist: strace shows
-this call among the others of the same thread. It also reports that an exception has reached the
-site's own code: if a library handles it, the site works without what was refused.
+It runs in the command's own process, as the site's user, and imports no module of sdactivate. It
+reports an exception that a refused call may have raised by asking for a path that does not exist:
+strace shows this call among the others of the same thread. It also reports that an exception has
+reached the site's own code: if a library handles it, the site works without what was refused.
 """
 
 import os

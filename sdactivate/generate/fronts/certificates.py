@@ -105,7 +105,7 @@ def warnings(asked: FrontRequest, target: Target) -> Iterator[str]:
     elif not _is_there(asked, target):
         yield (
             f"--tls auto: {title} refuses this configuration until {_made(asked).certificate} "
-            f"exists: first use that of --tls pending, run `{first}`, then use this one; {hook_is}"
+            f"exists: first use the one of --tls pending, run `{first}`, then use this; {hook_is}"
         )
     if target.at is None and asked.distribution == fronts.distribution() and not _has_certbot():
         yield f"--tls: certbot is not installed: run `{CERTBOT[asked.distribution]}`"

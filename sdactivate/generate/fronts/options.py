@@ -143,9 +143,7 @@ def behind(text: str) -> Hop:
         # Fronts use the IPv4 form of the address, and refuse or never match this one.
         network = ipaddress.ip_network(f"{mapped}/{network.prefixlen - 96}")
     if not network.prefixlen:
-        raise UsageError(
-            f"{text!r}: that is every address; give only the peers in front of the front"
-        )
+        raise UsageError(f"{text!r}: that is every address; give only the load balancer's")
     single = network.prefixlen == network.max_prefixlen
     return Hop(form, str(network.network_address if single else network))
 

@@ -58,12 +58,15 @@ class Outage:
             if why := front.not_outage.get(option):
                 yield f"--{option}", why
             elif path == "/":
-                yield f"--{option} /", "name a file, and with --error-pages a directory below it"
+                yield (
+                    f"--{option} /",
+                    "this is the root directory; name a file (--error-pages: a directory) in it",
+                )
             elif any(lies_in(path, it) for it in _OPEN):
                 yield (
                     f"--{option} {path}",
-                    "every user can write there, and a front with PrivateTmp=yes has a directory "
-                    "of its own; use one that only root can write",
+                    "every user can write there, and a front with PrivateTmp=yes does not see "
+                    "that directory; use one that only root can write",
                 )
             elif any(lies_in(path, it) for it in written):
                 yield (

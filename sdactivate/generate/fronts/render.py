@@ -97,7 +97,7 @@ class _Served(NamedTuple):
     kind: str
     """"static", "media" or "protected"."""
     inner: list[str]
-    """The other URLs that are below this one, as the rest after this URL."""
+    """The URLs below this one, without the part that this one has."""
     nested: bool
     """Whether it is below another one itself."""
 
@@ -143,8 +143,8 @@ def _users(asked: FrontRequest) -> list[_User]:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise Error(
-            f"--auth-file {path}: {title} can't read such a file itself, so its lines must be "
-            f"copied, and it can't be read here: {error.strerror}"
+            f"--auth-file {path}: {error.strerror}; gen must read the file, because {title} can't "
+            "read an htpasswd file and gets a copy of its lines"
         ) from None
     users = []
     for number, line in enumerate(text.splitlines(), 1):

@@ -1275,8 +1275,8 @@ typedef struct {
     Py_ssize_t header, count, line;
 } Limits;
 
-/* Read a request whose environ begins as `base`. What is made of it is the message's, whatever comes
-   of it: `release_message`. At the end of the data stands the body, or what has come of it. */
+/* Read a request whose environ begins as `base`. The message owns the objects, whatever the verdict:
+   `release_message` frees them. The end of `data` is the body, or the part of it that has arrived. */
 static Verdict
 read_message(Fields *self, Message *message, Slice data, PyObject *base, Limits limits)
 {
@@ -2580,8 +2580,8 @@ prepare(Handler *self, PyObject *connection, Message *message, Slice body)
     return verdict == PLAIN ? put_body(self, message->environ, body) : verdict;
 }
 
-/* Serve a request that is all of the data. If the rest of its body is still to come, and somebody
-   asks for what has `begun`: a new reference to what is known of it. */
+/* Serve a request that fills `data`. If a part of its body has not arrived, and `begun` is not NULL,
+   set that to a new reference to what is known of the request. */
 static Verdict
 serve_http(Handler *self, PyObject *connection, Slice data, PyObject **begun)
 {

@@ -2,8 +2,8 @@
 
 A CGI-like front has variables for the client's address and scheme. An HTTP front has header fields,
 which a client can send as well. So they are accepted only from trusted peers, and removed from
-other peers' requests. Of several values the last one counts, which the trusted peer itself has
-added. On a unix socket every peer that can connect is trusted, on TCP those in the setting `trust`.
+other peers' requests. If a field has several values, the last one is used: the trusted peer added
+it. On a unix socket every peer that can connect is trusted, on TCP those in the setting `trust`.
 
 `sdactivate.trust` lists the trusted fields: a front that is not configured to drop one passes a
 client's on, and then any client could choose the host, the mount or the user.

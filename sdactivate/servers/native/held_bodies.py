@@ -120,9 +120,10 @@ class Held:
 class Read(NamedTuple):
     """The result of one read of a body.
 
-    asked, came: bytes that were asked for, and that arrived; 0: the peer has closed its side. size:
-    bytes of the body among them. behind: the bytes after those; there is room for at least BEHIND,
-    since closing a connection with unread bytes resets it (tcp(7), unix(7)).
+    asked: how many bytes were asked for. came: how many arrived; 0: the peer has closed its side.
+    size: how many of these belong to the body. behind: the bytes after the body. There is room for
+    at least BEHIND of them, since closing a connection with unread bytes resets it (tcp(7),
+    unix(7)).
     """
 
     asked: int

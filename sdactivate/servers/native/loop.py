@@ -204,7 +204,7 @@ class Loop(Generic[W]):
                     continue
             else:
                 asleep[worker] = None
-                # Whoever adds to `ready` or `more` checks `asleep` afterwards
+                # A thread that adds to `ready` or `more` checks `asleep` afterwards
                 idle = not (ready or more)
                 events = wait(-1, 1 if pool.allowed > 1 else 16) if idle else []
                 del asleep[worker]

@@ -162,7 +162,7 @@ class Pool:
         self._work(worker)
 
     def overlap(self) -> None:
-        """Called when several threads are busy: have the controller look."""
+        """Wake the controller. Called when several threads are busy."""
         if self._adapts and not self.watched:
             self.watched = True
             self._poke()
@@ -262,7 +262,7 @@ class Pool:
         return not any(w.thread.is_alive() for w in self.workers.values() if w.thread)
 
     def tick(self) -> float | None:
-        """Take one look as the controller. Returns seconds to the next, None: when it is poked."""
+        """Do one check of the controller. Returns seconds to the next; None: wait to be poked."""
         if not self.watched:
             return None
         now = time.monotonic()

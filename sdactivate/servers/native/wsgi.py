@@ -132,7 +132,7 @@ def _look_at_status(status: str) -> bool:
 
 
 def _keeps_length(value: str, first: int | None, status: str) -> bool:
-    """Return whether to send a Content-Length that needs a closer look.
+    """Return whether to send a Content-Length; called for those that may be invalid.
 
     first: the value of an earlier one. Raises ValueError if it contradicts that one or the status
     (RFC 9110, section 8.6), or is not a number.

@@ -54,7 +54,7 @@ def test_each_option_is_written_or_refused_with_a_reason(
         (["--error-pages", "/dev/shm"], "--error-pages /dev/shm: every user can write there"),
         (
             ["--error-pages", "/"],
-            "--error-pages /: name a file, and with --error-pages a directory",
+            "--error-pages /: this is the root directory; name a file",
         ),
         (["--front-log", "x.log"], "--front-log 'x.log' is not an absolute path"),
         (["--maintenance", "/etc/a;b"], "--maintenance '/etc/a;b' is not an absolute path"),

@@ -155,7 +155,7 @@ from sdactivate.site import Site
         (["nginx", "--stream", "/../x"], "--stream '/../x' is not a URL path"),
         (
             ["caddy", "--auth-file", "/nonexistent"],
-            "--auth-file /nonexistent: Caddy can't read such",
+            "--auth-file /nonexistent: No such file or directory; gen must read the file",
         ),
     ],
 )

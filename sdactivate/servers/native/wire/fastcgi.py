@@ -278,7 +278,9 @@ class Parser:
         size = min(self._content, len(data))
         self._content -= size
         current = self._current
-        if size and current is not None:  # None: it has been answered, and this came after its end
+        if (
+            size and current is not None
+        ):  # None: the request has been answered, and this arrived later
             self._stdin(current, data[:size])
         padding = min(self._padding, len(data) - size)
         self._padding -= padding

@@ -441,7 +441,7 @@ class Parser:
             if version == "1.0":  # its framing is unreliable (RFC 9112, section 6.1)
                 raise Malformed("HTTP: Transfer-Encoding in HTTP/1.0")
             coding = environ.pop("HTTP_TRANSFER_ENCODING").lower()
-            if not coding:  # which some versions of llhttp let pass
+            if not coding:  # some versions of llhttp accept it
                 raise Malformed("HTTP: an empty Transfer-Encoding")
             if coding != "chunked":
                 raise Malformed("HTTP: the only transfer coding is chunked", "501 Not Implemented")
