@@ -51,6 +51,8 @@ class Case(NamedTuple):
     headers: tuple[str, ...] = ()
     body: int = 0
     """So many bytes are sent with each request."""
+    follows: bool = False
+    """Whether the client goes where it is redirected to; the status is that of the last answer."""
     works: str = "200"
     """The status that a client gets where all is well."""
     answer: str = "200"
@@ -2303,6 +2305,564 @@ server {
     ),
 )
 """Collected on 29 November 2026, with their causes, before the doctor was run on any of them."""
+
+# -- the third collection --------------------------------------------------------------------------
+
+LOGGED = """
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+}
+"""
+FORMS = f"""
+SECRET_KEY = "not a secret"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "urls"
+MIDDLEWARE = [
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+]
+{LOGGED}"""
+ADMIN = """
+SECRET_KEY = "not a secret"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "urls"
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+]
+STATIC_URL = "/static/"
+"""
+TOKEN = "abcdefghijklmnopqrstuvwxyzABCDEF"
+SUBMITTED = (
+    *("Origin: https://localhost", "Referer: https://localhost/"),
+    *(f"Cookie: csrftoken={TOKEN}", f"X-CSRFToken: {TOKEN}"),
+)
+"""What a browser sends with a form of a page of https://localhost."""
+UPGRADE = (
+    *("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+CALENDARS = (
+    """
+import os
+
+os.makedirs("/home/calendar/collections/root", exist_ok=True)
+"""
+    + WSGI
+)
+EVENTS = """
+import time
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/event-stream")])
+    for number in range(60):
+        yield b"data: %d\\n\\n" % number
+        time.sleep(1)
+"""
+LONG = """
+import time
+
+def application(environ, start_response):
+    time.sleep(3)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"translated\\n"]
+"""
+REMOTE = """
+async def application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    status = 200 if dict(scope["headers"]).get(b"remote_user") else 403
+    headers = [(b"content-type", b"text/plain")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"hub\\n"})
+"""
+LINKS = """
+def application(environ, start_response):
+    root, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
+    if path in ("", "/", "/start"):
+        start_response("302 Found", [("Location", root.rstrip("/") + "/login")])
+        return [b""]
+    found = path == "/login"
+    start_response("200 OK" if found else "404 Not Found", [("Content-Type", "text/plain")])
+    return [path.encode()]
+"""
+"""As a framework does, its links start with the path that the front says the application is at."""
+
+
+def _https(name: str, passes: str) -> dict[str, str]:
+    """nginx's part with TLS."""
+    text = f"""
+server {{
+    listen 443 ssl;
+    server_name localhost;
+    ssl_certificate /etc/ssl/site.pem;
+    ssl_certificate_key /etc/ssl/site.key;
+    location / {{
+        {passes}
+    }}
+}}
+"""
+    return {f"/etc/nginx/sites-enabled/{name}": text}
+
+
+THIRD: tuple[Case, ...] = (
+    Case(
+        "P01",
+        "servant",
+        _service(
+            "servant",
+            "Environment=PYTHONPATH=/home/anna/.local/share/venvs/servant/site-packages\n"
+            f"WorkingDirectory=/\nExecStart={BIN}/gunicorn --bind 127.0.0.1:8000 servant:application\n"
+            "Restart=always\nRestartSec=1",
+        )
+        | {"/home/anna/.local/share/venvs/servant/site-packages/servant.py": WSGI}
+        | _server("servant", _TO_TCP),
+        _ready(
+            "servant",
+            "useradd --home-dir /home/anna anna; chown -R anna: /home/anna; chmod 750 /home/anna",
+        ),
+        answer="502",
+        until="systemctl show -p NRestarts servant | grep -qv =0",
+        done="chmod o+x /home/anna; systemctl restart servant",
+    ),
+    Case(
+        "P02",
+        "ticker",
+        _service("ticker", f"{_TCP} --threads 4")
+        | {"/srv/ticker/web.py": EVENTS}
+        | _server("ticker", _TO_TCP),
+        _ready("ticker"),
+        url="http://localhost/stream",
+        answer="000",
+        done="sed -i '/proxy_params/a proxy_buffering off;' /etc/nginx/sites-enabled/ticker; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "P03",
+        "polls",
+        _service(
+            "polls",
+            "Group=www-data\nRuntimeDirectory=polls\nUMask=0007\n"
+            f"ExecStart={BIN}/uvicorn --uds /run/polls/web.sock asgi:application",
+        )
+        | django("/srv/polls")
+        | {"/srv/polls/settings.py": FORMS}
+        | _https(
+            "polls", "include proxy_params;\n        proxy_pass http://unix:/run/polls/web.sock;"
+        ),
+        CERTIFICATE + _ready("polls"),
+        url="https://localhost/",
+        headers=SUBMITTED,
+        body=1,
+        answer="403",
+        done="""
+echo 'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")' >>/srv/polls/settings.py
+systemctl restart polls
+""",
+    ),
+    Case(
+        "P04",
+        "genes",
+        _service("genes", f"ExecStart={BIN}/uwsgi --ini /srv/genes/uwsgi.ini\nKillSignal=SIGQUIT")
+        | {
+            "/srv/genes/uwsgi.ini": """[uwsgi]
+need-plugin = python
+http-socket = 127.0.0.1:8080
+master = true
+wsgi-file = web.py
+""",
+            "/srv/genes/web.py": WSGI,
+        }
+        | _server("genes", _TO_TCP.replace("8000", "8080")),
+        _ready("genes"),
+        answer="502",
+        until="systemctl is-failed genes",
+        done="sed -i /plugin/d /srv/genes/uwsgi.ini; systemctl restart genes",
+    ),
+    Case(
+        "P05",
+        "hub",
+        _service("hub", f"ExecStart={BIN}/uvicorn --port 8000 web:application")
+        | {"/srv/hub/web.py": REMOTE}
+        | _server("hub", _TO_TCP),
+        _ready("hub"),
+        headers=("REMOTE_USER: anna",),
+        answer="403",
+        done="sed -i '/server_name/a underscores_in_headers on;' /etc/nginx/sites-enabled/hub; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "P06",
+        "tongues",
+        _service("tongues", f"{_TCP} --timeout 2")
+        | {"/srv/tongues/web.py": LONG}
+        | _server("tongues", _TO_TCP),
+        _ready("tongues"),
+        answer="500",
+        done=f"sed -i 's/--timeout 2/--timeout 120/' {UNITS}/tongues.service; "
+        "systemctl daemon-reload; systemctl restart tongues",
+    ),
+    Case(
+        "P07",
+        "calendar",
+        _service(
+            "calendar",
+            f"ExecStart={BIN}/waitress-serve --listen 127.0.0.1:5232 web:application\n"
+            "Restart=on-failure\nUMask=0027\nPrivateTmp=true\nProtectSystem=strict\nProtectHome=true\n"
+            "PrivateDevices=true\nNoNewPrivileges=true\nReadWritePaths=/srv/calendar",
+        )
+        | {"/srv/calendar/web.py": CALENDARS}
+        | _server("calendar", _TO_TCP.replace("8000", "5232")),
+        _ready("calendar", "install -d -o calendar /home/calendar /home/calendar/collections"),
+        answer="502",
+        until="systemctl is-failed calendar",
+        done=f"sed -i 's/ProtectHome=true/ProtectHome=false/; s,^ReadWritePaths=.*,& /home/calendar,' "
+        f"{UNITS}/calendar.service; systemctl daemon-reload; "
+        "systemctl reset-failed calendar; systemctl restart calendar",
+    ),
+    Case(
+        "P08",
+        "errors",
+        _service("errors", f"ExecStart={BIN}/gunicorn --bind 127.0.0.1:9000 wsgi")
+        | django("/srv/errors")
+        | {
+            "/srv/errors/settings.py": FORMS,
+            "/etc/apache2/sites-enabled/errors.conf": """
+<VirtualHost *:443>
+    ServerName localhost
+    SSLEngine on
+    SSLCertificateFile /etc/ssl/site.pem
+    SSLCertificateKeyFile /etc/ssl/site.key
+
+    ProxyPass / http://127.0.0.1:9000/
+    ProxyPassReverse / http://127.0.0.1:9000/
+</VirtualHost>
+""",
+        },
+        CERTIFICATE + APACHE + "a2enmod -q ssl >/dev/null\nuseradd --system errors\n"
+        "systemctl start errors apache2\n",
+        front="apache2",
+        url="https://localhost/",
+        headers=SUBMITTED,
+        body=1,
+        answer="403",
+        done="""
+sed -i '/SSLEngine/i ProxyPreserveHost On\\nRequestHeader set X-Forwarded-Proto "https"' \\
+    /etc/apache2/sites-enabled/errors.conf
+systemctl reload apache2
+""",
+    ),
+    Case(
+        "P09",
+        "recipes",
+        _service(
+            "recipes",
+            "Group=www-data\nWorkingDirectory=/var/www/python-enviroments/recipes\nRestart=always\n"
+            f"RestartSec=1\nExecStart={BIN}/gunicorn "
+            "--bind unix:/var/www/python-enviroments/recipes/recipes.sock web",
+        )
+        | {"/var/www/python-environments/recipes/web.py": WSGI}
+        | _server(
+            "recipes",
+            "include proxy_params;\n"
+            "        proxy_pass http://unix:/var/www/python-enviroments/recipes/recipes.sock;",
+        ),
+        _ready(
+            "recipes",
+            "chown -R recipes:www-data /var/www/python-environments/recipes",
+        ),
+        answer="502",
+        until="systemctl show -p NRestarts recipes | grep -qv =0",
+        done=f"""
+sed -i s/enviroments/environments/ {UNITS}/recipes.service /etc/nginx/sites-enabled/recipes
+systemctl daemon-reload
+systemctl restart recipes
+systemctl reload nginx
+""",
+    ),
+    Case(
+        "P10",
+        "stock",
+        _service("stock", f"ExecStart={BIN}/daphne -b 127.0.0.1 -p 8001 web:application")
+        | {"/srv/stock/web.py": SOCKETS}
+        | {
+            "/etc/apache2/sites-enabled/stock.conf": """
+<VirtualHost *:80>
+    ServerName localhost
+    DocumentRoot /var/www/html
+
+    Alias /static /var/www/html
+    ErrorLog /var/log/apache2/stock.error.log
+
+    ProxyPass /static/ !
+    ProxyPass / http://127.0.0.1:8001/
+    ProxyPassReverse / http://127.0.0.1:8001/
+</VirtualHost>
+"""
+        },
+        APACHE + "a2enmod -q proxy_wstunnel >/dev/null\nuseradd --system stock\n"
+        "systemctl start stock apache2\n",
+        front="apache2",
+        headers=UPGRADE,
+        answer="404",
+        works="101",
+        done="sed -i 's,ProxyPass / http://127.0.0.1:8001/,& upgrade=websocket,' "
+        "/etc/apache2/sites-enabled/stock.conf; systemctl reload apache2",
+    ),
+    Case(
+        "P11",
+        "quiz",
+        _service("quiz", f"ExecStart={BIN}/gunicorn --bind 127.0.0.1:8000 wsgi")
+        | django("/srv/quiz")
+        | {
+            "/srv/quiz/settings.py": ADMIN + 'STATIC_ROOT = "/srv/quiz/staticfiles"\n'
+            'STATICFILES_DIRS = ["/srv/quiz/static"]\n',
+            "/srv/quiz/static/css/style.css": "body {}\n",
+        }
+        | _server("quiz", _TO_TCP, "location /static/ { alias /srv/quiz/static/; }"),
+        _ready("quiz"),
+        url="http://localhost/static/admin/css/base.css",
+        answer="404",
+        done=f"""
+cd /srv/quiz
+DJANGO_SETTINGS_MODULE=settings {BIN}/python -m django collectstatic --noinput --pythonpath . >/dev/null
+sed -i s,/srv/quiz/static/,/srv/quiz/staticfiles/, /etc/nginx/sites-enabled/quiz
+systemctl reload nginx
+""",
+    ),
+    Case(
+        "P12",
+        "works",
+        _service(
+            "works",
+            f"ExecStart={BIN}/gunicorn -b unix:/tmp/gunicorn.sock -w 2 web",
+        )
+        | {
+            "/srv/works/web.py": WSGI,
+            f"{UNITS}/nginx.service.d/private.conf": "[Service]\nPrivateTmp=true\n",
+            "/etc/nginx/sites-enabled/works": """
+upstream web_server {
+    server unix:/tmp/gunicorn.sock fail_timeout=0;
+}
+server {
+    listen 80;
+    server_name localhost;
+    client_max_body_size 1024m;
+    keepalive_timeout 5;
+
+    location / {
+        try_files $uri @proxy_to_app;
+    }
+    location @proxy_to_app {
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_set_header Host $http_host;
+        proxy_redirect off;
+        proxy_buffering off;
+        proxy_pass http://web_server;
+    }
+}
+""",
+        },
+        _ready("works"),
+        answer="502",
+        done=f"""
+sed -i s,/tmp/gunicorn.sock,/run/works/gunicorn.sock, {UNITS}/works.service /etc/nginx/sites-enabled/works
+sed -i 's/^ExecStart=/RuntimeDirectory=works\\n&/' {UNITS}/works.service
+systemctl daemon-reload
+systemctl restart works
+systemctl reload nginx
+""",
+    ),
+    Case(
+        "P13",
+        "tiger",
+        _service(
+            "tiger",
+            "ExecStart=/usr/local/bin/uwsgi --ini /etc/uwsgi/tiger.ini\nKillSignal=SIGQUIT\n"
+            "Restart=on-failure",
+        )
+        | {
+            "/etc/uwsgi/tiger.ini": """[uwsgi]
+http-socket = 127.0.0.1:9090
+chdir = /srv/tiger
+module = web
+master = true
+""",
+            "/srv/tiger/web.py": WSGI,
+            "/etc/caddy/Caddyfile": ":80\nreverse_proxy 127.0.0.1:9090\n",
+        },
+        "useradd --system tiger\nsystemctl start caddy tiger\n",
+        front="caddy",
+        answer="502",
+        until="systemctl is-failed tiger",
+        done=f"ln -s {BIN}/uwsgi /usr/local/bin/uwsgi; "
+        "systemctl reset-failed tiger; systemctl start tiger",
+    ),
+    Case(
+        "P14",
+        "manual",
+        _service(
+            "manual", f"ExecStart={BIN}/waitress-serve --listen 127.0.0.1:8080 web:application"
+        )
+        | {
+            "/srv/manual/web.py": WSGI,
+            "/etc/apache2/sites-enabled/manual.conf": """
+<VirtualHost *:80>
+    ServerName localhost
+    RewriteEngine On
+    RewriteRule ^/(.*)$ http://127.0.0.1:8080/$1 [L,P]
+</VirtualHost>
+""",
+        },
+        "a2enmod -q proxy rewrite >/dev/null\nrm -f /etc/apache2/sites-enabled/000-default.conf\n"
+        "useradd --system manual\nsystemctl start manual apache2\n",
+        front="apache2",
+        answer="500",
+        done="a2enmod -q proxy_http; systemctl restart apache2",
+    ),
+    Case(
+        "P15",
+        "doses",
+        _service("doses", _TCP) | {"/srv/doses/web.py": WSGI} | _server("doses", _TO_TCP),
+        _ready("doses"),
+        url="http://localhost/analyse/?codes=" + ",".join(f"{n:010}" for n in range(500)),
+        answer="414",
+        done=f"sed -i 's/^ExecStart=.*/& --limit-request-line 8190/' {UNITS}/doses.service; "
+        "systemctl daemon-reload; systemctl restart doses",
+    ),
+    Case(
+        "P16",
+        "sheets",
+        _service("sheets", f"ExecStart={BIN}/uwsgi --ini /srv/sheets/uwsgi.ini\nKillSignal=SIGQUIT")
+        | {
+            "/srv/sheets/uwsgi.ini": """[uwsgi]
+socket = 127.0.0.1:3031
+master = true
+processes = 2
+wsgi-file = web.py
+""",
+            "/srv/sheets/web.py": WSGI,
+        }
+        | _server("sheets", _TO_TCP.replace("8000", "3031")),
+        _ready("sheets"),
+        answer="502",
+        done="""
+sed -i 's/include proxy_params/include uwsgi_params/; s,proxy_pass http://,uwsgi_pass ,' \\
+    /etc/nginx/sites-enabled/sheets
+systemctl reload nginx
+""",
+    ),
+    Case(
+        "P17",
+        "todo",
+        _service("todo", f"ExecStart={BIN}/gunicorn --bind 127.0.0.1:8000 wsgi")
+        | django("/srv/todo")
+        | {"/srv/todo/settings.py": ADMIN + 'STATIC_ROOT = "/www/static"\n'}
+        | _server("todo", _TO_TCP, "location /static {\n        alias /usr/src/app/static;\n    }"),
+        _ready(
+            "todo",
+            f"cd /srv/todo; DJANGO_SETTINGS_MODULE=settings {BIN}/python -m django collectstatic "
+            "--noinput --pythonpath . >/dev/null; cd /",
+        ),
+        url="http://localhost/static/admin/css/base.css",
+        answer="404",
+        done="sed -i s,/usr/src/app/static,/www/static, /etc/nginx/sites-enabled/todo; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "P18",
+        "board",
+        _service("board", f"ExecStart={BIN}/gunicorn --bind 127.0.0.1:8080 web")
+        | {
+            "/srv/board/web.py": LINKS,
+            "/etc/nginx/sites-enabled/board": """
+server {
+    listen 80;
+    server_name localhost;
+    root /var/www/html;
+    location /forum/ {
+        proxy_pass http://localhost:8080/;
+    }
+}
+""",
+        },
+        _ready("board"),
+        url="http://localhost/forum/",
+        follows=True,
+        answer="404",
+        done="sed -i 's,proxy_pass http://localhost:8080/,proxy_set_header SCRIPT_NAME /forum; "
+        "proxy_pass http://localhost:8080,' /etc/nginx/sites-enabled/board; "
+        f"sed -i 's/^ExecStart=.*/& --forwarder-headers SCRIPT_NAME/' {UNITS}/board.service; "
+        "systemctl daemon-reload; systemctl restart board; systemctl reload nginx",
+    ),
+    Case(
+        "P19",
+        "flasks",
+        _service(
+            "flasks",
+            f"Group=www-data\nUMask=0007\nRuntimeDirectory=flasks\nExecStart={BIN}/python app.fcgi",
+        )
+        | {
+            "/srv/flasks/app.fcgi": f"""from flup.server.fcgi import WSGIServer
+{LINKS}
+WSGIServer(application, bindAddress="/run/flasks/fcgi.sock").run()
+"""
+        }
+        | _server(
+            "flasks",
+            """include fastcgi_params;
+        fastcgi_param PATH_INFO $fastcgi_script_name;
+        fastcgi_pass unix:/run/flasks/fcgi.sock;""",
+        ),
+        _ready("flasks"),
+        url="http://localhost/start",
+        follows=True,
+        answer="404",
+        done="sed -i '/PATH_INFO/a fastcgi_param SCRIPT_NAME \"\";' /etc/nginx/sites-enabled/flasks; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "P20",
+        "marks",
+        _service(
+            "marks",
+            f"ExecStart={BIN}/uwsgi --http-socket 127.0.0.1:9090 --module wsgi:application "
+            "--processes 2 --master\nKillSignal=SIGQUIT",
+        )
+        | django("/srv/marks")
+        | {
+            "/srv/marks/settings.py": FORMS + "import os\n"
+            'CSRF_TRUSTED_ORIGINS = os.environ.get("CSRF_TRUSTED_ORIGINS", "").split()\n'
+        }
+        | _https(
+            "marks",
+            "proxy_pass http://127.0.0.1:9090;\n        proxy_set_header Host $host;",
+        ),
+        CERTIFICATE + _ready("marks"),
+        url="https://localhost/",
+        headers=SUBMITTED,
+        body=1,
+        answer="403",
+        done=f"""
+mkdir -p {UNITS}/marks.service.d
+printf '[Service]\\nEnvironment=CSRF_TRUSTED_ORIGINS=https://localhost\\n' >{UNITS}/marks.service.d/origin.conf
+systemctl daemon-reload
+systemctl restart marks
+""",
+    ),
+)
+"""Drawn on 29 November 2026 from forty-seven threads, and written before the doctor was run on any."""
 
 # -- one of each rule that no case above breaks ----------------------------------------------------
 
