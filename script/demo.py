@@ -28,20 +28,20 @@ BOLD, DIM, PLAIN = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else
 ABOUT = f"""\
 {BOLD}sdactivate: socket activation for Python web applications{PLAIN}
 
-A web server and a Python application on one machine talk through a socket. Who makes it?
-If the application does, it needs rights over the directory, it must get owner, group and
-mode right each time, and for a moment the socket is open to whom it should not be.
-Each restart takes it away, and the web server answers 502 until it is back.
+A web server and a Python application on one machine communicate through a socket. If the
+application creates it, the application needs write access to the directory and must set
+owner, group and mode itself; for a moment the wrong users can connect. Each restart removes
+the socket, and the web server answers 502 until the application creates it again.
 
-Here somebody else makes it, before there is an application: systemd does, from a unit
-that sdactivate writes; where there is no systemd, sdactivate's own launcher does, as below.
-The application runs under a user of its own, with no privilege at all. It is given the
-socket, ready, and can neither change who may connect nor take it away.
-  - The web server connects, because the socket's group is its group. Nobody else can.
-  - Nothing runs until somebody asks for a page, and an idle site may leave again.
-  - A restart loses no request: those that come meanwhile wait in the socket.
+With sdactivate, systemd creates the socket before the application starts, from a unit that
+sdactivate writes. Without systemd, sdactivate's own launcher creates it, as in this demo.
+The application runs under its own user without privileges. It inherits the open socket, and
+can neither change who may connect nor remove it.
+  - The web server can connect, because the socket belongs to its group. Others can't.
+  - The site starts at the first request, and an idle site can stop again.
+  - A restart loses no request: requests that arrive meanwhile wait in the socket.
 
-This demonstration does it with a real Django site: database, session, forms.
+The demo runs a real Django site, with a database, sessions and a form.
 """
 
 
@@ -61,14 +61,16 @@ def main() -> int:
     print(ABOUT)
     if not ROOT:
         say(
-            "This is not root, so everything runs as you: the socket gets your own user and "
-            "group, and nobody else can be tried at its door. `sudo script/demo` shows that too."
+            "You are not root, so everything runs as you: the socket gets your user and group, and "
+            "the demo can't try other users. `sudo script/demo` shows that, too."
         )
     with stage() as home:
         demonstrate(home, stay=args.stay)
-    print(f"\nThat was all, in {time.perf_counter() - began:.1f} s, and nothing is left behind.")
+    print(f"\nDone in {time.perf_counter() - began:.1f} s, and all files are removed.")
     if not args.stay:
-        print("Next: README.md for your own site; `script/demo --stay` to look around in this one.")
+        print(
+            "Next: README.md for your own site; `script/demo --stay` to see this one in a browser."
+        )
     return 0
 
 
@@ -94,7 +96,7 @@ def demonstrate(home: Path, *, stay: bool) -> None:
         (home / f"{NAME}.service").write_text(service)
     show(as_typed(command))
     show(unit)
-    say(f"(and the service's, with a sandbox around it: {len(service.splitlines())} lines)")
+    say(f"(and the service with its sandbox: {len(service.splitlines())} lines)")
 
     with step("Make the site's database, as the site's own user"):
         manage = [python, "manage.py", "migrate", "--verbosity=0"]
@@ -114,17 +116,17 @@ def demonstrate(home: Path, *, stay: bool) -> None:
         launch += ["--listen", f"127.0.0.1:{port}"]
     launch += ["--", python, "-m", "sdactivate", "serve", "mysite.wsgi:application"]
     with running(launch, environment) as activator:
-        with step("Create the socket, as systemd would from that unit, and give root up"):
+        with step("Create the socket as systemd would from that unit, and drop root"):
             wait_for(path, activator)
         show(f"{describe(path)}    processes of the site: {len(children(activator.pid))}")
 
-        with step("Ask for the first page: this starts the site"):
+        with step("Request the first page: this starts the site"):
             page = request(path, front, "GET", "/")
         show(summary("GET /", page))
         pid = children(activator.pid)[0]
         show(f"process {pid} of the site: {credentials(pid)}")
 
-        with step("Ask again: now it runs"):
+        with step("Request it again: now the site is running"):
             page = request(path, front, "GET", "/")
         show(summary("GET /", page))
 
@@ -141,10 +143,12 @@ def demonstrate(home: Path, *, stay: bool) -> None:
         show(summary("POST /", answer))
         show(summary("GET /", page))
 
-        with step("Try the door: who can connect, and who can do more than that"):
+        with step(
+            "Try to connect, change the mode and remove the socket, as several users"
+        ):
             rows = [(user, attempts(path, user)) for user in doorsteps(front, application)]
         width = max(len(user.label) for user, _ in rows)
-        show(f"{'':{width}}  {'connect':24}{'change its mode':30}take it away")
+        show(f"{'':{width}}  {'connect':24}{'change its mode':30}remove it")
         for user, results in rows:
             columns = "".join(f"{result:{24 + 6 * n}}" for n, result in enumerate(results))
             show(f"{user.label:{width}}  {columns}".rstrip())
@@ -452,11 +456,11 @@ def free_port() -> int:
 
 def tell_the_way(path: Path, port: int, front: User) -> None:
     who = f"sudo -u {pwd_name(front.uid)} " if ROOT else ""
-    print(f"\n{BOLD}It stays until ^C.{PLAIN} Have a look:")
+    print(f"\n{BOLD}The site runs until ^C.{PLAIN} Try it:")
     show(f"in a browser        http://127.0.0.1:{port}/")
     show(f"over the socket     {who}curl --unix-socket {path} http://demo.localhost/")
-    show(f"from nginx          scgi_pass unix:{path};")
-    show(f"and not as nobody   sudo -u nobody curl --unix-socket {path} http://demo.localhost/")
+    show(f"in nginx            scgi_pass unix:{path};")
+    show(f"refused             sudo -u nobody curl --unix-socket {path} http://demo.localhost/")
 
 
 # --- what is printed -----------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def test_the_recording_has_each_step_of_the_demonstration(recording: list[Output
     assert len(steps) > 5
     for step in steps:
         assert step in shown, "script/pictures demo records it again"
-    assert "nothing is left behind" in shown
+    assert "all files are removed" in shown
     assert max(map(len, re.sub(r"\x1b\[\d*m", "", shown).splitlines())) <= pictures.COLUMNS
 
 
