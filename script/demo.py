@@ -143,9 +143,7 @@ def demonstrate(home: Path, *, stay: bool) -> None:
         show(summary("POST /", answer))
         show(summary("GET /", page))
 
-        with step(
-            "Try to connect, change the mode and remove the socket, as several users"
-        ):
+        with step("Try to connect, change the mode and remove the socket, as several users"):
             rows = [(user, attempts(path, user)) for user in doorsteps(front, application)]
         width = max(len(user.label) for user, _ in rows)
         show(f"{'':{width}}  {'connect':24}{'change its mode':30}remove it")

@@ -77,15 +77,15 @@ def answer(verdict: Verdict) -> str:
     """Describe how the deciding component decides, without its name. There must be one."""
     assert verdict.node is not None
     has = bits(verdict.has)
-    need = bits(verdict.need).replace("-", "")
-    wanted = "" if verdict.allowed else f", needs {need}"
+    missing = bits(verdict.need & ~verdict.has).replace("-", "")
+    lacks = "" if verdict.allowed else f", which lacks {missing}"
     if verdict.by == "link":
         return (
             f"{user(verdict.node.uid)} owns this link in a sticky directory, and nobody else "
             f"may follow it (fs.protected_symlinks)"
         )
     if verdict.by == "mask":
-        return f"the ACL grants it, but its mask leaves {has}{wanted}"
+        return f"the ACL grants it, but its mask leaves {has}{lacks}"
     if verdict.by == "capability":
         return "allowed by root's capabilities (CAP_DAC_OVERRIDE)"
     whose = verdict.whose
@@ -95,4 +95,4 @@ def answer(verdict: Verdict) -> str:
         "group": lambda: f"group {group(whose or 0)} has {has}",
         "others": lambda: f"others have {has}",
     }
-    return named[verdict.by]() + wanted
+    return named[verdict.by]() + lacks

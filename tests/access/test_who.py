@@ -39,7 +39,7 @@ def test_accounts_are_judged_and_proven(path: str) -> None:
     assert allowed == {"root": True, "nobody": False}
     assert not report.differs
     text = who_report.as_text(report)
-    assert f"no   nobody    {path}: others have ---, needs w; proven: EACCES" in text
+    assert f"no   nobody    {path}: others have ---, which lacks w; proven: EACCES" in text
     assert "listening, " in text
 
 
@@ -59,7 +59,7 @@ def test_running_processes_are_grouped_by_what_decides(path: str) -> None:
     assert answers[crowd[0].pid, crowd[1].pid].allowed
     refused = answers[crowd[2].pid,]
     assert refused.allowed is False
-    assert refused.because == f"{path}: others have ---, needs w"
+    assert refused.because == f"{path}: others have ---, which lacks w"
     assert not report.differs
 
 
@@ -226,8 +226,8 @@ def test_of_a_file_the_question_is_who_can_read_it() -> None:
             assert not report.differs
             because = {
                 0o604: f"{name}: others have r--; proven: read",
-                0o600: f"{name}: others have ---, needs r; proven: EACCES",
-                0o644: f"{closed}: others have ---, needs x; proven: EACCES",
+                0o600: f"{name}: others have ---, which lacks r; proven: EACCES",
+                0o644: f"{closed}: others have ---, which lacks x; proven: EACCES",
             }[mode]
             assert because in text
             assert answer.allowed is (mode == 0o604)

@@ -190,25 +190,25 @@ class Live(NamedTuple):
         return f"{self.rule}-{self.breaks.__name__}"
 
 
-_OTHERS = "others have ---, needs w"
+_OTHERS = "others have ---, which lacks w"
 LIVE: tuple[Live, ...] = (
     Live("SDA102", missing_group, "nginx's user is not in the socket's group",
          _OTHERS, "usermod -aG web www-data", "forbidden"),
     Live("SDA102", owner_only, "SocketMode=0600: the owner alone may connect",
-         "group web has ---, needs w", "in [Socket] of mysite.socket: SocketMode=0660",
+         "group web has ---, which lacks w", "in [Socket] of mysite.socket: SocketMode=0660",
          "forbidden"),
     Live("SDA102", roots_group, "SocketGroup=root, which no front should join",
          _OTHERS, "in [Socket] of mysite.socket: SocketGroup=www-data", "forbidden"),
     Live("SDA102", nobodys_group, "SocketGroup=nogroup, which no front should join",
          _OTHERS, "in [Socket] of mysite.socket: SocketGroup=www-data", "forbidden"),
     Live("SDA102", closed_directory, "the socket's directory has mode 0750",
-         "/srv/closed: others have ---, needs x", "setfacl -m g:www-data:x /srv/closed"),
+         "/srv/closed: others have ---, which lacks x", "setfacl -m g:www-data:x /srv/closed"),
     Live("SDA102", directory_of_its_own, "the socket's directory is the front's own, mode 0077",
          "owner www-data has ---", "chmod u+x /srv/closed"),
     Live("SDA102", named_in_an_acl, "an ACL gives the front r alone on the socket's directory",
          "ACL user www-data has r--", "setfacl -m u:www-data:rx /srv/closed"),
     Live("SDA103", acl_mask, "chmod or setfacl has set the mask of the socket's ACL to r",
-         "its mask leaves r--, needs w", "setfacl -m m::rw /run/mysite.sock", "forbidden"),
+         "its mask leaves r--, which lacks w", "setfacl -m m::rw /run/mysite.sock", "forbidden"),
     Live("SDA103", acl_mask_of_a_directory, "the mask of the directory's ACL is rw",
          "its mask leaves", "setfacl -m m::rwx /srv/closed"),
     Live("SDA104", older_than_its_group, "usermod -aG web www-data, and nginx was not restarted",

@@ -289,7 +289,7 @@ Restart=on-failure
         "useradd --system mirror; systemctl start mirror nginx",
         answer="502",
         finds="SDA102",
-        says="others have ---, needs w (mirror:mirror rw-------)",
+        says="others have ---, which lacks w (mirror:mirror rw-------)",
         fix="--unix-socket-perms=660 in ExecStart= of mirror.service, and Group=www-data",
         done=f"""
 sed -i 's/--unix-socket=/--unix-socket-perms=660 &/; /^User=/a Group=www-data' {UNITS}/mirror.service
@@ -321,7 +321,7 @@ systemctl start paste nginx
 """,
         answer="502",
         finds="SDA102",
-        says="/home/paste: others have ---, needs x",
+        says="/home/paste: others have ---, which lacks x",
         fix="set paste.service to create its socket in a directory of its own",
         done=f"""
 sed -i 's,unix:/home/paste/gunicorn.sock,unix:/run/paste/web.sock,' {UNITS}/paste.service /etc/nginx/sites-enabled/site
@@ -796,7 +796,7 @@ systemctl start reel.socket nginx
         url="http://localhost/static/site.css",
         answer="403",
         finds="SDA143",
-        says="/home/reel: others have ---, needs x",
+        says="/home/reel: others have ---, which lacks x",
         fix="move the files elsewhere, such as /var/www/reel",
         done="""
 install -d /var/www/reel
@@ -902,7 +902,7 @@ WSGIServer(application, bindAddress="/tmp/music-fcgi.sock").run()
         "useradd --system music; systemctl start music nginx",
         answer="502",
         finds="SDA102",
-        says="others have r-x, needs w",
+        says="others have r-x, which lacks w",
         fix="in [Service] of music.service: Group=www-data, UMask=0007",
     ),
     Case(
@@ -948,7 +948,7 @@ ExecStart={BIN}/gunicorn --umask 007 --bind unix:/dev/shm/party.sock web
         front="caddy",
         answer="502",
         finds="SDA102",
-        says="others have ---, needs w (party:party rwxrwx---)",
+        says="others have ---, which lacks w (party:party rwxrwx---)",
         fix="usermod -aG party caddy",
     ),
     Case(
@@ -1874,7 +1874,7 @@ chmod-socket = 660
         user("mailadmin") + "systemctl start mailadmin nginx",
         answer="502",
         finds="SDA102",
-        says="others have ---, needs w (mailadmin:mailadmin rw-rw----)",
+        says="others have ---, which lacks w (mailadmin:mailadmin rw-rw----)",
         fix="usermod -aG mailadmin www-data",
     ),
     Case(
@@ -1891,7 +1891,7 @@ chmod-socket = 660
         answer="502",
         until="journalctl -u hyper | grep -q 'Running on'",
         finds="SDA102",
-        says="others have r-x, needs w (hyper:hyper rwxr-xr-x)",
+        says="others have r-x, which lacks w (hyper:hyper rwxr-xr-x)",
         fix="UMask=0007",
     ),
     Case(

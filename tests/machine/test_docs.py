@@ -103,7 +103,7 @@ PAGES: dict[str, Page] = {
         UP,
         (
             "yes www-data nginx's user /run/mysite.sock: group www-data has rw-",
-            "no mysite the site's own user /run/mysite.sock: others have ---, needs w",
+            "no mysite the site's own user /run/mysite.sock: others have ---, which lacks w",
         ),
         reads=True,
     ),
@@ -119,8 +119,8 @@ PAGES: dict[str, Page] = {
         SITE.replace("www-data", "web") + NGINX,
         (
             "error SDA102: The front can't connect",
-            "why nginx (www-data) can't connect to /run/mysite.sock: others have ---, needs w "
-            "(root:web rw-rw----)",
+            "why nginx (www-data) can't connect to /run/mysite.sock: others have ---, "
+            "which lacks w (root:web rw-rw----)",
             "fix usermod -aG web www-data",
             "then systemctl restart nginx.service",
             "findings-1.json",
