@@ -92,6 +92,29 @@ def upstreams(front: str, files: Mapping[str, str]) -> list[Upstream]:
     return list(found.values())
 
 
+class Section(NamedTuple):
+    """A section of HAProxy's configuration: frontend, backend, listen, defaults."""
+
+    kind: str
+    name: str
+    text: str
+
+
+def haproxy_sections(files: Mapping[str, str]) -> list[Section]:
+    """Return the sections of HAProxy's configuration, in their order."""
+    found: list[Section] = []
+    for text in files.values():
+        kind, name = "", ""
+        lines: list[str] = []
+        for line in text.split("\n"):
+            if heading := _HAPROXY_SECTION.match(line):
+                found.append(Section(kind, name, "\n".join(lines)))
+                kind, name, lines = heading[1], heading[2], []
+            lines.append(line)
+        found.append(Section(kind, name, "\n".join(lines)))
+    return [it for it in found if it.kind]
+
+
 def _haproxy(files: Mapping[str, str]) -> Iterator[Upstream]:
     """The servers of HAProxy's backends, in the order of the text."""
     roots = [hit[1] for text in files.values() for hit in _CHROOT.finditer(text)]
@@ -142,7 +165,7 @@ def spoken(front: str, files: Mapping[str, str], upstream: Upstream) -> list[Spo
     for file, text in files.items():
         bare = _COMMENT.sub("", text)
         hits = by_nginx(bare, named, upstream) if front == "nginx" else ()
-        hits = _by_apache(bare, upstream) if front == "apache" else hits
+        hits = by_apache(bare, upstream) if front == "apache" else hits
         found += [
             Spoken(protocol, file, bare.count("\n", 0, start) + 1, word)
             for start, protocol, word in hits
@@ -185,7 +208,11 @@ def by_nginx(
             yield hit.start(), protocol, f"{hit['how']}_pass"
 
 
-def _by_apache(text: str, upstream: Upstream) -> Iterator[tuple[int, str, str]]:
+def by_apache(text: str, upstream: Upstream) -> Iterator[tuple[int, str, str]]:
+    """Yield each place where a part of Apache's configuration passes requests to `upstream`.
+
+    Each comes with the protocol and the scheme that sets it. The text must be free of comments.
+    """
     schemes = "|".join(_SCHEMES)
     at = rf"unix:{re.escape(upstream.path)}\|(?P<scheme>{schemes})://"
     if upstream.port:

@@ -108,6 +108,27 @@ def _by_env(unit: Unit | None, found: re.Match[str]) -> Fix:
     )
 
 
+def _plugin(unit: Unit | None, found: re.Match[str]) -> Fix:
+    name = found["name"]
+    programs = [common.command(it, unit)[:1] for it in unit.entries_of("ExecStart")] if unit else []
+    packaged = any(it and it[0].startswith(("/usr/bin/", "/usr/sbin/")) for it in programs)
+    if packaged:
+        return Advice(
+            f"install the plugin's package (Debian: uwsgi-plugin-{name}), or remove plugin = {name}"
+        )
+    return Advice(
+        f"remove plugin (plugins, need-plugin) = {name} from uWSGI's configuration: uWSGI from "
+        "PyPI has its usual plugins, Python among them, built in"
+    )
+
+
+def _without_python(unit: Unit | None, found: re.Match[str]) -> Fix:
+    return Advice(
+        f"uWSGI knows --{found['option']} only with its Python plugin: install it (Debian: "
+        "uwsgi-plugin-python3) and set plugin = python3 before that option"
+    )
+
+
 def _row(pattern: str, make: _Make) -> Row:
     return Row(re.compile(pattern), make)
 
@@ -156,6 +177,12 @@ TABLE: tuple[Row, ...] = (
     _row(
         r"OperationalError: (attempt to write a readonly database|unable to open database file)",
         _database,
+    ),
+    _row(r'unable to load plugin "(?P<name>[\w.-]+)"', _plugin),
+    _row(
+        r"uwsgi: unrecognized option '--(?P<option>wsgi-file|module|wsgi|home|virtualenv|venv|"
+        r"pythonpath|callable)'",
+        _without_python,
     ),
     _row(r"^(?:/usr)?/bin/env: \W?(?P<name>[\w.+-]+)\W?: No such file or directory", _by_env),
 )  # fmt: skip

@@ -207,8 +207,10 @@ OUTAGE = (
     *("SDA004", "SDA037"),
     *("SDA019", "SDA025", "SDA027", "SDA029", "SDA113", "SDA110", "SDA141"),  # nothing answers
     *("SDA106", "SDA126", "SDA104", "SDA103", "SDA102", "SDA140", "SDA121"),  # the front's access
-    *("SDA150", "SDA148", "SDA153", "SDA152"),  # refused on the way
-    *("SDA120", "SDA124", "SDA145", "SDA125", "SDA142", "SDA143", "SDA144", "SDA111"),
+    "SDA154",
+    *("SDA150", "SDA148", "SDA153", "SDA152", "SDA155"),  # refused on the way
+    *("SDA120", "SDA124", "SDA145", "SDA125", "SDA142", "SDA143", "SDA156", "SDA144"),
+    *("SDA157", "SDA158", "SDA160", "SDA111", "SDA159"),
 )
 """Rules that are broken while clients get errors, or a response that is not the site's; the most
 certain first. The front's rules are less certain if it isn't running: only its account is known."""

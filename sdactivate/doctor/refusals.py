@@ -164,8 +164,8 @@ TABLE: tuple[Row, ...] = (
         r"(?:\[Errno (?:2|13)\]|No such file|Permission denied).*?(?P<path>/(?:home|root|run/user)/"
         r"[^'\"\s:]*)",
         "ProtectHome", "everything below /home, /root and /run/user",
-        _advice("move {path} to /srv or /opt, or set ProtectHome=tmpfs and "
-                "BindReadOnlyPaths={word}"),
+        _advice("set ProtectHome=tmpfs and BindPaths={word} (BindReadOnlyPaths= if it only reads "
+                "there), or move {path} to /srv or /opt"),
         "--home", HOMES,
     ),
     _row(

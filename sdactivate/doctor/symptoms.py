@@ -250,6 +250,7 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
     "SDA142": (
         Symptom("site", "invalid request block size: "),
         Symptom("site", "[CRITICAL] WORKER TIMEOUT (pid:"),
+        Symptom("site", "Request Line is too large ("),
     ),
     "SDA143": (Symptom("nginx", "failed (13: Permission denied), client: "),),
     "SDA144": (),
@@ -263,6 +264,8 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
     "SDA148": (
         Symptom("client", "413 Request Entity Too Large"),
         Symptom("nginx", "client intended to send too large body: "),
+        Symptom("lighttpd", "request-size too long: "),
+        Symptom("caddy", "HTTP 413: http: request body too large"),
     ),
     "SDA149": (
         Symptom("client", "400 Bad Request"),
@@ -280,6 +283,29 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
                          "header from upstream"),
         Symptom("nginx", "upstream sent too big header while reading response header from "
                          "upstream"),
+        Symptom("apache", "AH01102: error reading status line from remote server "),
+        Symptom("apache", "AH10124: header size is over the limit allowed by ResponseFieldSize"),
+        Symptom("haproxy", " sH-- "),
+        Symptom("haproxy", " PH-- "),
+        Symptom("lighttpd", "read timeout on socket: "),
+        Symptom("lighttpd", "response headers too large for "),
+        Symptom("caddy", "timeout awaiting response headers"),
     ),
+    "SDA154": (
+        Symptom("client", "500 Internal Server Error"),
+        Symptom("apache", "AH01144: No protocol handler was valid for the URL "),
+    ),
+    "SDA155": (
+        Symptom("client", "403 Forbidden"),
+        Symptom("site", "Forbidden (Origin checking failed - https://"),
+    ),
+    "SDA156": (
+        Symptom("client", "404 Not Found"),
+        Symptom("nginx", "failed (2: No such file or directory), client: "),
+    ),
+    "SDA157": (Symptom("client", "404 Not Found"),),
+    "SDA158": (Symptom("client", "404 Not Found"),),
+    "SDA159": (),
+    "SDA160": (),
 }
 # fmt: on

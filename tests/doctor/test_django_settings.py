@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sdactivate.doctor.django_settings import allowed_hosts, application
+from sdactivate.doctor.django_settings import allowed_hosts, application, settings
 from sdactivate.systemd.unitfile import Unit, parse
 
 WSGI = 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
@@ -22,7 +22,7 @@ def site(place: Path, settings: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "hosts"),
+    ("text", "hosts"),
     [
         ('ALLOWED_HOSTS = ["shop.test", ".example.com"]', ("shop.test", ".example.com")),
         ("DEBUG = True\nALLOWED_HOSTS = []", (".localhost", "127.0.0.1", "[::1]")),
@@ -37,8 +37,8 @@ def site(place: Path, settings: str) -> None:
         ("(" * 5000, None),
     ],
 )
-def test_what_settings_say(tmp_path: Path, settings: str, hosts: tuple[str, ...] | None) -> None:
-    site(tmp_path, settings)
+def test_what_settings_say(tmp_path: Path, text: str, hosts: tuple[str, ...] | None) -> None:
+    site(tmp_path, text)
     found = allowed_hosts(service(tmp_path))
     assert (found.hosts if found else None) == hosts
 
@@ -75,3 +75,58 @@ def test_the_application_is_found_by_chdir(tmp_path: Path) -> None:
     found = application(service(Path("/srv"), f"/bin/gunicorn --chdir {tmp_path} shop.wsgi"))
     assert found == (str(tmp_path / "shop" / "wsgi.py"), WSGI)
     assert application(service(tmp_path, "/bin/gunicorn nothing.here")) is None
+
+
+PATHS = """
+import os
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+STATIC_ROOT = BASE_DIR / "static" / "all"
+MEDIA_ROOT = os.path.join(ROOT, "media")
+LOCALE = str(BASE_DIR.joinpath("locale"))
+STATIC_URL = "/static/"
+MIDDLEWARE = ["a.B", "c.D"]
+SECURE_PROXY_SSL_HEADER = os.environ["HEADER"]
+TWICE = "a"
+TWICE = "b"
+if MORE:
+    USE_X_FORWARDED_HOST = True
+"""
+
+
+def test_settings_are_literals_and_plain_paths(tmp_path: Path) -> None:
+    site(tmp_path, PATHS)
+    held = settings(service(tmp_path))
+    assert held is not None
+    assert held.text("STATIC_ROOT") == f"{tmp_path}/static/all"
+    assert held.text("MEDIA_ROOT") == f"{tmp_path}/media"
+    assert held.text("LOCALE") == f"{tmp_path}/locale"
+    assert held.words("MIDDLEWARE") == ["a.B", "c.D"]
+    assert held.words("STATIC_URL") == []
+    assert held.text("TWICE") == held.text("SECURE_PROXY_SSL_HEADER") == ""
+    assert held.is_whole
+    assert held.lacks("CSRF_TRUSTED_ORIGINS")
+    assert not held.lacks("SECURE_PROXY_SSL_HEADER")
+    assert not held.lacks("USE_X_FORWARDED_HOST")
+
+
+@pytest.mark.parametrize("more", ["from .base import *", "globals().update(more)"])
+def test_what_another_module_may_bind_is_not_lacking(tmp_path: Path, more: str) -> None:
+    site(tmp_path, f"{more}\nDEBUG = False")
+    held = settings(service(tmp_path))
+    assert held is not None
+    assert not held.is_whole
+    assert not held.lacks("SECURE_PROXY_SSL_HEADER")
+
+
+@pytest.mark.parametrize("text", ["no python (", "(" * 5000, "X = " + "-" * 5000 + "1"])
+def test_settings_that_are_no_python_are_unknown(tmp_path: Path, text: str) -> None:
+    site(tmp_path, text)
+    held = settings(service(tmp_path))
+    assert held is None or held.values == {}
+
+
+def test_without_settings_nothing_is_known(tmp_path: Path) -> None:
+    assert settings(service(tmp_path)) is None

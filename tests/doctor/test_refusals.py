@@ -153,4 +153,4 @@ def test_no_line_gives_what_is_the_machine_s(said: str) -> None:
 def test_a_path_in_advice_is_one_word() -> None:
     found = refusal("PermissionError: [Errno 13] x: '/home/bob/100%'", unit(SANDBOX))
     assert found
-    assert 'BindReadOnlyPaths="/home/bob/100%%"' in str(found.fix)
+    assert 'BindPaths="/home/bob/100%%"' in str(found.fix)

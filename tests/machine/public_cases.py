@@ -14,6 +14,7 @@ UNITS = "/etc/systemd/system"
 
 EACH_TIME = (
     *("B05", "B08", "B09", "B10", "B17", "B18", "B24", "N06", "N07", "N08"),
+    *("P02", "P03", "P05", "P14", "P17", "P18", "P19"),
     *("W04", "W12", "W19", "W27"),
 )
 """Those that the tests run each time: one of each rule that is not broken elsewhere, one of a
@@ -2433,7 +2434,12 @@ THIRD: tuple[Case, ...] = (
         ),
         answer="502",
         until="systemctl show -p NRestarts servant | grep -qv =0",
-        done="chmod o+x /home/anna; systemctl restart servant",
+        finds="SDA113",
+        says="servant can't import from /home/anna/.local/share/venvs/servant/site-packages",
+        fix="move the program to another place, such as /srv or /opt",
+        done="mv /home/anna/.local/share/venvs/servant /opt/servant; "
+        f"sed -i s,/home/anna/.local/share/venvs,/opt, {UNITS}/servant.service; "
+        "systemctl daemon-reload; systemctl restart servant",
     ),
     Case(
         "P02",
@@ -2444,6 +2450,9 @@ THIRD: tuple[Case, ...] = (
         _ready("ticker"),
         url="http://localhost/stream",
         answer="000",
+        finds="SDA160",
+        says="nginx collects responses before it passes them on",
+        fix="add proxy_buffering off; at /etc/nginx/sites-enabled/ticker, line 8",
         done="sed -i '/proxy_params/a proxy_buffering off;' /etc/nginx/sites-enabled/ticker; "
         "systemctl reload nginx",
     ),
@@ -2465,6 +2474,9 @@ THIRD: tuple[Case, ...] = (
         headers=SUBMITTED,
         body=1,
         answer="403",
+        finds="SDA155",
+        says="Django does not read it (SECURE_PROXY_SSL_HEADER in /srv/polls/settings.py)",
+        fix='add SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")',
         done="""
 echo 'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")' >>/srv/polls/settings.py
 systemctl restart polls
@@ -2487,6 +2499,9 @@ wsgi-file = web.py
         _ready("genes"),
         answer="502",
         until="systemctl is-failed genes",
+        finds="SDA110",
+        says='unable to load plugin "python"',
+        fix="remove plugin (plugins, need-plugin) = python",
         done="sed -i /plugin/d /srv/genes/uwsgi.ini; systemctl restart genes",
     ),
     Case(
@@ -2498,6 +2513,9 @@ wsgi-file = web.py
         _ready("hub"),
         headers=("REMOTE_USER: anna",),
         answer="403",
+        finds="SDA159",
+        says="the application reads remote_user (/srv/hub/web.py, line 8)",
+        fix="set underscores_in_headers on; in the server of /etc/nginx/sites-enabled/hub",
         done="sed -i '/server_name/a underscores_in_headers on;' /etc/nginx/sites-enabled/hub; "
         "systemctl reload nginx",
     ),
@@ -2509,6 +2527,9 @@ wsgi-file = web.py
         | _server("tongues", _TO_TCP),
         _ready("tongues"),
         answer="500",
+        finds="SDA142",
+        says="gunicorn killed a worker",
+        fix="set a longer --timeout in ExecStart=",
         done=f"sed -i 's/--timeout 2/--timeout 120/' {UNITS}/tongues.service; "
         "systemctl daemon-reload; systemctl restart tongues",
     ),
@@ -2526,8 +2547,12 @@ wsgi-file = web.py
         _ready("calendar", "install -d -o calendar /home/calendar /home/calendar/collections"),
         answer="502",
         until="systemctl is-failed calendar",
-        done=f"sed -i 's/ProtectHome=true/ProtectHome=false/; s,^ReadWritePaths=.*,& /home/calendar,' "
-        f"{UNITS}/calendar.service; systemctl daemon-reload; "
+        finds="SDA110",
+        says="ProtectHome= refuses everything below /home",
+        fix="set ProtectHome=tmpfs and BindPaths=/home/calendar",
+        done=f"mkdir -p {UNITS}/calendar.service.d; printf "
+        "'[Service]\\nProtectHome=tmpfs\\nBindPaths=/home/calendar\\n' "
+        f">{UNITS}/calendar.service.d/home.conf; systemctl daemon-reload; "
         "systemctl reset-failed calendar; systemctl restart calendar",
     ),
     Case(
@@ -2556,9 +2581,14 @@ wsgi-file = web.py
         headers=SUBMITTED,
         body=1,
         answer="403",
+        finds="SDA144",
+        says="Apache terminates HTTPS",
+        fix='add RequestHeader set X-Forwarded-Proto "https"',
         done="""
-sed -i '/SSLEngine/i ProxyPreserveHost On\\nRequestHeader set X-Forwarded-Proto "https"' \\
-    /etc/apache2/sites-enabled/errors.conf
+sed -i '/SSLEngine/i RequestHeader set X-Forwarded-Proto "https"' /etc/apache2/sites-enabled/errors.conf
+echo 'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")' >>/srv/errors/settings.py
+sed -i '/SSLEngine/i ProxyPreserveHost On' /etc/apache2/sites-enabled/errors.conf
+systemctl restart errors
 systemctl reload apache2
 """,
     ),
@@ -2583,6 +2613,9 @@ systemctl reload apache2
         ),
         answer="502",
         until="systemctl show -p NRestarts recipes | grep -qv =0",
+        finds="SDA113",
+        says="recipes can't enter /var/www/python-enviroments/recipes",
+        fix="did you mean /var/www/python-environments/recipes? It is also in /etc/systemd/system/recipes.service, line 11 and /etc/nginx/sites-enabled/recipes, line 8",
         done=f"""
 sed -i s/enviroments/environments/ {UNITS}/recipes.service /etc/nginx/sites-enabled/recipes
 systemctl daemon-reload
@@ -2616,6 +2649,9 @@ systemctl reload nginx
         headers=UPGRADE,
         answer="404",
         works="101",
+        finds="SDA152",
+        says="Apache does not pass on Upgrade",
+        fix="add upgrade=websocket behind the address of ProxyPass",
         done="sed -i 's,ProxyPass / http://127.0.0.1:8001/,& upgrade=websocket,' "
         "/etc/apache2/sites-enabled/stock.conf; systemctl reload apache2",
     ),
@@ -2633,6 +2669,9 @@ systemctl reload nginx
         _ready("quiz"),
         url="http://localhost/static/admin/css/base.css",
         answer="404",
+        finds="SDA156",
+        says="collectstatic puts Django's files into /srv/quiz/staticfiles",
+        fix="run python manage.py collectstatic in the site, write alias /srv/quiz/staticfiles/;",
         done=f"""
 cd /srv/quiz
 DJANGO_SETTINGS_MODULE=settings {BIN}/python -m django collectstatic --noinput --pythonpath . >/dev/null
@@ -2676,8 +2715,11 @@ server {
         },
         _ready("works"),
         answer="502",
+        finds="SDA106",
+        says="nginx's processes don't see /tmp/gunicorn.sock",
+        fix="write /run/works/web.sock in /etc/nginx/sites-enabled/works, line 3",
         done=f"""
-sed -i s,/tmp/gunicorn.sock,/run/works/gunicorn.sock, {UNITS}/works.service /etc/nginx/sites-enabled/works
+sed -i s,/tmp/gunicorn.sock,/run/works/web.sock, {UNITS}/works.service /etc/nginx/sites-enabled/works
 sed -i 's/^ExecStart=/RuntimeDirectory=works\\n&/' {UNITS}/works.service
 systemctl daemon-reload
 systemctl restart works
@@ -2706,6 +2748,9 @@ master = true
         front="caddy",
         answer="502",
         until="systemctl is-failed tiger",
+        finds="SDA113",
+        says="tiger can't execute /usr/local/bin/uwsgi (status=203/EXEC): No such file",
+        fix="install the program there",
         done=f"ln -s {BIN}/uwsgi /usr/local/bin/uwsgi; "
         "systemctl reset-failed tiger; systemctl start tiger",
     ),
@@ -2729,7 +2774,9 @@ master = true
         "useradd --system manual\nsystemctl start manual apache2\n",
         front="apache2",
         answer="500",
-        done="a2enmod -q proxy_http; systemctl restart apache2",
+        finds="SDA154",
+        says="does not load mod_proxy_http",
+        fix="a2enmod proxy_http",
     ),
     Case(
         "P15",
@@ -2738,6 +2785,9 @@ master = true
         _ready("doses"),
         url="http://localhost/analyse/?codes=" + ",".join(f"{n:010}" for n in range(500)),
         answer="414",
+        finds="SDA142",
+        says="gunicorn refuses requests: Request Line is too large (5528 > 4094)",
+        fix="set --limit-request-line",
         done=f"sed -i 's/^ExecStart=.*/& --limit-request-line 8190/' {UNITS}/doses.service; "
         "systemctl daemon-reload; systemctl restart doses",
     ),
@@ -2757,6 +2807,9 @@ wsgi-file = web.py
         | _server("sheets", _TO_TCP.replace("8000", "3031")),
         _ready("sheets"),
         answer="502",
+        finds="SDA140",
+        says="nginx uses http for port 3031",
+        fix="write uwsgi_pass 127.0.0.1:3031 and the other directives",
         done="""
 sed -i 's/include proxy_params/include uwsgi_params/; s,proxy_pass http://,uwsgi_pass ,' \\
     /etc/nginx/sites-enabled/sheets
@@ -2777,6 +2830,9 @@ systemctl reload nginx
         ),
         url="http://localhost/static/admin/css/base.css",
         answer="404",
+        finds="SDA156",
+        says="nginx serves /static from /usr/src/app/static",
+        fix="write alias /www/static; in /etc/nginx/sites-enabled/todo, line 6",
         done="sed -i s,/usr/src/app/static,/www/static, /etc/nginx/sites-enabled/todo; "
         "systemctl reload nginx",
     ),
@@ -2801,10 +2857,13 @@ server {
         url="http://localhost/forum/",
         follows=True,
         answer="404",
-        done="sed -i 's,proxy_pass http://localhost:8080/,proxy_set_header SCRIPT_NAME /forum; "
-        "proxy_pass http://localhost:8080,' /etc/nginx/sites-enabled/board; "
-        f"sed -i 's/^ExecStart=.*/& --forwarder-headers SCRIPT_NAME/' {UNITS}/board.service; "
-        "systemctl daemon-reload; systemctl restart board; systemctl reload nginx",
+        finds="SDA157",
+        says="nginx passes /forum/ on without /forum",
+        fix="set Environment=SCRIPT_NAME=/forum in [Service] of board.service",
+        done="sed -i 's,http://localhost:8080/,http://localhost:8080,' /etc/nginx/sites-enabled/board; "
+        "systemctl reload nginx; "
+        f"sed -i 's,^ExecStart,Environment=SCRIPT_NAME=/forum\\n&,' {UNITS}/board.service; "
+        "systemctl daemon-reload; systemctl restart board",
     ),
     Case(
         "P19",
@@ -2829,6 +2888,9 @@ WSGIServer(application, bindAddress="/run/flasks/fcgi.sock").run()
         url="http://localhost/start",
         follows=True,
         answer="404",
+        finds="SDA158",
+        says="nginx sends the whole path of a request as SCRIPT_NAME",
+        fix='add fastcgi_param SCRIPT_NAME "";',
         done="sed -i '/PATH_INFO/a fastcgi_param SCRIPT_NAME \"\";' /etc/nginx/sites-enabled/flasks; "
         "systemctl reload nginx",
     ),
@@ -2854,10 +2916,13 @@ WSGIServer(application, bindAddress="/run/flasks/fcgi.sock").run()
         headers=SUBMITTED,
         body=1,
         answer="403",
-        done=f"""
-mkdir -p {UNITS}/marks.service.d
-printf '[Service]\\nEnvironment=CSRF_TRUSTED_ORIGINS=https://localhost\\n' >{UNITS}/marks.service.d/origin.conf
-systemctl daemon-reload
+        finds="SDA144",
+        says="nginx terminates HTTPS",
+        fix="add proxy_set_header X-Forwarded-Proto $scheme;",
+        done="""
+sed -i '/Host/a proxy_set_header X-Forwarded-Proto $scheme;' /etc/nginx/sites-enabled/marks
+echo 'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")' >>/srv/marks/settings.py
+systemctl reload nginx
 systemctl restart marks
 """,
     ),
@@ -3029,3 +3094,318 @@ OF_RULES: tuple[Case, ...] = (
     ),
 )
 """Broken by us, one of each rule: found first, and nothing is found once it is fixed."""
+
+LOGS_IN = """
+def application(environ, start_response):
+    root, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
+    if path != "/login":
+        start_response("302 Found", [("Location", root.rstrip("/") + "/login")])
+        return [b""]
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"login\\n"]
+"""
+READS = """
+def application(environ, start_response):
+    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"read\\n"]
+"""
+SECURE = """
+def application(environ, start_response):
+    secure = environ.get("HTTP_X_FORWARDED_PROTO") == "https"
+    start_response("200 OK" if secure else "403 Forbidden", [("Content-Type", "text/plain")])
+    return [b"secure\\n"]
+"""
+_PORT = f"{BIN}/gunicorn --bind 127.0.0.1:8000 web"
+_TAKES_LONG = {"/srv/wiki/web.py": SLOW}
+
+
+def _caddy(text: str) -> dict[str, str]:
+    return {"/etc/caddy/Caddyfile": f":80 {{\n{text}\n}}\n"}
+
+
+def _lighttpd(text: str) -> dict[str, str]:
+    return {"/etc/lighttpd/conf-enabled/90-wiki.conf": text}
+
+
+def _haproxy(front: str, back: str, defaults: str = "") -> dict[str, str]:
+    return {
+        "/etc/haproxy/haproxy.cfg": f"""
+global
+    log /dev/log local0
+    chroot /var/lib/haproxy
+    user haproxy
+    group haproxy
+    daemon
+defaults
+    log global
+    mode http
+    option httplog
+    timeout connect 5s
+    timeout client 50s
+    timeout server 50s
+    {defaults}
+frontend web
+    {front}
+    default_backend wiki
+backend wiki
+    {back}
+    server wiki 127.0.0.1:8000
+"""
+    }
+
+
+def _behind(front: str) -> str:
+    return f"useradd --system wiki; systemctl start wiki; sleep 1; systemctl start {front}"
+
+
+_PROXY = 'proxy.server = ( "" => (( "host" => "127.0.0.1", "port" => 8000 )) )\n'
+OF_OTHER_FRONTS: tuple[Case, ...] = (
+    Case(
+        "K08",
+        "wiki",
+        _wiki()
+        | {"/srv/wiki/web.py": WSGI, "/srv/wiki/static/site.css": "body {}\n"}
+        | proxy("unix:/run/wiki/web.sock", "location /static/ { root /srv/wiki/static; }"),
+        _START,
+        url="http://localhost/static/site.css",
+        answer="404",
+        finds="SDA156",
+        says="where the last part of the path is twice",
+        fix="write alias /srv/wiki/static/; instead of root",
+        done="sed -i 's,root /srv/wiki/static;,alias /srv/wiki/static/;,' "
+        "/etc/nginx/sites-enabled/site; systemctl reload nginx",
+    ),
+    Case(
+        "K09",
+        "wiki",
+        _wiki(_PORT)
+        | {"/srv/wiki/web.py": WSGI, "/srv/wiki/assets/site.css": "body {}\n"}
+        | apache(
+            "ProxyPass /static !",
+            "ProxyPass / http://127.0.0.1:8000/",
+            "Alias /static /srv/wiki/asset",
+            "<Directory /srv/wiki>\n    Require all granted\n    </Directory>",
+        ),
+        APACHE + _behind("apache2"),
+        front="apache2",
+        url="http://localhost/static/site.css",
+        answer="404",
+        finds="SDA156",
+        says="/srv/wiki/asset (/etc/apache2/sites-enabled/site.conf, line ",
+        fix="or correct the directory",
+        done="sed -i s,/srv/wiki/asset,/srv/wiki/assets, /etc/apache2/sites-enabled/site.conf; "
+        "systemctl reload apache2",
+    ),
+    Case(
+        "K10",
+        "wiki",
+        _wiki(_PORT) | {"/srv/wiki/web.py": WSGI} | _lighttpd(_PROXY),
+        _behind("lighttpd"),
+        front="lighttpd",
+        url="http://localhost/page",
+        answer="404",
+        finds="SDA154",
+        says="does not load mod_proxy",
+        fix='server.modules += ("mod_proxy")',
+        done="sed -i '1i server.modules += (\"mod_proxy\")' "
+        "/etc/lighttpd/conf-enabled/90-wiki.conf; systemctl restart lighttpd",
+    ),
+    Case(
+        "K11",
+        "wiki",
+        _wiki(_PORT)
+        | {"/srv/wiki/web.py": SECURE}
+        | _haproxy("bind *:443 ssl crt /etc/ssl/both.pem", ""),
+        CERTIFICATE
+        + "cat /etc/ssl/site.pem /etc/ssl/site.key >/etc/ssl/both.pem\n"
+        + _behind("haproxy"),
+        front="haproxy",
+        url="https://localhost/",
+        answer="403",
+        finds="SDA144",
+        says="HAProxy terminates HTTPS",
+        fix="http-request set-header X-Forwarded-Proto https if { ssl_fc }",
+        done="sed -i '/bind/a http-request set-header X-Forwarded-Proto https if { ssl_fc }' "
+        "/etc/haproxy/haproxy.cfg; systemctl reload haproxy",
+    ),
+    Case(
+        "K12",
+        "wiki",
+        _wiki(_PORT)
+        | {"/srv/wiki/web.py": LOGS_IN}
+        | _caddy("handle_path /wiki/* {\nreverse_proxy 127.0.0.1:8000\n}\nrespond 404"),
+        _behind("caddy"),
+        front="caddy",
+        url="http://localhost/wiki/",
+        follows=True,
+        answer="404",
+        finds="SDA157",
+        says="passes /wiki/ on without /wiki",
+        fix="write handle /wiki/* instead of handle_path",
+        done=f"sed -i s/handle_path/handle/ /etc/caddy/Caddyfile; systemctl reload caddy; "
+        f"sed -i 's,^ExecStart,Environment=SCRIPT_NAME=/wiki\\n&,' {UNITS}/wiki.service; "
+        "systemctl daemon-reload; systemctl restart wiki",
+    ),
+    Case(
+        "K13",
+        "wiki",
+        _wiki(f"{BIN}/python app.fcgi", "UMask=0007")
+        | {
+            "/srv/wiki/app.fcgi": f"""from flup.server.fcgi import WSGIServer
+{LOGS_IN}
+WSGIServer(application, bindAddress="/run/wiki/web.sock").run()
+"""
+        }
+        | _lighttpd(
+            'server.modules += ( "mod_fastcgi" )\n'
+            'fastcgi.server = ( "/" => (( "socket" => "/run/wiki/web.sock",\n'
+            '    "check-local" => "disable", "max-procs" => 1 )) )\n'
+        ),
+        _behind("lighttpd"),
+        front="lighttpd",
+        url="http://localhost/login",
+        answer="302",
+        finds="SDA158",
+        says="lighttpd sends the first part of a request's path as SCRIPT_NAME",
+        fix='"fix-root-scriptname" => "enable"',
+        done='sed -i \'s/"max-procs"/"fix-root-scriptname" => "enable", &/\' '
+        "/etc/lighttpd/conf-enabled/90-wiki.conf; systemctl restart lighttpd",
+    ),
+    Case(
+        "K14",
+        "wiki",
+        _wiki(f"{BIN}/uvicorn --port 8000 web:application")
+        | {"/srv/wiki/web.py": SOCKETS}
+        | _lighttpd('server.modules += ( "mod_proxy" )\n' + _PROXY),
+        _behind("lighttpd"),
+        front="lighttpd",
+        headers=UPGRADE,
+        answer="404",
+        works="101",
+        finds="SDA152",
+        says="lighttpd does not pass on Upgrade",
+        fix='proxy.header = ("upgrade" => "enable")',
+        done='echo \'proxy.header = ("upgrade" => "enable")\' '
+        ">>/etc/lighttpd/conf-enabled/90-wiki.conf; systemctl restart lighttpd",
+    ),
+    Case(
+        "K15",
+        "wiki",
+        _wiki(f"{BIN}/gunicorn --bind 127.0.0.1:8000 wiki.wsgi")
+        | DJANGO
+        | {
+            path: text.replace("ProxyPreserveHost On", "")
+            for path, text in apache("ProxyPass / http://127.0.0.1:8000/").items()
+        },
+        APACHE + _behind("apache2"),
+        front="apache2",
+        answer="400",
+        finds="SDA149",
+        says="Apache does not pass on the client's Host",
+        fix="ProxyPreserveHost On",
+        done="sed -i '/ProxyPass/i ProxyPreserveHost On' /etc/apache2/sites-enabled/site.conf; "
+        "systemctl reload apache2",
+    ),
+    Case(
+        "K16",
+        "wiki",
+        _wiki(_PORT)
+        | {"/srv/wiki/web.py": PLAIN}
+        | _caddy("reverse_proxy 127.0.0.1:8000 {\nheader_up Host {upstream_hostport}\n}"),
+        _behind("caddy"),
+        front="caddy",
+        answer="400",
+        finds="SDA149",
+        says="Caddy does not pass on the client's Host",
+        fix="remove header_up Host",
+        done="sed -i /header_up/d /etc/caddy/Caddyfile; systemctl reload caddy",
+    ),
+    Case(
+        "K17",
+        "wiki",
+        _wiki(_PORT) | _TAKES_LONG | apache("ProxyTimeout 1", "ProxyPass / http://127.0.0.1:8000/"),
+        APACHE + _behind("apache2"),
+        front="apache2",
+        answer="502",
+        finds="SDA153",
+        says="Apache has given up on a response",
+        fix="set a longer ProxyTimeout",
+        done="sed -i 's/ProxyTimeout 1/ProxyTimeout 120/' /etc/apache2/sites-enabled/site.conf; "
+        "systemctl reload apache2",
+    ),
+    Case(
+        "K18",
+        "wiki",
+        _wiki(_PORT) | _TAKES_LONG | _haproxy("bind *:80", "timeout server 1s"),
+        _behind("haproxy"),
+        front="haproxy",
+        answer="504",
+        finds="SDA153",
+        says="a response took longer than it waits (timeout server)",
+        fix="set a longer timeout server",
+        done="sed -i 's/timeout server 1s/timeout server 50s/' /etc/haproxy/haproxy.cfg; "
+        "systemctl reload haproxy",
+    ),
+    Case(
+        "K19",
+        "wiki",
+        _wiki(_PORT)
+        | {"/srv/wiki/web.py": COOKIES.replace("3000", "40000")}
+        | _lighttpd('server.modules += ("mod_proxy")\n' + _PROXY),
+        _behind("lighttpd"),
+        front="lighttpd",
+        answer="502",
+        finds="SDA153",
+        says="was larger than 64 KiB",
+        fix="send fewer or smaller cookies",
+        done="sed -i s/40000/400/ /srv/wiki/web.py; systemctl restart wiki lighttpd",
+    ),
+    Case(
+        "K20",
+        "wiki",
+        _wiki(_PORT)
+        | {"/srv/wiki/web.py": READS}
+        | _lighttpd('server.modules += ("mod_proxy")\nserver.max-request-size = 1000\n' + _PROXY),
+        _behind("lighttpd"),
+        front="lighttpd",
+        answer="413",
+        body=2_000_000,
+        finds="SDA148",
+        says="the longest had 2000000 bytes, more than server.max-request-size allows",
+        fix="set server.max-request-size = 10240",
+        done="sed -i 's/max-request-size = 1000/max-request-size = 10240/' "
+        "/etc/lighttpd/conf-enabled/90-wiki.conf; systemctl restart lighttpd",
+    ),
+    Case(
+        "K21",
+        "wiki",
+        _wiki(_PORT)
+        | {"/srv/wiki/web.py": READS}
+        | _caddy("request_body {\nmax_size 1MB\n}\nreverse_proxy 127.0.0.1:8000"),
+        _behind("caddy"),
+        front="caddy",
+        answer="502",
+        body=2_000_000,
+        finds="SDA148",
+        says="the longest had 2000000 bytes, more than max_size of request_body allows",
+        fix="set max_size 10MB",
+        done="sed -i 's/max_size 1MB/max_size 10MB/' /etc/caddy/Caddyfile; systemctl reload caddy",
+    ),
+    Case(
+        "K22",
+        "wiki",
+        _wiki(f"{_PORT} --threads 4")
+        | {"/srv/wiki/web.py": EVENTS}
+        | _lighttpd('server.modules += ("mod_proxy")\n' + _PROXY),
+        _behind("lighttpd"),
+        front="lighttpd",
+        answer="000",
+        finds="SDA160",
+        says="lighttpd collects responses before it passes them on",
+        fix="set server.stream-response-body = 2",
+        done="echo 'server.stream-response-body = 2' >>/etc/lighttpd/conf-enabled/90-wiki.conf; "
+        "systemctl restart lighttpd",
+    ),
+)
+"""The same faults behind other fronts, run by hand."""

@@ -23,6 +23,7 @@ from tests.machine.public_cases import (
     BROKEN,
     EACH_TIME,
     HELD_OUT,
+    OF_OTHER_FRONTS,
     OF_RULES,
     SECOND,
     THIRD,
@@ -31,9 +32,10 @@ from tests.machine.public_cases import (
     Case,
 )
 
-LOGGED = {"SDA141", "SDA142", "SDA143", "SDA147", "SDA148", "SDA151", "SDA153"}
+LOGGED = {"SDA141", "SDA142", "SDA143", "SDA147", "SDA148", "SDA151", "SDA153", "SDA155"}
 """Rules whose symptoms are looked for here; that of SDA140 is the answer, 502."""
-SEEN = """journalctl -b -o cat --no-pager; cat /var/log/nginx/error.log
+SEEN = """journalctl -b -o cat --no-pager
+cat /var/log/nginx/error.log /var/log/apache2/error.log /var/log/lighttpd/error.log
 systemctl status --no-pager --full --lines=0 "$0"
 """
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,7 +117,13 @@ def test_the_first_finding_is_the_cause(case: Case, installation: Installation) 
         is_found_and_fixed(machine, case)
 
 
-@pytest.mark.parametrize("case", [pytest.param(it, id=it.id) for it in OF_RULES])
+OWN = [
+    *(pytest.param(it, id=it.id) for it in OF_RULES),
+    *(pytest.param(it, id=it.id, marks=pytest.mark.by_hand) for it in OF_OTHER_FRONTS),
+]
+
+
+@pytest.mark.parametrize("case", OWN)
 def test_a_rule_s_own_setup_is_found_and_its_twin_is_not(
     case: Case, installation: Installation
 ) -> None:

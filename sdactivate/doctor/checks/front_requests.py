@@ -11,8 +11,9 @@ from typing import NamedTuple
 from sdactivate import front_scopes
 from sdactivate.doctor import django_settings
 from sdactivate.doctor.checks import common
+from sdactivate.doctor.checks.front_ways import Way, rest, ways
 from sdactivate.doctor.checks.live_fronts import own_servers
-from sdactivate.doctor.doors import concerning
+from sdactivate.doctor.doors import concerning, texts
 from sdactivate.doctor.finding import Advice, Case, Hit, restart
 from sdactivate.doctor.host_state import InstalledFront
 from sdactivate.front_config import Server
@@ -62,7 +63,8 @@ class Passing(NamedTuple):
         return f"systemctl {self.installed.front.renew} {self.installed.packaging.unit}"
 
 
-def _passing(case: Case) -> list[Passing]:
+def passings(case: Case) -> list[Passing]:
+    """Return the places where nginx passes requests to a deployment."""
     return case.running.machine.once(
         ("passing", case.deployment.name), lambda: list(_look_for_passing(case))
     )
@@ -128,7 +130,7 @@ _USUAL = "1m"
 def body_refused(case: Case) -> Iterator[Hit]:
     """Requests that nginx answered with 413, because their bodies are longer than it allows."""
     told: set[Server] = set()
-    for passing in _passing(case):
+    for passing in passings(case):
         installed, server = passing.installed, passing.server
         if server in told:
             continue
@@ -219,14 +221,14 @@ GIVEN_UP: tuple[GivenUp, ...] = (
 def answer_given_up(case: Case) -> Iterator[Hit]:
     """Responses that nginx did not wait for, or whose header did not fit its buffer."""
     told: set[tuple[Server, str]] = set()
-    for passing in _passing(case):
-        lines = _logged_since_change(case, passing)
+    for passing in passings(case):
+        lines = _given_up(case, passing.installed)
         for row in GIVEN_UP:
             hits = [it for it in lines if row.words in it and _is_of(passing, it)]
             if not hits or (passing.server, row.words) in told:
                 continue
             told.add((passing.server, row.words))
-            setting = row.setting.replace("proxy_", f"{_MODULES[passing.protocol]}_")
+            setting = row.setting.replace("proxy_", f"{MODULES[passing.protocol]}_")
             now = passing.value(setting) or row.usual
             times = common.times(len(hits))
             yield Hit(
@@ -242,7 +244,8 @@ def answer_given_up(case: Case) -> Iterator[Hit]:
             )
 
 
-_MODULES = {"http": "proxy", "uwsgi": "uwsgi", "fastcgi": "fastcgi", "scgi": "scgi"}
+MODULES = {"http": "proxy", "uwsgi": "uwsgi", "fastcgi": "fastcgi", "scgi": "scgi"}
+"""What the names of nginx's settings begin with, by protocol."""
 _UPSTREAM = re.compile(r'upstream: "\w+://(?P<at>unix:[^":]+|[^"/]+)')
 
 
@@ -258,13 +261,13 @@ def _is_of(passing: Passing, line: str) -> bool:
     return bool(passing.upstream.port) and at.endswith(f":{passing.upstream.port}")
 
 
-def _logged_since_change(case: Case, passing: Passing) -> list[str]:
-    """Return what nginx has logged since its configuration changed: older faults may be fixed."""
-    machine, installed = case.running.machine, passing.installed
+def logged_since_change(case: Case, installed: InstalledFront) -> list[str]:
+    """Return what a front has logged since its configuration was changed: older may be fixed."""
+    machine = case.running.machine
 
     def newest() -> float:
         times = [0.0]
-        for file in machine.configuration(installed).files:
+        for file in texts(case.running, installed):
             with contextlib.suppress(OSError):
                 times.append(os.stat(file).st_mtime)
         return max(times)
@@ -273,10 +276,17 @@ def _logged_since_change(case: Case, passing: Passing) -> list[str]:
 
     def look() -> list[str]:
         since = max(case.running.since(installed.packaging.unit), changed)
-        lines = case.running.front_log(installed, since)
+        return case.running.front_log(installed, since)
+
+    return machine.once(("logged since a change", installed.packaging.unit), look)
+
+
+def _given_up(case: Case, installed: InstalledFront) -> list[str]:
+    def look() -> list[str]:
+        lines = logged_since_change(case, installed)
         return [line for line in lines if any(row.words in line for row in GIVEN_UP)]
 
-    return machine.once(("given up", installed.packaging.unit), look)
+    return case.running.machine.once(("given up", installed.packaging.unit), look)
 
 
 # -- WebSockets ------------------------------------------------------------------------------------
@@ -285,30 +295,37 @@ _ASGI = ("uvicorn", "hypercorn", "daphne")
 
 
 def websockets_not_passed(case: Case) -> Iterator[Hit]:
-    """An application with WebSockets, behind an nginx that does not pass Upgrade on."""
+    """An application with WebSockets, behind a front that does not pass Upgrade on."""
     for service in common.services(case.service):
-        passes = [it for it in _passing(case) if it.protocol == "http"]
-        if not passes or not any(it in _ASGI for it in _servers(service)):
+        if not any(it in _ASGI for it in _servers(service)):
             continue
-        if any(_passes_upgrade(it) for it in passes):
-            continue
-        module = django_settings.application(service, partial(_module, case))
-        if module is None or not re.search(r"websocket", module[1], re.IGNORECASE):
-            continue
-        first = passes[0]
-        yield Hit(
-            first.installed.packaging.unit,
-            f"{first.installed.front.title} does not pass on Upgrade ({first.place}), but the "
-            f"application of {service.name} has WebSockets ({module[0]}): their requests get 404 "
-            "or 400",
-            Advice(
-                "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; and "
-                f'proxy_set_header Connection "upgrade"; at {first.place} (if the site has other '
-                "pages too, in a location for the WebSockets' paths: docs/asgi.md)"
-            ),
-            first.unit,
-            then=first.then,
-        )
+        for title in dict.fromkeys(it.installed.front.title for it in ways(case)):
+            passes = [it for it in ways(case) if it.installed.front.title == title]
+            if any(_passes_upgrade(case, it) for it in passes):
+                continue
+            module = django_settings.application(service, partial(module_text, case))
+            if module is None or not re.search(r"websocket", module[1], re.IGNORECASE):
+                continue
+            first = passes[0]
+            yield Hit(
+                first.installed.packaging.unit,
+                f"{title} does not pass on Upgrade ({first.place}), but the application of "
+                f"{service.name} has WebSockets ({module[0]}): their requests get 404 or 400",
+                Advice(_UPGRADES[first.front].format(place=first.place)),
+                first.unit,
+                then=first.renewed,
+            )
+
+
+_UPGRADES = {
+    "nginx": "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; and "
+    'proxy_set_header Connection "upgrade"; at {place} (in a location of the WebSockets\' paths, '
+    "where the site has other pages: docs/asgi.md)",
+    "apache": "add upgrade=websocket behind the address of ProxyPass at {place} (Apache 2.4.47 or "
+    "later; before, load proxy_wstunnel and pass the WebSockets' path to ws://)",
+    "lighttpd": 'add proxy.header = ("upgrade" => "enable") next to proxy.server at {place}',
+}
+"""How each front is told to pass it on. Caddy and HAProxy do so by themselves."""
 
 
 def _servers(service: Unit) -> set[str]:
@@ -320,9 +337,26 @@ def _servers(service: Unit) -> set[str]:
     return named
 
 
-def _passes_upgrade(passing: Passing) -> bool:
-    held = front_scopes.innermost(passing.blocks, "proxy_set_header")
-    return any(len(it.words) > 1 and it.words[1].lower() == "upgrade" for it in held)
+_PASSES_UPGRADE = {
+    "apache": re.compile(r"\bupgrade=\w|\bwss?://", re.IGNORECASE),
+    "lighttpd": re.compile(r'"upgrade"\s*=>\s*"enable"'),
+}
+
+
+def _passes_upgrade(case: Case, way: Way) -> bool:
+    if way.protocol != "http":
+        return True  # another rule's
+    if way.front == "nginx":
+        held = [
+            directive
+            for it in passings(case)
+            if (it.server.file, it.line) == (way.file, way.line)
+            for directive in front_scopes.innermost(it.blocks, "proxy_set_header")
+        ]
+        return any(len(it.words) > 1 and it.words[1].lower() == "upgrade" for it in held)
+    pattern = _PASSES_UPGRADE.get(way.front)
+    text = f"{way.text}\n{rest(case, way.installed)}"
+    return pattern is None or pattern.search(text) is not None
 
 
 # -- the host name that the application sees -------------------------------------------------------
@@ -344,7 +378,7 @@ def _sent(passing: Passing) -> str:
 def host_not_passed(case: Case) -> Iterator[Hit]:
     """nginx sends the name of its upstream as Host, which is its default."""
     told: set[Server] = set()
-    for passing in _passing(case):
+    for passing in passings(case):
         if passing.protocol != "http" or passing.server in told:
             continue
         if (sent := _sent(passing)) and sent not in passing.server.names:
@@ -360,9 +394,86 @@ def host_not_passed(case: Case) -> Iterator[Hit]:
                 passing.unit,
                 then=passing.then,
             )
+    yield from _host_not_passed_by_others(case)
 
 
-def _module(case: Case, path: str) -> str | None:
+_PRESERVES = re.compile(r"^[ \t]*ProxyPreserveHost[ \t]+On\b", re.MULTILINE | re.IGNORECASE)
+_TARGET = re.compile(r"\bhttps?://([^/\s\"|]+)")
+_SETS_HOST = {
+    "caddy": re.compile(r"^[ \t]*header_up[ \t]+Host[ \t]+\"?([^\s\"]+)", re.MULTILINE),
+    "haproxy": re.compile(
+        r"^[ \t]*http-request[ \t]+set-header[ \t]+Host[ \t]+\"?([^\s\"]+)", re.MULTILINE
+    ),
+}
+_HOST_FIXES = {
+    "apache": "add ProxyPreserveHost On in the virtual host of {place}",
+    "caddy": "remove header_up Host from the site of {place}: Caddy passes Host on by itself",
+    "haproxy": "remove http-request set-header Host from the sections of {place}: HAProxy passes "
+    "Host on by itself",
+}
+
+
+def _sent_by_others(case: Case, way: Way) -> str:
+    """What another front sends as Host; "" for the one of the client's request.
+
+    Apache sends the client's as X-Forwarded-Host beside it, which Django may be told to use.
+    """
+    if way.protocol != "http" or way.front == "nginx":
+        return ""
+    line = way.text.split("\n")[way.line - way.first] if way.first else ""
+    if way.front == "apache":
+        if _PRESERVES.search(f"{way.text}\n{rest(case, way.installed)}"):
+            return ""
+        site = site_settings(case)
+        if site and "USE_X_FORWARDED_HOST" in site.bound:
+            return ""
+        found = _TARGET.search(line)
+        return found[1] if found else ""
+    pattern = _SETS_HOST.get(way.front)
+    found = pattern.search(way.text) if pattern else None
+    if found is None or "%" in found[1]:
+        return ""
+    if "upstream" in found[1]:
+        return way.upstream.path or f"localhost:{way.upstream.port}"
+    return "" if "{" in found[1] else found[1]
+
+
+def _host_not_passed_by_others(case: Case) -> Iterator[Hit]:
+    """Apache sends its upstream's name without ProxyPreserveHost; others where they are told to."""
+    told: set[tuple[str, str]] = set()
+    for way in ways(case):
+        sent = _sent_by_others(case, way)
+        if not sent or sent in way.names or (way.file, way.text) in told:
+            continue
+        service, site = case.service, site_settings(case)
+        refused = service is not None and any(
+            it["host"] == sent for it in map(_REFUSED.search, _logged(case, service)) if it
+        )
+        if way.front == "apache" and not refused and not (site and site.is_whole):
+            continue  # the application may use X-Forwarded-Host
+        told.add((way.file, way.text))
+        yield Hit(
+            way.installed.packaging.unit,
+            f"{way.installed.front.title} does not pass on the client's Host ({way.place}): the "
+            f"application is asked for '{sent}', builds addresses and redirects with that name, "
+            "and may refuse it (Django: 400, DisallowedHost; 403, CSRF)",
+            Advice(_HOST_FIXES[way.front].format(place=way.place)),
+            way.unit,
+            then=way.renewed,
+        )
+
+
+def site_settings(case: Case) -> django_settings.Settings | None:
+    """Return the settings of a deployment's Django site; None if they can't be read."""
+
+    def look() -> django_settings.Settings | None:
+        read = partial(module_text, case)
+        return django_settings.settings(case.service, read) if case.service else None
+
+    return case.running.machine.once(("settings", case.deployment.name), look)
+
+
+def module_text(case: Case, path: str) -> str | None:
     """Return the text of a module, read once: many sites may share it."""
     look = partial(django_settings.read_module, path)
     return case.running.machine.once(("module", path), look)
@@ -377,7 +488,7 @@ def host_not_allowed(case: Case) -> Iterator[Hit]:
         asked = _asked(case)
         if not asked:
             continue
-        allowed = django_settings.allowed_hosts(service, partial(_module, case))
+        allowed = django_settings.allowed_hosts(service, partial(module_text, case))
         logged = {it["host"] for line in _logged(case, service) if (it := _REFUSED.search(line))}
         for host, place in asked.items():
             if allowed and not allowed.has(host):
@@ -394,11 +505,17 @@ def _logged(case: Case, service: Unit) -> list[str]:
 def _asked(case: Case) -> dict[str, str]:
     """Return the host names that the front sends to the application, and where they are set."""
     found: dict[str, str] = {}
-    for passing in _passing(case):
+    for passing in passings(case):
         sent = _sent(passing) if passing.protocol == "http" else ""
         for name in [sent] if sent else passing.server.names:
             if not re.search(r"[*~^$]", name):
                 found.setdefault(name, passing.place)
+    for way in ways(case):
+        if way.front in ("apache", "caddy"):
+            sent = _sent_by_others(case, way)
+            for name in [sent] if sent else way.names:
+                if not re.search(r"[*~^${]", name):
+                    found.setdefault(name, way.place)
     return found
 
 

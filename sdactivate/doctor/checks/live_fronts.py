@@ -325,7 +325,7 @@ def headers_not_believed(case: Case) -> Iterator[Hit]:
 
 
 def default_server(case: Case) -> Iterator[Hit]:
-    for installed, unit, _, own in _own(case):
+    for installed, unit, _, own in at_fronts(case):
         front, packaging = installed.front, installed.packaging
         servers = case.running.machine.configuration(installed).servers
         for rival in front_config.in_the_way(front, packaging, servers, own.__contains__):
@@ -341,12 +341,12 @@ def own_servers(
     case: Case,
 ) -> Iterator[tuple[InstalledFront, front_config.Server, str, Upstream]]:
     """Yield each front's server that passes requests to the deployment, the unit, the upstream."""
-    for installed, unit, upstream, own in _own(case):
+    for installed, unit, upstream, own in at_fronts(case):
         for server in sorted(own, key=lambda it: (it.file, it.line)):
             yield installed, server, unit, upstream
 
 
-def _own(
+def at_fronts(
     case: Case,
 ) -> Iterator[tuple[InstalledFront, str, Upstream, set[front_config.Server]]]:
     """Yield each front, the unit of each socket, and the servers that pass requests to it."""
@@ -356,7 +356,7 @@ def _own(
         at += [(case.service.name, it.path, it.port) for it in made_itself(host)]
     for unit, path, port in at:
         for installed in host.fronts:
-            seen = installed.packaging.path_inside(path)
+            seen = installed.packaging.path_inside(path) if path else path
             if seen is not None:
                 upstream = Upstream("", 0, seen, port)
                 at_door = ("servers", installed.packaging.unit, upstream)

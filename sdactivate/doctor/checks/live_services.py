@@ -3,8 +3,11 @@
 import errno
 import glob
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +16,13 @@ from sdactivate.access import words
 from sdactivate.access.permissions import READ, SEARCH, Verdict
 from sdactivate.doctor.checks import common, reach
 from sdactivate.doctor.checks.bytecode import is_compiled
+from sdactivate.doctor.doors import texts
 from sdactivate.doctor.finding import Advice, Case, Fix, Hit, restart
 from sdactivate.doctor.host_state import HostState
 from sdactivate.doctor.private import grant
 from sdactivate.errors import UsageError
 from sdactivate.systemd import read_at_start
-from sdactivate.systemd.unitfile import Entry, Unit
+from sdactivate.systemd.unitfile import Entry, Unit, split
 
 _DENIED = ('apparmor="DENIED"', "avc:  denied")
 
@@ -27,7 +31,7 @@ def program_unreadable(case: Case) -> Iterator[Hit]:
     host = case.running
     for service in common.services(case.service):
         told: set[str] = set()
-        for wanted in _wanted(service):
+        for wanted in (*_wanted(service), *_imported_from(host, service)):
             verdict = reach.refusal(host, service, wanted.path, wanted.need)
             if verdict is None:
                 continue
@@ -40,7 +44,7 @@ def program_unreadable(case: Case) -> Iterator[Hit]:
                 wanted.entry,
                 f"{common.user(service)} can't {wanted.what.format(wanted.path)}: "
                 f"{words.because(verdict)}",
-                _reach(verdict, wanted.path),
+                _reach(verdict, wanted.path, partial(_also_named, case, service, wanted.entry)),
                 path=place,
             )
 
@@ -80,6 +84,31 @@ def _wanted(service: Unit) -> Iterator[_Wanted]:
             yield _Wanted(line, file, READ, "read {}")
 
 
+_ROOTS = ("--pythonpath", "--chdir", "--app-dir", "--python-path")
+
+
+def _imported_from(host: HostState, service: Unit) -> Iterator[_Wanted]:
+    """Yield the directories that Python is told to import from, of a service that does not run."""
+    state = host.property(service.name, "ActiveState")
+    if state == "active" and not host.keeps_failing(service.name):
+        return
+    named: list[tuple[Entry, str]] = []
+    for entry in service.entries_of("Environment"):
+        for word in split(entry.value):
+            name, _, value = word.partition("=")
+            named += [(entry, it) for it in value.split(":")] if name == "PYTHONPATH" else []
+    for line in service.entries_of("ExecStart"):
+        words = common.command(line, service)
+        for word, after in pairwise([*words, ""]):
+            option, equals, value = word.partition("=")
+            if option in _ROOTS:
+                named += [(line, it) for it in (value if equals else after).split(",")]
+    for entry, path in named:
+        path = common.resolve(path, service)
+        if path.startswith("/") and os.path.isdir(path):
+            yield _Wanted(entry, path, READ | SEARCH, "import from {}")
+
+
 class _Application(NamedTuple):
     """A file that a command line names, by its path or as a module."""
 
@@ -108,19 +137,47 @@ def _near(path: str) -> str:
     """Return an existing path that is spelt much like a missing one; "" if there is none."""
     from difflib import get_close_matches
 
-    above, name = os.path.split(path.rstrip("/"))
+    above, name = os.path.split(_missing_part(path))
     try:
         found = get_close_matches(name, os.listdir(above), 1, 0.8)
     except OSError:
         return ""
-    return os.path.join(above, found[0]) if found else ""
+    if not found:
+        return ""
+    near = os.path.join(above, found[0]) + path.rstrip("/").removeprefix(_missing_part(path))
+    return near if os.path.exists(near) else ""
 
 
-def _reach(verdict: Verdict, path: str) -> Fix:
+def _missing_part(path: str) -> str:
+    """Return a missing path up to its first component that is missing."""
+    path = path.rstrip("/")
+    while (above := os.path.dirname(path)) != path and not os.path.isdir(above):
+        path = above
+    return path
+
+
+def _also_named(case: Case, service: Unit, entry: Entry, path: str) -> str:
+    """Return where else a missing path is named: in the unit, and in the fronts' configuration."""
+    wrong = re.compile(rf"{re.escape(_missing_part(path))}(?![\w.-])")
+    places = [
+        f"{it.file}, line {it.line}" for it in service.entries if it != entry and
+        wrong.search(it.value)
+    ]  # fmt: skip
+    for installed in case.running.fronts:
+        for file, text in texts(case.running, installed).items():
+            if found := wrong.search(text):
+                places.append(f"{file}, line {text.count(chr(10), 0, found.start()) + 1}")
+    return f" It is also in {' and '.join(places)}" if places else ""
+
+
+def _reach(verdict: Verdict, path: str, also: Callable[[str], str]) -> Fix:
     if verdict.node is None or verdict.error in (errno.ENOENT, errno.ENOTDIR):
         near = _near(path)
-        meant = f": did you mean {near}?" if near else ""
-        return Advice(f"correct the path, or install the program there{meant}")
+        if not near:
+            return Advice("correct the path, or install the program there")
+        return Advice(
+            f"correct the path, or install the program there: did you mean {near}?{also(path)}"
+        )
     letters = words.bits(verdict.need).replace("-", "")
     return grant(
         ("chmod", f"o+{letters}"),

@@ -3,18 +3,17 @@
 import os
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from sdactivate.backends import BACKENDS
 from sdactivate.doctor import uwsgi_options
 from sdactivate.doctor.checks import common
+from sdactivate.doctor.checks.front_ways import Way, rest, ways
 from sdactivate.doctor.checks.handling import options
-from sdactivate.doctor.checks.live_fronts import own_servers
 from sdactivate.doctor.doors import concerning, own_sockets
 from sdactivate.doctor.finding import Advice, Case, Hit
-from sdactivate.doctor.host_state import HostState, InstalledFront, Machine
-from sdactivate.front_config import Server
-from sdactivate.front_upstreams import Spoken, Upstream, by_nginx, groups, spoken
+from sdactivate.doctor.host_state import HostState, InstalledFront
+from sdactivate.front_upstreams import Spoken, Upstream, spoken
 from sdactivate.systemd.unitfile import Unit
 
 _WORDS = {
@@ -89,72 +88,78 @@ def _spoken(host: HostState, upstream: Upstream) -> Iterator[tuple[InstalledFron
 
 # -- HTTPS that is not reported to the application -------------------------------------------------
 
-_ENDS_TLS = re.compile(r"^\s*listen\s[^;]*\bssl\b|^\s*ssl\s+on\s*;", re.MULTILINE)
-_TELLS = re.compile(
-    r"^\s*proxy_set_header\s+(?:X-Forwarded-(?:Proto\w*|Ssl)|X-Scheme|X-Url-Scheme|Forwarded)\s",
-    re.MULTILINE | re.IGNORECASE,
-)
+_ENDS_TLS: Mapping[str, re.Pattern[str]] = {
+    "nginx": re.compile(r"^\s*listen\s[^;]*\bssl\b|^\s*ssl\s+on\s*;", re.MULTILINE),
+    "apache": re.compile(r"^[ \t]*SSLEngine[ \t]+(?:on|optional)\b", re.MULTILINE | re.IGNORECASE),
+    "haproxy": re.compile(r"^[ \t]*bind[ \t][^\n]*\bssl\b", re.MULTILINE),
+}
+_FIELDS = r"(?:X-Forwarded-(?:Proto\w*|Ssl)|X-Scheme|X-Url-Scheme|Forwarded)"
+_TELLS: Mapping[str, re.Pattern[str]] = {
+    name: re.compile(rf"^\s*{pattern}", re.MULTILINE | re.IGNORECASE)
+    for name, pattern in {
+        "nginx": rf"proxy_set_header\s+{_FIELDS}\s",
+        "apache": rf"RequestHeader\s+(?:set|setifempty|add|append|merge)\s+[\"']?{_FIELDS}\b",
+        "haproxy": rf"(?:http-request\s+(?:set|add)-header|reqadd|reqset)\s+{_FIELDS}\b",
+    }.items()
+}
 _INCLUDE = re.compile(r"^\s*include\s+([^;]+);", re.MULTILINE)
+_TOLD_BY = {
+    "nginx": "add proxy_set_header X-Forwarded-Proto $scheme; in {file}, next to the other "
+    "proxy_set_header lines",
+    "apache": 'add RequestHeader set X-Forwarded-Proto "https" in the virtual host of {place} '
+    "(module headers)",
+    "haproxy": "add http-request set-header X-Forwarded-Proto https if {{ ssl_fc }} to the "
+    "frontend of {place}",
+}
+"""How each front tells it. Caddy and lighttpd do so by themselves."""
 
 
 def https_not_told(case: Case) -> Iterator[Hit]:
-    told = set()
-    for installed, server, unit, upstream in own_servers(case):
-        if installed.front.name != "nginx" or server in told:
+    told: set[tuple[str, str]] = set()
+    for way in ways(case):
+        if way.protocol != "http" or (way.file, way.text) in told:
             continue
-        top = posixpath.dirname(installed.packaging.main)
-        if (
-            _ENDS_TLS.search(server.text)
-            and _speaks_http(case.running, installed, server, upstream)
-            and not _is_told_to_all(case.running.machine, installed)
-            and not _TELLS.search(_with_includes(server, top))
-        ):
-            told.add(server)
-            yield _untold(installed, server, unit)
+        if ends_tls(way) and not tells_https(case, way):
+            told.add((way.file, way.text))
+            yield _untold(way)
 
 
-def _is_told_to_all(machine: Machine, installed: InstalledFront) -> bool:
-    """Return whether nginx reports it for all servers, by a line outside of them."""
-
-    def look() -> bool:
-        configuration = machine.configuration(installed)
-        rest = "\n".join(configuration.files.values())
-        for server in configuration.servers:
-            rest = rest.replace(server.text, "")
-        return _TELLS.search(rest) is not None
-
-    return machine.once(("tells all", installed.packaging.unit), look)
+def ends_tls(way: Way) -> bool:
+    """Whether the part of a front around a way terminates HTTPS."""
+    pattern = _ENDS_TLS.get(way.front)
+    return pattern is not None and pattern.search(way.text) is not None
 
 
-def _speaks_http(
-    host: HostState, installed: InstalledFront, server: Server, upstream: Upstream
-) -> bool:
-    """Whether a server of nginx's passes requests on to `upstream` over HTTP."""
-    named = groups(concerning(host, installed, upstream), upstream)
-    return any(word == "http" for _, word, _ in by_nginx(server.text, named, upstream))
+def tells_https(case: Case, way: Way) -> bool:
+    """Whether a front tells the application that the client uses HTTPS."""
+    pattern = _TELLS.get(way.front)
+    if pattern is None:
+        return True
+    text = way.text
+    if way.front == "nginx":
+        text = _with_includes(text, posixpath.dirname(way.installed.packaging.main))
+    return bool(pattern.search(text) or pattern.search(rest(case, way.installed)))
 
 
-def _untold(installed: InstalledFront, server: Server, unit: str) -> Hit:
-    front, packaging = installed.front, installed.packaging
+def _untold(way: Way) -> Hit:
     return Hit(
-        packaging.unit,
-        f"{front.title}'s server in {server.file}, line {server.line}, terminates HTTPS but does "
-        "not tell the application. The application then builds http:// addresses and refuses "
-        "forms from https:// pages (Django: Origin checking failed). If it redirects to HTTPS "
-        "(Django: SECURE_SSL_REDIRECT), it redirects for ever",
+        way.installed.packaging.unit,
+        f"{way.installed.front.title} terminates HTTPS for {way.place}, but does not tell the "
+        "application. The application then builds http:// addresses and refuses forms from "
+        "https:// pages (Django: Origin checking failed). If it redirects to HTTPS (Django: "
+        "SECURE_SSL_REDIRECT), it redirects for ever",
         Advice(
-            f"add proxy_set_header X-Forwarded-Proto $scheme; in {server.file}, next to the other "
-            f"proxy_set_header lines, then systemctl {front.renew} {packaging.unit}; make the "
-            "application trust it (Django: SECURE_PROXY_SSL_HEADER)"
+            f"{_TOLD_BY[way.front].format(file=way.file, place=way.place)}, then {way.renewed}; "
+            "make the application trust it (Django: SECURE_PROXY_SSL_HEADER)"
         ),
-        unit,
+        way.unit,
     )
 
 
-def _with_includes(server: Server, top: str) -> str:
-    """Return the text of a server, with the files that it includes (proxy_params)."""
-    parts = [server.text]
-    for named in _INCLUDE.findall(server.text):
+def _with_includes(text: str, top: str) -> str:
+    """Return the text of a server of nginx, with the files that it includes (proxy_params)."""
+    parts = [text]
+    for named in _INCLUDE.findall(text):
         path = os.path.join(top, named.strip("\"' "))
         try:
             with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:

@@ -62,7 +62,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         re.compile(r"\[CRITICAL\] WORKER TIMEOUT \(pid:"),
         "gunicorn killed a worker whose request took longer than --timeout (30 s by default): "
-        "its client got 502",
+        "its client got 500 or 502",
         _advice("find out what the request waits for, or set a longer --timeout in ExecStart= of "
                 "{unit}"),
     ),

@@ -1,15 +1,24 @@
-"""Checks on the running system: files that a front serves itself but can't reach."""
+"""Checks on the running system: files that a front serves itself but can't reach or find."""
 
+import glob
+import os
 import re
+import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from sdactivate.access import words
 from sdactivate.access.permissions import SEARCH, Verdict, judge
 from sdactivate.access.processes import Process
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.checks.front_requests import logged_since_change, site_settings
+from sdactivate.doctor.checks.front_ways import Way, ways
 from sdactivate.doctor.checks.live_fronts import own_servers
-from sdactivate.doctor.finding import Case, Hit
-from sdactivate.doctor.host_state import HostState, InstalledFront
+from sdactivate.doctor.django_settings import Settings
+from sdactivate.doctor.finding import Advice, Case, Hit
+from sdactivate.doctor.host_state import HostState, InstalledFront, tail
 from sdactivate.doctor.private import grant
 from sdactivate.errors import Error
 
@@ -75,3 +84,209 @@ def _unreadable(
         unit,
         path=node.path,
     )
+
+
+# -- files that are elsewhere ----------------------------------------------------------------------
+
+
+class Served(NamedTuple):
+    """Files that a front serves by a path of its addresses, from a directory."""
+
+    way: Way
+    prefix: str
+    directory: str
+    line: int
+    word: str
+    """The directive that names the directory."""
+
+    @property
+    def place(self) -> str:
+        """The file and the line, for people."""
+        return f"{self.way.file}, line {self.line}"
+
+    def written(self, directory: str) -> str:
+        """Return how the front is told to serve the path from another directory."""
+        slash = "/" if self.prefix.endswith("/") else ""
+        return {
+            "alias": f"alias {directory}{slash};",
+            "root": f"alias {directory}{slash}; instead of root",
+            "Alias": f"Alias {self.prefix} {directory}{slash}",
+            "alias.url": f'"{self.prefix}" => "{directory}{slash}"',
+        }.get(self.word, f"root * {directory}")
+
+
+_PLACES: Mapping[str, tuple[re.Pattern[str], ...]] = {
+    "nginx": (
+        re.compile(
+            r"\blocation\s+(?:\^~\s*)?(?P<prefix>/[^\s{]*)\s*\{[^{}]*?(?<=[\s;{])"
+            r"(?P<word>alias|root)\s+[\"']?(?P<directory>/[^;\"'$]+)"
+        ),
+    ),
+    "apache": (
+        re.compile(
+            r'^[ \t]*(?P<word>Alias)[ \t]+"?(?P<prefix>/[^\s"]+)"?[ \t]+"?(?P<directory>/[^\s"$]+)',
+            re.MULTILINE,
+        ),
+    ),
+    "caddy": (
+        re.compile(
+            r"\bhandle_path[ \t]+(?P<prefix>/[^\s*{]+)\*[ \t]*\{[^{}]*?"
+            r"(?P<word>root)[ \t]+(?:\*[ \t]+)?(?P<directory>/[^\s{}]+)"
+        ),
+    ),
+    "lighttpd": (
+        re.compile(
+            r'(?P<word>alias\.url)\s*\+?=\s*\(\s*"(?P<prefix>/[^"]*)"\s*=>\s*"(?P<directory>/[^"$]+)"'
+        ),
+    ),
+}
+
+
+def _served(case: Case) -> Iterator[Served]:
+    seen = set()
+    for way in ways(case):
+        if (way.file, way.text) in seen:
+            continue
+        seen.add((way.file, way.text))
+        for pattern in _PLACES.get(way.front, ()):
+            for hit in pattern.finditer(way.text):
+                prefix, directory = hit["prefix"], hit["directory"].strip()
+                if hit["word"] == "root" and way.front == "nginx":
+                    directory = directory.rstrip("/") + prefix
+                line = way.first + way.text.count("\n", 0, hit.start("directory"))
+                yield Served(way, prefix, os.path.normpath(directory), line, hit["word"])
+
+
+def elsewhere(case: Case) -> Iterator[Hit]:
+    """Static files that are not in the directory that the front serves them from."""
+    for service in common.services(case.service):
+        site = site_settings(case)
+        for served in _served(case):
+            if hit := _elsewhere(case, service.name, served, site):
+                yield hit
+
+
+_HOUR = 3600  # seconds
+_NOT_FOUND = re.compile(r'open\(\) "(?P<path>/[^"]+)" failed \(2: No such file or directory\)')
+
+
+def _elsewhere(case: Case, service: str, served: Served, site: Settings | None) -> Hit | None:
+    at, prefix = served.directory, served.prefix
+    missing = _missing(case, served)
+    root = _static_root(site, prefix)
+    title = served.way.installed.front.title
+    says = f"{title} serves {prefix} from {at} ({served.place})"
+    renewed = f"then {served.way.renewed}"
+    if site and root and os.path.realpath(root) != os.path.realpath(at):
+        there = [it for it in missing if os.path.exists(f"{root}/{os.path.relpath(it, at)}")]
+        if there or not os.path.isdir(at) or _lacks_admin(site, at):
+            filled = os.path.isdir(root) and not _lacks_admin(site, root)
+            collect = "" if filled else "run python manage.py collectstatic in the site, "
+            return _hit(
+                served,
+                f"{says}, but collectstatic puts Django's files into {root} (STATIC_ROOT in "
+                f"{site.file}){_of(missing)}",
+                f"{collect}write {served.written(root)} in {served.place}, {renewed}",
+            )
+        return None
+    if site and root and _lacks_admin(site, at):
+        return _hit(
+            served,
+            f"{says}, where Django's own files are missing: collectstatic has not been run since "
+            f"django.contrib.admin was installed{_of(missing)}",
+            f"run python manage.py collectstatic in the site ({service})",
+        )
+    doubled = _doubled(served, missing)
+    if doubled:
+        return _hit(
+            served,
+            f"{says}, where the last part of the path is twice{_of(missing)}; the files are in "
+            f"{doubled}",
+            f"write {served.written(doubled)} in {served.place}, {renewed}",
+        )
+    if missing and not os.path.isdir(at):
+        return _hit(
+            served,
+            f"{says}, which does not exist: every file there is answered 404",
+            f"create {at} with the files, or correct the directory in {served.place}, {renewed}",
+        )
+    return None
+
+
+def _hit(served: Served, because: str, fix: str) -> Hit:
+    return Hit(
+        served.way.installed.packaging.unit,
+        because,
+        Advice(fix),
+        served.way.unit,
+        path=served.directory,
+    )
+
+
+def _of(missing: list[str]) -> str:
+    return f"; it did not find {missing[-1]} ({common.times(len(missing))})" if missing else ""
+
+
+def _missing(case: Case, served: Served) -> list[str]:
+    """The files in the directory that a front has not found lately, and that are not there now.
+
+    nginx's error log has them, and Apache's access log their addresses. The others log neither.
+    """
+    installed = served.way.installed
+
+    def look() -> list[str]:
+        lines = logged_since_change(case, installed)
+        return [it["path"] for it in map(_NOT_FOUND.search, lines) if it]
+
+    once = case.running.machine.once
+    named = once(("not found", installed.packaging.unit), look)
+    if served.way.front == "apache":
+        asked = once(("answered 404", installed.packaging.unit), partial(_answered_404, installed))
+        of = [it for it in asked if it.startswith(served.prefix)]
+        named = [f"{served.directory}/{it.removeprefix(served.prefix).lstrip('/')}" for it in of]
+    inside = [it for it in named if common.under(it, served.directory)]
+    return [it for it in inside if not os.path.exists(it)]
+
+
+_ACCESS = re.compile(r'\[(?P<when>[^\]]+)\] "(?:GET|HEAD) (?P<path>/[^\s?"]*)[^"]*" 404 ')
+
+
+def _answered_404(installed: InstalledFront) -> list[str]:
+    """The paths that Apache has answered 404 in the last hour, by its access logs."""
+    found = []
+    for file in glob.glob(os.path.join(glob.escape(installed.packaging.logs), "*access*log")):
+        for hit in filter(None, map(_ACCESS.search, tail(file))):
+            try:
+                when = datetime.strptime(hit["when"], "%d/%b/%Y:%H:%M:%S %z").timestamp()
+            except ValueError:
+                continue
+            if when > time.time() - _HOUR:
+                found.append(hit["path"])
+    return found
+
+
+def _static_root(site: Settings | None, prefix: str) -> str:
+    """Django's STATIC_ROOT, where a front serves STATIC_URL by `prefix`; "" for another path."""
+    if site is None:
+        return ""
+    url, root = site.text("STATIC_URL"), site.text("STATIC_ROOT")
+    same = url.strip("/") == prefix.strip("/") and bool(url)
+    return os.path.normpath(root) if same and root.startswith("/") else ""
+
+
+def _lacks_admin(site: Settings, directory: str) -> bool:
+    """Whether a site has Django's admin, and a directory does not have its files."""
+    if "django.contrib.admin" not in site.words("INSTALLED_APPS"):
+        return False
+    return not os.path.isdir(os.path.join(directory, "admin"))
+
+
+def _doubled(served: Served, missing: list[str]) -> str:
+    """Where nginx's root ends with the location's own path: the directory without the second."""
+    if served.word != "root" or not missing or served.way.front != "nginx":
+        return ""
+    shorter = served.directory.removesuffix(served.prefix.rstrip("/"))
+    if not shorter.endswith(served.prefix.rstrip("/")):
+        return ""
+    rel = os.path.relpath(missing[-1], served.directory)
+    return shorter if os.path.exists(os.path.join(shorter, rel)) else ""

@@ -1,0 +1,93 @@
+"""Checks on the running system: HTTPS that Django does not believe in."""
+
+import re
+from collections.abc import Iterator
+
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.checks.front_requests import site_settings
+from sdactivate.doctor.checks.front_ways import Way, ways
+from sdactivate.doctor.checks.handling import options
+from sdactivate.doctor.checks.protocols import ends_tls, tells_https
+from sdactivate.doctor.django_settings import Settings
+from sdactivate.doctor.finding import Advice, Case, Hit, restart
+from sdactivate.systemd.unitfile import Unit
+
+_ORIGIN = re.compile(
+    r"Origin checking failed - (?P<origin>https://[^\s'\"]{1,255}) does not match any trusted"
+)
+_HEADER = 'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")'
+
+
+def not_believed(case: Case) -> Iterator[Hit]:
+    """A front that tells the application of HTTPS, and a Django that does not read it."""
+    for service in common.services(case.service):
+        if common.is_ours(service):
+            continue
+        site = site_settings(case)
+        refused = _refused(case, service)
+        told = next(
+            (
+                it
+                for it in ways(case)
+                if it.protocol == "http" and ends_tls(it) and tells_https(case, it)
+            ),
+            None,
+        )
+        if told is None or _sets_scheme(service, told):
+            continue
+        certain = site is not None and _does_not_read(site) and _refuses_forms(site)
+        if not certain and not refused:
+            continue
+        where = f"in {site.file}" if site else "in the site's settings"
+        seen = (
+            f". It has refused forms {common.times(len(refused))} in the last hour (Origin "
+            f"checking failed - {refused[-1]})"
+            if refused
+            else ": it refuses forms of https:// pages (403, CSRF: Origin checking failed)"
+        )
+        yield Hit(
+            service.name,
+            f"the front tells that clients use HTTPS ({told.place}), but Django does not read it "
+            f"(SECURE_PROXY_SSL_HEADER {where}), and treats every request as HTTP{seen}",
+            Advice(f"add {_HEADER} {where}"),
+            then=str(restart(service.name)),
+        )
+
+
+def _refused(case: Case, service: Unit) -> list[str]:
+    lines = case.running.said(service.name) if "@." not in service.name else []
+    return [it["origin"] for it in map(_ORIGIN.search, lines) if it]
+
+
+def _does_not_read(site: Settings) -> bool:
+    return site.lacks("SECURE_PROXY_SSL_HEADER") and site.lacks("CSRF_TRUSTED_ORIGINS")
+
+
+def _refuses_forms(site: Settings) -> bool:
+    return "django.middleware.csrf.CsrfViewMiddleware" in site.words("MIDDLEWARE")
+
+
+def _sets_scheme(service: Unit, way: Way) -> bool:
+    """Whether the server itself makes wsgi.url_scheme or scope["scheme"] of X-Forwarded-Proto.
+
+    gunicorn does for a front on this host, uvicorn only where it trusts the peer, which a unix
+    socket is not without --forwarded-allow-ips.
+    """
+    words = [it for entry in service.entries_of("ExecStart")
+             for it in common.command(entry, service)]  # fmt: skip
+    given = dict(options(words))
+    variables = service.words("Environment")
+    allowed = given.get("--forwarded-allow-ips") or next(
+        (it.partition("=")[2] for it in variables if it.startswith("FORWARDED_ALLOW_IPS=")), ""
+    )
+    name = common.server(service)
+    asgi = name == "uvicorn" or any("uvicorn" in it.lower() for it in words)
+    if asgi and name in ("uvicorn", "gunicorn"):
+        return "--no-proxy-headers" not in words and (
+            not way.upstream.path or "*" in allowed or bool(service.entries_of("EnvironmentFile"))
+        )
+    if name == "gunicorn":
+        return True
+    if name == "waitress":
+        return any("trusted-proxy" in it or "url-scheme" in it for it in words)
+    return name == "daphne" and "--proxy-headers" in words
