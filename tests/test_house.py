@@ -35,7 +35,7 @@ TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in MODULES.
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("errors", "terminal", "trust", "sandbox", "suggest", "stdio", "status_record"),
-        *("unix_socket", "protected", "bundled"),
+        *("unix_socket", "protected", "bundled", "virtual_environment"),
     ),
     ("app_name", "backends", "fronts", "mounts", "peer_rules", "log", "systemd"),
     ("settings", "front_includes", "front_scopes"),

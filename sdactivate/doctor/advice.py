@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Command, Fix, Lines
 from sdactivate.systemd.unitfile import Unit
+from sdactivate.virtual_environment import interpreter_in
 
 _USUAL = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -57,6 +58,12 @@ def _module(unit: Unit | None, found: re.Match[str]) -> Fix:
             return Advice(
                 f"{top} was created with {', '.join(made)}, but its Python is {python} now: as its "
                 f"owner, run {python} -m venv --clear {top}, and install the site's packages again"
+            )
+        own = interpreter_in(unit.value("WorkingDirectory"), program) if unit else ""
+        if own and program.startswith("/"):
+            return Advice(
+                f"the service runs {program}, and there is a virtual environment in "
+                f"WorkingDirectory=: run {own} instead (with gen or install: --python {own})"
             )
     return Advice(
         "install the package that has the module, for the service's Python and as the owner of "

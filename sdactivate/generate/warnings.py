@@ -17,6 +17,7 @@ from sdactivate.sandbox import NEEDS, TABLE, below_home
 from sdactivate.settings import seconds
 from sdactivate.site import Site
 from sdactivate.values import ListenAddress
+from sdactivate.virtual_environment import interpreter_in
 
 
 @cache
@@ -149,13 +150,18 @@ def of_service(site: Site, python: str, own: bool) -> Iterator[str]:
 
 def of_server(site: Site, python: str) -> Iterator[str]:
     """Yield warnings about the server of the site, which `python` runs."""
+    if not site.python and (own := interpreter_in(site.chdir, python)):
+        yield (
+            f"--chdir {site.chdir}: there is a virtual environment in it, but the service runs "
+            f"{python}; if the site needs its packages, give --python {own}"
+        )
     host = external_servers.SERVERS.get(site.backend.name)
     if host is None:
         if _lacks_the_kit(python):
             yield (
                 f"--python {python}: sdactivate is not installed in this virtual environment, and "
-                f"the service needs it there; install it: `{python} -m pip install` with its "
-                "wheel or checkout"
+                f"the service needs it there; install it: `{python} -m pip install --find-links "
+                "/srv/wheels sdactivate`, with the directory of its wheels"
             )
         return
     # Every one of these packages installs a program of its name beside the interpreter

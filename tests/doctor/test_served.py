@@ -165,6 +165,19 @@ def test_one_that_is_not_has_none(reason: str) -> None:
     assert advice.fix(reason, service("/x/bin/gunicorn web", "Environment=PATH=/x/bin")) is None
 
 
+def test_a_module_that_is_in_the_site_s_own_environment(tmp_path: Path) -> None:
+    reason = "ModuleNotFoundError: No module named 'flask'"
+    web = service("/opt/x/bin/python3 -m sdactivate serve app:app", f"WorkingDirectory={tmp_path}")
+    assert "install the package" in str(advice.fix(reason, web))
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    (tmp_path / "venv" / "pyvenv.cfg").touch()
+    assert f"--python {python}" in str(advice.fix(reason, web))
+    own = service(f"{python} -m sdactivate serve app:app", f"WorkingDirectory={tmp_path}")
+    assert "install the package" in str(advice.fix(reason, own))
+
+
 def test_a_program_that_is_not_on_the_path() -> None:
     reason = "FileNotFoundError: [Errno 2] No such file or directory: 'sh'"
     made = advice.fix(reason, service("/x/bin/gunicorn web", "Environment=PATH=/x/bin"))

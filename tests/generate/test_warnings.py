@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,24 @@ def test_a_virtual_environment_without_the_kit(tmp_path: Path) -> None:
     packages.rename(tmp_path / "elsewhere")
     settings.write_text("include-system-site-packages = TRUE\n")
     assert list(warnings.of_server(site, str(python))) == []
+
+
+@pytest.mark.parametrize("name", ["venv", ".venv"])
+def test_an_environment_that_the_service_does_not_run(name: str, tmp_path: Path) -> None:
+    """The README's first commands, for a site that brings an environment along."""
+    site = Site("mysite", app="mysite.wsgi:application", chdir=str(tmp_path))
+    own = tmp_path / name / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    (tmp_path / name / "pyvenv.cfg").touch()
+    assert list(warnings.of_server(site, sys.executable)) == []  # a broken one
+    own.touch()
+    (said,) = warnings.of_server(site, sys.executable)
+    assert said.endswith(
+        f"the service runs {sys.executable}; if the site needs its packages, give --python {own}"
+    )
+    assert list(warnings.of_server(replace(site, python=sys.executable), sys.executable)) == []
+    (said,) = warnings.of_server(site, str(own))
+    assert "sdactivate is not installed in this virtual environment" in said
 
 
 def test_the_kits_own_environment_has_it() -> None:
