@@ -845,6 +845,7 @@ def test_php_as_the_front_s_user_is_found_and_the_rule_for_peers_fixes_it(site: 
     finding = found["SDA105"]
     assert finding["subject"] == php.UNIT
     assert "bypass the front's authentication" in finding["because"]
+    assert finding["because"].endswith("; with gen or install: --allow-peer unit:nginx.service")
     assert "Environment=SDACTIVATE_ALLOW_PEER=unit:nginx.service" in finding["fix"]
     assert php.connect(site).startswith("answered")
     site.run("sh", "-ec", _as_told(finding))

@@ -476,12 +476,17 @@ def others_connect(case: Case) -> Iterator[Hit]:
             if verdict and bypasses_front(process.unit, process.identity, verdict, own):
                 how = f"{words.user(process.identity.uid)}: {_because(path, verdict)}"
                 found.setdefault(process.unit, []).append(how)
+        fix = _shut(case, unit, running)
+        # A line that the next install would otherwise not know of
+        rules = ",".join(f"unit:{front}" for front in running)
+        option = f"; with gen or install: --allow-peer {rules}" if isinstance(fix, Lines) else ""
         for service, ways in found.items():
             number = f"{len(ways)} of its processes" if len(ways) > 1 else "its process"
             yield Hit(
                 service,
-                f"{number} can connect to {path} and bypass the front's authentication: {ways[0]}",
-                _shut(case, unit, running),
+                f"{number} can connect to {path} and bypass the front's authentication: {ways[0]}"
+                f"{option}",
+                fix,
                 unit,
                 path=path,
             )
