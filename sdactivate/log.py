@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 from threading import get_ident
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from sdactivate import stdio
@@ -112,6 +113,11 @@ def is_silent(since: float) -> bool:
     a terminal, Python writes to it directly.
     """
     return stdio.is_taken_over() and _err.written.get(get_ident(), 0.0) < since
+
+
+def leave_reason_to_later() -> None:
+    """Let `is_silent` be False for this thread's present request: its reason is logged later."""
+    _err.written[get_ident()] = monotonic()
 
 
 def say_exception(message: str, error: BaseException) -> None:

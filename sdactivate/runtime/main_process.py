@@ -170,6 +170,7 @@ class MainProcess:
         """Answer waiting clients with 503, so that they don't wait for their timeouts."""
 
         def unavailable(environ: object, start_response: Callable[..., object]) -> list[bytes]:
+            log.leave_reason_to_later()  # this process logs it when it exits
             start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
             return [b"Service Unavailable\n"]
 

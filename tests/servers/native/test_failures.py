@@ -66,3 +66,24 @@ def test_where_that_is_not_known(tmp_path: Path) -> None:
     log = (tmp_path / "log").read_text()
     assert log.count("answered 503 Not now\n") == 5
     assert "nothing to standard error" not in log
+
+
+def test_while_the_application_can_not_start(tmp_path: Path) -> None:
+    """Its reason is logged when the process exits, so that no logging of its own is missing."""
+    (tmp_path / "broken.py").write_text("import no_such_thing")
+    ours, theirs = socket.socketpair()
+    ours.settimeout(PATIENCE)
+    with ours:
+        with theirs:
+            service = Service(tmp_path, "broken:application", stderr=theirs.fileno())
+        try:
+            service.told_by(lambda line: line.startswith("STATUS=failed to start: "), "the failure")
+            with service.connect() as peer:
+                peer.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                assert b" 503 " in b"".join(iter(lambda: peer.recv(4096), b""))
+            assert service.process.wait(PATIENCE) == 1
+        finally:
+            service.close()
+        log = b"".join(iter(lambda: ours.recv(65536), b"")).decode()
+    assert "answered 503 Service Unavailable\n" in log
+    assert log.rstrip().endswith("ModuleNotFoundError: No module named 'no_such_thing'")
