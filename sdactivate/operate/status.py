@@ -330,6 +330,14 @@ def size(value: int | None) -> str:
     return "" if value is None else f"{value / (1 << 20):.0f} MiB"
 
 
+def _why_no_figures(site: Status) -> str:
+    if os.geteuid():
+        return "what they publish can't be read: use sudo"
+    if site.state == "activating":
+        return "no figures before the service has started"
+    return "no figures: its server publishes none"
+
+
 def text(site: Status) -> Iterator[str]:
     """Yield the lines about one site; they are not escaped."""
     began = f" since {utc(site.since)}" if site.since is not None else ""
@@ -353,7 +361,7 @@ def text(site: Status) -> Iterator[str]:
                 f"(of the latest {site.measured} requests)"
             )
     elif site.processes:
-        yield f"  processes   {site.processes}; what they publish can't be read: use sudo"
+        yield f"  processes   {site.processes}; {_why_no_figures(site)}"
     if site.backlog is not None:
         of = f" of {site.backlog_limit}" if site.backlog_limit is not None else ""
         yield f"  backlog     {site.backlog}{of}"

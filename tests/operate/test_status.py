@@ -130,6 +130,16 @@ def test_what_a_process_says_is_shown_escaped(
         assert "\nforged" not in shown
 
 
+def test_why_there_are_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1)
+    assert "use sudo" in "\n".join(status.text(Status("mysite", "active", processes=1)))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for state, why in (("activating", "before the service has started"), ("active", "its server")):
+        said = "\n".join(status.text(Status("mysite", state, processes=1)))
+        assert why in said
+        assert "sudo" not in said
+
+
 def test_durations_are_shown_with_two_digits() -> None:
     assert percentile((0, 0, 1) + (0,) * 93, 0.5) is not None
     shown = [status.duration(each) for each in (None, 0.000012, 0.0034, 0.0994, 0.12, 34.0)]
