@@ -107,7 +107,9 @@ def of_interest(processes: Iterable[Process], site_user: str = "") -> list[Perso
                 return
 
     processes = list(processes)
-    for front, packaging in fronts():
+    units = {it.unit for it in processes}
+    # Fronts that run come first: on Debian nginx's and Apache's users are the same
+    for front, packaging in sorted(fronts(), key=lambda found: found[1].unit not in units):
         members = [it.identity for it in processes if it.unit == packaging.unit]
         running = dict.fromkeys(user(it.uid) for it in members if not it.override)
         for name in running or (packaging.user,):

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from sdactivate.access import security_modules, who, who_report
-from sdactivate.access.accounts import asked, fronts, of_interest
+from sdactivate.access.accounts import account, asked, fronts, of_interest
 from sdactivate.access.processes import running
 from sdactivate.errors import Error, UsageError
+from sdactivate.fronts import FRONTS
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users, which root only may")
 
@@ -153,6 +154,21 @@ def test_fronts_nobody_and_running_users_are_of_interest() -> None:
     names = {person.name for person in of_interest(list(running()))}
     assert {"root", "nobody"} <= names
     assert {packaging.user for _, packaging in fronts()} <= names
+
+
+def test_the_front_that_runs_names_the_user_that_fronts_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On Debian nginx and Apache both run as www-data."""
+    both = [
+        (FRONTS[name], FRONTS[name].packaging["debian"]._replace(user="nobody"))
+        for name in ("nginx", "apache")
+    ]
+    monkeypatch.setattr("sdactivate.access.accounts.fronts", lambda: iter(both))
+    process = next(iter(running()))
+    for unit, said in (("nginx.service", "nginx's user"), ("apache2.service", "Apache's user")):
+        told = of_interest([process._replace(unit=unit, identity=account("nobody"))])
+        assert (told[0].name, told[0].why) == ("nobody", said)
 
 
 def test_a_relative_path_is_refused(tmp_path: Path) -> None:
