@@ -18,6 +18,9 @@ from sdactivate.systemd.unitfile import Unit
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """The signals that are passed on to the command."""
 
+_PLAIN_TERMINAL = {"SYSTEMD_ADJUST_TERMINAL_TITLE": "0", "SYSTEMD_TINT_BACKGROUND": "0"}
+"""systemd-run(1) leaves the terminal's title and colours alone; its title is the whole command."""
+
 _NOT_STARTED = range(200, 246)
 """Exit codes that tell at which step systemd failed to start the command: systemd.exec(5)."""
 
@@ -88,6 +91,7 @@ def run(
             stderr=given[2],
             # In its own session, so that a ^C meant for the command does not end systemd-run.
             start_new_session=not terminal,
+            env={**os.environ, **_PLAIN_TERMINAL} if terminal else None,
         )
         began(process)
         if watch:
