@@ -147,8 +147,9 @@ class Installation:
                     name = f"let {placement.place.front.title} check its configuration as it is"
                     yield nothing._replace(name=name, do=placement.examine)
         changed = self._but_of_fronts(self.changed)
-        files = ", ".join(map(str, changed)) or "nothing to write, all files exist"
-        yield Step(f"write {files}", self._write, self._restore)
+        files = ", ".join(map(str, changed))
+        name = f"write {files}" if files else "no file has changed"
+        yield Step(name, self._write, self._restore)
         if self.site.chdir:
             yield nothing._replace(name=f"compile {self.site.chdir}", do=self._compile)
         if self.manager.runs:
@@ -419,5 +420,7 @@ def uninstall(manager: Manager, name: str, force: bool, say: Say) -> list[Path]:
     removed += filter(unlink_dead, sockets)
     if manager.runs:
         manager.reload(unit.replace("@.", "@*.") for unit in units)
-        say(f"{name} is removed; its data is still there")
+        data = Path("/var/lib", name)
+        where = str(data) if not manager.own and data.is_dir() else "place"
+        say(f"{name} is removed; its data stays in {where}")
     return removed

@@ -65,6 +65,8 @@ def test_a_second_time_only_what_changed_is_written(
     assert install(tmp_path, "--threads=4") == 0
     assert socket.stat().st_ino == before
     assert f"write {tmp_path}/etc/systemd/system/mysite.service\n" in capsys.readouterr().err
+    assert install(tmp_path, "--threads=4") == 0
+    assert "sdactivate: no file has changed\n" in capsys.readouterr().err
 
 
 def test_what_the_site_has_no_more_is_removed(tmp_path: Path) -> None:

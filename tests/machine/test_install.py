@@ -50,7 +50,9 @@ def test_installed_started_and_proven(machine: Machine) -> None:
     assert machine.run("systemctl", "is-active", "mysite.service").stdout == "active\n"
     assert "mysite-clearsessions.timer" in machine.run("systemctl", "list-timers").stdout
     assert fetch(machine) == 0
-    gone = machine.run("sdactivate", "uninstall", "mysite").stdout.split()
+    done = machine.run("sdactivate", "uninstall", "mysite")
+    assert "mysite is removed; its data stays in /var/lib/mysite\n" in done.stderr
+    gone = done.stdout.split()
     assert sorted(path.rpartition("/")[2] for path in gone) == [
         "mysite-clearsessions.service",
         "mysite-clearsessions.timer",
