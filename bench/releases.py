@@ -64,7 +64,7 @@ SITES = {
 PREPARE = """
 mkdir /root/mysite
 {copy}
-rm -rf /root/mysite/static
+rm -rf /root/mysite/staticfiles
 sdactivate release mysite /root/mysite --python /opt/sdactivate/bin/python
 sdactivate install mysite --group www-data --app {module}:application \\
     --chdir /srv/mysite/current --python /opt/sdactivate/bin/python

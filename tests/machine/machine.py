@@ -89,7 +89,7 @@ def install(wheel: Path, root: Path, extras: Sequence[str] = EXTRAS) -> Installa
             bin/python -m pip install --quiet --no-deps --no-index *.whl
             rm *.whl
             cd /srv/mysite
-            rm -rf static
+            rm -rf staticfiles
             STATE_DIRECTORY=/tmp /opt/sdactivate/bin/python manage.py collectstatic --noinput
             /opt/sdactivate/bin/python -m compileall -q .
         """

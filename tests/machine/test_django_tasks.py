@@ -55,7 +55,9 @@ def enqueue(machine: Machine, name: str) -> None:
 
 def test_a_task_under_way_at_a_release(machine: Machine) -> None:
     release = ("sdactivate", "release", "queue", SITE, "--python", machine.python)
-    machine.run("sh", "-c", f"mkdir -p {SITE} && cp -a /srv/mysite/. {SITE} && rm -r {SITE}/static")
+    machine.run(
+        "sh", "-c", f"mkdir -p {SITE} && cp -a /srv/mysite/. {SITE} && rm -r {SITE}/staticfiles"
+    )
     settings = f"{SITE}/mysite/settings.py"
     machine.write(settings, machine.read(settings) + SETTINGS)
     write(machine, "one")

@@ -51,9 +51,14 @@ APPLICATION = (
 
 # What the front is asked for in each of the three configurations.
 ROOT = ("--server-name", "a.test", "--max-body", "10M", "--stream", "/through")
-ROOT_FILES = ("--static", "/static=/srv/mysite/static", "--media", "/media=/srv/media")
+ROOT_FILES = ("--static", "/static=/srv/mysite/staticfiles", "--media", "/media=/srv/media")
 MOUNT = ("--server-name", "b.test", "--mount", "/app")
-MOUNT_FILES = ("--static", "/app/static=/srv/mysite/static", "--media", "/app/media=/srv/media")
+MOUNT_FILES = (
+    "--static",
+    "/app/static=/srv/mysite/staticfiles",
+    "--media",
+    "/app/media=/srv/media",
+)
 # Not /run/php/php-fpm.sock: PHP-FPM's unit on sid (ProtectSystem=full) can't make that link.
 PHP_BESIDE = ("--php", f"/run/php/php{php.VERSION}-fpm.sock")
 CANONICAL = ("--server-name", "s.test", "--server-name", "www.s.test")

@@ -41,6 +41,9 @@ python3 -m venv ~/venv
 ~/venv/bin/pip install --quiet Django
 ~/venv/bin/django-admin startproject mysite
 git -C mysite init --quiet
+mkdir mysite/static
+echo 'body {}' >mysite/static/site.css
+echo 'STATICFILES_DIRS = [BASE_DIR / "static"]' >>mysite/mysite/settings.py
 """
 PAGES = """
 from django.core.files.storage import default_storage
@@ -214,6 +217,7 @@ def test_what_it_shows_is_what_they_see(followed: Followed) -> None:
 
 def test_nginx_serves_static_files_and_uploads(followed: Followed) -> None:
     assert "color-scheme" in followed.curl("/static/admin/css/base.css")
+    assert followed.curl("/static/site.css", "--fail") == "body {}\n"  # of the project's static/
     followed.machine.write("/tmp/hello.txt", "hello\n")
     url = followed.curl("/upload", "--fail", "--form", "file=@/tmp/hello.txt")
     assert url == "/media/hello.txt"

@@ -321,7 +321,7 @@ def test_a_django_site_with_its_environment(machine: Machine) -> None:
     machine.run("sed", "-i", "s/<h1>/<h1>New /", template)
     assert f"the environment of {first.rpartition('/')[2]} is used" in release()
     assert "<h1>New Guestbook" in page()
-    machine.run("test", "-e", "/srv/mysite/current/static/guestbook/style.css")
+    machine.run("test", "-e", "/srv/mysite/current/staticfiles/guestbook/style.css")
     # What is imported late is looked for where the process began, not where `current` leads then.
     path = machine.run(python, "-c", "import sys; print(*sys.path)", user="nobody").stdout
     assert "/srv/mysite/current" not in path

@@ -9,12 +9,13 @@ from tests.machine.test_guide import SUDO, blocks
 
 PAGE = (CHECKOUT / "docs" / "static-files.md").read_text()
 STYLE = "/static/guestbook/style.css"
-FILE = f"/srv/mysite{STYLE}"
+FILES = "/srv/mysite/staticfiles/"
+FILE = f"{FILES}guestbook/style.css"
 LOG = "/var/log/nginx/error.log"
 NGINX = "/etc/nginx/conf.d/mysite.conf"
 SITE = """
 sdactivate install mysite --group www-data --app mysite.wsgi:application --chdir /srv/mysite
-sdactivate gen mysite --kind nginx --static /static/=/srv/mysite/static \\
+sdactivate gen mysite --kind nginx --static /static/=/srv/mysite/staticfiles \\
     >/etc/nginx/conf.d/mysite.conf
 systemctl start nginx
 """
@@ -23,7 +24,7 @@ BREAK = (
     ("chmod 0700 /srv/mysite", STYLE),
     (f"chmod 0600 {FILE}", STYLE),
     ("true", "/static/"),
-    ("rm -r /srv/mysite/static", STYLE),
+    ("rm -r /srv/mysite/staticfiles", STYLE),
     (f"sdactivate gen mysite --kind nginx >{NGINX}; systemctl reload nginx", STYLE),
 )
 
@@ -75,7 +76,7 @@ def test_what_it_answers_says_and_needs(number: int, site: Machine) -> None:
     said = site.read(LOG)
     assert log.strip("`") in said
     assert bool(said) == bool(log)
-    path = f"/srv/mysite{address}"
+    path = FILES + address.removeprefix("/static/")
     asked = site.run("sdactivate", "who", path, "--as", "www-data", check=False)
     assert who.strip("`") in asked.stdout
     assert asked.returncode == (who.strip("`") not in ("others have r-x", "others have r--"))

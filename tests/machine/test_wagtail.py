@@ -101,7 +101,7 @@ install -d -o press -g www-data -m 0750 /srv/press-media
 FRONT = """
 rm /etc/nginx/conf.d/mysite.conf
 sdactivate gen press --kind nginx --server-name localhost \\
-    --static /static/=/srv/press/current/static \\
+    --static /static/=/srv/press/current/staticfiles \\
     --media /media/=/srv/press-media >/etc/nginx/conf.d/press.conf
 systemctl start nginx
 """

@@ -113,7 +113,7 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # The front serves these itself: `manage.py collectstatic` puts them where it looks.
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "static"
+STATIC_ROOT = BASE_DIR / "staticfiles"
 
 USE_TZ = True
 

@@ -106,7 +106,7 @@ def files(text: str) -> Files:
     """Parse "URL=DIR". Raises UsageError."""
     url, equals, directory = text.partition("=")
     if not equals:
-        raise UsageError(f"{text!r} is not URL=DIR, such as /static/=/srv/mysite/static")
+        raise UsageError(f"{text!r} is not URL=DIR, such as /static/=/srv/mysite/staticfiles")
     return Files(url_path(url) + "/", file_path(directory).rstrip("/") + "/")
 
 
