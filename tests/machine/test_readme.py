@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sdactivate import __version__
 from tests.machine.machine import CHECKOUT, Installation, Machine, wheels
 from tests.machine.terminal import Terminal
 
@@ -263,7 +264,7 @@ def test_the_example_is_such_a_project(followed: Followed) -> None:
     assert "body {" in followed.curl(style[1], "--fail", "--header", "Host: guestbook.test")
 
 
-NEW = "0.1.1"
+NEW = f"{__version__}.1"
 
 
 def test_the_kit_is_upgraded(followed: Followed) -> None:

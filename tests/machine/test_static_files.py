@@ -54,7 +54,10 @@ def test_the_commands_that_find_it(site: Machine) -> None:
     site.run("chmod", "0700", "/srv/mysite")
     said = ""
     for block in blocks(PAGE):
-        if block.language == "console" and block.heading == "Find out which it is":
+        if (
+            block.language == "console"
+            and block.heading == "Find out whether it is closed or missing"
+        ):
             said += site.run("sh", "-c", block.text, check=False).stdout
     site.run("chmod", "0755", "/srv/mysite")
     assert said.startswith("403\n")
