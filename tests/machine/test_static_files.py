@@ -12,6 +12,7 @@ STYLE = "/static/guestbook/style.css"
 FILES = "/srv/mysite/staticfiles/"
 FILE = f"{FILES}guestbook/style.css"
 LOG = "/var/log/nginx/error.log"
+FIND_OUT = "Find out whether it is closed or missing"
 NGINX = "/etc/nginx/conf.d/mysite.conf"
 SITE = """
 sdactivate install mysite --group www-data --app mysite.wsgi:application --chdir /srv/mysite
@@ -54,7 +55,7 @@ def test_the_commands_that_find_it(site: Machine) -> None:
     site.run("chmod", "0700", "/srv/mysite")
     said = ""
     for block in blocks(PAGE):
-        if block.language == "console" and block.heading == "Find out which it is":
+        if (block.language, block.heading) == ("console", FIND_OUT):
             said += site.run("sh", "-c", block.text, check=False).stdout
     site.run("chmod", "0755", "/srv/mysite")
     assert said.startswith("403\n")
