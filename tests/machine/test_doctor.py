@@ -32,7 +32,7 @@ from tests.machine.broken_sites import (
 )
 from tests.machine.fronts import PROGRAM, SETUP
 from tests.machine.machine import Machine, asked_for
-from tests.machine.public_cases import BROKEN, EACH_TIME, SECOND
+from tests.machine.public_cases import BROKEN, EACH_TIME, SECOND, THIRD
 
 SOCKET = ("--kind", "socket", "--group", "web")
 SERVICE = ("--kind", "service", "--app", "mysite.wsgi:application", "--chdir", "/srv/mysite")
@@ -1422,7 +1422,7 @@ def test_every_live_rule_is_broken_for_real_here() -> None:
     assert {rule.id for rule in TABLE if rule.is_live} - told == {"SDA115"}
     written = "".join(it.read_text() for it in Path(__file__).parent.glob("test_*.py"))
     assert all(f"def {it.test}(" in written for it in SINGLE.values() if it.test)
-    others = {it.finds for it in (*BROKEN, *SECOND) if it.id in EACH_TIME}
+    others = {it.finds for it in (*BROKEN, *SECOND, *THIRD) if it.id in EACH_TIME}
     assert {rule for rule, it in SINGLE.items() if it.test == OTHERS} <= others
 
 
