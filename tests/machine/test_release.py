@@ -153,7 +153,7 @@ def test_a_step_that_fails_changes_nothing(quick: Quick) -> None:
 
 def test_what_is_taken_from_the_code_that_still_serves(quick: Quick) -> None:
     said = quick.release("takes", told="takes").stderr
-    assert "warning: migrate: Remove field age from thing: the release that still serves" in said
+    assert "warning: migrate: Remove field age from thing: the old release, which" in said
     assert "Add field" not in said
 
 
