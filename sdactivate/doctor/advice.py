@@ -141,6 +141,11 @@ def _row(pattern: str, make: _Make) -> Row:
 
 
 TABLE: tuple[Row, ...] = (
+    _row(
+        r"No module named '(?P<name>[^']*/[^']*)'",
+        _say("write the application as MODULE:NAME, relative to WorkingDirectory=, instead of a "
+             "path: app:application, not {name}"),
+    ),
     _row(r"[Nn]o module (?:named )?|Could not import module|module not found", _module),
     _row(
         r"has no attribute|Failed to find attribute|application not found",
@@ -184,6 +189,12 @@ TABLE: tuple[Row, ...] = (
     _row(
         r"OperationalError: (attempt to write a readonly database|unable to open database file)",
         _database,
+    ),
+    _row(
+        r"\[Errno 99\] Cannot assign requested address",
+        _say("no interface of this host has that address now: bind 127.0.0.1 for a front on this "
+             "host, or 0.0.0.0; if the address comes later (DHCP), set "
+             "After=network-online.target and Wants=network-online.target in [Unit] of {unit}"),
     ),
     _row(r'unable to load plugin "(?P<name>[\w.-]+)"', _plugin),
     _row(

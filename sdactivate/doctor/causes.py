@@ -206,6 +206,7 @@ OUTAGE = (
     *("SDA032", "SDA122", "SDA116", "SDA109", "SDA101", "SDA117"),  # nothing listens
     *("SDA004", "SDA037"),
     *("SDA019", "SDA025", "SDA027", "SDA029", "SDA113", "SDA110", "SDA141"),  # nothing answers
+    *("SDA161", "SDA162"),
     *("SDA106", "SDA126", "SDA104", "SDA103", "SDA102", "SDA140", "SDA121"),  # the front's access
     "SDA154",
     *("SDA150", "SDA148", "SDA153", "SDA152", "SDA155"),  # refused on the way

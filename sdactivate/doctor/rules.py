@@ -11,6 +11,7 @@ from sdactivate.doctor.checks import (
     earlier_versions,
     failures,
     front_headers,
+    front_health,
     front_logs,
     front_modules,
     front_requests,
@@ -388,6 +389,16 @@ TABLE: tuple[Rule, ...] = (
          "Server-sent events then do not arrive.",
          "nginx.org: proxy_buffering, X-Accel-Buffering; lighttpd: server.stream-response-body",
          "set proxy_buffering off; for their path", front_headers.events_held_back),
+    Rule("SDA161", "error", "The site's front has failed",
+         "A front does not start with a configuration that it can't read, a certificate that is "
+         "missing, or an address that is in use.",
+         "nginx(8), -t; httpd.apache.org: apachectl configtest; haproxy(1), -c",
+         "correct what its check reports, then start it", front_health.front_failed),
+    Rule("SDA162", "error", "The front's health check of the site fails",
+         "The front answers 503 for a server that does not answer its checks as it expects, "
+         "although the server works.",
+         "haproxy.org: option httpchk, http-check send",
+         "have the check ask for what the site answers", front_health.check_fails),
 )
 # fmt: on
 

@@ -307,5 +307,10 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
     "SDA158": (Symptom("client", "404 Not Found"),),
     "SDA159": (),
     "SDA160": (),
+    "SDA161": (Symptom("nginx", "[emerg]"), Symptom("systemctl", "Active: failed")),
+    "SDA162": (
+        Symptom("client", "503 Service Unavailable"),
+        Symptom("haproxy", " is DOWN, reason: Layer7"),
+    ),
 }
 # fmt: on

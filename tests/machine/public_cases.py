@@ -3407,5 +3407,68 @@ WSGIServer(application, bindAddress="/run/wiki/web.sock").run()
         done="echo 'server.stream-response-body = 2' >>/etc/lighttpd/conf-enabled/90-wiki.conf; "
         "systemctl restart lighttpd",
     ),
+    Case(
+        "K23",
+        "wiki",
+        _wiki(_PORT)
+        | {"/srv/wiki/web.py": WSGI}
+        | nginx("include proxy_params; proxy_pass 127.0.0.1:8000;"),
+        "useradd --system wiki; systemctl start wiki; systemctl start nginx || true",
+        answer="000",
+        finds="SDA161",
+        says="invalid URL prefix",
+        fix="write http:// before the address in /etc/nginx/sites-enabled/site, line 7",
+        done="sed -i s,127.0.0.1:8000,http://127.0.0.1:8000, /etc/nginx/sites-enabled/site; "
+        "systemctl start nginx",
+    ),
+    Case(
+        "K24",
+        "wiki",
+        _wiki(_PORT) | {"/srv/wiki/web.py": WSGI} | _haproxy("bind *:80", "optoin httpchk"),
+        "useradd --system wiki; systemctl start wiki; systemctl start haproxy || true",
+        front="haproxy",
+        answer="000",
+        until="systemctl is-failed haproxy",
+        finds="SDA161",
+        says="optoin",
+        fix="correct this, until `haproxy -c",
+        done="sed -i /optoin/d /etc/haproxy/haproxy.cfg; systemctl reset-failed haproxy; "
+        "systemctl start haproxy",
+    ),
+    Case(
+        "K25",
+        "wiki",
+        _wiki(f"{BIN}/gunicorn --bind 127.0.0.1:8000 wiki.wsgi")
+        | DJANGO
+        | {
+            path: text.replace("127.0.0.1:8000", "127.0.0.1:8000 check inter 300")
+            for path, text in _haproxy("bind *:80", "option httpchk GET /").items()
+        },
+        _behind("haproxy") + "; sleep 2",
+        front="haproxy",
+        answer="503",
+        finds="SDA162",
+        says="its check was not answered as it expects (400)",
+        fix="http-check send meth GET uri / hdr Host NAME",
+        done="sed -i '/httpchk/a http-check send meth GET uri / hdr Host localhost' "
+        "/etc/haproxy/haproxy.cfg; systemctl reload haproxy",
+    ),
+    Case(
+        "K26",
+        "wiki",
+        _wiki(_PORT, "Environment=SCRIPT_NAME=/wiki")
+        | {"/srv/wiki/web.py": WSGI}
+        | {
+            path: text.replace("location /", "location /wiki/")
+            for path, text in proxy("127.0.0.1:8000/").items()
+        },
+        _START,
+        url="http://localhost/wiki/",
+        answer="500",
+        finds="SDA157",
+        says="but gunicorn expects it in the path (SCRIPT_NAME=/wiki in wiki.service)",
+        fix="leave the prefix in the path (proxy_pass http://127.0.0.1:8000;",
+        done="sed -i s,8000/,8000, /etc/nginx/sites-enabled/site; systemctl reload nginx",
+    ),
 )
 """The same faults behind other fronts, run by hand."""

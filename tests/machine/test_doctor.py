@@ -1411,7 +1411,7 @@ SYMPTOMS = {
     *("SDA110", "SDA111", "SDA121", "SDA124", "SDA125", "SDA126"),
     *("SDA140", "SDA141", "SDA142", "SDA143"),  # test_public_cases.py
     *("SDA147", "SDA148", "SDA149", "SDA150", "SDA151", "SDA152", "SDA153"),  # there, too
-    *("SDA154", "SDA155", "SDA156", "SDA157", "SDA158"),
+    *("SDA154", "SDA155", "SDA156", "SDA157", "SDA158", "SDA161", "SDA162"),
 }
 """Rules whose symptoms are looked for here: in the rows of the table, or in their own tests."""
 

@@ -52,6 +52,8 @@ def not_told(case: Case) -> Iterator[Hit]:
     """A front that removes a prefix from the path, and tells nobody."""
     told: set[tuple[str, int]] = set()
     for service in common.services(case.service):
+        if not common.is_ours(service):
+            yield from _removed_twice(case, service)
         if common.is_ours(service) or _is_told(case, service):
             continue
         for way in ways(case):
@@ -75,6 +77,26 @@ def not_told(case: Case) -> Iterator[Hit]:
                 ),
                 way.unit,
                 then=f"systemctl daemon-reload && {restart(service.name)}",
+            )
+
+
+def _removed_twice(case: Case, service: Unit) -> Iterator[Hit]:
+    """gunicorn removes SCRIPT_NAME from the path itself: the front has to leave it there."""
+    named = [it.partition("=")[2] for it in service.words("Environment")
+             if it.startswith("SCRIPT_NAME=")]  # fmt: skip
+    if common.server(service) != "gunicorn" or not named:
+        return
+    for way in ways(case):
+        found = _removed(case, way)
+        if found and found[0] == named[-1].rstrip("/"):
+            yield Hit(
+                way.installed.packaging.unit,
+                f"{way.installed.front.title} passes {found[0]}/ on without {found[0]} "
+                f"({way.place}), but gunicorn expects it in the path (SCRIPT_NAME={found[0]} in "
+                f"{service.name}): it answers 500",
+                Advice(f"leave the prefix in the path ({found[1]})"),
+                way.unit,
+                then=way.renewed,
             )
 
 

@@ -1,8 +1,9 @@
-"""Which paths a front removes before it passes a request on, and what mentions a prefix."""
+"""What fronts log and are told, and what applications know of them: the patterns of their rules."""
 
 import pytest
 
-from sdactivate.doctor.checks import front_headers, front_logs, prefixes
+from sdactivate.doctor import advice
+from sdactivate.doctor.checks import front_headers, front_health, front_logs, prefixes
 from sdactivate.front_upstreams import haproxy_sections
 
 
@@ -82,3 +83,34 @@ def test_the_sections_of_haproxy() -> None:
         ("backend", "a"),
     ]
     assert found[2].text == "frontend web\n  bind *:80"
+
+
+@pytest.mark.parametrize(
+    ("reason", "fix"),
+    [
+        (
+            '[emerg] cannot load certificate "/etc/a.pem": BIO_new_file() failed (SSL: error:'
+            "80000002:system library::No such file or directory)",
+            "create the certificate at /etc/a.pem",
+        ),
+        ("[emerg] invalid URL prefix in /etc/nginx/a:7", "in /etc/nginx/a, line 7"),
+        ("[ALERT] config : parsing [/etc/haproxy/haproxy.cfg:20] : unknown keyword 'a'", ""),
+    ],
+)
+def test_what_a_front_s_check_says_is_known(reason: str, fix: str) -> None:
+    assert front_health._REASONS.search(reason)
+    assert fix in front_health._fix(reason)
+
+
+@pytest.mark.parametrize(
+    ("said", "fix"),
+    [
+        ("ModuleNotFoundError: No module named '/srv/shop/app'", "MODULE:NAME"),
+        ("ModuleNotFoundError: No module named 'shop.app'", "install the package"),
+        ("[Errno 99] Cannot assign requested address", "network-online.target"),
+        ('unable to load plugin "python3"', "built in"),
+        ("uwsgi: unrecognized option '--wsgi-file'", "uwsgi-plugin-python3"),
+    ],
+)
+def test_a_server_s_last_words_have_a_fix(said: str, fix: str) -> None:
+    assert fix in str(advice.fix(said))
