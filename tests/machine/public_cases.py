@@ -2107,7 +2107,7 @@ SECOND: tuple[Case, ...] = (
         body=2_000_000,
         finds="SDA148",
         says="the longest had 2000000 bytes",
-        fix="client_max_body_size 10m; in the server of /etc/nginx/sites-enabled/photos",
+        fix="client_max_body_size 10m;` in the server of /etc/nginx/sites-enabled/photos",
         done="sed -i '/proxy_params/i client_max_body_size 20M;' /etc/nginx/sites-enabled/photos; "
         "systemctl reload nginx",
     ),
@@ -3027,7 +3027,7 @@ OF_RULES: tuple[Case, ...] = (
         body=2_000_000,
         finds="SDA148",
         says="the longest had 2000000 bytes, and client_max_body_size is 1m (the default)",
-        fix="client_max_body_size 10m; in the server of /etc/nginx/sites-enabled/site, line 2",
+        fix="client_max_body_size 10m;` in the server of /etc/nginx/sites-enabled/site, line 2",
         done="sed -i '2a client_max_body_size 10m;' /etc/nginx/sites-enabled/site; "
         "systemctl reload nginx",
     ),
