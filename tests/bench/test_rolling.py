@@ -40,7 +40,7 @@ def test_the_page_says_what_the_results_say() -> None:
             rolling.duration(fleet, rolling.batch(fleet, name), measured.each) / 3600
             for name in ("one machine", "10 %")
         ]
-        said = f"{fleet:,} machines: {spoken(hours[0])} one by one, {spoken(hours[1])} by 10 %"
+        said = f"{fleet:,} machines: {spoken(hours[0])} and {spoken(hours[1])}"
         assert said in words, said
 
 
