@@ -165,7 +165,7 @@ def test_a_virtual_environment_uses_the_packaged_runtime(machine: Bare) -> None:
     machine.apt("python3-venv")
     machine.write("/srv/own/app.py", HELLO)
     shown = machine.run(
-        "sh", "-ec", f"cd /srv/own\n{block('A virtual environment of the site')}"
+        "sh", "-ec", f"cd /srv/own\n{block('A virtual environment for a site')}"
     ).stdout
     assert "Hello, world!" in shown
     python = "/srv/own/venv/bin/python"
