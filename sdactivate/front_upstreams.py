@@ -69,6 +69,11 @@ _CHROOT = re.compile(r"^[ \t]*chroot[ \t]+\"?(/[^\s\"$#]*)", re.MULTILINE)
 _COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 
 
+def bare(text: str) -> str:
+    """Return a front's configuration with its comments as blanks, so that places stay right."""
+    return _COMMENT.sub(lambda it: " " * len(it[0]), text)
+
+
 def upstreams(front: str, files: Mapping[str, str]) -> list[Upstream]:
     """Return the sockets that `front`, such as nginx, connects to, each once, in the text's order.
 

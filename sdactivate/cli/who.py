@@ -12,7 +12,7 @@ examples:
   sdactivate who /run/mysite.sock --as www-data        one account; exit code 1 if it can't
   sdactivate who /run/mysite.sock --as :web            a user whose only group is web
   sudo sdactivate who /run/mysite.sock --prove         test by connecting as each of them
-  sdactivate who /srv/mysite/staticfiles/a.css              who can read a file that a front serves
+  sdactivate who /srv/mysite/staticfiles/a.css         who can read a file that a front serves
 """
 
 

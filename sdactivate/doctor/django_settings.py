@@ -200,9 +200,7 @@ def _path(node: ast.expr, known: Mapping[str, object], file: str) -> str | None:
 
 
 def _roots(service: Unit) -> Iterator[str]:
-    words = [
-        it for entry in service.entries_of("ExecStart") for it in common.command(entry, service)
-    ]
+    words = common.words(service)
     named = [common.resolve(service.value("WorkingDirectory").lstrip("-"), service)]
     for place, word in enumerate(words):
         option, equals, value = word.partition("=")

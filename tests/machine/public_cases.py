@@ -25,17 +25,22 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"served\\n"]
 """
-ASGI = """
+LIFESPAN = """
 async def application(scope, receive, send):
     if scope["type"] == "lifespan":
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
         await send({"type": "lifespan.shutdown.complete"})
         return
+"""
+ASGI = (
+    LIFESPAN
+    + """\
     headers = [(b"content-type", b"text/plain")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"served\\n"})
 """
+)
 
 
 class Case(NamedTuple):
@@ -2375,18 +2380,15 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"translated\\n"]
 """
-REMOTE = """
-async def application(scope, receive, send):
-    if scope["type"] == "lifespan":
-        while (await receive())["type"] != "lifespan.shutdown":
-            await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
-        return
+REMOTE = (
+    LIFESPAN
+    + """\
     status = 200 if dict(scope["headers"]).get(b"remote_user") else 403
     headers = [(b"content-type", b"text/plain")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"hub\\n"})
 """
+)
 LINKS = """
 def application(environ, start_response):
     root, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")

@@ -111,6 +111,11 @@ def command(entry: Entry, service: Unit) -> list[str]:
     return split(resolve(entry.value, service).lstrip("@-:+!|"))
 
 
+def words(service: Unit) -> list[str]:
+    """Return the words of all commands of ExecStart=."""
+    return [word for it in service.entries_of("ExecStart") for word in command(it, service)]
+
+
 def is_ours(service: Unit) -> bool:
     """Return whether a service runs `sdactivate serve`. Only that uses our settings."""
     return any(_OURS.search(entry.value) for entry in service.entries_of("ExecStart"))

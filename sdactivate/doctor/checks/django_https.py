@@ -23,8 +23,6 @@ def not_believed(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
         if common.is_ours(service):
             continue
-        site = site_settings(case)
-        refused = _refused(case, service)
         told = next(
             (
                 it
@@ -35,6 +33,7 @@ def not_believed(case: Case) -> Iterator[Hit]:
         )
         if told is None or _sets_scheme(service, told):
             continue
+        site, refused = site_settings(case), _refused(case, service)
         certain = site is not None and _does_not_read(site) and _refuses_forms(site)
         if not certain and not refused:
             continue
@@ -73,8 +72,7 @@ def _sets_scheme(service: Unit, way: Way) -> bool:
     gunicorn does for a front on this host, uvicorn only where it trusts the peer, which a unix
     socket is not without --forwarded-allow-ips.
     """
-    words = [it for entry in service.entries_of("ExecStart")
-             for it in common.command(entry, service)]  # fmt: skip
+    words = common.words(service)
     given = dict(options(words))
     variables = service.words("Environment")
     allowed = given.get("--forwarded-allow-ips") or next(

@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from functools import partial
 
-from sdactivate.doctor import django_settings
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.front_requests import (
     MODULES,
     Passing,
+    application,
     logged_since_change,
-    module_text,
     passings,
 )
 from sdactivate.doctor.checks.front_ways import rest, ways
@@ -66,7 +64,7 @@ def _dropped(case: Case, installed: InstalledFront) -> list[str]:
 
 def _read(case: Case, service: Unit) -> tuple[str, str] | None:
     """The name of a field with an underscore that a site's module reads, and the place."""
-    module = django_settings.application(service, partial(module_text, case))
+    module = application(case, service)
     found = _READS.search(module[1]) if module else None
     if module is None or found is None:
         return None
@@ -85,7 +83,7 @@ _STREAMS = re.compile(r"^[ \t]*server\.stream-response-body\s*=\s*[12]\b", re.MU
 def events_held_back(case: Case) -> Iterator[Hit]:
     """An application that sends events, behind a front that collects its responses."""
     for service in common.services(case.service):
-        module = django_settings.application(service, partial(module_text, case))
+        module = application(case, service)
         found = _EVENTS.search(module[1]) if module else None
         if module is None or found is None or _UNBUFFERED.search(module[1]):
             continue
@@ -116,7 +114,7 @@ def events_held_back(case: Case) -> Iterator[Hit]:
                     "until the response ends",
                     Advice(f"set server.stream-response-body = 2 in {way.file}"),
                     way.unit,
-                    then=f"systemctl restart {way.installed.packaging.unit}",
+                    then=way.renewed,
                 )
                 break
 

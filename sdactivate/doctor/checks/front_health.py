@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 
 from sdactivate.doctor.checks.front_requests import logged_since_change
 from sdactivate.doctor.checks.front_ways import ways
@@ -42,10 +43,12 @@ def front_failed(case: Case) -> Iterator[Hit]:
 
 def _reason(case: Case, installed: InstalledFront) -> str:
     """What a front's own check of its configuration says, or else its log."""
-    said = "" if installed.front.checks_as_itself else _checked(installed)
+    unit, look = installed.packaging.unit, partial(_checked, installed)
+    ran = not installed.front.checks_as_itself
+    said = case.running.machine.once(("checked", unit), look) if ran else ""
     if said:
         return said
-    why = case.running.why(installed.packaging.unit)
+    why = case.running.why(unit)
     return why.said if why else ""
 
 

@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterator
 
 from sdactivate.doctor.checks import common
-from sdactivate.doctor.checks.front_ways import Way, bare, ways
+from sdactivate.doctor.checks.front_ways import Way, ways
 from sdactivate.doctor.doors import texts
 from sdactivate.doctor.finding import Advice, Case, Command, Fix, Hit
 from sdactivate.doctor.host_state import InstalledFront
+from sdactivate.front_upstreams import bare
 
 _APACHE = {
     "http://": "proxy_http", "https://": "proxy_http", "uwsgi://": "proxy_uwsgi",

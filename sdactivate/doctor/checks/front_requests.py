@@ -18,10 +18,9 @@ from sdactivate.doctor.finding import Advice, Case, Hit, restart
 from sdactivate.doctor.host_state import InstalledFront
 from sdactivate.front_config import Server
 from sdactivate.front_scopes import Block
-from sdactivate.front_upstreams import Upstream, by_nginx, groups
+from sdactivate.front_upstreams import Upstream, bare, by_nginx, groups
 from sdactivate.systemd.unitfile import Unit
 
-_COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 _MOST = 1 << 16  # bytes of an included file
 
 
@@ -75,7 +74,7 @@ def _look_for_passing(case: Case) -> Iterator[Passing]:
         if installed.front.name != "nginx":
             continue
         top = posixpath.dirname(installed.packaging.main)
-        text = _COMMENT.sub(lambda it: " " * len(it[0]), server.text)
+        text = bare(server.text)
         named = groups(concerning(case.running, installed, upstream), upstream)
         for start, protocol, word in by_nginx(text, named, upstream):
             target = text[start + len(word) :].partition(";")[0].strip().strip("\"'")
@@ -303,7 +302,7 @@ def websockets_not_passed(case: Case) -> Iterator[Hit]:
             passes = [it for it in ways(case) if it.installed.front.title == title]
             if any(_passes_upgrade(case, it) for it in passes):
                 continue
-            module = django_settings.application(service, partial(module_text, case))
+            module = application(case, service)
             if module is None or not re.search(r"websocket", module[1], re.IGNORECASE):
                 continue
             first = passes[0]
@@ -329,12 +328,9 @@ _UPGRADES = {
 
 
 def _servers(service: Unit) -> set[str]:
-    named = {common.server(service)}
-    for entry in service.entries_of("ExecStart"):
-        for word in common.command(entry, service):
-            if "uvicorn" in word.lower():  # gunicorn -k uvicorn.workers.UvicornWorker
-                named.add("uvicorn")
-    return named
+    # gunicorn -k uvicorn.workers.UvicornWorker
+    in_gunicorn = any("uvicorn" in it.lower() for it in common.words(service))
+    return {common.server(service), *(["uvicorn"] if in_gunicorn else [])}
 
 
 _PASSES_UPGRADE = {
@@ -471,6 +467,12 @@ def site_settings(case: Case) -> django_settings.Settings | None:
         return django_settings.settings(case.service, read) if case.service else None
 
     return case.running.machine.once(("settings", case.deployment.name), look)
+
+
+def application(case: Case, service: Unit) -> tuple[str, str] | None:
+    """Return the path and the text of the module that a service serves; None if it is not known."""
+    look = partial(django_settings.application, service, partial(module_text, case))
+    return case.running.machine.once(("application", service.name), look)
 
 
 def module_text(case: Case, path: str) -> str | None:

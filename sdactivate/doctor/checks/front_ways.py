@@ -15,14 +15,13 @@ from sdactivate.doctor.finding import Case
 from sdactivate.doctor.host_state import InstalledFront
 from sdactivate.front_upstreams import (
     Upstream,
+    bare,
     by_apache,
     by_nginx,
     groups,
     haproxy_sections,
     upstreams,
 )
-
-_COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 
 
 class Way(NamedTuple):
@@ -65,11 +64,6 @@ class Way(NamedTuple):
 def ways(case: Case) -> list[Way]:
     """Return the ways from all fronts to a deployment."""
     return case.running.machine.once(("ways", case.deployment.name), lambda: list(_look(case)))
-
-
-def bare(text: str) -> str:
-    """Return a front's configuration with its comments as blanks, so that places stay right."""
-    return _COMMENT.sub(lambda it: " " * len(it[0]), text)
 
 
 def rest(case: Case, installed: InstalledFront) -> str:

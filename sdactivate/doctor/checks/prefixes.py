@@ -2,14 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from functools import partial
 
-from sdactivate.doctor import django_settings
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.front_requests import (
     Passing,
+    application,
     logged_since_change,
-    module_text,
     passings,
     site_settings,
 )
@@ -108,7 +106,7 @@ _REFERRER = re.compile(r'failed \(2: .*referrer: "\w+://[^/"]+(?P<path>/[^"]*)"'
 
 def _has_links(case: Case, service: Unit, way: Way, prefix: str) -> bool:
     """Whether an application seems to have pages with links, or nginx has logged a broken one."""
-    module = django_settings.application(service, partial(module_text, case))
+    module = application(case, service)
     words = _LINKS if _API.search(prefix) else _PAGES
     if module and words.search(module[1]):
         return True
@@ -119,14 +117,12 @@ def _has_links(case: Case, service: Unit, way: Way, prefix: str) -> bool:
 
 def _is_told(case: Case, service: Unit) -> bool:
     """Whether a service's command, variables, settings or application mention a prefix."""
-    words = [it for entry in service.entries_of("ExecStart")
-             for it in common.command(entry, service)]  # fmt: skip
+    words = common.words(service)
     if any(word.partition("=")[0] in _OPTIONS for word in words):
         return True
     if any(_SAYS.search(it) for it in (*service.words("Environment"), *words)):
         return True
-    read = partial(module_text, case)
-    module = django_settings.application(service, read)
+    module = application(case, service)
     if module is None:
         return True  # what can't be read may know it
     site = site_settings(case)
@@ -145,17 +141,16 @@ def _removed(case: Case, way: Way) -> tuple[str, str] | None:
         for it in passings(case):
             if it.server.file == way.file and it.line == way.line and it.protocol == "http":
                 return _by_nginx(it)
+    names = way.upstream.path or f":{way.upstream.port}"
     if way.front == "apache" and way.protocol == "http" and not _HEADERS.search(way.text):
         for hit in _APACHE_PASS.finditer(way.text):
             prefix, target = hit[1].rstrip("/"), hit[2].strip('"')
             at = target.partition("|")[2] or target
             path = at.partition("://")[2].partition("/")[2]
-            names = way.upstream.path or f":{way.upstream.port}"
             if prefix and names in target and not path:
                 return prefix, f"ProxyPass {prefix} {target.rstrip('/')}{prefix}"
     if way.front == "caddy" and not _HEADERS.search(way.text):
         for hit in _CADDY_PATH.finditer(way.text):
-            names = way.upstream.path or f":{way.upstream.port}"
             if names in hit["body"]:
                 return hit[1], f"write handle {hit[1]}/* instead of handle_path"
     return None
@@ -225,5 +220,5 @@ def name_is_path(case: Case) -> Iterator[Hit]:
                     f"server at {way.place}"
                 ),
                 way.unit,
-                then=f"systemctl restart {way.installed.packaging.unit}",
+                then=way.renewed,
             )
