@@ -60,7 +60,7 @@ def figures(results: Path) -> Iterator[tuple[str, str, str]]:
     )
     yield (
         "from a bare Debian to the first page, with the package, without the download",
-        "16 to 32 s",
+        "15 to 32 s",
         "[packages](docs/packages.md)",
     )
 
