@@ -34,6 +34,7 @@ def run(environ: dict[str, str], *argv: str) -> str:
         [str(BIN / argv[0]), *argv[1:]],
         env=environ,
         cwd=COLLECTION,
+        stdin=subprocess.DEVNULL,  # Ansible refuses a descriptor that doesn't block
         capture_output=True,
         text=True,
         timeout=300,

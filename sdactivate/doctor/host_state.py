@@ -419,17 +419,25 @@ class HostState:
 
 
 def is_started_again(lines: Iterable[str]) -> bool:
-    """Return whether systemd itself restarted a unit after a failure.
+    """Return whether systemd itself restarted a unit after a failure, and it may fail again.
 
     lines: systemd's log lines about the unit, oldest first. A restart by hand logs a stop, or no
-    "Scheduled restart job" after the failure.
+    "Scheduled restart job" after the failure. A unit whose start had failed, and now succeeds, is
+    over it: only with Type=exec, notify, forking or dbus does "Starting" come before "Started".
     """
-    again = False
+    again = is_starting = start_failed = False
     for line in lines:
-        if ": Failed with result " in line or line.startswith("Stopping "):
+        if line.startswith("Stopping "):
             again = False
+        elif ": Failed with result " in line:
+            again, start_failed = False, is_starting
         elif ": Scheduled restart job, " in line:
             again = True
+        elif line.startswith("Starting "):
+            is_starting = True
+        elif line.startswith("Started "):
+            is_starting = False
+            again = again and not start_failed
     return again
 
 

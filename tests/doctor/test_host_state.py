@@ -276,6 +276,9 @@ FAILED, AGAIN = "a: Failed with result 'exit-code'.", "a: Scheduled restart job,
         ([FAILED, AGAIN, "Stopped a.", "Started a.", FAILED, "Started a."], False),
         ([FAILED, AGAIN, "Started a.", "Stopping a...", "Stopped a.", "Started a."], False),
         (["Started a."], False),
+        (["Starting a...", FAILED, AGAIN, "Stopped a.", "Starting a...", "Started a."], False),
+        (["Starting a...", FAILED, AGAIN, "Stopped a.", "Starting a..."], True),
+        (["Starting a...", "Started a.", FAILED, AGAIN, "Starting a...", "Started a."], True),
     ],
 )
 def test_who_has_started_it_again(lines: list[str], again: bool) -> None:
