@@ -44,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _site(name: str) -> None:
-    from sdactivate.operate.switch import systemctl
+    from sdactivate.operate import switch
     from sdactivate.systemd.names import unit_name
 
     site = option_value("NAME", unit_name, name.removesuffix(".service"))
-    systemctl("reload", [f"{site}.service"])
+    switch.reload(f"{site}.service")
 
 
 def _process(number: str, timeout: str) -> None:

@@ -120,6 +120,17 @@ def _reloads(service: str) -> bool:
     return "reloading" in one(show(service, "StatusText"), "StatusText")
 
 
+def reload(service: str) -> None:
+    """Reload a service, after a start that is under way. Raises Error as `systemctl` does.
+
+    systemd merges a reload into a start and drops it, so the service would go on with the code
+    that it has imported so far.
+    """
+    if one(show(service, "ActiveState"), "ActiveState") == "activating":
+        systemctl("start", [service])  # joins the start, and waits for its end
+    systemctl("reload", [service])
+
+
 def systemctl(verb: str, units: list[str]) -> None:
     """Run a systemctl(1) command for units. Raises Error with the reason from their StatusText.
 

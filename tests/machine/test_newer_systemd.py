@@ -61,7 +61,7 @@ def test_a_reload_that_systemd_asks_for_itself(site: test_lifecycle.Site) -> Non
     try:
         site.machine.run("systemctl", "restart", "life.service")
         site.release("second")
-        site.machine.run("systemctl", "reload", "life.service")
+        site.reload()
         site.machine.wait(lambda: site.get("/release") == "second", "the new release")
         assert site.show("ActiveState") == "active"
         assert site.show("NRestarts") == "0"
