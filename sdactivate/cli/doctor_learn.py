@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import shlex
 import signal
 import time
@@ -13,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from sdactivate.errors import Error, UsageError
+from sdactivate.systemd import cgroup
 from sdactivate.terminal import escape, show, tell
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _watched_service(unit: "Unit", properties: Mapping[str, str], seconds: float
     """Watch the running processes of `unit` for `seconds`, or until a signal arrives."""
     from sdactivate.doctor.learn.watch import Watch
 
-    pids = _processes(properties.get("ControlGroup", ""))
+    pids = cgroup.processes(properties.get("ControlGroup", ""))
     if not pids:
         raise Error(
             f"{unit.name} is not running: request a page first, or give a command that uses what "
@@ -151,7 +151,7 @@ def _watched_command(
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             group = one(shown(name, "ControlGroup"), "ControlGroup")
-            if pid := _waiting(_processes(group)):
+            if pid := _waiting(cgroup.processes(group)):
                 return watch.attach([pid])
             time.sleep(0.05)
         raise Error(f"{name}: systemd did not start it within 30 seconds")
@@ -187,21 +187,6 @@ def _seen_addresses(sandbox: "Sandbox") -> list[str]:
     if not sandbox.is_on("PrivateNetwork"):
         return []
     return ["RestrictAddressFamilies=AF_INET AF_INET6", "IPAddressAllow=any"]
-
-
-def _processes(group: str) -> list[int]:
-    """Return the processes of a control group and of the groups below it."""
-    from sdactivate.systemd import cgroup
-
-    found: list[int] = []
-    if not group or not cgroup.root():
-        return found
-    for directory, _, _ in os.walk(cgroup.root() + group):
-        try:
-            found += map(int, Path(directory, "cgroup.procs").read_text().split())
-        except OSError:  # the group has been removed meanwhile
-            continue
-    return found
 
 
 def _waiting(pids: Sequence[int]) -> int:

@@ -17,7 +17,7 @@ from sdactivate.errors import Error
 from sdactivate.front_config import include_line, read
 from sdactivate.fronts import DISTRIBUTIONS, Front, Packaging
 from sdactivate.generate.output import File
-from sdactivate.install import atomic_write
+from sdactivate.install import atomic_write, front_reload
 from sdactivate.install.manager import Manager
 from sdactivate.install.transaction import Say
 from sdactivate.systemd.systemctl import one, show
@@ -204,7 +204,10 @@ class Placement:
         unit, front = self.place.packaging.unit, self.place.front
         if self.manager.state_of(unit)[0] not in ("active", "reloading"):
             return False
+        old = front_reload.listening(unit)
         self.manager.bring(front.renew, [unit])
+        if not front_reload.is_over(unit, old):
+            self.say(f"{unit} does not serve its new configuration yet: see its log")
         return True
 
     def _check(self) -> None:

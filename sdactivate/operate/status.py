@@ -16,6 +16,7 @@ from sdactivate import status_record
 from sdactivate.access import sock_diag
 from sdactivate.errors import Error, UsageError
 from sdactivate.status_record import BUCKETS, Record, percentile, utc
+from sdactivate.systemd import cgroup
 from sdactivate.systemd.systemctl import (
     Properties,
     addresses,
@@ -27,8 +28,7 @@ from sdactivate.systemd.systemctl import (
 )
 
 _LINK = f"/memfd:{status_record.NAME} (deleted)"
-# Limits for what is examined of a service: processes, descriptors of each
-_PROCESSES, _DESCRIPTORS = 4096, 8192
+_DESCRIPTORS = 8192  # the most that are examined of a process
 _SERVES = re.compile(r"[ /]sdactivate(\.__main__)? serve ")
 _UNSET = ("", "[not set]", "infinity", str(2**64 - 1))
 
@@ -136,7 +136,7 @@ def _of(found: Properties) -> Status:
         return made
     directory = one(found, "WorkingDirectory").removeprefix("!")
     release, linked = _release(main, directory)
-    pids = _members(one(found, "ControlGroup"))
+    pids = cgroup.processes(one(found, "ControlGroup"))
     made = made._replace(
         since=since_epoch(one(found, "InactiveExitTimestampMonotonic")),
         release=release,
@@ -182,21 +182,6 @@ def _release(main: int, directory: str) -> tuple[str | None, str | None]:
         return None, None
     leads = os.path.realpath(directory) if directory.startswith("/") else runs
     return runs, leads if leads != runs else None
-
-
-def _members(group: str) -> list[int]:
-    """Return the processes of a control group, and of those below it (cgroups(7))."""
-    found: list[int] = []
-    top = f"/sys/fs/cgroup{group}"
-    if not group.startswith("/") or group == "/":
-        return found
-    for directory, _, files in os.walk(top):
-        if "cgroup.procs" in files:
-            with suppress(OSError), open(f"{directory}/cgroup.procs") as stream:
-                found += (int(word) for word in stream.read().split())
-        if len(found) >= _PROCESSES:
-            break
-    return found[:_PROCESSES]
 
 
 def read(pid: int) -> Record | None:

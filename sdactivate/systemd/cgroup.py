@@ -1,4 +1,4 @@
-"""Which unit a control group belongs to (cgroups(7)).
+"""Which unit a control group belongs to, and which processes it has (cgroups(7)).
 
 systemd keeps the processes of each unit in a control group below those of the unit's slices:
 /system.slice/nginx.service. So the unit is the first part of the path that is not a slice, if it
@@ -10,6 +10,7 @@ slice nor a unit, such as /docker, is not managed by systemd, and nothing below 
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 """Where the unified hierarchy is mounted: alone, or beside those of version 1."""
@@ -80,6 +81,23 @@ def places(directory: str, unit: str) -> Iterator[str]:
             yield from places(entry.path, unit)
         elif name == unit and re.fullmatch(_UNIT, unit):
             yield entry.path
+
+
+def processes(group: str, most: int = 4096) -> list[int]:
+    """Return the PIDs in the control group `group` and in those below it, `most` at most.
+
+    group: what systemd says by ControlGroup=; "" for none, and none for the root of the hierarchy.
+    """
+    found: list[int] = []
+    if not group.startswith("/") or group == "/" or not (top := root()):
+        return found
+    for directory, _, files in os.walk(top + group):
+        if "cgroup.procs" in files:
+            with suppress(OSError), open(f"{directory}/cgroup.procs") as stream:  # removed since
+                found += map(int, stream.read().split())
+        if len(found) >= most:
+            break
+    return found[:most]
 
 
 def unit_with(number: int) -> str:

@@ -117,7 +117,7 @@ def test_placed_read_and_removed(name: str, host: Machine) -> None:
     assert f"let {front.title} check its configuration and read it\n" in said
     assert "answers all hosts" not in said
     url = f"{'https' if '--tls' in options else 'http'}://localhost/"
-    host.wait(lambda: answer(host, f"{url}code/small.py") == "its file", "what is new is read")
+    assert answer(host, f"{url}code/small.py") == "its file"
     assert answer(host, url) == "the site"
     if front.renew == "reload":
         assert host.show(packaging.unit, "MainPID") == main
@@ -129,10 +129,21 @@ def test_placed_read_and_removed(name: str, host: Machine) -> None:
     assert host.journal(packaging.unit) == before  # neither reloaded nor restarted
     assert path in host.run("sdactivate", "uninstall", "mysite").stdout
     assert left(host) == ""
-    gone = f"{url}code/small.py"
-    host.wait(lambda: answer(host, gone) == "another", "the front has given it up")
+    assert answer(host, f"{url}code/small.py") == "another"
     assert answer(host, url) == "another"
     assert host.show(packaging.unit, "ActiveState") == "active"
+
+
+@pytest.mark.parametrize("name", ["nginx", "apache", "lighttpd"])
+def test_only_the_new_configuration_serves_when_install_returns(name: str, host: Machine) -> None:
+    """Its reload returns while old processes still accept, or its restart before it listens."""
+    as_packaged(host, name)
+    options = ("--server-name", "localhost", "--static")
+    if name == "apache":
+        host.run("a2enmod", "-q", "alias", "headers", "proxy", "proxy_fcgi", "rewrite", "setenvif")
+    for path in ("/one/", "/two/") * 2:
+        install(host, name, *options, f"{path}=/srv/small")
+        assert answer(host, f"http://localhost{path}small.py") == "its file"
 
 
 def test_what_caddy_refuses_is_taken_back(host: Machine) -> None:

@@ -122,3 +122,17 @@ def test_any_text_has_a_unit_or_none(text: str) -> None:
 def test_an_unknown_control_group_has_no_unit() -> None:
     with pytest.raises(LookupError):
         cgroup.unit_with(0)
+
+
+def test_the_processes_of_a_control_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, pids in (("", "1\n"), ("a.slice", ""), ("a.slice/x.service", "7\n8\n")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "cgroup.procs").write_text(pids)
+    (tmp_path / "a.slice/x.service/inside").mkdir()
+    (tmp_path / "a.slice/x.service/inside/cgroup.procs").write_text("9\n")
+    (tmp_path / "cgroup.controllers").touch()
+    monkeypatch.setattr(cgroup, "ROOTS", (str(tmp_path),))
+    assert cgroup.processes("/a.slice/x.service") == [7, 8, 9]
+    assert cgroup.processes("/a.slice/x.service", most=2) == [7, 8]
+    for none in ("", "/", "/no/such.slice"):
+        assert cgroup.processes(none) == []

@@ -1,0 +1,55 @@
+"""Wait until a front that was reloaded or restarted serves its new configuration, and only that.
+
+nginx, Apache and HAProxy are reloaded by a signal, so `systemctl reload` returns before anything
+has happened. Then processes with the new configuration start beside those with the old one, and
+for about a tenth of a second both accept: a request may still be answered by the old one. The old
+processes serve the connections that they have to their end, but they close the listening sockets
+first. And lighttpd is restarted, with Type=simple: `systemctl restart` returns before it listens.
+"""
+
+import os
+import time
+from contextlib import suppress
+
+from sdactivate.systemd import cgroup
+from sdactivate.systemd.systemctl import one, show
+
+# Files below /proc/PID/net (proc(5)): the column and the value that say "listens" (TCP_LISTEN,
+# SO_ACCEPTCON), and the column of the inode number
+_TABLES = {"tcp": (3, "0A", 9), "tcp6": (3, "0A", 9), "unix": (3, "00010000", 6)}
+_BETWEEN = 0.02  # seconds between two looks
+
+
+def listening(unit: str) -> set[int]:
+    """Return the PIDs of the processes of a unit that have a listening socket."""
+    pids = cgroup.processes(one(show(unit, "ControlGroup"), "ControlGroup"))
+    return set(filter(listens, pids))
+
+
+def is_over(unit: str, old: set[int], patience: float = 5.0) -> bool:
+    """Wait until a process of `unit` listens, and none of `old` except the main process.
+
+    Return False if that is not so after `patience` seconds.
+    """
+    old = old - {int(one(show(unit, "MainPID"), "MainPID") or 0)}
+    deadline = time.monotonic() + patience
+    while any(map(listens, old)) or not listening(unit):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_BETWEEN)
+    return True
+
+
+def listens(pid: int) -> bool:
+    """Return whether a process has a listening socket, TCP or unix."""
+    sockets: set[str] = set()
+    with suppress(OSError):  # it has exited
+        for table, (column, value, inode) in _TABLES.items():
+            with open(f"/proc/{pid}/net/{table}") as stream:
+                rows = (line.split() for line in stream)
+                sockets |= {f"socket:[{row[inode]}]" for row in rows if row[column] == value}
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                if os.readlink(f"/proc/{pid}/fd/{name}") in sockets:
+                    return True
+    return False
