@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable
 from typing import NamedTuple
 
+from sdactivate.doctor import variables
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Command, Fix, Lines
 from sdactivate.systemd.unitfile import Unit
@@ -38,13 +39,14 @@ def _say(text: str) -> _Make:
 
 def _program(unit: Unit | None, found: re.Match[str]) -> Fix | None:
     """Return the fix for a program that exists, but is not on the unit's PATH."""
-    paths = [it for it in unit.words("Environment") if it.startswith("PATH=")] if unit else []
-    if unit is None or not paths or not shutil.which(found["name"], path=_USUAL):
+    held = variables.of(unit).get("PATH") if unit else None
+    if unit is None or held is None or not shutil.which(found["name"], path=_USUAL):
         return None
-    held = paths[-1].removeprefix("PATH=")
-    if shutil.which(found["name"], path=held):
+    if shutil.which(found["name"], path=held.value):
         return None
-    return Lines(unit.name, "Service", (f"Environment=PATH={held}:{_USUAL}",))
+    if held.file:  # it outranks Environment=
+        return Advice(f"in {held.file}, write PATH={held.value}:{_USUAL}")
+    return Lines(unit.name, "Service", (f"Environment=PATH={held.value}:{_USUAL}",))
 
 
 def _module(unit: Unit | None, found: re.Match[str]) -> Fix:

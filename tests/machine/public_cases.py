@@ -6,7 +6,6 @@ BIN stands for the directory of the servers, UNITS for that of units. Lines of u
 
 # ruff: noqa: E501
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 BIN = "/opt/sdactivate/bin"
@@ -48,7 +47,7 @@ class Case(NamedTuple):
 
     id: str
     name: str
-    files: Mapping[str, str]
+    files: dict[str, str]
     setup: str = ""
     """Run with the files in place: accounts, owners; then what starts it all."""
     front: str = "nginx"
@@ -3162,6 +3161,7 @@ def _behind(front: str) -> str:
 
 
 _PROXY = 'proxy.server = ( "" => (( "host" => "127.0.0.1", "port" => 8000 )) )\n'
+POLLS = next(it for it in THIRD if it.id == "P03")
 OF_OTHER_FRONTS: tuple[Case, ...] = (
     Case(
         "K08",
@@ -3471,6 +3471,16 @@ WSGIServer(application, bindAddress="/run/wiki/web.sock").run()
         says="but gunicorn expects it in the path (SCRIPT_NAME=/wiki in wiki.service)",
         fix="leave the prefix in the path (proxy_pass http://127.0.0.1:8000;",
         done="sed -i s,8000/,8000, /etc/nginx/sites-enabled/site; systemctl reload nginx",
+    ),
+    POLLS._replace(
+        id="K27",
+        files=POLLS.files
+        | {
+            f"{UNITS}/polls.service.d/variables.conf": "[Service]\n"
+            "Environment=FORWARDED_ALLOW_IPS=*\nEnvironmentFile=/etc/polls.env\n",
+            "/etc/polls.env": "FORWARDED_ALLOW_IPS=127.0.0.1\n",
+        },
+        done="sed -i 's/=.*/=*/' /etc/polls.env; systemctl restart polls",
     ),
 )
 """The same faults behind other fronts, run by hand."""
