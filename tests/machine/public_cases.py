@@ -3161,6 +3161,15 @@ def _behind(front: str) -> str:
 
 
 _PROXY = 'proxy.server = ( "" => (( "host" => "127.0.0.1", "port" => 8000 )) )\n'
+WRITES = (
+    """
+import os
+
+os.makedirs("/var/log/wiki", exist_ok=True)
+log = open("/var/log/wiki/web.log", "a")
+"""
+    + WSGI
+)
 POLLS = next(it for it in THIRD if it.id == "P03")
 OF_OTHER_FRONTS: tuple[Case, ...] = (
     Case(
@@ -3481,6 +3490,68 @@ WSGIServer(application, bindAddress="/run/wiki/web.sock").run()
             "/etc/polls.env": "FORWARDED_ALLOW_IPS=127.0.0.1\n",
         },
         done="sed -i 's/=.*/=*/' /etc/polls.env; systemctl restart polls",
+    ),
+    Case(
+        "K28",
+        "wiki",
+        _wiki(f"{BIN}/gunicorn --bind 127.0.0.1:8000 wiki.wsgi")
+        | DJANGO
+        | {
+            "/srv/wiki/wiki/settings.py": DJANGO["/srv/wiki/wiki/settings.py"].replace(
+                '["localhost"]', '["wiki.test", "www.wiki.test", "127.0.0.1"]'
+            ),
+            "/srv/wiki/wiki/urls.py": DJANGO["/srv/wiki/wiki/urls.py"].replace(
+                'path("",', 'path("page",'
+            ),
+        }
+        | {
+            path: text.replace("server_name localhost", "server_name wiki.test")
+            for path, text in proxy("127.0.0.1:8000").items()
+        },
+        f"ln -sf ../sites-available/default /etc/nginx/sites-enabled/default; {_START}",
+        url="http://localhost/page",
+        headers=("Host: www.wiki.test",),
+        answer="404",
+        finds="SDA121",
+        says="answers www.wiki.test instead of the site: ALLOWED_HOSTS contains www.wiki.test (/sr",
+        fix="add www.wiki.test to server_name in the server at /etc/nginx/sites-enabled/site",
+        done="sed -i 's/wiki.test;/wiki.test www.wiki.test;/' /etc/nginx/sites-enabled/site; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "K29",
+        "wiki",
+        _wiki(f"{BIN}/uwsgi --ini /srv/wiki/uwsgi.ini")
+        | {
+            "/srv/wiki/uwsgi.ini": """[uwsgi]
+chdir = /srv/wiki/code
+module = web
+master = true
+die-on-term = true
+socket = /run/wiki/web.sock
+chmod-socket = 660
+""",
+            "/srv/wiki/code/web.py": f"import pages\n{WSGI}",
+        }
+        | nginx("include uwsgi_params; uwsgi_pass unix:/run/wiki/web.sock;"),
+        f"{BIN}/python -m venv --without-pip /srv/wiki/env\n"
+        f"touch $(echo /srv/wiki/env/lib/python3*/site-packages)/pages.py; {_START}",
+        answer="500",
+        finds="SDA141",
+        says="No module named 'pages'",
+        fix="set virtualenv = /srv/wiki/env in uWSGI's configuration",
+        done="echo virtualenv = /srv/wiki/env >>/srv/wiki/uwsgi.ini; systemctl restart wiki",
+    ),
+    Case(
+        "K30",
+        "wiki",
+        _wiki() | {"/srv/wiki/web.py": WRITES} | proxy("unix:/run/wiki/web.sock"),
+        _START,
+        answer="502",
+        until="systemctl is-failed wiki",
+        finds="SDA110",
+        says="Permission denied: '/var/log/wiki'",
+        fix="LogsDirectory=wiki",
     ),
 )
 """The same faults behind other fronts, run by hand."""

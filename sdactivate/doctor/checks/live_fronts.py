@@ -323,19 +323,6 @@ def headers_not_believed(case: Case) -> Iterator[Hit]:
                     )
 
 
-def default_server(case: Case) -> Iterator[Hit]:
-    for installed, unit, _, own in at_fronts(case):
-        front, packaging = installed.front, installed.packaging
-        servers = case.running.machine.configuration(installed).servers
-        for rival in front_config.in_the_way(front, packaging, servers, own.__contains__):
-            if rival.command:
-                fix: Fix = Command(rival.command)
-                then = str(Command(("systemctl", front.renew, packaging.unit)))
-            else:
-                fix, then = Advice(rival.fix), ""
-            yield Hit(packaging.unit, rival.because, fix, unit, then)
-
-
 def own_servers(
     case: Case,
 ) -> Iterator[tuple[InstalledFront, front_config.Server, str, Upstream]]:
