@@ -195,6 +195,37 @@ def answers_instead(
                     yield name, fitting[0]
 
 
+def has_name(server: Server, name: str) -> bool:
+    """Whether a server names the host `name`, exactly or by a pattern.
+
+    A regular expression of nginx's counts as one that may match.
+    """
+    return any(
+        it == name.lower()
+        or it[:1] == "~"
+        or (it[:2] == "*." and name.lower().endswith(it[1:]))
+        or (it[:1] == "." and f".{name.lower()}".endswith(it))
+        or (it[-2:] == ".*" and name.lower().startswith(it[:-1]))
+        for it in server.names
+    )
+
+
+def default_for(front: Front, servers: tuple[Server, ...], name: str, port: int) -> Server | None:
+    """Return the server that answers for `name` because no server on `port` names it, or None.
+
+    It is the default server: the declared one, else the first (nginx, Apache), or Caddy's site
+    without a host name.
+    """
+    there = [server for server in servers if port in server.ports]
+    if any(has_name(server, name) for server in there):
+        return None
+    if front.name == "caddy":
+        there = [server for server in there if not server.names]
+    elif front.name == "nginx":
+        there.sort(key=lambda server: not server.is_default)
+    return there[0] if there else None
+
+
 PACKAGED: dict[str, tuple[str, ...]] = {
     "/etc/nginx/sites-enabled/default": ("rm", "/etc/nginx/sites-enabled/default"),
     # packages of nginx.org

@@ -16,6 +16,7 @@ from sdactivate.front_config import (
     Configuration,
     InTheWay,
     Naming,
+    default_for,
     in_the_way,
     include_line,
     names_socket,
@@ -96,6 +97,36 @@ def test_a_name_that_the_default_server_has_is_its_own(tmp_path: Path) -> None:
         _, (found,) = look(tmp_path / layout, "nginx", layout, **LOCALHOST)
         assert "answers localhost instead of the site" in found.because
     assert look(tmp_path / "debian", "nginx", "debian", **LOCALHOST)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("front", "text", "answered"),
+    [
+        ("nginx", "server { server_name a.test; } server { server_name b.test; }", "a.test"),
+        ("nginx", "server { server_name a.test; } server { listen 80 default; }", ""),
+        ("nginx", "server { server_name a.test; } server { server_name *.test; }", None),
+        ("nginx", "server { server_name a.test; } server { server_name .www.test; }", None),
+        ("nginx", "server { server_name a.test; } server { server_name www.*; }", None),
+        ("nginx", "server { server_name a.test; } server { server_name ~^w; }", None),
+        ("nginx", "server { listen 81; server_name a.test; }", None),
+        ("nginx", "server { listen 127.0.0.1:80; server_name a.test; }", None),
+        ("apache", "<VirtualHost *:80>\nServerName a.test\n</VirtualHost>\n", "a.test"),
+        ("apache", "<VirtualHost *:80>\nServerAlias www.test\n</VirtualHost>\n", None),
+        ("caddy", "http://a.test {\n}\n:80 {\n}\n", ""),
+        ("caddy", "http://a.test {\n}\n", None),
+    ],
+)
+def test_which_server_answers_a_name_that_none_has(
+    front: str, text: str, answered: str | None, tmp_path: Path
+) -> None:
+    packaging = FRONTS[front].packaging["debian"]
+    path = tmp_path / packaging.main.lstrip("/")
+    path.parent.mkdir(parents=True)
+    path.write_text(f"http {{ {text} }}" if front == "nginx" else text)
+    servers = read(FRONTS[front], packaging, partial(inside, tmp_path)).servers
+    assert servers
+    found = default_for(FRONTS[front], servers, "www.test", 80)
+    assert (" ".join(found.names) if found else None) == answered
 
 
 READ = {

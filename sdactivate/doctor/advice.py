@@ -13,10 +13,13 @@ import shutil
 from collections.abc import Callable
 from typing import NamedTuple
 
+from sdactivate.doctor import uwsgi_options, variables
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Command, Fix, Lines
+from sdactivate.doctor.never_given import is_the_system
+from sdactivate.doctor.private import is_private
 from sdactivate.systemd.unitfile import Unit
-from sdactivate.virtual_environment import interpreter_in
+from sdactivate.virtual_environment import environments, interpreter_in
 
 _USUAL = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -38,13 +41,14 @@ def _say(text: str) -> _Make:
 
 def _program(unit: Unit | None, found: re.Match[str]) -> Fix | None:
     """Return the fix for a program that exists, but is not on the unit's PATH."""
-    paths = [it for it in unit.words("Environment") if it.startswith("PATH=")] if unit else []
-    if unit is None or not paths or not shutil.which(found["name"], path=_USUAL):
+    held = variables.of(unit).get("PATH") if unit else None
+    if unit is None or held is None or not shutil.which(found["name"], path=_USUAL):
         return None
-    held = paths[-1].removeprefix("PATH=")
-    if shutil.which(found["name"], path=held):
+    if shutil.which(found["name"], path=held.value):
         return None
-    return Lines(unit.name, "Service", (f"Environment=PATH={held}:{_USUAL}",))
+    if held.file:  # it outranks Environment=
+        return Advice(f"in {held.file}, write PATH={held.value}:{_USUAL}")
+    return Lines(unit.name, "Service", (f"Environment=PATH={held.value}:{_USUAL}",))
 
 
 def _module(unit: Unit | None, found: re.Match[str]) -> Fix:
@@ -59,16 +63,51 @@ def _module(unit: Unit | None, found: re.Match[str]) -> Fix:
                 f"{top} was created with {', '.join(made)}, but its Python is {python} now: as its "
                 f"owner, run {python} -m venv --clear {top}, and install the site's packages again"
             )
+        if unit and common.server(unit) == "uwsgi" and (fix := _home(unit, found.string)):
+            return fix
         own = interpreter_in(unit.value("WorkingDirectory"), program) if unit else ""
         if own and program.startswith("/"):
             return Advice(
                 f"the service runs {program}, and there is a virtual environment in "
-                f"WorkingDirectory=: run {own} instead (with gen or install: --python {own})"
+                f"WorkingDirectory=: {_of_environment(unit, program, own)}"
             )
     return Advice(
         "install the package that has the module, for the service's Python and as the owner of "
         "that environment; if the module is the site's own, correct its name or WorkingDirectory="
     )
+
+
+def _of_environment(unit: Unit | None, program: str, python: str) -> str:
+    """Return how a service runs with the environment of `python` instead of its own program."""
+    server = common.server(unit) if unit else ""
+    top, name = os.path.dirname(os.path.dirname(python)), os.path.basename(program)
+    if server == "uwsgi":
+        return f"install the package that has the module in it, and set virtualenv = {top}"
+    if server == "native" or name.startswith("python"):
+        return f"run {python} instead (with gen or install: --python {python})"
+    if os.path.exists(f"{top}/bin/{name}"):
+        return f"run {top}/bin/{name} instead"
+    return f"run {python} -m pip install {server or name} as its owner, then {top}/bin/{name}"
+
+
+def _home(unit: Unit, reason: str) -> Fix | None:
+    """Return the fix for uWSGI that is not told of the environment with a missing module."""
+    named = ("home", "virtualenv", "venv", "pyhome")
+    if uwsgi_options.values(unit, *named) or variables.value(unit, "PYTHONHOME"):
+        return None
+    missing = _MISSING.search(reason)
+    roots = [unit.value("WorkingDirectory"), *uwsgi_options.values(unit, "chdir", "pythonpath")]
+    tops = environments(roots, missing["name"].partition(".")[0] if missing else "")
+    if not tops:
+        return None
+    return Advice(
+        f"uWSGI is not told of the virtual environment {tops[0]}: set virtualenv = {tops[0]} in "
+        f"uWSGI's configuration, or --virtualenv {tops[0]} in ExecStart= of {unit.name}; then "
+        f"systemctl restart {unit.name}"
+    )
+
+
+_MISSING = re.compile(r"[Nn]o module named '?(?P<name>[\w.]+)")
 
 
 def _pidfile(unit: Unit | None, found: re.Match[str]) -> Fix:
@@ -87,9 +126,64 @@ def _denied(unit: Unit | None, found: re.Match[str]) -> Fix:
             f"fixed user (User=, DynamicUser=no) that may write to {found['path']}"
         )
     user = common.user(unit) if unit else "the service's user"
+    path = os.path.normpath(found["path"])
+    elsewhere = "StateDirectory=, LogsDirectory=, or standard error for a log"
+    if os.path.lexists(path):
+        return Advice(
+            f"run chown {user} {path}, or configure the application to write elsewhere: {elsewhere}"
+        )
+    # The file is yet to be created, which takes write permission on its directory
+    if unit and (made := _made_by_systemd(unit, path)):
+        return made
+    parent = os.path.dirname(path)
+    while not os.path.lexists(parent):
+        path, parent = parent, os.path.dirname(parent)
+    key = _DIRECTORIES.get(parent)
+    if key and unit:
+        return Advice(
+            f"{user} may not create files in {parent}: set {key}={unit.prefix} in [Service] of "
+            f"{unit.name}, and configure the application to write to {parent}/{unit.prefix}"
+        )
+    is_shared = is_the_system(parent) and not common.under(os.path.dirname(parent), "/opt")
+    if is_shared or is_private(parent):
+        return Advice(
+            f"{user} may not create {path}: configure the application to write elsewhere: "
+            f"{elsewhere}"
+        )
     return Advice(
-        f"run chown {user} {found['path']}, or configure the application to write elsewhere: "
-        "StateDirectory=, LogsDirectory=, or standard error for a log"
+        f"{path} does not exist, and {user} may not create it: run chown {user} {parent}, or "
+        f"configure the application to write elsewhere: {elsewhere}"
+    )
+
+
+_DIRECTORIES = {
+    "/var/lib": "StateDirectory", "/var/cache": "CacheDirectory", "/var/log": "LogsDirectory",
+    "/run": "RuntimeDirectory", "/var/run": "RuntimeDirectory",
+}  # fmt: skip
+
+
+def _made_by_systemd(unit: Unit, path: str) -> Fix | None:
+    """Return the line that creates the directory of `path` for the service; None if none does."""
+    for place, key in _DIRECTORIES.items():
+        name = path.removeprefix(f"{place}/").partition("/")[0]
+        made = f"{place}/{name}"
+        # The application creates a directory, or a file in one. It is not known which if it has
+        # neither a suffix nor a directory that is missing
+        if not common.under(path, place) or os.path.lexists(made):
+            continue
+        if (path != made or "." not in name) and re.fullmatch(r"[\w.-]+", name):
+            return Lines(unit.name, "Service", (f"{key}={name}",))
+    return None
+
+
+def _no_directory(unit: Unit | None, found: re.Match[str]) -> Fix | None:
+    """Return the fix for a file whose directory does not exist."""
+    parent = os.path.dirname(os.path.normpath(found["path"]))
+    if os.path.lexists(parent) or unit is None:
+        return None
+    return _made_by_systemd(unit, os.path.normpath(found["path"])) or Advice(
+        f"{parent} does not exist: correct the path, or run install -d -o {common.user(unit)} "
+        f"{parent}"
     )
 
 
@@ -185,6 +279,7 @@ TABLE: tuple[Row, ...] = (
         r"\[Errno 2\] No such file or directory: '(?P<name>[\w.+-]+)'",
         _program,
     ),
+    _row(r"\[Errno 2\] No such file or directory: '(?P<path>/[^']+)'", _no_directory),
     _row(r"PermissionError: \[Errno 13\] Permission denied: '(?P<path>/[^']+)'", _denied),
     _row(
         r"OperationalError: (attempt to write a readonly database|unable to open database file)",

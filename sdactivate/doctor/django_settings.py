@@ -1,6 +1,6 @@
 """Read a Django site's settings without running them: names bound to literals, and plain paths.
 
-The settings are found by DJANGO_SETTINGS_MODULE, in the unit's Environment= or in the module of the
+The settings are found by DJANGO_SETTINGS_MODULE, in the unit's variables or in the module of the
 application. Computed values (from the environment, from another module) are unknown, except for
 paths in the usual forms: BASE_DIR / "static", os.path.join(BASE_DIR, "static").
 """
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from sdactivate.doctor import uwsgi_options
+from sdactivate.doctor import uwsgi_options, variables
 from sdactivate.doctor.checks import common
 from sdactivate.systemd.unitfile import Unit
 
@@ -206,19 +206,16 @@ def _roots(service: Unit) -> Iterator[str]:
         option, equals, value = word.partition("=")
         if option in _ROOTS:
             named.append(value if equals else (words[place + 1 :] or [""])[0])
-    for word in service.words("Environment"):
-        if word.startswith("PYTHONPATH="):
-            named += word.partition("=")[2].split(":")
+    named += variables.value(service, "PYTHONPATH").split(":")
     if common.server(service) == "uwsgi":
         named += uwsgi_options.values(service, "chdir", "pythonpath", "pp", "python-path")
     yield from dict.fromkeys(it for it in named if it.startswith("/"))
 
 
 def _settings(service: Unit, roots: list[str], read: Read) -> Iterator[str]:
-    for word in reversed(service.words("Environment")):
-        if word.startswith("DJANGO_SETTINGS_MODULE="):
-            yield word.partition("=")[2]
-            return
+    if held := variables.value(service, "DJANGO_SETTINGS_MODULE"):
+        yield held
+        return
     if common.server(service) == "uwsgi":
         for name, value in uwsgi_options.options(service):
             if name == "env" and value.startswith("DJANGO_SETTINGS_MODULE="):

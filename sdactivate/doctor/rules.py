@@ -14,6 +14,7 @@ from sdactivate.doctor.checks import (
     front_health,
     front_logs,
     front_modules,
+    front_names,
     front_requests,
     handling,
     hung_mounts,
@@ -256,8 +257,9 @@ TABLE: tuple[Rule, ...] = (
          "A front chooses the virtual host that has the request's host name. If none has it, the "
          "default one answers.",
          "nginx.org: How nginx processes a request",
-         "remove the default virtual host, or give the site's names (--server-name)",
-         live_fronts.default_server),
+         "remove the default virtual host, or give the site's names (server_name, "
+         "--server-name)",
+         front_names.another_answers),
     Rule("SDA122", "error", "The socket's service can't be started",
          "The socket unit exists, but fails when the next client connects.",
          SOCKET, "run systemctl unmask, or create a service of that name",

@@ -103,17 +103,20 @@ def test_what_selinux_says_of_connecting_is_a_denial_too() -> None:
 @pytest.mark.parametrize(
     ("line", "has"),
     [
-        ("SDACTIVATE_ALLOW_PEER=unit:nginx.service", True),
-        ('"SDACTIVATE_ALLOW_PEER=user:a group:b" A=b', True),
-        ("/usr/bin/sdactivate serve a:b --allow-peer unit:nginx.service", True),
-        ("/usr/bin/sdactivate serve a:b --allow-peer='user:x'", True),
-        ("SDACTIVATE_ALLOW_PEER=", False),
-        ('"SDACTIVATE_ALLOW_PEER="', False),
-        ("/usr/bin/sdactivate serve a:b", False),
+        ("Environment=SDACTIVATE_ALLOW_PEER=unit:nginx.service", True),
+        ('Environment="SDACTIVATE_ALLOW_PEER=user:a group:b" A=b', True),
+        ("ExecStart=/usr/bin/sdactivate serve a:b --allow-peer unit:nginx.service", True),
+        ("ExecStart=/usr/bin/sdactivate serve a:b --allow-peer='user:x'", True),
+        ("Environment=SDACTIVATE_ALLOW_PEER=", False),
+        ('Environment="SDACTIVATE_ALLOW_PEER="', False),
+        ("Environment=SDACTIVATE_ALLOW_PEER=user:a SDACTIVATE_ALLOW_PEER=", False),
+        ("Environment=SDACTIVATE_ALLOW_PEER=user:a\nEnvironment=", False),
+        ("ExecStart=/usr/bin/sdactivate serve a:b", False),
     ],
 )
 def test_a_rule_for_peers_is_seen_however_it_is_given(line: str, has: bool) -> None:
-    assert allows_peers(line) is has
+    unit = Unit("web.service", [parse(f"[Service]\n{line}\n", "web.service")], [])
+    assert allows_peers(unit) is has
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,25 @@ def test_haproxy_s_servers_are_read() -> None:
             "OSError: [Errno 98] Address already in use (/srv/a.py, line 9: app.run())",
             '__name__ == "__main__"',
         ),
-        ("PermissionError: [Errno 13] Permission denied: '/var/log/a.log'", "chown web"),
+        ("PermissionError: [Errno 13] Permission denied: '/etc/hosts'", "chown web /etc/hosts"),
+        (
+            "PermissionError: [Errno 13] Permission denied: '/var/log/a.log'",
+            "set LogsDirectory=web in [Service] of web.service, and configure the application to "
+            "write to /var/log/web",
+        ),
+        ("PermissionError: [Errno 13] Permission denied: '/var/log/no/a.log'", "LogsDirectory=no"),
+        ("PermissionError: [Errno 13] Permission denied: '/var/lib/no'", "StateDirectory=no"),
+        ("PermissionError: [Errno 13] Permission denied: '/run/no/a'", "RuntimeDirectory=no"),
+        ("PermissionError: [Errno 13] Permission denied: '/etc/no'", "may not create /etc/no: con"),
+        ("PermissionError: [Errno 13] Permission denied: '/root/no'", "may not create /root/no: "),
+        (
+            "FileNotFoundError: [Errno 2] No such file or directory: '/srv/no/a.log'",
+            "/srv/no does not exist: correct the path, or run install -d -o web /srv/no",
+        ),
+        (
+            "FileNotFoundError: [Errno 2] No such file or directory: '/var/log/no/a.log'",
+            "LogsDirectory=no",
+        ),
         ("ModuleNotFoundError: No module named 'x'", "install the package that has the module"),
     ],
 )
@@ -176,6 +194,28 @@ def test_a_module_that_is_in_the_site_s_own_environment(tmp_path: Path) -> None:
     assert f"--python {python}" in str(advice.fix(reason, web))
     own = service(f"{python} -m sdactivate serve app:app", f"WorkingDirectory={tmp_path}")
     assert "install the package" in str(advice.fix(reason, own))
+
+
+def test_a_file_that_cannot_be_created_in_a_site_s_directory(tmp_path: Path) -> None:
+    reason = f"PermissionError: [Errno 13] Permission denied: '{tmp_path}/data/run/a.db'"
+    made = str(advice.fix(reason, service("/x/bin/gunicorn web")))
+    assert f"{tmp_path}/data does not exist, and web may not create it: run chown web " in made
+    assert f"chown web {tmp_path}, or" in made
+
+
+def test_an_environment_that_uwsgi_is_not_told_of(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    held = tmp_path / "env/lib/python3.11/site-packages"
+    held.mkdir(parents=True)
+    (tmp_path / "env/pyvenv.cfg").touch()
+    (tmp_path / "uwsgi.ini").write_text(f"[uwsgi]\nchdir = {tmp_path}/site\nmodule = web\n")
+    unit = service(f"/usr/bin/uwsgi --ini {tmp_path}/uwsgi.ini")
+    reason = "ModuleNotFoundError: No module named 'flask.views'"
+    assert "install the package" in str(advice.fix(reason, unit))
+    (held / "flask").mkdir()
+    assert f"set virtualenv = {tmp_path}/env" in str(advice.fix(reason, unit))
+    told = service(f"/usr/bin/uwsgi --ini {tmp_path}/uwsgi.ini --home {tmp_path}/env")
+    assert "install the package" in str(advice.fix(reason, told))
 
 
 def test_a_program_that_is_not_on_the_path() -> None:

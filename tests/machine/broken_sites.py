@@ -279,7 +279,8 @@ SINGLE: dict[str, Single] = {
                      "test_variables_that_have_changed_since_the_start"),
     "SDA120": Single("a worker is enabled, and was stopped or fails",
                      "test_a_background_worker_that_does_not_run"),
-    "SDA121": Single("the packaged default server is still enabled",
+    "SDA121": Single("the packaged default server is still enabled, and answers for names that "
+                     "the site's server does not list",
                      "test_the_packaged_default_server_answers_instead"),
     "SDA122": Single("the service is masked, or was never installed",
                      "test_a_masked_service_is_what_is_wrong_with_its_socket"),

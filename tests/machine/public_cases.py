@@ -6,7 +6,6 @@ BIN stands for the directory of the servers, UNITS for that of units. Lines of u
 
 # ruff: noqa: E501
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 BIN = "/opt/sdactivate/bin"
@@ -48,7 +47,7 @@ class Case(NamedTuple):
 
     id: str
     name: str
-    files: Mapping[str, str]
+    files: dict[str, str]
     setup: str = ""
     """Run with the files in place: accounts, owners; then what starts it all."""
     front: str = "nginx"
@@ -2933,6 +2932,426 @@ systemctl restart marks
 
 # -- one of each rule that no case above breaks ----------------------------------------------------
 
+# Before `PLAIN`: DJANGO is another site's after it
+OWN_SOCKET = f"""
+import socket
+
+import uvicorn
+{ASGI}
+
+made = socket.socket(socket.AF_UNIX)
+made.bind("/tmp/api.sock")
+uvicorn.Server(uvicorn.Config(application)).run(sockets=[made])
+"""
+BY_ITSELF = """\
+from wsgiref.simple_server import make_server
+
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"served\\n"]
+
+
+make_server("127.0.0.1", 9191, application).serve_forever()
+"""
+SESSIONS = {
+    "/srv/chat/flask_socketio.py": """
+import sys
+
+
+class SocketIO:
+    \"\"\"Stands for Flask-SocketIO: sessions in the memory of one process.\"\"\"
+
+    def __init__(self):
+        self.sessions = set()
+
+    def handle(self, path):
+        if path == "/open":
+            self.sessions.add("s1")
+        if "s1" in self.sessions:
+            return "200 OK"
+        print("Invalid session s1 (further occurrences of this error will be logged with level "
+              "INFO)", file=sys.stderr, flush=True)
+        return "400 BAD REQUEST"
+""",
+    "/srv/chat/web.py": """
+from flask_socketio import SocketIO
+
+socketio = SocketIO()
+
+
+def application(environ, start_response):
+    status = socketio.handle(environ["PATH_INFO"])
+    start_response(status, [("Content-Type", "text/plain")])
+    return [b"served\\n"]
+""",
+}
+ADDRESSES = (
+    LIFESPAN
+    + """\
+    start = {"type": "http.response.start", "status": 200, "headers": []}
+    if scope["path"] == "/":
+        host = dict(scope["headers"])[b"host"]
+        start["status"] = 302
+        start["headers"] = [(b"location", scope["scheme"].encode() + b"://" + host + b"/page")]
+    await send(start)
+    await send({"type": "http.response.body", "body": b"served\\n"})
+"""
+)
+CALLBACK = (
+    """
+import mmap
+
+try:
+    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+except PermissionError:
+    raise MemoryError(
+        "Cannot allocate write+execute memory for ffi.callback(). You might be running on a "
+        "system that prevents this. For more information, see "
+        "https://cffi.readthedocs.io/en/latest/using.html#callbacks"
+    ) from None
+"""
+    + WSGI
+)
+PATHS = """
+def application(environ, start_response):
+    found = environ["PATH_INFO"] in ("", "/", "/page")
+    start_response("200 OK" if found else "404 Not Found", [("Content-Type", "text/html")])
+    return [b"<a href='page'>page</a>" if found else b"<h1>Not Found</h1>"]
+"""
+MANY_FILES = """
+def application(environ, start_response):
+    held = [open("/dev/null") for _ in range(2000)]
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"%d\\n" % len(held)]
+"""
+_COLLECT = (
+    "cd {0}; DJANGO_SETTINGS_MODULE=settings "
+    f"{BIN}/python -m django collectstatic --noinput --pythonpath . >/dev/null; cd /"
+)
+FOURTH: tuple[Case, ...] = (
+    Case(
+        "Q01",
+        "waffle",
+        _service("waffle", f"ExecStart={BIN}/uwsgi --ini /srv/waffle/uwsgi.ini")
+        | {
+            "/srv/waffle/uwsgi.ini": """[uwsgi]
+chdir = /srv/waffle
+module = waffle_backend/wsgi:application
+http-socket = 127.0.0.1:8000
+master = true
+die-on-term = true
+""",
+            "/srv/waffle/waffle_backend/__init__.py": "",
+            "/srv/waffle/waffle_backend/wsgi.py": WSGI,
+        }
+        | _server("waffle", _TO_TCP),
+        _ready("waffle"),
+        answer="500",
+        done="sed -i s,waffle_backend/wsgi:,waffle_backend.wsgi:, /srv/waffle/uwsgi.ini; "
+        "systemctl restart waffle",
+    ),
+    Case(
+        "Q02",
+        "relay",
+        _service("relay", f"ExecStart={BIN}/python /srv/relay/serve.py")
+        | {"/srv/relay/serve.py": OWN_SOCKET}
+        | _server("relay", "include proxy_params;\n        proxy_pass http://unix:/tmp/api.sock;"),
+        _ready("relay"),
+        answer="502",
+        done="chmod 777 /tmp/api.sock",
+    ),
+    Case(
+        "Q03",
+        "dnsadmin",
+        _service("dnsadmin", "ExecStart=/srv/dnsadmin/run.py")
+        | {"/srv/dnsadmin/run.py": f"#!/usr/bin/env python\n{BY_ITSELF}"}
+        | _server("dnsadmin", _TO_TCP.replace("8000", "9191")),
+        f"{BIN}/python -m venv --without-pip /srv/dnsadmin/flask; chmod +x /srv/dnsadmin/run.py\n"
+        + _ready("dnsadmin"),
+        answer="502",
+        until="systemctl is-failed dnsadmin",
+        done="sed -i 's,=/srv/dnsadmin/run.py,=/srv/dnsadmin/flask/bin/python /srv/dnsadmin/run.py,' "
+        f"{UNITS}/dnsadmin.service; systemctl daemon-reload; systemctl restart dnsadmin",
+    ),
+    Case(
+        "Q04",
+        "myauth",
+        _service("myauth", f"ExecStart={BIN}/gunicorn --bind 127.0.0.1:8000 wsgi")
+        | django("/srv/myauth")
+        | {"/srv/myauth/settings.py": ADMIN + 'STATIC_ROOT = "/var/www/myauth/static"\n'}
+        | _server(
+            "myauth", _TO_TCP, "location /static/ {\n        alias /var/www/myauth/static;\n    }"
+        ),
+        _ready("myauth", _COLLECT.format("/srv/myauth")),
+        url="http://localhost/static/admin/css/base.css",
+        answer="404",
+        done="sed -i s,myauth/static,myauth/static/, /etc/nginx/sites-enabled/myauth; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "Q05",
+        "feris",
+        _service("feris", _TCP)
+        | {"/srv/feris/web.py": WSGI, "/srv/feris/sitestatic/site.css": "body {}\n"}
+        | apache(
+            "ProxyPass /media/ !",
+            "ProxyPass / http://127.0.0.1:8000/",
+            "Alias /media/ /srv/feris/sitestatic",
+            "<Directory /srv/feris>\n        Require all granted\n    </Directory>",
+        ),
+        APACHE + "useradd --system feris; systemctl start feris apache2",
+        front="apache2",
+        url="http://localhost/media/site.css",
+        answer="404",
+        done="sed -i s,feris/sitestatic,feris/sitestatic/, /etc/apache2/sites-enabled/site.conf; "
+        "systemctl reload apache2",
+    ),
+    Case(
+        "Q06",
+        "maps",
+        _service("maps", f"ExecStart={BIN}/gunicorn --bind 127.0.0.1:8000 wsgi")
+        | django("/srv/maps")
+        | {"/srv/maps/settings.py": f'{ADMIN}DEBUG = False\nSTATIC_ROOT = "/srv/maps/static"\n'}
+        | apache("ProxyPass / http://127.0.0.1:8000/"),
+        APACHE
+        + _COLLECT.format("/srv/maps")
+        + "\nuseradd --system maps; systemctl start maps apache2",
+        front="apache2",
+        url="http://localhost/static/admin/css/base.css",
+        answer="404",
+        done="""
+sed -i 's,ProxyPass /,Alias /static /srv/maps/static\\n<Directory /srv/maps/static>\\nRequire all granted\\n</Directory>\\nProxyPass /static !\\nProxyPass /,' /etc/apache2/sites-enabled/site.conf
+systemctl reload apache2
+""",
+    ),
+    Case(
+        "Q07",
+        "stats",
+        _service(
+            "stats", f"RuntimeDirectory=stats\nExecStart={BIN}/uwsgi --ini /srv/stats/uwsgi.ini"
+        )
+        | {
+            "/srv/stats/uwsgi.ini": """[uwsgi]
+module = web
+socket = /run/stats/uwsgi.sock
+chmod-socket = 666
+master = true
+die-on-term = true
+logto = /var/log/stats/uwsgi.log
+""",
+            "/srv/stats/web.py": WSGI,
+        }
+        | _server("stats", UWSGI.format("unix:/run/stats/uwsgi.sock")),
+        _ready("stats"),
+        answer="502",
+        until="systemctl is-failed stats",
+        done="install -d -o stats /var/log/stats; systemctl restart stats",
+    ),
+    Case(
+        "Q08",
+        "km",
+        _service(
+            "km",
+            f"Group=www-data\nExecStart={BIN}/gunicorn --umask 007 "
+            "--bind unix:/run/km-proxy-server/gunicorn.sock web",
+        )
+        | {"/srv/km/web.py": WSGI}
+        | _server(
+            "km",
+            "include proxy_params;\n        proxy_pass http://unix:/run/km-proxy-server/gunicorn.sock;",
+        ),
+        _ready("km"),
+        answer="502",
+        until="systemctl is-failed km",
+        done="install -d -o km -g www-data /run/km-proxy-server; systemctl restart km",
+    ),
+    Case(
+        "Q09",
+        "chat",
+        _service("chat", f"ExecStart={BIN}/gunicorn --workers 3 --bind 127.0.0.1:8000 web")
+        | SESSIONS
+        | _server("chat", _TO_TCP),
+        _ready("chat") + "sleep 2; curl -s http://localhost/open >/dev/null",
+        answer="400",
+        done=f"sed -i 's/--workers 3/--workers 1/' {UNITS}/chat.service; systemctl daemon-reload; "
+        "systemctl restart chat; sleep 2; curl -s http://localhost/open >/dev/null",
+    ),
+    Case(
+        "Q10",
+        "thumbs",
+        _service(
+            "thumbs",
+            "Group=www-data\nRuntimeDirectory=thumbs\nUMask=0007\n"
+            f"ExecStart={BIN}/uvicorn --uds /run/thumbs/web.sock web:application",
+        )
+        | {"/srv/thumbs/web.py": ADDRESSES}
+        | _https(
+            "thumbs", "include proxy_params;\n        proxy_pass http://unix:/run/thumbs/web.sock;"
+        ),
+        CERTIFICATE + _ready("thumbs"),
+        url="https://localhost/",
+        follows=True,
+        answer="302",
+        done=f"mkdir {UNITS}/thumbs.service.d; printf '[Service]\\nEnvironment=FORWARDED_ALLOW_IPS=*\\n' "
+        f">{UNITS}/thumbs.service.d/front.conf; systemctl daemon-reload; systemctl restart thumbs",
+    ),
+    Case(
+        "Q11",
+        "pixels",
+        _service("pixels", f"MemoryDenyWriteExecute=true\n{_TCP}")
+        | {"/srv/pixels/web.py": CALLBACK}
+        | _server("pixels", _TO_TCP),
+        _ready("pixels"),
+        answer="502",
+        until="systemctl is-failed pixels",
+        done=f"sed -i /MemoryDeny/d {UNITS}/pixels.service; systemctl daemon-reload; "
+        "systemctl restart pixels",
+    ),
+    Case(
+        "Q12",
+        "gateway",
+        _service("gateway", f"ExecStart={BIN}/gunicorn --bind 0.0.0.0:8000 web")
+        | {"/srv/gateway/web.py": WSGI, "/etc/hosts": "::1 localhost ip6-localhost\n"}
+        | _server("gateway", "include proxy_params;\n        proxy_pass http://localhost:8000;"),
+        _ready("gateway"),
+        url="http://127.0.0.1/",
+        answer="502",
+        done="sed -i s,//localhost:8000,//127.0.0.1:8000, /etc/nginx/sites-enabled/gateway; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "Q13",
+        "books",
+        _service("books", _TCP)
+        | {"/srv/books/web.py": PATHS}
+        | {
+            path: text.replace("location /", "location /gnucash")
+            for path, text in _server("books", _TO_TCP).items()
+        },
+        _ready("books"),
+        url="http://localhost/gnucash/page",
+        answer="404",
+        done="sed -i '/proxy_params/a proxy_set_header SCRIPT_NAME /gnucash;' "
+        "/etc/nginx/sites-enabled/books; systemctl reload nginx",
+    ),
+    Case(
+        "Q14",
+        "pets",
+        _service("pets", _TCP) | {"/srv/pets/web.py": MANY_FILES} | _server("pets", _TO_TCP),
+        _ready("pets"),
+        answer="502",
+        done=f"mkdir {UNITS}/pets.service.d; printf '[Service]\\nLimitNOFILE=65535\\n' "
+        f">{UNITS}/pets.service.d/files.conf; systemctl daemon-reload; systemctl restart pets",
+    ),
+    Case(
+        "Q15",
+        "errors",
+        _service("errors", _TCP.replace("8000", "9000"))
+        | {"/srv/errors/web.py": PATHS}
+        | apache("ProxyPass / http://localhost:9000"),
+        APACHE + "useradd --system errors; systemctl start errors apache2",
+        front="apache2",
+        url="http://localhost/page",
+        answer="500",
+        done="sed -i s,localhost:9000,localhost:9000/, /etc/apache2/sites-enabled/site.conf; "
+        "systemctl reload apache2",
+    ),
+    Case(
+        "Q16",
+        "tiles",
+        _service("tiles", _TCP)
+        | {"/srv/tiles/web.py": WSGI, "/srv/tiles/demo/site.css": "body {}\n"}
+        | apache(
+            "Alias /demo /srv/tiles/demo",
+            "ProxyPass /demo !",
+            "ProxyPass / http://127.0.0.1:8000/",
+        ),
+        APACHE + "useradd --system tiles; systemctl start tiles apache2",
+        front="apache2",
+        url="http://localhost/demo/site.css",
+        answer="403",
+        done="""
+sed -i 's,ProxyPass /demo,<Directory /srv/tiles/demo>\\nRequire all granted\\n</Directory>\\n&,' /etc/apache2/sites-enabled/site.conf
+systemctl reload apache2
+""",
+    ),
+    Case(
+        "Q17",
+        "switches",
+        _service("switches", _TCP.replace("8000", "8080"))
+        | {"/srv/switches/web.py": PATHS}
+        | apache("ProxyPass /tellprox http://127.0.0.1:8080/"),
+        APACHE + "useradd --system switches; systemctl start switches apache2",
+        front="apache2",
+        url="http://localhost/tellprox/page",
+        answer="404",
+        done="sed -i 's,ProxyPass /tellprox,&/,' /etc/apache2/sites-enabled/site.conf; "
+        "systemctl reload apache2",
+    ),
+    Case(
+        "Q18",
+        "library",
+        _service("library", f"ExecStart={BIN}/uvicorn --port 8000 web:application")
+        | {"/srv/library/web.py": ASGI}
+        | {
+            path: text.replace("location /", "location /v1/api")
+            for path, text in _server("library", _TO_TCP).items()
+        },
+        _ready("library"),
+        url="http://localhost/docs",
+        answer="404",
+        done="""
+sed -i 's,^}$,location /docs { include proxy_params; proxy_pass http://127.0.0.1:8000; }\\nlocation /openapi.json { include proxy_params; proxy_pass http://127.0.0.1:8000; }\\n},' /etc/nginx/sites-enabled/library
+systemctl reload nginx
+""",
+    ),
+    Case(
+        "Q19",
+        "tinyticker",
+        unit(
+            "tinyticker.service",
+            "[Service]\nExecStart=/usr/bin/python3 -m tinyticker\nRestart=on-failure",
+        )
+        | {
+            "/home/pi/.local/lib/python3.11/site-packages/tinyticker/__init__.py": "",
+            "/home/pi/.local/lib/python3.11/site-packages/tinyticker/__main__.py": BY_ITSELF,
+        }
+        | _server("tinyticker", _TO_TCP.replace("8000", "9191")),
+        "useradd -M pi; chown -R pi: /home/pi; systemctl start nginx tinyticker",
+        answer="502",
+        until="systemctl show -p NRestarts tinyticker | grep -qv =0",
+        done=f"sed -i 's/^ExecStart/User=pi\\n&/' {UNITS}/tinyticker.service; "
+        "systemctl daemon-reload; systemctl restart tinyticker",
+    ),
+    Case(
+        "Q20",
+        "events",
+        _service("events", f"{_TCP} --log-file /home/events/logs/gunicorn.log")
+        | {"/srv/events/web.py": WSGI, "/home/events/logs/gunicorn.log": ""}
+        | _server("events", _TO_TCP),
+        "useradd -M events; chown events: /home/events /home/events/logs; "
+        "systemctl start nginx events",
+        answer="502",
+        until="systemctl is-failed events",
+        done="chown events /home/events/logs/gunicorn.log; systemctl restart events",
+    ),
+    Case(
+        "Q21",
+        "wikmd",
+        _service("wikmd", "ExecStart=/srv/wikmd/env/bin/python wiki.py")
+        | {"/srv/wikmd/wiki.py": BY_ITSELF}
+        | _server("wikmd", _TO_TCP.replace("8000", "9191")),
+        f"{BIN}/python -m venv --without-pip /srv/wikmd/venv\n" + _ready("wikmd"),
+        answer="502",
+        until="systemctl is-failed wikmd",
+        done=f"sed -i s,/env/,/venv/, {UNITS}/wikmd.service; systemctl daemon-reload; "
+        "systemctl restart wikmd",
+    ),
+)
+"""Collected on 30 November 2026; written down before the doctor was run on them."""
+
+
 PLAIN = """
 def application(environ, start_response):
     host = environ["HTTP_HOST"]
@@ -3162,6 +3581,16 @@ def _behind(front: str) -> str:
 
 
 _PROXY = 'proxy.server = ( "" => (( "host" => "127.0.0.1", "port" => 8000 )) )\n'
+WRITES = (
+    """
+import os
+
+os.makedirs("/var/log/wiki", exist_ok=True)
+log = open("/var/log/wiki/web.log", "a")
+"""
+    + WSGI
+)
+POLLS = next(it for it in THIRD if it.id == "P03")
 OF_OTHER_FRONTS: tuple[Case, ...] = (
     Case(
         "K08",
@@ -3471,6 +3900,78 @@ WSGIServer(application, bindAddress="/run/wiki/web.sock").run()
         says="but gunicorn expects it in the path (SCRIPT_NAME=/wiki in wiki.service)",
         fix="leave the prefix in the path (proxy_pass http://127.0.0.1:8000;",
         done="sed -i s,8000/,8000, /etc/nginx/sites-enabled/site; systemctl reload nginx",
+    ),
+    POLLS._replace(
+        id="K27",
+        files=POLLS.files
+        | {
+            f"{UNITS}/polls.service.d/variables.conf": "[Service]\n"
+            "Environment=FORWARDED_ALLOW_IPS=*\nEnvironmentFile=/etc/polls.env\n",
+            "/etc/polls.env": "FORWARDED_ALLOW_IPS=127.0.0.1\n",
+        },
+        done="sed -i 's/=.*/=*/' /etc/polls.env; systemctl restart polls",
+    ),
+    Case(
+        "K28",
+        "wiki",
+        _wiki(f"{BIN}/gunicorn --bind 127.0.0.1:8000 wiki.wsgi")
+        | DJANGO
+        | {
+            "/srv/wiki/wiki/settings.py": DJANGO["/srv/wiki/wiki/settings.py"].replace(
+                '["localhost"]', '["wiki.test", "www.wiki.test", "127.0.0.1"]'
+            ),
+            "/srv/wiki/wiki/urls.py": DJANGO["/srv/wiki/wiki/urls.py"].replace(
+                'path("",', 'path("page",'
+            ),
+        }
+        | {
+            path: text.replace("server_name localhost", "server_name wiki.test")
+            for path, text in proxy("127.0.0.1:8000").items()
+        },
+        f"ln -sf ../sites-available/default /etc/nginx/sites-enabled/default; {_START}",
+        url="http://localhost/page",
+        headers=("Host: www.wiki.test",),
+        answer="404",
+        finds="SDA121",
+        says="answers www.wiki.test instead of the site: ALLOWED_HOSTS contains www.wiki.test (/sr",
+        fix="add www.wiki.test to server_name in the server at /etc/nginx/sites-enabled/site",
+        done="sed -i 's/wiki.test;/wiki.test www.wiki.test;/' /etc/nginx/sites-enabled/site; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "K29",
+        "wiki",
+        _wiki(f"{BIN}/uwsgi --ini /srv/wiki/uwsgi.ini")
+        | {
+            "/srv/wiki/uwsgi.ini": """[uwsgi]
+chdir = /srv/wiki/code
+module = web
+master = true
+die-on-term = true
+socket = /run/wiki/web.sock
+chmod-socket = 660
+""",
+            "/srv/wiki/code/web.py": f"import pages\n{WSGI}",
+        }
+        | nginx("include uwsgi_params; uwsgi_pass unix:/run/wiki/web.sock;"),
+        f"{BIN}/python -m venv --without-pip /srv/wiki/env\n"
+        f"touch $(echo /srv/wiki/env/lib/python3*/site-packages)/pages.py; {_START}",
+        answer="500",
+        finds="SDA141",
+        says="No module named 'pages'",
+        fix="set virtualenv = /srv/wiki/env in uWSGI's configuration",
+        done="echo virtualenv = /srv/wiki/env >>/srv/wiki/uwsgi.ini; systemctl restart wiki",
+    ),
+    Case(
+        "K30",
+        "wiki",
+        _wiki() | {"/srv/wiki/web.py": WRITES} | proxy("unix:/run/wiki/web.sock"),
+        _START,
+        answer="502",
+        until="systemctl is-failed wiki",
+        finds="SDA110",
+        says="Permission denied: '/var/log/wiki'",
+        fix="LogsDirectory=wiki",
     ),
 )
 """The same faults behind other fronts, run by hand."""

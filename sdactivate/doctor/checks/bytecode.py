@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from warnings import catch_warnings, simplefilter
 
+from sdactivate.doctor import variables
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Case, Command, Hit
 from sdactivate.systemd.unitfile import Unit
@@ -51,7 +52,7 @@ def not_compiled(case: Case) -> Iterator[Hit]:
 
 
 def _is_elsewhere(service: Unit) -> bool:
-    return any(it.startswith("PYTHONPYCACHEPREFIX=") for it in service.words("Environment"))
+    return bool(variables.value(service, "PYTHONPYCACHEPREFIX"))
 
 
 def _ourselves() -> str:

@@ -8,7 +8,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from sdactivate.backends import BACKENDS
+from sdactivate.doctor import variables
 from sdactivate.doctor.finding import Case
+from sdactivate.doctor.specifiers import resolve as resolve
 from sdactivate.systemd.unitfile import Entry, Unit, split
 
 _LISTENS = ("ListenStream", "ListenSequentialPacket")
@@ -74,30 +76,6 @@ def paths(socket: Unit) -> list[Address]:
     return [address for address in addresses(socket) if address.is_path]
 
 
-def resolve(value: str, unit: Unit) -> str:
-    """Return `value` with the specifiers that a file alone can answer (systemd.unit(5)).
-
-    The directories are those of the system manager. Other specifiers stay as they are.
-    """
-    if "%" not in value:
-        return value
-    stem = unit.name.rpartition(".")[0]
-    known = {
-        "t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "E": "/etc",
-        "T": "/tmp", "V": "/var/tmp", "h": "/root",  # noqa: S108
-        "n": unit.name, "N": stem, "p": unit.prefix, "i": stem.partition("@")[2] or "%i",
-        "I": _unescaped(stem.partition("@")[2]) or "%I",
-        "%": "%",
-    }  # fmt: skip
-    return re.sub(r"%(.)", lambda found: known.get(found[1], found[0]), value)
-
-
-def _unescaped(name: str) -> str:
-    """Return an instance's name, unescaped: systemd-escape(1)."""
-    slashes = name.replace("-", "/")
-    return re.sub(r"\\x([0-9a-fA-F]{2})", lambda found: chr(int(found[1], 16)), slashes)
-
-
 def mode(socket: Unit) -> int:
     """Return the mode that a socket unit gives its files: SocketMode=, 0666 where unset."""
     return int(socket.value("SocketMode", "0666"), 8)
@@ -143,11 +121,11 @@ def server_in(words: list[str]) -> str:
 def setting(service: Unit, name: str) -> str | None:
     """Return the value of the setting `name` (trust_headers) in a service of sdactivate, or None.
 
-    An option of ExecStart= outranks Environment=.
+    An option of ExecStart= outranks a variable.
     """
-    option, variable = f"--{name.replace('_', '-')}", f"SDACTIVATE_{name.upper()}="
-    found = [it.removeprefix(variable) for it in service.words("Environment")
-             if it.startswith(variable)]  # fmt: skip
+    option = f"--{name.replace('_', '-')}"
+    held = variables.of(service).get(f"SDACTIVATE_{name.upper()}")
+    found = [held.value] if held else []
     for entry in service.entries_of("ExecStart"):
         words = command(entry, service)
         found += [value for word, value in pairwise(words) if word == option]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from sdactivate.doctor import variables
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.front_requests import site_settings
 from sdactivate.doctor.checks.front_ways import Way, ways
@@ -74,15 +75,12 @@ def _sets_scheme(service: Unit, way: Way) -> bool:
     """
     words = common.words(service)
     given = dict(options(words))
-    variables = service.words("Environment")
-    allowed = given.get("--forwarded-allow-ips") or next(
-        (it.partition("=")[2] for it in variables if it.startswith("FORWARDED_ALLOW_IPS=")), ""
-    )
+    allowed = given.get("--forwarded-allow-ips") or variables.value(service, "FORWARDED_ALLOW_IPS")
     name = common.server(service)
     asgi = name == "uvicorn" or any("uvicorn" in it.lower() for it in words)
     if asgi and name in ("uvicorn", "gunicorn"):
         return "--no-proxy-headers" not in words and (
-            not way.upstream.path or "*" in allowed or bool(service.entries_of("EnvironmentFile"))
+            not way.upstream.path or "*" in allowed or not variables.are_all_known(service)
         )
     if name == "gunicorn":
         return True

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
-from sdactivate.doctor import uwsgi_options
+from sdactivate.doctor import uwsgi_options, variables
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.finding import Advice, Case, Hit, Lines
 from sdactivate.external_servers import SERVERS
@@ -268,7 +268,5 @@ def _has_workers(service: Unit) -> bool:
         counts = [value for option, value in options(words) if option == "--workers"]
         if common.server_in(words) == "uvicorn" and counts and counts[-1] not in ("1", ""):
             return True
-    return any(
-        it.startswith(("WEB_CONCURRENCY=", "UVICORN_WORKERS="))
-        for it in service.words("Environment")
-    )
+    held = (variables.value(service, it) for it in ("WEB_CONCURRENCY", "UVICORN_WORKERS"))
+    return any(it not in ("", "1") for it in held)

@@ -24,7 +24,6 @@ from sdactivate.front_upstreams import Upstream, groups, upstreams
 from sdactivate.peer_rules import PeerRule, kernel_version, needs
 from sdactivate.systemd.unitfile import Unit
 
-_ALLOW_PEER = re.compile(r"allow[-_]peer[=\s]+[\"']?\w", re.IGNORECASE)
 _WRITE_OF_GROUP = 0o020
 _TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108
 
@@ -324,19 +323,6 @@ def headers_not_believed(case: Case) -> Iterator[Hit]:
                     )
 
 
-def default_server(case: Case) -> Iterator[Hit]:
-    for installed, unit, _, own in at_fronts(case):
-        front, packaging = installed.front, installed.packaging
-        servers = case.running.machine.configuration(installed).servers
-        for rival in front_config.in_the_way(front, packaging, servers, own.__contains__):
-            if rival.command:
-                fix: Fix = Command(rival.command)
-                then = str(Command(("systemctl", front.renew, packaging.unit)))
-            else:
-                fix, then = Advice(rival.fix), ""
-            yield Hit(packaging.unit, rival.because, fix, unit, then)
-
-
 def own_servers(
     case: Case,
 ) -> Iterator[tuple[InstalledFront, front_config.Server, str, Upstream]]:
@@ -493,16 +479,12 @@ def others_connect(case: Case) -> Iterator[Hit]:
 
 
 def _checks_its_peers(case: Case) -> bool:
-    return case.service is not None and any(
-        allows_peers(entry.value)
-        for key in ("Environment", "ExecStart")
-        for entry in case.service.entries_of(key)
-    )
+    return case.service is not None and allows_peers(case.service)
 
 
-def allows_peers(value: str) -> bool:
-    """Return whether a line of a service has a rule for peers, as a variable or as an option."""
-    return _ALLOW_PEER.search(value) is not None
+def allows_peers(service: Unit) -> bool:
+    """Return whether a service has a rule for peers, as a variable or as an option."""
+    return bool(common.setting(service, "allow_peer"))
 
 
 def _shut(case: Case, unit: str, fronts: list[str]) -> Fix:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sdactivate import app_name
 from sdactivate.access import words
 from sdactivate.access.permissions import READ, SEARCH, Verdict
+from sdactivate.doctor import variables
 from sdactivate.doctor.checks import common, reach
 from sdactivate.doctor.checks.bytecode import is_compiled
 from sdactivate.doctor.doors import texts
@@ -22,7 +23,7 @@ from sdactivate.doctor.host_state import HostState
 from sdactivate.doctor.private import grant
 from sdactivate.errors import UsageError
 from sdactivate.systemd import read_at_start
-from sdactivate.systemd.unitfile import Entry, Unit, split
+from sdactivate.systemd.unitfile import Entry, Unit
 
 _DENIED = ('apparmor="DENIED"', "avc:  denied")
 
@@ -93,10 +94,8 @@ def _imported_from(host: HostState, service: Unit) -> Iterator[_Wanted]:
     if state == "active" and not host.keeps_failing(service.name):
         return
     named: list[tuple[Entry, str]] = []
-    for entry in service.entries_of("Environment"):
-        for word in split(entry.value):
-            name, _, value = word.partition("=")
-            named += [(entry, it) for it in value.split(":")] if name == "PYTHONPATH" else []
+    if held := variables.of(service).get("PYTHONPATH"):
+        named += [(held.entry, it) for it in held.value.split(":")]
     for line in service.entries_of("ExecStart"):
         words = common.command(line, service)
         for word, after in pairwise([*words, ""]):

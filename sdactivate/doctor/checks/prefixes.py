@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from sdactivate.doctor import variables
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.front_requests import (
     Passing,
@@ -80,13 +81,12 @@ def not_told(case: Case) -> Iterator[Hit]:
 
 def _removed_twice(case: Case, service: Unit) -> Iterator[Hit]:
     """gunicorn removes SCRIPT_NAME from the path itself: the front has to leave it there."""
-    named = [it.partition("=")[2] for it in service.words("Environment")
-             if it.startswith("SCRIPT_NAME=")]  # fmt: skip
+    named = variables.value(service, "SCRIPT_NAME").rstrip("/")
     if common.server(service) != "gunicorn" or not named:
         return
     for way in ways(case):
         found = _removed(case, way)
-        if found and found[0] == named[-1].rstrip("/"):
+        if found and found[0] == named:
             yield Hit(
                 way.installed.packaging.unit,
                 f"{way.installed.front.title} passes {found[0]}/ on without {found[0]} "
@@ -120,7 +120,7 @@ def _is_told(case: Case, service: Unit) -> bool:
     words = common.words(service)
     if any(word.partition("=")[0] in _OPTIONS for word in words):
         return True
-    if any(_SAYS.search(it) for it in (*service.words("Environment"), *words)):
+    if any(_SAYS.search(it) for it in (*variables.words(service), *words)):
         return True
     module = application(case, service)
     if module is None:
