@@ -49,5 +49,5 @@ def test_what_a_front_has_answered(tmp_path: Path) -> None:
         '1.2.3.4 - - [no time] "GET /e HTTP/1.1" 404 1 "-" "x"\n'
     )
     installed: Any = SimpleNamespace(packaging=SimpleNamespace(logs=str(tmp_path)))
-    assert static_files.answered(installed) == [("/a/b", 404), ("/c", 200)]
-    assert static_files.answered(installed, time.time() + 60) == []
+    found = static_files.read_access_logs(installed)
+    assert [(it.path, it.status) for it in found] == [("/a/b", 404), ("/c", 200)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.front_requests import Passing, passings
 from sdactivate.doctor.checks.front_ways import Way, rest, ways
-from sdactivate.doctor.checks.static_files import answered
+from sdactivate.doctor.checks.static_files import NOT_FOUND, answered
 from sdactivate.doctor.finding import Advice, Case, Hit
 
 _APACHE_PASS = re.compile(
@@ -115,9 +115,9 @@ def encoded_slashes(case: Case) -> Iterator[Hit]:
         told.add((way.file, way.text))
         since = case.running.since(way.installed.packaging.unit)
         refused = [
-            path
-            for path, status in answered(way.installed, since)
-            if status == 404 and _ENCODED.search(path) and not _PROBES.search(path)
+            it.path
+            for it in answered(case, way.installed, since)
+            if it.status == NOT_FOUND and _ENCODED.search(it.path) and not _PROBES.search(it.path)
         ]
         if refused:
             yield Hit(

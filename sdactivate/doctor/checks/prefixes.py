@@ -13,7 +13,7 @@ from sdactivate.doctor.checks.front_requests import (
     site_settings,
 )
 from sdactivate.doctor.checks.front_ways import Way, ways
-from sdactivate.doctor.checks.static_files import answered
+from sdactivate.doctor.checks.static_files import NOT_FOUND, answered
 from sdactivate.doctor.finding import Advice, Case, Hit, Lines, restart
 from sdactivate.front_scopes import innermost
 from sdactivate.systemd.unitfile import Unit
@@ -81,6 +81,9 @@ def not_told(case: Case) -> Iterator[Hit]:
             )
 
 
+_ERRORS = 400  # and above: statuses of errors
+
+
 def _kept(case: Case, service: Unit) -> Iterator[Hit]:
     """A prefix that stays in the path of an application that does not know it: only 404 below."""
     module = application(case, service)
@@ -96,13 +99,15 @@ def _kept(case: Case, service: Unit) -> Iterator[Hit]:
         is_told = any(len(one.words) > 1 and _HEADERS.search(one.words[1]) for one in held)
         if not last or it.protocol != "http" or has_path or is_told or not module:
             continue
+        if last in module[1]:
+            continue
         since = case.running.since(it.installed.packaging.unit, service.name)
         statuses = [
-            status
-            for path, status in answered(it.installed, since)
-            if path == prefix or path.startswith(f"{prefix}/")
+            one.status
+            for one in answered(case, it.installed, since)
+            if one.path == prefix or one.path.startswith(f"{prefix}/")
         ]
-        if last in module[1] or 404 not in statuses or min(statuses) < 400:
+        if NOT_FOUND not in statuses or min(statuses) < _ERRORS:
             continue
         name = common.server(service)
         told = _TOLD_BY.get(name, "tell the application the prefix {prefix} (SCRIPT_NAME)")
@@ -111,7 +116,7 @@ def _kept(case: Case, service: Unit) -> Iterator[Hit]:
             it.installed.packaging.unit,
             f"{it.installed.front.title} passes {prefix}/ on with {prefix} in the path "
             f"({it.place}), and nothing tells the application: it has answered each request below "
-            f"{prefix} with 404 ({common.times(statuses.count(404))} in the last hour)",
+            f"{prefix} with 404 ({common.times(statuses.count(NOT_FOUND))} in the last hour)",
             Lines(service.name, "Service", lines)
             if name == "gunicorn"
             else Advice(told.format(prefix=prefix, unit=service.name)),

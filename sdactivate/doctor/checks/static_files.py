@@ -15,7 +15,7 @@ from sdactivate.access.processes import Process
 from sdactivate.doctor import uwsgi_options
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.front_requests import application, logged_since_change, site_settings
-from sdactivate.doctor.checks.front_ways import Way, ways
+from sdactivate.doctor.checks.front_ways import Way, rest, ways
 from sdactivate.doctor.checks.live_fronts import own_servers
 from sdactivate.doctor.django_settings import Settings
 from sdactivate.doctor.finding import Advice, Case, Hit
@@ -206,6 +206,7 @@ def elsewhere(case: Case) -> Iterator[Hit]:
 
 
 _HOUR = 3600  # seconds
+NOT_FOUND = 404
 _NOT_FOUND = re.compile(r'open\(\) "(?P<path>/[^"]+)" failed \(2: No such file or directory\)')
 
 
@@ -287,7 +288,7 @@ def _missing(case: Case, served: Served) -> list[str]:
     once = case.running.machine.once
     named = once(("not found", installed.packaging.unit), look)
     if served.way.front == "apache":
-        asked = once(("answered 404", installed.packaging.unit), partial(_answered_404, installed))
+        asked = (it.path for it in answered(case, installed) if it.status == NOT_FOUND)
         of = [it for it in asked if it.startswith(served.prefix)]
         named = [f"{served.directory}/{it.removeprefix(served.prefix).lstrip('/')}" for it in of]
     inside = [it for it in named if common.under(it, served.directory)]
@@ -299,17 +300,27 @@ _ACCESS = re.compile(
 )
 
 
-def _answered_404(installed: InstalledFront) -> list[str]:
-    """The paths that Apache has answered 404 in the last hour, by its access logs."""
-    return [path for path, status in answered(installed) if status == 404]
+class Answered(NamedTuple):
+    """A request that a front has answered lately, by its access log."""
+
+    when: float
+    path: str
+    status: int
 
 
-def answered(installed: InstalledFront, since: float = 0.0) -> list[tuple[str, int]]:
-    """Return the paths that nginx or Apache has answered lately, and their status.
+def answered(case: Case, installed: InstalledFront, since: float = 0.0) -> list[Answered]:
+    """Return what nginx or Apache has answered to GET and HEAD in the last hour, and after `since`.
 
-    They come from its access logs in the usual format: those of the last hour, and after `since`
-    (seconds of the epoch).
+    From its access logs in the usual format. since: seconds of the epoch.
     """
+    once = case.running.machine.once
+    found = once(("answered", installed.packaging.unit), partial(read_access_logs, installed))
+    # A log has whole seconds
+    return [it for it in found if it.when >= int(since)] if since else found
+
+
+def read_access_logs(installed: InstalledFront) -> list[Answered]:
+    """Return what a front has answered in the last hour."""
     found = []
     for file in glob.glob(os.path.join(glob.escape(installed.packaging.logs), "*access*log")):
         for hit in filter(None, map(_ACCESS.search, tail(file))):
@@ -317,8 +328,8 @@ def answered(installed: InstalledFront, since: float = 0.0) -> list[tuple[str, i
                 when = datetime.strptime(hit["when"], "%d/%b/%Y:%H:%M:%S %z").timestamp()
             except ValueError:
                 continue
-            if when >= int(max(time.time() - _HOUR, since)):  # a log has whole seconds
-                found.append((hit["path"], int(hit["status"])))
+            if when > time.time() - _HOUR:
+                found.append(Answered(when, hit["path"], int(hit["status"])))
     return found
 
 
@@ -361,7 +372,11 @@ _BY_FRONT: Mapping[str, str] = {
     "only",
 }
 _BY_DJANGO = "add whitenoise.middleware.WhiteNoiseMiddleware to MIDDLEWARE"
-_AROUND = re.compile(r"try_files|file_server|\bsendfile_root|handle_errors|proxy_intercept_errors")
+_AROUND = re.compile(
+    r"try_files|file_server|^[ \t]*(?:include|import)[ \t]+(?!\S*(?:_params|mime\.types))",
+    re.MULTILINE,
+)
+"""What may serve files in another way, or be in another file."""
 
 
 def not_served(case: Case) -> Iterator[Hit]:
@@ -372,13 +387,14 @@ def not_served(case: Case) -> Iterator[Hit]:
         found = [it for it in ways(case) if it.protocol != ""]
         if not site or not url or not found or _serves_itself(case, service, site):
             continue
-        if any(url.rstrip("/") in it.text or _AROUND.search(it.text) for it in found):
+        around = (f"{it.text}\n{rest(case, it.installed)}" for it in found)
+        if any(url.rstrip("/") in text or _AROUND.search(text) for text in around):
             continue
         way = found[0]
         logged = [
-            path
-            for path, status in answered(way.installed)
-            if status == 404 and path.startswith(url)
+            it.path
+            for it in answered(case, way.installed)
+            if it.status == NOT_FOUND and it.path.startswith(url)
         ]
         if "django.contrib.admin" not in site.words("INSTALLED_APPS") and not logged:
             continue

@@ -63,29 +63,48 @@ def _of_another_family(case: Case) -> Iterator[Hit]:
     known = host.machine.once("IPv4 ports", ipv4_ports)
     ports = {it.port for it in own_sockets(host) if it.port in known} if case.service else set()
     for port in sorted(ports):
-        families = host.machine.once("localhost", _families)
-        named = re.compile(rf"\blocalhost:{port}\b")
         for installed in [it for it in host.fronts if it.workers]:
             front, packaging = installed.front, installed.packaging
-            refused = f"[::1]:{port}"
-            lines = [it for it in host.front_log(installed, host.since(packaging.unit))
-                     if refused in it and "refused" in it.lower()]  # fmt: skip
-            if families != {socket.AF_INET6} and not (socket.AF_INET6 in families and lines):
+            look = partial(_named_localhost, host, installed)
+            places = host.machine.once(("localhost", packaging.unit), look).get(port, [])
+            families = host.machine.once("localhost", _families) if places else set()
+            if socket.AF_INET6 not in families:
                 continue
-            for file, text in texts(host, installed).items():
-                for found in named.finditer(bare(text)):
-                    times = common.times(len(lines))
-                    seen = f"; it has been refused {times} in the last hour" if lines else ""
-                    yield Hit(
-                        packaging.unit,
-                        f"{front.title} connects to localhost:{port} ({file}, line "
-                        f"{text.count(chr(10), 0, found.start()) + 1}), which is ::1 on this host, "
-                        f"but {case.deployment.name} listens on IPv4 only{seen}",
-                        Advice(
-                            f"in {file}, write 127.0.0.1:{port} instead of localhost:{port}, then "
-                            f"`systemctl {front.renew} {packaging.unit}`"
-                        ),
-                    )
+            lines = [
+                it
+                for it in host.front_log(installed, host.since(packaging.unit))
+                if f"[::1]:{port}" in it and "refused" in it.lower()
+            ]
+            if socket.AF_INET in families and not lines:
+                continue
+            times = common.times(len(lines))
+            seen = f"; it has been refused {times} in the last hour" if lines else ""
+            for file, line in places:
+                yield Hit(
+                    packaging.unit,
+                    f"{front.title} connects to localhost:{port} ({file}, line {line}), which is "
+                    f"::1 on this host, but {case.deployment.name} listens on IPv4 only{seen}",
+                    Advice(
+                        f"in {file}, write 127.0.0.1:{port} instead of localhost:{port}, then "
+                        f"`systemctl {front.renew} {packaging.unit}`"
+                    ),
+                )
+
+
+_LOCALHOST = re.compile(r"\blocalhost:(\d{1,5})\b")
+
+
+def _named_localhost(
+    host: HostState, installed: InstalledFront
+) -> dict[int, list[tuple[str, int]]]:
+    """Return the places where a front's configuration names a port of localhost, by the port."""
+    found: dict[int, list[tuple[str, int]]] = {}
+    for file, text in texts(host, installed).items():
+        plain = bare(text)
+        for hit in _LOCALHOST.finditer(plain):
+            place = (file, plain.count("\n", 0, hit.start()) + 1)
+            found.setdefault(int(hit[1]), []).append(place)
+    return found
 
 
 def _families() -> set[int]:
