@@ -8,6 +8,7 @@ The functions depend only on the text and the unit, except that they look for pr
 
 import glob
 import os
+import pwd
 import re
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 from sdactivate.doctor import uwsgi_options, variables
 from sdactivate.doctor.checks import common
+from sdactivate.doctor.checks.bytecode import of_script
 from sdactivate.doctor.finding import Advice, Command, Fix, Lines
 from sdactivate.doctor.never_given import is_the_system
 from sdactivate.doctor.private import is_private
@@ -71,6 +73,8 @@ def _module(unit: Unit | None, found: re.Match[str]) -> Fix:
                 f"the service runs {program}, and there is a virtual environment in "
                 f"WorkingDirectory=: {_of_environment(unit, program, own)}"
             )
+    if unit and (made_for := _of_person(unit, found.string)):
+        return made_for
     return Advice(
         "install the package that has the module, for the service's Python and as the owner of "
         "that environment; if the module is the site's own, correct its name or WorkingDirectory="
@@ -107,7 +111,22 @@ def _home(unit: Unit, reason: str) -> Fix | None:
     )
 
 
-_MISSING = re.compile(r"[Nn]o module named '?(?P<name>[\w.]+)")
+def _of_person(unit: Unit, reason: str) -> Fix | None:
+    """Return the fix for a module that pip has installed for one person only (pip --user)."""
+    missing = _MISSING.search(reason)
+    name = missing["name"].partition(".")[0] if missing else ""
+    for account in pwd.getpwall() if name else ():
+        held = f"{glob.escape(account.pw_dir)}/.local/lib/python3*/site-packages/{name}"
+        if account.pw_name != common.user(unit) and (glob.glob(held) or glob.glob(f"{held}.py")):
+            return Advice(
+                f"the module is installed for {account.pw_name} only (pip install --user): set "
+                f"User={account.pw_name} in [Service] of {unit.name}, or install it for the "
+                f"service's Python; then systemctl daemon-reload && systemctl restart {unit.name}"
+            )
+    return None
+
+
+_MISSING = re.compile(r"[Nn]o module (?:named )?'?(?P<name>[\w.]+)")
 
 
 def _pidfile(unit: Unit | None, found: re.Match[str]) -> Fix:
@@ -178,10 +197,11 @@ def _made_by_systemd(unit: Unit, path: str) -> Fix | None:
 
 def _no_directory(unit: Unit | None, found: re.Match[str]) -> Fix | None:
     """Return the fix for a file whose directory does not exist."""
-    parent = os.path.dirname(os.path.normpath(found["path"]))
+    path = os.path.normpath(next(it for it in found.groups() if it))
+    parent = os.path.dirname(path)
     if os.path.lexists(parent) or unit is None:
         return None
-    return _made_by_systemd(unit, os.path.normpath(found["path"])) or Advice(
+    return _made_by_systemd(unit, path) or Advice(
         f"{parent} does not exist: correct the path, or run install -d -o {common.user(unit)} "
         f"{parent}"
     )
@@ -200,8 +220,34 @@ def _database(unit: Unit | None, found: re.Match[str]) -> Fix:
     )
 
 
+_ENOUGH_FILES = 65536
+
+
+def _open_files(unit: Unit | None, found: re.Match[str]) -> Fix | None:
+    if unit is None:
+        return None
+    soft = unit.value("LimitNOFILE").partition(":")[0]
+    if soft == "infinity" or (soft.isdecimal() and int(soft) >= _ENOUGH_FILES):
+        return Advice(
+            "find out which files or connections the application leaves open (ls -l "
+            f"/proc/$(systemctl show -P MainPID {unit.name})/fd)"
+        )
+    return Lines(unit.name, "Service", (f"LimitNOFILE={_ENOUGH_FILES}",))
+
+
 def _by_env(unit: Unit | None, found: re.Match[str]) -> Fix:
     name = found["name"]
+    for entry in unit.entries_of("ExecStart") if unit else ():
+        words = common.command(entry, unit) if unit else []
+        if not unit or not words or of_script(words[0]) not in ("/usr/bin/env", "/bin/env"):
+            continue
+        says = f"the first line of {words[0]} (#!/usr/bin/env {name}) searches the service's PATH"
+        roots = [os.path.dirname(words[0]), unit.value("WorkingDirectory")]
+        tops = environments(roots, "") if name.startswith("python") else []
+        held = [f"{top}/bin/{name}" for top in tops if os.path.exists(f"{top}/bin/{name}")]
+        program = held[0] if held else shutil.which(f"{name}3" if name == "python" else name)
+        wanted = program or f"THE PATH OF {name}"
+        return Advice(f"{says}: write ExecStart={wanted} {' '.join(words)} in {unit.name}")
     return Advice(
         "/usr/bin/env searches the service's PATH, which differs from your shell's: write the "
         f"absolute path of {name} in ExecStart= instead of /usr/bin/env {name} (command -v {name} "
@@ -279,7 +325,18 @@ TABLE: tuple[Row, ...] = (
         r"\[Errno 2\] No such file or directory: '(?P<name>[\w.+-]+)'",
         _program,
     ),
-    _row(r"\[Errno 2\] No such file or directory: '(?P<path>/[^']+)'", _no_directory),
+    _row(
+        # gunicorn's socket; uWSGI's logto; gunicorn's logs
+        r"connection to (?P<path>/\S+) failed: \[Errno 2\]"
+        r"|open\(\"(?P<log>/[^\"]+)\"\): No such file or directory"
+        r"|'(?P<its>/[^']+)' isn't writable \[FileNotFoundError"
+        r"|\[Errno 2\] No such file or directory: '(?P<file>/[^']+)'",
+        _no_directory,
+    ),
+    _row(r"connection to (?P<path>/\S+) failed: \[Errno 13\]", _denied),
+    _row(r"open\(\"(?P<path>/[^\"]+)\"\): Permission denied", _denied),
+    _row(r"'(?P<path>/[^']+)' isn't writable \[PermissionError", _denied),
+    _row(r"\[Errno 24\]|Too many open files", _open_files),
     _row(r"PermissionError: \[Errno 13\] Permission denied: '(?P<path>/[^']+)'", _denied),
     _row(
         r"OperationalError: (attempt to write a readonly database|unable to open database file)",

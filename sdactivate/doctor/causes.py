@@ -209,8 +209,9 @@ OUTAGE = (
     *("SDA161", "SDA162"),
     *("SDA106", "SDA126", "SDA104", "SDA103", "SDA102", "SDA140", "SDA121"),  # the front's access
     "SDA154",
-    *("SDA150", "SDA148", "SDA153", "SDA152", "SDA155"),  # refused on the way
-    *("SDA120", "SDA124", "SDA145", "SDA125", "SDA142", "SDA143", "SDA156", "SDA144"),
+    *("SDA150", "SDA148", "SDA153", "SDA152", "SDA155", "SDA164"),  # refused on the way
+    *("SDA163", "SDA166"),
+    *("SDA120", "SDA124", "SDA145", "SDA125", "SDA142", "SDA143", "SDA156", "SDA165", "SDA144"),
     *("SDA157", "SDA158", "SDA160", "SDA111", "SDA159"),
 )
 """Rules that are broken while clients get errors, or a response that is not the site's; the most

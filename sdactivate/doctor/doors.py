@@ -122,8 +122,17 @@ def _absolute(name: str, process: Process) -> str:
 
 def listening_ports() -> dict[int, int]:
     """Return the listening TCP ports by the sockets' inode numbers (proc_net_tcp)."""
+    return {**_ports("tcp"), **_ports("tcp6")}
+
+
+def ipv4_ports() -> set[int]:
+    """Return the TCP ports on which something listens on IPv4, and nothing on IPv6."""
+    return {*_ports("tcp").values()} - {*_ports("tcp6").values()}
+
+
+def _ports(*names: str) -> dict[int, int]:
     found = {}
-    for name in ("tcp", "tcp6"):
+    for name in names:
         try:
             lines = Path("/proc/net", name).read_text().splitlines()[1:]
         except OSError:

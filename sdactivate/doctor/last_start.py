@@ -133,6 +133,7 @@ TABLE: tuple[Row, ...] = (
     _row("uwsgi", Rank.CAUSE, r"^(?P<what>(chdir|realpath|open|getpwnam|connect|execvp)\(\)"
                               r"[^\[]+)\[core/"
                               , "{what}"),
+    _row("uwsgi", Rank.CAUSE, r'^(?P<what>open\("[^"]+"\): [^\[]+)\[core/logging', "{what}"),
     _row("option", Rank.CAUSE, r"unrecognized option '?(?P<what>\S+?)'?$|"
                                r"^\S+: error: .+|^Error: (?:No such option|Invalid value).+|"
                                r"^Error: .+"),

@@ -15,6 +15,7 @@ from sdactivate.doctor.checks import (
     front_logs,
     front_modules,
     front_names,
+    front_paths,
     front_requests,
     handling,
     hung_mounts,
@@ -372,9 +373,9 @@ TABLE: tuple[Rule, ...] = (
          "Pages appear without style sheets and images: the front answers 404 for these.",
          "docs.djangoproject.com: collectstatic, STATIC_ROOT; nginx.org: alias, root",
          "run collectstatic, and serve STATIC_ROOT", static_files.elsewhere),
-    Rule("SDA157", "warning", "The front removes a path prefix, and the application is not told",
-         "The application builds links and redirects from its own root. They lead out of the "
-         "prefix.",
+    Rule("SDA157", "warning", "The application is not told its path prefix",
+         "It builds links and redirects from its own root, which lead out of the prefix. If the "
+         "front leaves the prefix in the path, it does not find its pages.",
          "PEP 3333: SCRIPT_NAME; ASGI: root_path", "tell the server the prefix",
          prefixes.not_told),
     Rule("SDA158", "warning", "The front sends the whole path as SCRIPT_NAME",
@@ -401,6 +402,24 @@ TABLE: tuple[Rule, ...] = (
          "although the server works.",
          "haproxy.org: option httpchk, http-check send",
          "have the check ask for what the site answers", front_health.check_fails),
+    Rule("SDA163", "warning", "The front joins addresses with a slash too few or too many",
+         "nginx and Apache replace a prefix of the path by another text as it is: either both end "
+         "with a slash, or neither.",
+         "nginx.org: proxy_pass; httpd.apache.org: ProxyPass",
+         "end both with a slash", front_paths.badly_joined),
+    Rule("SDA164", "warning", "The server does not trust the front's X-Forwarded-Proto",
+         "uvicorn uses it only for peers that it trusts, which a unix socket is not by default. "
+         "The application's own addresses begin with http://.",
+         "uvicorn.org: Settings, --forwarded-allow-ips",
+         "set FORWARDED_ALLOW_IPS=*", django_https.not_trusted),
+    Rule("SDA165", "warning", "Nothing serves Django's static files",
+         "Django serves static files only with DEBUG = True: pages appear without style sheets.",
+         "docs.djangoproject.com: How to deploy static files",
+         "serve STATIC_ROOT by the front", static_files.not_served),
+    Rule("SDA166", "warning", "The front refuses encoded slashes",
+         "Apache answers 404 for a path with %2F unless AllowEncodedSlashes says otherwise.",
+         "httpd.apache.org: AllowEncodedSlashes; ProxyPass, nocanon",
+         "set AllowEncodedSlashes NoDecode", front_paths.encoded_slashes),
 )
 # fmt: on
 

@@ -248,11 +248,15 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
         Symptom("site", "[emperor-tyrant] invalid permissions for vassal "),
     ),
     "SDA142": (
+        Symptom("site", "Invalid session "),
         Symptom("site", "invalid request block size: "),
         Symptom("site", "[CRITICAL] WORKER TIMEOUT (pid:"),
         Symptom("site", "Request Line is too large ("),
     ),
-    "SDA143": (Symptom("nginx", "failed (13: Permission denied), client: "),),
+    "SDA143": (
+        Symptom("nginx", "failed (13: Permission denied), client: "),
+        Symptom("apache", "AH01630: client denied by server configuration: "),
+    ),
     "SDA144": (),
     "SDA145": (),
     "SDA146": (Symptom("kernel", "not responding, still trying"),),
@@ -312,5 +316,9 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
         Symptom("client", "503 Service Unavailable"),
         Symptom("haproxy", " is DOWN, reason: Layer7"),
     ),
+    "SDA163": (Symptom("client", "404 Not Found"), Symptom("client", "500 Internal Server Error")),
+    "SDA164": (),
+    "SDA165": (Symptom("client", "404 Not Found"),),
+    "SDA166": (Symptom("client", "404 Not Found"),),
 }
 # fmt: on

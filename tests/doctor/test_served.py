@@ -163,6 +163,15 @@ def test_haproxy_s_servers_are_read() -> None:
             "FileNotFoundError: [Errno 2] No such file or directory: '/var/log/no/a.log'",
             "LogsDirectory=no",
         ),
+        (
+            "connection to /run/no/a.sock failed: [Errno 2] No such file or directory",
+            "RuntimeDirectory=no",
+        ),
+        ('open("/var/log/no/a.log"): No such file or directory', "LogsDirectory=no"),
+        ('open("/etc/hosts"): Permission denied', "chown web /etc/hosts"),
+        ("Error: '/etc/hosts' isn't writable [PermissionError(13, 'P')]", "chown web /etc/hosts"),
+        ("Error: '/srv/no/a' isn't writable [FileNotFoundError(2, 'N')]", "-o web /srv/no"),
+        ("OSError: [Errno 24] Too many open files: '/dev/null'", "LimitNOFILE=65536"),
         ("ModuleNotFoundError: No module named 'x'", "install the package that has the module"),
     ],
 )
@@ -194,6 +203,43 @@ def test_a_module_that_is_in_the_site_s_own_environment(tmp_path: Path) -> None:
     assert f"--python {python}" in str(advice.fix(reason, web))
     own = service(f"{python} -m sdactivate serve app:app", f"WorkingDirectory={tmp_path}")
     assert "install the package" in str(advice.fix(reason, own))
+
+
+def test_a_script_that_env_starts(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text("#!/usr/bin/env python\n")
+    python = tmp_path / "flask" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    reason = "/usr/bin/env: ‘python’: No such file or directory"  # noqa: RUF001
+    unit = service(f"{script} --port 80")
+    assert f"{script} --port 80 in web.service" in str(advice.fix(reason, unit))
+    assert str(python) not in str(advice.fix(reason, unit))
+    (tmp_path / "flask" / "pyvenv.cfg").touch()
+    assert f"write ExecStart={python} {script} --port 80" in str(advice.fix(reason, unit))
+    by_env = service("/usr/bin/env python run.py")
+    assert "instead of /usr/bin/env python" in str(advice.fix(reason, by_env))
+
+
+def test_files_that_are_left_open() -> None:
+    unit = service("/x/bin/gunicorn web", "LimitNOFILE=infinity")
+    assert "leaves open" in str(advice.fix("OSError: [Errno 24] Too many open files", unit))
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "told"),
+    [
+        ("/x/bin/gunicorn --workers 3 web", "", True),
+        ("/x/bin/gunicorn -w 1 web", "", False),
+        ("/x/bin/gunicorn web", "", False),
+        ("/x/bin/gunicorn web", "Environment=WEB_CONCURRENCY=2", True),
+        ("/x/bin/uwsgi --processes 4", "", True),
+    ],
+)
+def test_sessions_in_the_memory_of_several_processes(command: str, more: str, told: bool) -> None:
+    line = "Invalid session x1 (further occurrences of this error will be logged with level INFO)"
+    (row, found) = next((it, hit) for it in served.ROWS if (hit := it.pattern.search(line)))
+    assert (row.fix(service(command, more), found) is not None) is told
 
 
 def test_a_file_that_cannot_be_created_in_a_site_s_directory(tmp_path: Path) -> None:

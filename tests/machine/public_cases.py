@@ -14,6 +14,7 @@ UNITS = "/etc/systemd/system"
 EACH_TIME = (
     *("B05", "B08", "B09", "B10", "B17", "B18", "B24", "N06", "N07", "N08"),
     *("P02", "P03", "P05", "P14", "P17", "P18", "P19"),
+    *("Q06", "Q10", "Q15"),
     *("W04", "W12", "W19", "W27"),
 )
 """Those that the tests run each time: one of each rule that is not broken elsewhere, one of a
@@ -3048,6 +3049,9 @@ die-on-term = true
         | _server("waffle", _TO_TCP),
         _ready("waffle"),
         answer="500",
+        finds="SDA141",
+        says="No module named 'waffle_backend/wsgi'",
+        fix="write the application as MODULE:NAME",
         done="sed -i s,waffle_backend/wsgi:,waffle_backend.wsgi:, /srv/waffle/uwsgi.ini; "
         "systemctl restart waffle",
     ),
@@ -3059,7 +3063,9 @@ die-on-term = true
         | _server("relay", "include proxy_params;\n        proxy_pass http://unix:/tmp/api.sock;"),
         _ready("relay"),
         answer="502",
-        done="chmod 777 /tmp/api.sock",
+        finds="SDA102",
+        says="can't connect to /tmp/api.sock: others have r-x",
+        fix="UMask=0007, ExecStartPre=/usr/bin/rm -f /tmp/api.sock",
     ),
     Case(
         "Q03",
@@ -3071,6 +3077,9 @@ die-on-term = true
         + _ready("dnsadmin"),
         answer="502",
         until="systemctl is-failed dnsadmin",
+        finds="SDA110",
+        says="it failed with exit code 127; the reason: /usr/bin/env: ",
+        fix="write ExecStart=/srv/dnsadmin/flask/bin/python /srv/dnsadmin/run.py in dnsadmin.service",
         done="sed -i 's,=/srv/dnsadmin/run.py,=/srv/dnsadmin/flask/bin/python /srv/dnsadmin/run.py,' "
         f"{UNITS}/dnsadmin.service; systemctl daemon-reload; systemctl restart dnsadmin",
     ),
@@ -3086,6 +3095,9 @@ die-on-term = true
         _ready("myauth", _COLLECT.format("/srv/myauth")),
         url="http://localhost/static/admin/css/base.css",
         answer="404",
+        finds="SDA156",
+        says="without a slash at the end",
+        fix="write alias /var/www/myauth/static/; in /etc/nginx/sites-enabled/myauth, line 6",
         done="sed -i s,myauth/static,myauth/static/, /etc/nginx/sites-enabled/myauth; "
         "systemctl reload nginx",
     ),
@@ -3104,6 +3116,9 @@ die-on-term = true
         front="apache2",
         url="http://localhost/media/site.css",
         answer="404",
+        finds="SDA156",
+        says="without a slash at the end",
+        fix="write Alias /media/ /srv/feris/sitestatic/",
         done="sed -i s,feris/sitestatic,feris/sitestatic/, /etc/apache2/sites-enabled/site.conf; "
         "systemctl reload apache2",
     ),
@@ -3120,6 +3135,9 @@ die-on-term = true
         front="apache2",
         url="http://localhost/static/admin/css/base.css",
         answer="404",
+        finds="SDA165",
+        says="passes /static/ on to Django",
+        fix="add Alias /static/ /srv/maps/static/, ProxyPass /static/ ! (above",
         done="""
 sed -i 's,ProxyPass /,Alias /static /srv/maps/static\\n<Directory /srv/maps/static>\\nRequire all granted\\n</Directory>\\nProxyPass /static !\\nProxyPass /,' /etc/apache2/sites-enabled/site.conf
 systemctl reload apache2
@@ -3146,7 +3164,9 @@ logto = /var/log/stats/uwsgi.log
         _ready("stats"),
         answer="502",
         until="systemctl is-failed stats",
-        done="install -d -o stats /var/log/stats; systemctl restart stats",
+        finds="SDA110",
+        says='open("/var/log/stats/uwsgi.log"): No such file or directory',
+        fix="LogsDirectory=stats",
     ),
     Case(
         "Q08",
@@ -3164,7 +3184,9 @@ logto = /var/log/stats/uwsgi.log
         _ready("km"),
         answer="502",
         until="systemctl is-failed km",
-        done="install -d -o km -g www-data /run/km-proxy-server; systemctl restart km",
+        finds="SDA110",
+        says="connection to /run/km-proxy-server/gunicorn.sock failed",
+        fix="RuntimeDirectory=km-proxy-server",
     ),
     Case(
         "Q09",
@@ -3174,6 +3196,9 @@ logto = /var/log/stats/uwsgi.log
         | _server("chat", _TO_TCP),
         _ready("chat") + "sleep 2; curl -s http://localhost/open >/dev/null",
         answer="400",
+        finds="SDA142",
+        says="another one got the request",
+        fix="set one worker process (--workers 1) in chat.service",
         done=f"sed -i 's/--workers 3/--workers 1/' {UNITS}/chat.service; systemctl daemon-reload; "
         "systemctl restart chat; sleep 2; curl -s http://localhost/open >/dev/null",
     ),
@@ -3193,8 +3218,9 @@ logto = /var/log/stats/uwsgi.log
         url="https://localhost/",
         follows=True,
         answer="302",
-        done=f"mkdir {UNITS}/thumbs.service.d; printf '[Service]\\nEnvironment=FORWARDED_ALLOW_IPS=*\\n' "
-        f">{UNITS}/thumbs.service.d/front.conf; systemctl daemon-reload; systemctl restart thumbs",
+        finds="SDA164",
+        says="uvicorn does not trust it",
+        fix="Environment=FORWARDED_ALLOW_IPS=*",
     ),
     Case(
         "Q11",
@@ -3205,8 +3231,9 @@ logto = /var/log/stats/uwsgi.log
         _ready("pixels"),
         answer="502",
         until="systemctl is-failed pixels",
-        done=f"sed -i /MemoryDeny/d {UNITS}/pixels.service; systemctl daemon-reload; "
-        "systemctl restart pixels",
+        finds="SDA110",
+        says="Cannot allocate write+execute memory",
+        fix="MemoryDenyWriteExecute=no",
     ),
     Case(
         "Q12",
@@ -3217,6 +3244,9 @@ logto = /var/log/stats/uwsgi.log
         _ready("gateway"),
         url="http://127.0.0.1/",
         answer="502",
+        finds="SDA126",
+        says="connects to localhost:8000",
+        fix="write 127.0.0.1:8000 instead of localhost:8000",
         done="sed -i s,//localhost:8000,//127.0.0.1:8000, /etc/nginx/sites-enabled/gateway; "
         "systemctl reload nginx",
     ),
@@ -3232,17 +3262,19 @@ logto = /var/log/stats/uwsgi.log
         _ready("books"),
         url="http://localhost/gnucash/page",
         answer="404",
-        done="sed -i '/proxy_params/a proxy_set_header SCRIPT_NAME /gnucash;' "
-        "/etc/nginx/sites-enabled/books; systemctl reload nginx",
+        finds="SDA157",
+        says="with /gnucash in the path",
+        fix="Environment=SCRIPT_NAME=/gnucash",
     ),
     Case(
         "Q14",
         "pets",
         _service("pets", _TCP) | {"/srv/pets/web.py": MANY_FILES} | _server("pets", _TO_TCP),
-        _ready("pets"),
+        _ready("pets", "") + "sleep 2; curl -s http://localhost/ >/dev/null",
         answer="502",
-        done=f"mkdir {UNITS}/pets.service.d; printf '[Service]\\nLimitNOFILE=65535\\n' "
-        f">{UNITS}/pets.service.d/files.conf; systemctl daemon-reload; systemctl restart pets",
+        finds="SDA145",
+        says="Too many open files",
+        fix="LimitNOFILE=65536",
     ),
     Case(
         "Q15",
@@ -3254,6 +3286,9 @@ logto = /var/log/stats/uwsgi.log
         front="apache2",
         url="http://localhost/page",
         answer="500",
+        finds="SDA163",
+        says="which is no address",
+        fix="write ProxyPass / http://localhost:9000/",
         done="sed -i s,localhost:9000,localhost:9000/, /etc/apache2/sites-enabled/site.conf; "
         "systemctl reload apache2",
     ),
@@ -3271,6 +3306,9 @@ logto = /var/log/stats/uwsgi.log
         front="apache2",
         url="http://localhost/demo/site.css",
         answer="403",
+        finds="SDA143",
+        says="client denied by server configuration",
+        fix="add <Directory /srv/tiles/demo> Require all granted",
         done="""
 sed -i 's,ProxyPass /demo,<Directory /srv/tiles/demo>\\nRequire all granted\\n</Directory>\\n&,' /etc/apache2/sites-enabled/site.conf
 systemctl reload apache2
@@ -3286,6 +3324,9 @@ systemctl reload apache2
         front="apache2",
         url="http://localhost/tellprox/page",
         answer="404",
+        finds="SDA163",
+        says="a request for /tellprox/page becomes //page",
+        fix="write ProxyPass /tellprox/ http://127.0.0.1:8080/",
         done="sed -i 's,ProxyPass /tellprox,&/,' /etc/apache2/sites-enabled/site.conf; "
         "systemctl reload apache2",
     ),
@@ -3321,6 +3362,9 @@ systemctl reload nginx
         "useradd -M pi; chown -R pi: /home/pi; systemctl start nginx tinyticker",
         answer="502",
         until="systemctl show -p NRestarts tinyticker | grep -qv =0",
+        finds="SDA110",
+        says="has no module tinyticker",
+        fix="set User=pi in [Service] of tinyticker.service",
         done=f"sed -i 's/^ExecStart/User=pi\\n&/' {UNITS}/tinyticker.service; "
         "systemctl daemon-reload; systemctl restart tinyticker",
     ),
@@ -3334,6 +3378,9 @@ systemctl reload nginx
         "systemctl start nginx events",
         answer="502",
         until="systemctl is-failed events",
+        finds="SDA110",
+        says="isn't writable",
+        fix="run chown events /home/events/logs/gunicorn.log",
         done="chown events /home/events/logs/gunicorn.log; systemctl restart events",
     ),
     Case(
@@ -3345,6 +3392,9 @@ systemctl reload nginx
         f"{BIN}/python -m venv --without-pip /srv/wikmd/venv\n" + _ready("wikmd"),
         answer="502",
         until="systemctl is-failed wikmd",
+        finds="SDA113",
+        says="can't execute /srv/wikmd/env/bin/python",
+        fix="did you mean /srv/wikmd/venv/bin/python?",
         done=f"sed -i s,/env/,/venv/, {UNITS}/wikmd.service; systemctl daemon-reload; "
         "systemctl restart wikmd",
     ),
@@ -3972,6 +4022,20 @@ chmod-socket = 660
         finds="SDA110",
         says="Permission denied: '/var/log/wiki'",
         fix="LogsDirectory=wiki",
+    ),
+    Case(
+        "K31",
+        "wiki",
+        _wiki(_PORT) | {"/srv/wiki/web.py": WSGI} | apache("ProxyPass / http://127.0.0.1:8000/"),
+        APACHE + _behind("apache2"),
+        front="apache2",
+        url="http://localhost/page/a%2Fb",
+        answer="404",
+        finds="SDA166",
+        says="Apache answers 404 for each path with an encoded slash",
+        fix="add AllowEncodedSlashes NoDecode to the virtual host of /etc/apache2/sites-enabled",
+        done="sed -i 's,8000/,8000/ nocanon\\nAllowEncodedSlashes NoDecode,' "
+        "/etc/apache2/sites-enabled/site.conf; systemctl reload apache2",
     ),
 )
 """The same faults behind other fronts, run by hand."""

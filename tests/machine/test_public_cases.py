@@ -22,6 +22,7 @@ from tests.machine.machine import EXTRAS, Installation, Machine, asked_for, inst
 from tests.machine.public_cases import (
     BROKEN,
     EACH_TIME,
+    FOURTH,
     HELD_OUT,
     OF_OTHER_FRONTS,
     OF_RULES,
@@ -41,12 +42,21 @@ systemctl status --no-pager --full --lines=0 "$0"
 ROOT = Path(__file__).resolve().parents[2]
 
 
+MISSED = {"Q18": "nothing on the machine says that /docs is a page of the application"}
+"""Cases whose cause the doctor does not find, and why."""
+
+
 def rows(cases: tuple[Case, ...]) -> list[Any]:
     """The cases as parameters: those that are not run each time are run by hand."""
-    return [
-        pytest.param(it, id=it.id, marks=() if it.id in EACH_TIME else pytest.mark.by_hand)
-        for it in cases
-    ]
+    return [pytest.param(it, id=it.id, marks=marks(it)) for it in cases]
+
+
+def marks(case: Case) -> list[Any]:
+    """When a case is run, and whether it is known to fail."""
+    found: list[Any] = [] if case.id in EACH_TIME else [pytest.mark.by_hand]
+    if case.id in MISSED:
+        found.append(pytest.mark.xfail(reason=MISSED[case.id], strict=True))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +121,7 @@ def as_told(finding: dict[str, Any]) -> str:
     return f"{done}\n{finding['then'] or ''}"
 
 
-@pytest.mark.parametrize("case", rows((*BROKEN, *HELD_OUT, *SECOND, *THIRD)))
+@pytest.mark.parametrize("case", rows((*BROKEN, *HELD_OUT, *SECOND, *THIRD, *FOURTH)))
 def test_the_first_finding_is_the_cause(case: Case, installation: Installation) -> None:
     with deployed(case, installation) as machine:
         is_found_and_fixed(machine, case)
@@ -189,5 +199,5 @@ def test_of_what_works_nothing_is_said(case: Case, installation: Installation) -
 
 def test_every_case_has_a_source() -> None:
     page = (ROOT / "docs" / "public-cases.md").read_text()
-    written = re.findall(r"^\| ([BHNPW]\d\d) \| https?://\S+ \|", page, re.MULTILINE)
-    assert written == [it.id for it in (*BROKEN, *HELD_OUT, *SECOND, *THIRD, *WORKING)]
+    written = re.findall(r"^\| ([BHNPQW]\d\d) \| https?://\S+ \|", page, re.MULTILINE)
+    assert written == [it.id for it in (*BROKEN, *HELD_OUT, *SECOND, *THIRD, *FOURTH, *WORKING)]

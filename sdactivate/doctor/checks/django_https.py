@@ -1,16 +1,16 @@
-"""Checks on the running system: HTTPS that Django does not believe in."""
+"""Checks on the running system: HTTPS that Django, or an ASGI server, does not believe in."""
 
 import re
 from collections.abc import Iterator
 
 from sdactivate.doctor import variables
 from sdactivate.doctor.checks import common
-from sdactivate.doctor.checks.front_requests import site_settings
+from sdactivate.doctor.checks.front_requests import application, site_settings
 from sdactivate.doctor.checks.front_ways import Way, ways
 from sdactivate.doctor.checks.handling import options
 from sdactivate.doctor.checks.protocols import ends_tls, tells_https
 from sdactivate.doctor.django_settings import Settings
-from sdactivate.doctor.finding import Advice, Case, Hit, restart
+from sdactivate.doctor.finding import Advice, Case, Fix, Hit, Lines, restart
 from sdactivate.systemd.unitfile import Unit
 
 _ORIGIN = re.compile(
@@ -87,3 +87,44 @@ def _sets_scheme(service: Unit, way: Way) -> bool:
     if name == "waitress":
         return any("trusted-proxy" in it or "url-scheme" in it for it in words)
     return name == "daphne" and "--proxy-headers" in words
+
+
+_BUILDS = re.compile(r"\bscheme\b|url_for|base_url|request\.url|Redirect|fastapi|starlette", re.I)
+"""What an application has in it that makes addresses of its own of the scheme."""
+
+
+def not_trusted(case: Case) -> Iterator[Hit]:
+    """An ASGI server that does not trust the front, and an application that uses the scheme."""
+    for service in common.services(case.service):
+        module = application(case, service)
+        is_asgi = common.server(service) == "uvicorn" or any(
+            "uvicorn" in it.lower() for it in common.words(service)
+        )
+        if common.is_ours(service) or not is_asgi or site_settings(case) or module is None:
+            continue
+        told = [
+            it
+            for it in ways(case)
+            if it.protocol == "http" and ends_tls(it) and tells_https(case, it)
+        ]
+        if not told or _sets_scheme(service, told[0]) or not _BUILDS.search(module[1]):
+            continue
+        yield Hit(
+            service.name,
+            f"the front tells that clients use HTTPS ({told[0].place}), but "
+            f"{common.server(service)} does not trust it, because it connects by a unix socket: "
+            f"the application's own addresses and redirects begin with http:// ({module[0]})",
+            _trust(service),
+        )
+
+
+def _trust(service: Unit) -> Fix:
+    given = dict(options(common.words(service)))
+    held = variables.of(service).get("FORWARDED_ALLOW_IPS")
+    if "--no-proxy-headers" in given:
+        return Advice(f"remove --no-proxy-headers from ExecStart= of {service.name}")
+    if "--forwarded-allow-ips" in given:
+        return Advice(f"set --forwarded-allow-ips '*' in ExecStart= of {service.name}")
+    if held and held.file:
+        return Advice(f"write FORWARDED_ALLOW_IPS=* in {held.file}")
+    return Lines(service.name, "Service", ("Environment=FORWARDED_ALLOW_IPS=*",))

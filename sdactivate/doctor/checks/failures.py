@@ -186,7 +186,7 @@ def _look_for_failure(host: HostState, service: str) -> str:
     # repeated after 0.1 s; in between there is a result with the reason.
     for _ in range(_LOOKS):
         result = host.property(service, "Result")
-        if result not in ("success", "") or not _is_restarting(host, service):
+        if result not in ("success", "") or not _has_restarted(host, service):
             break
         time.sleep(_BETWEEN_LOOKS)
         host.look_again(service)
@@ -206,6 +206,16 @@ def _look_for_failure(host: HostState, service: str) -> str:
         restarts = host.property(service, "NRestarts")
         return f"it keeps exiting: systemd has restarted it {restarts} times"
     return ""
+
+
+def _has_restarted(host: HostState, service: str) -> bool:
+    """Return whether systemd is restarting a service, or has done so a moment ago.
+
+    The journal may not have the lines yet that tell why.
+    """
+    restarts = host.property(service, "NRestarts")
+    is_new = time.time() - host.began(service) < _LOOKS * _BETWEEN_LOOKS
+    return _is_restarting(host, service) or (restarts not in ("0", "") and is_new)
 
 
 def _is_restarting(host: HostState, service: str) -> bool:

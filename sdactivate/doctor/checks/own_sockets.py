@@ -60,7 +60,10 @@ def opens(service: Unit, door: Door, installed: InstalledFront, verdict: Verdict
     if option := MODES.get(common.server(service)):
         more = "" if is_in else f", and Group={installed.group} in [Service]"
         return Advice(f"{option.format(service.name)}{more}; then systemctl restart {service.name}")
-    return Lines(service.name, "Service", (*given, "UMask=0007"))
+    # A server that is not known may leave its file behind, and can't bind the path again then
+    known = common.server(service) in BINDS
+    gone = () if known else (f"ExecStartPre=/usr/bin/rm -f {door.path}",)
+    return Lines(service.name, "Service", (*given, "UMask=0007", *gone))
 
 
 def elsewhere(service: Unit, door: Door) -> str:

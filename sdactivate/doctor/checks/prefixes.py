@@ -13,7 +13,8 @@ from sdactivate.doctor.checks.front_requests import (
     site_settings,
 )
 from sdactivate.doctor.checks.front_ways import Way, ways
-from sdactivate.doctor.finding import Advice, Case, Hit, restart
+from sdactivate.doctor.checks.static_files import NOT_FOUND, answered
+from sdactivate.doctor.finding import Advice, Case, Hit, Lines, restart
 from sdactivate.front_scopes import innermost
 from sdactivate.systemd.unitfile import Unit
 
@@ -55,6 +56,7 @@ def not_told(case: Case) -> Iterator[Hit]:
             yield from _removed_twice(case, service)
         if common.is_ours(service) or _is_told(case, service):
             continue
+        yield from _kept(case, service)
         for way in ways(case):
             found = _removed(case, way)
             if found is None or (way.file, way.line) in told:
@@ -77,6 +79,49 @@ def not_told(case: Case) -> Iterator[Hit]:
                 way.unit,
                 then=f"systemctl daemon-reload && {restart(service.name)}",
             )
+
+
+_ERRORS = 400  # and above: statuses of errors
+
+
+def _kept(case: Case, service: Unit) -> Iterator[Hit]:
+    """A prefix that stays in the path of an application that does not know it: only 404 below."""
+    module = application(case, service)
+    for it in passings(case) if module else ():
+        inside = it.blocks[-1].words
+        if inside[:1] != ("location",) or len(inside) < 2 or inside[1] in ("=", "~", "~*", "@"):
+            continue
+        prefix = inside[-1].rstrip("/")
+        last = prefix.rpartition("/")[2]
+        _, _, address = it.target.partition("://")
+        has_path = "/" in address and not address.startswith("unix:")
+        held = innermost(it.blocks, "proxy_set_header")
+        is_told = any(len(one.words) > 1 and _HEADERS.search(one.words[1]) for one in held)
+        if not last or it.protocol != "http" or has_path or is_told or not module:
+            continue
+        if last in module[1]:
+            continue
+        since = case.running.since(it.installed.packaging.unit, service.name)
+        statuses = [
+            one.status
+            for one in answered(case, it.installed, since)
+            if one.path == prefix or one.path.startswith(f"{prefix}/")
+        ]
+        if NOT_FOUND not in statuses or min(statuses) < _ERRORS:
+            continue
+        name = common.server(service)
+        told = _TOLD_BY.get(name, "tell the application the prefix {prefix} (SCRIPT_NAME)")
+        lines = (f"Environment=SCRIPT_NAME={prefix}",)
+        yield Hit(
+            it.installed.packaging.unit,
+            f"{it.installed.front.title} passes {prefix}/ on with {prefix} in the path "
+            f"({it.place}), and nothing tells the application: it has answered each request below "
+            f"{prefix} with 404 ({common.times(statuses.count(NOT_FOUND))} in the last hour)",
+            Lines(service.name, "Service", lines)
+            if name == "gunicorn"
+            else Advice(told.format(prefix=prefix, unit=service.name)),
+            it.unit,
+        )
 
 
 def _removed_twice(case: Case, service: Unit) -> Iterator[Hit]:

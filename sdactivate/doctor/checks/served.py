@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from sdactivate.doctor import advice, refusals, uwsgi_options
+from sdactivate.doctor import advice, refusals, uwsgi_options, variables
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.answers import errors
+from sdactivate.doctor.checks.handling import options
 from sdactivate.doctor.finding import Advice, Case, Fix, Hit, restart
 from sdactivate.doctor.last_start import Line, cause
 from sdactivate.doctor.private import grant
@@ -27,7 +28,8 @@ class Row(NamedTuple):
 
     pattern: re.Pattern[str]
     means: str
-    fix: Callable[[Unit, re.Match[str]], Fix]
+    fix: Callable[[Unit, re.Match[str]], Fix | None]
+    """None where the message means nothing for a service of this kind."""
 
 
 def _advice(text: str) -> Callable[[Unit, re.Match[str]], Fix]:
@@ -46,7 +48,32 @@ def _buffer(unit: Unit, found: re.Match[str]) -> Fix:
     )
 
 
+_WORKERS = ("-w", "--workers")
+
+
+def _one_worker(unit: Unit, found: re.Match[str]) -> Fix | None:
+    """Return the fix for sessions in the memory of one process, where several serve."""
+    given = [value for it, value in options(common.words(unit)) if it in _WORKERS]
+    given += [it for it in [variables.value(unit, "WEB_CONCURRENCY")] if it and not given]
+    if common.server(unit) == "uwsgi":
+        given = uwsgi_options.values(unit, "processes", "workers")
+    if not given or given[-1] in ("", "1"):
+        return None
+    return Advice(
+        f"set one worker process (--workers 1) in {unit.name}, with threads or an asynchronous "
+        "worker class for more clients; or run several services, each with one worker process and "
+        "with a message queue, behind a front that sends each client to the same one (nginx: "
+        "ip_hash)"
+    )
+
+
 ROWS: tuple[Row, ...] = (
+    Row(
+        re.compile(r"Invalid session (?P<session>\S+) \(further occurrences of this error"),
+        "Socket.IO keeps a session in the memory of one worker process, and another one got the "
+        "request: it answers 400",
+        _one_worker,
+    ),
     Row(
         re.compile(r"invalid request block size: (?P<size>\d+) \(max (?P<most>\d+)\)"),
         "uWSGI accepts at most {most} bytes of request header, but got {size}: it sends no "
@@ -85,13 +112,14 @@ def turned_away(case: Case) -> Iterator[Hit]:
         lines = case.running.said(service.name)
         for row in ROWS:
             hits = [it for it in map(row.pattern.search, lines) if it]
-            if hits:
+            fix = row.fix(service, hits[-1]) if hits else None
+            if fix:
                 times = common.times(len(hits))
                 last = hits[-1]
                 yield Hit(
                     service.name,
                     f"{row.means.format(**last.groupdict())} ({times} in the last hour)",
-                    row.fix(service, last),
+                    fix,
                 )
 
 

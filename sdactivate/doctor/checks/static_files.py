@@ -12,15 +12,17 @@ from typing import NamedTuple
 from sdactivate.access import words
 from sdactivate.access.permissions import SEARCH, Verdict, judge
 from sdactivate.access.processes import Process
+from sdactivate.doctor import uwsgi_options
 from sdactivate.doctor.checks import common
-from sdactivate.doctor.checks.front_requests import logged_since_change, site_settings
-from sdactivate.doctor.checks.front_ways import Way, ways
+from sdactivate.doctor.checks.front_requests import application, logged_since_change, site_settings
+from sdactivate.doctor.checks.front_ways import Way, rest, ways
 from sdactivate.doctor.checks.live_fronts import own_servers
 from sdactivate.doctor.django_settings import Settings
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.doctor.host_state import HostState, InstalledFront, tail
 from sdactivate.doctor.private import grant
 from sdactivate.errors import Error
+from sdactivate.systemd.unitfile import Unit
 
 _SERVES: Mapping[str, re.Pattern[str]] = {
     "nginx": re.compile(r"(?:^|[;{])\s*(?:alias|root)\s+[\"']?(/[^;\"'$]+)", re.MULTILINE),
@@ -54,6 +56,36 @@ def unreadable(case: Case) -> Iterator[Hit]:
         if (place := (installed.packaging.unit, verdict.node.path)) not in told:
             told.add(place)
             yield _unreadable(installed, path, verdict, file, line, unit)
+    yield from _denied_by_apache(case)
+
+
+_DENIED = re.compile(r"AH01630: client denied by server configuration: (?P<path>/\S+)")
+
+
+def _denied_by_apache(case: Case) -> Iterator[Hit]:
+    """Directories of Apache's for which no <Directory> grants access."""
+    for served in _served(case):
+        if served.way.front != "apache":
+            continue
+        lines = logged_since_change(case, served.way.installed)
+        paths = [it["path"].rstrip(",") for it in map(_DENIED.search, lines) if it]
+        hits = [it for it in paths if common.under(it, served.directory)]
+        if not hits or re.search(
+            rf'<Directory[^>]*"?{re.escape(served.directory)}', served.way.text
+        ):
+            continue
+        yield Hit(
+            served.way.installed.packaging.unit,
+            f"Apache serves {served.prefix} from {served.directory} ({served.place}), but nothing "
+            f"grants access to that directory: it has answered 403 {common.times(len(hits))} in "
+            f"the last hour (client denied by server configuration: {hits[-1]})",
+            Advice(
+                f"add <Directory {served.directory}> Require all granted </Directory>, on a line "
+                f"each, to the virtual host of {served.place}, then {served.way.renewed}"
+            ),
+            served.way.unit,
+            path=served.directory,
+        )
 
 
 def _refusal(host: HostState, path: str, process: Process) -> Verdict | None:
@@ -98,6 +130,9 @@ class Served(NamedTuple):
     line: int
     word: str
     """The directive that names the directory."""
+    is_glued: bool = False
+    """Whether only the prefix ends with a slash, so that a file's name is put right behind the
+    directory's."""
 
     @property
     def place(self) -> str:
@@ -154,7 +189,11 @@ def _served(case: Case) -> Iterator[Served]:
                 if hit["word"] == "root" and way.front == "nginx":
                     directory = directory.rstrip("/") + prefix
                 line = way.first + way.text.count("\n", 0, hit.start("directory"))
-                yield Served(way, prefix, os.path.normpath(directory), line, hit["word"])
+                is_glued = prefix.endswith("/") and not directory.endswith("/")
+                if hit["word"] == "root":
+                    is_glued = False
+                at = os.path.normpath(directory)
+                yield Served(way, prefix, at, line, hit["word"], is_glued)
 
 
 def elsewhere(case: Case) -> Iterator[Hit]:
@@ -167,6 +206,7 @@ def elsewhere(case: Case) -> Iterator[Hit]:
 
 
 _HOUR = 3600  # seconds
+NOT_FOUND = 404
 _NOT_FOUND = re.compile(r'open\(\) "(?P<path>/[^"]+)" failed \(2: No such file or directory\)')
 
 
@@ -177,6 +217,13 @@ def _elsewhere(case: Case, service: str, served: Served, site: Settings | None) 
     title = served.way.installed.front.title
     says = f"{title} serves {prefix} from {at} ({served.place})"
     renewed = f"then {served.way.renewed}"
+    if served.is_glued and os.path.isdir(at):
+        return _hit(
+            served,
+            f"{says} without a slash at the end: it looks for {prefix}site.css at {at}site.css, "
+            "and answers 404",
+            f"write {served.written(at)} in {served.place}, {renewed}",
+        )
     if site and root and os.path.realpath(root) != os.path.realpath(at):
         there = [it for it in missing if os.path.exists(f"{root}/{os.path.relpath(it, at)}")]
         if there or not os.path.isdir(at) or _lacks_admin(site, at):
@@ -241,18 +288,39 @@ def _missing(case: Case, served: Served) -> list[str]:
     once = case.running.machine.once
     named = once(("not found", installed.packaging.unit), look)
     if served.way.front == "apache":
-        asked = once(("answered 404", installed.packaging.unit), partial(_answered_404, installed))
+        asked = (it.path for it in answered(case, installed) if it.status == NOT_FOUND)
         of = [it for it in asked if it.startswith(served.prefix)]
         named = [f"{served.directory}/{it.removeprefix(served.prefix).lstrip('/')}" for it in of]
     inside = [it for it in named if common.under(it, served.directory)]
     return [it for it in inside if not os.path.exists(it)]
 
 
-_ACCESS = re.compile(r'\[(?P<when>[^\]]+)\] "(?:GET|HEAD) (?P<path>/[^\s?"]*)[^"]*" 404 ')
+_ACCESS = re.compile(
+    r'\[(?P<when>[^\]]+)\] "(?:GET|HEAD) (?P<path>/[^\s?"]*)[^"]*" (?P<status>\d{3}) '
+)
 
 
-def _answered_404(installed: InstalledFront) -> list[str]:
-    """The paths that Apache has answered 404 in the last hour, by its access logs."""
+class Answered(NamedTuple):
+    """A request that a front has answered lately, by its access log."""
+
+    when: float
+    path: str
+    status: int
+
+
+def answered(case: Case, installed: InstalledFront, since: float = 0.0) -> list[Answered]:
+    """Return what nginx or Apache has answered to GET and HEAD in the last hour, and after `since`.
+
+    From its access logs in the usual format. since: seconds of the epoch.
+    """
+    once = case.running.machine.once
+    found = once(("answered", installed.packaging.unit), partial(read_access_logs, installed))
+    # A log has whole seconds
+    return [it for it in found if it.when >= int(since)] if since else found
+
+
+def read_access_logs(installed: InstalledFront) -> list[Answered]:
+    """Return what a front has answered in the last hour."""
     found = []
     for file in glob.glob(os.path.join(glob.escape(installed.packaging.logs), "*access*log")):
         for hit in filter(None, map(_ACCESS.search, tail(file))):
@@ -261,7 +329,7 @@ def _answered_404(installed: InstalledFront) -> list[str]:
             except ValueError:
                 continue
             if when > time.time() - _HOUR:
-                found.append(hit["path"])
+                found.append(Answered(when, hit["path"], int(hit["status"])))
     return found
 
 
@@ -290,3 +358,75 @@ def _doubled(served: Served, missing: list[str]) -> str:
         return ""
     rel = os.path.relpath(missing[-1], served.directory)
     return shorter if os.path.exists(os.path.join(shorter, rel)) else ""
+
+
+# -- files that nothing serves ---------------------------------------------------------------------
+
+_SERVED_ELSEWHERE = re.compile(r"whitenoise|StaticFilesHandler|dj_static|staticfiles_urlpatterns")
+_BY_FRONT: Mapping[str, str] = {
+    "nginx": "add location {url} {{ alias {root}/; }} to the server of {place}",
+    "apache": "add Alias {url} {root}/, ProxyPass {url} ! (above the other ProxyPass lines) and "
+    "<Directory {root}> Require all granted </Directory> to the virtual host of {place}",
+    "caddy": "add handle_path {url}* {{ root * {root}; file_server }} to the site of {place}",
+    "lighttpd": 'add alias.url += ( "{url}" => "{root}/" ) to {place}, and pass on the other paths '
+    "only",
+}
+_BY_DJANGO = "add whitenoise.middleware.WhiteNoiseMiddleware to MIDDLEWARE"
+_AROUND = re.compile(
+    r"try_files|file_server|^[ \t]*(?:include|import)[ \t]+(?!\S*(?:_params|mime\.types))",
+    re.MULTILINE,
+)
+"""What may serve files in another way, or be in another file."""
+
+
+def not_served(case: Case) -> Iterator[Hit]:
+    """Django's static files that no front serves: Django itself does so only with DEBUG."""
+    for service in common.services(case.service):
+        site = site_settings(case)
+        url = _local_url(site) if site and not common.is_ours(service) else ""
+        found = [it for it in ways(case) if it.protocol != ""]
+        if not site or not url or not found or _serves_itself(case, service, site):
+            continue
+        around = (f"{it.text}\n{rest(case, it.installed)}" for it in found)
+        if any(url.rstrip("/") in text or _AROUND.search(text) for text in around):
+            continue
+        way = found[0]
+        logged = [
+            it.path
+            for it in answered(case, way.installed)
+            if it.status == NOT_FOUND and it.path.startswith(url)
+        ]
+        if "django.contrib.admin" not in site.words("INSTALLED_APPS") and not logged:
+            continue
+        root = site.text("STATIC_ROOT").rstrip("/")
+        set_root = "" if root else f'set STATIC_ROOT = "/var/www/{service.prefix}" in {site.file}, '
+        is_filled = os.path.isdir(root) and not _lacks_admin(site, root)
+        collect = "" if is_filled else "run python manage.py collectstatic in the site, "
+        told = _BY_FRONT.get(way.front, _BY_DJANGO).format(
+            url=f"{url.rstrip('/')}/", root=root or f"/var/www/{service.prefix}", place=way.place
+        )
+        yield Hit(
+            way.installed.packaging.unit,
+            f"{way.installed.front.title} passes {url} on to Django ({way.place}), which serves "
+            f"static files only with DEBUG = True ({site.file}): it answers 404{_of(logged)}",
+            Advice(f"{set_root}{collect}{told}, then {way.renewed}"),
+            way.unit,
+        )
+
+
+def _local_url(site: Settings) -> str:
+    """Return STATIC_URL of a site without DEBUG, "" if it is elsewhere or not certain."""
+    is_off = site.lacks("DEBUG") or site.values.get("DEBUG") is False
+    has_app = "django.contrib.staticfiles" in site.words("INSTALLED_APPS")
+    url = site.text("STATIC_URL")
+    if not site.is_whole or not is_off or not has_app or not url or "://" in url:
+        return ""
+    return f"/{url.strip('/')}/" if url.strip("/") else ""
+
+
+def _serves_itself(case: Case, service: Unit, site: Settings) -> bool:
+    held = [*site.words("MIDDLEWARE"), *site.words("INSTALLED_APPS")]
+    module = application(case, service)
+    if module is None or any(map(_SERVED_ELSEWHERE.search, (*held, module[1]))):
+        return True
+    return bool(uwsgi_options.values(service, "static-map", "static-map2", "check-static"))

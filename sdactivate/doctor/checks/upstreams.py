@@ -1,6 +1,7 @@
 """Checks on the running system: the front connects to a socket where nothing listens."""
 
 import re
+import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import SequenceMatcher
 from functools import partial
@@ -8,10 +9,10 @@ from functools import partial
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.live_fronts import says
 from sdactivate.doctor.checks.own_sockets import BINDS
-from sdactivate.doctor.doors import asked, listening_ports, naming, own_sockets
+from sdactivate.doctor.doors import asked, ipv4_ports, listening_ports, naming, own_sockets, texts
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.doctor.host_state import HostState, InstalledFront
-from sdactivate.front_upstreams import Upstream
+from sdactivate.front_upstreams import Upstream, bare
 from sdactivate.systemd.unitfile import Unit
 
 _ALIKE = 0.8
@@ -20,6 +21,7 @@ _SUFFIX = re.compile(r"\.s\w{1,6}$")  # .sock, .socket, or how it was misspelt
 
 def nobody_listens(case: Case) -> Iterator[Hit]:
     host = case.running
+    yield from _of_another_family(case)
     own = {name: host.addresses(name) for name in (it.name for it in case.sockets)}
     if not any(own.values()) and case.service:  # it makes its socket itself
         own = {case.service.name: [it.address for it in own_sockets(host)]}
@@ -53,6 +55,64 @@ def nobody_listens(case: Case) -> Iterator[Hit]:
                 unit,
                 path=upstream.path,
             )
+
+
+def _of_another_family(case: Case) -> Iterator[Hit]:
+    """Fronts that connect to localhost, which is ::1, while the service listens on IPv4 only."""
+    host = case.running
+    known = host.machine.once("IPv4 ports", ipv4_ports)
+    ports = {it.port for it in own_sockets(host) if it.port in known} if case.service else set()
+    for port in sorted(ports):
+        for installed in [it for it in host.fronts if it.workers]:
+            front, packaging = installed.front, installed.packaging
+            look = partial(_named_localhost, host, installed)
+            places = host.machine.once(("localhost", packaging.unit), look).get(port, [])
+            families = host.machine.once("localhost", _families) if places else set()
+            if socket.AF_INET6 not in families:
+                continue
+            lines = [
+                it
+                for it in host.front_log(installed, host.since(packaging.unit))
+                if f"[::1]:{port}" in it and "refused" in it.lower()
+            ]
+            if socket.AF_INET in families and not lines:
+                continue
+            times = common.times(len(lines))
+            seen = f"; it has been refused {times} in the last hour" if lines else ""
+            for file, line in places:
+                yield Hit(
+                    packaging.unit,
+                    f"{front.title} connects to localhost:{port} ({file}, line {line}), which is "
+                    f"::1 on this host, but {case.deployment.name} listens on IPv4 only{seen}",
+                    Advice(
+                        f"in {file}, write 127.0.0.1:{port} instead of localhost:{port}, then "
+                        f"`systemctl {front.renew} {packaging.unit}`"
+                    ),
+                )
+
+
+_LOCALHOST = re.compile(r"\blocalhost:(\d{1,5})\b")
+
+
+def _named_localhost(
+    host: HostState, installed: InstalledFront
+) -> dict[int, list[tuple[str, int]]]:
+    """Return the places where a front's configuration names a port of localhost, by the port."""
+    found: dict[int, list[tuple[str, int]]] = {}
+    for file, text in texts(host, installed).items():
+        plain = bare(text)
+        for hit in _LOCALHOST.finditer(plain):
+            place = (file, plain.count("\n", 0, hit.start()) + 1)
+            found.setdefault(int(hit[1]), []).append(place)
+    return found
+
+
+def _families() -> set[int]:
+    """Return the address families that localhost has on this host."""
+    try:
+        return {int(it[0]) for it in socket.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)}
+    except OSError:
+        return set()
 
 
 def astray(
