@@ -32,6 +32,7 @@ from sdactivate.doctor.checks import (
     sockets,
     static_files,
     text,
+    unserved_files,
     upstreams,
 )
 from sdactivate.doctor.finding import Rule
@@ -415,7 +416,7 @@ TABLE: tuple[Rule, ...] = (
     Rule("SDA165", "warning", "Nothing serves Django's static files",
          "Django serves static files only with DEBUG = True: pages appear without style sheets.",
          "docs.djangoproject.com: How to deploy static files",
-         "serve STATIC_ROOT by the front", static_files.not_served),
+         "serve STATIC_ROOT by the front", unserved_files.not_served),
     Rule("SDA166", "warning", "The front refuses encoded slashes",
          "Apache answers 404 for a path with %2F unless AllowEncodedSlashes says otherwise.",
          "httpd.apache.org: AllowEncodedSlashes; ProxyPass, nocanon",

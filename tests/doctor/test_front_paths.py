@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sdactivate.doctor.checks import front_paths, static_files
+from sdactivate.doctor.checks import access_logs, front_paths
 from sdactivate.front_upstreams import Upstream
 
 
@@ -49,5 +49,5 @@ def test_what_a_front_has_answered(tmp_path: Path) -> None:
         '1.2.3.4 - - [no time] "GET /e HTTP/1.1" 404 1 "-" "x"\n'
     )
     installed: Any = SimpleNamespace(packaging=SimpleNamespace(logs=str(tmp_path)))
-    found = static_files.read_access_logs(installed)
+    found = access_logs.read_access_logs(installed)
     assert [(it.path, it.status) for it in found] == [("/a/b", 404), ("/c", 200)]

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 
 from sdactivate.doctor.checks import common
+from sdactivate.doctor.checks.access_logs import NOT_FOUND, answered
 from sdactivate.doctor.checks.front_requests import Passing, passings
 from sdactivate.doctor.checks.front_ways import Way, rest, ways
-from sdactivate.doctor.checks.static_files import NOT_FOUND, answered
 from sdactivate.doctor.finding import Advice, Case, Hit
 
 _APACHE_PASS = re.compile(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from sdactivate.doctor import variables
 from sdactivate.doctor.checks import common
+from sdactivate.doctor.checks.access_logs import NOT_FOUND, answered
 from sdactivate.doctor.checks.front_requests import (
     Passing,
     application,
@@ -13,7 +14,6 @@ from sdactivate.doctor.checks.front_requests import (
     site_settings,
 )
 from sdactivate.doctor.checks.front_ways import Way, ways
-from sdactivate.doctor.checks.static_files import NOT_FOUND, answered
 from sdactivate.doctor.finding import Advice, Case, Hit, Lines, restart
 from sdactivate.front_scopes import innermost
 from sdactivate.systemd.unitfile import Unit

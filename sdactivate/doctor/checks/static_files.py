@@ -1,28 +1,24 @@
 """Checks on the running system: files that a front serves itself but can't reach or find."""
 
-import glob
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
 from sdactivate.access import words
 from sdactivate.access.permissions import SEARCH, Verdict, judge
 from sdactivate.access.processes import Process
-from sdactivate.doctor import uwsgi_options
 from sdactivate.doctor.checks import common
-from sdactivate.doctor.checks.front_requests import application, logged_since_change, site_settings
-from sdactivate.doctor.checks.front_ways import Way, rest, ways
+from sdactivate.doctor.checks.access_logs import NOT_FOUND, answered
+from sdactivate.doctor.checks.front_requests import logged_since_change, site_settings
+from sdactivate.doctor.checks.front_ways import Way, ways
 from sdactivate.doctor.checks.live_fronts import own_servers
 from sdactivate.doctor.django_settings import Settings
 from sdactivate.doctor.finding import Advice, Case, Hit
-from sdactivate.doctor.host_state import HostState, InstalledFront, tail
+from sdactivate.doctor.host_state import HostState, InstalledFront
 from sdactivate.doctor.private import grant
 from sdactivate.errors import Error
-from sdactivate.systemd.unitfile import Unit
 
 _SERVES: Mapping[str, re.Pattern[str]] = {
     "nginx": re.compile(r"(?:^|[;{])\s*(?:alias|root)\s+[\"']?(/[^;\"'$]+)", re.MULTILINE),
@@ -205,8 +201,6 @@ def elsewhere(case: Case) -> Iterator[Hit]:
                 yield hit
 
 
-_HOUR = 3600  # seconds
-NOT_FOUND = 404
 _NOT_FOUND = re.compile(r'open\(\) "(?P<path>/[^"]+)" failed \(2: No such file or directory\)')
 
 
@@ -226,29 +220,29 @@ def _elsewhere(case: Case, service: str, served: Served, site: Settings | None) 
         )
     if site and root and os.path.realpath(root) != os.path.realpath(at):
         there = [it for it in missing if os.path.exists(f"{root}/{os.path.relpath(it, at)}")]
-        if there or not os.path.isdir(at) or _lacks_admin(site, at):
-            filled = os.path.isdir(root) and not _lacks_admin(site, root)
+        if there or not os.path.isdir(at) or lacks_admin(site, at):
+            filled = os.path.isdir(root) and not lacks_admin(site, root)
             collect = "" if filled else "run python manage.py collectstatic in the site, "
             return _hit(
                 served,
                 f"{says}, but collectstatic puts Django's files into {root} (STATIC_ROOT in "
-                f"{site.file}){_of(missing)}",
+                f"{site.file}){not_found(missing)}",
                 f"{collect}write {served.written(root)} in {served.place}, {renewed}",
             )
         return None
-    if site and root and _lacks_admin(site, at):
+    if site and root and lacks_admin(site, at):
         return _hit(
             served,
             f"{says}, where Django's own files are missing: collectstatic has not been run since "
-            f"django.contrib.admin was installed{_of(missing)}",
+            f"django.contrib.admin was installed{not_found(missing)}",
             f"run python manage.py collectstatic in the site ({service})",
         )
     doubled = _doubled(served, missing)
     if doubled:
         return _hit(
             served,
-            f"{says}, where the last part of the path is twice{_of(missing)}; the files are in "
-            f"{doubled}",
+            f"{says}, where the last part of the path is twice{not_found(missing)}; the files are "
+            f"in {doubled}",
             f"write {served.written(doubled)} in {served.place}, {renewed}",
         )
     if missing and not os.path.isdir(at):
@@ -270,7 +264,8 @@ def _hit(served: Served, because: str, fix: str) -> Hit:
     )
 
 
-def _of(missing: list[str]) -> str:
+def not_found(missing: list[str]) -> str:
+    """Return the end of a sentence: the last of the files that were asked for; "" for none."""
     return f"; it did not find {missing[-1]} ({common.times(len(missing))})" if missing else ""
 
 
@@ -295,44 +290,6 @@ def _missing(case: Case, served: Served) -> list[str]:
     return [it for it in inside if not os.path.exists(it)]
 
 
-_ACCESS = re.compile(
-    r'\[(?P<when>[^\]]+)\] "(?:GET|HEAD) (?P<path>/[^\s?"]*)[^"]*" (?P<status>\d{3}) '
-)
-
-
-class Answered(NamedTuple):
-    """A request that a front has answered lately, by its access log."""
-
-    when: float
-    path: str
-    status: int
-
-
-def answered(case: Case, installed: InstalledFront, since: float = 0.0) -> list[Answered]:
-    """Return what nginx or Apache has answered to GET and HEAD in the last hour, and after `since`.
-
-    From its access logs in the usual format. since: seconds of the epoch.
-    """
-    once = case.running.machine.once
-    found = once(("answered", installed.packaging.unit), partial(read_access_logs, installed))
-    # A log has whole seconds
-    return [it for it in found if it.when >= int(since)] if since else found
-
-
-def read_access_logs(installed: InstalledFront) -> list[Answered]:
-    """Return what a front has answered in the last hour."""
-    found = []
-    for file in glob.glob(os.path.join(glob.escape(installed.packaging.logs), "*access*log")):
-        for hit in filter(None, map(_ACCESS.search, tail(file))):
-            try:
-                when = datetime.strptime(hit["when"], "%d/%b/%Y:%H:%M:%S %z").timestamp()
-            except ValueError:
-                continue
-            if when > time.time() - _HOUR:
-                found.append(Answered(when, hit["path"], int(hit["status"])))
-    return found
-
-
 def _static_root(site: Settings | None, prefix: str) -> str:
     """Django's STATIC_ROOT, where a front serves STATIC_URL by `prefix`; "" for another path."""
     if site is None:
@@ -342,7 +299,7 @@ def _static_root(site: Settings | None, prefix: str) -> str:
     return os.path.normpath(root) if same and root.startswith("/") else ""
 
 
-def _lacks_admin(site: Settings, directory: str) -> bool:
+def lacks_admin(site: Settings, directory: str) -> bool:
     """Whether a site has Django's admin, and a directory does not have its files."""
     if "django.contrib.admin" not in site.words("INSTALLED_APPS"):
         return False
@@ -358,75 +315,3 @@ def _doubled(served: Served, missing: list[str]) -> str:
         return ""
     rel = os.path.relpath(missing[-1], served.directory)
     return shorter if os.path.exists(os.path.join(shorter, rel)) else ""
-
-
-# -- files that nothing serves ---------------------------------------------------------------------
-
-_SERVED_ELSEWHERE = re.compile(r"whitenoise|StaticFilesHandler|dj_static|staticfiles_urlpatterns")
-_BY_FRONT: Mapping[str, str] = {
-    "nginx": "add location {url} {{ alias {root}/; }} to the server of {place}",
-    "apache": "add Alias {url} {root}/, ProxyPass {url} ! (above the other ProxyPass lines) and "
-    "<Directory {root}> Require all granted </Directory> to the virtual host of {place}",
-    "caddy": "add handle_path {url}* {{ root * {root}; file_server }} to the site of {place}",
-    "lighttpd": 'add alias.url += ( "{url}" => "{root}/" ) to {place}, and pass on the other paths '
-    "only",
-}
-_BY_DJANGO = "add whitenoise.middleware.WhiteNoiseMiddleware to MIDDLEWARE"
-_AROUND = re.compile(
-    r"try_files|file_server|^[ \t]*(?:include|import)[ \t]+(?!\S*(?:_params|mime\.types))",
-    re.MULTILINE,
-)
-"""What may serve files in another way, or be in another file."""
-
-
-def not_served(case: Case) -> Iterator[Hit]:
-    """Django's static files that no front serves: Django itself does so only with DEBUG."""
-    for service in common.services(case.service):
-        site = site_settings(case)
-        url = _local_url(site) if site and not common.is_ours(service) else ""
-        found = [it for it in ways(case) if it.protocol != ""]
-        if not site or not url or not found or _serves_itself(case, service, site):
-            continue
-        around = (f"{it.text}\n{rest(case, it.installed)}" for it in found)
-        if any(url.rstrip("/") in text or _AROUND.search(text) for text in around):
-            continue
-        way = found[0]
-        logged = [
-            it.path
-            for it in answered(case, way.installed)
-            if it.status == NOT_FOUND and it.path.startswith(url)
-        ]
-        if "django.contrib.admin" not in site.words("INSTALLED_APPS") and not logged:
-            continue
-        root = site.text("STATIC_ROOT").rstrip("/")
-        set_root = "" if root else f'set STATIC_ROOT = "/var/www/{service.prefix}" in {site.file}, '
-        is_filled = os.path.isdir(root) and not _lacks_admin(site, root)
-        collect = "" if is_filled else "run python manage.py collectstatic in the site, "
-        told = _BY_FRONT.get(way.front, _BY_DJANGO).format(
-            url=f"{url.rstrip('/')}/", root=root or f"/var/www/{service.prefix}", place=way.place
-        )
-        yield Hit(
-            way.installed.packaging.unit,
-            f"{way.installed.front.title} passes {url} on to Django ({way.place}), which serves "
-            f"static files only with DEBUG = True ({site.file}): it answers 404{_of(logged)}",
-            Advice(f"{set_root}{collect}{told}, then {way.renewed}"),
-            way.unit,
-        )
-
-
-def _local_url(site: Settings) -> str:
-    """Return STATIC_URL of a site without DEBUG, "" if it is elsewhere or not certain."""
-    is_off = site.lacks("DEBUG") or site.values.get("DEBUG") is False
-    has_app = "django.contrib.staticfiles" in site.words("INSTALLED_APPS")
-    url = site.text("STATIC_URL")
-    if not site.is_whole or not is_off or not has_app or not url or "://" in url:
-        return ""
-    return f"/{url.strip('/')}/" if url.strip("/") else ""
-
-
-def _serves_itself(case: Case, service: Unit, site: Settings) -> bool:
-    held = [*site.words("MIDDLEWARE"), *site.words("INSTALLED_APPS")]
-    module = application(case, service)
-    if module is None or any(map(_SERVED_ELSEWHERE.search, (*held, module[1]))):
-        return True
-    return bool(uwsgi_options.values(service, "static-map", "static-map2", "check-static"))
