@@ -16,19 +16,22 @@ _UNSAFE = (
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # byte order mark, annotations, tags
     "\ud800-\udfff"  # surrogates: bytes that are not UTF-8 (os.fsdecode)
 )
-_ANY = re.compile(f"[{_UNSAFE}]")
-_BUT_NEWLINES = re.compile(f"(?!\n)[{_UNSAFE}]")
+# Compiled by `re` at the first use: that takes a millisecond, which a server that starts saves
+_ANY = f"[{_UNSAFE}]"
+_BUT_NEWLINES = f"(?!\n)[{_UNSAFE}]"
 
 
 def escape(text: object) -> str:
     r"""Return `text` as one line that is safe to show: a newline becomes \n."""
     line = str(text)
-    return line if line.isprintable() else _ANY.sub(_escaped, line)
+    return line if line.isprintable() else re.sub(_ANY, _escaped, line)
 
 
 def escape_lines(text: object) -> str:
     """Return `text` made safe to show; its newlines stay."""
-    return _BUT_NEWLINES.sub(_escaped, str(text))
+    lines = str(text)
+    is_safe = lines.replace("\n", "").isprintable()
+    return lines if is_safe else re.sub(_BUT_NEWLINES, _escaped, lines)
 
 
 def _escaped(found: re.Match[str]) -> str:

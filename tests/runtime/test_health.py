@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdactivate.errors import UsageError
-from sdactivate.runtime.health import REQUESTS, Page, status
+from sdactivate.runtime.health_page import REQUESTS, Page, status
 from sdactivate.settings import BY_NAME, resolve
 from tests.runtime.life import ONE_AND_MORE, Life
 from tests.servers.service import listener
