@@ -17,11 +17,12 @@ from typing import NamedTuple
 from sdactivate.doctor import uwsgi_options, variables
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.bytecode import of_script
+from sdactivate.doctor.environments import environments
 from sdactivate.doctor.finding import Advice, Command, Fix, Lines
 from sdactivate.doctor.never_given import is_the_system
 from sdactivate.doctor.private import is_private
 from sdactivate.systemd.unitfile import Unit
-from sdactivate.virtual_environment import environments, interpreter_in
+from sdactivate.virtual_environment import interpreter_in
 
 _USUAL = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -21,7 +21,7 @@ from sdactivate.generate.output import File
 from sdactivate.generate.systemd_generator import WANTED_BY, wanted
 from sdactivate.install import atomic_write
 from sdactivate.install.image import inside
-from sdactivate.systemd.journal import that_matter
+from sdactivate.systemd.journal import matches_of, that_matter
 from sdactivate.systemd.systemctl import one, show
 from sdactivate.unix_socket import is_bound
 
@@ -123,9 +123,8 @@ class Manager:
         try:
             self.systemctl(*command.split(), "--", *units)
         except Error as error:
-            option = "--user-unit" if self.own else "--unit"
-            options = [f"{option}={unit}" for unit in units]
-            said = self.run("journalctl", "-q", *options, "-n", "30", "-o", "cat")
+            which = matches_of(units, own=self.own)
+            said = self.run("journalctl", "-q", "-n", "30", "-o", "cat", *which)
             last = "\n".join(that_matter(said.splitlines())[-5:])
             raise Error(f"{error}\n{last}") from None
 

@@ -13,6 +13,7 @@ from types import FrameType
 from sdactivate.errors import Error, UsageError
 from sdactivate.operate import transient
 from sdactivate.systemd import names
+from sdactivate.systemd.journal import matches_of
 from sdactivate.systemd.unitfile import Unit
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -174,7 +175,14 @@ def _systemctl(*words: str) -> bool:
 
 def _reasons(name: str) -> list[str]:
     """Return the lines that say why systemd could not start the unit `name`; [] if it did."""
-    argv = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={name}", "--lines=20"]
+    argv = [
+        "journalctl",
+        "--quiet",
+        "--no-pager",
+        "--output=cat",
+        "--lines=20",
+        *matches_of([name]),
+    ]
     try:
         with suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(["journalctl", "--sync"], timeout=10, check=False)  # noqa: S607

@@ -13,7 +13,7 @@ from typing import TypeVar
 from sdactivate.errors import Error
 from sdactivate.operate.layout import Layout
 from sdactivate.operate.progress import note, step
-from sdactivate.systemd.journal import that_matter
+from sdactivate.systemd.journal import matches_of, that_matter
 from sdactivate.systemd.systemctl import RUNNING, ask, one, show, show_all
 
 _Argument = TypeVar("_Argument")
@@ -145,6 +145,6 @@ def systemctl(verb: str, units: list[str]) -> None:
     if done.returncode:
         told = (one(show(unit, "StatusText"), "StatusText") for unit in units)
         reason = "; ".join(filter(None, told)) or done.stderr.strip()
-        journal = ["journalctl", "-q", *(f"--unit={unit}" for unit in units), "-n", "40"]
+        journal = ["journalctl", "-q", "-n", "40", *matches_of(units)]
         last = "\n".join(that_matter(ask([*journal, "-o", "cat"]).splitlines())[-20:])
         raise Error(f"`systemctl {verb} {' '.join(units)}` failed: {reason}\n{last}")
