@@ -6,7 +6,7 @@ somebody waits for the answer a part of them is enough: every run tries others.
 
 import os
 
-SANITIZED = "SDACTIVATE_SANITIZED" in os.environ
+SANITIZED = "TEST_SANITIZED" in os.environ
 """Under sanitizers, which are ten times slower. `script/sanitize search` tries more there."""
 
 PARTS = {"quick": 0.1, "usual": 0.35, "all": 1.0}

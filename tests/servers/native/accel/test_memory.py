@@ -30,7 +30,7 @@ def libasan() -> str:
     return found if Path(found).exists() else ""
 
 
-@pytest.mark.skipif("SDACTIVATE_SANITIZED" in os.environ, reason="this is what it runs")
+@pytest.mark.skipif("TEST_SANITIZED" in os.environ, reason="this is what it runs")
 @pytest.mark.skipif(not libasan(), reason="gcc has no libasan")
 def test_under_sanitizers() -> None:
     done = subprocess.run(
