@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.conftest import CHECKOUT
+from tests.effort import SANITIZED
 
 Started = TypeVar("Started", bound="Service")
 PATIENCE = 60.0  # seconds: a guard against hanging, not an expectation
@@ -163,7 +164,12 @@ class Service:
 
     @property
     def resident(self) -> int:
-        """Bytes of memory that the process has to itself (proc(5), smaps_rollup)."""
+        """Bytes of memory that the process has to itself (proc(5), smaps_rollup).
+
+        0 under sanitizers, which keep what is freed.
+        """
+        if SANITIZED:
+            return 0
         rollup = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
         return sum(int(kib) << 10 for kib in re.findall(r"(?m)^Private_\w+: *(\d+) kB", rollup))
 
@@ -174,7 +180,12 @@ class Service:
 
     @property
     def peak(self) -> int:
-        """The most bytes of memory that the process has had at a time (proc(5), status)."""
+        """The most bytes of memory that the process has had at a time (proc(5), status).
+
+        0 under sanitizers, which keep what is freed.
+        """
+        if SANITIZED:
+            return 0
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) << 10
 
