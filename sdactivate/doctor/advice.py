@@ -100,9 +100,8 @@ def _home(unit: Unit, reason: str) -> Fix | None:
     named = ("home", "virtualenv", "venv", "pyhome")
     if uwsgi_options.values(unit, *named) or variables.value(unit, "PYTHONHOME"):
         return None
-    missing = _MISSING.search(reason)
     roots = [unit.value("WorkingDirectory"), *uwsgi_options.values(unit, "chdir", "pythonpath")]
-    tops = environments(roots, missing["name"].partition(".")[0] if missing else "")
+    tops = environments(roots, _missing_package(reason))
     if not tops:
         return None
     return Advice(
@@ -114,8 +113,7 @@ def _home(unit: Unit, reason: str) -> Fix | None:
 
 def _of_person(unit: Unit, reason: str) -> Fix | None:
     """Return the fix for a module that pip has installed for one person only (pip --user)."""
-    missing = _MISSING.search(reason)
-    name = missing["name"].partition(".")[0] if missing else ""
+    name = _missing_package(reason)
     for account in pwd.getpwall() if name else ():
         held = f"{glob.escape(account.pw_dir)}/.local/lib/python3*/site-packages/{name}"
         if account.pw_name != common.user(unit) and (glob.glob(held) or glob.glob(f"{held}.py")):
@@ -128,6 +126,12 @@ def _of_person(unit: Unit, reason: str) -> Fix | None:
 
 
 _MISSING = re.compile(r"[Nn]o module (?:named )?'?(?P<name>[\w.]+)")
+
+
+def _missing_package(reason: str) -> str:
+    """Return the top-level package of the module that a message says is missing; "" for none."""
+    found = _MISSING.search(reason)
+    return found["name"].partition(".")[0] if found else ""
 
 
 def _pidfile(unit: Unit | None, found: re.Match[str]) -> Fix:

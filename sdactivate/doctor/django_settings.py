@@ -11,11 +11,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from sdactivate.doctor import uwsgi_options, variables
+from sdactivate.doctor import text_file, uwsgi_options, variables
 from sdactivate.doctor.checks import common
 from sdactivate.systemd.unitfile import Unit
 
-_MOST = 1 << 18  # bytes of a module that are read
 _NAMES_IT = re.compile(r"""DJANGO_SETTINGS_MODULE["']\s*[\],]\s*=?\s*["']([\w.]+)["']""")
 _APPLICATION = re.compile(r"((?:\w+\.)*\w+)(?::\w+(?:\(\))?)?")
 _ROOTS = ("--chdir", "--pythonpath", "--app-dir")
@@ -43,11 +42,7 @@ class Allowed(NamedTuple):
 
 def read_module(path: str) -> str | None:
     """Return the text of a module; None if it can't be read."""
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            return file.read(_MOST).decode(errors="replace")
-    except (OSError, ValueError):
-        return None
+    return text_file.read(path)
 
 
 Read = Callable[[str], str | None]

@@ -130,17 +130,16 @@ def ipv4_ports() -> set[int]:
     return {*_ports("tcp").values()} - {*_ports("tcp6").values()}
 
 
-def _ports(*names: str) -> dict[int, int]:
-    found = {}
-    for name in names:
-        try:
-            lines = Path("/proc/net", name).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for words in map(str.split, lines):
-            if words[3] == _LISTEN:
-                found[int(words[9])] = int(words[1].rpartition(":")[2], 16)
-    return found
+def _ports(name: str) -> dict[int, int]:
+    try:
+        lines = Path("/proc/net", name).read_text().splitlines()[1:]
+    except OSError:
+        return {}
+    return {
+        int(words[9]): int(words[1].rpartition(":")[2], 16)
+        for words in map(str.split, lines)
+        if words[3] == _LISTEN
+    }
 
 
 def asking(host: HostState, own: Own) -> list[Asker]:

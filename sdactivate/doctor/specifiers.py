@@ -2,6 +2,7 @@
 
 import re
 
+from sdactivate.systemd.names import unescape
 from sdactivate.systemd.unitfile import Unit
 
 
@@ -17,13 +18,7 @@ def resolve(value: str, unit: Unit) -> str:
         "t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "E": "/etc",
         "T": "/tmp", "V": "/var/tmp", "h": "/root",  # noqa: S108
         "n": unit.name, "N": stem, "p": unit.prefix, "i": stem.partition("@")[2] or "%i",
-        "I": _unescaped(stem.partition("@")[2]) or "%I",
+        "I": unescape(stem.partition("@")[2]) or "%I",
         "%": "%",
     }  # fmt: skip
     return re.sub(r"%(.)", lambda found: known.get(found[1], found[0]), value)
-
-
-def _unescaped(name: str) -> str:
-    """Return an instance's name, unescaped: systemd-escape(1)."""
-    slashes = name.replace("-", "/")
-    return re.sub(r"\\x([0-9a-fA-F]{2})", lambda found: chr(int(found[1], 16)), slashes)

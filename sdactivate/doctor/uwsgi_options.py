@@ -3,15 +3,14 @@
 Placeholders (%n), includes and files of other formats are not read.
 """
 
-import os
 import posixpath
 from collections.abc import Iterator
 
+from sdactivate.doctor import text_file
 from sdactivate.doctor.checks import common
 from sdactivate.systemd.unitfile import Unit
 
 _LONG = {"-s": "socket", "-l": "listen", "-p": "processes", "-w": "module"}
-_MOST = 1 << 18  # bytes of a configuration that are read
 
 
 def options(service: Unit) -> list[tuple[str, str]]:
@@ -55,13 +54,8 @@ def _of_words(words: list[str]) -> Iterator[tuple[str, str]]:
 
 def of_file(path: str) -> Iterator[tuple[str, str]]:
     """Yield the options of an ini file's section [uwsgi]; none if it can't be read."""
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            text = file.read(_MOST).decode(errors="replace")
-    except (OSError, ValueError):
-        return
     section = ""
-    for line in text.splitlines():
+    for line in (text_file.read(path) or "").splitlines():
         bare = line.strip()
         if bare.startswith("["):
             section = bare.strip("[]")

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from sdactivate.doctor import text_file
 from sdactivate.doctor.specifiers import resolve
 from sdactivate.systemd import environment_file
 from sdactivate.systemd.unitfile import Entry, Unit, split
-
-_MOST = 1 << 18  # bytes of a file that are read
 
 
 class Variable(NamedTuple):
@@ -40,7 +39,7 @@ def of(service: Unit) -> Mapping[str, Variable]:
                 found[name] = Variable(value, entry)
     for entry in service.entries_of("EnvironmentFile"):
         for path in _files(entry, service):
-            for name, value in environment_file.parse(_text(path)).items():
+            for name, value in environment_file.parse(text_file.read(path) or "").items():
                 found[name] = Variable(value, entry, path)
     for word in service.words("UnsetEnvironment"):
         name, equals, value = word.partition("=")
@@ -73,11 +72,3 @@ def _files(entry: Entry, service: Unit) -> Iterator[str]:
     pattern = resolve(entry.value.removeprefix("-"), service)
     if pattern.startswith("/"):
         yield from sorted(glob.glob(pattern))
-
-
-def _text(path: str) -> str:
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            return file.read(_MOST).decode(errors="replace")
-    except (OSError, ValueError):
-        return ""

@@ -9,6 +9,7 @@ first. And lighttpd is restarted, with Type=simple: `systemctl restart` returns 
 
 import os
 import time
+from collections.abc import Collection
 from contextlib import suppress
 
 from sdactivate.systemd import cgroup
@@ -22,8 +23,7 @@ _BETWEEN = 0.02  # seconds between two looks
 
 def listening(unit: str) -> set[int]:
     """Return the PIDs of the processes of a unit that have a listening socket."""
-    pids = cgroup.processes(one(show(unit, "ControlGroup"), "ControlGroup"))
-    return set(filter(listens, pids))
+    return that_listen(cgroup.processes(one(show(unit, "ControlGroup"), "ControlGroup")))
 
 
 def is_over(unit: str, old: set[int], patience: float = 5.0) -> bool:
@@ -36,21 +36,38 @@ def is_over(unit: str, old: set[int], patience: float = 5.0) -> bool:
         return True
     old = old - {int(one(show(unit, "MainPID"), "MainPID") or 0)}
     deadline = time.monotonic() + patience
-    while any(map(listens, old)) or not listening(unit):
+    while that_listen(old) or not listening(unit):
         if time.monotonic() > deadline:
             return False
         time.sleep(_BETWEEN)
     return True
 
 
-def listens(pid: int) -> bool:
-    """Return whether a process has a listening socket, TCP or unix."""
+def that_listen(pids: Collection[int]) -> set[int]:
+    """Return those of `pids` that have a listening socket, TCP or unix.
+
+    They are the processes of one unit, which share a network namespace.
+    """
     sockets: set[str] = set()
+    for pid in pids:
+        with suppress(OSError):  # it has exited: another one's will do
+            sockets = _listening_in(pid)
+            break
+    return {pid for pid in pids if _has_one_of(sockets, pid)}
+
+
+def _listening_in(pid: int) -> set[str]:
+    """Return the listening sockets in a process's network namespace, as links in fd/ name them."""
+    found: set[str] = set()
+    for table, (column, value, inode) in _TABLES.items():
+        with open(f"/proc/{pid}/net/{table}") as stream:
+            rows = (line.split() for line in stream)
+            found |= {f"socket:[{row[inode]}]" for row in rows if row[column] == value}
+    return found
+
+
+def _has_one_of(sockets: set[str], pid: int) -> bool:
     with suppress(OSError):  # it has exited
-        for table, (column, value, inode) in _TABLES.items():
-            with open(f"/proc/{pid}/net/{table}") as stream:
-                rows = (line.split() for line in stream)
-                sockets |= {f"socket:[{row[inode]}]" for row in rows if row[column] == value}
         for name in os.listdir(f"/proc/{pid}/fd"):
             with suppress(OSError):
                 if os.readlink(f"/proc/{pid}/fd/{name}") in sockets:

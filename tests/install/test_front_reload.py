@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sdactivate.install.front_reload import listens
+from sdactivate.install.front_reload import that_listen
 
 CHILD = """
 import os, sys
@@ -39,9 +39,9 @@ def test_a_process_listens_until_it_closes_its_socket(
         ) as child:
             assert child.stdin
             assert child.stdout
-            assert listens(child.pid) is does
+            assert that_listen([child.pid]) == ({child.pid} if does else set())
             child.stdin.write("\n")
             child.stdin.flush()
             assert child.stdout.readline() == "closed\n"
-            assert not listens(child.pid)
-    assert not listens(child.pid)  # it has exited
+            assert not that_listen([child.pid])
+    assert not that_listen([child.pid])  # it has exited

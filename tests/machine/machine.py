@@ -320,6 +320,12 @@ class Machine(Held):
         wanted = () if unit is None else ("--unit", unit)
         return self.run("journalctl", "--no-pager", "--output=short-precise", *wanted).stdout
 
+    def reload(self, unit: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Reload a unit by systemd's own command, after its start: systemd drops it during one."""
+        # The first answer may come before systemd has read that the service is ready
+        self.wait(lambda: self.show(unit, "ActiveState") != "activating", f"{unit} has started")
+        return self.run("systemctl", "reload", unit, check=check)
+
     def wait(self, condition: Callable[[], object], what: str, timeout: float = 60) -> None:
         """Wait until `condition()` is true; TimeoutError names `what` did not come to be."""
         deadline = time.monotonic() + timeout

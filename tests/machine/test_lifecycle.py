@@ -123,10 +123,7 @@ class Site:
         return self.machine.run("journalctl", "--no-pager", "--unit=life.service", after).stdout
 
     def reload(self, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Reload by systemd's own command, which it drops during a start."""
-        # The first answer may come before systemd has read that the service is ready
-        self.machine.wait(lambda: self.show("ActiveState") != "activating", "the start to end")
-        return self.machine.run("systemctl", "reload", "life.service", check=check)
+        return self.machine.reload("life.service", check=check)
 
     def show(self, name: str) -> str:
         return self.machine.show("life.service", name)

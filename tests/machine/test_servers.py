@@ -151,7 +151,7 @@ def test_a_reload_brings_new_code_in(front: Machine, server: str, protocol: str)
     )
     try:
         front.write(view, original + added)
-        front.run("systemctl", "reload", "mysite.service")
+        front.reload("mysite.service")
         front.wait(lambda: _answers(front, f"/{marker}"), "the new code")
     finally:
         front.write(view, original)

@@ -70,7 +70,7 @@ def test_a_reload_brings_new_code_in_and_leaves_the_proxy(site: Machine) -> None
     assert status(site) == "202"
     before = {unit: site.show(unit, "MainPID") for unit in SERVICES}
     site.write("/srv/mysite/mysite/wsgi.py", NEW)
-    site.run("systemctl", "reload", "mysite-granian.service")
+    site.reload("mysite-granian.service")
     ask = ("curl", "-s", "http://localhost/")
     site.wait(lambda: site.run(*ask).stdout == "new code", "the new code")
     assert {unit: site.show(unit, "MainPID") for unit in SERVICES} == before

@@ -141,7 +141,7 @@ def test_a_task_under_way_at_a_restart_finishes_with_its_own_code(how: str, site
     enqueue(f"{how}-first")
     site.write("/srv/mysite/jobs.py", JOBS.format(version="two"))
     pid = site.show(unit, "MainPID")
-    site.run("systemctl", "reload", "mysite.service")
+    site.reload("mysite.service")
     site.run("systemctl", "restart", "mysite.service")
     assert (site.show(unit, "MainPID"), site.show(unit, "ActiveState")) == (pid, "active")
     site.run("systemctl", "restart", "--no-block", unit)

@@ -77,8 +77,7 @@ def _sets_scheme(service: Unit, way: Way) -> bool:
     given = dict(options(words))
     allowed = given.get("--forwarded-allow-ips") or variables.value(service, "FORWARDED_ALLOW_IPS")
     name = common.server(service)
-    asgi = name == "uvicorn" or any("uvicorn" in it.lower() for it in words)
-    if asgi and name in ("uvicorn", "gunicorn"):
+    if _runs_uvicorn(service) and name in ("uvicorn", "gunicorn"):
         return "--no-proxy-headers" not in words and (
             not way.upstream.path or "*" in allowed or not variables.are_all_known(service)
         )
@@ -89,18 +88,23 @@ def _sets_scheme(service: Unit, way: Way) -> bool:
     return name == "daphne" and "--proxy-headers" in words
 
 
+def _runs_uvicorn(service: Unit) -> bool:
+    """Return whether uvicorn serves, by itself or as gunicorn's worker class."""
+    words = common.words(service)
+    return common.server(service) == "uvicorn" or any("uvicorn" in it.lower() for it in words)
+
+
 _BUILDS = re.compile(r"\bscheme\b|url_for|base_url|request\.url|Redirect|fastapi|starlette", re.I)
 """What an application has in it that makes addresses of its own of the scheme."""
 
 
 def not_trusted(case: Case) -> Iterator[Hit]:
     """An ASGI server that does not trust the front, and an application that uses the scheme."""
+    if site_settings(case):
+        return
     for service in common.services(case.service):
         module = application(case, service)
-        is_asgi = common.server(service) == "uvicorn" or any(
-            "uvicorn" in it.lower() for it in common.words(service)
-        )
-        if common.is_ours(service) or not is_asgi or site_settings(case) or module is None:
+        if common.is_ours(service) or not _runs_uvicorn(service) or module is None:
             continue
         told = [
             it

@@ -12,7 +12,6 @@ from sdactivate.doctor.finding import Advice, Case, Hit
 _APACHE_PASS = re.compile(
     r'^[ \t]*ProxyPass[ \t]+"?(?P<prefix>/[^\s"]*)"?[ \t]+"?(?P<target>[^\s"!]+)', re.MULTILINE
 )
-_REGULAR = ("=", "~", "~*")
 
 
 def badly_joined(case: Case) -> Iterator[Hit]:
@@ -70,10 +69,8 @@ def _is_bad(prefix: str, path: str) -> bool:
 
 def _by_nginx(it: Passing) -> tuple[str, str, str] | None:
     """Return a location's prefix, the server's address and the path that replaces the prefix."""
-    inside = it.blocks[-1].words
-    if inside[:1] != ("location",) or len(inside) < 2 or inside[1] in _REGULAR:
-        return None
-    if inside[-1].startswith("@") or "$" in it.target:
+    prefix = it.prefix
+    if not prefix or "$" in it.target:
         return None
     scheme, _, rest = it.target.partition("://")
     if rest.startswith("unix:"):
@@ -83,7 +80,7 @@ def _by_nginx(it: Passing) -> tuple[str, str, str] | None:
         host, slash, path = rest.partition("/")
         address, path = f"{scheme}://{host}", slash + path
     # Without a path of its own, nginx passes on the client's as it is
-    return (inside[-1], address, path) if path and _is_bad(inside[-1], path) else None
+    return (prefix, address, path) if path and _is_bad(prefix, path) else None
 
 
 def _by_apache(way: Way) -> Iterator[tuple[str, str, str, int]]:

@@ -9,7 +9,7 @@ from functools import cache, partial
 from typing import NamedTuple
 
 from sdactivate import front_scopes
-from sdactivate.doctor import django_settings
+from sdactivate.doctor import django_settings, text_file
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.front_ways import Way, rest, ways
 from sdactivate.doctor.checks.live_fronts import own_servers
@@ -22,6 +22,7 @@ from sdactivate.front_upstreams import Upstream, bare, by_nginx, groups
 from sdactivate.systemd.unitfile import Unit
 
 _MOST = 1 << 16  # bytes of an included file
+_NO_PREFIX = ("=", "~", "~*")
 
 
 class Passing(NamedTuple):
@@ -45,6 +46,13 @@ class Passing(NamedTuple):
     def place(self) -> str:
         """The file and the line, for people."""
         return f"{self.server.file}, line {self.line}"
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of paths that its location is for; "" if that is no location of a prefix."""
+        words = self.blocks[-1].words
+        is_prefix = words[:1] == ("location",) and len(words) > 1 and words[1] not in _NO_PREFIX
+        return words[-1] if is_prefix and not words[-1].startswith("@") else ""
 
     @property
     def line(self) -> int:
@@ -88,12 +96,7 @@ def _blocks(case: Case, installed: InstalledFront, text: str, start: int, top: s
 
 def _included(top: str, name: str) -> str:
     """Return the text of an included file such as proxy_params; "" for a pattern."""
-    try:
-        path = os.path.join(top, name)
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            return file.read(_MOST).decode(errors="replace")
-    except (OSError, ValueError):
-        return ""
+    return text_file.read(os.path.join(top, name), _MOST) or ""
 
 
 def _everywhere(case: Case, installed: InstalledFront) -> Block:

@@ -87,19 +87,14 @@ _ERRORS = 400  # and above: statuses of errors
 def _kept(case: Case, service: Unit) -> Iterator[Hit]:
     """A prefix that stays in the path of an application that does not know it: only 404 below."""
     module = application(case, service)
-    for it in passings(case) if module else ():
-        inside = it.blocks[-1].words
-        if inside[:1] != ("location",) or len(inside) < 2 or inside[1] in ("=", "~", "~*", "@"):
-            continue
-        prefix = inside[-1].rstrip("/")
+    if module is None:
+        return
+    for it in passings(case):
+        prefix = it.prefix.rstrip("/")
         last = prefix.rpartition("/")[2]
         _, _, address = it.target.partition("://")
         has_path = "/" in address and not address.startswith("unix:")
-        held = innermost(it.blocks, "proxy_set_header")
-        is_told = any(len(one.words) > 1 and _HEADERS.search(one.words[1]) for one in held)
-        if not last or it.protocol != "http" or has_path or is_told or not module:
-            continue
-        if last in module[1]:
+        if not last or it.protocol != "http" or has_path or _tells(it) or last in module[1]:
             continue
         since = case.running.since(it.installed.packaging.unit, service.name)
         statuses = [
@@ -202,10 +197,7 @@ def _removed(case: Case, way: Way) -> tuple[str, str] | None:
 
 
 def _by_nginx(it: Passing) -> tuple[str, str] | None:
-    inside = it.blocks[-1].words
-    if inside[:1] != ("location",) or len(inside) < 2 or inside[1] in ("=", "~", "~*", "@"):
-        return None
-    prefix = inside[-1].rstrip("/")
+    prefix = it.prefix.rstrip("/")
     scheme, _, address = it.target.partition("://")
     socket = address.startswith("unix:")
     base, slash, path = address.rpartition(":") if socket else address.partition("/")
@@ -213,10 +205,13 @@ def _by_nginx(it: Passing) -> tuple[str, str] | None:
         return None  # unix:/run/web.sock, without a path behind it
     if not prefix or not slash or path.strip("/") or "$" in it.target:
         return None
+    return None if _tells(it) else (prefix, f"proxy_pass {scheme}://{base}; in {it.place}")
+
+
+def _tells(it: Passing) -> bool:
+    """Return whether nginx tells the application the prefix by a header field."""
     held = innermost(it.blocks, "proxy_set_header")
-    if any(len(one.words) > 1 and _HEADERS.search(one.words[1]) for one in held):
-        return None
-    return prefix, f"proxy_pass {scheme}://{base}; in {it.place}"
+    return any(len(one.words) > 1 and _HEADERS.search(one.words[1]) for one in held)
 
 
 # -- a name that is the whole path -----------------------------------------------------------------

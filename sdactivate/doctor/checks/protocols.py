@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from sdactivate.backends import BACKENDS
-from sdactivate.doctor import uwsgi_options
+from sdactivate.doctor import text_file, uwsgi_options
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.front_ways import Way, rest, ways
 from sdactivate.doctor.checks.handling import options
@@ -161,9 +161,6 @@ def _with_includes(text: str, top: str) -> str:
     parts = [text]
     for named in _INCLUDE.findall(text):
         path = os.path.join(top, named.strip("\"' "))
-        try:
-            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-                parts.append(file.read(1 << 16).decode(errors="replace"))
-        except OSError:
-            continue
+        if held := text_file.read(path, 1 << 16):
+            parts.append(held)
     return "\n".join(parts)

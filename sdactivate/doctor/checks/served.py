@@ -54,9 +54,10 @@ _WORKERS = ("-w", "--workers")
 def _one_worker(unit: Unit, found: re.Match[str]) -> Fix | None:
     """Return the fix for sessions in the memory of one process, where several serve."""
     given = [value for it, value in options(common.words(unit)) if it in _WORKERS]
-    given += [it for it in [variables.value(unit, "WEB_CONCURRENCY")] if it and not given]
     if common.server(unit) == "uwsgi":
         given = uwsgi_options.values(unit, "processes", "workers")
+    elif not given:
+        given = [variables.value(unit, "WEB_CONCURRENCY")]
     if not given or given[-1] in ("", "1"):
         return None
     return Advice(

@@ -186,8 +186,7 @@ def _served(case: Case) -> Iterator[Served]:
                     directory = directory.rstrip("/") + prefix
                 line = way.first + way.text.count("\n", 0, hit.start("directory"))
                 is_glued = prefix.endswith("/") and not directory.endswith("/")
-                if hit["word"] == "root":
-                    is_glued = False
+                is_glued = is_glued and hit["word"] != "root"
                 at = os.path.normpath(directory)
                 yield Served(way, prefix, at, line, hit["word"], is_glued)
 
@@ -220,17 +219,16 @@ def _elsewhere(case: Case, service: str, served: Served, site: Settings | None) 
         )
     if site and root and os.path.realpath(root) != os.path.realpath(at):
         there = [it for it in missing if os.path.exists(f"{root}/{os.path.relpath(it, at)}")]
-        if there or not os.path.isdir(at) or lacks_admin(site, at):
-            filled = os.path.isdir(root) and not lacks_admin(site, root)
-            collect = "" if filled else "run python manage.py collectstatic in the site, "
+        if there or not os.path.isdir(at) or _lacks_admin(site, at):
             return _hit(
                 served,
                 f"{says}, but collectstatic puts Django's files into {root} (STATIC_ROOT in "
                 f"{site.file}){not_found(missing)}",
-                f"{collect}write {served.written(root)} in {served.place}, {renewed}",
+                f"{to_collect(site, root)}write {served.written(root)} in {served.place}, "
+                f"{renewed}",
             )
         return None
-    if site and root and lacks_admin(site, at):
+    if site and root and _lacks_admin(site, at):
         return _hit(
             served,
             f"{says}, where Django's own files are missing: collectstatic has not been run since "
@@ -299,7 +297,13 @@ def _static_root(site: Settings | None, prefix: str) -> str:
     return os.path.normpath(root) if same and root.startswith("/") else ""
 
 
-def lacks_admin(site: Settings, directory: str) -> bool:
+def to_collect(site: Settings, root: str) -> str:
+    """Return the beginning of a fix: fill STATIC_ROOT; "" if it has the files."""
+    is_filled = os.path.isdir(root) and not _lacks_admin(site, root)
+    return "" if is_filled else "run python manage.py collectstatic in the site, "
+
+
+def _lacks_admin(site: Settings, directory: str) -> bool:
     """Whether a site has Django's admin, and a directory does not have its files."""
     if "django.contrib.admin" not in site.words("INSTALLED_APPS"):
         return False

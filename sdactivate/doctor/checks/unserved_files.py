@@ -1,6 +1,5 @@
 """Checks on the running system: Django's static files that nothing serves."""
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 
@@ -9,7 +8,7 @@ from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.access_logs import NOT_FOUND, answered
 from sdactivate.doctor.checks.front_requests import application, site_settings
 from sdactivate.doctor.checks.front_ways import rest, ways
-from sdactivate.doctor.checks.static_files import lacks_admin, not_found
+from sdactivate.doctor.checks.static_files import not_found, to_collect
 from sdactivate.doctor.django_settings import Settings
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.systemd.unitfile import Unit
@@ -33,11 +32,13 @@ _AROUND = re.compile(
 
 def not_served(case: Case) -> Iterator[Hit]:
     """Django's static files that no front serves: Django itself does so only with DEBUG."""
+    site = site_settings(case)
+    url = _local_url(site) if site else ""
+    if not site or not url:
+        return
     for service in common.services(case.service):
-        site = site_settings(case)
-        url = _local_url(site) if site and not common.is_ours(service) else ""
         found = [it for it in ways(case) if it.protocol != ""]
-        if not site or not url or not found or _serves_itself(case, service, site):
+        if common.is_ours(service) or not found or _serves_itself(case, service, site):
             continue
         around = (f"{it.text}\n{rest(case, it.installed)}" for it in found)
         if any(url.rstrip("/") in text or _AROUND.search(text) for text in around):
@@ -52,16 +53,14 @@ def not_served(case: Case) -> Iterator[Hit]:
             continue
         root = site.text("STATIC_ROOT").rstrip("/")
         set_root = "" if root else f'set STATIC_ROOT = "/var/www/{service.prefix}" in {site.file}, '
-        is_filled = os.path.isdir(root) and not lacks_admin(site, root)
-        collect = "" if is_filled else "run python manage.py collectstatic in the site, "
         told = _BY_FRONT.get(way.front, _BY_DJANGO).format(
-            url=f"{url.rstrip('/')}/", root=root or f"/var/www/{service.prefix}", place=way.place
+            url=url, root=root or f"/var/www/{service.prefix}", place=way.place
         )
         yield Hit(
             way.installed.packaging.unit,
             f"{way.installed.front.title} passes {url} on to Django ({way.place}), which serves "
             f"static files only with DEBUG = True ({site.file}): it answers 404{not_found(logged)}",
-            Advice(f"{set_root}{collect}{told}, then {way.renewed}"),
+            Advice(f"{set_root}{to_collect(site, root)}{told}, then {way.renewed}"),
             way.unit,
         )
 
