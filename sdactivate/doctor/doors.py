@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from sdactivate.access.processes import Process
+from sdactivate.doctor import text_file
 from sdactivate.doctor.host_state import HostState, InstalledFront
 from sdactivate.front_config import Naming
 from sdactivate.front_upstreams import Upstream, groups, targets, upstreams
@@ -218,8 +219,5 @@ def by_target(things: Iterable[T], text: Callable[[T], str]) -> dict[str, list[T
 
 
 def _text(path: str) -> dict[str, str]:
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            return {path: file.read(1 << 20).decode(errors="replace")}
-    except OSError:
-        return {}
+    text = text_file.read(path, 1 << 20)
+    return {} if text is None else {path: text}
