@@ -97,8 +97,16 @@ def exactly(sock: ssl.SSLSocket, length: int) -> bytes:
     return data
 
 
+class NotProcessedError(ConnectionError):
+    """The server says goodbye, without an error and before it looked at the request."""
+
+
 def by_http2(host: str, path: str, fields: Fields = (), method: str = "GET") -> tuple[int, bytes]:
-    """Return the status and the body of one request. Raises ConnectionError for a refusal."""
+    """Return the status and the body of one request.
+
+    Raises ConnectionError for a refusal, and NotProcessedError for one that RFC 9113, section 8.7,
+    lets a client send again by another connection.
+    """
     pseudo = ((":method", method), (":scheme", "https"), (":authority", host), (":path", path))
     names = [name for name, _ in fields]
     said = [(name, value) for name, value in pseudo if name not in names]
@@ -116,8 +124,12 @@ def by_http2(host: str, path: str, fields: Fields = (), method: str = "GET") -> 
                 sock.sendall(frame(SETTINGS, ACK, 0))
             elif kind == PING and not flags & ACK:
                 sock.sendall(frame(PING, ACK, 0, content))
-            elif kind == GOAWAY and struct.unpack(">I", content[4:8])[0]:
-                raise ConnectionError(f"GOAWAY {content[4:8].hex()}")
+            elif kind == GOAWAY:
+                last, error = struct.unpack(">II", content[:8])
+                if error:
+                    raise ConnectionError(f"GOAWAY {error:08x}")
+                if last < 1:
+                    raise NotProcessedError("GOAWAY")
             elif kind == RST_STREAM:
                 raise ConnectionError(f"RST_STREAM {content.hex()}")
             elif kind in (HEADERS, CONTINUATION) and stream == 1:
@@ -163,6 +175,10 @@ class Client(threading.Thread):
 
     def ask(self) -> bytes:
         if self.how == "HTTP/2":
+            # A process of nginx's that is to end says goodbye even to those who have just come;
+            # browsers and curl ask again.
+            with contextlib.suppress(NotProcessedError):
+                return by_http2(self.host, self.path, [LOGIN])[1]
             return by_http2(self.host, self.path, [LOGIN])[1]
         if self.how == "new":
             with connect(self.host, "http/1.1") as sock:
