@@ -200,7 +200,7 @@ TABLE: tuple[Row, ...] = (
     Row("SDA146", ("SDA110", "SDA112", "SDA113", "SDA126", "SDA128", "SDA143"), same_site),
 )  # fmt: skip
 
-OUTAGE = (
+_NOT_REACHED = (
     "SDA146",  # every process that accesses it waits
     *("SDA147", "SDA151"),  # nothing is started
     *("SDA032", "SDA122", "SDA116", "SDA109", "SDA101", "SDA117"),  # nothing listens
@@ -209,10 +209,20 @@ OUTAGE = (
     *("SDA161", "SDA162"),
     *("SDA106", "SDA126", "SDA104", "SDA103", "SDA102", "SDA140", "SDA121"),  # the front's access
     "SDA154",
+)
+LOGGED_BY_FRONTS = frozenset(
+    (*_NOT_REACHED, "SDA111", "SDA142", "SDA143", "SDA148", "SDA153", "SDA156")
+)
+"""Rules that are broken while the front gets errors, and logs them."""
+LAST_RESORT = "SDA167"
+"""The rule about errors in the front's log. It is left out if one of those above explains them."""
+
+OUTAGE = (
+    *_NOT_REACHED,
     *("SDA150", "SDA148", "SDA153", "SDA152", "SDA155", "SDA164"),  # refused on the way
     *("SDA163", "SDA166"),
-    *("SDA120", "SDA124", "SDA145", "SDA125", "SDA142", "SDA143", "SDA156", "SDA165", "SDA144"),
-    *("SDA157", "SDA158", "SDA160", "SDA111", "SDA159"),
+    *("SDA120", "SDA124", "SDA145", "SDA125", "SDA142", "SDA143", "SDA156", "SDA165", LAST_RESORT),
+    *("SDA144", "SDA157", "SDA158", "SDA160", "SDA111", "SDA159"),
 )
 """Rules that are broken while clients get errors, or a response that is not the site's; the most
 certain first. The front's rules are less certain if it isn't running: only its account is known."""
@@ -225,6 +235,8 @@ def arrange(findings: Sequence[Finding]) -> list[Finding]:
 
     Each finding comes after its first cause, and before the findings that it explains.
     """
+    if any(it.rule.id in LOGGED_BY_FRONTS for it in findings):
+        findings = [it for it in findings if it.rule.id != LAST_RESORT]
     explained = _explained(findings)
     children: dict[int, list[int]] = {}
     for place, causes in explained.items():

@@ -15,7 +15,7 @@ from sdactivate.access import accounts, processes, sock_diag, words
 from sdactivate.access.path_walk import walk
 from sdactivate.access.permissions import WRITE, Identity, Verdict, Way, judge
 from sdactivate.access.processes import Process
-from sdactivate.doctor import unit_logs
+from sdactivate.doctor import front_log_files, unit_logs
 from sdactivate.doctor.last_start import Cause, Line, cause, last_start
 from sdactivate.doctor.units import Deployment
 from sdactivate.errors import Error
@@ -25,7 +25,8 @@ from sdactivate.systemd.journal import that_matter
 from sdactivate.systemd.systemctl import Snapshot, addresses, one, since_epoch
 
 T = TypeVar("T")
-_LOG_TAIL = 256 * 1024  # bytes of a front's log that are read
+_LOG_TAIL = 256 * 1024  # bytes of a front's log that are read,
+_SHARED_BY = 16  # and if it has more than so many files, less of each
 _RECENT = 3600  # seconds
 _BEGAN = "InactiveExitTimestampMonotonic"  # when systemd began to start a unit
 _ACTIVE, _MAIN_STARTED = "ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic"
@@ -232,11 +233,35 @@ class Machine:
 
         def read() -> list[tuple[float, str]]:
             if packaging.log:
-                return [(stamp(line) or 0.0, line) for line in tail(packaging.log)]
+                files = self.error_logs(installed)
+                lines = [line for file in files for line in self.log_file(file, len(files))]
+                # Several files are one log; lines without a time come first
+                return sorted(lines, key=lambda it: it[0]) if files[1:] else lines
             said = self.journal(f"--unit={packaging.unit}", "--since=-1h", "-oshort-unix")
             return [(float(it[1]), it[2]) for it in map(_SHORT_UNIX.match, said) if it]
 
         return self.once(("log", packaging.unit), read)
+
+    def error_logs(self, installed: InstalledFront) -> list[str]:
+        """Return the files that a front has logged errors to in the last hour."""
+        front, packaging = installed.front, installed.packaging
+        texts = self.configuration(installed).files.values()
+        return self.once(
+            ("error logs", packaging.unit),
+            lambda: front_log_files.error_logs(front, packaging, texts),
+        )
+
+    def log_file(self, file: str, of: int = 1) -> list[tuple[float, str]]:
+        """Return the last lines of a log, each with its time (0.0 if unknown).
+
+        of: the number of files that share the limit.
+        """
+
+        def read() -> list[tuple[float, str]]:
+            limit = max(_LOG_TAIL // _SHARED_BY, min(_LOG_TAIL, _LOG_TAIL * _SHARED_BY // of))
+            return [(stamp(line) or 0.0, line) for line in tail(file, limit)]
+
+        return self.once(("log file", file), read)
 
     def front_log_of(self, installed: InstalledFront, path: str) -> list[tuple[float, str]]:
         """Return the lines of `front_log` that name the socket at `path`; all for path ""."""
@@ -456,12 +481,15 @@ def stamp(line: str) -> float | None:
     return None
 
 
-def tail(path: str) -> list[str]:
-    """Return the last lines of a log; none if it is missing or not a file (a FIFO)."""
+def tail(path: str, limit: int = _LOG_TAIL) -> list[str]:
+    """Return the last lines of a log; none if it is missing or not a file (a FIFO).
+
+    limit: how much of it is read, in bytes.
+    """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _LOG_TAIL))
-            return file.read(_LOG_TAIL).decode(errors="replace").splitlines()
+            file.seek(max(0, size - limit))
+            return file.read(limit).decode(errors="replace").splitlines()
     except OSError:
         return []

@@ -32,6 +32,7 @@ from sdactivate.doctor.checks import (
     sockets,
     static_files,
     text,
+    unexplained,
     unserved_files,
     upstreams,
 )
@@ -421,6 +422,10 @@ TABLE: tuple[Rule, ...] = (
          "Apache answers 404 for a path with %2F unless AllowEncodedSlashes says otherwise.",
          "httpd.apache.org: AllowEncodedSlashes; ProxyPass, nocanon",
          "set AllowEncodedSlashes NoDecode", front_paths.encoded_slashes),
+    Rule("SDA167", "warning", "The front has logged an error that no other rule explains",
+         "Its clients got an error, or an incomplete response.",
+         "nginx.org: error_log; httpd.apache.org: ErrorLog; caddyserver.com: Logging",
+         "correct what it reports", unexplained.logged),
 )
 # fmt: on
 

@@ -320,5 +320,12 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
     "SDA164": (),
     "SDA165": (Symptom("client", "404 Not Found"),),
     "SDA166": (Symptom("client", "404 Not Found"),),
+    "SDA167": (
+        Symptom("nginx", "upstream prematurely closed connection while reading response header"),
+        Symptom("nginx", "rewrite or internal redirection cycle"),
+        Symptom("nginx", "no resolver defined to resolve "),
+        Symptom("apache", "AH00898: Error reading from remote server"),
+        Symptom("apache", "AH00124: Request exceeded the limit of "),
+    ),
 }
 # fmt: on

@@ -41,13 +41,13 @@ def test_what_apache_joins(line: str, found: tuple[str, str] | None) -> None:
 
 def test_what_a_front_has_answered(tmp_path: Path) -> None:
     now = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime())
-    (tmp_path / "site_access.log").write_text(
+    log = tmp_path / "site_access.log"
+    log.write_text(
         f'1.2.3.4 - - [{now}] "GET /a/b?c=d HTTP/1.1" 404 1 "-" "x"\n'
         f'1.2.3.4 - - [{now}] "HEAD /c HTTP/1.1" 200 1 "-" "x"\n'
         f'1.2.3.4 - - [{now}] "POST /d HTTP/1.1" 404 1 "-" "x"\n'
         '1.2.3.4 - - [01/Jan/2001:00:00:00 +0000] "GET /old HTTP/1.1" 404 1 "-" "x"\n'
         '1.2.3.4 - - [no time] "GET /e HTTP/1.1" 404 1 "-" "x"\n'
     )
-    installed: Any = SimpleNamespace(packaging=SimpleNamespace(logs=str(tmp_path)))
-    found = access_logs.read_access_logs(installed)
+    found = access_logs.read_access_logs([str(log), str(tmp_path / "none")])
     assert [(it.path, it.status) for it in found] == [("/a/b", 404), ("/c", 200)]

@@ -338,6 +338,8 @@ SINGLE: dict[str, Single] = {
                      "test_the_first_finding_is_the_cause"),
     "SDA166": Single("Apache's virtual host does not say AllowEncodedSlashes",
                      "test_a_rule_s_own_setup_is_found_and_its_twin_is_not"),
+    "SDA167": Single("the server closes each connection without a response",
+                     "test_a_rule_s_own_setup_is_found_and_its_twin_is_not"),
     "SDA127": Single("mysite-migrate.service has failed", "test_a_command_that_has_failed"),
     "SDA128": Single("EnvironmentFile= names a file that is not there",
                      "test_a_file_that_is_missing_before_the_start"),

@@ -15,6 +15,7 @@ EACH_TIME = (
     *("B05", "B08", "B09", "B10", "B17", "B18", "B24", "N06", "N07", "N08"),
     *("P02", "P03", "P05", "P14", "P17", "P18", "P19"),
     *("Q06", "Q10", "Q15"),
+    *("L01", "L03", "L06"),
     *("W04", "W12", "W19", "W27"),
 )
 """Those that the tests run each time: one of each rule that is not broken elsewhere, one of a
@@ -4039,3 +4040,185 @@ chmod-socket = 660
     ),
 )
 """The same faults behind other fronts, run by hand."""
+
+_LEAVES = """
+import http.server
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/":
+            return
+        self.send_response(200)
+        self.end_headers()
+
+
+http.server.HTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
+"""
+_STAYS = 'sed -i \'s/ == "\\/"/ == ""/\' /srv/wiki/serve.py; systemctl restart wiki'
+_LEAVING = _wiki(f"{BIN}/python serve.py") | {"/srv/wiki/serve.py": _LEAVES}
+_SITE = """server {{
+    listen 80;
+    server_name localhost;
+    error_log /var/log/nginx/wiki.log;
+    {}
+}}
+"""
+
+
+def _own_log(text: str) -> dict[str, str]:
+    """A site of nginx's with an error log of its own."""
+    return {"/etc/nginx/sites-enabled/site": _SITE.format(text)}
+
+
+_LISTENS = "sleep 1; ss -Hltn sport = :8000 | grep -q ."
+OF_THE_LAST_RESORT: tuple[Case, ...] = (
+    Case(
+        "L01",
+        "wiki",
+        _LEAVING
+        | _own_log(
+            "location / {\n        include proxy_params; proxy_pass http://127.0.0.1:8000;\n    }"
+        ),
+        _START,
+        answer="502",
+        until=_LISTENS,
+        finds="SDA167",
+        says="the server closed the connection without a response",
+        fix="journalctl -u wiki.service",
+        done=_STAYS,
+    ),
+    Case(
+        "L02",
+        "wiki",
+        _wiki(_PORT)
+        | {"/srv/wiki/web.py": WSGI}
+        | _own_log(
+            "root /srv/wiki;\n    location / {\n        try_files $uri /index.html;\n    }\n"
+            "    location /api/ {\n        include proxy_params; proxy_pass http://127.0.0.1:8000;\n    }"
+        ),
+        _START,
+        answer="500",
+        until=_LISTENS,
+        finds="SDA167",
+        says="a try_files, index or error_page line leads to /index.html, and from there to itself",
+        fix="end try_files with a named location",
+        done="sed -i 's,uri /index.html,uri @site,; s,location /api/,location @site,' "
+        "/etc/nginx/sites-enabled/site; systemctl reload nginx",
+    ),
+    Case(
+        "L03",
+        "wiki",
+        _wiki(_PORT)
+        | {"/srv/wiki/web.py": WSGI}
+        | nginx("include proxy_params; proxy_pass https://127.0.0.1:8000;"),
+        _START,
+        answer="502",
+        until=_LISTENS,
+        finds="SDA167",
+        says="does not speak TLS, but the front does",
+        fix="write http:// instead of https://, at /etc/nginx/sites-enabled/site, line ",
+        done="sed -i s/https:/http:/ /etc/nginx/sites-enabled/site; systemctl reload nginx",
+    ),
+    Case(
+        "L04",
+        "wiki",
+        _wiki(_PORT)
+        | {"/srv/wiki/web.py": WSGI}
+        | nginx(
+            'auth_basic "wiki";\n        auth_basic_user_file /etc/wiki.htpasswd;\n'
+            "        include proxy_params; proxy_pass http://127.0.0.1:8000;"
+        ),
+        _START,
+        headers=("Authorization: Basic YTpi",),
+        answer="403",
+        until=_LISTENS,
+        finds="SDA167",
+        says="/etc/wiki.htpasswd is not there",
+        fix="create the file, or correct its path",
+        done="echo 'a:{PLAIN}b' >/etc/wiki.htpasswd",
+    ),
+    Case(
+        "L05",
+        "wiki",
+        _wiki(_PORT) | {"/srv/wiki/web.py": WSGI} | apache("ProxyPass / https://127.0.0.1:8000/"),
+        APACHE + _behind("apache2"),
+        front="apache2",
+        answer="500",
+        until=_LISTENS,
+        finds="SDA154",
+        says="does not load mod_ssl",
+        fix="write http:// instead of https:// in /etc/apache2/sites-enabled/site.conf, line ",
+        done="sed -i s/https:/http:/ /etc/apache2/sites-enabled/site.conf; systemctl reload apache2",
+    ),
+    Case(
+        "L06",
+        "wiki",
+        _wiki(_PORT)
+        | {"/srv/wiki/web.py": WSGI}
+        | apache(
+            "ErrorLog ${APACHE_LOG_DIR}/wiki.log",
+            "ProxyPass /app http://127.0.0.1:8000/app",
+            "RewriteEngine On",
+            "RewriteRule ^ /index.py [L]",
+            "<Directory /var/www/html>\n    RewriteEngine On\n    RewriteRule ^ /index.py/x [L]\n"
+            "    </Directory>",
+        ),
+        f"{APACHE}a2enmod -q rewrite >/dev/null\n{_behind('apache2')}",
+        front="apache2",
+        answer="500",
+        until=_LISTENS,
+        finds="SDA167",
+        says="a RewriteRule or ErrorDocument leads to itself",
+        fix="add a RewriteCond that ends it (RewriteCond %{REQUEST_URI} !^/index)",
+        done="sed -i '/Rewrite/d; s,/app http://127.0.0.1:8000/app,/ http://127.0.0.1:8000/,' "
+        "/etc/apache2/sites-enabled/site.conf; systemctl reload apache2",
+    ),
+    Case(
+        "L07",
+        "wiki",
+        _wiki(_PORT)
+        | {"/srv/wiki/web.py": WSGI}
+        | apache(
+            "ProxyPass / http://127.0.0.1:8000/",
+            '<Location />\n    AuthType Basic\n    AuthName "wiki"\n'
+            "    AuthUserFile /etc/wiki.htpasswd\n    Require valid-user\n    </Location>",
+        ),
+        APACHE + _behind("apache2"),
+        front="apache2",
+        headers=("Authorization: Basic YTpi",),
+        answer="500",
+        until=_LISTENS,
+        finds="SDA167",
+        says="can't read the password file /etc/wiki.htpasswd",
+        fix="create it (htpasswd -c /etc/wiki.htpasswd USER)",
+        done="echo 'a:rEK1ecacw.7.c' >/etc/wiki.htpasswd; htpasswd -b /etc/wiki.htpasswd a b",
+    ),
+    Case(
+        "L08",
+        "wiki",
+        _LEAVING | apache("ProxyPass / http://127.0.0.1:8000/"),
+        APACHE + _behind("apache2"),
+        front="apache2",
+        answer="502",
+        until=_LISTENS,
+        finds="SDA167",
+        says="the server closed the connection without a response",
+        fix="journalctl -u wiki.service",
+        done=_STAYS,
+    ),
+    Case(
+        "L09",
+        "wiki",
+        _LEAVING | _caddy("reverse_proxy 127.0.0.1:8000"),
+        _behind("caddy"),
+        front="caddy",
+        answer="502",
+        until=_LISTENS,
+        finds="SDA167",
+        says="the server closed the connection without a response",
+        fix="journalctl -u wiki.service",
+        done=_STAYS,
+    ),
+)
+"""Broken by us, behind each front that logs reasons: only the front's log has the cause."""

@@ -1412,7 +1412,7 @@ SYMPTOMS = {
     *("SDA140", "SDA141", "SDA142", "SDA143"),  # test_public_cases.py
     *("SDA147", "SDA148", "SDA149", "SDA150", "SDA151", "SDA152", "SDA153"),  # there, too
     *("SDA154", "SDA155", "SDA156", "SDA157", "SDA158", "SDA161", "SDA162"),
-    *("SDA163", "SDA165", "SDA166"),
+    *("SDA163", "SDA165", "SDA166", "SDA167"),
 }
 """Rules whose symptoms are looked for here: in the rows of the table, or in their own tests."""
 

@@ -26,6 +26,7 @@ from tests.machine.public_cases import (
     HELD_OUT,
     OF_OTHER_FRONTS,
     OF_RULES,
+    OF_THE_LAST_RESORT,
     SECOND,
     THIRD,
     UNITS,
@@ -130,6 +131,7 @@ def test_the_first_finding_is_the_cause(case: Case, installation: Installation) 
 OWN = [
     *(pytest.param(it, id=it.id) for it in OF_RULES),
     *(pytest.param(it, id=it.id, marks=pytest.mark.by_hand) for it in OF_OTHER_FRONTS),
+    *rows(OF_THE_LAST_RESORT),
 ]
 
 

@@ -1,13 +1,13 @@
 """What nginx and Apache have answered lately, by their access logs in the usual format."""
 
-import glob
-import os
 import re
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
+from sdactivate.doctor import front_log_files
 from sdactivate.doctor.finding import Case
 from sdactivate.doctor.host_state import InstalledFront, tail
 
@@ -33,15 +33,17 @@ def answered(case: Case, installed: InstalledFront, since: float = 0.0) -> list[
     From its access logs in the usual format. since: seconds of the epoch.
     """
     once = case.running.machine.once
-    found = once(("answered", installed.packaging.unit), partial(read_access_logs, installed))
+    texts = case.running.machine.configuration(installed).files.values()
+    files = partial(front_log_files.access_logs, installed.front, installed.packaging, texts)
+    found = once(("answered", installed.packaging.unit), lambda: read_access_logs(files()))
     # A log has whole seconds
     return [it for it in found if it.when >= int(since)] if since else found
 
 
-def read_access_logs(installed: InstalledFront) -> list[Answered]:
+def read_access_logs(files: Iterable[str]) -> list[Answered]:
     """Return what a front has answered in the last hour."""
     found = []
-    for file in glob.glob(os.path.join(glob.escape(installed.packaging.logs), "*access*log")):
+    for file in files:
         for hit in filter(None, map(_ACCESS.search, tail(file))):
             try:
                 when = datetime.strptime(hit["when"], "%d/%b/%Y:%H:%M:%S %z").timestamp()

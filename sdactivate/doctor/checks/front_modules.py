@@ -35,7 +35,9 @@ def not_loaded(case: Case) -> Iterator[Hit]:
         if not loaded:
             continue  # its modules are loaded elsewhere
         if needs not in loaded:
-            yield _missing(case, way, needs)
+            yield _missing(way, needs)
+        elif way.word == "https://" and "ssl" not in loaded:
+            yield _without_tls(way)
         elif times := _without_handler(case, way):
             yield Hit(
                 way.installed.packaging.unit,
@@ -59,7 +61,7 @@ def _loaded(case: Case, installed: InstalledFront) -> frozenset[str]:
     return case.running.machine.once(("modules", installed.packaging.unit), look)
 
 
-def _missing(case: Case, way: Way, needs: str) -> Hit:
+def _missing(way: Way, needs: str) -> Hit:
     packaging, title = way.installed.packaging, way.installed.front.title
     restarts = f"systemctl restart {packaging.unit}"
     fix: Fix
@@ -81,6 +83,20 @@ def _missing(case: Case, way: Way, needs: str) -> Hit:
         fix,
         way.unit,
         then=restarts,
+    )
+
+
+def _without_tls(way: Way) -> Hit:
+    return Hit(
+        way.installed.packaging.unit,
+        f"Apache passes requests on by https:// ({way.place}), but does not load mod_ssl: it "
+        "answers 500 (AH01144: No protocol handler was valid for the URL)",
+        Advice(
+            f"write http:// instead of https:// in {way.place}, unless the server does speak TLS: "
+            "then load mod_ssl (a2enmod ssl), and add SSLProxyEngine On to that virtual host"
+        ),
+        way.unit,
+        then=f"systemctl restart {way.installed.packaging.unit}",
     )
 
 

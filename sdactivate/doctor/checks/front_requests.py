@@ -263,8 +263,11 @@ def _is_of(passing: Passing, line: str) -> bool:
     return bool(passing.upstream.port) and at.endswith(f":{passing.upstream.port}")
 
 
-def logged_since_change(case: Case, installed: InstalledFront) -> list[str]:
-    """Return what a front has logged since its configuration was changed: older may be fixed."""
+def renewed(case: Case, installed: InstalledFront) -> float:
+    """Return when a front was started or its configuration changed, in seconds since the epoch.
+
+    An hour ago, if that is later: what was logged before may be fixed.
+    """
     machine = case.running.machine
 
     def newest() -> float:
@@ -275,12 +278,16 @@ def logged_since_change(case: Case, installed: InstalledFront) -> list[str]:
         return max(times)
 
     changed = machine.once(("configured", installed.packaging.unit), newest)
+    return max(case.running.since(installed.packaging.unit), changed)
+
+
+def logged_since_change(case: Case, installed: InstalledFront) -> list[str]:
+    """Return what a front has logged since its configuration was changed."""
 
     def look() -> list[str]:
-        since = max(case.running.since(installed.packaging.unit), changed)
-        return case.running.front_log(installed, since)
+        return case.running.front_log(installed, renewed(case, installed))
 
-    return machine.once(("logged since a change", installed.packaging.unit), look)
+    return case.running.machine.once(("logged since a change", installed.packaging.unit), look)
 
 
 def _given_up(case: Case, installed: InstalledFront) -> list[str]:

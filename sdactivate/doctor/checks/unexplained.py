@@ -1,0 +1,467 @@
+"""Checks on the running system: errors in a front's log that no rule of their own is about.
+
+Other rules know a cause and look for its traces. This one has only the trace: what nginx, Apache or
+Caddy has logged about the site, since its configuration was changed and the site was started.
+`ROWS` says in plain words what the commonest messages mean. lighttpd and HAProxy log no reasons.
+
+Two kinds of lines are left out: what strangers can cause (`STRANGERS`): they ask every site for
+files that it does not have, and a site that works must have no finding because of them. And what
+other rules find by itself (`ELSEWHERE`). If such a rule explains the rest too, `causes` has it.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.checks.front_requests import GIVEN_UP, renewed
+from sdactivate.doctor.checks.front_ways import Way, ways
+from sdactivate.doctor.doors import asked
+from sdactivate.doctor.finding import Advice, Case, Hit
+from sdactivate.doctor.front_log_files import named_error_logs
+from sdactivate.front_config import Server
+
+_MOST = 3  # findings for each front
+_LONGEST = 300  # characters of a quoted message
+
+
+class Row(NamedTuple):
+    """A front's message, what it means, and what helps.
+
+    means and fix may use the pattern's groups, {place} (where the front passes requests on), {unit}
+    (what listens there), and {user} (the front's).
+    """
+
+    pattern: re.Pattern[str]
+    means: str
+    fix: str
+
+
+def _row(pattern: str, means: str, fix: str) -> Row:
+    return Row(re.compile(pattern), means, fix)
+
+
+_SAID = "see what the application logged at that moment: journalctl -u {unit}"
+_CLOSED = "the server closed the connection without a response: it may have crashed, or ended"
+_CUT = "the server closed the connection in the middle of a response"
+_PLAIN = "the server at {place} does not speak TLS, but the front does"
+_FULL = "a file system is full"
+_DENIED = "{user} may not open {path}"
+_OPENS = (
+    "give {user} read permission for {path}, and search permission for the directories above it "
+    "(namei -l {path} shows them)"
+)
+_SLOW = "the server did not accept the connection, or not read the request, in time"
+_MORE = "use more workers or threads, or find out what they wait for (sdactivate status)"
+
+ROWS: Mapping[str, tuple[Row, ...]] = {
+    "nginx": (
+        _row(
+            r"rewrite or internal redirection cycle while [\w ]+ \"(?P<path>[^\"]+)\"",
+            "a try_files, index or error_page line leads to {path}, and from there to itself",
+            "end try_files with a named location that passes requests on (try_files $uri @site;), "
+            "in the server of {place}",
+        ),
+        _row(
+            r"no resolver defined to resolve (?P<name>\S+)",
+            "the address has a variable, so nginx looks up {name} for each request, and has no "
+            "resolver to ask",
+            "write the address without a variable, or set resolver, in the server of {place}",
+        ),
+        _row(
+            r"\S+ could not be resolved|host not found in upstream \"",
+            "the server's name is unknown",
+            "correct the address, in the server of {place}",
+        ),
+        _row(
+            r"invalid (?:URL prefix|port|host) in (?:upstream )?\"",
+            "the address to which requests are passed is not valid: perhaps its variable is empty",
+            "correct the address, in the server of {place}",
+        ),
+        _row(
+            r"no live upstreams while connecting to upstream",
+            "nginx asks none of the upstream's servers for a while, because connections to them "
+            "have failed before",
+            "see the earlier lines of the log",
+        ),
+        _row(
+            r"SSL_do_handshake\(\) failed .*while SSL handshaking to upstream",
+            _PLAIN,
+            "write http:// instead of https://, at {place}",
+        ),
+        _row(
+            r"upstream sent (?:no valid HTTP/1\.0 header|invalid header|invalid status|"
+            r"unsupported FastCGI)",
+            "what the server answers is not the protocol that is spoken at {place}, or not valid",
+            "use the same protocol in both; " + _SAID,
+        ),
+        _row(
+            r"(?:upstream prematurely closed connection|recv\(\) failed \(104: [^)]+\)) while "
+            r"reading response header",
+            _CLOSED,
+            _SAID,
+        ),
+        _row(
+            r"upstream prematurely closed connection while reading upstream",
+            _CUT,
+            _SAID,
+        ),
+        _row(
+            r"upstream sent more data than specified in \"Content-Length\"",
+            "the application's Content-Length is smaller than its response",
+            "correct the header in the application, or do not set it",
+        ),
+        _row(
+            r"upstream timed out \(110: [^)]+\) while (?:connecting to|sending request to)",
+            _SLOW,
+            _MORE,
+        ),
+        _row(
+            r"upstream timed out \(110: [^)]+\) while reading upstream",
+            "the server stopped in the middle of a response for longer than nginx waits",
+            "find out what the application waits for, or set a longer read timeout at {place}",
+        ),
+        _row(
+            r"connect\(\) (?:to \S+ )?failed \((?P<why>[^)]+)\) while connecting to upstream.*"
+            r"upstream: \"\w+://(?P<at>[^\"]+)\"",
+            "it can't connect to {at}, which is not an address of this deployment",
+            "start what should listen there, or correct the address, in the server of {place}",
+        ),
+        _row(
+            r"auth request unexpected status: (?P<status>\d+)",
+            "the address of auth_request answered {status}, which is neither 2xx, 401 nor 403",
+            "correct what answers there; see the lines for its requests in the access log",
+        ),
+        _row(
+            r"FastCGI sent in stderr: \"(?P<text>[^\"]+)",
+            "the FastCGI application wrote to its standard error: {text}",
+            "correct what it reports",
+        ),
+        _row(
+            r"client intended to send too large chunked body",
+            "a request body of unknown length was longer than client_max_body_size",
+            "set a larger client_max_body_size in the server of {place}",
+        ),
+        _row(
+            r"\(28: No space left on device\)",
+            _FULL,
+            "free some space: df -h shows which file system",
+        ),
+        _row(
+            r"\(24: Too many open files\)",
+            "nginx has reached its limit of open files",
+            "set worker_rlimit_nofile 65536; in nginx.conf",
+        ),
+        _row(
+            r"worker_connections are not enough",
+            "nginx has reached its limit of connections",
+            "set a larger worker_connections in nginx.conf",
+        ),
+        _row(
+            r"(?:open|opendir|mkdir|rename|unlink)\(\) \"(?P<path>[^\"]+)\" failed \(13: ",
+            _DENIED,
+            _OPENS,
+        ),
+        _row(
+            r"open\(\) \"(?P<path>[^\"]+)\" failed \(2: ",
+            "{path} is not there",
+            "create the file, or correct its path, in the server of {place}",
+        ),
+    ),
+    "apache": (
+        _row(
+            r"AH00124: Request exceeded the limit of \d+ internal redirects",
+            "a RewriteRule or ErrorDocument leads to itself",
+            "add a RewriteCond that ends it (RewriteCond %{{REQUEST_URI}} !^/index), in the "
+            "virtual host of {place}",
+        ),
+        _row(
+            r"(?:AH00961|AH01961|AH02003|AH01084.*SSL)",
+            "Apache is told to use TLS to the server: without SSLProxyEngine On it can't, and a "
+            "server that does not speak TLS has to be addressed by http://",
+            "write http:// instead of https://, at {place}; or SSLProxyEngine On, for a server "
+            "with TLS",
+        ),
+        _row(
+            r"AH01620: Could not open password file: (?P<path>\S+)",
+            "{user} can't read the password file {path}",
+            "create it (htpasswd -c {path} USER), or give {user} read permission for it",
+        ),
+        _row(
+            r"AH00484: server reached MaxRequestWorkers",
+            "all of Apache's workers are busy, so that further requests wait",
+            "find out what the requests wait for, or set a larger MaxRequestWorkers",
+        ),
+        _row(
+            r"AH00037: Symbolic link not allowed or link target not accessible: (?P<path>\S+)",
+            "{path} is a symbolic link that Apache may not follow",
+            "add Options +FollowSymLinks for its directory; the target needs permissions too",
+        ),
+        _row(
+            r"AH00670: Options FollowSymLinks and SymLinksIfOwnerMatch are both off",
+            "RewriteRule lines of .htaccess files need symbolic links to be allowed",
+            "add Options +FollowSymLinks for that directory",
+        ),
+        _row(
+            r"AH00035: access to \S+ denied \(filesystem path '(?P<path>[^']+)'\)",
+            _DENIED,
+            _OPENS,
+        ),
+        _row(r"AH00132: file permissions deny server access: (?P<path>\S+)", _DENIED, _OPENS),
+        _row(
+            r"AH01630: client denied by server configuration: (?P<path>[^\s,]+)",
+            "a Require line refuses access to {path}, or none grants it",
+            "add Require all granted (or what should apply) for it, in the virtual host of {place}",
+        ),
+        _row(
+            r"(?:AH00898: Error reading from remote server|AH01102: error reading status line)",
+            _CLOSED,
+            _SAID,
+        ),
+        _row(r"AH01110: Network error reading response|AH01086", _CUT, _SAID),
+        _row(
+            r"(?:AH00957: [^:]+: attempt to connect to|AH00959:|AH02454: FCGI: attempt to connect "
+            r"to Unix domain socket) (?P<at>\S+)",
+            "it can't connect to {at}, which is not an address of this deployment",
+            "start what should listen there, or correct the address, in the virtual host of "
+            "{place}",
+        ),
+        _row(
+            r"AH0107[01]: Got error '(?P<text>[^']+)",
+            "the FastCGI application wrote to its standard error: {text}",
+            "correct what it reports",
+        ),
+        _row(
+            r"AH01067: Failed to read FastCGI header|AH01075|AH01075: Error dispatching request",
+            _CLOSED,
+            _SAID,
+        ),
+        _row(r"No space left on device", _FULL, "free some space: df -h shows which file system"),
+    ),
+    "caddy": (
+        _row(r"first record does not look like a TLS", _PLAIN, "write http://, at {place}"),
+        _row(r"malformed HTTP (?:response|status code|version)", "what the server answers is not "
+             "HTTP", "use reverse_proxy only for a server that speaks HTTP; " + _SAID),
+        _row(r"lookup (?P<name>\S+?)(?: on \S+)?: no such host", "the name {name} is unknown",
+             "correct the address, at {place}"),
+        _row(r"\b(?:EOF|connection reset by peer)\b", _CLOSED, _SAID),
+        _row(r"permission denied: (?P<path>/\S+)|open (?P<file>/\S+): permission denied",
+             "a file or directory may not be opened by {user}", "give {user} permission for it"),
+        _row(r"no space left on device", _FULL, "free some space: df -h shows which file system"),
+    ),
+}  # fmt: skip
+
+_STRAY = r"favicon|robots\.txt|apple-touch|\.well-known|\.php|\.env|\.git|/wp-|/\.ht|server-status"
+STRANGERS: Mapping[str, re.Pattern[str]] = {
+    "nginx": re.compile(
+        r"\*\d+ (?:client (?:sent|prematurely|timed|closed)|access forbidden by rule|user \"|"
+        r"no user/password|limiting |invalid (?:method|request)|directory index of)|"
+        r"while (?:SSL handshaking,|sending to client|reading client)|"
+        # Logged too if a server ends a complete response before it has read the request's body
+        r"failed \(104: [^)]+\) while reading upstream|"
+        r"\bupgraded connection|" + _STRAY
+    ),
+    "apache": re.compile(
+        r"AH(?:01276|01617|01618|01619|00126|00127|00128|00524|10244|02032|01264|01797|02042|00584|"
+        r"00566|01626|10157|01790|01992)\b|" + _STRAY
+    ),
+    "caddy": re.compile(r"aborting with incomplete response|context canceled|" + _STRAY),
+}
+"""What strangers, or clients that leave, can have a front log."""
+
+_LEVEL: Mapping[str, re.Pattern[str]] = {
+    "nginx": re.compile(r"\[(?:error|crit|alert|emerg)\] "),
+    "apache": re.compile(r"^\[[^\]]+\] \[(?!wsgi:)\w*:(?:error|crit|alert|emerg)\] "),
+    "caddy": re.compile(r'"level":"error"'),
+}
+ELSEWHERE: Mapping[str, re.Pattern[str]] = {
+    "nginx": re.compile(
+        r"client intended to send too large body|"
+        + "|".join(re.escape(it.words) for it in GIVEN_UP)
+    ),
+    "apache": re.compile(r"\(70007\)|AH10124|AH01144|AH01079|AH01114"),
+    "caddy": re.compile(
+        "timeout awaiting response headers|request body too large|dial (?:unix|tcp)"
+    ),
+}
+"""What SDA111, SDA148, SDA153 and SDA154 look for."""
+
+
+class _Said(NamedTuple):
+    """A message of a front's about the site."""
+
+    text: str
+    line: str
+
+    @property
+    def shape(self) -> str:
+        """The message without what differs from request to request."""
+        return re.sub(r"\"[^\"]*\"|'[^']*'|/\S+|\d+", "*", self.text)
+
+
+def logged(case: Case) -> Iterator[Hit]:
+    """Errors of the site that a front has logged."""
+    by_front: dict[str, list[Way]] = {}
+    for way in ways(case):
+        if way.front in ROWS:
+            by_front.setdefault(way.installed.packaging.unit, []).append(way)
+    for own in by_front.values():
+        way = own[0]
+        shapes: dict[str, list[_Said]] = {}
+        for said in _about(case, own):
+            shapes.setdefault(said.shape, []).append(said)
+        for all_ in sorted(shapes.values(), key=len, reverse=True)[:_MOST]:
+            means, fix = _meaning(way, all_[-1].line)
+            quoted = all_[-1].text[:_LONGEST]
+            title = way.installed.front.title
+            yield Hit(
+                way.installed.packaging.unit,
+                f"{title} has logged an error of the site {common.times(len(all_))} in the last "
+                f"hour: {means}{quoted}",
+                Advice(fix),
+                way.unit,
+            )
+
+
+def _meaning(way: Way, line: str) -> tuple[str, str]:
+    """Return what a line means, as the beginning of a sentence, and what helps."""
+    known = {"place": way.place, "unit": way.unit, "user": way.installed.user}
+    for row in ROWS[way.front]:
+        if found := row.pattern.search(line):
+            groups = {name: value or "" for name, value in found.groupdict().items()} | known
+            return f"{row.means.format(**groups)}. It said: ", row.fix.format(**groups)
+    command = way.installed.packaging.log_command
+    return "", f"correct what it reports; {command} shows the whole line"
+
+
+def _about(case: Case, own: list[Way]) -> Iterator[_Said]:
+    """Yield the messages about the site since its configuration and its server were renewed."""
+    front, installed = own[0].front, own[0].installed
+    units = {own[0].unit, *(it.name for it in common.services(case.service))}
+    # Logs have whole seconds: what may be from before is left out
+    since = max(renewed(case, installed), case.running.since(*units))
+    is_alone = len({(it.path, it.port) for it in asked(case.running, installed)}) == 1
+    files = [] if is_alone else _own_files(case, own)
+    in_own = {line for file in files for _, line in case.running.machine.log_file(file)}
+    for when, line in case.running.machine.front_log(installed):
+        if when < since or not _LEVEL[front].search(line):
+            continue
+        if STRANGERS[front].search(line) or ELSEWHERE[front].search(line):
+            continue
+        if _is_own_connect(own, line) or _is_asked_for(line) or _is_there_now(line):
+            continue
+        if is_alone or line in in_own or _names_site(case, own, line):
+            yield _Said(_text(front, line), line)
+
+
+_NGINX_TEXT = re.compile(r"\[\w+\] \d+#\d+: (?:\*\d+ )?(?P<text>.*?)(?:, client: |$)")
+_APACHE_TEXT = re.compile(r"^(?:\[[^\]]*\] )*(?P<text>.*?)(?:, referer: .*)?$")
+
+
+def _text(front: str, line: str) -> str:
+    if front == "caddy":
+        said = _fields(line)
+        return f"{said.get('msg', '')} {said.get('error', '')}".strip() or line
+    found = (_NGINX_TEXT if front == "nginx" else _APACHE_TEXT).search(line)
+    text = found["text"] if found else line
+    return re.sub(r"\[client [^\]]*\] ", "", text)
+
+
+def _fields(line: str) -> dict[str, object]:
+    try:
+        found = json.loads(line[line.index("{") :])
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# -- whose line it is ------------------------------------------------------------------------------
+
+
+def _own_files(case: Case, own: list[Way]) -> list[str]:
+    """Return the logs that only the site's own servers name."""
+    installed = own[0].installed
+    front, packaging = installed.front, installed.packaging
+    shared = named_error_logs(front, packaging, (it.text for it in _others(case, own)))
+    named = named_error_logs(front, packaging, (it.text for it in own))
+    return [it for it in named if it not in shared]
+
+
+def _others(case: Case, own: list[Way]) -> list[Server]:
+    """Return the front's servers that pass nothing to the site."""
+    mine = {(it.file, it.first) for it in own}
+    servers = case.running.machine.configuration(own[0].installed).servers
+    return [it for it in servers if (it.file, it.line) not in mine]
+
+
+_UPSTREAM = re.compile(r'upstream: "\w+://(?:unix:(?P<path>[^":]+)|[^":/]*:(?P<port>\d+))')
+_SERVER = re.compile(r", server: (?P<name>[^,]*),")
+
+
+def _is_own_connect(own: list[Way], line: str) -> bool:
+    """Return whether a front could not connect to the site's own socket: SDA111 finds that."""
+    if not re.search(r"connect\(\)|AH00957|AH00959|AH02454", line):
+        return False
+    found = _UPSTREAM.search(line)
+    if found:
+        return any(_is_at(it, found) for it in own)
+    ends = [it.upstream.path or f":{it.upstream.port}" for it in own]
+    return any(re.search(rf"{re.escape(end)}(?![\w/])", line) for end in ends)
+
+
+_MISSING = re.compile(
+    r"open\(\) \"(?P<file>[^\"]+)\" failed \((?:2|20): .*request: \"\S+ (?P<path>/[^\s?\"]*)"
+)
+
+
+def _is_asked_for(line: str) -> bool:
+    """Return whether nginx misses a file of the path that a client, perhaps a stranger, asks for.
+
+    The files that its own configuration names are not like the request.
+    """
+    found = _MISSING.search(line)
+    name = found["path"].rpartition("/")[2] if found else ""
+    return found is not None and bool(name) and found["file"].endswith(name)
+
+
+_MISSED = re.compile(
+    r"open\(\) \"(?P<file>/[^\"]+)\" failed \(2: |"
+    r"\(2\)No such file or directory: .*: (?P<other>/\S+)$"
+)
+
+
+def _is_there_now(line: str) -> bool:
+    """Return whether the file that a line says is missing has been made since."""
+    found = _MISSED.search(line)
+    return found is not None and os.path.exists(found["file"] or found["other"])
+
+
+def _is_at(way: Way, found: re.Match[str]) -> bool:
+    if found["path"]:
+        return found["path"] == way.upstream.path
+    return bool(way.upstream.port) and found["port"] == str(way.upstream.port)
+
+
+def _names_site(case: Case, own: list[Way], line: str) -> bool:
+    """Return whether a line names the site: its upstream, or a host that only its servers have."""
+    front = own[0].front
+    if front == "caddy":
+        request = _fields(line).get("request")
+        host = str(request.get("host", "")) if isinstance(request, dict) else ""
+        return any(host.partition(":")[0] in it.names for it in own)
+    if front != "nginx":
+        return False
+    upstream, server = _UPSTREAM.search(line), _SERVER.search(line)
+    if upstream and any(_is_at(it, upstream) for it in own):
+        return True
+    if server is None:
+        return False
+    named = server["name"]
+    return named in map(_first, own) and named not in map(_first, _others(case, own))
+
+
+def _first(server: Way | Server) -> str:
+    """Return the name by which nginx logs a server: its first."""
+    return server.names[0] if server.names else ""
