@@ -3507,7 +3507,7 @@ FIFTH: tuple[Case, ...] = (
     Case(
         "R04",
         "ledger",
-        _service("ledger", f"ExecStart={BIN}/uvicorn --port 4242 web:application")
+        _service("ledger", f"ExecStart={BIN}/uvicorn --http h11 --port 4242 web:application")
         | {"/srv/ledger/web.py": ASGI}
         | _server(
             "ledger",
@@ -3558,7 +3558,8 @@ systemctl restart lighttpd
             path: text.replace("server_name localhost", "server_name meter.example.org")
             for path, text in _server("meter", _TO_TCP).items()
         },
-        _ready("meter"),
+        "ln -sf /etc/nginx/sites-available/default /etc/nginx/sites-enabled/default\n"
+        + _ready("meter"),
         url="http://127.0.0.1/dashboard",
         answer="404",
         done="rm /etc/nginx/sites-enabled/default; systemctl reload nginx",
@@ -3671,34 +3672,27 @@ vacuum = true
     ),
     Case(
         "R12",
-        "flats",
-        _service("flats", _TCP)
-        | {"/srv/flats/web.py": WSGI}
-        | apache(
-            "Alias /media/ /srv/flats/media/",
-            "ProxyPass /media/ !",
-            "ProxyPass / http://127.0.0.1:8000/",
-            "ProxyPassReverse / http://127.0.0.1:8000/",
-        ),
-        APACHE
-        + """
-useradd --system flats
-systemctl start flats apache2
-curl -s --retry 5 --retry-all-errors http://localhost/ >/dev/null
-systemctl stop flats
-curl -s http://localhost/ >/dev/null
-systemctl start flats
+        "forms",
+        _service(
+            "forms",
+            "Group=www-data\nRuntimeDirectory=forms\nType=notify\nNotifyAccess=all\n"
+            f"KillSignal=SIGQUIT\nExecStart={BIN}/uwsgi --ini /etc/forms.ini\nRestart=always",
+        )
+        | {
+            "/etc/forms.ini": """[uwsgi]
+chdir = /srv/forms
+module = web
+master = true
+processes = 2
+socket = /run/forms/socket
+chmod-socket = 660
 """,
-        front="apache2",
-        answer="503",
-        until="ss -Hltn sport = :8000 | grep -q .",
-        done="""
-sed -i 's,ProxyPass / http://127.0.0.1:8000/,& retry=0,' /etc/apache2/sites-enabled/site.conf
-systemctl reload apache2
-systemctl stop flats
-curl -s http://localhost/ >/dev/null
-systemctl start flats
-""",
+            "/srv/forms/web.py": WSGI,
+        }
+        | _server("forms", UWSGI.format("unix:/run/forms/socket")),
+        "useradd --system forms; systemctl start nginx",
+        answer="502",
+        done="systemctl enable -q --now forms",
     ),
 )
 """Collected later on 30 November 2026; written down before the doctor was run on them."""
