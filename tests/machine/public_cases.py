@@ -3402,6 +3402,301 @@ systemctl reload nginx
 )
 """Collected on 30 November 2026; written down before the doctor was run on them."""
 
+# -- the fifth collection --------------------------------------------------------------------------
+
+PICTURES = """
+PATHS = {"/": "text/html", "/static/img/play.jpg": "image/jpeg"}
+
+
+def application(environ, start_response):
+    kind = PATHS.get(environ["PATH_INFO"])
+    start_response("200 OK" if kind else "404 Not Found", [("Content-Type", kind or "text/plain")])
+    return [b"a picture\\n" if kind else b"not here\\n"]
+"""
+ABSOLUTE = """
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/admin":
+        address = f"http://{environ['HTTP_HOST']}/admin/"
+        start_response("301 Moved Permanently", [("Location", address)])
+        return [b""]
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"served\\n"]
+"""
+PREFIXED = """
+def application(environ, start_response):
+    base, path = environ.get("HTTP_X_SCRIPT_NAME", ""), environ["PATH_INFO"]
+    if path == "/":
+        start_response("302 Found", [("Location", base + "/.web")])
+        return [b""]
+    found = path == "/.web"
+    start_response("200 OK" if found else "404 Not Found", [("Content-Type", "text/plain")])
+    return [path.encode()]
+"""
+BEARER = (
+    LIFESPAN
+    + """\
+    token = dict(scope["headers"]).get(b"authorization", b"")
+    status = 200 if token.startswith(b"Bearer ") else 401
+    headers = [(b"content-type", b"text/plain")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"states\\n"})
+"""
+)
+FIFTH: tuple[Case, ...] = (
+    Case(
+        "R01",
+        "parts",
+        _service("parts", f"ExecStart={BIN}/gunicorn --bind 127.0.0.1:8000 wsgi")
+        | django("/srv/parts")
+        | {
+            "/srv/parts/settings.py": f'{ADMIN}DEBUG = False\nSTATIC_ROOT = "/var/www/parts/static"\n'
+        }
+        | apache(
+            "Alias /static/ /var/www/parts/static/",
+            "<Directory /var/www/parts/static>\n        Require all granted\n    </Directory>",
+            "ProxyPass / http://127.0.0.1:8000/",
+            "ProxyPassReverse / http://127.0.0.1:8000/",
+        ),
+        APACHE
+        + _COLLECT.format("/srv/parts")
+        + "\nuseradd --system parts; systemctl start parts apache2",
+        front="apache2",
+        url="http://localhost/static/admin/css/base.css",
+        answer="404",
+        done="sed -i 's,ProxyPass /,ProxyPass /static/ !\\n    &,' "
+        "/etc/apache2/sites-enabled/site.conf; systemctl reload apache2",
+    ),
+    Case(
+        "R02",
+        "faces",
+        _service("faces", _TCP)
+        | {"/srv/faces/web.py": PICTURES}
+        | _server(
+            "faces",
+            _TO_TCP,
+            """# serve static files directly
+    location ~* \\.(jpg|jpeg|gif|css|png|js|ico|html)$ {
+        access_log off;
+        expires max;
+    }
+""",
+        ),
+        _ready("faces"),
+        url="http://localhost/static/img/play.jpg",
+        answer="404",
+        done="sed -i '/location ~/,/}/d' /etc/nginx/sites-enabled/faces; systemctl reload nginx",
+    ),
+    Case(
+        "R03",
+        "atlas",
+        _service("atlas", f"{_TCP} --workers 2")
+        | {"/srv/atlas/web.py": ABSOLUTE}
+        | {
+            path: text.replace("listen 80;", "listen 8080;")
+            for path, text in _server(
+                "atlas",
+                "proxy_set_header Host $host;\n        proxy_pass http://127.0.0.1:8000;",
+            ).items()
+        },
+        "rm -f /etc/nginx/sites-enabled/default\n" + _ready("atlas"),
+        url="http://localhost:8080/admin",
+        follows=True,
+        answer="301",
+        done="sed -i 's/Host $host;/Host $http_host;/' /etc/nginx/sites-enabled/atlas; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "R04",
+        "ledger",
+        _service("ledger", f"ExecStart={BIN}/uvicorn --http h11 --port 4242 web:application")
+        | {"/srv/ledger/web.py": ASGI}
+        | _server(
+            "ledger",
+            """proxy_http_version 1.1;
+        proxy_set_header Host $host;
+        proxy_set_header X-Real-IP $remote_addr;
+        proxy_set_header Host $http_host;
+        proxy_pass http://127.0.0.1:4242;""",
+        ),
+        _ready("ledger"),
+        answer="400",
+        done="sed -i '/Host $host;/d' /etc/nginx/sites-enabled/ledger; systemctl reload nginx",
+    ),
+    Case(
+        "R05",
+        "dates",
+        _service("dates", _TCP.replace("8000", "5232"))
+        | {
+            "/srv/dates/web.py": PREFIXED,
+            "/etc/lighttpd/conf-enabled/90-dates.conf": """\
+server.modules += ( "mod_proxy", "mod_setenv" )
+$HTTP["url"] =~ "^/radicale/" {
+    proxy.server = ( "" => (( "host" => "127.0.0.1", "port" => "5232" )) )
+    proxy.header = ( "map-urlpath" => ( "/radicale/" => "/" ) )
+    setenv.add-request-header = ( "X-Script-Name" => "/radicale" )
+}
+""",
+        },
+        "useradd --system dates; systemctl start dates; sleep 1; systemctl start lighttpd",
+        front="lighttpd",
+        url="http://localhost/radicale/",
+        follows=True,
+        answer="404",
+        done="""
+cat >>/etc/lighttpd/conf-enabled/90-dates.conf <<'END'
+server.modules += ( "mod_rewrite" )
+url.rewrite-once = ( "^/radicale/radicale/(.*)" => "/radicale/$1" )
+END
+systemctl restart lighttpd
+""",
+    ),
+    Case(
+        "R06",
+        "meter",
+        _service("meter", _TCP)
+        | {"/srv/meter/web.py": WSGI}
+        | {
+            path: text.replace("server_name localhost", "server_name meter.example.org")
+            for path, text in _server("meter", _TO_TCP).items()
+        },
+        "ln -sf /etc/nginx/sites-available/default /etc/nginx/sites-enabled/default\n"
+        + _ready("meter"),
+        url="http://127.0.0.1/dashboard",
+        answer="404",
+        done="rm /etc/nginx/sites-enabled/default; systemctl reload nginx",
+    ),
+    Case(
+        "R07",
+        "notices",
+        _service(
+            "notices",
+            f"""
+Type=notify
+RuntimeDirectory=notices
+ExecStart={BIN}/waitress-serve --listen 127.0.0.1:8000 web:application
+KillMode=mixed
+TimeoutStartSec=5
+TimeoutStopSec=5
+PrivateTmp=true
+""",
+        )
+        | {"/srv/notices/web.py": WSGI}
+        | _server("notices", _TO_TCP),
+        "useradd --system notices; systemctl start nginx; systemctl start notices || true",
+        answer="502",
+        until="systemctl is-failed notices",
+        done=f"sed -i /^Type=notify/d {UNITS}/notices.service; systemctl daemon-reload; "
+        "systemctl restart notices",
+    ),
+    Case(
+        "R08",
+        "rooms",
+        _service("rooms", f"ExecStart={BIN}/daphne -b 127.0.0.1 -p 8008 web:application")
+        | {"/srv/rooms/web.py": ASGI}
+        | apache(
+            "ProxyPass /_chat http://127.0.0.1:8008/_chat nocanon",
+            "ProxyPassReverse /_chat http://127.0.0.1:8008/_chat",
+        ),
+        APACHE + "useradd --system rooms; systemctl start rooms apache2",
+        front="apache2",
+        url="http://localhost/_chat/rooms/first%2Fsecond",
+        answer="404",
+        done="sed -i 's,ProxyPass /,AllowEncodedSlashes On\\n    &,' "
+        "/etc/apache2/sites-enabled/site.conf; systemctl reload apache2",
+    ),
+    Case(
+        "R09",
+        "finder",
+        _service(
+            "finder",
+            "Group=www-data\nRuntimeDirectory=finder\nType=notify\nKillSignal=SIGQUIT\n"
+            f"ExecStart={BIN}/uwsgi --ini /etc/finder.ini",
+        )
+        | {
+            "/etc/finder.ini": """[uwsgi]
+chdir = /srv/finder
+module = finder.webapp
+master = true
+processes = 2
+socket = /run/finder/socket
+chmod-socket = 660
+vacuum = true
+""",
+            "/srv/finder/finder/__init__.py": "",
+            "/srv/finder/finder/webapp.py": WSGI.replace("application", "app"),
+        }
+        | apache("ProxyPass / unix:/run/finder/socket|uwsgi://uwsgi-uds-finder/"),
+        APACHE + "useradd --system finder; systemctl start finder apache2",
+        front="apache2",
+        answer="500",
+        done="echo 'application = app' >>/srv/finder/finder/webapp.py; systemctl restart finder",
+    ),
+    Case(
+        "R10",
+        "seeker",
+        _service(
+            "seeker",
+            f"KillSignal=SIGQUIT\nExecStart={BIN}/uwsgi --master --http-socket 127.0.0.1:8888 "
+            "--module web",
+        )
+        | {
+            "/srv/seeker/web.py": WSGI,
+            "/etc/caddy/Caddyfile": ":80 {\n\treverse_proxy 127.0.0.1:8888\n}\n",
+        },
+        "useradd --system seeker; systemctl start apache2 seeker; systemctl start caddy || true",
+        front="caddy",
+        url="http://localhost/search",
+        answer="404",
+        until="systemctl is-failed caddy",
+        done="systemctl disable -q --now apache2; systemctl reset-failed caddy; "
+        "systemctl start caddy",
+    ),
+    Case(
+        "R11",
+        "house",
+        _service("house", f"ExecStart={BIN}/hypercorn --bind 127.0.0.1:8123 web:application")
+        | {"/srv/house/web.py": BEARER}
+        | _server(
+            "house",
+            """proxy_http_version 1.1;
+        proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header Authorization "";
+        proxy_pass http://127.0.0.1:8123;""",
+        ),
+        _ready("house"),
+        url="http://localhost/api/states",
+        headers=("Authorization: Bearer abcdef",),
+        answer="401",
+        done="sed -i 's/proxy_set_header Authorization/# &/' /etc/nginx/sites-enabled/house; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "R12",
+        "forms",
+        _service(
+            "forms",
+            "Group=www-data\nRuntimeDirectory=forms\nType=notify\nNotifyAccess=all\n"
+            f"KillSignal=SIGQUIT\nExecStart={BIN}/uwsgi --ini /etc/forms.ini\nRestart=always",
+        )
+        | {
+            "/etc/forms.ini": """[uwsgi]
+chdir = /srv/forms
+module = web
+master = true
+processes = 2
+socket = /run/forms/socket
+chmod-socket = 660
+""",
+            "/srv/forms/web.py": WSGI,
+        }
+        | _server("forms", UWSGI.format("unix:/run/forms/socket")),
+        "useradd --system forms; systemctl start nginx",
+        answer="502",
+        done="systemctl enable -q --now forms",
+    ),
+)
+"""Collected later on 30 November 2026; written down before the doctor was run on them."""
 
 PLAIN = """
 def application(environ, start_response):
