@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sdactivate.doctor import uwsgi_options, variables
+from sdactivate.doctor import django_settings, uwsgi_options, variables
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.bytecode import of_script
 from sdactivate.doctor.environments import environments
@@ -281,6 +281,33 @@ def _without_python(unit: Unit | None, found: re.Match[str]) -> Fix:
     )
 
 
+_APPLICATION = re.compile(
+    r"^(?:async def |def )?(?P<name>app|application|(?:wsgi|asgi)(?:_app)?)[ \t]*(?:=(?!=)|\()",
+    re.MULTILINE,
+)
+
+
+def _callable(unit: Unit | None, found: re.Match[str]) -> Fix | None:
+    """Return the fix for a server that looks for a name which the module does not have."""
+    module = django_settings.application(unit) if unit else None
+    named = _APPLICATION.search(module[1]) if module else None
+    if unit is None or module is None or named is None:
+        return None
+    name, restarts = named["name"], f"then systemctl restart {unit.name}"
+    if common.server(unit) == "uwsgi":
+        asked = uwsgi_options.values(unit, "module", "wsgi", "callable")
+        if asked and asked[-1].rpartition(":")[2] == name:
+            return None
+        return Advice(
+            f"set callable = {name} in uWSGI's configuration: {module[0]} has no application of "
+            f"another name; {restarts}"
+        )
+    return Advice(
+        f"write MODULE:{name} in ExecStart= of {unit.name}: {module[0]} has no application of "
+        f"another name; then systemctl daemon-reload && systemctl restart {unit.name}"
+    )
+
+
 def _row(pattern: str, make: _Make) -> Row:
     return Row(re.compile(pattern), make)
 
@@ -292,6 +319,7 @@ TABLE: tuple[Row, ...] = (
              "path: app:application, not {name}"),
     ),
     _row(r"[Nn]o module (?:named )?|Could not import module|module not found", _module),
+    _row(r"Failed to find attribute|not found in module|callable not found", _callable),
     _row(
         r"has no attribute|Failed to find attribute|application not found",
         _say("correct the application's name in ExecStart= (MODULE:NAME)"),

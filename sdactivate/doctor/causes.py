@@ -211,7 +211,7 @@ _NOT_REACHED = (
     "SDA154",
 )
 LOGGED_BY_FRONTS = frozenset(
-    (*_NOT_REACHED, "SDA111", "SDA142", "SDA143", "SDA148", "SDA153", "SDA156")
+    (*_NOT_REACHED, "SDA111", "SDA142", "SDA143", "SDA148", "SDA153", "SDA156", "SDA168")
 )
 """Rules that are broken while the front gets errors, and logs them."""
 LAST_RESORT = "SDA167"
@@ -220,7 +220,7 @@ LAST_RESORT = "SDA167"
 OUTAGE = (
     *_NOT_REACHED,
     *("SDA150", "SDA148", "SDA153", "SDA152", "SDA155", "SDA164"),  # refused on the way
-    *("SDA163", "SDA166"),
+    *("SDA163", "SDA166", "SDA168", "SDA169", "SDA170"),
     *("SDA120", "SDA124", "SDA145", "SDA125", "SDA142", "SDA143", "SDA156", "SDA165", LAST_RESORT),
     *("SDA144", "SDA157", "SDA158", "SDA160", "SDA111", "SDA159"),
 )

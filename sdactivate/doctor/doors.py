@@ -126,6 +126,17 @@ def listening_ports() -> dict[int, int]:
     return {**_ports("tcp"), **_ports("tcp6")}
 
 
+def holder(host: HostState, port: int) -> Process | None:
+    """Return a process that listens on a TCP port; None if nobody does, or its process is hidden.
+
+    PID 1 is the last choice: a service shares the socket that it has inherited.
+    """
+    ports = host.machine.once("ports", listening_ports)
+    numbers = {number for number, at in ports.items() if at == port}
+    found = [it for it in host.processes if numbers and numbers & _sockets_of(it)]
+    return max(found, key=lambda it: it.pid != 1, default=None)
+
+
 def ipv4_ports() -> set[int]:
     """Return the TCP ports on which something listens on IPv4, and nothing on IPv6."""
     return {*_ports("tcp").values()} - {*_ports("tcp6").values()}

@@ -440,7 +440,12 @@ class HostState:
     def front_log(self, installed: InstalledFront, since: float, path: str = "") -> list[str]:
         """Return what a front has logged since then; with `path` only what names that socket."""
         found = self.machine.front_log_of(installed, path)
-        return [line for when, line in found if not when or when >= int(since)]
+        # Files have whole seconds; the journal's times are exact
+        return [
+            line
+            for when, line in found
+            if not when or when >= (int(since) if when.is_integer() else since)
+        ]
 
 
 def is_started_again(lines: Iterable[str]) -> bool:

@@ -17,6 +17,7 @@ from sdactivate.doctor.checks import (
     front_names,
     front_paths,
     front_requests,
+    front_shadows,
     handling,
     hung_mounts,
     lifetime,
@@ -426,6 +427,19 @@ TABLE: tuple[Rule, ...] = (
          "Its clients got an error, or an incomplete response.",
          "nginx.org: error_log; httpd.apache.org: ErrorLog; caddyserver.com: Logging",
          "correct what it reports", unexplained.logged),
+    Rule("SDA168", "warning", "A line of the front's takes requests that are meant for another",
+         "Apache passes on what ProxyPass matches, whatever Alias says. nginx prefers regular "
+         "expressions to other locations.",
+         "httpd.apache.org: ProxyPass; nginx.org: location",
+         "except those requests, or remove the line", front_shadows.taken),
+    Rule("SDA169", "warning", "The front sends a header field twice",
+         "nginx sends every proxy_set_header line. A server may refuse a request with two Hosts.",
+         "nginx.org: proxy_set_header; RFC 9112, section 3.2",
+         "remove one of the lines", front_headers.sent_twice),
+    Rule("SDA170", "warning", "The front removes a header field that the application reads",
+         "The application answers as if the client had not sent it: 401 for a token, for example.",
+         "nginx.org: proxy_set_header; httpd.apache.org: RequestHeader",
+         "remove that line", front_headers.removed),
 )
 # fmt: on
 

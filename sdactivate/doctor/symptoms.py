@@ -327,5 +327,8 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
         Symptom("apache", "AH00898: Error reading from remote server"),
         Symptom("apache", "AH00124: Request exceeded the limit of "),
     ),
+    "SDA168": (Symptom("client", "404 Not Found"),),
+    "SDA169": (Symptom("client", "400 Bad Request"),),
+    "SDA170": (Symptom("client", "401 Unauthorized"),),
 }
 # fmt: on

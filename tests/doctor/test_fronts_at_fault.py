@@ -99,7 +99,23 @@ def test_the_sections_of_haproxy() -> None:
 )
 def test_what_a_front_s_check_says_is_known(reason: str, fix: str) -> None:
     assert front_health._REASONS.search(reason)
-    assert fix in front_health._fix(reason)
+    assert fix in front_health._fix(reason, str)
+
+
+@pytest.mark.parametrize(
+    ("reason", "port"),
+    [
+        ("[emerg] bind() to 0.0.0.0:80 failed (98: Address already in use)", "80"),
+        ("[emerg] bind() to [::]:8080 failed (98: Address already in use)", "8080"),
+        ("(98)Address already in use: AH00072: make_sock: could not bind to address [::]:80", "80"),
+        ("Starting frontend web: cannot bind socket (Address already in use) [0.0.0.0:443]", "443"),
+        ("http app module: start: listen tcp :80: bind: address already in use", "80"),
+        ("bind() to unix:/run/a.sock failed (98: Address already in use)", ""),
+        ("open() /etc/a:80 failed", ""),
+    ],
+)
+def test_which_port_another_program_has(reason: str, port: str) -> None:
+    assert front_health._fix(reason, str) == port
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ EACH_TIME = (
     *("P02", "P03", "P05", "P14", "P17", "P18", "P19"),
     *("Q06", "Q10", "Q15"),
     *("L01", "L03", "L06"),
+    *("R01", "R04", "R11"),
     *("W04", "W12", "W19", "W27"),
 )
 """Those that the tests run each time: one of each rule that is not broken elsewhere, one of a
@@ -3463,6 +3464,9 @@ FIFTH: tuple[Case, ...] = (
         front="apache2",
         url="http://localhost/static/admin/css/base.css",
         answer="404",
+        finds="SDA168",
+        says="so that the Alias for it",
+        fix="add ProxyPass /static/ ! above line",
         done="sed -i 's,ProxyPass /,ProxyPass /static/ !\\n    &,' "
         "/etc/apache2/sites-enabled/site.conf; systemctl reload apache2",
     ),
@@ -3484,6 +3488,9 @@ FIFTH: tuple[Case, ...] = (
         _ready("faces"),
         url="http://localhost/static/img/play.jpg",
         answer="404",
+        finds="SDA168",
+        says="takes /static/img/play.jpg from the application",
+        fix="remove that location",
         done="sed -i '/location ~/,/}/d' /etc/nginx/sites-enabled/faces; systemctl reload nginx",
     ),
     Case(
@@ -3502,6 +3509,9 @@ FIFTH: tuple[Case, ...] = (
         url="http://localhost:8080/admin",
         follows=True,
         answer="301",
+        finds="SDA149",
+        says="passes on Host without the port",
+        fix="write proxy_set_header Host $http_host;",
         done="sed -i 's/Host $host;/Host $http_host;/' /etc/nginx/sites-enabled/atlas; "
         "systemctl reload nginx",
     ),
@@ -3520,6 +3530,9 @@ FIFTH: tuple[Case, ...] = (
         ),
         _ready("ledger"),
         answer="400",
+        finds="SDA169",
+        says="nginx sets Host twice",
+        fix="remove one of the two proxy_set_header Host lines",
         done="sed -i '/Host $host;/d' /etc/nginx/sites-enabled/ledger; systemctl reload nginx",
     ),
     Case(
@@ -3542,6 +3555,9 @@ $HTTP["url"] =~ "^/radicale/" {
         url="http://localhost/radicale/",
         follows=True,
         answer="404",
+        finds="SDA157",
+        says="adds /radicale to the application's redirects",
+        fix='add url.rewrite-once = ( "^/radicale/radicale/(.*)" => "/radicale/$1" )',
         done="""
 cat >>/etc/lighttpd/conf-enabled/90-dates.conf <<'END'
 server.modules += ( "mod_rewrite" )
@@ -3563,6 +3579,7 @@ systemctl restart lighttpd
         + _ready("meter"),
         url="http://127.0.0.1/dashboard",
         answer="404",
+        finds="SDA121",
         done="rm /etc/nginx/sites-enabled/default; systemctl reload nginx",
     ),
     Case(
@@ -3585,6 +3602,9 @@ PrivateTmp=true
         "useradd --system notices; systemctl start nginx; systemctl start notices || true",
         answer="502",
         until="systemctl is-failed notices",
+        finds="SDA110",
+        says="waitress has not reported that it is ready",
+        fix="set Type=exec",
         done=f"sed -i /^Type=notify/d {UNITS}/notices.service; systemctl daemon-reload; "
         "systemctl restart notices",
     ),
@@ -3601,6 +3621,9 @@ PrivateTmp=true
         front="apache2",
         url="http://localhost/_chat/rooms/first%2Fsecond",
         answer="404",
+        finds="SDA166",
+        says="does not pass it on",
+        fix="add AllowEncodedSlashes NoDecode",
         done="sed -i 's,ProxyPass /,AllowEncodedSlashes On\\n    &,' "
         "/etc/apache2/sites-enabled/site.conf; systemctl reload apache2",
     ),
@@ -3629,6 +3652,9 @@ vacuum = true
         APACHE + "useradd --system finder; systemctl start finder apache2",
         front="apache2",
         answer="500",
+        finds="SDA141",
+        says="callable not found",
+        fix="set callable = app in uWSGI's configuration",
         done="echo 'application = app' >>/srv/finder/finder/webapp.py; systemctl restart finder",
     ),
     Case(
@@ -3648,6 +3674,9 @@ vacuum = true
         url="http://localhost/search",
         answer="404",
         until="systemctl is-failed caddy",
+        finds="SDA161",
+        says="address already in use",
+        fix="systemctl disable --now apache2.service",
         done="systemctl disable -q --now apache2; systemctl reset-failed caddy; "
         "systemctl start caddy",
     ),
@@ -3668,6 +3697,9 @@ vacuum = true
         url="http://localhost/api/states",
         headers=("Authorization: Bearer abcdef",),
         answer="401",
+        finds="SDA170",
+        says="nginx removes Authorization",
+        fix="remove the line that removes Authorization",
         done="sed -i 's/proxy_set_header Authorization/# &/' /etc/nginx/sites-enabled/house; "
         "systemctl reload nginx",
     ),
@@ -3693,6 +3725,9 @@ chmod-socket = 660
         | _server("forms", UWSGI.format("unix:/run/forms/socket")),
         "useradd --system forms; systemctl start nginx",
         answer="502",
+        finds="SDA151",
+        says="not enabled",
+        fix="systemctl enable --now forms.service",
         done="systemctl enable -q --now forms",
     ),
 )

@@ -1,8 +1,9 @@
 """Checks on the running system: header fields and events that a front does not pass on at once."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from sdactivate import trust
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.front_requests import (
     MODULES,
@@ -15,6 +16,7 @@ from sdactivate.doctor.checks.front_ways import rest, ways
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.doctor.host_state import InstalledFront
 from sdactivate.front_config import Server
+from sdactivate.front_scopes import innermost
 from sdactivate.systemd.unitfile import Unit
 
 _INVALID = re.compile(r'client sent invalid header line: "(?P<name>\w*_\w*):')
@@ -70,6 +72,85 @@ def _read(case: Case, service: Unit) -> tuple[str, str] | None:
         return None
     line = module[1].count("\n", 0, found.start("name")) + 1
     return found["name"], f"{module[0]}, line {line}"
+
+
+# -- fields that a front sends twice, or removes ---------------------------------------------------
+
+
+def sent_twice(case: Case) -> Iterator[Hit]:
+    """Fields that nginx is told to set twice: it sends both lines."""
+    told: set[tuple[str, int]] = set()
+    for passing in passings(case):
+        names: dict[str, str] = {}
+        for name, _ in _set_by_nginx(passing):
+            if name.lower() not in names:
+                names[name.lower()] = name
+                continue
+            place = (passing.server.file, passing.server.line)
+            if place in told:
+                continue
+            told.add(place)
+            yield Hit(
+                passing.installed.packaging.unit,
+                f"nginx sets {name} twice for the requests that it passes on at {passing.place}, "
+                "and sends both lines: of a second Host servers may answer 400, of other fields "
+                "the application sees one, or both joined",
+                Advice(f"remove one of the two proxy_set_header {name} lines"),
+                passing.unit,
+                then=passing.then,
+            )
+
+
+def _set_by_nginx(passing: Passing) -> list[tuple[str, str]]:
+    """Return the fields that nginx sets in a request, with their values."""
+    held = innermost(passing.blocks, "proxy_set_header") if passing.protocol == "http" else []
+    return [(it.words[1], it.words[2]) for it in held if len(it.words) > 2]
+
+
+_REMOVES: Mapping[str, re.Pattern[str]] = {
+    "apache": re.compile(r"^[ \t]*RequestHeader[ \t]+unset[ \t]+\"?(?P<name>[\w-]+)", re.M | re.I),
+    "caddy": re.compile(r"^[ \t]*header_up[ \t]+-(?P<name>[\w-]+)", re.M),
+    "haproxy": re.compile(r"^[ \t]*http-request[ \t]+del-header[ \t]+(?P<name>[\w-]+)", re.M),
+}
+_NOT_THE_APPLICATIONS = {
+    *(name.lower() for name in trust.FORGEABLE),
+    *("accept-encoding", "connection", "expect", "host", "keep-alive", "proxy", "te", "upgrade"),
+}
+"""Fields that a front has reason to remove, whatever the application reads."""
+
+
+def removed(case: Case) -> Iterator[Hit]:
+    """Fields that a front removes from requests, though the application's module reads them."""
+    module = application(case, case.service) if case.service else None
+    if module is None:
+        return
+    told: set[tuple[str, str]] = set()
+    for way in ways(case):
+        pattern = _REMOVES.get(way.front)
+        names = [it["name"] for it in pattern.finditer(way.text)] if pattern else []
+        if way.front == "nginx":
+            names = [
+                name
+                for it in passings(case)
+                if (it.server.file, it.line) == (way.file, way.line)
+                for name, value in _set_by_nginx(it)
+                if not value
+            ]
+        for name in names:
+            read = re.search(rf"\b(?:HTTP_)?{re.sub('[-_]', '[-_]', name)}\b", module[1], re.I)
+            key = (way.file, name.lower())
+            if read is None or name.lower() in _NOT_THE_APPLICATIONS or key in told:
+                continue
+            told.add(key)
+            line = module[1].count("\n", 0, read.start()) + 1
+            yield Hit(
+                way.installed.packaging.unit,
+                f"{way.installed.front.title} removes {name} from the requests that it passes on "
+                f"at {way.place}, but the application reads it ({module[0]}, line {line})",
+                Advice(f"remove the line that removes {name} in {way.file}"),
+                way.unit,
+                then=way.renewed,
+            )
 
 
 # -- events ----------------------------------------------------------------------------------------

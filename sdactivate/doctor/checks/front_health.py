@@ -3,11 +3,12 @@
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from sdactivate.doctor.checks.front_requests import logged_since_change
 from sdactivate.doctor.checks.front_ways import ways
+from sdactivate.doctor.doors import holder
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.doctor.host_state import InstalledFront
 
@@ -35,7 +36,10 @@ def front_failed(case: Case) -> Iterator[Hit]:
         yield Hit(
             unit,
             f"{title} has failed, so that nothing serves the site: {reason or 'see its log'}",
-            Advice(_fix(reason) or f"correct this, until `{command}` finds nothing"),
+            Advice(
+                _fix(reason, partial(_get_free, case))
+                or f"correct this, until `{command}` finds nothing"
+            ),
             way.unit,
             then=f"systemctl start {unit}",
         )
@@ -70,12 +74,31 @@ def _checked(installed: InstalledFront) -> str:
     return f"{first} {after}".strip()
 
 
-def _fix(reason: str) -> str:
+_IN_USE = re.compile(r"address already in use|could not bind|cannot bind", re.IGNORECASE)
+_PORT = re.compile(r":(\d+)\b")
+
+
+def _fix(reason: str, get_free: Callable[[int], str]) -> str:
+    if _IN_USE.search(reason) and (ports := _PORT.findall(reason)):
+        return get_free(int(ports[-1]))
     if found := _CERTIFICATE.search(reason):
         return f"create the certificate at {found['path']}, or correct its path"
     if found := _PREFIX.search(reason):
         return f"write http:// before the address in {found['file']}, line {found['line']}"
     return ""
+
+
+def _get_free(case: Case, port: int) -> str:
+    """Return how a port gets free that another program listens on; "" if it is not known."""
+    process = holder(case.running, port)
+    if process is None:
+        return ""
+    if process.unit in ("", "init.scope"):
+        return f"stop the program that listens on port {port} (PID {process.pid}), or use another"
+    return (
+        f"{process.unit} listens on port {port}: stop it if it is not needed "
+        f"(systemctl disable --now {process.unit}), or use another port"
+    )
 
 
 # -- health checks ---------------------------------------------------------------------------------

@@ -400,7 +400,48 @@ def host_not_passed(case: Case) -> Iterator[Hit]:
                 passing.unit,
                 then=passing.then,
             )
+    yield from _host_without_port(case)
     yield from _host_not_passed_by_others(case)
+
+
+_USUAL_PORTS = {80, 443}
+_BUILDS_ADDRESSES = re.compile(
+    r"url_for|base_url|build_absolute_uri|HTTP_HOST|[Rr]edirect|request\.url"
+)
+
+
+def _host_without_port(case: Case) -> Iterator[Hit]:
+    """$host has no port, so that addresses lead to port 80, where the site may not be."""
+    module = application(case, case.service) if case.service else None
+    if module is None or not _BUILDS_ADDRESSES.search(module[1]):
+        return
+    told: set[Server] = set()
+    for passing in passings(case):
+        ports = passing.server.ports
+        held = front_scopes.innermost(passing.blocks, "proxy_set_header")
+        fields = {it.words[1].lower(): it.words[2] for it in held if len(it.words) > 2}
+        if (
+            passing.protocol != "http"
+            or passing.server in told
+            or not ports
+            or ports & _USUAL_PORTS
+            or fields.get("host") != "$host"
+            or {"x-forwarded-port", "x-forwarded-host"} & fields.keys()
+        ):
+            continue
+        told.add(passing.server)
+        port = min(ports)
+        yield Hit(
+            passing.installed.packaging.unit,
+            f"nginx listens on port {port}, and passes on Host without the port ($host, "
+            f"{passing.place}): the application's redirects lead to port 80",
+            Advice(
+                f"write proxy_set_header Host $http_host; instead in {passing.server.file} (not if "
+                f"clients reach port {port} by another front, or another port)"
+            ),
+            passing.unit,
+            then=passing.then,
+        )
 
 
 _PRESERVES = re.compile(r"^[ \t]*ProxyPreserveHost[ \t]+On\b", re.MULTILINE | re.IGNORECASE)

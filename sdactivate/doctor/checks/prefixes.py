@@ -54,6 +54,7 @@ def not_told(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
         if not common.is_ours(service):
             yield from _removed_twice(case, service)
+            yield from _added_twice(case)
         if common.is_ours(service) or _is_told(case, service):
             continue
         yield from _kept(case, service)
@@ -79,6 +80,35 @@ def not_told(case: Case) -> Iterator[Hit]:
                 way.unit,
                 then=f"systemctl daemon-reload && {restart(service.name)}",
             )
+
+
+_MAPS = re.compile(r'"map-urlpath"\s*=>\s*\(\s*"(?P<prefix>/[^"]+)/"\s*=>\s*"/"')
+_TOLD_BY_LIGHTTPD = re.compile(
+    r'"(?:X-Script-Name|X-Forwarded-Prefix)"\s*=>\s*"(?P<prefix>/[^"]+)"', re.I
+)
+
+
+def _added_twice(case: Case) -> Iterator[Hit]:
+    """map-urlpath adds the prefix to redirects, where the application has put it already."""
+    for way in ways(case):
+        found = _MAPS.search(way.text) if way.front == "lighttpd" else None
+        told = _TOLD_BY_LIGHTTPD.search(way.text)
+        if found is None or told is None or found["prefix"] != told["prefix"].rstrip("/"):
+            continue
+        prefix = found["prefix"]
+        yield Hit(
+            way.installed.packaging.unit,
+            f"lighttpd's map-urlpath ({way.place}) adds {prefix} to the application's redirects, "
+            f"and the application, which is told the prefix, has it there already: they lead to "
+            f"{prefix}{prefix}/, to 404",
+            Advice(
+                f'add url.rewrite-once = ( "^{prefix}{prefix}/(.*)" => "{prefix}/$1" ) to '
+                f'{way.file}, and "mod_rewrite" to server.modules'
+            ),
+            way.unit,
+            then=f"systemctl restart {way.installed.packaging.unit}",
+        )
+        return
 
 
 _ERRORS = 400  # and above: statuses of errors

@@ -60,7 +60,7 @@ _DENIED = re.compile(r"AH01630: client denied by server configuration: (?P<path>
 
 def _denied_by_apache(case: Case) -> Iterator[Hit]:
     """Directories of Apache's for which no <Directory> grants access."""
-    for served in _served(case):
+    for served in served_from(case):
         if served.way.front != "apache":
             continue
         lines = logged_since_change(case, served.way.installed)
@@ -173,7 +173,7 @@ _PLACES: Mapping[str, tuple[re.Pattern[str], ...]] = {
 }
 
 
-def _served(case: Case) -> Iterator[Served]:
+def served_from(case: Case) -> Iterator[Served]:
     seen = set()
     for way in ways(case):
         if (way.file, way.text) in seen:
@@ -195,7 +195,7 @@ def elsewhere(case: Case) -> Iterator[Hit]:
     """Static files that are not in the directory that the front serves them from."""
     for service in common.services(case.service):
         site = site_settings(case)
-        for served in _served(case):
+        for served in served_from(case):
             if hit := _elsewhere(case, service.name, served, site):
                 yield hit
 

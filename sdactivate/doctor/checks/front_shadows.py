@@ -1,0 +1,122 @@
+"""Checks on the running system: a line of a front's that takes requests meant for another."""
+
+import os
+import re
+from collections.abc import Iterator
+
+from sdactivate.doctor.checks import common
+from sdactivate.doctor.checks.access_logs import NOT_FOUND, answered
+from sdactivate.doctor.checks.front_requests import logged_since_change, renewed
+from sdactivate.doctor.checks.front_ways import Way, ways
+from sdactivate.doctor.checks.static_files import Served, served_from
+from sdactivate.doctor.finding import Advice, Case, Hit
+
+
+def taken(case: Case) -> Iterator[Hit]:
+    """Files that Apache passes on, and pages that nginx looks for among its files."""
+    yield from _passed_on(case)
+    yield from _kept_back(case)
+
+
+# -- Apache: ProxyPass goes before Alias -----------------------------------------------------------
+
+_PASSES = re.compile(
+    r'^[ \t]*ProxyPass[ \t]+"?(?P<prefix>/[^\s"]*)"?[ \t]+"?(?P<target>[^\s"]+)', re.MULTILINE
+)
+
+
+def _passed_on(case: Case) -> Iterator[Hit]:
+    """An Alias below a ProxyPass, whatever their order: nothing reaches it."""
+    for served in served_from(case):
+        way = served.way
+        passes = _passes(served) if way.front == "apache" else None
+        if passes is None:
+            continue
+        since = renewed(case, way.installed)
+        lost = [
+            it.path
+            for it in answered(case, way.installed, since)
+            if it.status == NOT_FOUND
+            and it.path.startswith(served.prefix)
+            and os.path.exists(os.path.join(served.directory, it.path.removeprefix(served.prefix)))
+        ]
+        if lost:
+            prefix = served.prefix.rstrip("/")
+            yield Hit(
+                way.installed.packaging.unit,
+                f"ProxyPass {passes[0]} ({way.file}, line {passes[1]}) passes {served.prefix} on "
+                f"too, so that the Alias for it ({served.place}) is never reached: {lost[-1]} was "
+                f"answered 404 ({common.times(len(lost))} in the last hour), and the file is in "
+                f"{served.directory}",
+                Advice(f"add ProxyPass {prefix}/ ! above line {passes[1]} of {way.file}"),
+                way.unit,
+                then=way.renewed,
+                path=served.directory,
+            )
+
+
+def _passes(served: Served) -> tuple[str, int] | None:
+    """Return the ProxyPass that takes the requests for files, with its line; None if none does."""
+    for hit in _PASSES.finditer(served.way.text):
+        prefix = hit["prefix"].rstrip("/")
+        if not f"{served.prefix.rstrip('/')}/".startswith(f"{prefix}/"):
+            continue
+        if hit["target"] == "!":
+            return None
+        return hit["prefix"], served.way.first + served.way.text.count("\n", 0, hit.start())
+    return None
+
+
+# -- nginx: a regular expression goes before a prefix ----------------------------------------------
+
+_BY_NAME = re.compile(
+    r"\blocation\s+(?P<how>~\*?)\s*\"?(?P<pattern>[^\s{\"]+)\"?\s*\{(?P<inside>[^{}]*)\}"
+)
+_ELSEWHERE = re.compile(r"\b(?:\w+_pass|alias|return|rewrite|try_files|error_page)\b")
+_NOT_THERE = re.compile(
+    r'open\(\) "[^"]+" failed \(2: .*request: "\S+ (?P<path>/[^\s?"]*)[^"]*", host'
+)
+_STRAY = re.compile(r"favicon|robots\.txt|apple-touch|\.php|/wp-|\.well-known|/\.")
+"""What strangers and browsers ask every site for."""
+_LONGEST = 300  # characters of a path that is compared
+
+
+def _kept_back(case: Case) -> Iterator[Hit]:
+    """A location for names of files, without files: what the application would have answered."""
+    told: set[tuple[str, int]] = set()
+    for way in ways(case):
+        if way.front != "nginx":
+            continue
+        missed = _missed(case, way)
+        for hit in _BY_NAME.finditer(way.text):
+            line = way.first + way.text.count("\n", 0, hit.start())
+            lost = [it for it in missed if _matches(hit, it)]
+            if not lost or _ELSEWHERE.search(hit["inside"]) or (way.file, line) in told:
+                continue
+            told.add((way.file, line))
+            yield Hit(
+                way.installed.packaging.unit,
+                f"location {hit['how']} {hit['pattern']} ({way.file}, line {line}) takes "
+                f"{lost[-1]} from the application: nginx looks for a file, which is not there, and "
+                f"answers 404 ({common.times(len(lost))} in the last hour)",
+                Advice(
+                    f"remove that location, or pass on what is no file: try_files $uri @site; in "
+                    f"it, and a location @site with the lines of {way.place}"
+                ),
+                way.unit,
+                then=way.renewed,
+            )
+
+
+def _missed(case: Case, way: Way) -> list[str]:
+    lines = logged_since_change(case, way.installed)
+    paths = [it["path"] for it in map(_NOT_THERE.search, lines) if it]
+    return [it for it in paths if not _STRAY.search(it)]
+
+
+def _matches(location: re.Match[str], path: str) -> bool:
+    try:
+        pattern = re.compile(location["pattern"], re.I if location["how"] == "~*" else 0)
+    except re.error:  # of PCRE, unknown to Python
+        return False
+    return pattern.search(path[:_LONGEST]) is not None
