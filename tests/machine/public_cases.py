@@ -3733,6 +3733,410 @@ chmod-socket = 660
 )
 """Collected later on 30 November 2026; written down before the doctor was run on them."""
 
+# -- the sixth collection --------------------------------------------------------------------------
+
+SAME_ORIGIN = """
+from urllib.parse import urlsplit
+
+
+async def application(scope, receive, send):
+    fields = dict(scope.get("headers", ()))
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+    elif scope["type"] == "websocket":
+        await receive()
+        origin = urlsplit(fields.get(b"origin", b"").decode()).netloc
+        if origin != fields[b"host"].decode():
+            print(f"Blocking Cross Origin WebSocket Attempt: {origin}", flush=True)
+            await send({"type": "websocket.close"})
+            return
+        await send({"type": "websocket.accept"})
+        await receive()
+    else:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"notebooks\\n"})
+"""
+ARGUMENTS = (
+    """
+import argparse
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--debug", action="store_true")
+options = parser.parse_args()
+"""
+    + WSGI
+)
+REDIRECTS = """
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/api/":
+        start_response("302 Found", [("Location", "/api/v1/")])
+        return [b""]
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [b"{}\\n"]
+"""
+ONE_FIELD = (
+    LIFESPAN
+    + """\
+    sent = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    status = 400 if len(sent) > 1 else 200
+    if status == 400:
+        print("ERROR Too many headers for X-Forwarded-For:", sent, flush=True)
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": b"states\\n"})
+"""
+)
+ROBOTS = """
+PATHS = {"/_matrix/robots": "text/html", "/_matrix/robots/style.css": "text/css"}
+
+
+def application(environ, start_response):
+    kind = PATHS.get(environ["PATH_INFO"])
+    start_response("200 OK" if kind else "404 Not Found", [("Content-Type", kind or "text/plain")])
+    return [b"robots\\n" if kind else b"not here\\n"]
+"""
+ROOMS = """
+def application(environ, start_response):
+    found = environ["PATH_INFO"] == "/_matrix/client/versions"
+    start_response("200 OK" if found else "404 Not Found", [("Content-Type", "application/json")])
+    return [b"{}\\n"]
+"""
+UPLOADS = """
+from django.core.files.storage import default_storage
+from django.http import HttpResponse
+from django.urls import path
+
+
+def upload(request):
+    return HttpResponse(default_storage.save("clip.bin", request.FILES["file"]))
+
+
+urlpatterns = [path("", lambda request: HttpResponse("served")), path("upload", upload)]
+"""
+_UPLOAD = (
+    "head -c 3000000 /dev/zero >/tmp/film; curl -sf --retry 20 --retry-delay 1 --retry-connrefused "
+    "-F file=@/tmp/film http://127.0.0.1:8000/upload >/dev/null\n"
+)
+NAMES = (
+    """
+import json
+from pathlib import Path
+
+with open(Path(__file__).with_name("engines.json")) as file:
+    ENGINES = json.load(file)["engines"]
+"""
+    + WSGI
+)
+SIXTH: tuple[Case, ...] = (
+    Case(
+        "S01",
+        "hosts",
+        _service("hosts", f"ExecStart={BIN}/gunicorn --bind 127.0.0.1:8000 wsgi")
+        | django("/srv/hosts")
+        | {"/srv/hosts/settings.py": FORMS}
+        | _server(
+            "hosts",
+            """proxy_set_header X-Real-IP $remote_addr;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header Host $host:$server_port;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_pass http://127.0.0.1:8000;""",
+        ),
+        _ready("hosts"),
+        headers=tuple(it.replace("https://", "http://") for it in SUBMITTED),
+        body=1,
+        answer="403",
+        done="sed -i 's/Host $host:$server_port;/Host $host;/' /etc/nginx/sites-enabled/hosts; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "S02",
+        "lookup",
+        _service(
+            "lookup",
+            f"Environment=LANG=C\nKillSignal=SIGQUIT\nExecStart={BIN}/uwsgi --ini /etc/lookup.ini",
+        )
+        | {
+            "/etc/lookup.ini": """[uwsgi]
+chdir = /srv/lookup
+module = lookup.webapp
+master = true
+processes = 2
+http-socket = 127.0.0.1:8888
+""",
+            "/srv/lookup/lookup/__init__.py": "",
+            "/srv/lookup/lookup/engines.json": '{"engines": ["Köln", "Málaga"]}\n',
+            "/srv/lookup/lookup/webapp.py": NAMES,
+        }
+        | _server("lookup", _TO_TCP.replace("8000", "8888")),
+        _ready("lookup"),
+        answer="500",
+        done="printf 'env = LANG=C.UTF-8\\nenv = LC_ALL=C.UTF-8\\n' >>/etc/lookup.ini; "
+        "systemctl restart lookup",
+    ),
+    Case(
+        "S03",
+        "notebooks",
+        _service("notebooks", f"ExecStart={BIN}/hypercorn --bind 127.0.0.1:8000 web:application")
+        | {"/srv/notebooks/web.py": SAME_ORIGIN}
+        | apache(
+            'RequestHeader edit Origin "localhost" "127.0.0.1:8000"',
+            'RequestHeader edit Referer "localhost" "127.0.0.1:8000"',
+            "ProxyPass /user/ ws://127.0.0.1:8000/user/",
+            "ProxyPass / http://127.0.0.1:8000/",
+            "ProxyPassReverse / http://127.0.0.1:8000/",
+        ),
+        APACHE + "a2enmod -q proxy_wstunnel >/dev/null\nuseradd --system notebooks\n"
+        "systemctl start notebooks apache2\n",
+        front="apache2",
+        url="http://localhost/user/ana/api/kernels/1/channels",
+        headers=(*UPGRADE, "Origin: http://localhost"),
+        answer="403",
+        works="101",
+        done="sed -i '/RequestHeader edit/d' /etc/apache2/sites-enabled/site.conf; "
+        "systemctl reload apache2",
+    ),
+    Case(
+        "S04",
+        "outlets",
+        _service(
+            "outlets",
+            "Group=www-data\nRuntimeDirectory=outlets\nUMask=0007\n"
+            f"ExecStart={BIN}/gunicorn --workers 1 --bind=unix:/run/outlets/web.sock web",
+        )
+        | {"/srv/outlets/web.py": ARGUMENTS}
+        | _server(
+            "outlets",
+            "include proxy_params;\n        proxy_pass http://unix:/run/outlets/web.sock;",
+        ),
+        _ready("outlets"),
+        answer="000",
+        done="sed -i -e '/parse/d' /srv/outlets/web.py; systemctl restart outlets",
+    ),
+    Case(
+        "S05",
+        "zones",
+        _service("zones", f"KillSignal=SIGQUIT\nExecStart={BIN}/uwsgi --ini /etc/zones.ini")
+        | {
+            "/etc/zones.ini": """[uwsgi]
+chdir = /srv/zones
+module = web
+master = true
+socket = 127.0.0.1:3031
+""",
+            "/srv/zones/web.py": REDIRECTS,
+            "/etc/nginx/conf.d/limits.conf": """
+limit_req_zone $binary_remote_addr zone=api:10m rate=5r/s;
+limit_req_status 429;
+""",
+        }
+        | _server("zones", f"limit_req zone=api;\n        {UWSGI.format('127.0.0.1:3031')}"),
+        _ready("zones"),
+        url="http://localhost/api/",
+        follows=True,
+        answer="429",
+        done="sed -i 's/limit_req zone=api;/limit_req zone=api burst=20 nodelay;/' "
+        "/etc/nginx/sites-enabled/zones; systemctl reload nginx",
+    ),
+    Case(
+        "S06",
+        "board",
+        _service("board", _TCP.replace("8000", "9090"))
+        | {"/srv/board/web.py": WSGI}
+        | _server("board", "include proxy_params;\n        proxy_pass 127.0.0.1:9090;"),
+        "useradd --system board; systemctl start board; systemctl start nginx || true",
+        answer="000",
+        until="systemctl is-failed nginx",
+        done="sed -i 's,proxy_pass ,&http://,' /etc/nginx/sites-enabled/board; "
+        "systemctl reset-failed nginx; systemctl start nginx",
+    ),
+    Case(
+        "S07",
+        "console",
+        _service("console", f"ExecStart={BIN}/daphne -b 127.0.0.1 -p 8001 asgi:application")
+        | django("/srv/console")
+        | {
+            "/srv/console/settings.py": DJANGO["settings.py"] + 'TITLE = "console"\n',
+            "/srv/console/api/__init__.py": "",
+            "/srv/console/api/views.py": "from django.conf import settings\n\nTITLE = settings.TITLE\n",
+            "/srv/console/asgi.py": """import os
+
+from api import views
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+title = views.TITLE
+application = get_asgi_application()
+""",
+        }
+        | _server("console", _TO_TCP.replace("8000", "8001")),
+        _ready("console"),
+        answer="502",
+        until="systemctl is-failed console",
+        done="sed -i -e '/^from api/d' -e '/^os.environ/a from api import views' "
+        "/srv/console/asgi.py; systemctl restart console",
+    ),
+    Case(
+        "S08",
+        "cottage",
+        _service("cottage", f"ExecStart={BIN}/hypercorn --bind 127.0.0.1:8123 web:application")
+        | {
+            "/srv/cottage/web.py": ONE_FIELD,
+            "/etc/haproxy/haproxy.cfg": """
+global
+    log /dev/log local0
+    chroot /var/lib/haproxy
+    user haproxy
+    group haproxy
+    daemon
+defaults
+    log global
+    mode http
+    option httplog
+    option forwardfor
+    timeout connect 5s
+    timeout client 50s
+    timeout server 50s
+frontend web
+    bind :80
+    default_backend cottage
+backend cottage
+    server cottage 127.0.0.1:8123
+""",
+        },
+        "useradd --system cottage; systemctl start cottage haproxy",
+        front="haproxy",
+        url="http://localhost/api/states",
+        headers=("X-Forwarded-For: 203.0.113.9",),
+        answer="400",
+        done="sed -i -e '/option forwardfor/d' -e '/bind :80/a "
+        'http-request replace-header X-Forwarded-For ^ "%[req.fhdr(x-forwarded-for)], %[src]"'
+        "' /etc/haproxy/haproxy.cfg; systemctl reload haproxy",
+    ),
+    Case(
+        "S09",
+        "robots",
+        _service("robots", _TCP.replace("8000", "29316"))
+        | _service("rooms", _TCP.replace("8000", "8008"))
+        | {
+            "/srv/robots/web.py": ROBOTS,
+            "/srv/rooms/web.py": ROOMS,
+            "/etc/caddy/Caddyfile": """:80 {
+	reverse_proxy /_matrix/* 127.0.0.1:8008
+	reverse_proxy /_matrix/robots 127.0.0.1:29316
+}
+""",
+        },
+        "useradd --system robots; useradd --system rooms; systemctl start robots rooms caddy",
+        front="caddy",
+        url="http://localhost/_matrix/robots/style.css",
+        answer="404",
+        done="sed -i 's,/_matrix/robots ,/_matrix/robots/* ,' /etc/caddy/Caddyfile; "
+        "systemctl reload caddy",
+    ),
+    Case(
+        "S10",
+        "surveys",
+        _service("surveys", f"ExecStart={BIN}/gunicorn --bind 127.0.0.1:8000 wsgi")
+        | django("/srv/surveys")
+        | {
+            "/srv/surveys/settings.py": """SECRET_KEY = "not-so-secret"
+ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
+ROOT_URLCONF = "urls"
+MEDIA_ROOT = "/var/lib/surveys/media"
+MEDIA_URL = "/media/"
+FILE_UPLOAD_PERMISSIONS = None
+""",
+            "/srv/surveys/urls.py": UPLOADS,
+        }
+        | _server(
+            "surveys",
+            _TO_TCP,
+            "client_max_body_size 20m;\n    location /media/ {\n"
+            "        alias /var/lib/surveys/media/;\n    }",
+        ),
+        "useradd --system surveys; install -d -o surveys /var/lib/surveys /var/lib/surveys/media\n"
+        f"systemctl start nginx surveys; {_UPLOAD}",
+        url="http://localhost/media/clip.bin",
+        answer="403",
+        done="sed -i 's/^FILE_UPLOAD_PERMISSIONS = .*/FILE_UPLOAD_PERMISSIONS = 0o644/' "
+        "/srv/surveys/settings.py; systemctl restart surveys; rm /var/lib/surveys/media/clip.bin\n"
+        f"{_UPLOAD}",
+    ),
+    Case(
+        "S11",
+        "images",
+        _service(
+            "images",
+            "Group=www-data\nRuntimeDirectory=images\nKillSignal=SIGQUIT\n"
+            f"ExecStart={BIN}/uwsgi --ini /etc/images.ini",
+        )
+        | {
+            "/etc/images.ini": """[uwsgi]
+chdir = /srv/images
+wsgi-file = web.py
+master = true
+processes = 2
+socket = /run/images/web.sock
+chmod-socket = 660
+http-chunked-input = true
+""",
+            "/srv/images/web.py": WSGI,
+        }
+        | apache("ProxyPass /image unix:/run/images/web.sock|uwsgi://uwsgi-uds-images/"),
+        APACHE + "useradd --system images; systemctl start images apache2",
+        front="apache2",
+        url="http://localhost/image/v2",
+        headers=("Transfer-Encoding: chunked",),
+        body=100,
+        answer="411",
+        done="sed -i 's,^socket = .*,http-socket = 127.0.0.1:9292,' /etc/images.ini; "
+        "systemctl restart images\n"
+        "sed -i 's,ProxyPass /image .*,ProxyPass /image http://127.0.0.1:9292,' "
+        "/etc/apache2/sites-enabled/site.conf; systemctl reload apache2",
+    ),
+    Case(
+        "S12",
+        "raffle-web",
+        unit(
+            "raffle-web.service",
+            f"""
+[Service]
+User=raffle
+Group=www-data
+WorkingDirectory=/srv/raffle
+RuntimeDirectory=raffle
+KillSignal=SIGQUIT
+ExecStart={BIN}/uwsgi --master --module web --socket /run/raffle/web.sock --chmod-socket=660
+""",
+        )
+        | unit(
+            "raffle.service",
+            f"""
+[Service]
+User=raffle
+Group=www-data
+WorkingDirectory=/srv/raffle
+RuntimeDirectory=raffle
+ExecStart={BIN}/python draw.py
+""",
+        )
+        | {
+            "/srv/raffle/web.py": WSGI,
+            "/srv/raffle/draw.py": "import time\n\nwhile True:\n    time.sleep(60)\n",
+        }
+        | _server("raffle", UWSGI.format("unix:/run/raffle/web.sock")),
+        "useradd --system raffle; systemctl start nginx raffle raffle-web\n"
+        "until test -S /run/raffle/web.sock; do sleep 0.2; done; systemctl restart raffle",
+        answer="502",
+        done=f"sed -i 's/^RuntimeDirectory=.*/&\\nRuntimeDirectoryPreserve=yes/' {UNITS}/raffle*.service; "
+        "systemctl daemon-reload; systemctl restart raffle-web\n"
+        "until test -S /run/raffle/web.sock; do sleep 0.2; done; systemctl restart raffle",
+    ),
+)
+"""The third collection of 30 November 2026; written down before the doctor was run on them."""
+
 PLAIN = """
 def application(environ, start_response):
     host = environ["HTTP_HOST"]
