@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sdactivate.doctor.asking import Visit
     from sdactivate.doctor.finding import Case, Finding
 
 SUMMARY = "what is wrong with a deployment, why, and what fixes it"
@@ -14,6 +15,8 @@ examples:
   sudo sdactivate doctor mysite                       the running system
   sudo sdactivate doctor mysite --fix                 fix what is safe to fix; ask each time
   sudo sdactivate doctor gunicorn.socket --html a.html
+  sudo sdactivate doctor mysite --url https://www.example.com/login/
+                                                      ask for a page that fails, and say where
   sdactivate doctor --offline units/                  examine unit files only, for CI
   sdactivate doctor --offline web.socket web.service --format sarif
   sdactivate doctor --offline web.socket --ignore SDA006
@@ -50,6 +53,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--explain", metavar="RULE", help="print what a rule finds and its symptoms: SDA102"
+    )
+    parser.add_argument(
+        "--url",
+        metavar="URL",
+        help="a page that fails: ask for it at the front and at the application, and compare",
+    )
+    parser.add_argument(
+        "--header",
+        metavar="'NAME: VALUE'",
+        action="append",
+        default=[],
+        help="with --url: a header field to send (repeat): 'Accept-Language: de'",
     )
     parser.add_argument(
         "--fix", action="store_true", help="fix what is safe to fix; ask before each change"
@@ -127,6 +142,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             "--fix changes the running system, which --offline doesn't examine: leave one out"
         )
+    if args.url and (args.offline or len(args.targets) > 1):
+        raise UsageError("--url asks the running site: give one NAME, and leave --offline out")
+    if args.header and not args.url:
+        raise UsageError("--header needs --url")
     if args.yes and not args.fix:
         raise UsageError("--yes needs --fix or --learn --apply")
     troubles: list[str] = []  # What could not be examined; the rest is examined all the same
@@ -177,13 +196,14 @@ def _examined(
     if args.offline:
         cases = [Case(deployment) for deployment in units.offline(args.targets, troubles)]
     else:
+        visit = _visited(args.url, args.header) if args.url else None  # before logs are read
         machine = Machine()
         units.prepare(args.targets, machine.units)
         found: dict[units.Deployment, None] = {}
         for name in args.targets:
             with tolerated(troubles):
                 found[units.live(name, troubles, machine.units)] = None
-        cases = [Case(deployment, HostState(deployment, machine)) for deployment in found]
+        cases = [Case(deployment, HostState(deployment, machine), visit) for deployment in found]
     # All data read is kept until the end, so garbage collection finds nothing; with hundreds of
     # sites it takes a sixth of the time.
     gc.disable()
@@ -191,3 +211,14 @@ def _examined(
         return [(case, examine(case, ignored, troubles)) for case in cases]
     finally:
         gc.enable()
+
+
+def _visited(url: str, fields: list[str]) -> "Visit":
+    """Ask for the page of --url, and tell what came."""
+    from sdactivate.doctor import asking
+    from sdactivate.terminal import tell
+
+    visit = asking.visit(asking.page(url, fields))
+    for page, answer in visit.steps:
+        tell(f"sdactivate doctor: GET {page}: {answer}")
+    return visit

@@ -308,6 +308,15 @@ def _callable(unit: Unit | None, found: re.Match[str]) -> Fix | None:
     )
 
 
+def _settings_module(unit: Unit | None, found: re.Match[str]) -> Fix | None:
+    """Return the fix for Django's settings that are read before the module of settings is named."""
+    module = django_settings.application(unit) if unit else None
+    named = django_settings.NAMES_IT.search(module[1]) if module else None
+    if unit is None or named is None:
+        return Advice("set DJANGO_SETTINGS_MODULE with Environment= in the service")
+    return Lines(unit.name, "Service", (f"Environment=DJANGO_SETTINGS_MODULE={named[1]}",))
+
+
 def _row(pattern: str, make: _Make) -> Row:
     return Row(re.compile(pattern), make)
 
@@ -323,6 +332,18 @@ TABLE: tuple[Row, ...] = (
     _row(
         r"has no attribute|Failed to find attribute|application not found",
         _say("correct the application's name in ExecStart= (MODULE:NAME)"),
+    ),
+    _row(
+        r"^UnicodeDecodeError: 'ascii' codec",
+        lambda unit, found: (
+            Lines(unit.name, "Service", ("Environment=PYTHONUTF8=1",)) if unit else None
+        ),
+    ),
+    _row(r"settings are not configured\. You must either define", _settings_module),
+    _row(
+        r"error: unrecognized arguments: ",
+        _say("the application reads the server's command line when it is imported (argparse): put "
+             'that under if __name__ == "__main__":'),
     ),
     _row(
         r"^KeyError: '[A-Z][A-Z0-9_]+'.*environ",

@@ -147,6 +147,7 @@ TABLE: tuple[Row, ...] = (
     Row("SDA028", ("SDA101", "SDA114"), same_path),
     Row("SDA122", ("SDA109", "SDA111"), same_socket),
     Row("SDA101", ("SDA111",), same_socket),
+    Row("SDA172", ("SDA101", "SDA106", "SDA111"), same_site),
     Row("SDA109", ("SDA111",), same_socket),
     Row("SDA116", ("SDA111",), same_socket),
     Row("SDA117", ("SDA107", "SDA111"), same_socket),
@@ -207,21 +208,41 @@ _NOT_REACHED = (
     *("SDA004", "SDA037"),
     *("SDA019", "SDA025", "SDA027", "SDA029", "SDA113", "SDA110", "SDA141"),  # nothing answers
     *("SDA161", "SDA162"),
-    *("SDA106", "SDA126", "SDA104", "SDA103", "SDA102", "SDA140", "SDA121"),  # the front's access
+    *(
+        "SDA172",
+        "SDA106",
+        "SDA126",
+        "SDA104",
+        "SDA103",
+        "SDA102",
+        "SDA140",
+        "SDA121",
+    ),  # the front's access
     "SDA154",
 )
 LOGGED_BY_FRONTS = frozenset(
     (*_NOT_REACHED, "SDA111", "SDA142", "SDA143", "SDA148", "SDA153", "SDA156", "SDA168")
 )
 """Rules that are broken while the front gets errors, and logs them."""
-LAST_RESORT = "SDA167"
-"""The rule about errors in the front's log. It is left out if one of those above explains them."""
+LAST_RESORTS = ("SDA167", "SDA171")
+"""The rules about an error in the front's log, and about a page that fails. They have the symptom,
+and are left out if one of those above is broken: that explains them."""
 
 OUTAGE = (
     *_NOT_REACHED,
     *("SDA150", "SDA148", "SDA153", "SDA152", "SDA155", "SDA164"),  # refused on the way
     *("SDA163", "SDA166", "SDA168", "SDA169", "SDA170"),
-    *("SDA120", "SDA124", "SDA145", "SDA125", "SDA142", "SDA143", "SDA156", "SDA165", LAST_RESORT),
+    *(
+        "SDA120",
+        "SDA124",
+        "SDA145",
+        "SDA125",
+        "SDA142",
+        "SDA143",
+        "SDA156",
+        "SDA165",
+        *LAST_RESORTS,
+    ),
     *("SDA144", "SDA157", "SDA158", "SDA160", "SDA111", "SDA159"),
 )
 """Rules that are broken while clients get errors, or a response that is not the site's; the most
@@ -236,7 +257,7 @@ def arrange(findings: Sequence[Finding]) -> list[Finding]:
     Each finding comes after its first cause, and before the findings that it explains.
     """
     if any(it.rule.id in LOGGED_BY_FRONTS for it in findings):
-        findings = [it for it in findings if it.rule.id != LAST_RESORT]
+        findings = [it for it in findings if it.rule.id not in LAST_RESORTS]
     explained = _explained(findings)
     children: dict[int, list[int]] = {}
     for place, causes in explained.items():

@@ -15,7 +15,7 @@ from sdactivate.doctor import text_file, uwsgi_options, variables
 from sdactivate.doctor.checks import common
 from sdactivate.systemd.unitfile import Unit
 
-_NAMES_IT = re.compile(r"""DJANGO_SETTINGS_MODULE["']\s*[\],]\s*=?\s*["']([\w.]+)["']""")
+NAMES_IT = re.compile(r"""DJANGO_SETTINGS_MODULE["']\s*[\],]\s*=?\s*["']([\w.]+)["']""")
 _APPLICATION = re.compile(r"((?:\w+\.)*\w+)(?::\w+(?:\(\))?)?")
 _ROOTS = ("--chdir", "--pythonpath", "--app-dir")
 _OF_DEBUG = (".localhost", "127.0.0.1", "[::1]")
@@ -220,7 +220,7 @@ def _settings(service: Unit, roots: list[str], read: Read) -> Iterator[str]:
         if found := _APPLICATION.fullmatch(word.removesuffix(".py").replace("/", ".")):
             for root in roots:
                 text = read(os.path.join(root, *found[1].split(".")) + ".py")
-                if text and (says := _NAMES_IT.search(text)):
+                if text and (says := NAMES_IT.search(text)):
                     yield says[1]
 
 

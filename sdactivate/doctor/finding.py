@@ -7,14 +7,19 @@ from sdactivate.doctor.units import Deployment
 from sdactivate.systemd.unitfile import Entry, Unit
 
 if TYPE_CHECKING:
+    from sdactivate.doctor.asking import Visit
     from sdactivate.doctor.host_state import HostState
 
 
 class Case(NamedTuple):
-    """One deployment and, on a running system, its state there."""
+    """One deployment and, on a running system, its state there.
+
+    visit: what a client got who asked the site's front for a page (--url), if one has asked.
+    """
 
     deployment: Deployment
     host: "HostState | None" = None
+    visit: "Visit | None" = None
 
     @property
     def service(self) -> Unit | None:

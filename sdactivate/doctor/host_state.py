@@ -49,7 +49,7 @@ _SHORT_UNIX = re.compile(r"(\d+\.\d+) \S+ [^:]*: (.*)")
 _STAMPS = (
     (re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d)"), "%Y/%m/%d %H:%M:%S"),
     (re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"), "%Y-%m-%d %H:%M:%S"),
-    (re.compile(r"\[(\w{3} \w{3} \d\d \d\d:\d\d:\d\d)\.\d+( \d{4})\]"), "%a %b %d %H:%M:%S %Y"),
+    (re.compile(r"\[(\w{3} \w{3} \d\d \d\d:\d\d:\d\d\.\d+ \d{4})\]"), "%a %b %d %H:%M:%S.%f %Y"),
 )
 
 
@@ -440,7 +440,7 @@ class HostState:
     def front_log(self, installed: InstalledFront, since: float, path: str = "") -> list[str]:
         """Return what a front has logged since then; with `path` only what names that socket."""
         found = self.machine.front_log_of(installed, path)
-        # Files have whole seconds; the journal's times are exact
+        # nginx's and lighttpd's files have whole seconds; other times are exact
         return [
             line
             for when, line in found

@@ -25,11 +25,13 @@ from sdactivate.doctor.checks import (
     live_services,
     live_sockets,
     loading,
+    pages,
     prefixes,
     protocols,
     relations,
     served,
     services,
+    shared_directories,
     sockets,
     static_files,
     text,
@@ -440,6 +442,14 @@ TABLE: tuple[Rule, ...] = (
          "The application answers as if the client had not sent it: 401 for a token, for example.",
          "nginx.org: proxy_set_header; httpd.apache.org: RequestHeader",
          "remove that line", front_headers.removed),
+    Rule("SDA171", "error", "The page fails",
+         "It is found with --url: the page was asked for at the front, and at the application.",
+         "RFC 9110", "do what the finding says", pages.fails),
+    Rule("SDA172", "error", "Another service deletes the service's runtime directory",
+         "systemd deletes the directory of RuntimeDirectory= when a service stops, whoever else "
+         "has it.",
+         EXEC, "set RuntimeDirectoryPreserve=yes in the other one",
+         shared_directories.runtime_directory),
 )
 # fmt: on
 

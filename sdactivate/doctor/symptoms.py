@@ -246,6 +246,7 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
         Symptom("site", "[ERROR] Shutting down: Master"),
         Symptom("site", "exited with code 3."),
         Symptom("site", "[emperor-tyrant] invalid permissions for vassal "),
+        Symptom("site", " exited with code "),
     ),
     "SDA142": (
         Symptom("site", "Invalid session "),
@@ -330,5 +331,7 @@ TABLE: Mapping[str, tuple[Symptom, ...]] = {
     "SDA168": (Symptom("client", "404 Not Found"),),
     "SDA169": (Symptom("client", "400 Bad Request"),),
     "SDA170": (Symptom("client", "401 Unauthorized"),),
+    "SDA171": (),
+    "SDA172": _MISSING,
 }
 # fmt: on

@@ -16,7 +16,7 @@ EACH_TIME = (
     *("P02", "P03", "P05", "P14", "P17", "P18", "P19"),
     *("Q06", "Q10", "Q15"),
     *("L01", "L03", "L06"),
-    *("R01", "R04", "R11"),
+    *("R01", "R04", "R06", "R11", "S09", "S12"),
     *("W04", "W12", "W19", "W27"),
 )
 """Those that the tests run each time: one of each rule that is not broken elsewhere, one of a
@@ -67,6 +67,8 @@ class Case(NamedTuple):
     """The status that a client gets, or "000" where there is no answer within five seconds."""
     until: str = ""
     """Shell that ends with 0 once all is as broken as it gets; a service that fails has failed."""
+    by_url: bool = False
+    """Whether the doctor has to be told the page: nothing else on the machine has the cause."""
     finds: str = ""
     """The rule of the first finding, "" where it depends on the moment."""
     says: str = ""
@@ -3344,6 +3346,10 @@ systemctl reload apache2
         _ready("library"),
         url="http://localhost/docs",
         answer="404",
+        by_url=True,
+        finds="SDA171",
+        says="passes nothing to the application",
+        fix="pass /docs on",
         done="""
 sed -i 's,^}$,location /docs { include proxy_params; proxy_pass http://127.0.0.1:8000; }\\nlocation /openapi.json { include proxy_params; proxy_pass http://127.0.0.1:8000; }\\n},' /etc/nginx/sites-enabled/library
 systemctl reload nginx
@@ -3579,7 +3585,10 @@ systemctl restart lighttpd
         + _ready("meter"),
         url="http://127.0.0.1/dashboard",
         answer="404",
-        finds="SDA121",
+        by_url=True,
+        finds="SDA171",
+        says="/etc/nginx/sites-enabled/default, line",
+        fix="rm /etc/nginx/sites-enabled/default",
         done="rm /etc/nginx/sites-enabled/default; systemctl reload nginx",
     ),
     Case(
@@ -3847,6 +3856,9 @@ SIXTH: tuple[Case, ...] = (
         headers=tuple(it.replace("https://", "http://") for it in SUBMITTED),
         body=1,
         answer="403",
+        finds="SDA149",
+        says="browsers send no usual port in Origin",
+        fix="write proxy_set_header Host $http_host;",
         done="sed -i 's/Host $host:$server_port;/Host $host;/' /etc/nginx/sites-enabled/hosts; "
         "systemctl reload nginx",
     ),
@@ -3872,6 +3884,9 @@ http-socket = 127.0.0.1:8888
         | _server("lookup", _TO_TCP.replace("8000", "8888")),
         _ready("lookup"),
         answer="500",
+        finds="SDA141",
+        says="UnicodeDecodeError: 'ascii' codec",
+        fix="in [Service] of lookup.service: Environment=PYTHONUTF8=1",
         done="printf 'env = LANG=C.UTF-8\\nenv = LC_ALL=C.UTF-8\\n' >>/etc/lookup.ini; "
         "systemctl restart lookup",
     ),
@@ -3894,6 +3909,10 @@ http-socket = 127.0.0.1:8888
         headers=(*UPGRADE, "Origin: http://localhost"),
         answer="403",
         works="101",
+        by_url=True,
+        finds="SDA171",
+        says="asked without the header field Origin",
+        fix="have the front pass Origin on",
         done="sed -i '/RequestHeader edit/d' /etc/apache2/sites-enabled/site.conf; "
         "systemctl reload apache2",
     ),
@@ -3912,6 +3931,9 @@ http-socket = 127.0.0.1:8888
         ),
         _ready("outlets"),
         answer="000",
+        finds="SDA141",
+        says="unrecognized arguments",
+        fix="reads the server's command line when it is imported",
         done="sed -i -e '/parse/d' /srv/outlets/web.py; systemctl restart outlets",
     ),
     Case(
@@ -3936,6 +3958,10 @@ limit_req_status 429;
         url="http://localhost/api/",
         follows=True,
         answer="429",
+        by_url=True,
+        finds="SDA167",
+        says="more requests came at once than limit_req",
+        fix="burst=20 nodelay",
         done="sed -i 's/limit_req zone=api;/limit_req zone=api burst=20 nodelay;/' "
         "/etc/nginx/sites-enabled/zones; systemctl reload nginx",
     ),
@@ -3948,6 +3974,9 @@ limit_req_status 429;
         "useradd --system board; systemctl start board; systemctl start nginx || true",
         answer="000",
         until="systemctl is-failed nginx",
+        finds="SDA161",
+        says="invalid URL prefix",
+        fix="write http:// before the address",
         done="sed -i 's,proxy_pass ,&http://,' /etc/nginx/sites-enabled/board; "
         "systemctl reset-failed nginx; systemctl start nginx",
     ),
@@ -3974,6 +4003,9 @@ application = get_asgi_application()
         _ready("console"),
         answer="502",
         until="systemctl is-failed console",
+        finds="SDA110",
+        says="settings are not configured",
+        fix="Environment=DJANGO_SETTINGS_MODULE=settings",
         done="sed -i -e '/^from api/d' -e '/^os.environ/a from api import views' "
         "/srv/console/asgi.py; systemctl restart console",
     ),
@@ -4010,6 +4042,10 @@ backend cottage
         url="http://localhost/api/states",
         headers=("X-Forwarded-For: 203.0.113.9",),
         answer="400",
+        by_url=True,
+        finds="SDA171",
+        says="with an X-Forwarded-For field more",
+        fix="put one field together",
         done="sed -i -e '/option forwardfor/d' -e '/bind :80/a "
         'http-request replace-header X-Forwarded-For ^ "%[req.fhdr(x-forwarded-for)], %[src]"'
         "' /etc/haproxy/haproxy.cfg; systemctl reload haproxy",
@@ -4032,6 +4068,10 @@ backend cottage
         front="caddy",
         url="http://localhost/_matrix/robots/style.css",
         answer="404",
+        by_url=True,
+        finds="SDA171",
+        says="What listens at port 8008 also answers 404",
+        fix="the path /_matrix/robots/style.css gets to",
         done="sed -i 's,/_matrix/robots ,/_matrix/robots/* ,' /etc/caddy/Caddyfile; "
         "systemctl reload caddy",
     ),
@@ -4060,6 +4100,9 @@ FILE_UPLOAD_PERMISSIONS = None
         f"systemctl start nginx surveys; {_UPLOAD}",
         url="http://localhost/media/clip.bin",
         answer="403",
+        finds="SDA167",
+        says="www-data may not open /var/lib/surveys/media/clip.bin",
+        fix="give www-data read permission",
         done="sed -i 's/^FILE_UPLOAD_PERMISSIONS = .*/FILE_UPLOAD_PERMISSIONS = 0o644/' "
         "/srv/surveys/settings.py; systemctl restart surveys; rm /var/lib/surveys/media/clip.bin\n"
         f"{_UPLOAD}",
@@ -4091,6 +4134,10 @@ http-chunked-input = true
         headers=("Transfer-Encoding: chunked",),
         body=100,
         answer="411",
+        by_url=True,
+        finds="SDA171",
+        says="refuses a request body of unknown length",
+        fix="use another protocol between them",
         done="sed -i 's,^socket = .*,http-socket = 127.0.0.1:9292,' /etc/images.ini; "
         "systemctl restart images\n"
         "sed -i 's,ProxyPass /image .*,ProxyPass /image http://127.0.0.1:9292,' "
@@ -4130,6 +4177,9 @@ ExecStart={BIN}/python draw.py
         "useradd --system raffle; systemctl start nginx raffle raffle-web\n"
         "until test -S /run/raffle/web.sock; do sleep 0.2; done; systemctl restart raffle",
         answer="502",
+        finds="SDA172",
+        says="raffle.service has the same RuntimeDirectory=raffle",
+        fix="in [Service] of raffle.service: RuntimeDirectoryPreserve=yes",
         done=f"sed -i 's/^RuntimeDirectory=.*/&\\nRuntimeDirectoryPreserve=yes/' {UNITS}/raffle*.service; "
         "systemctl daemon-reload; systemctl restart raffle-web\n"
         "until test -S /run/raffle/web.sock; do sleep 0.2; done; systemctl restart raffle",

@@ -401,6 +401,7 @@ def host_not_passed(case: Case) -> Iterator[Hit]:
                 then=passing.then,
             )
     yield from _host_without_port(case)
+    yield from _host_with_usual_port(case)
     yield from _host_not_passed_by_others(case)
 
 
@@ -438,6 +439,30 @@ def _host_without_port(case: Case) -> Iterator[Hit]:
             Advice(
                 f"write proxy_set_header Host $http_host; instead in {passing.server.file} (not if "
                 f"clients reach port {port} by another front, or another port)"
+            ),
+            passing.unit,
+            then=passing.then,
+        )
+
+
+def _host_with_usual_port(case: Case) -> Iterator[Hit]:
+    """Host with :80 or :443, which browsers leave out: Django compares it with their Origin."""
+    if site_settings(case) is None:
+        return
+    told: set[Server] = set()
+    for passing in passings(case):
+        held = front_scopes.innermost(passing.blocks, "proxy_set_header")
+        sent = [it.words[2] for it in held if it.words[1:2] == ("Host",) and len(it.words) > 2]
+        usual = [it for it in sent if re.fullmatch(r"\$(?:host|http_host):(?:80|443|\$\w+)", it)]
+        if not usual or passing.server in told or not passing.server.ports & _USUAL_PORTS:
+            continue
+        told.add(passing.server)
+        yield Hit(
+            passing.installed.packaging.unit,
+            f"nginx passes on Host as {usual[0]} ({passing.place}), and browsers send no usual "
+            "port in Origin: Django refuses forms (403, CSRF: Origin checking failed)",
+            Advice(
+                f"write proxy_set_header Host $http_host; instead, in the server of {passing.place}"
             ),
             passing.unit,
             then=passing.then,

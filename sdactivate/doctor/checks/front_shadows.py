@@ -20,7 +20,7 @@ def taken(case: Case) -> Iterator[Hit]:
 
 # -- Apache: ProxyPass goes before Alias -----------------------------------------------------------
 
-_PASSES = re.compile(
+PASSES = re.compile(
     r'^[ \t]*ProxyPass[ \t]+"?(?P<prefix>/[^\s"]*)"?[ \t]+"?(?P<target>[^\s"]+)', re.MULTILINE
 )
 
@@ -57,7 +57,7 @@ def _passed_on(case: Case) -> Iterator[Hit]:
 
 def _passes(served: Served) -> tuple[str, int] | None:
     """Return the ProxyPass that takes the requests for files, with its line; None if none does."""
-    for hit in _PASSES.finditer(served.way.text):
+    for hit in PASSES.finditer(served.way.text):
         prefix = hit["prefix"].rstrip("/")
         if not f"{served.prefix.rstrip('/')}/".startswith(f"{prefix}/"):
             continue

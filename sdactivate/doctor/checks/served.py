@@ -132,6 +132,8 @@ _NO_APPLICATION = re.compile(r"\*\*\* no app loaded\. going in full dynamic mode
 _ENDING = re.compile(
     r"\[ERROR\] (?:Shutting down: Master|Worker \(pid:\d+\) exited with code [34])"
 )
+_ENDED = re.compile(r"\[ERROR\] Worker \(pid:\d+\) exited with code (?P<code>\d+)")
+_OFTEN = 3  # workers that end in the last hour
 _NOT_STARTED = re.compile(r"\[emperor-tyrant\] invalid permissions for vassal (?P<vassal>\S+)")
 _CURSED = re.compile(r"\[emperor\] curse the uwsgi instance (?P<vassal>\S+)")
 
@@ -150,6 +152,17 @@ def without_application(case: Case) -> Iterator[Hit]:
                 f"application: {said}",
                 advice.fix(said, service)
                 or Advice("correct what the log reports, then start the service again"),
+            )
+        elif len(ended := [it["code"] for it in map(_ENDED.search, lines) if it]) >= _OFTEN:
+            why = cause([Line(it) for it in lines if not _ENDED.search(it)])
+            said = why.said if why else ""
+            yield Hit(
+                service.name,
+                f"gunicorn's workers end by themselves, with exit code {ended[-1]} "
+                f"({common.times(len(ended))} in the last hour), and requests are not answered: "
+                f"{said}",
+                advice.fix(said, service)
+                or Advice("correct what the log reports, then restart the service"),
             )
         yield from _vassals(service, lines)
 

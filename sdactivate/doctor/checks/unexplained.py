@@ -130,6 +130,21 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
             "start what should listen there, or correct the address, in the server of {place}",
         ),
         _row(
+            r"limiting (?:requests|connections)",
+            "more requests came at once than limit_req or limit_conn allow",
+            "allow some at once (limit_req zone=NAME burst=20 nodelay;), in the server of {place}",
+        ),
+        _row(
+            r"access forbidden by rule",
+            "a deny line refuses this client",
+            "add an allow line for it, above the deny line in the server of {place}",
+        ),
+        _row(
+            r"directory index of \"(?P<path>[^\"]+)\" is forbidden",
+            "nginx looks for {path} among its files instead of asking the application",
+            "pass that path on, in the server of {place}",
+        ),
+        _row(
             r"auth request unexpected status: (?P<status>\d+)",
             "the address of auth_request answered {status}, which is neither 2xx, 401 nor 403",
             "correct what answers there; see the lines for its requests in the access log",
@@ -346,9 +361,12 @@ def _about(case: Case, own: list[Way]) -> Iterator[_Said]:
     files = [] if is_alone else _own_files(case, own)
     in_own = {line for file in files for _, line in case.running.machine.log_file(file)}
     for when, line in case.running.machine.front_log(installed):
-        if when < since or not _LEVEL[front].search(line):
+        own_line = _is_asked_by_us(case, line)
+        if (when < since and not (own_line and when >= int(since))) or not _LEVEL[front].search(
+            line
+        ):
             continue
-        if STRANGERS[front].search(line) or ELSEWHERE[front].search(line):
+        if ELSEWHERE[front].search(line) or (STRANGERS[front].search(line) and not own_line):
             continue
         if _is_own_connect(own, line) or _is_asked_for(line) or _is_there_now(line):
             continue
@@ -409,6 +427,12 @@ def _is_own_connect(own: list[Way], line: str) -> bool:
         return any(_is_at(it, found) for it in own)
     ends = [it.upstream.path or f":{it.upstream.port}" for it in own]
     return any(re.search(rf"{re.escape(end)}(?![\w/])", line) for end in ends)
+
+
+def _is_asked_by_us(case: Case, line: str) -> bool:
+    """Return whether a line is about the page of --url, which is no stranger's."""
+    targets = [page.target for page, _ in case.visit.steps] if case.visit else []
+    return any(f'"GET {it} HTTP' in line for it in targets)
 
 
 _MISSING = re.compile(
