@@ -16,7 +16,8 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, RemoteDisconnected
+from threading import Event, Timer
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
@@ -26,6 +27,7 @@ SECONDS = 10
 """How long a response is waited for."""
 TIMED_OUT = "timed out"
 """What `Answer.error` has if none came."""
+_CLOSED = "it closed the connection without a response"
 _MOST = 1 << 16  # bytes of a response
 _MOST_STEPS = 6
 _PORTS = {"http": 80, "https": 443}
@@ -65,8 +67,14 @@ class Page(NamedTuple):
         end = [] if "connection" in names else [("Connection", "close")]
         return [*hosts, *self.fields, *end]
 
-    def __str__(self) -> str:
+    @property
+    def url(self) -> str:
+        """The address."""
         return f"{self.scheme}://{self.authority}{self.target}"
+
+    def __str__(self) -> str:
+        # For people, and for what they show to others: a query may have a secret
+        return f"{self.scheme}://{self.authority}{self.path}{'?…' * ('?' in self.target)}"
 
 
 class Answer(NamedTuple):
@@ -102,24 +110,30 @@ class Visit(NamedTuple):
 def page(url: str, fields: Iterable[str] = ()) -> Page:
     """Return the page at `url`; fields: header fields, as "NAME: VALUE".
 
-    Raises UsageError for what is not the address of a page or not a header field.
+    Raises UsageError for what is not the address of a page or not a header field. It does not have
+    the text, which may be a secret.
     """
     try:
         found = urlsplit(url)
-        host, port = found.hostname, found.port
+        host, port = (found.hostname or "").encode("idna").decode(), found.port
     except ValueError as error:
-        raise UsageError(f"--url {url}: {error}") from None
+        raise UsageError(f"--url: {error}") from None
     if found.scheme not in _PORTS or not host:
-        raise UsageError(f"--url {url} is not the address of a page: http://www.example.com/path")
+        raise UsageError("--url is not the address of a page: http://www.example.com/path")
+    if found.username is not None:
+        raise UsageError("--url with a login: give it as --header 'Authorization: Basic …'")
     target = f"{found.path or '/'}{'?' * bool(found.query)}{found.query}"
     if not _TARGET.fullmatch(target):
-        raise UsageError(f"--url {url}: write characters like {target!r} with %")
-    read = [_FIELD.fullmatch(it) for it in fields]
-    for text, it in zip(fields, read, strict=True):
-        if it is None:
-            raise UsageError(f"--header {text!r} is not a header field: 'NAME: VALUE'")
-    named = tuple((it["name"], it["value"]) for it in read if it)
-    return Page(found.scheme, host, port or _PORTS[found.scheme], target, named)
+        raise UsageError("--url: write characters other than A-Z, a-z, 0-9 and the like with %")
+    named = []
+    for text in fields:
+        if not (it := _FIELD.fullmatch(text)):
+            name = re.split(r"[:\s]", text, maxsplit=1)[0]
+            raise UsageError(f"--header {name!r} is not a header field: 'NAME: VALUE'")
+        named.append((it["name"], it["value"]))
+    hosts = tuple(value for name, value in named if name.lower() == "host")
+    rest = tuple(it for it in named if it[0].lower() != "host")
+    return Page(found.scheme, host, port or _PORTS[found.scheme], target, rest, hosts)
 
 
 def visit(first: Page) -> Visit:
@@ -139,18 +153,18 @@ def redirected(here: Page, answer: Answer) -> Page | None:
     if answer.status not in _REDIRECTS or not answer.location:
         return None
     try:
-        found = page(urljoin(str(here), answer.location.partition("#")[0]))
-    except UsageError:
+        found = page(urljoin(here.url, answer.location.partition("#")[0]))
+    except (UsageError, ValueError):
         return None
-    same = (found.host, found.port) == (here.host, here.port)
+    same = found.host == here.host and (found.port == here.port or found.scheme == "https")
     return found._replace(fields=here.fields if same else ())
 
 
 def of_front(it: Page) -> Answer:
     """Ask at this host's own address, or else where the name leads to."""
     return _answer(
-        lambda: _by_port((*_LOOPBACK, it.host), it.port),
-        lambda sock: _by_http(_encrypted(sock, it), it),
+        lambda: _encrypted(_by_port((*_LOOPBACK, it.host), it.port), it),
+        lambda sock: _by_http(sock, it),
     )
 
 
@@ -191,14 +205,30 @@ def _by_path(path: str) -> socket.socket:
 
 
 def _answer(connect: Callable[[], socket.socket], ask: Callable[[socket.socket], Answer]) -> Answer:
+    late = Event()
     try:
         with connect() as sock:
-            return ask(sock)
-    except TimeoutError:
-        return Answer(0, error=TIMED_OUT)
+            # A socket's own time limit is for each piece of a response
+            timer = Timer(SECONDS, _end, (sock, late))
+            timer.start()
+            try:
+                return ask(sock)
+            finally:
+                timer.cancel()
     except (OSError, HTTPException, ValueError, struct.error) as error:
-        said = getattr(error, "strerror", "") or str(error) or type(error).__name__
-        return Answer(0, error=said)
+        if late.is_set() or isinstance(error, TimeoutError):
+            return Answer(0, error=TIMED_OUT)
+        if isinstance(error, RemoteDisconnected):
+            return Answer(0, error=_CLOSED)
+        if not isinstance(error, OSError):
+            return Answer(0, error="what it sent is no response")
+        return Answer(0, error=error.strerror or str(error))
+
+
+def _end(sock: socket.socket, late: Event) -> None:
+    late.set()
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _encrypted(sock: socket.socket, it: Page) -> socket.socket:
@@ -307,7 +337,7 @@ def _of_cgi(received: bytes) -> Answer:
     fields = {name.strip().lower(): value.strip() for name, colon, value in pairs if colon}
     status = found[1] if found else fields.get("status", "")[:3]
     if not status.isdecimal() and not fields:
-        return Answer(0, error="it closed the connection without a response")
+        return Answer(0, error=_CLOSED)
     location = fields.get("location", "")
     return Answer(int(status) if status.isdecimal() else 302 if location else 200, location)
 

@@ -495,6 +495,7 @@ def tail(path: str, limit: int = _LOG_TAIL) -> list[str]:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - limit))
-            return file.read(limit).decode(errors="replace").splitlines()
+            # Not splitlines(): a client's U+2028 would begin a line
+            return file.read(limit).decode(errors="replace").removesuffix("\n").split("\n")
     except OSError:
         return []

@@ -11,6 +11,8 @@ from sdactivate.front_scopes import TOKENS
 
 _LONGEST = 300  # characters of a path that a regular expression gets
 _IN_SERVER = 1
+_SLOW = re.compile(r"[+*}]\)[+*{]")
+"""A repetition of repetitions, for which Python may need for ever."""
 
 
 class Location(NamedTuple):
@@ -32,6 +34,8 @@ class Location(NamedTuple):
             return path == self.what
         if self.how in ("", "^~"):
             return path.startswith(self.what)
+        if _SLOW.search(self.what):
+            return False
         try:
             found = re.search(self.what, path[:_LONGEST], re.I if self.how == "~*" else 0)
         except re.error:

@@ -37,7 +37,7 @@ def journalctl(*options: str) -> list[str]:
         done = subprocess.run(argv, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return done.stdout.decode(errors="replace").splitlines()
+    return done.stdout.decode(errors="replace").removesuffix("\n").split("\n")
 
 
 def of_unit(unit: str, since: float = 0) -> list[Line]:

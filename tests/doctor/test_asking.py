@@ -1,10 +1,11 @@
 """Asking for a page as a front does, at real servers and at those that break the protocol."""
 
+import itertools
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,30 @@ def test_a_header_that_does_not_end_and_a_server_that_says_nothing(
         assert time.monotonic() < began + 5
 
 
+@pytest.mark.parametrize("protocol", ["http", "scgi"])
+def test_a_server_that_never_ends(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then, so that no single one is late."""
+    monkeypatch.setattr(asking, "SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            peer = server.accept()[0]
+            with peer, suppress(OSError):
+                peer.sendall(b"HTTP/1.1 200 OK\r\n")
+                for byte in itertools.cycle(b"A: b\r\n"):
+                    peer.sendall(bytes([byte]))
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        began = time.monotonic()
+        found = of_application(page("http://a/"), protocol, "", server.getsockname()[1])
+        assert time.monotonic() < began + 10
+        assert found.error == asking.TIMED_OUT or found.status == 200
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 def test_redirects_are_followed_on_the_same_host_only(tmp_path: Path) -> None:
     (tmp_path / "asked.py").write_text(APPLICATION)
     sock = listener(tmp_path, "tcp")
@@ -128,7 +153,8 @@ def test_redirects_are_followed_on_the_same_host_only(tmp_path: Path) -> None:
 
 def test_a_page() -> None:
     found = page("https://www.example.com/a?b=c#d", ["Accept: text/html", "X-Empty:"])
-    assert str(found) == "https://www.example.com/a?b=c"
+    assert found.url == "https://www.example.com/a?b=c"
+    assert str(found) == "https://www.example.com/a?…"
     assert (found.path, found.authority, found.port) == ("/a", "www.example.com", 443)
     assert found.headers == [
         ("Host", "www.example.com"),
@@ -137,6 +163,8 @@ def test_a_page() -> None:
         ("Connection", "close"),
     ]
     assert page("http://[::1]:8000").authority == "[::1]:8000"
+    assert page("http://ä.example/").host == "xn--4ca.example"
+    assert page("http://a/", ["Host: b"]).headers[0] == ("Host", "b")
     assert page("http://a/", ["Connection: Upgrade"]).headers[-1] == ("Connection", "Upgrade")
 
 
@@ -146,8 +174,15 @@ def test_a_page() -> None:
         ("www.example.com", (), "is not the address of a page"),
         ("ftp://www.example.com/", (), "is not the address of a page"),
         ("http:///page", (), "is not the address of a page"),
-        ("http://a:port/", (), "--url http://a:port/"),
+        ("http://a:port/", (), "--url: Port could not be cast"),
         ("http://a/b c", (), "with %"),
+        ("http://alice:secret@a/", (), "--url with a login: give it as --header"),
+        ("http://bob:s3cret@a/ü", (), "--url with a login"),
+        (
+            "http://a/",
+            ("Authorization Bearer XYZ",),
+            "--header 'Authorization' is not a header field",
+        ),
         ("http://a/", ("Accept",), "--header 'Accept' is not a header field"),
         ("http://a/", ("A: b\r\nC: d",), "is not a header field"),
         ("http://a/", ("A b: c",), "is not a header field"),
@@ -156,6 +191,25 @@ def test_a_page() -> None:
 def test_what_is_no_page(url: str, fields: tuple[str, ...], says: str) -> None:
     with pytest.raises(UsageError, match=says.replace("(", r"\(")):
         page(url, fields)
+
+
+@pytest.mark.parametrize(
+    ("url", "location", "there", "fields"),
+    [
+        ("http://a/", "/b", "http://a/b", 1),
+        ("http://a/", "https://a/b", "https://a/b", 1),
+        ("https://a/", "http://a/b", "http://a/b", 0),
+        ("http://a/", "http://other/b", "http://other/b", 0),
+        ("http://a:8000/", "http://a:9000/", "http://a:9000/", 0),
+        ("http://a/", "http://[::1", None, 0),
+        ("http://a/", "ftp://a/", None, 0),
+    ],
+)
+def test_where_a_redirect_leads(url: str, location: str, there: str | None, fields: int) -> None:
+    """With the header fields of the user, where they were meant for."""
+    found = redirected(page(url, ["A: b"]), Answer(302, location))
+    assert (found.url if found else None) == there
+    assert len(found.fields if found else ()) == fields
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,13 @@ def test_only_files_written_to_in_the_last_hour_are_read(tmp_path: Path) -> None
     assert front_log_files.error_logs(FRONTS["nginx"], packaging, texts) == [str(own)]
 
 
+def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
+    """What a client sends as Referer must not begin a line of its own."""
+    log = tmp_path / "error.log"
+    log.write_text("one\u2028two\x0bthree\x85four\rfive\nsix\n", newline="")
+    assert tail(str(log)) == ["one\u2028two\x0bthree\x85four\rfive", "six"]
+
+
 def test_of_many_files_less_is_read(tmp_path: Path) -> None:
     log = tmp_path / "error.log"
     log.write_text("".join(f"line {number}\n" for number in range(100)))

@@ -51,8 +51,8 @@ MEANT = [
     ("nginx", nginx("something new"), "", "tail /var/log/error.log"),
     ("apache", _APACHE.format("core", "AH00124: Request exceeded the limit of 10 internal "
                               "redirects"), "leads to itself", "%{REQUEST_URI}"),
-    ("apache", _APACHE.format("authz_core", "AH01630: client denied by server configuration: /a/b"),
-     "none grants it", "/etc/a, line 7"),
+    ("apache", _APACHE.format("core", "AH00037: Symbolic link not allowed or link target not "
+                              "accessible: /a/b"), "may not follow", "FollowSymLinks"),
     ("apache", _APACHE.format("proxy", "AH00898: Error reading from remote server returned by /"),
      "without a response", "journalctl"),
     ("caddy", _CADDY.format("EOF"), "without a response", "journalctl"),
@@ -64,8 +64,9 @@ MEANT = [
 @pytest.mark.parametrize(("front", "line", "means", "fix"), MEANT)
 def test_what_a_line_means(front: str, line: str, means: str, fix: str) -> None:
     assert unexplained._LEVEL[front].search(line)
-    assert not unexplained.STRANGERS[front].search(line)
-    found = unexplained._meaning(way(front), line)
+    said = unexplained._Said(unexplained._text(front, line), line)
+    assert not unexplained._is_strangers(front, said)
+    found = unexplained._meaning(way(front), said)
     assert means in found[0]
     assert fix in found[1]
 
@@ -85,11 +86,32 @@ def test_what_a_line_means(front: str, line: str, means: str, fix: str) -> None:
         ("apache", _APACHE.format("auth_basic", "AH01618: user admin not found: /")),
         ("apache", _APACHE.format("authz_core", "AH01630: client denied by server configuration: "
                                   "/var/www/html/.htaccess")),
+        ("apache", _APACHE.format("authz_core", "AH01630: client denied by server configuration: "
+                                  "proxy:http://127.0.0.1:8000/admin/")),
+        ("apache", _APACHE.format("proxy", "AH01095: prefetch request body failed to 127.0.0.1")),
+        ("nginx", nginx('"/srv/static/a/index.html" is not found (2: No such file or directory)')),
+        ("nginx", nginx("ModSecurity: Access denied with code 403")),
         ("caddy", _CADDY.format("aborting with incomplete response")),
     ],
 )  # fmt: skip
 def test_what_strangers_cause(front: str, line: str) -> None:
-    assert unexplained.STRANGERS[front].search(line)
+    said = unexplained._Said(unexplained._text(front, line), line)
+    assert unexplained._is_strangers(front, said)
+
+
+@pytest.mark.parametrize(
+    ("front", "line"),
+    [
+        ("nginx", nginx("something new") + ', referrer: "(28: No space left on device)"'),
+        ("nginx", nginx("something new", "/(28: No space left on device)")),
+        ("apache", _APACHE.format("core", "AH09999: something new, referer: AH00124: Request "
+                                  "exceeded the limit of 10 internal redirects")),
+    ],
+)  # fmt: skip
+def test_what_a_client_sends_has_no_meaning(front: str, line: str) -> None:
+    said = unexplained._Said(unexplained._text(front, line), line)
+    assert not unexplained._is_strangers(front, said)
+    assert unexplained._meaning(way(front), said)[0] == ""
 
 
 @pytest.mark.parametrize(
@@ -97,6 +119,9 @@ def test_what_strangers_cause(front: str, line: str) -> None:
     [
         (nginx('open() "/srv/static/a.css" failed (2: x)', "/static/a.css?v=1"), True),
         (nginx('open() "/var/www/html/login" failed (2: x)', "/login"), True),
+        (nginx('open() "/srv/my image.png" failed (2: x)', "/my%20image.png"), True),
+        (nginx('open() "/srv/static/a.css" failed (20: x)', "/static/a.css/"), True),
+        (nginx('open() "/srv/aaa" failed (36: File name too long)', "/aaa"), True),
         (nginx('open() "/etc/htpasswd" failed (2: x)', "/"), False),
         (nginx('open() "/etc/htpasswd" failed (2: x)', "/login"), False),
         (nginx('open() "/srv/a.css" failed (13: x)', "/a.css"), False),
@@ -147,10 +172,12 @@ def test_lines_of_one_shape_are_one_finding() -> None:
 )
 def test_any_line_is_read(front: str, noise: str, line: str, at: int) -> None:
     text = line[:at] + noise + line[at:]
-    means, fix = unexplained._meaning(way(front), text)
+    said = unexplained._Said(unexplained._text(front, text), text)
+    means, fix = unexplained._meaning(way(front), said)
     assert isinstance(means, str)
     assert fix
-    assert isinstance(unexplained._Said(unexplained._text(front, text), text).shape, str)
+    assert isinstance(said.shape, str)
+    unexplained._is_strangers(front, said)
     unexplained._is_own_connect([way(front)], text)
     unexplained._is_asked_for(text)
     unexplained._is_there_now(text)

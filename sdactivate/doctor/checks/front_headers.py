@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from sdactivate import trust
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.front_requests import (
     MODULES,
@@ -82,7 +81,9 @@ def sent_twice(case: Case) -> Iterator[Hit]:
     told: set[tuple[str, int]] = set()
     for passing in passings(case):
         names: dict[str, str] = {}
-        for name, _ in _set_by_nginx(passing):
+        for name, value in _set_by_nginx(passing):
+            if not value:  # not sent at all
+                continue
             if name.lower() not in names:
                 names[name.lower()] = name
                 continue
@@ -112,11 +113,15 @@ _REMOVES: Mapping[str, re.Pattern[str]] = {
     "caddy": re.compile(r"^[ \t]*header_up[ \t]+-(?P<name>[\w-]+)", re.M),
     "haproxy": re.compile(r"^[ \t]*http-request[ \t]+del-header[ \t]+(?P<name>[\w-]+)", re.M),
 }
-_NOT_THE_APPLICATIONS = {
-    *(name.lower() for name in trust.FORGEABLE),
-    *("accept-encoding", "connection", "expect", "host", "keep-alive", "proxy", "te", "upgrade"),
-}
-"""Fields that a front has reason to remove, whatever the application reads."""
+_NOT_TO_PASS_ON = re.compile(
+    r"user|auth-|group|role|email|cert|ssl|verify|client|remote|real|forwarded|original|proxy|"
+    r"^(?:accept-encoding|connection|expect|host|keep-alive|te|upgrade)$",
+    re.IGNORECASE,
+)
+"""Fields that a front has reason to remove, because it says itself who the client is."""
+_ASKS_FOR_LOGIN = re.compile(
+    r"AuthType|auth_basic|auth_request|basic_?auth|http-request auth", re.I
+)
 
 
 def removed(case: Case) -> Iterator[Hit]:
@@ -137,9 +142,12 @@ def removed(case: Case) -> Iterator[Hit]:
                 if not value
             ]
         for name in names:
-            read = re.search(rf"\b(?:HTTP_)?{re.sub('[-_]', '[-_]', name)}\b", module[1], re.I)
+            read = re.search(_reading(name), module[1], re.IGNORECASE | re.MULTILINE)
             key = (way.file, name.lower())
-            if read is None or name.lower() in _NOT_THE_APPLICATIONS or key in told:
+            sets = re.search(rf"\b(?:set|add|header_up|set-header)\s+\"?{name}\b", way.text, re.I)
+            if read is None or sets or _NOT_TO_PASS_ON.search(name) or key in told:
+                continue
+            if name.lower() == "authorization" and _ASKS_FOR_LOGIN.search(way.text):
                 continue
             told.add(key)
             line = module[1].count("\n", 0, read.start()) + 1
@@ -151,6 +159,12 @@ def removed(case: Case) -> Iterator[Hit]:
                 way.unit,
                 then=way.renewed,
             )
+
+
+def _reading(name: str) -> str:
+    """Return a regular expression for code that reads a field: its name in quotes, no comment."""
+    spelt = re.sub("[-_]", "[-_]", name)
+    return rf"^[^#\n]*[\"'](?:HTTP_)?{spelt}[\"']"
 
 
 # -- events ----------------------------------------------------------------------------------------

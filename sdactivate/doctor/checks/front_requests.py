@@ -407,7 +407,7 @@ def host_not_passed(case: Case) -> Iterator[Hit]:
 
 _USUAL_PORTS = {80, 443}
 _BUILDS_ADDRESSES = re.compile(
-    r"url_for|base_url|build_absolute_uri|HTTP_HOST|[Rr]edirect|request\.url"
+    r"_external\s*=\s*True|build_absolute_uri|base_url|request\.url\b|HTTP_HOST|[\"']host[\"']"
 )
 
 
@@ -447,7 +447,8 @@ def _host_without_port(case: Case) -> Iterator[Hit]:
 
 def _host_with_usual_port(case: Case) -> Iterator[Hit]:
     """Host with :80 or :443, which browsers leave out: Django compares it with their Origin."""
-    if site_settings(case) is None:
+    site = site_settings(case)
+    if site is None or {"USE_X_FORWARDED_HOST", "CSRF_TRUSTED_ORIGINS"} & site.bound.keys():
         return
     told: set[Server] = set()
     for passing in passings(case):

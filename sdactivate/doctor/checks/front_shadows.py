@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.access_logs import NOT_FOUND, answered
@@ -10,6 +11,7 @@ from sdactivate.doctor.checks.front_requests import logged_since_change, renewed
 from sdactivate.doctor.checks.front_ways import Way, ways
 from sdactivate.doctor.checks.static_files import Served, served_from
 from sdactivate.doctor.finding import Advice, Case, Hit
+from sdactivate.doctor.nginx_locations import Location
 
 
 def taken(case: Case) -> Iterator[Hit]:
@@ -21,7 +23,8 @@ def taken(case: Case) -> Iterator[Hit]:
 # -- Apache: ProxyPass goes before Alias -----------------------------------------------------------
 
 PASSES = re.compile(
-    r'^[ \t]*ProxyPass[ \t]+"?(?P<prefix>/[^\s"]*)"?[ \t]+"?(?P<target>[^\s"]+)', re.MULTILINE
+    r'^[ \t]*ProxyPass[ \t]+"?(?P<prefix>/[^\s"]*)"?[ \t]+"?(?P<target>[^\s"]+)',
+    re.MULTILINE | re.IGNORECASE,
 )
 
 
@@ -38,7 +41,7 @@ def _passed_on(case: Case) -> Iterator[Hit]:
             for it in answered(case, way.installed, since)
             if it.status == NOT_FOUND
             and it.path.startswith(served.prefix)
-            and os.path.exists(os.path.join(served.directory, it.path.removeprefix(served.prefix)))
+            and _is_file(served.directory, it.path.removeprefix(served.prefix))
         ]
         if lost:
             prefix = served.prefix.rstrip("/")
@@ -53,6 +56,12 @@ def _passed_on(case: Case) -> Iterator[Hit]:
                 then=way.renewed,
                 path=served.directory,
             )
+
+
+def _is_file(directory: str, path: str) -> bool:
+    """Return whether a path of a request is a file of the directory, and of no other."""
+    name = unquote(path).lstrip("/")
+    return ".." not in name.split("/") and os.path.isfile(os.path.join(directory, name))
 
 
 def _passes(served: Served) -> tuple[str, int] | None:
@@ -74,11 +83,11 @@ _BY_NAME = re.compile(
 )
 _ELSEWHERE = re.compile(r"\b(?:\w+_pass|alias|return|rewrite|try_files|error_page)\b")
 _NOT_THERE = re.compile(
-    r'open\(\) "[^"]+" failed \(2: .*request: "\S+ (?P<path>/[^\s?"]*)[^"]*", host'
+    r'open\(\) "(?P<file>/[^"]+)" failed \(2: .*?, server: (?P<server>[^,]*), '
+    r'request: "\S+ (?P<path>/[^\s?"]*)[^"]*", host'
 )
 _STRAY = re.compile(r"favicon|robots\.txt|apple-touch|\.php|/wp-|\.well-known|/\.")
 """What strangers and browsers ask every site for."""
-_LONGEST = 300  # characters of a path that is compared
 
 
 def _kept_back(case: Case) -> Iterator[Hit]:
@@ -109,14 +118,17 @@ def _kept_back(case: Case) -> Iterator[Hit]:
 
 
 def _missed(case: Case, way: Way) -> list[str]:
+    """Return the paths for which nginx has looked in directories that are not there.
+
+    A file that is missing among others may be one that a stranger has asked for.
+    """
     lines = logged_since_change(case, way.installed)
-    paths = [it["path"] for it in map(_NOT_THERE.search, lines) if it]
-    return [it for it in paths if not _STRAY.search(it)]
+    first = way.names[0] if way.names else ""
+    found = [it for it in map(_NOT_THERE.search, lines) if it and it["server"] == first]
+    lost = [it["path"] for it in found if not os.path.isdir(os.path.dirname(it["file"]))]
+    return [it for it in lost if not _STRAY.search(it)]
 
 
 def _matches(location: re.Match[str], path: str) -> bool:
-    try:
-        pattern = re.compile(location["pattern"], re.I if location["how"] == "~*" else 0)
-    except re.error:  # of PCRE, unknown to Python
-        return False
-    return pattern.search(path[:_LONGEST]) is not None
+    found = Location(location["how"], location["pattern"], 0, "")
+    return found.matches(path)

@@ -22,6 +22,9 @@ from sdactivate.doctor.doors import asked
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.doctor.nginx_locations import location
 from sdactivate.front_config import Server
+from sdactivate.front_upstreams import Upstream
+
+_BESIDE = 3
 
 
 def fails(case: Case) -> Iterator[Hit]:
@@ -67,11 +70,14 @@ def _no_way(case: Case, page: Page, answer: Answer) -> Iterator[Hit]:
 
 def _nobody(way: Way, page: Page, answer: Answer) -> Hit:
     title, unit = way.installed.front.title, way.installed.packaging.unit
-    return _hit(
-        way,
+    return Hit(
+        unit,
         f"{page} gets no response: {answer.error}",
-        f"see whether {title} runs and listens on port {page.port}: systemctl status {unit}, "
-        "ss -Hltnp",
+        Advice(
+            f"see whether {title} runs and listens on port {page.port}: systemctl status {unit}, "
+            "ss -Hltnp"
+        ),
+        way.unit,
     )
 
 
@@ -106,6 +112,8 @@ def _rival(case: Case, own: list[Way], page: Page) -> Server | None:
     servers = case.running.machine.configuration(installed).servers
     mine = {(it.file, it.first) for it in own}
     named = [it for it in servers if page.port in it.ports and front_config.has_name(it, page.host)]
+    if any((it.file, it.line) in mine for it in named):
+        return None  # which of several it is depends on how they name it
     usual = front_config.default_for(installed.front, servers, page.host, page.port)
     answers = named[0] if named else usual
     return answers if answers and (answers.file, answers.line) not in mine else None
@@ -235,16 +243,17 @@ def _compared(case: Case, way: Way, page: Page, answer: Answer) -> Hit:
     if (place := _kept_back(way, page)) and not direct.is_good:
         return _hit(
             way,
-            f"{front.title} answers {page} itself ({answer}), by {place}; so it is about a file",
-            f"see why in its log: {packaging.log_command}",
+            f"{front.title} answers {page} itself ({answer}): {place} passes nothing to the "
+            f"application, which answers {direct} if it is asked directly; so it is about a file",
+            f"see why in the log: {packaging.log_command}",
         )
     if place:
         return _hit(
             way,
             f"{front.title} answers {page} itself ({answer}): {place} passes nothing to the "
             f"application, which answers {direct} if it is asked directly",
-            f"pass {page.path} on, in a location of its own, with the lines of {way.place}; or "
-            f"change {place}",
+            f"pass {page.path} on, in a place of its own, with the lines of {way.place}; or change "
+            "what answers it now",
         )
     if not direct.is_good:
         return _by_itself(way, page, answer, direct)
@@ -256,10 +265,9 @@ def _compared(case: Case, way: Way, page: Page, answer: Answer) -> Hit:
                 f"{both} asked directly. It answers {answer} too if it is asked {change.what}",
                 change.fix,
             )
-    for upstream in asked(case.running, way.installed):
-        if (upstream.path, upstream.port) == (way.upstream.path, way.upstream.port):
-            continue
-        other = _of_application(way._replace(upstream=upstream), page)
+    for upstream in _beside(case, way):
+        # It may be another site's: it gets no field that the user has given
+        other = _of_application(way._replace(upstream=upstream), page._replace(fields=()))
         at = upstream.path or f"port {upstream.port}"
         if other.status == answer.status:
             return _hit(
@@ -279,6 +287,17 @@ def _compared(case: Case, way: Way, page: Page, answer: Answer) -> Hit:
         or f"see which of the front's lines the request gets to: those at {way.place} pass "
         f"requests to the application; and its log ({packaging.log_command})",
     )
+
+
+def _beside(case: Case, way: Way) -> list[Upstream]:
+    """Return what else the same server of a front passes requests to, a few at most."""
+    own = (way.upstream.path, way.upstream.port)
+    last = way.first + way.text.count("\n")
+    return [
+        it
+        for it in asked(case.running, way.installed)
+        if it.file == way.file and way.first <= it.line <= last and (it.path, it.port) != own
+    ][:_BESIDE]
 
 
 _REFUSED: Mapping[int, tuple[str, str]] = {
@@ -360,14 +379,20 @@ def _kept_back(way: Way, page: Page) -> str:
         return ""
     found = location(way.text, page.path)
     if found is None:
-        return f"the server itself ({way.file}, line {way.first})"
-    if "_pass" in found.text or "@" in found.text:
+        return f"the server, which has no location for it ({way.file}, line {way.first}),"
+    if _LEADS_ON.search(found.text):
         return ""
     line = way.first + way.text.count("\n", 0, found.start)
     return f"{found.name} ({way.file}, line {line})"
 
 
-_PASSES_ELSE = re.compile(r"^[ \t]*(?:ProxyPassMatch|RewriteRule|SetHandler)\b", re.M | re.I)
+_LEADS_ON = re.compile(r"_pass\b|@|\b(?:include|rewrite|try_files|error_page)\b")
+"""What a location of nginx's has in it that may pass a request on."""
+_PASSES_ELSE = re.compile(
+    r"^[ \t]*(?:(?:ProxyPassMatch|RewriteRule|SetHandler|Include|IncludeOptional)\b"
+    r"|ProxyPass[ \t]+\"?\w+:)",
+    re.MULTILINE | re.IGNORECASE,
+)
 
 
 def _by_apache(way: Way, path: str) -> str:
@@ -379,4 +404,4 @@ def _by_apache(way: Way, path: str) -> str:
             line = way.first + way.text.count("\n", 0, hit.start())
             kept = hit["target"] == "!"
             return f"ProxyPass {hit['prefix']} ! ({way.file}, line {line})" if kept else ""
-    return f"the virtual host itself ({way.file}, line {way.first})"
+    return f"the virtual host, which has no ProxyPass for it ({way.file}, line {way.first}),"

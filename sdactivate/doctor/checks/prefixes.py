@@ -54,7 +54,7 @@ def not_told(case: Case) -> Iterator[Hit]:
     for service in common.services(case.service):
         if not common.is_ours(service):
             yield from _removed_twice(case, service)
-            yield from _added_twice(case)
+            yield from _added_twice(case, service)
         if common.is_ours(service) or _is_told(case, service):
             continue
         yield from _kept(case, service)
@@ -88,8 +88,11 @@ _TOLD_BY_LIGHTTPD = re.compile(
 )
 
 
-def _added_twice(case: Case) -> Iterator[Hit]:
+def _added_twice(case: Case, service: Unit) -> Iterator[Hit]:
     """map-urlpath adds the prefix to redirects, where the application has put it already."""
+    module = application(case, service)
+    if module is None or not _HEADERS.search(module[1]):
+        return
     for way in ways(case):
         found = _MAPS.search(way.text) if way.front == "lighttpd" else None
         told = _TOLD_BY_LIGHTTPD.search(way.text)

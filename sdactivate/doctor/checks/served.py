@@ -159,8 +159,8 @@ def without_application(case: Case) -> Iterator[Hit]:
             yield Hit(
                 service.name,
                 f"gunicorn's workers end by themselves, with exit code {ended[-1]} "
-                f"({common.times(len(ended))} in the last hour), and requests are not answered: "
-                f"{said}",
+                f"({common.times(len(ended))} in the last hour), and requests are not answered"
+                + (f"; the reason: {said}" if said else ""),
                 advice.fix(said, service)
                 or Advice("correct what the log reports, then restart the service"),
             )

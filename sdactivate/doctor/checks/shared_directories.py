@@ -34,8 +34,13 @@ def runtime_directory(case: Case) -> Iterator[Hit]:
 
 def _other(case: Case, service: Unit, name: str) -> str:
     """Return another service with that directory, which does not keep it; "" for none."""
+    template = re.sub(r"@.*\.", "@.", service.name)
     for unit, names in case.running.machine.once("runtime directories", _held).items():
-        if unit != service.name and name in names:
+        if unit in (service.name, template) or name not in names or "@." in unit:
+            continue
+        if case.running.property(unit, "ActiveState") == "active" or (
+            case.running.property(unit, "UnitFileState") == "enabled"
+        ):
             return unit
     return ""
 
@@ -46,7 +51,7 @@ def _held() -> dict[str, list[str]]:
     for place in _PLACES:
         for path in sorted(glob.glob(f"{place}/*.service")):
             unit = os.path.basename(path)
-            if unit not in found:  # the first place wins
+            if unit not in found and not os.path.islink(path):  # the first place wins
                 text = text_file.read(path) or ""
                 names = [name for hit in _LINE.finditer(text) for name in hit["names"].split()]
                 found[unit] = [] if _KEEPS.search(text) else names

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from sdactivate.doctor.checks import common
 from sdactivate.doctor.checks.front_requests import GIVEN_UP, renewed
@@ -25,6 +26,7 @@ from sdactivate.front_config import Server
 
 _MOST = 3  # findings for each front
 _LONGEST = 300  # characters of a quoted message
+_LONGEST_LINE = 8192  # characters of a line that are looked at
 
 
 class Row(NamedTuple):
@@ -71,7 +73,7 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
             "write the address without a variable, or set resolver, in the server of {place}",
         ),
         _row(
-            r"\S+ could not be resolved|host not found in upstream \"",
+            r"(?<!\S)\S+ could not be resolved|host not found in upstream \"",
             "the server's name is unknown",
             "correct the address, in the server of {place}",
         ),
@@ -125,7 +127,7 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         ),
         _row(
             r"connect\(\) (?:to \S+ )?failed \((?P<why>[^)]+)\) while connecting to upstream.*"
-            r"upstream: \"\w+://(?P<at>[^\"]+)\"",
+            r"upstream: \"\w+://(?P<at>unix:[^\":]+|[^\"/]+)",
             "it can't connect to {at}, which is not an address of this deployment",
             "start what should listen there, or correct the address, in the server of {place}",
         ),
@@ -228,7 +230,7 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         _row(
             r"AH01630: client denied by server configuration: (?P<path>[^\s,]+)",
             "a Require line refuses access to {path}, or none grants it",
-            "add Require all granted (or what should apply) for it, in the virtual host of {place}",
+            "see whether the Require lines should allow this client: the virtual host of {place}",
         ),
         _row(
             r"(?:AH00898: Error reading from remote server|AH01102: error reading status line)",
@@ -268,28 +270,36 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     ),
 }  # fmt: skip
 
-_STRAY = r"favicon|robots\.txt|apple-touch|\.well-known|\.php|\.env|\.git|/wp-|/\.ht|server-status"
+_STRAY = re.compile(
+    r"favicon|robots\.txt|apple-touch|\.well-known|\.php|/\.|/wp-|server-status", re.IGNORECASE
+)
+"""Paths that strangers and browsers ask every site for."""
 STRANGERS: Mapping[str, re.Pattern[str]] = {
     "nginx": re.compile(
-        r"\*\d+ (?:client (?:sent|prematurely|timed|closed)|access forbidden by rule|user \"|"
-        r"no user/password|limiting |invalid (?:method|request)|directory index of)|"
-        r"while (?:SSL handshaking,|sending to client|reading client)|"
+        r"^(?:client (?:sent|prematurely|timed|closed)|access forbidden by rule|user \"|"
+        r"no user/password|limiting |invalid (?:method|request)|directory index of|"
+        r"SSL_(?:read|write)\(\)|open socket #|ModSecurity)|"
+        r"while (?:SSL handshaking$|sending to client|reading client|requesting certificate)|"
+        r"is not found \((?:2|20|36|40):|"
         # Logged too if a server ends a complete response before it has read the request's body
         r"failed \(104: [^)]+\) while reading upstream|"
-        r"\bupgraded connection|" + _STRAY
+        r"\bupgraded connection"
     ),
     "apache": re.compile(
-        r"AH(?:01276|01617|01618|01619|00126|00127|00128|00524|10244|02032|01264|01797|02042|00584|"
-        r"00566|01626|10157|01790|01992)\b|" + _STRAY
+        r"AH(?:00036|00126|00127|00128|00524|00566|00584|00940|01084|01095|01097|01264|01276|01617|"
+        r"01618|01619|01626|01630|01631|01790|01797|01941|01980|01992|02032|02033|02042|02217|02608|"
+        r"02811|10157|10244)\b|Primary script unknown|ModSecurity"
     ),
-    "caddy": re.compile(r"aborting with incomplete response|context canceled|" + _STRAY),
+    "caddy": re.compile(
+        r"aborting with incomplete response|context canceled|unexpected EOF|write tcp .*reset"
+    ),
 }
-"""What strangers, or clients that leave, can have a front log."""
+"""Messages that strangers, or clients that leave, can have a front log."""
 
 _LEVEL: Mapping[str, re.Pattern[str]] = {
-    "nginx": re.compile(r"\[(?:error|crit|alert|emerg)\] "),
+    "nginx": re.compile(r"^[\d/]+ [\d:]+ \[(?:error|crit|alert|emerg)\] "),
     "apache": re.compile(r"^\[[^\]]+\] \[(?!wsgi:)\w*:(?:error|crit|alert|emerg)\] "),
-    "caddy": re.compile(r'"level":"error"'),
+    "caddy": re.compile(r'"level":"error".*?"logger":"http\.log\.error'),
 }
 ELSEWHERE: Mapping[str, re.Pattern[str]] = {
     "nginx": re.compile(
@@ -305,10 +315,19 @@ ELSEWHERE: Mapping[str, re.Pattern[str]] = {
 
 
 class _Said(NamedTuple):
-    """A message of a front's about the site."""
+    """A message of a front's about the site.
+
+    text: without what a client can choose freely: its header fields, and the request's line.
+    """
 
     text: str
     line: str
+
+    @property
+    def whole(self) -> str:
+        """The message, with the upstream that it is about."""
+        found = _UPSTREAM.search(self.line)
+        return f"{self.text}, {found[0]}" if found else self.text
 
     @property
     def shape(self) -> str:
@@ -328,25 +347,25 @@ def logged(case: Case) -> Iterator[Hit]:
         for said in _about(case, own):
             shapes.setdefault(said.shape, []).append(said)
         for all_ in sorted(shapes.values(), key=len, reverse=True)[:_MOST]:
-            means, fix = _meaning(way, all_[-1].line)
+            means, fix = _meaning(way, all_[-1])
             quoted = all_[-1].text[:_LONGEST]
             title = way.installed.front.title
             yield Hit(
                 way.installed.packaging.unit,
                 f"{title} has logged an error of the site {common.times(len(all_))} in the last "
-                f"hour: {means}{quoted}",
+                f'hour: {means}"{quoted}"',
                 Advice(fix),
                 way.unit,
             )
 
 
-def _meaning(way: Way, line: str) -> tuple[str, str]:
-    """Return what a line means, as the beginning of a sentence, and what helps."""
+def _meaning(way: Way, said: _Said) -> tuple[str, str]:
+    """Return what a message means, as the beginning of a sentence, and what helps."""
     known = {"place": way.place, "unit": way.unit, "user": way.installed.user}
     for row in ROWS[way.front]:
-        if found := row.pattern.search(line):
+        if found := row.pattern.search(said.whole):
             groups = {name: value or "" for name, value in found.groupdict().items()} | known
-            return f"{row.means.format(**groups)}. It said: ", row.fix.format(**groups)
+            return f"{row.means.format(**groups)}: ", row.fix.format(**groups)
     command = way.installed.packaging.log_command
     return "", f"correct what it reports; {command} shows the whole line"
 
@@ -360,18 +379,29 @@ def _about(case: Case, own: list[Way]) -> Iterator[_Said]:
     is_alone = len({(it.path, it.port) for it in asked(case.running, installed)}) == 1
     files = [] if is_alone else _own_files(case, own)
     in_own = {line for file in files for _, line in case.running.machine.log_file(file)}
-    for when, line in case.running.machine.front_log(installed):
-        own_line = _is_asked_by_us(case, line)
-        if (when < since and not (own_line and when >= int(since))) or not _LEVEL[front].search(
-            line
-        ):
+    for when, whole in case.running.machine.front_log(installed):
+        line = whole[:_LONGEST_LINE]
+        ours = _is_asked_by_us(case, line)
+        if when < (int(since) if ours else since) or not _LEVEL[front].search(line):
             continue
-        if ELSEWHERE[front].search(line) or (STRANGERS[front].search(line) and not own_line):
+        said = _Said(_text(front, line), line)
+        if ELSEWHERE[front].search(said.text) or (not ours and _is_strangers(front, said)):
             continue
         if _is_own_connect(own, line) or _is_asked_for(line) or _is_there_now(line):
             continue
-        if is_alone or line in in_own or _names_site(case, own, line):
-            yield _Said(_text(front, line), line)
+        if _is_of_another(case, own, line):
+            continue
+        if is_alone or whole in in_own or _names_site(case, own, line):
+            yield said
+
+
+_PATH = re.compile(r'request: "\S+ (?P<path>/[^\s?"]*)')
+
+
+def _is_strangers(front: str, said: _Said) -> bool:
+    path = _PATH.search(said.line)
+    about = f"{said.text} {path['path'] if path else ''}"
+    return bool(STRANGERS[front].search(said.text) or _STRAY.search(about))
 
 
 _NGINX_TEXT = re.compile(r"\[\w+\] \d+#\d+: (?:\*\d+ )?(?P<text>.*?)(?:, client: |$)")
@@ -436,7 +466,7 @@ def _is_asked_by_us(case: Case, line: str) -> bool:
 
 
 _MISSING = re.compile(
-    r"open\(\) \"(?P<file>[^\"]+)\" failed \((?:2|20): .*request: \"\S+ (?P<path>/[^\s?\"]*)"
+    r"open\(\) \"(?P<file>[^\"]+)\" failed \((?:2|20|36|40): .*request: \"\S+ (?P<path>/[^\s?\"]*)"
 )
 
 
@@ -446,7 +476,7 @@ def _is_asked_for(line: str) -> bool:
     The files that its own configuration names are not like the request.
     """
     found = _MISSING.search(line)
-    name = found["path"].rpartition("/")[2] if found else ""
+    name = unquote(found["path"]).rstrip("/").rpartition("/")[2] if found else ""
     return found is not None and bool(name) and found["file"].endswith(name)
 
 
@@ -466,6 +496,16 @@ def _is_at(way: Way, found: re.Match[str]) -> bool:
     if found["path"]:
         return found["path"] == way.upstream.path
     return bool(way.upstream.port) and found["port"] == str(way.upstream.port)
+
+
+def _is_of_another(case: Case, own: list[Way], line: str) -> bool:
+    """Return whether a line names a server or host that is not the site's."""
+    if own[0].front == "caddy":
+        return bool(own[0].names) and not _names_site(case, own, line)
+    found = _SERVER.search(line) if own[0].front == "nginx" else None
+    if found is None or found["name"] in map(_first, own):
+        return False
+    return found["name"] in map(_first, _others(case, own))
 
 
 def _names_site(case: Case, own: list[Way], line: str) -> bool:
