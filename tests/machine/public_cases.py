@@ -4186,6 +4186,365 @@ ExecStart={BIN}/python draw.py
     ),
 )
 """The third collection of 30 November 2026; written down before the doctor was run on them."""
+PASTES = """
+def application(environ, start_response):
+    found = environ["PATH_INFO"] == "/"
+    start_response("200 OK" if found else "404 Not Found", [("Content-Type", "text/plain")])
+    return [b"pasted\\n" if found else b"not here\\n"]
+"""
+PEOPLE = """
+def application(environ, start_response):
+    found = environ["PATH_INFO"] == "/_matrix/identity/api/v1"
+    start_response("200 OK" if found else "404 Not Found", [("Content-Type", "application/json")])
+    return [b"{}\\n"]
+"""
+KEYED = (
+    """
+import os
+
+KEY = os.environ["REPORTS_KEY"]
+"""
+    + WSGI
+)
+SPECIES = """
+def application(environ, start_response):
+    found = environ["PATH_INFO"] == "/api/species"
+    start_response("200 OK" if found else "404 Not Found", [("Content-Type", "application/json")])
+    return [b"[]\\n"]
+"""
+PREVIEWS = """
+def application(environ, start_response):
+    found = environ["PATH_INFO"] == "/preview/7///"
+    start_response("200 OK" if found else "404 Not Found", [("Content-Type", "text/plain")])
+    return [b"a draft\\n" if found else b"not here\\n"]
+"""
+SEVENTH: tuple[Case, ...] = (
+    Case(
+        "T01",
+        "journal",
+        _service("journal", f"ExecStart={BIN}/gunicorn --bind 127.0.0.1:8000 wsgi")
+        | django("/srv/journal")
+        | {
+            "/srv/journal/settings.py": FORMS
+            + 'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")\n'
+        }
+        | _https(
+            "outer",
+            "include proxy_params;\n        proxy_pass http://127.0.0.1:8080;",
+        )
+        | {
+            path: text.replace("listen 80;", "listen 127.0.0.1:8080;")
+            for path, text in _server(
+                "journal",
+                """proxy_set_header Host $http_host;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_pass http://127.0.0.1:8000;""",
+            ).items()
+        },
+        _ready("journal", CERTIFICATE),
+        url="https://localhost/",
+        headers=SUBMITTED,
+        body=1,
+        answer="403",
+        done="sed -i 's/X-Forwarded-Proto $scheme;/X-Forwarded-Proto $http_x_forwarded_proto;/' "
+        "/etc/nginx/sites-enabled/journal; systemctl reload nginx",
+    ),
+    Case(
+        "T02",
+        "panel",
+        _service("panel", f"{_TCP.replace('8000', '5000')} --workers 2")
+        | {
+            "/srv/panel/web.py": WSGI,
+            "/etc/nginx/sites-enabled/panel": """
+server {
+    listen 80;
+    server_name _;
+    return 301 https://$host$request_uri;
+}
+
+server {
+    listen 8443 ssl;
+    server_name _;
+    ssl_certificate /etc/ssl/site.pem;
+    ssl_certificate_key /etc/ssl/site.key;
+    location / {
+        include proxy_params;
+        proxy_pass http://127.0.0.1:5000;
+    }
+}
+""",
+            "/etc/caddy/Caddyfile": """{
+	auto_https disable_redirects
+}
+
+https://localhost {
+	tls /etc/ssl/site.pem /etc/ssl/site.key
+	reverse_proxy 127.0.0.1:80
+}
+""",
+        },
+        f"{CERTIFICATE}\nchgrp caddy /etc/ssl/site.key; chmod 640 /etc/ssl/site.key\n"
+        + _ready("panel", "systemctl start caddy"),
+        front="caddy",
+        url="https://localhost/",
+        follows=True,
+        answer="301",
+        done="sed -i 's,return 301 .*,location / { include proxy_params; proxy_pass http://127.0.0.1:5000; },' "
+        "/etc/nginx/sites-enabled/panel; systemctl reload nginx",
+    ),
+    Case(
+        "T03",
+        "graphs",
+        _service(
+            "graphs",
+            "Group=www-data\nRuntimeDirectory=graphs\nUMask=0007\n"
+            f"ExecStart={BIN}/gunicorn --workers 2 --bind unix:/run/graphs/web.sock web",
+        )
+        | {
+            "/srv/graphs/web.py": WSGI,
+            "/etc/nginx/nginx.conf": """
+user www-data;
+worker_processes auto;
+pid /run/nginx.pid;
+error_log /var/log/nginx/error.log;
+
+events {
+    worker_connections 1024;
+}
+
+http {
+    include /etc/nginx/mime.types;
+    default_type application/octet-stream;
+    access_log /var/log/nginx/access.log;
+    sendfile on;
+    include /etc/nginx/conf.d/*.conf;
+
+    server {
+        listen 80 default_server;
+        server_name _;
+        root /usr/share/nginx/html;
+        #include /etc/nginx/sites-enabled/*;
+        location / {
+        }
+    }
+}
+""",
+        }
+        | _server(
+            "graphs", "include proxy_params;\n        proxy_pass http://unix:/run/graphs/web.sock;"
+        ),
+        _ready("graphs"),
+        url="http://localhost/render",
+        answer="404",
+        done="sed -i '/^    server {/,/^    }/c include /etc/nginx/sites-enabled/*;' "
+        "/etc/nginx/nginx.conf; systemctl reload nginx",
+    ),
+    Case(
+        "T04",
+        "pastes",
+        _service("pastes", _TCP.replace("8000", "11222"))
+        | {
+            "/srv/pastes/web.py": PASTES,
+            "/var/www/pastes/index.html": "<p>How to paste</p>\n",
+            "/etc/nginx/sites-enabled/pastes": """
+server {
+    listen 80;
+    server_name localhost;
+    location / {
+        index index.html;
+        root /var/www/pastes;
+        try_files $uri $uri/ @pastes;
+    }
+    location @pastes {
+        proxy_pass http://127.0.0.1:11222;
+        proxy_set_header Host $host;
+    }
+}
+""",
+        },
+        _ready("pastes"),
+        body=1,
+        answer="405",
+        done="sed -i -e '/ index /d' -e '/ root /d' -e 's, $uri/ , ,' /etc/nginx/sites-enabled/pastes; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "T05",
+        "racks",
+        unit(
+            "racks.socket",
+            "[Socket]\nListenStream=/run/racks.sock\nSocketUser=www-data\nSocketMode=0600",
+        )
+        | _service(
+            "racks",
+            "KillSignal=SIGQUIT\nExecStart=/usr/bin/env uwsgi --master --processes 2 --module web",
+        )
+        | {"/srv/racks/web.py": WSGI}
+        | _server("racks", UWSGI.format("unix:/run/racks.sock")),
+        f"useradd --system racks; install -m 750 {BIN}/uwsgi /usr/local/bin/uwsgi\n"
+        "systemctl start nginx racks.socket racks.service",
+        answer="502",
+        until="systemctl is-failed racks",
+        done="chmod 755 /usr/local/bin/uwsgi; systemctl reset-failed racks.service racks.socket\n"
+        "systemctl restart racks.socket",
+    ),
+    Case(
+        "T06",
+        "people",
+        _service("people", _TCP.replace("8000", "8090"))
+        | _service("rooms", _TCP.replace("8000", "8008"))
+        | {"/srv/people/web.py": PEOPLE, "/srv/rooms/web.py": ROOMS}
+        | apache(
+            "ProxyPass /_matrix/identity http://127.0.0.1:8090/_matrix/identity",
+            "ProxyPassReverse /_matrix/identity http://127.0.0.1:8090/_matrix/identity",
+            "<Location /_matrix>",
+            "    ProxyPass http://127.0.0.1:8008/_matrix nocanon",
+            "    ProxyPassReverse http://127.0.0.1:8008/_matrix",
+            "</Location>",
+        ),
+        APACHE + user("people", "rooms") + "systemctl start people rooms apache2\n",
+        front="apache2",
+        url="http://localhost/_matrix/identity/api/v1",
+        answer="404",
+        done="sed -i -e '/Location/d' -e 's,ProxyPass http,ProxyPass /_matrix http,' "
+        "-e 's,ProxyPassReverse http,ProxyPassReverse /_matrix http,' "
+        "/etc/apache2/sites-enabled/site.conf; systemctl reload apache2",
+    ),
+    Case(
+        "T07",
+        "reports",
+        _service("reports", f"ExecStart={BIN}/gunicorn --config /etc/reports/gunicorn.py web")
+        | {
+            "/srv/reports/web.py": KEYED,
+            "/etc/reports/gunicorn.py": """bind = "127.0.0.1:8887"
+workers = 2
+
+env = {
+    "REPORTS_KEY": "not-so-secret",
+}
+""",
+        }
+        | _server("reports", _TO_TCP.replace("8000", "8887")),
+        _ready("reports"),
+        answer="502",
+        done="sed -i -e 's/^env = .*/raw_env = [/' -e 's/^}/]/' -e 's/_KEY\": \"/_KEY=/' "
+        "/etc/reports/gunicorn.py; systemctl restart reports",
+    ),
+    Case(
+        "T08",
+        "courses",
+        _service("courses", f"ExecStart={BIN}/gunicorn --config /srv/courses/settings.py web")
+        | {
+            "/srv/courses/web.py": WSGI,
+            "/srv/courses/settings.py": 'bind = "127.0.0.1:8000"\nworkers = 2\ntimeout = 300\n',
+            "/etc/nginx/conf.d/headers.conf": "large_client_header_buffers 4 16k;\n",
+        }
+        | _server("courses", _TO_TCP),
+        _ready("courses"),
+        headers=("Cookie: session=" + "x" * 9000,),
+        answer="431",
+        done="echo limit_request_field_size = 16384 >>/srv/courses/settings.py; systemctl restart courses",
+    ),
+    Case(
+        "T09",
+        "tickets",
+        _service(
+            "tickets",
+            "Environment=PYTHONPATH=/srv/tickets\n"
+            f"ExecStart={BIN}/gunicorn --config /srv/tickets/gunicorn.py web",
+        )
+        | {
+            "/srv/tickets/web.py": WSGI,
+            "/srv/tickets/gunicorn.py": 'bind = "127.0.0.1:8000"\nworkers = 2\n',
+        }
+        | _server("tickets", _TO_TCP),
+        _ready("tickets"),
+        answer="502",
+        until="systemctl is-failed tickets",
+        done="mv /srv/tickets/gunicorn.py /srv/tickets/server.py\n"
+        f"sed -i 's,/gunicorn.py ,/server.py ,' {UNITS}/tickets.service; systemctl daemon-reload\n"
+        "systemctl restart tickets",
+    ),
+    Case(
+        "T10",
+        "species",
+        _service("species", f"{_TCP} --workers 2")
+        | {
+            "/srv/species/web.py": SPECIES,
+            "/var/www/species/index.html": "<p>All species</p>\n",
+        }
+        | apache(
+            "DocumentRoot /var/www/species",
+            "<Location /api>",
+            "    ProxyPass http://127.0.0.1:8000",
+            "    ProxyPassReverse http://127.0.0.1:8000",
+            "</Location>",
+        ),
+        APACHE + "useradd --system species; systemctl start species apache2\n",
+        front="apache2",
+        url="http://localhost/api/species",
+        answer="404",
+        done="sed -i 's,127.0.0.1:8000,&/api,' /etc/apache2/sites-enabled/site.conf; "
+        "systemctl reload apache2",
+    ),
+    Case(
+        "T11",
+        "drafts",
+        _service("drafts", f"KillSignal=SIGQUIT\nExecStart={BIN}/uwsgi --ini /etc/drafts.ini")
+        | {
+            "/etc/drafts.ini": """[uwsgi]
+chdir = /srv/drafts
+module = web
+master = true
+processes = 2
+socket = 127.0.0.1:3031
+""",
+            "/srv/drafts/web.py": PREVIEWS,
+        }
+        | _server("drafts", UWSGI.format("127.0.0.1:3031")),
+        _ready("drafts"),
+        url="http://localhost/preview/7///",
+        answer="404",
+        done="sed -i 's/server_name .*/&\\n    merge_slashes off;/' /etc/nginx/sites-enabled/drafts; "
+        "systemctl reload nginx",
+    ),
+    Case(
+        "T12",
+        "printer",
+        _service("printer", _TCP.replace("8000", "5000"))
+        | {
+            "/srv/printer/web.py": WSGI,
+            "/etc/haproxy/haproxy.cfg": """
+global
+    log /dev/log local0
+    chroot /var/lib/haproxy
+    user haproxy
+    group haproxy
+    daemon
+defaults
+    log global
+    mode http
+    option httplog
+    option forwardfor
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend public
+    bind *:80
+    default_backend printer
+backend printer
+    server printer 127.0.0.1:5000
+""",
+        },
+        "useradd --system printer; systemctl start printer haproxy",
+        front="haproxy",
+        url="http://[::1]/",
+        answer="000",
+        done="sed -i 's/bind .*/bind :::80 v4v6/' /etc/haproxy/haproxy.cfg; systemctl reload haproxy",
+    ),
+)
+"""The fourth collection of 30 November 2026; written down before the doctor was run on them."""
 
 PLAIN = """
 def application(environ, start_response):

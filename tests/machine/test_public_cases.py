@@ -29,6 +29,7 @@ from tests.machine.public_cases import (
     OF_RULES,
     OF_THE_LAST_RESORT,
     SECOND,
+    SEVENTH,
     SIXTH,
     THIRD,
     UNITS,
@@ -236,7 +237,6 @@ def test_of_what_works_nothing_is_said(case: Case, installation: Installation) -
 
 def test_every_case_has_a_source() -> None:
     page = (ROOT / "docs" / "public-cases.md").read_text()
-    written = re.findall(r"^\| ([BHNPQRSW]\d\d) \| https?://\S+ \|", page, re.MULTILINE)
-    assert written == [
-        it.id for it in (*BROKEN, *HELD_OUT, *SECOND, *THIRD, *FOURTH, *FIFTH, *SIXTH, *WORKING)
-    ]
+    written = re.findall(r"^\| ([BHNPQRSTW]\d\d) \| https?://\S+ \|", page, re.MULTILINE)
+    broken = (*BROKEN, *HELD_OUT, *SECOND, *THIRD, *FOURTH, *FIFTH, *SIXTH, *SEVENTH)
+    assert written == [it.id for it in (*broken, *WORKING)]
