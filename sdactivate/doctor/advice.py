@@ -20,7 +20,7 @@ from sdactivate.doctor.checks.bytecode import of_script
 from sdactivate.doctor.environments import environments
 from sdactivate.doctor.finding import Advice, Command, Fix, Lines
 from sdactivate.doctor.never_given import is_the_system
-from sdactivate.doctor.private import is_private
+from sdactivate.doctor.private import grant, is_private
 from sdactivate.systemd.unitfile import Unit
 from sdactivate.virtual_environment import interpreter_in
 
@@ -308,6 +308,29 @@ def _callable(unit: Unit | None, found: re.Match[str]) -> Fix | None:
     )
 
 
+def _hidden(unit: Unit | None, found: re.Match[str]) -> Fix | None:
+    """Return the fix for a file of the site's that hides a package of the same name."""
+    roots = (
+        [unit.value("WorkingDirectory"), *variables.value(unit, "PYTHONPATH").split(":")]
+        if unit
+        else []
+    )
+    for root in filter(None, roots):
+        path = os.path.join(root, f"{found['name']}.py")
+        if os.path.exists(path):
+            return Advice(
+                f"rename {path}, which hides the package {found['name']}: Python looks there first"
+            )
+    return None
+
+
+def _not_executable(unit: Unit | None, found: re.Match[str]) -> Fix | None:
+    """Return the fix for a program on the PATH that only others may execute."""
+    path = shutil.which(found["name"], path=_USUAL)
+    instead = f"{path} is private: install a copy for the service's user"
+    return grant(("chmod", "a+rx"), path, instead) if path else None
+
+
 def _settings_module(unit: Unit | None, found: re.Match[str]) -> Fix | None:
     """Return the fix for Django's settings that are read before the module of settings is named."""
     module = django_settings.application(unit) if unit else None
@@ -327,6 +350,8 @@ TABLE: tuple[Row, ...] = (
         _say("write the application as MODULE:NAME, relative to WorkingDirectory=, instead of a "
              "path: app:application, not {name}"),
     ),
+    _row(r"No module named '[^']+'; '(?P<name>[^']+)' is not a package", _hidden),
+    _row(r"env: \W(?P<name>[\w.+-]+)\W: Permission denied", _not_executable),
     _row(r"[Nn]o module (?:named )?|Could not import module|module not found", _module),
     _row(r"Failed to find attribute|not found in module|callable not found", _callable),
     _row(

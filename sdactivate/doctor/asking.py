@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from http.client import HTTPException, HTTPResponse, RemoteDisconnected
+from ipaddress import ip_address
 from threading import Event, Timer
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
@@ -163,7 +164,7 @@ def redirected(here: Page, answer: Answer) -> Page | None:
 def of_front(it: Page) -> Answer:
     """Ask at this host's own address, or else where the name leads to."""
     return _answer(
-        lambda: _encrypted(_by_port((*_LOOPBACK, it.host), it.port), it),
+        lambda: _encrypted(_by_port(_addresses(it.host), it.port), it),
         lambda sock: _by_http(sock, it),
     )
 
@@ -178,6 +179,25 @@ def of_application(it: Page, protocol: str, path: str, port: int) -> Answer:
 
 
 _LOOPBACK = ("127.0.0.1", "::1")
+
+
+def _addresses(host: str) -> tuple[str, ...]:
+    """Return where to ask: an address itself, and for a name this host first."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return (*_LOOPBACK, host)
+    return (host,)
+
+
+def on_the_other_family(it: Page) -> str:
+    """Return this host's other address, of IPv4 and IPv6, if something listens at it; else ""."""
+    if it.host not in _LOOPBACK:
+        return ""
+    (other,) = {*_LOOPBACK} - {it.host}
+    with suppress(OSError), _by_port((other,), it.port):
+        return other
+    return ""
 
 
 def _by_port(addresses: Iterable[str], port: int) -> socket.socket:

@@ -4290,6 +4290,10 @@ https://localhost {
         url="https://localhost/",
         follows=True,
         answer="301",
+        by_url=True,
+        finds="SDA171",
+        says="the front redirects by itself (return 301 https://",
+        fix="except requests that have come by HTTPS",
         done="sed -i 's,return 301 .*,location / { include proxy_params; proxy_pass http://127.0.0.1:5000; },' "
         "/etc/nginx/sites-enabled/panel; systemctl reload nginx",
     ),
@@ -4337,6 +4341,10 @@ http {
         _ready("graphs"),
         url="http://localhost/render",
         answer="404",
+        by_url=True,
+        finds="SDA171",
+        says="no front on this host has a line that passes requests to graphs.service",
+        fix="have the front pass requests",
         done="sed -i '/^    server {/,/^    }/c include /etc/nginx/sites-enabled/*;' "
         "/etc/nginx/nginx.conf; systemctl reload nginx",
     ),
@@ -4386,6 +4394,9 @@ server {
         "systemctl start nginx racks.socket racks.service",
         answer="502",
         until="systemctl is-failed racks",
+        finds="SDA110",
+        says="Permission denied",
+        fix="chmod a+rx /usr/local/bin/uwsgi",
         done="chmod 755 /usr/local/bin/uwsgi; systemctl reset-failed racks.service racks.socket\n"
         "systemctl restart racks.socket",
     ),
@@ -4407,6 +4418,10 @@ server {
         front="apache2",
         url="http://localhost/_matrix/identity/api/v1",
         answer="404",
+        by_url=True,
+        finds="SDA171",
+        says="What listens at port 8008 also answers 404",
+        fix="the path /_matrix/identity/api/v1 gets to",
         done="sed -i -e '/Location/d' -e 's,ProxyPass http,ProxyPass /_matrix http,' "
         "-e 's,ProxyPassReverse http,ProxyPassReverse /_matrix http,' "
         "/etc/apache2/sites-enabled/site.conf; systemctl reload apache2",
@@ -4428,6 +4443,9 @@ env = {
         | _server("reports", _TO_TCP.replace("8000", "8887")),
         _ready("reports"),
         answer="502",
+        finds="SDA110",
+        says="KeyError: 'REPORTS_KEY'",
+        fix="set the variable with Environment=",
         done="sed -i -e 's/^env = .*/raw_env = [/' -e 's/^}/]/' -e 's/_KEY\": \"/_KEY=/' "
         "/etc/reports/gunicorn.py; systemctl restart reports",
     ),
@@ -4444,6 +4462,10 @@ env = {
         _ready("courses"),
         headers=("Cookie: session=" + "x" * 9000,),
         answer="431",
+        by_url=True,
+        finds="SDA171",
+        says="a header field, usually a cookie, is longer than the server allows",
+        fix="limit_request_field_size",
         done="echo limit_request_field_size = 16384 >>/srv/courses/settings.py; systemctl restart courses",
     ),
     Case(
@@ -4462,6 +4484,9 @@ env = {
         _ready("tickets"),
         answer="502",
         until="systemctl is-failed tickets",
+        finds="SDA110",
+        says="'gunicorn' is not a package",
+        fix="rename /srv/tickets/gunicorn.py",
         done="mv /srv/tickets/gunicorn.py /srv/tickets/server.py\n"
         f"sed -i 's,/gunicorn.py ,/server.py ,' {UNITS}/tickets.service; systemctl daemon-reload\n"
         "systemctl restart tickets",
@@ -4485,6 +4510,10 @@ env = {
         front="apache2",
         url="http://localhost/api/species",
         answer="404",
+        by_url=True,
+        finds="SDA171",
+        says="ProxyPass replaces /api by nothing",
+        fix="have the front pass on /api/species as the application needs it",
         done="sed -i 's,127.0.0.1:8000,&/api,' /etc/apache2/sites-enabled/site.conf; "
         "systemctl reload apache2",
     ),
@@ -4506,6 +4535,10 @@ socket = 127.0.0.1:3031
         _ready("drafts"),
         url="http://localhost/preview/7///",
         answer="404",
+        by_url=True,
+        finds="SDA171",
+        says="nginx merges slashes",
+        fix="have the front pass on /preview/7///",
         done="sed -i 's/server_name .*/&\\n    merge_slashes off;/' /etc/nginx/sites-enabled/drafts; "
         "systemctl reload nginx",
     ),
@@ -4541,6 +4574,10 @@ backend printer
         front="haproxy",
         url="http://[::1]/",
         answer="000",
+        by_url=True,
+        finds="SDA171",
+        says="but something listens there at 127.0.0.1",
+        fix="v4v6",
         done="sed -i 's/bind .*/bind :::80 v4v6/' /etc/haproxy/haproxy.cfg; systemctl reload haproxy",
     ),
 )

@@ -46,14 +46,23 @@ systemctl status --no-pager --full --lines=0 "$0"
 ROOT = Path(__file__).resolve().parents[2]
 
 
+MISSED = {
+    "T01": "the doctor does not follow requests from one front to another",
+    "T04": "nginx refuses a POST for a file: no line on the machine is about it",
+}
+"""Cases whose cause the doctor does not find, and why."""
+
+
 def rows(cases: tuple[Case, ...]) -> list[Any]:
     """The cases as parameters: those that are not run each time are run by hand."""
     return [pytest.param(it, id=it.id, marks=marks(it)) for it in cases]
 
 
 def marks(case: Case) -> list[Any]:
-    """When a case is run."""
+    """When a case is run, and whether it is known to fail."""
     found: list[Any] = [] if case.id in EACH_TIME else [pytest.mark.by_hand]
+    if case.id in MISSED:
+        found.append(pytest.mark.xfail(reason=MISSED[case.id], strict=True))
     return found
 
 
@@ -122,7 +131,7 @@ def as_told(finding: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    "case", rows((*BROKEN, *HELD_OUT, *SECOND, *THIRD, *FOURTH, *FIFTH, *SIXTH))
+    "case", rows((*BROKEN, *HELD_OUT, *SECOND, *THIRD, *FOURTH, *FIFTH, *SIXTH, *SEVENTH))
 )
 def test_the_first_finding_is_the_cause(case: Case, installation: Installation) -> None:
     with deployed(case, installation) as machine:
@@ -175,7 +184,7 @@ BY_URL = {
     "P05": "if it is asked without the header field REMOTE_USER",
     "P10": "if it is asked without the header field Upgrade",
     "P19": "redirects to http://localhost/start/login, where the answer is 404",
-    "Q13": "but 200 if it is asked for /page (without /gnucash)",
+    "Q13": "but 200 if it is asked for /page, without /gnucash",
     "R02": "html)$ (/etc/nginx/sites-enabled/faces, line 6) passes nothing to the application",
     "R03": "and as the front if it is asked with Host: localhost",
     "R04": "if it is asked with two Host lines",

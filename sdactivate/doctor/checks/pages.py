@@ -18,11 +18,12 @@ from sdactivate.doctor import asking
 from sdactivate.doctor.asking import TIMED_OUT, Answer, Page
 from sdactivate.doctor.checks.front_shadows import PASSES
 from sdactivate.doctor.checks.front_ways import Way, ways
-from sdactivate.doctor.doors import asked
+from sdactivate.doctor.doors import asked, texts
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.doctor.nginx_locations import location
+from sdactivate.doctor.sent_paths import sent_paths
 from sdactivate.front_config import Server
-from sdactivate.front_upstreams import Upstream
+from sdactivate.front_upstreams import Upstream, bare
 
 _BESIDE = 3
 
@@ -70,12 +71,16 @@ def _no_way(case: Case, page: Page, answer: Answer) -> Iterator[Hit]:
 
 def _nobody(way: Way, page: Page, answer: Answer) -> Hit:
     title, unit = way.installed.front.title, way.installed.packaging.unit
+    other = asking.on_the_other_family(page)
+    also = f", but something listens there at {other}" if other else ""
     return Hit(
         unit,
-        f"{page} gets no response: {answer.error}",
+        f"{page} gets no response: {answer.error}{also}",
         Advice(
             f"see whether {title} runs and listens on port {page.port}: systemctl status {unit}, "
             "ss -Hltnp"
+            + f"; it needs addresses of IPv4 and IPv6 (HAProxy: bind :::{page.port} v4v6)"
+            * bool(other)
         ),
         way.unit,
     )
@@ -187,20 +192,13 @@ def _changes(way: Way, page: Page) -> Iterator[_Change]:
         )
         more = page._replace(fields=(*page.fields, *fields))
         yield _Change(more, "with an X-Forwarded-For field more", fix)
-    if _JOINS.search(way.text):
-        yield from _paths(way, page)
+    yield from _paths(way, page)
     if way.protocol == "http" and _SETS_HOST_TWICE.search(way.text):
         fix = f"remove one of the lines that set Host, at {place}"
         twice = page._replace(hosts=(page.authority, page.authority))
         yield _Change(twice, "with two Host lines", fix)
 
 
-_JOINS = re.compile(
-    r"strip_prefix|handle_path|rewrite|map-urlpath|(?:replace|set)-path|"
-    r"(?:_pass|ProxyPass\s+\S+)\s+\"?\w+://[^/\s;]+/",
-    re.IGNORECASE,
-)
-"""What the configuration of a front has that changes paths."""
 _SETS_HOST_TWICE = re.compile(
     r"(?:proxy_set_header|RequestHeader\s+add)\s+Host\b.*(?:proxy_set_header|RequestHeader\s+add)"
     r"\s+Host\b|RequestHeader\s+add\s+Host\b",
@@ -218,22 +216,27 @@ def _hosts(way: Way, page: Page) -> list[str]:
 
 
 def _paths(way: Way, page: Page) -> Iterator[_Change]:
+    """Yield the page with the paths that the front's configuration makes of its path."""
     path, mark, query = page.target.partition("?")
-    first = "/".join(path.split("/")[:2])
-    found = location(way.text, path) if way.front == "nginx" else None
-    prefix = found.what.rstrip("/") if found and found.how in ("", "^~") else ""
-    changed: dict[str, tuple[str, str]] = {}
-    for it in filter(None, (prefix, first)):
-        fix = f"tell the application its prefix {it} (SCRIPT_NAME), or leave it in the path"
-        if path.startswith(f"{it}/"):
-            changed[path.removeprefix(it)] = f"without {it}", fix
-    fix = "see how the front puts paths together"
-    changed[f"/{path}"] = "with a slash more", fix
-    changed[unquote(path)] = "decoded", fix
-    for new, (what, fix) in changed.items():
+    sent = list(sent_paths(way.front, way.text, way.upstream, path))
+    decoded = unquote(path)
+    for new, how in (*sent, *([(decoded, "decoded")] if sent else ())):
         if new != path and not set(new) & set(" ?#\r\n"):
-            target = page._replace(target=f"{new}{mark}{query}")
-            yield _Change(target, f"for {new} ({what})", f"{fix}: {way.place}")
+            changed = page._replace(target=f"{new}{mark}{query}")
+            fix = f"have the front pass on {path} as the application needs it: {way.place}"
+            yield _Change(changed, f"for {new} ({how})", fix)
+
+
+def _without_prefix(page: Page) -> _Change | None:
+    """Return the page without the first part of its path, if it has more."""
+    path, mark, query = page.target.partition("?")
+    prefix = "/".join(path.split("/")[:2])
+    rest = path.removeprefix(prefix)
+    if not rest:
+        return None
+    fix = f"tell the application its prefix {prefix} (SCRIPT_NAME), or have the front remove it"
+    changed = page._replace(target=f"{rest}{mark}{query}")
+    return _Change(changed, f"for {rest}, without {prefix}", fix)
 
 
 def _compared(case: Case, way: Way, page: Page, answer: Answer) -> Hit:
@@ -318,14 +321,26 @@ def _by_itself(way: Way, page: Page, answer: Answer, direct: Answer) -> Hit:
         f"the application answers {direct} if it is asked directly for {page.target} (through the "
         f"front: {answer})"
     )
-    for change in _paths(way, page):
-        if (other := _of_application(way, change.page)).is_good:
-            return _hit(way, f"{says}, but {other} if it is asked {change.what}", change.fix)
+    change = _without_prefix(page)
+    if change and (other := _of_application(way, change.page)).is_good:
+        return _hit(way, f"{says}, but {other} if it is asked {change.what}", change.fix)
+    if direct.status in _LIMITS:
+        return Hit(way.unit, f"{says}: {_LIMITS[direct.status]}", Advice(_RAISE))
     return Hit(
         way.unit,
         f"{says}: the cause is in the application, or in what it needs",
         Advice(f"see what it has logged: journalctl -u {way.unit}"),
     )
+
+
+_LIMITS: Mapping[int, str] = {
+    414: "the address is longer than the server allows",
+    431: "a header field, usually a cookie, is longer than the server allows",
+}
+_RAISE = (
+    "set a larger limit in the server (gunicorn: limit_request_line, limit_request_field_size; "
+    "uvicorn: --h11-max-incomplete-event-size; uWSGI: buffer-size)"
+)
 
 
 # -- redirects -------------------------------------------------------------------------------------
@@ -355,11 +370,33 @@ def _led_astray(case: Case, own: list[Way]) -> Hit | None:
         other = _of_application(way, change.page)
         if asking.redirected(page, other) == target:
             return _hit(way, f"{says}, and as the front if it is asked {change.what}", change.fix)
+    if place := _redirects(case, way, target):
+        return _hit(
+            way,
+            f"{says}: the front redirects by itself ({place})",
+            "except requests that have come by HTTPS to another proxy, or the page itself, there",
+        )
     return _hit(
         way,
         f"{says}: the front changes the request, or the redirect",
         f"see what the front passes on, and what it does to Location, at {way.place}",
     )
+
+
+_REDIRECT = re.compile(
+    r"^[ \t]*(?:return[ \t]+30\d|rewrite\b.*\b(?:redirect|permanent)\b|redir\b|"
+    r"Redirect(?:Match|Permanent)?\b|RewriteRule\b.*\bR\b|http-request[ \t]+redirect)[^\n;]*",
+    re.MULTILINE | re.IGNORECASE,
+)
+
+
+def _redirects(case: Case, way: Way, target: Page) -> str:
+    """Return the first line of a front's configuration that redirects to a scheme; "" for none."""
+    for file, text in texts(case.running, way.installed).items():
+        for hit in _REDIRECT.finditer(bare(text)):
+            if f"{target.scheme}://" in hit[0]:
+                return f"{hit[0].strip()}, {file}, line {text.count(chr(10), 0, hit.start()) + 1}"
+    return ""
 
 
 _SETTINGS = (
