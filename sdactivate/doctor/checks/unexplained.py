@@ -25,6 +25,7 @@ from sdactivate.doctor.front_log_files import named_error_logs
 from sdactivate.front_config import Server
 
 _MOST = 3  # findings for each front
+_OLD_PROCESSES = 2  # seconds
 _LONGEST = 300  # characters of a quoted message
 _LONGEST_LINE = 8192  # characters of a line that are looked at
 
@@ -373,9 +374,12 @@ def _meaning(way: Way, said: _Said) -> tuple[str, str]:
 def _about(case: Case, own: list[Way]) -> Iterator[_Said]:
     """Yield the messages about the site since its configuration and its server were renewed."""
     front, installed = own[0].front, own[0].installed
+    packaging = installed.packaging
     units = {own[0].unit, *(it.name for it in common.services(case.service))}
-    # Logs have whole seconds: what may be from before is left out
-    since = max(renewed(case, installed), case.running.since(*units))
+    # Logs have whole seconds: what may be from before is left out. After a reload, old processes of
+    # a front answer for a moment more
+    started, changed = case.running.since(*units, packaging.unit), renewed(case, installed)
+    since = max(started, changed + _OLD_PROCESSES if changed > started + 1 else changed)
     is_alone = len({(it.path, it.port) for it in asked(case.running, installed)}) == 1
     files = [] if is_alone else _own_files(case, own)
     in_own = {line for file in files for _, line in case.running.machine.log_file(file)}
