@@ -22,6 +22,7 @@ from sdactivate.doctor.checks.front_ways import Way, ways
 from sdactivate.doctor.doors import asked
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.doctor.front_log_files import named_error_logs
+from sdactivate.doctor.host_state import InstalledFront
 from sdactivate.front_config import Server
 
 _MOST = 3  # findings for each front
@@ -373,7 +374,7 @@ def _meaning(way: Way, said: _Said) -> tuple[str, str]:
 
 def _about(case: Case, own: list[Way]) -> Iterator[_Said]:
     """Yield the messages about the site since its configuration and its server were renewed."""
-    front, installed = own[0].front, own[0].installed
+    installed = own[0].installed
     packaging = installed.packaging
     units = {own[0].unit, *(it.name for it in common.services(case.service))}
     # Logs have whole seconds: what may be from before is left out. After a reload, old processes of
@@ -381,22 +382,34 @@ def _about(case: Case, own: list[Way]) -> Iterator[_Said]:
     started, changed = case.running.since(*units, packaging.unit), renewed(case, installed)
     since = max(started, changed + _OLD_PROCESSES if changed > started + 1 else changed)
     is_alone = len({(it.path, it.port) for it in asked(case.running, installed)}) == 1
-    files = [] if is_alone else _own_files(case, own)
+    lines = case.running.machine.once(
+        ("errors", packaging.unit), lambda: list(_errors(case, installed))
+    )
+    files = _own_files(case, own) if lines and not is_alone else []
     in_own = {line for file in files for _, line in case.running.machine.log_file(file)}
-    for when, whole in case.running.machine.front_log(installed):
-        line = whole[:_LONGEST_LINE]
-        ours = _is_asked_by_us(case, line)
-        if when < (int(since) if ours else since) or not _LEVEL[front].search(line):
+    for when, said, is_strangers in lines:
+        ours = _is_asked_by_us(case, said.line)
+        if when < (int(since) if ours else since) or (is_strangers and not ours):
+            continue
+        if _is_own_connect(own, said.line) or _is_of_another(case, own, said.line):
+            continue
+        if is_alone or said.line in in_own or _names_site(case, own, said.line):
+            yield said
+
+
+def _errors(case: Case, installed: InstalledFront) -> Iterator[tuple[float, _Said, bool]]:
+    """Yield the errors in a front's log, of all sites: when, and whether a stranger can cause it.
+
+    It is done once for all sites.
+    """
+    front = installed.front.name
+    for when, line in case.running.machine.front_log(installed):
+        if len(line) > _LONGEST_LINE or not _LEVEL[front].search(line):
             continue
         said = _Said(_text(front, line), line)
-        if ELSEWHERE[front].search(said.text) or (not ours and _is_strangers(front, said)):
+        if ELSEWHERE[front].search(said.text) or _is_asked_for(line) or _is_there_now(line):
             continue
-        if _is_own_connect(own, line) or _is_asked_for(line) or _is_there_now(line):
-            continue
-        if _is_of_another(case, own, line):
-            continue
-        if is_alone or whole in in_own or _names_site(case, own, line):
-            yield said
+        yield when, said, _is_strangers(front, said)
 
 
 _PATH = re.compile(r'request: "\S+ (?P<path>/[^\s?"]*)')
@@ -434,18 +447,39 @@ def _fields(line: str) -> dict[str, object]:
 
 def _own_files(case: Case, own: list[Way]) -> list[str]:
     """Return the logs that only the site's own servers name."""
-    installed = own[0].installed
-    front, packaging = installed.front, installed.packaging
-    shared = named_error_logs(front, packaging, (it.text for it in _others(case, own)))
-    named = named_error_logs(front, packaging, (it.text for it in own))
-    return [it for it in named if it not in shared]
+    installed, machine = own[0].installed, case.running.machine
+
+    def look() -> dict[str, set[_Place]]:
+        named: dict[str, set[_Place]] = {}
+        for it in machine.configuration(installed).servers:
+            for file in named_error_logs(installed.front, installed.packaging, [it.text]):
+                named.setdefault(file, set()).add((it.file, it.line))
+        return named
+
+    by_file = machine.once(("servers by log", installed.packaging.unit), look)
+    return [file for file, places in by_file.items() if places <= _places(own)]
 
 
-def _others(case: Case, own: list[Way]) -> list[Server]:
-    """Return the front's servers that pass nothing to the site."""
-    mine = {(it.file, it.first) for it in own}
-    servers = case.running.machine.configuration(own[0].installed).servers
-    return [it for it in servers if (it.file, it.line) not in mine]
+_Place = tuple[str, int]
+
+
+def _places(own: list[Way]) -> set[_Place]:
+    """Return where the servers of the site begin: file and line."""
+    return {(it.file, it.first) for it in own}
+
+
+def _is_anothers(case: Case, own: list[Way], name: str) -> bool:
+    """Return whether another server has the name first, by which nginx logs it."""
+    installed, machine = own[0].installed, case.running.machine
+
+    def look() -> dict[str, set[_Place]]:
+        named: dict[str, set[_Place]] = {}
+        for it in machine.configuration(installed).servers:
+            named.setdefault(_first(it), set()).add((it.file, it.line))
+        return named
+
+    by_name = machine.once(("servers by first name", installed.packaging.unit), look)
+    return not by_name.get(name, set()) <= _places(own)
 
 
 _UPSTREAM = re.compile(r'upstream: "\w+://(?:unix:(?P<path>[^":]+)|[^":/]*:(?P<port>\d+))')
@@ -509,7 +543,7 @@ def _is_of_another(case: Case, own: list[Way], line: str) -> bool:
     found = _SERVER.search(line) if own[0].front == "nginx" else None
     if found is None or found["name"] in map(_first, own):
         return False
-    return found["name"] in map(_first, _others(case, own))
+    return _is_anothers(case, own, found["name"])
 
 
 def _names_site(case: Case, own: list[Way], line: str) -> bool:
@@ -527,7 +561,7 @@ def _names_site(case: Case, own: list[Way], line: str) -> bool:
     if server is None:
         return False
     named = server["name"]
-    return named in map(_first, own) and named not in map(_first, _others(case, own))
+    return named in map(_first, own) and not _is_anothers(case, own, named)
 
 
 def _first(server: Way | Server) -> str:
