@@ -25,7 +25,7 @@ from sdactivate.doctor.sent_paths import sent_paths
 from sdactivate.front_config import Server
 from sdactivate.front_upstreams import Upstream, bare
 
-_BESIDE = 3
+_BESIDE = 3  # other upstreams of the same server that are asked
 
 
 def fails(case: Case) -> Iterator[Hit]:
@@ -304,6 +304,10 @@ def _beside(case: Case, way: Way) -> list[Upstream]:
 
 
 _REFUSED: Mapping[int, tuple[str, str]] = {
+    401: (
+        "the front wants a login",
+        "give one: --header 'Authorization: Basic …'; or see who may enter, in the front",
+    ),
     411: (
         "the front refuses a request body of unknown length (Transfer-Encoding: chunked)",
         "use another protocol between them, such as HTTP (docs/fronts.md, uploads)",
@@ -318,7 +322,7 @@ _REFUSED: Mapping[int, tuple[str, str]] = {
 
 def _by_itself(way: Way, page: Page, answer: Answer, direct: Answer) -> Hit:
     says = (
-        f"the application answers {direct} if it is asked directly for {page.target} (through the "
+        f"the application answers {direct} if it is asked directly for {page.path} (through the "
         f"front: {answer})"
     )
     change = _without_prefix(page)
