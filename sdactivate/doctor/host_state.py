@@ -15,7 +15,7 @@ from sdactivate.access import accounts, processes, sock_diag, words
 from sdactivate.access.path_walk import walk
 from sdactivate.access.permissions import WRITE, Identity, Verdict, Way, judge
 from sdactivate.access.processes import Process
-from sdactivate.doctor import front_log_files, unit_logs
+from sdactivate.doctor import front_log_files, text_file, unit_logs
 from sdactivate.doctor.last_start import Cause, Line, cause, last_start
 from sdactivate.doctor.units import Deployment
 from sdactivate.errors import Error
@@ -495,7 +495,6 @@ def tail(path: str, limit: int = _LOG_TAIL) -> list[str]:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - limit))
-            # Not splitlines(): a client's U+2028 would begin a line
-            return file.read(limit).decode(errors="replace").removesuffix("\n").split("\n")
+            return text_file.lines(file.read(limit))
     except OSError:
         return []

@@ -446,8 +446,7 @@ TABLE: tuple[Rule, ...] = (
          "It is found with --url: the page was asked for at the front, and at the application.",
          "RFC 9110", "do what the finding says", pages.fails),
     Rule("SDA172", "error", "Another service deletes the service's runtime directory",
-         "systemd deletes the directory of RuntimeDirectory= when a service stops, whoever else "
-         "has it.",
+         "When a service stops, systemd deletes its RuntimeDirectory=, even if another uses it.",
          EXEC, "set RuntimeDirectoryPreserve=yes in the other one",
          shared_directories.runtime_directory),
 )

@@ -20,7 +20,7 @@ _NGINX = re.compile(
 )
 _BY_SLASHES = re.compile(r"\bmerge_slashes\s+off\b")
 _APACHE = re.compile(
-    r'^[ \t]*ProxyPass[ \t]+"?(?P<prefix>/[^\s"]*)"?[ \t]+"?(?P<target>\w+:[^\s"]+)',
+    r'^[ \t]*ProxyPass[ \t]+"?(?P<prefix>/[^\s"]*)"?[ \t]+"?(?P<target>[^\s"]+)',
     re.MULTILINE | re.IGNORECASE,
 )
 _APACHE_INSIDE = re.compile(
@@ -29,6 +29,17 @@ _APACHE_INSIDE = re.compile(
     re.MULTILINE | re.IGNORECASE | re.DOTALL,
 )
 _CADDY = re.compile(r"\b(?:handle_path|strip_prefix)[ \t]+(?P<prefix>/[^\s*{]+)")
+
+
+def proxy_pass(text: str, path: str) -> re.Match[str] | None:
+    """Return Apache's ProxyPass for the requests of a path: the first whose prefix it has.
+
+    It has the groups prefix and target; the target is ! for requests that are not passed on.
+    """
+    for hit in _APACHE.finditer(text):
+        if f"{path.rstrip('/')}/".startswith(f"{hit['prefix'].rstrip('/')}/"):
+            return hit
+    return None
 
 
 def sent_paths(front: str, text: str, upstream: Upstream, path: str) -> Iterator[tuple[str, str]]:

@@ -10,3 +10,11 @@ def read(path: str, most: int = 1 << 18) -> str | None:
             return file.read(most).decode(errors="replace")
     except (OSError, ValueError):  # ValueError: a path with a NUL
         return None
+
+
+def lines(data: bytes) -> list[str]:
+    """Return the lines of what programs have written; none for nothing.
+
+    Only a newline ends one. str.splitlines() knows more ends, and clients can send those.
+    """
+    return data.decode(errors="replace").removesuffix("\n").split("\n") if data else []

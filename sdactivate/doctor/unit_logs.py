@@ -17,6 +17,7 @@ from contextlib import suppress
 from threading import Timer
 from typing import Any
 
+from sdactivate.doctor import text_file
 from sdactivate.doctor.last_start import MOST_LINES, Line
 from sdactivate.systemd.journal import matters
 
@@ -37,7 +38,7 @@ def journalctl(*options: str) -> list[str]:
         done = subprocess.run(argv, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return done.stdout.decode(errors="replace").removesuffix("\n").split("\n")
+    return text_file.lines(done.stdout)
 
 
 def of_unit(unit: str, since: float = 0) -> list[Line]:

@@ -54,6 +54,8 @@ def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
     log = tmp_path / "error.log"
     log.write_text("one\u2028two\x0bthree\x85four\rfive\nsix\n", newline="")
     assert tail(str(log)) == ["one\u2028two\x0bthree\x85four\rfive", "six"]
+    log.write_text("")
+    assert tail(str(log)) == []
 
 
 def test_of_many_files_less_is_read(tmp_path: Path) -> None:

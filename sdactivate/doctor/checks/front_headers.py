@@ -15,7 +15,6 @@ from sdactivate.doctor.checks.front_ways import rest, ways
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.doctor.host_state import InstalledFront
 from sdactivate.front_config import Server
-from sdactivate.front_scopes import innermost
 from sdactivate.systemd.unitfile import Unit
 
 _INVALID = re.compile(r'client sent invalid header line: "(?P<name>\w*_\w*):')
@@ -81,7 +80,7 @@ def sent_twice(case: Case) -> Iterator[Hit]:
     told: set[tuple[str, int]] = set()
     for passing in passings(case):
         names: dict[str, str] = {}
-        for name, value in _set_by_nginx(passing):
+        for name, value in passing.fields:
             if not value:  # not sent at all
                 continue
             if name.lower() not in names:
@@ -100,12 +99,6 @@ def sent_twice(case: Case) -> Iterator[Hit]:
                 passing.unit,
                 then=passing.then,
             )
-
-
-def _set_by_nginx(passing: Passing) -> list[tuple[str, str]]:
-    """Return the fields that nginx sets in a request, with their values."""
-    held = innermost(passing.blocks, "proxy_set_header") if passing.protocol == "http" else []
-    return [(it.words[1], it.words[2]) for it in held if len(it.words) > 2]
 
 
 _REMOVES: Mapping[str, re.Pattern[str]] = {
@@ -138,7 +131,7 @@ def removed(case: Case) -> Iterator[Hit]:
                 name
                 for it in passings(case)
                 if (it.server.file, it.line) == (way.file, way.line)
-                for name, value in _set_by_nginx(it)
+                for name, value in it.fields
                 if not value
             ]
         for name in names:

@@ -65,6 +65,13 @@ class Passing(NamedTuple):
         return held[-1].words[1] if held and len(held[-1].words) > 1 else ""
 
     @property
+    def fields(self) -> list[tuple[str, str]]:
+        """The header fields that are set in requests over HTTP: names as written, and values."""
+        setting = "proxy_set_header"
+        held = front_scopes.innermost(self.blocks, setting) if self.protocol == "http" else []
+        return [(it.words[1], it.words[2]) for it in held if len(it.words) > 2]
+
+    @property
     def then(self) -> str:
         """The command that applies a change."""
         return f"systemctl {self.installed.front.renew} {self.installed.packaging.unit}"
@@ -370,8 +377,7 @@ def _passes_upgrade(case: Case, way: Way) -> bool:
 
 def _sent(passing: Passing) -> str:
     """Return the name that nginx sends as Host; "" if it is the client's or a variable."""
-    held = front_scopes.innermost(passing.blocks, "proxy_set_header")
-    fields = {it.words[1].lower(): it.words[2] for it in held if len(it.words) > 2}
+    fields = {name.lower(): value for name, value in passing.fields}
     if "x-forwarded-host" in fields:
         return ""
     value = fields.get("host", "$proxy_host")
@@ -419,8 +425,7 @@ def _host_without_port(case: Case) -> Iterator[Hit]:
     told: set[Server] = set()
     for passing in passings(case):
         ports = passing.server.ports
-        held = front_scopes.innermost(passing.blocks, "proxy_set_header")
-        fields = {it.words[1].lower(): it.words[2] for it in held if len(it.words) > 2}
+        fields = {name.lower(): value for name, value in passing.fields}
         if (
             passing.protocol != "http"
             or passing.server in told
@@ -452,8 +457,7 @@ def _host_with_usual_port(case: Case) -> Iterator[Hit]:
         return
     told: set[Server] = set()
     for passing in passings(case):
-        held = front_scopes.innermost(passing.blocks, "proxy_set_header")
-        sent = [it.words[2] for it in held if it.words[1:2] == ("Host",) and len(it.words) > 2]
+        sent = [value for name, value in passing.fields if name.lower() == "host"]
         usual = [it for it in sent if re.fullmatch(r"\$(?:host|http_host):(?:80|443|\$\w+)", it)]
         if not usual or passing.server in told or not passing.server.ports & _USUAL_PORTS:
             continue

@@ -11,7 +11,8 @@ from sdactivate.doctor.checks.front_requests import logged_since_change, renewed
 from sdactivate.doctor.checks.front_ways import Way, ways
 from sdactivate.doctor.checks.static_files import Served, served_from
 from sdactivate.doctor.finding import Advice, Case, Hit
-from sdactivate.doctor.nginx_locations import Location
+from sdactivate.doctor.nginx_locations import locations
+from sdactivate.doctor.sent_paths import proxy_pass
 
 
 def taken(case: Case) -> Iterator[Hit]:
@@ -21,11 +22,6 @@ def taken(case: Case) -> Iterator[Hit]:
 
 
 # -- Apache: ProxyPass goes before Alias -----------------------------------------------------------
-
-PASSES = re.compile(
-    r'^[ \t]*ProxyPass[ \t]+"?(?P<prefix>/[^\s"]*)"?[ \t]+"?(?P<target>[^\s"]+)',
-    re.MULTILINE | re.IGNORECASE,
-)
 
 
 def _passed_on(case: Case) -> Iterator[Hit]:
@@ -66,21 +62,14 @@ def _is_file(directory: str, path: str) -> bool:
 
 def _passes(served: Served) -> tuple[str, int] | None:
     """Return the ProxyPass that takes the requests for files, with its line; None if none does."""
-    for hit in PASSES.finditer(served.way.text):
-        prefix = hit["prefix"].rstrip("/")
-        if not f"{served.prefix.rstrip('/')}/".startswith(f"{prefix}/"):
-            continue
-        if hit["target"] == "!":
-            return None
-        return hit["prefix"], served.way.first + served.way.text.count("\n", 0, hit.start())
-    return None
+    hit = proxy_pass(served.way.text, served.prefix)
+    if hit is None or hit["target"] == "!":
+        return None
+    return hit["prefix"], served.way.first + served.way.text.count("\n", 0, hit.start())
 
 
 # -- nginx: a regular expression goes before a prefix ----------------------------------------------
 
-_BY_NAME = re.compile(
-    r"\blocation\s+(?P<how>~\*?)\s*\"?(?P<pattern>[^\s{\"]+)\"?\s*\{(?P<inside>[^{}]*)\}"
-)
 _ELSEWHERE = re.compile(r"\b(?:\w+_pass|alias|return|rewrite|try_files|error_page)\b")
 _NOT_THERE = re.compile(
     r'open\(\) "(?P<file>/[^"]+)" failed \(2: .*?, server: (?P<server>[^,]*), '
@@ -97,15 +86,15 @@ def _kept_back(case: Case) -> Iterator[Hit]:
         if way.front != "nginx":
             continue
         missed = _missed(case, way)
-        for hit in _BY_NAME.finditer(way.text):
-            line = way.first + way.text.count("\n", 0, hit.start())
-            lost = [it for it in missed if _matches(hit, it)]
-            if not lost or _ELSEWHERE.search(hit["inside"]) or (way.file, line) in told:
+        for found in locations(way.text) if missed else ():
+            line = way.first + way.text.count("\n", 0, found.start)
+            lost = [it for it in missed if found.how in ("~", "~*") and found.matches(it)]
+            if not lost or _ELSEWHERE.search(found.text) or (way.file, line) in told:
                 continue
             told.add((way.file, line))
             yield Hit(
                 way.installed.packaging.unit,
-                f"location {hit['how']} {hit['pattern']} ({way.file}, line {line}) takes "
+                f"{found.name} ({way.file}, line {line}) takes "
                 f"{lost[-1]} from the application: nginx looks for a file, which is not there, and "
                 f"answers 404 ({common.times(len(lost))} in the last hour)",
                 Advice(
@@ -127,8 +116,3 @@ def _missed(case: Case, way: Way) -> list[str]:
     found = [it for it in map(_NOT_THERE.search, lines) if it and it["server"] == first]
     lost = [it["path"] for it in found if not os.path.isdir(os.path.dirname(it["file"]))]
     return [it for it in lost if not _STRAY.search(it)]
-
-
-def _matches(location: re.Match[str], path: str) -> bool:
-    found = Location(location["how"], location["pattern"], 0, "")
-    return found.matches(path)

@@ -1,7 +1,7 @@
 """Checks on the running system: a page that fails, asked for at the front and at the application.
 
-Whoever knows which page fails says so (--url), and the page is asked for twice: of the front, as a
-client does, and of the application, as the front does. Either the front does not get there (another
+The user names a page that fails (--url). It is asked for twice: at the front, as a client does, and
+at the application, as the front does. Either the front does not get there (another
 of its servers answers, or a place that passes nothing on), or the application answers the same by
 itself, or something on the way changes the request. Then the application is asked with one change
 at a time (`_changes`), of those that fronts make: the one with which it answers as the front did
@@ -16,12 +16,11 @@ from urllib.parse import unquote
 from sdactivate import front_config
 from sdactivate.doctor import asking
 from sdactivate.doctor.asking import TIMED_OUT, Answer, Page
-from sdactivate.doctor.checks.front_shadows import PASSES
 from sdactivate.doctor.checks.front_ways import Way, ways
 from sdactivate.doctor.doors import asked, texts
 from sdactivate.doctor.finding import Advice, Case, Hit
 from sdactivate.doctor.nginx_locations import location
-from sdactivate.doctor.sent_paths import sent_paths
+from sdactivate.doctor.sent_paths import proxy_pass, sent_paths
 from sdactivate.front_config import Server
 from sdactivate.front_upstreams import Upstream, bare
 
@@ -243,18 +242,17 @@ def _compared(case: Case, way: Way, page: Page, answer: Answer) -> Hit:
     """Say where the page fails: in the front, in the application, or between them."""
     front, packaging = way.installed.front, way.installed.packaging
     direct = _of_application(way, page)
-    if (place := _kept_back(way, page)) and not direct.is_good:
-        return _hit(
-            way,
+    if place := _kept_back(way, page):
+        says = (
             f"{front.title} answers {page} itself ({answer}): {place} passes nothing to the "
-            f"application, which answers {direct} if it is asked directly; so it is about a file",
-            f"see why in the log: {packaging.log_command}",
+            f"application, which answers {direct} if it is asked directly"
         )
-    if place:
+        if not direct.is_good:
+            file = f"{says}; so it is about a file"
+            return _hit(way, file, f"see why in the log: {packaging.log_command}")
         return _hit(
             way,
-            f"{front.title} answers {page} itself ({answer}): {place} passes nothing to the "
-            f"application, which answers {direct} if it is asked directly",
+            says,
             f"pass {page.path} on, in a place of its own, with the lines of {way.place}; or change "
             "what answers it now",
         )
@@ -439,10 +437,9 @@ _PASSES_ELSE = re.compile(
 def _by_apache(way: Way, path: str) -> str:
     if _PASSES_ELSE.search(way.text):
         return ""
-    for hit in PASSES.finditer(way.text):
-        prefix = hit["prefix"].rstrip("/")
-        if f"{path}/".startswith(f"{prefix}/"):
-            line = way.first + way.text.count("\n", 0, hit.start())
-            kept = hit["target"] == "!"
-            return f"ProxyPass {hit['prefix']} ! ({way.file}, line {line})" if kept else ""
-    return f"the virtual host, which has no ProxyPass for it ({way.file}, line {way.first}),"
+    hit = proxy_pass(way.text, path)
+    if hit is None:
+        return f"the virtual host, which has no ProxyPass for it ({way.file}, line {way.first}),"
+    line = way.first + way.text.count("\n", 0, hit.start())
+    kept = hit["target"] == "!"
+    return f"ProxyPass {hit['prefix']} ! ({way.file}, line {line})" if kept else ""

@@ -7,7 +7,7 @@ Then add a line with the server's exact text to tests/doctor/test_served.py.
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from sdactivate.doctor import advice, refusals, uwsgi_options, variables
@@ -144,8 +144,7 @@ def without_application(case: Case) -> Iterator[Hit]:
         if any(map(_NO_APPLICATION.search, lines)):
             yield _no_application(service, lines)
         if any(map(_ENDING.search, lines)):
-            why = cause([Line(it) for it in lines])
-            said = why.said if why else ""
+            said = _reason(lines)
             yield Hit(
                 service.name,
                 "gunicorn is shutting down because none of its workers could load the "
@@ -154,8 +153,7 @@ def without_application(case: Case) -> Iterator[Hit]:
                 or Advice("correct what the log reports, then start the service again"),
             )
         elif len(ended := [it["code"] for it in map(_ENDED.search, lines) if it]) >= _OFTEN:
-            why = cause([Line(it) for it in lines if not _ENDED.search(it)])
-            said = why.said if why else ""
+            said = _reason(it for it in lines if not _ENDED.search(it))
             yield Hit(
                 service.name,
                 f"gunicorn's workers end by themselves, with exit code {ended[-1]} "
@@ -167,9 +165,14 @@ def without_application(case: Case) -> Iterator[Hit]:
         yield from _vassals(service, lines)
 
 
+def _reason(lines: Iterable[str]) -> str:
+    """Return the cause that a server has logged; "" for none."""
+    why = cause([Line(it) for it in lines])
+    return why.said if why else ""
+
+
 def _no_application(service: Unit, lines: list[str]) -> Hit:
-    why = cause([Line(it) for it in lines if not _NO_APPLICATION.search(it)])
-    said = why.said if why else ""
+    said = _reason(it for it in lines if not _NO_APPLICATION.search(it))
     return Hit(
         service.name,
         "uWSGI is running but has loaded no application: it answers every request with 500"

@@ -4,9 +4,9 @@ Other rules know a cause and look for its traces. This one has only the trace: w
 Caddy has logged about the site, since its configuration was changed and the site was started.
 `ROWS` says in plain words what the commonest messages mean. lighttpd and HAProxy log no reasons.
 
-Two kinds of lines are left out: what strangers can cause (`STRANGERS`): they ask every site for
-files that it does not have, and a site that works must have no finding because of them. And what
-other rules find by itself (`ELSEWHERE`). If such a rule explains the rest too, `causes` has it.
+Two kinds of lines are left out. Strangers can cause some (`STRANGERS`): they ask every site for
+files that it does not have, and a site that works must have no finding because of them. Others are
+what other rules look for (`ELSEWHERE`). `causes` leaves the finding out if a rule explains it.
 """
 
 import json
